@@ -1,0 +1,58 @@
+//! The only reader of the operating system's clocks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anmin_sensors::time::{Mono, Now, Wall};
+
+/// Cheap to clone; every clone reads the same clock.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System {
+        start: Instant,
+    },
+    /// Moved by hand: nanoseconds since start, added to a fixed wall time.
+    Manual {
+        elapsed: Arc<AtomicU64>,
+        wall_at_start: Wall,
+    },
+}
+
+impl Clock {
+    pub fn system() -> Self {
+        Self(Source::System { start: Instant::now() })
+    }
+
+    /// A clock for tests that stands still until [`Clock::advance`].
+    pub fn manual(wall_at_start: Wall) -> Self {
+        Self(Source::Manual { elapsed: Arc::default(), wall_at_start })
+    }
+
+    pub fn now(&self) -> Now {
+        match &self.0 {
+            Source::System { start } => {
+                let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
+                    Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+                    Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
+                };
+                let mono = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                Now { mono: Mono::from_nanos(mono), wall: Wall::from_micros(wall) }
+            }
+            Source::Manual { elapsed, wall_at_start } => {
+                let wait = Duration::from_nanos(elapsed.load(Ordering::SeqCst));
+                Now { mono: Mono::default().plus(wait), wall: wall_at_start.plus(wait) }
+            }
+        }
+    }
+
+    /// Moves a manual clock; a system clock goes by itself and ignores this.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual { elapsed, .. } = &self.0 {
+            elapsed.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+}

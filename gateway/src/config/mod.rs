@@ -1,0 +1,1 @@
+//! Text to configuration: all faults at once, with file, line, column and hint.

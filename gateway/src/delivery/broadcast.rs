@@ -1,0 +1,1 @@
+//! CAP to an HTTP endpoint or a folder.

@@ -1,0 +1,1 @@
+//! The courier around a carrier: order, retry, backoff, dead letters, receipts.

@@ -1,0 +1,1 @@
+//! Readings as line protocol to an InfluxDB v2 API.

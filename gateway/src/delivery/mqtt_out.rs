@@ -1,0 +1,1 @@
+//! Alarm events and retained alarm states over MQTT.

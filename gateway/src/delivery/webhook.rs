@@ -1,0 +1,1 @@
+//! Alarm events to a webhook.

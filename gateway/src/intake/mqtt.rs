@@ -1,0 +1,1 @@
+//! MQTT from outside brokers, by rumqttc.

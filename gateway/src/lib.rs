@@ -1,0 +1,14 @@
+//! ACT: every socket, file, clock and screen of anmin.
+//!
+//! `intake`, `delivery` and `web` never import one another: they meet in `main_loop`'s types, and only `app` knows all.
+
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod delivery;
+pub mod intake;
+pub mod main_loop;
+pub mod sim;
+pub mod store;
+pub mod telemetry;
+pub mod web;

@@ -1,0 +1,57 @@
+//! The one owner of domain state: one closed [`Input`] enum in, transitions and orders out.
+
+use std::sync::Arc;
+
+use anmin_rules::alarm::{Command, Refusal};
+use anmin_rules::order::OrderId;
+use anmin_rules::rule::{Finding, Text};
+use anmin_sensors::reading::Reading;
+use tokio::sync::oneshot;
+
+use crate::delivery::Outcome;
+use crate::intake::Message;
+
+/// Everything that can happen to the main loop.
+#[derive(Debug)]
+pub enum Input {
+    /// MQTT publishes in the order they came; `source` is the `[[mqtt]]` id, or `broker` for the embedded one.
+    Messages {
+        source: Arc<str>,
+        messages: Vec<Message>,
+    },
+    /// Readings that are decoded already: polled buses.
+    Readings(Vec<Reading>),
+    /// A supervised part changed: `part` such as `mqtt:site`, `bus:bus-a/7`, `way-out:office`.
+    Part(PartState),
+    Command {
+        command: Command,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// A courier's result for one order.
+    Outcome {
+        order: OrderId,
+        outcome: Outcome,
+    },
+    Query(crate::main_loop::Query),
+    Stop,
+}
+
+/// Health of one part of anmin or its surroundings.
+#[derive(Clone, Debug)]
+pub struct PartState {
+    /// `mqtt:site`, `bus:bus-a`, `unit:bus-a/7`, `way-out:office`, `store:readings`.
+    pub part: Arc<str>,
+    /// `None` when it is well again.
+    pub trouble: Option<PartTrouble>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PartTrouble {
+    pub finding: Finding,
+    /// What is the matter, for the officer.
+    pub message: Text,
+}
+
+/// A question to the main loop; answered from its own state between two turns.
+#[derive(Debug)]
+pub enum Query {}

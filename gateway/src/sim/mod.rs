@@ -1,0 +1,1 @@
+//! Seeded scenarios played as MQTT devices and Modbus slaves.

@@ -1,0 +1,1 @@
+//! Log line and counter together; /metrics.

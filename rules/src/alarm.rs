@@ -1,0 +1,311 @@
+//! The alarm: its state, its lifecycle, the book of all open ones.
+//!
+//! States follow ISA-18.2 / IEC 62682 (normal, unacknowledged, acknowledged, returned-unacknowledged, shelved,
+//! suppressed, out of service), with the latch of Chinese fire practice (GB 31252-2014 4.3.1: held until manual reset).
+//! One alarm a rule and subject; an occurrence has one id from the moment it is raised until it is closed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use anmin_sensors::point::{DeviceId, Hazard, Place, PointId};
+use anmin_sensors::time::{Now, Wall};
+
+use crate::rule::{Evidence, Level, RuleId, Text};
+
+/// UUIDv7 of one occurrence: sorts by the time it was raised.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AlarmId(pub uuid::Uuid);
+
+impl fmt::Display for AlarmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for AlarmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What an alarm is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    Point(PointId),
+    Device(DeviceId),
+    /// A part of anmin or of its surroundings: `broker:site`, `bus:bus-a`, `way-out:office`, `rule:gas/leak`.
+    Part(Arc<str>),
+}
+
+impl Subject {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Point(id) => id.as_str(),
+            Self::Device(id) => id.as_str(),
+            Self::Part(name) => name,
+        }
+    }
+}
+
+/// Whether people are in danger or anmin's own eyes and hands are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    Hazard(Hazard),
+    System,
+}
+
+impl Class {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hazard(hazard) => hazard.as_str(),
+            Self::System => "system",
+        }
+    }
+}
+
+/// What the world says. `Pending` and `Clearing` wait for their delays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Condition {
+    Normal,
+    Pending,
+    Active,
+    Clearing,
+}
+
+/// Derived and flat, for screens and API: the ISA-18.2 list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AlarmState {
+    /// Closed: nobody owes anything.
+    Normal,
+    /// Condition there, not acknowledged: annunciates.
+    Unacknowledged,
+    /// Condition there, acknowledged.
+    Acknowledged,
+    /// Condition gone, not acknowledged: stays visible.
+    ReturnedUnacknowledged,
+    /// Condition gone, acknowledged, waits for a person's reset.
+    Latched,
+    Shelved,
+    Suppressed,
+    OutOfService,
+}
+
+impl AlarmState {
+    pub const ALL: [Self; 8] = [
+        Self::Normal,
+        Self::Unacknowledged,
+        Self::Acknowledged,
+        Self::ReturnedUnacknowledged,
+        Self::Latched,
+        Self::Shelved,
+        Self::Suppressed,
+        Self::OutOfService,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Unacknowledged => "unacknowledged",
+            Self::Acknowledged => "acknowledged",
+            Self::ReturnedUnacknowledged => "returned_unacknowledged",
+            Self::Latched => "latched",
+            Self::Shelved => "shelved",
+            Self::Suppressed => "suppressed",
+            Self::OutOfService => "out_of_service",
+        }
+    }
+}
+
+/// Who did it and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    pub who: String,
+    pub at: Wall,
+}
+
+/// A shelf: the alarm is silenced by a person for a while, with a reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shelf {
+    pub until: Wall,
+    pub by: String,
+    pub why: String,
+}
+
+/// One occurrence, whole: a transition carries it as it stands after, so any prefix of the journal gives the book.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alarm {
+    pub id: AlarmId,
+    pub rule: RuleId,
+    pub subject: Subject,
+    pub class: Class,
+    pub title: Text,
+    pub place: Arc<Place>,
+    /// The level it stands at; for a latched rule the highest reached.
+    pub level: Level,
+    /// Only `Normal` or `Active` in a journal: delays start again after a restart.
+    pub condition: Condition,
+    pub acknowledged: Option<By>,
+    /// A person must reset it before it can close.
+    pub latched: bool,
+    pub shelved: Option<Shelf>,
+    pub out_of_service: Option<By>,
+    /// Steps escalated so far.
+    pub escalation: u32,
+    pub escalate_at: Option<Wall>,
+    pub realarm_at: Option<Wall>,
+    pub raised_at: Wall,
+    pub changed_at: Wall,
+    /// Number of its transitions so far; the first is 1.
+    pub seq: u32,
+    pub evidence: Evidence,
+    /// Rendered message.
+    pub message: Text,
+    pub advice: Text,
+    /// CAP messages sent about it, by channel, oldest first: what Update and Cancel must refer to.
+    pub cap_log: Vec<CapRef>,
+}
+
+/// One CAP message that left: what a later one puts in `references`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapRef {
+    pub channel: String,
+    pub identifier: String,
+    pub sent: Wall,
+    pub level: Level,
+}
+
+impl Alarm {
+    pub fn state(&self) -> AlarmState {
+        let active = matches!(self.condition, Condition::Active | Condition::Clearing);
+        if self.out_of_service.is_some() {
+            AlarmState::OutOfService
+        } else if self.shelved.is_some() {
+            AlarmState::Shelved
+        } else {
+            match (active, self.acknowledged.is_some(), self.latched) {
+                (true, false, _) => AlarmState::Unacknowledged,
+                (true, true, _) => AlarmState::Acknowledged,
+                (false, false, _) => AlarmState::ReturnedUnacknowledged,
+                (false, true, true) => AlarmState::Latched,
+                (false, true, false) => AlarmState::Normal,
+            }
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.state() != AlarmState::Normal
+    }
+}
+
+/// Why an alarm changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cause {
+    Raised,
+    /// From the first level to the second, either way.
+    LevelChanged(Level),
+    /// The condition ended.
+    Returned,
+    /// The condition came back before the alarm was closed.
+    Realarmed,
+    Acknowledged {
+        by: String,
+    },
+    Reset {
+        by: String,
+    },
+    Shelved {
+        by: String,
+    },
+    /// By a person, or by the deadline when nobody is named.
+    Unshelved {
+        by: Option<String>,
+    },
+    TakenOutOfService {
+        by: String,
+        why: String,
+    },
+    ReturnedToService {
+        by: String,
+    },
+    Escalated(u32),
+}
+
+impl Cause {
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Raised => "raised",
+            Self::LevelChanged(_) => "level_changed",
+            Self::Returned => "returned",
+            Self::Realarmed => "realarmed",
+            Self::Acknowledged { .. } => "acknowledged",
+            Self::Reset { .. } => "reset",
+            Self::Shelved { .. } => "shelved",
+            Self::Unshelved { .. } => "unshelved",
+            Self::TakenOutOfService { .. } => "taken_out_of_service",
+            Self::ReturnedToService { .. } => "returned_to_service",
+            Self::Escalated(_) => "escalated",
+        }
+    }
+}
+
+/// One change of one alarm: the unit of the journal. Identified by (alarm.id, alarm.seq).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transition {
+    pub from: AlarmState,
+    pub to: AlarmState,
+    pub cause: Cause,
+    pub at: Now,
+    /// The alarm as it stands after the change.
+    pub alarm: Arc<Alarm>,
+}
+
+/// What an operator says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    pub who: String,
+    pub what: Action,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Acknowledge {
+        alarm: AlarmId,
+    },
+    Reset {
+        alarm: AlarmId,
+    },
+    Shelve {
+        alarm: AlarmId,
+        until: Wall,
+        why: String,
+    },
+    Unshelve {
+        alarm: AlarmId,
+    },
+    TakeOutOfService {
+        alarm: AlarmId,
+        why: String,
+    },
+    ReturnToService {
+        alarm: AlarmId,
+    },
+    /// What a station's crew says, or an officer on its behalf.
+    Call {
+        alarm: AlarmId,
+        station: String,
+        step: crate::order::CallStep,
+    },
+}
+
+/// Why a command was not carried out; the text is shown to the person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no open alarm {0}")]
+    NoSuchAlarm(AlarmId),
+    #[error("alarm {alarm} cannot be reset while its condition lasts")]
+    StillActive { alarm: AlarmId },
+    #[error("alarm {alarm} must be acknowledged before it can be reset")]
+    NotAcknowledged { alarm: AlarmId },
+    #[error("{0}")]
+    NotAllowed(String),
+}

@@ -1,0 +1,1 @@
+//! The book of all open alarms: verdicts and commands in, transitions out.

@@ -1,0 +1,1 @@
+//! The test cases that stand beside a rule, and how they are run.

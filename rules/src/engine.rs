@@ -1,0 +1,1 @@
+//! The facade that composes rule set, alarm book and response desk.

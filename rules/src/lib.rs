@@ -1,0 +1,14 @@
+//! DECIDE: what a sample means, and what should be done about it.
+//!
+//! Sans-IO: samples and commands come in with `now`, transitions and orders go out as values. This crate does not
+//! know a socket, a file, a clock or how an order reaches anybody.
+
+pub mod alarm;
+pub mod book;
+pub mod cases;
+pub mod engine;
+pub mod order;
+pub mod response;
+pub mod rule;
+pub mod script;
+pub mod set;

@@ -1,0 +1,177 @@
+//! What must be done: the calls to stations and the orders that leave by the ways out.
+//!
+//! An order's id is derived from (alarm, transition number, channel), so an order sent again after a crash carries the
+//! same id and a receiver that remembers ids acts once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anmin_sensors::time::Wall;
+
+use crate::alarm::{Alarm, AlarmId, CapRef, Class, Transition};
+use crate::rule::Level;
+
+/// `alarm/seq/channel`: the idempotency key of every attempt.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderId(Arc<str>);
+
+impl OrderId {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What must be done by one way out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    pub id: OrderId,
+    /// Id of the way out in the configuration, such as `office-cap`.
+    pub channel: Arc<str>,
+    pub body: OrderBody,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum OrderBody {
+    /// An alarm changed: for MQTT (event and retained state) and webhooks.
+    Event(Arc<Transition>),
+    /// A station is called, or its call changed.
+    Call(Arc<CallChange>),
+    /// A CAP 1.2 message.
+    Cap(Arc<CapOrder>),
+}
+
+/// Everything a CAP message needs besides the site's own words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CapOrder {
+    pub message: CapMessage,
+    /// CAP `identifier`: unique for ever by construction.
+    pub identifier: String,
+    pub sent: Wall,
+    /// Every live predecessor, oldest first.
+    pub references: Vec<CapRef>,
+    pub alarm: Arc<Alarm>,
+}
+
+/// CAP 1.2 `msgType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CapMessage {
+    Alert,
+    Update,
+    Cancel,
+}
+
+/// A way out as the desk sees it: what it wants to hear, and in which form.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Channel {
+    pub id: Arc<str>,
+    pub form: ChannelForm,
+    /// Alarms below this level are not sent.
+    pub min_level: Level,
+    /// System alarms too.
+    pub system: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelForm {
+    /// Every transition and every change of a call, in order.
+    Events,
+    /// CAP: Alert when raised at or above `min_level`, Update on level change, Cancel when closed or below.
+    Cap,
+}
+
+impl Channel {
+    pub fn wants(&self, class: Class, level: Level) -> bool {
+        level >= self.min_level && (self.system || class != Class::System)
+    }
+}
+
+/// A micro fire station (微型消防站) as the desk sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Station {
+    pub id: Arc<str>,
+    pub name: String,
+    pub phone: String,
+    /// Must accept within this time; practice: 1 minute.
+    pub respond_within: Duration,
+    /// Must be on the scene within this time of the call; practice: 3 minutes.
+    pub arrive_within: Duration,
+}
+
+/// Where a station's call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallState {
+    Called,
+    Accepted,
+    OnTheWay,
+    OnScene,
+    StoodDown,
+    Declined,
+    /// Nobody answered within `respond_within`.
+    Unanswered,
+}
+
+impl CallState {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Called => "called",
+            Self::Accepted => "accepted",
+            Self::OnTheWay => "on_the_way",
+            Self::OnScene => "on_scene",
+            Self::StoodDown => "stood_down",
+            Self::Declined => "declined",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
+/// What a crew says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallStep {
+    Accept,
+    OnTheWay,
+    OnScene,
+    StandDown,
+    Decline { why: String },
+}
+
+/// One call of one station for one alarm, whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    pub alarm: AlarmId,
+    pub station: Arc<str>,
+    pub station_name: String,
+    pub state: CallState,
+    /// Each state with the moment it began and who said so, oldest first.
+    pub stamps: Vec<(CallState, Wall, String)>,
+    pub respond_by: Wall,
+    pub arrive_by: Wall,
+    /// Accepted in time but not on the scene in time: said once.
+    pub late: bool,
+    /// Number of its changes so far.
+    pub seq: u32,
+}
+
+/// One change of one call: journaled like a transition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallChange {
+    pub at: Wall,
+    pub call: Call,
+    pub alarm: Arc<Alarm>,
+}

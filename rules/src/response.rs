@@ -1,0 +1,1 @@
+//! From transitions to orders: station calls with their clocks, events and CAP messages for the ways out.

@@ -1,0 +1,1 @@
+//! The Rhai sandbox in one place: what a script may call, and what it may cost.

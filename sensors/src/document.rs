@@ -1,0 +1,558 @@
+//! TOML text to fields, with every fault located.
+//!
+//! One parser for configuration, device profiles and rule files. It does not stop at the first fault: each one is
+//! noted with source, line, column, the offending value and a hint, and the reader goes on. A key that nobody asked
+//! for is a fault that names the nearest key that was asked for. It takes text, never paths.
+//!
+//! ```
+//! use anmin_sensors::document::{Document, Faults};
+//! let faults = Faults::default();
+//! let doc = Document::parse("site.toml", "name = 'Spring'\nport = 'x'\n", &faults).unwrap();
+//! let mut root = doc.root(&faults);
+//! assert_eq!(root.required::<String>("name").unwrap(), "Spring");
+//! assert_eq!(root.optional::<u16>("port"), None);
+//! root.finish();
+//! assert_eq!(faults.take()[0].to_string(), "site.toml:2:8: `port` is \"x\", expected a whole number from 0 to 65535");
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// One fault in one file: where, what, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// The file as the user named it.
+    pub source: String,
+    /// From 1; 0 where the fault has no place in the text.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    /// What is wrong, with the offending value; lower case, no full stop.
+    pub message: String,
+    /// What to do, where we can tell.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 {
+            write!(f, "{}: {}", self.source, self.message)?;
+        } else {
+            write!(f, "{}:{}:{}: {}", self.source, self.line, self.column, self.message)?;
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where all readers of one load note what they find.
+#[derive(Debug, Default)]
+pub struct Faults(RefCell<Vec<Fault>>);
+
+impl Faults {
+    pub fn note(&self, fault: Fault) {
+        self.0.borrow_mut().push(fault);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// All faults so far in the order of the text; leaves none behind.
+    pub fn take(&self) -> Vec<Fault> {
+        let mut faults = self.0.take();
+        faults.sort();
+        faults.dedup();
+        faults
+    }
+}
+
+/// A parsed file that remembers where everything stood.
+pub struct Document<'t> {
+    source: String,
+    text: &'t str,
+    line_starts: Vec<usize>,
+    root: DeTable<'t>,
+}
+
+impl<'t> Document<'t> {
+    /// Parses TOML 1.1. A syntax error is noted in `faults` and gives `None`.
+    pub fn parse(source: impl Into<String>, text: &'t str, faults: &Faults) -> Option<Self> {
+        let source = source.into();
+        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        match DeTable::parse(text) {
+            Ok(root) => Some(Self { source, text, line_starts, root: root.into_inner() }),
+            Err(error) => {
+                let place = Self { source, text, line_starts, root: DeTable::new() };
+                let at = error.span().map_or(0, |span| span.start);
+                let message = format!("not TOML: {}", error.message().replace('\n', "; "));
+                faults.note(place.fault(at, message, None));
+                None
+            }
+        }
+    }
+
+    pub fn root<'d>(&'d self, faults: &'d Faults) -> Reader<'d> {
+        Reader::new(self, faults, &self.root, 0..0, String::new())
+    }
+
+    fn fault(&self, at: usize, message: String, hint: Option<String>) -> Fault {
+        let line = self.line_starts.partition_point(|&start| start <= at).max(1);
+        let start = self.line_starts[line - 1];
+        let column = self.text.get(start..at).map_or(0, |before| before.chars().count()) + 1;
+        Fault { source: self.source.clone(), line, column, message, hint }
+    }
+}
+
+/// Reads one table. Ask for each key once, then call [`Reader::finish`], which notes the keys nobody asked for.
+pub struct Reader<'d> {
+    doc: &'d Document<'d>,
+    faults: &'d Faults,
+    table: &'d DeTable<'d>,
+    span: Range<usize>,
+    path: String,
+    asked: RefCell<Vec<&'static str>>,
+    faulty: Cell<bool>,
+}
+
+impl<'d> Reader<'d> {
+    fn new(
+        doc: &'d Document<'d>,
+        faults: &'d Faults,
+        table: &'d DeTable<'d>,
+        span: Range<usize>,
+        path: String,
+    ) -> Self {
+        Self { doc, faults, table, span, path, asked: RefCell::default(), faulty: Cell::new(false) }
+    }
+
+    /// `None` when the key is absent or, with a fault noted, when its value is of the wrong form.
+    pub fn optional<T: FromToml>(&self, key: &'static str) -> Option<T> {
+        let (at, value) = self.value(key)?;
+        match T::from_toml(value) {
+            Ok(found) => Some(found),
+            Err(wanted) => {
+                self.fault_at(at, format!("`{}` is {}, expected {wanted}", self.name(key), show(value)), None);
+                None
+            }
+        }
+    }
+
+    /// Like [`Reader::optional`]; a missing key is a fault.
+    pub fn required<T: FromToml>(&self, key: &'static str) -> Option<T> {
+        if !self.has(key) {
+            self.asked.borrow_mut().push(key);
+            self.fault_at(self.span.start, format!("`{}` is missing", self.name(key)), None);
+            return None;
+        }
+        self.optional(key)
+    }
+
+    /// The value, or `default` when the key is absent or faulty.
+    pub fn or<T: FromToml>(&self, key: &'static str, default: T) -> T {
+        self.optional(key).unwrap_or(default)
+    }
+
+    /// One of a few words. The fault lists them and names the nearest.
+    pub fn choice<T: Copy>(&self, key: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
+        let word: String = self.optional(key)?;
+        if let Some((_, found)) = choices.iter().find(|(name, _)| *name == word) {
+            return Some(*found);
+        }
+        let words: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        self.fault(
+            key,
+            format!("`{}` is {word:?}, expected one of {}", self.name(key), words.join(", ")),
+            did_you_mean(&word, words.iter().copied()),
+        );
+        None
+    }
+
+    /// A sub-table, written `[key]` or inline.
+    pub fn table(&self, key: &'static str) -> Option<Reader<'d>> {
+        let (at, value) = self.value(key)?;
+        match value {
+            DeValue::Table(table) => Some(Reader::new(self.doc, self.faults, table, at, self.name(key))),
+            other => {
+                self.fault_at(at.start, format!("`{}` is {}, expected a table", self.name(key), show(other)), None);
+                None
+            }
+        }
+    }
+
+    /// An array of tables, written `[[key]]` or inline; a single table counts as one.
+    pub fn tables(&self, key: &'static str) -> Vec<Reader<'d>> {
+        let Some((at, value)) = self.value(key) else { return Vec::new() };
+        let entry = |span: Range<usize>, value: &'d DeValue<'d>, path: String| match value {
+            DeValue::Table(table) => Some(Reader::new(self.doc, self.faults, table, span, path)),
+            other => {
+                self.fault_at(span.start, format!("`{path}` is {}, expected a table", show(other)), None);
+                None
+            }
+        };
+        match value {
+            DeValue::Array(array) => array
+                .iter()
+                .enumerate()
+                .filter_map(|(n, item)| entry(item.span(), item.get_ref(), format!("{}[{n}]", self.name(key))))
+                .collect(),
+            other => entry(at, other, self.name(key)).into_iter().collect(),
+        }
+    }
+
+    /// All entries of this table, for tables whose keys are the user's own names. Every key then counts as asked for.
+    pub fn entries(&self) -> Vec<(&'d str, Reader<'d>)> {
+        self.keys()
+            .into_iter()
+            .filter_map(|(key, value)| match value.get_ref() {
+                DeValue::Table(table) => {
+                    Some((key, Reader::new(self.doc, self.faults, table, value.span(), self.name(key))))
+                }
+                other => {
+                    self.fault_at(
+                        value.span().start,
+                        format!("`{}` is {}, expected a table", self.name(key), show(other)),
+                        None,
+                    );
+                    None
+                }
+            })
+            .collect()
+    }
+
+    /// All entries as plain values, for tables whose keys are the user's own names.
+    pub fn values<T: FromToml>(&self) -> Vec<(&'d str, T)> {
+        self.keys()
+            .into_iter()
+            .filter_map(|(key, value)| match T::from_toml(value.get_ref()) {
+                Ok(found) => Some((key, found)),
+                Err(wanted) => {
+                    self.fault_at(
+                        value.span().start,
+                        format!("`{}` is {}, expected {wanted}", self.name(key), show(value.get_ref())),
+                        None,
+                    );
+                    None
+                }
+            })
+            .collect()
+    }
+
+    fn keys(&self) -> Vec<(&'d str, &'d Spanned<DeValue<'d>>)> {
+        self.asked.borrow_mut().push("*");
+        self.table.iter().map(|(key, value)| (key.get_ref().as_ref(), value)).collect()
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.table.get(key).is_some()
+    }
+
+    /// Notes a fault at the value of `key` (at the table when it has none).
+    pub fn fault(&self, key: &str, message: impl Into<String>, hint: Option<String>) {
+        let at = self.table.get(key).map_or(self.span.start, |value| value.span().start);
+        self.fault_at(at, message.into(), hint);
+    }
+
+    /// The place of `key` as a fault without words, to be filled in later when other files are known.
+    pub fn place(&self, key: &str) -> Fault {
+        let at = self.table.get(key).map_or(self.span.start, |value| value.span().start);
+        self.doc.fault(at, String::new(), None)
+    }
+
+    /// Whether this table has had a fault of its own.
+    pub fn is_faulty(&self) -> bool {
+        self.faulty.get()
+    }
+
+    /// Notes every key that nobody asked for, with the nearest that somebody did.
+    pub fn finish(&self) {
+        let asked = self.asked.borrow();
+        if asked.contains(&"*") {
+            return;
+        }
+        for (key, _) in self.table.iter() {
+            let name: &str = key.get_ref();
+            if !asked.contains(&name) {
+                let hint = did_you_mean(name, asked.iter().copied())
+                    .or_else(|| Some(format!("known here: {}", asked.join(", "))));
+                self.fault_at(key.span().start, format!("`{}` is not a known key", self.name(name)), hint);
+            }
+        }
+    }
+
+    fn value(&self, key: &'static str) -> Option<(Range<usize>, &'d DeValue<'d>)> {
+        self.asked.borrow_mut().push(key);
+        self.table.get(key).map(|value| (value.span(), value.get_ref()))
+    }
+
+    fn fault_at(&self, at: impl Into<At>, message: String, hint: Option<String>) {
+        self.faulty.set(true);
+        self.faults.note(self.doc.fault(at.into().0, message, hint));
+    }
+
+    fn name(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+struct At(usize);
+
+impl From<usize> for At {
+    fn from(at: usize) -> Self {
+        Self(at)
+    }
+}
+
+impl From<Range<usize>> for At {
+    fn from(span: Range<usize>) -> Self {
+        Self(span.start)
+    }
+}
+
+/// A Rust value that can stand in a file. The error says what was expected, to follow "expected ".
+pub trait FromToml: Sized {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String>;
+}
+
+impl FromToml for String {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_str().map(str::to_owned).ok_or_else(|| "text in quotes".to_owned())
+    }
+}
+
+impl FromToml for bool {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_bool().ok_or_else(|| "true or false".to_owned())
+    }
+}
+
+impl FromToml for f64 {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let number = match value {
+            DeValue::Integer(_) => integer(value).map(|whole| whole as f64),
+            DeValue::Float(float) => float.as_str().replace('_', "").parse::<f64>().ok(),
+            _ => None,
+        };
+        number.filter(|number| number.is_finite()).ok_or_else(|| "a finite number".to_owned())
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($kind:ty),*) => {$(
+        impl FromToml for $kind {
+            fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+                integer(value)
+                    .and_then(|whole| <$kind>::try_from(whole).ok())
+                    .ok_or_else(|| format!("a whole number from {} to {}", <$kind>::MIN, <$kind>::MAX))
+            }
+        }
+    )*};
+}
+whole_numbers!(u8, u16, u32, u64, i64, usize);
+
+fn integer(value: &DeValue<'_>) -> Option<i128> {
+    match value {
+        DeValue::Integer(whole) => i128::from_str_radix(&whole.as_str().replace('_', ""), whole.radix()).ok(),
+        _ => None,
+    }
+}
+
+impl FromToml for Duration {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value
+            .as_str()
+            .and_then(parse_duration)
+            .ok_or_else(|| "a duration such as \"500ms\", \"30s\", \"5m\", \"25h\" or \"30d\"".to_owned())
+    }
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl FromToml for ByteSize {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value
+            .as_str()
+            .and_then(parse_size)
+            .map(ByteSize)
+            .ok_or_else(|| "a size such as \"64KiB\", \"512MiB\" or \"2GiB\"".to_owned())
+    }
+}
+
+impl<T: FromToml> FromToml for Vec<T> {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value {
+            DeValue::Array(array) => array
+                .iter()
+                .map(|item| T::from_toml(item.get_ref()))
+                .collect::<Result<_, _>>()
+                .map_err(|wanted| format!("a list, each of it {wanted}")),
+            _ => Err("a list in [ ]".to_owned()),
+        }
+    }
+}
+
+/// `500ms`, `30s`, `5m`, `25h`, `30d`, and sums such as `1h30m`. A bare number has no unit and is refused.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total = 0.0_f64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        total += number
+            * match &rest[..letters] {
+                "us" => 1e-6,
+                "ms" => 1e-3,
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3_600.0,
+                "d" => 86_400.0,
+                _ => return None,
+            };
+        rest = rest[letters..].trim_start();
+    }
+    Duration::try_from_secs_f64(total).ok()
+}
+
+/// `300B`, `64KiB`, `512MiB`, `2GiB`.
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit: u64 = match text[digits..].trim() {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+/// "did you mean `x`?" with the nearest of the known words, if one is near enough.
+pub fn did_you_mean<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<String> {
+    known
+        .into_iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(far, candidate)| *far <= (candidate.chars().count().max(3)) / 3)
+        .min()
+        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+}
+
+/// Edit distance, a swap of neighbours counting one.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let mut best = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + usize::from(a[i - 1] != b[j - 1]));
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+/// The offending value, short enough for one line.
+fn show(value: &DeValue<'_>) -> String {
+    let text = match value {
+        DeValue::String(text) => format!("{text:?}"),
+        DeValue::Integer(whole) => whole.as_str().to_owned(),
+        DeValue::Float(float) => float.as_str().to_owned(),
+        DeValue::Boolean(yes) => yes.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    };
+    if text.chars().count() > 60 { format!("{}…", text.chars().take(60).collect::<String>()) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults_of(text: &str, read: impl Fn(&Reader<'_>)) -> Vec<String> {
+        let faults = Faults::default();
+        if let Some(doc) = Document::parse("t.toml", text, &faults) {
+            let root = doc.root(&faults);
+            read(&root);
+            root.finish();
+        }
+        faults.take().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_fault_is_reported_with_its_place() {
+        let text = "[a]\nwait = 5\nnmae = 'x'\nkind = 'gsa'\n";
+        let found = faults_of(text, |root| {
+            let a = root.table("a").expect("there is a table a");
+            a.optional::<Duration>("wait");
+            a.required::<String>("name");
+            a.choice("kind", &[("gas", 1), ("smoke", 2)]);
+            a.finish();
+        });
+        assert_eq!(
+            found,
+            [
+                "t.toml:1:1: `a.name` is missing",
+                "t.toml:2:8: `a.wait` is 5, expected a duration such as \"500ms\", \"30s\", \"5m\", \"25h\" or \"30d\"",
+                "t.toml:3:1: `a.nmae` is not a known key\n  hint: did you mean `name`?",
+                "t.toml:4:8: `a.kind` is \"gsa\", expected one of gas, smoke\n  hint: did you mean `gas`?",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_syntax_error_has_a_place_too() {
+        let found = faults_of("a = 1\nb = = 2\n", |_| ());
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("t.toml:2:"), "{found:?}");
+    }
+
+    #[test]
+    fn durations_carry_their_unit() {
+        for (text, wanted) in [
+            ("500ms", Some(Duration::from_millis(500))),
+            ("1h30m", Some(Duration::from_secs(5_400))),
+            ("1.5s", Some(Duration::from_millis(1_500))),
+            ("30d", Some(Duration::from_secs(2_592_000))),
+            ("5", None),
+            ("", None),
+            ("5 parsecs", None),
+            ("-5s", None),
+        ] {
+            assert_eq!(parse_duration(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn columns_count_characters_not_bytes() {
+        let found = faults_of("名 = 1\n", |_| ());
+        assert!(found[0].starts_with("t.toml:1:"), "{found:?}");
+    }
+}

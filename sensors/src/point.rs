@@ -1,0 +1,423 @@
+//! What is measured where: kinds, places, devices, points.
+//!
+//! A [`Point`] is one measured thing at one place, not a device; a device carries one or more points. Everything that
+//! many points share lies behind an `Arc`, so that a hundred thousand devices stay below a kilobyte each.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a point's alarms are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hazard {
+    Gas,
+    Fire,
+    Power,
+    Flood,
+    /// The environment and the comfort of residents: temperature, humidity, noise.
+    Care,
+    /// The health of the device itself: battery, radio, cover.
+    Device,
+}
+
+impl Hazard {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gas => "gas",
+            Self::Fire => "fire",
+            Self::Power => "power",
+            Self::Flood => "flood",
+            Self::Care => "care",
+            Self::Device => "device",
+        }
+    }
+}
+
+/// Whether values of a kind are numbers or flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Number,
+    Flag,
+    Text,
+}
+
+/// One row of [`KINDS`].
+#[derive(Debug)]
+pub struct KindInfo {
+    /// `hazard.quantity`, the word of configuration and rules.
+    pub name: &'static str,
+    pub hazard: Hazard,
+    pub form: Form,
+    /// The unit that rules and screens see; empty for flags.
+    pub unit: &'static str,
+    pub zh: &'static str,
+    pub en: &'static str,
+}
+
+/// What is measured, one of [`KINDS`].
+#[derive(Clone, Copy)]
+pub struct Kind(&'static KindInfo);
+
+impl Kind {
+    /// Looks a kind up by its name, such as `gas.lel`.
+    pub fn named(name: &str) -> Option<Self> {
+        KINDS.iter().find(|info| info.name == name).map(Self)
+    }
+
+    pub fn info(self) -> &'static KindInfo {
+        self.0
+    }
+
+    pub fn as_str(self) -> &'static str {
+        self.0.name
+    }
+}
+
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for Kind {}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name)
+    }
+}
+
+const fn kind(
+    name: &'static str,
+    hazard: Hazard,
+    form: Form,
+    unit: &'static str,
+    zh: &'static str,
+    en: &'static str,
+) -> KindInfo {
+    KindInfo { name, hazard, form, unit, zh, en }
+}
+
+/// Every kind that anmin knows. A new one is one line here.
+pub static KINDS: &[KindInfo] = &[
+    kind("gas.lel", Hazard::Gas, Form::Number, "%LEL", "可燃气体浓度", "combustible gas"),
+    kind("gas.co", Hazard::Gas, Form::Number, "ppm", "一氧化碳浓度", "carbon monoxide"),
+    kind("gas.detected", Hazard::Gas, Form::Flag, "", "可燃气体报警", "gas detected"),
+    kind("fire.smoke", Hazard::Fire, Form::Flag, "", "烟雾报警", "smoke"),
+    kind("fire.smoke_density", Hazard::Fire, Form::Number, "dB/m", "烟雾浓度", "smoke density"),
+    kind("fire.temperature", Hazard::Fire, Form::Number, "degC", "感温探测温度", "heat detector temperature"),
+    kind("fire.call_point", Hazard::Fire, Form::Flag, "", "手动报警按钮", "manual call point"),
+    kind("power.residual_current", Hazard::Power, Form::Number, "mA", "剩余电流", "residual current"),
+    kind("power.cable_temperature", Hazard::Power, Form::Number, "degC", "线缆温度", "cable temperature"),
+    kind("power.voltage", Hazard::Power, Form::Number, "V", "电压", "voltage"),
+    kind("power.current", Hazard::Power, Form::Number, "A", "电流", "current"),
+    kind("power.active_power", Hazard::Power, Form::Number, "W", "有功功率", "active power"),
+    kind("power.energy", Hazard::Power, Form::Number, "kWh", "电能", "energy"),
+    kind("power.frequency", Hazard::Power, Form::Number, "Hz", "频率", "frequency"),
+    kind("power.supply", Hazard::Power, Form::Flag, "", "市电供电", "mains supply present"),
+    kind("flood.level", Hazard::Flood, Form::Number, "cm", "积水深度", "water level"),
+    kind("flood.leak", Hazard::Flood, Form::Flag, "", "漏水", "water leak"),
+    kind("flood.rain", Hazard::Flood, Form::Number, "mm", "雨量增量", "rain since the last reading"),
+    kind("env.temperature", Hazard::Care, Form::Number, "degC", "环境温度", "temperature"),
+    kind("env.humidity", Hazard::Care, Form::Number, "%RH", "环境湿度", "humidity"),
+    kind("device.state", Hazard::Device, Form::Number, "", "设备状态码", "device state code"),
+    kind("device.fault", Hazard::Device, Form::Flag, "", "设备故障", "device fault"),
+    kind("device.battery", Hazard::Device, Form::Number, "%", "电池电量", "battery"),
+    kind("device.battery_low", Hazard::Device, Form::Flag, "", "电池电量低", "battery low"),
+    kind("device.tamper", Hazard::Device, Form::Flag, "", "防拆", "tamper"),
+    kind("device.link_quality", Hazard::Device, Form::Number, "lqi", "信号质量", "link quality"),
+    kind("device.signal", Hazard::Device, Form::Number, "dBm", "信号强度", "signal strength"),
+    kind("device.text", Hazard::Device, Form::Text, "", "设备文本", "device text"),
+];
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
+                Self(text.into())
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// A device's id: up to 128 characters, none of `+ # /`, no control characters; Chinese is welcome.
+    DeviceId
+}
+text_id! {
+    /// `device/name`, such as `b3-2-gas/lel`: unique in the site, stable over restarts, the key of history.
+    PointId
+}
+
+impl DeviceId {
+    /// Checks a device id that came from outside: topic, file or command line. The error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.chars().count() > 128 {
+            return Err(format!("a device id has 1 to 128 characters, this has {}", text.chars().count()));
+        }
+        match text.chars().find(|c| matches!(c, '+' | '#' | '/' | '\\') || c.is_control()) {
+            Some(bad) => Err(format!("a device id cannot hold {bad:?}")),
+            None if text == "." || text == ".." => Err("a device id cannot be a path".to_owned()),
+            None => Ok(Self::new(text)),
+        }
+    }
+}
+
+/// Where something is: from the grid cell of the community down to the room. Shared by all points there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Place {
+    /// The id of the `[[place]]` in the configuration; empty when none was given.
+    pub area: String,
+    /// Grid cell of the community's grid management (网格).
+    pub grid: String,
+    pub building: String,
+    pub unit: String,
+    pub floor: String,
+    pub room: String,
+    /// WGS-84 degrees: latitude, longitude.
+    pub position: Option<(f64, f64)>,
+}
+
+impl Place {
+    /// `3号楼2单元5层501`; 未指明地点 when nothing is known.
+    pub fn zh(&self) -> String {
+        self.words("未指明地点", "", &[("", "号楼"), ("", "单元"), ("", "层"), ("", "")])
+    }
+
+    /// `Building 3, Unit 2, Floor 5, 501`; `unknown place` when nothing is known.
+    pub fn en(&self) -> String {
+        self.words("unknown place", ", ", &[("Building ", ""), ("Unit ", ""), ("Floor ", ""), ("", "")])
+    }
+
+    fn words(&self, nowhere: &str, between: &str, around: &[(&str, &str); 4]) -> String {
+        let parts: Vec<String> = [&self.building, &self.unit, &self.floor, &self.room]
+            .into_iter()
+            .zip(around)
+            .filter(|(part, _)| !part.is_empty())
+            .map(|(part, (before, after))| {
+                let numbered = part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+                if numbered { format!("{before}{part}{after}") } else { part.clone() }
+            })
+            .collect();
+        if !parts.is_empty() {
+            parts.join(between)
+        } else if self.area.is_empty() {
+            nowhere.to_owned()
+        } else {
+            self.area.clone()
+        }
+    }
+
+    pub fn same_room(&self, other: &Self) -> bool {
+        self.same_floor(other) && self.room == other.room && !self.room.is_empty()
+    }
+
+    pub fn same_floor(&self, other: &Self) -> bool {
+        self.same_building(other) && self.unit == other.unit && self.floor == other.floor && !self.floor.is_empty()
+    }
+
+    pub fn same_building(&self, other: &Self) -> bool {
+        self.area == other.area
+            && self.building == other.building
+            && !(self.building.is_empty() && self.area.is_empty())
+    }
+}
+
+/// What all points of one kind and model share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PointSpec {
+    /// The last part of the [`PointId`], such as `lel`.
+    pub name: String,
+    pub kind: Kind,
+    /// Plausible range in the kind's unit; outside it a reading is [`crate::reading::Fault::OutOfRange`].
+    pub range: Option<(f64, f64)>,
+    /// Largest believable step between two readings, in the kind's unit; beyond it [`crate::reading::Doubt::Jump`].
+    pub max_jump: Option<f64>,
+    /// A value that has not moved for so long is [`crate::reading::Doubt::Stuck`].
+    pub stuck_after: Option<Duration>,
+    /// Without a reading for so long the point is [`crate::reading::Fault::Silent`].
+    pub silent_after: Option<Duration>,
+    /// Devices that speak to this point's alarms are polled and served first.
+    pub alarm_point: bool,
+}
+
+impl PointSpec {
+    /// A spec with no limits, for tests and for kinds that need none.
+    pub fn plain(name: &str, kind: Kind) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            range: None,
+            max_jump: None,
+            stuck_after: None,
+            silent_after: None,
+            alarm_point: false,
+        }
+    }
+}
+
+/// Index of a device in [`Points`]; dense, only good for one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceIx(pub u32);
+
+/// Index of a point in [`Points`]; dense, only good for one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PointIx(pub u32);
+
+/// A thing on the wall.
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub id: DeviceId,
+    /// What people call it; the id when nobody said.
+    pub label: Arc<str>,
+    /// The profile it follows, such as `yaoan-ya-k300`.
+    pub profile: Arc<str>,
+    pub place: Arc<Place>,
+    /// First of its points, which stand next to each other.
+    first: PointIx,
+    count: u32,
+}
+
+impl Device {
+    pub fn points(&self) -> impl Iterator<Item = PointIx> + use<> {
+        (self.first.0..self.first.0 + self.count).map(PointIx)
+    }
+}
+
+/// One measured thing at one place.
+#[derive(Clone, Debug)]
+pub struct Point {
+    pub id: PointId,
+    pub device: DeviceIx,
+    pub spec: Arc<PointSpec>,
+}
+
+/// Why a device cannot be added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddError {
+    /// The site has a device of this id already.
+    #[error("device {0} is there already")]
+    Duplicate(DeviceId),
+    /// Two points of one device have one name.
+    #[error("device {device} has two points named `{name}`")]
+    DuplicatePoint { device: DeviceId, name: String },
+}
+
+/// All devices and points of the site. Grows, never shrinks while the daemon runs.
+#[derive(Debug, Default)]
+pub struct Points {
+    devices: Vec<Device>,
+    points: Vec<Point>,
+    device_by_id: HashMap<DeviceId, DeviceIx>,
+    point_by_id: HashMap<PointId, PointIx>,
+}
+
+impl Points {
+    /// Adds a device with its points; nothing is added on error.
+    pub fn add(
+        &mut self,
+        id: DeviceId,
+        label: Option<&str>,
+        profile: &Arc<str>,
+        place: &Arc<Place>,
+        specs: &[Arc<PointSpec>],
+    ) -> Result<DeviceIx, AddError> {
+        if self.device_by_id.contains_key(&id) {
+            return Err(AddError::Duplicate(id));
+        }
+        for (n, spec) in specs.iter().enumerate() {
+            if specs[..n].iter().any(|other| other.name == spec.name) {
+                return Err(AddError::DuplicatePoint { device: id, name: spec.name.clone() });
+            }
+        }
+        let device = DeviceIx(self.devices.len() as u32);
+        let first = PointIx(self.points.len() as u32);
+        for spec in specs {
+            let ix = PointIx(self.points.len() as u32);
+            let point = PointId::new(format!("{id}/{}", spec.name));
+            self.point_by_id.insert(point.clone(), ix);
+            self.points.push(Point { id: point, device, spec: Arc::clone(spec) });
+        }
+        let label = label.map_or_else(|| Arc::clone(&id.0), Arc::from);
+        self.device_by_id.insert(id.clone(), device);
+        self.devices.push(Device {
+            id,
+            label,
+            profile: Arc::clone(profile),
+            place: Arc::clone(place),
+            first,
+            count: specs.len() as u32,
+        });
+        Ok(device)
+    }
+
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// Panics on an index that did not come from this set, which is a defect of the caller.
+    pub fn point(&self, ix: PointIx) -> &Point {
+        &self.points[ix.0 as usize]
+    }
+
+    /// Panics on an index that did not come from this set, which is a defect of the caller.
+    pub fn device(&self, ix: DeviceIx) -> &Device {
+        &self.devices[ix.0 as usize]
+    }
+
+    pub fn device_of(&self, ix: PointIx) -> &Device {
+        self.device(self.point(ix).device)
+    }
+
+    pub fn find(&self, id: &str) -> Option<PointIx> {
+        self.point_by_id.get(id).copied()
+    }
+
+    pub fn find_device(&self, id: &str) -> Option<DeviceIx> {
+        self.device_by_id.get(id).copied()
+    }
+
+    /// The point of a device by its name, such as `lel`.
+    pub fn point_of(&self, device: DeviceIx, name: &str) -> Option<PointIx> {
+        self.device(device).points().find(|ix| self.point(*ix).spec.name == name)
+    }
+
+    pub fn devices(&self) -> impl ExactSizeIterator<Item = (DeviceIx, &Device)> {
+        self.devices.iter().enumerate().map(|(n, device)| (DeviceIx(n as u32), device))
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (PointIx, &Point)> {
+        self.points.iter().enumerate().map(|(n, point)| (PointIx(n as u32), point))
+    }
+}

@@ -1,0 +1,1 @@
+//! Readings to samples: range, jump, stuck, silent, clock skew, duplicates.

@@ -1,0 +1,1 @@
+//! PROVE: helpers shared by the acceptance tests.
