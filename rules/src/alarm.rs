@@ -142,6 +142,8 @@ pub struct Alarm {
     pub place: Arc<Place>,
     /// The level it stands at; for a latched rule the highest reached.
     pub level: Level,
+    /// The highest level of this occurrence: who has heard of it hears how it ends.
+    pub peak: Level,
     /// Only `Normal` or `Active` in a journal: delays start again after a restart.
     pub condition: Condition,
     pub acknowledged: Option<By>,
@@ -175,8 +177,18 @@ pub struct CapRef {
 }
 
 impl Alarm {
+    /// Whether the condition lasts, as far as anybody knows.
+    pub fn is_active(&self) -> bool {
+        matches!(self.condition, Condition::Active | Condition::Clearing)
+    }
+
+    /// Silenced by a person: nobody is called and no public message starts.
+    pub fn is_silenced(&self) -> bool {
+        self.shelved.is_some() || self.out_of_service.is_some()
+    }
+
     pub fn state(&self) -> AlarmState {
-        let active = matches!(self.condition, Condition::Active | Condition::Clearing);
+        let active = self.is_active();
         if self.out_of_service.is_some() {
             AlarmState::OutOfService
         } else if self.shelved.is_some() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anmin_sensors::time::Wall;
 
 use crate::alarm::{Alarm, AlarmId, CapRef, Class, Transition};
-use crate::rule::Level;
+use crate::rule::{Level, Text};
 
 /// `alarm/seq/channel`: the idempotency key of every attempt.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,8 +158,8 @@ pub struct Call {
     pub station: Arc<str>,
     pub station_name: String,
     pub state: CallState,
-    /// Each state with the moment it began and who said so, oldest first.
-    pub stamps: Vec<(CallState, Wall, String)>,
+    /// Each state it went through, oldest first.
+    pub stamps: Vec<CallStamp>,
     pub respond_by: Wall,
     pub arrive_by: Wall,
     /// Accepted in time but not on the scene in time: said once.
@@ -168,10 +168,63 @@ pub struct Call {
     pub seq: u32,
 }
 
-/// One change of one call: journaled like a transition.
+/// When a call reached a state, who said so, and why where that was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallStamp {
+    pub state: CallState,
+    pub at: Wall,
+    /// `anmin` where nobody said it.
+    pub by: String,
+    /// Empty but for a decline and for what anmin did by itself.
+    pub why: String,
+}
+
+impl Call {
+    /// Somebody may still come: called and not answered yet, or accepted and not stood down.
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, CallState::Called | CallState::Accepted | CallState::OnTheWay | CallState::OnScene)
+    }
+
+    /// Somebody has said that they come.
+    pub fn is_answered(&self) -> bool {
+        matches!(self.state, CallState::Accepted | CallState::OnTheWay | CallState::OnScene)
+    }
+}
+
+/// Why a call changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallCause {
+    /// The station is called, for the first time or again.
+    Called,
+    /// The crew, or an officer on its behalf, said where it stands.
+    Said,
+    /// Nobody answered within `respond_within`.
+    Unanswered,
+    /// Not on the scene within `arrive_within`.
+    Late,
+    /// The alarm is closed: anmin stood the crew down.
+    AlarmClosed,
+}
+
+impl CallCause {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Called => "called",
+            Self::Said => "said",
+            Self::Unanswered => "unanswered",
+            Self::Late => "late",
+            Self::AlarmClosed => "alarm_closed",
+        }
+    }
+}
+
+/// One change of one call: journaled like a transition. Identified by (call.alarm, call.station, call.seq).
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallChange {
     pub at: Wall,
+    pub cause: CallCause,
     pub call: Call,
     pub alarm: Arc<Alarm>,
+    /// What happened and what anmin did, for the officer.
+    pub message: Text,
 }
