@@ -112,6 +112,9 @@ pub struct Limit {
     pub unit: String,
     /// The standard and clause, or the practice, that it follows.
     pub source: String,
+    /// The level that breaking it stands for: the one it is named after unless the file says otherwise. The deadband
+    /// holds a broken limit while the alarm stands at this level or above; without a level, at any.
+    pub level: Option<Level>,
 }
 
 /// What bad quality means for a rule.
@@ -187,8 +190,37 @@ pub enum Why {
     BadInput { point: PointId, fault: Fault },
     /// The script failed or ran away; the text has position and cause.
     ScriptFailed(String),
-    /// An input has not spoken since start.
+    /// An input has not spoken since start. Give devices the time to speak before anybody is told.
     NoData { point: PointId },
+    /// The script itself says that it cannot judge, in its own words.
+    Unclear(String),
+}
+
+/// The numbers of a rule that a site may set otherwise, as they hold for one subject.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuning {
+    /// False when an override switches the rule off for this subject.
+    pub enabled: bool,
+    pub on_delay: Duration,
+    pub off_delay: Duration,
+    pub deadband: f64,
+    pub escalate_after: Option<Duration>,
+    /// In the order of `RuleSpec::limits`.
+    pub limits: Box<[f64]>,
+}
+
+impl Tuning {
+    /// The numbers of the rule's own file.
+    pub fn of(spec: &RuleSpec) -> Self {
+        Self {
+            enabled: true,
+            on_delay: spec.on_delay,
+            off_delay: spec.off_delay,
+            deadband: spec.deadband,
+            escalate_after: spec.escalate_after,
+            limits: spec.limits.values().map(|limit| limit.value).collect(),
+        }
+    }
 }
 
 /// The reading that an alarm's last change rests on.
