@@ -258,6 +258,11 @@ impl<'d> Reader<'d> {
         self.table.get(key).is_some()
     }
 
+    /// Whether the value of `key` is a table; lets a key be written short or long.
+    pub fn is_table(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)))
+    }
+
     /// Notes a fault at the value of `key` (at the table when it has none).
     pub fn fault(&self, key: &str, message: impl Into<String>, hint: Option<String>) {
         let at = self.table.get(key).map_or(self.span.start, |value| value.span().start);

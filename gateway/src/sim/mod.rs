@@ -1,1 +1,3 @@
 //! Seeded scenarios played as MQTT devices and Modbus slaves.
+
+pub mod scenario;

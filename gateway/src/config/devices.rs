@@ -1,0 +1,180 @@
+//! `[[device]]` and device lists in CSV: what hangs on the wall and where.
+//!
+//! Property companies keep spreadsheets, so a list is a CSV file whose first line names the columns; the names are the
+//! keys of `[[device]]`. An empty cell is an absent key. UTF-8, with or without the mark that Excel puts in front.
+
+use std::time::Duration;
+
+use anmin_sensors::document::{Fault, Faults, Reader, did_you_mean, parse_duration};
+
+/// One device as it was written down, not yet tied to profile, place and bus.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub id: String,
+    pub name: Option<String>,
+    pub profile: Option<String>,
+    /// Id of a `[[place]]`.
+    pub place: Option<String>,
+    pub unit: Option<String>,
+    pub floor: Option<String>,
+    pub room: Option<String>,
+    /// Id of a `[[bus]]`; absent for devices that speak MQTT.
+    pub bus: Option<String>,
+    /// Modbus unit, 1 to 247 on a serial line.
+    pub unit_id: Option<u8>,
+    /// How often a bus device is read.
+    pub interval: Option<Duration>,
+    /// Overrides the profile's: without a reading for so long the device is silent.
+    pub silent_after: Option<Duration>,
+    pub at: Fault,
+}
+
+impl Entry {
+    pub fn read(r: &Reader<'_>) -> Option<Self> {
+        let id: Option<String> = r.required("id");
+        let at = r.place("id");
+        let location = r.table("location");
+        let part = |key: &'static str| match &location {
+            Some(table) => table.optional(key),
+            None => r.optional(key),
+        };
+        let entry = Self {
+            id: id.clone().unwrap_or_default(),
+            name: r.optional("name"),
+            profile: r.required("profile"),
+            place: r.optional("place"),
+            unit: part("unit"),
+            floor: part("floor"),
+            room: part("room"),
+            bus: r.optional("bus"),
+            unit_id: r.optional("unit_id"),
+            interval: r.optional("interval"),
+            silent_after: r.optional("silent_after"),
+            at,
+        };
+        if let Some(table) = &location {
+            table.finish();
+        }
+        r.finish();
+        id.map(|_| entry)
+    }
+}
+
+const COLUMNS: [&str; 11] =
+    ["id", "name", "profile", "place", "unit", "floor", "room", "bus", "unit_id", "interval", "silent_after"];
+
+/// Reads a device list; every faulty line is noted and left out, the others are taken.
+pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let fault = |line: u64, column: usize, message: String, hint: Option<String>| {
+        faults.note(Fault { source: source.to_owned(), line: line as usize, column, message, hint });
+    };
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
+    let headers = match reader.headers() {
+        Ok(headers) => headers.clone(),
+        Err(error) => {
+            fault(1, 1, format!("not CSV: {error}"), None);
+            return Vec::new();
+        }
+    };
+    for (n, header) in headers.iter().enumerate() {
+        if !COLUMNS.contains(&header) {
+            let hint =
+                did_you_mean(header, COLUMNS).unwrap_or_else(|| format!("known columns: {}", COLUMNS.join(", ")));
+            fault(1, n + 1, format!("column {header:?} is not known"), Some(hint));
+        }
+    }
+    let mut entries = Vec::new();
+    for record in reader.records() {
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                fault(error.position().map_or(0, csv::Position::line), 1, format!("not CSV: {error}"), None);
+                continue;
+            }
+        };
+        let line = record.position().map_or(0, csv::Position::line);
+        if record.len() != headers.len() {
+            fault(line, 1, format!("{} cells, the first line has {}", record.len(), headers.len()), None);
+            continue;
+        }
+        let column = |name: &str| headers.iter().position(|header| header == name);
+        let cell =
+            |name: &str| column(name).and_then(|n| record.get(n)).filter(|cell| !cell.is_empty()).map(str::to_owned);
+        let mut sound = true;
+        let mut parsed = |name: &str, wanted: &str, good: &dyn Fn(&str) -> bool| {
+            let text = cell(name)?;
+            if good(&text) {
+                return Some(text);
+            }
+            sound = false;
+            fault(line, column(name).unwrap_or(0) + 1, format!("`{name}` is {text:?}, expected {wanted}"), None);
+            None
+        };
+        let is_duration = |text: &str| parse_duration(text).is_some();
+        let duration = "a duration such as \"2s\"";
+        let entry = Entry {
+            id: cell("id").unwrap_or_default(),
+            name: cell("name"),
+            profile: cell("profile"),
+            place: cell("place"),
+            unit: cell("unit"),
+            floor: cell("floor"),
+            room: cell("room"),
+            bus: cell("bus"),
+            unit_id: parsed("unit_id", "a whole number from 0 to 255", &|text| text.parse::<u8>().is_ok())
+                .and_then(|text| text.parse().ok()),
+            interval: parsed("interval", duration, &is_duration).as_deref().and_then(parse_duration),
+            silent_after: parsed("silent_after", duration, &is_duration).as_deref().and_then(parse_duration),
+            at: Fault { source: source.to_owned(), line: line as usize, column: 1, message: String::new(), hint: None },
+        };
+        for (name, absent) in [("id", entry.id.is_empty()), ("profile", entry.profile.is_none())] {
+            if absent {
+                sound = false;
+                fault(line, column(name).unwrap_or(0) + 1, format!("`{name}` is missing"), None);
+            }
+        }
+        if sound {
+            entries.push(entry);
+        }
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spreadsheet_gives_devices_and_names_every_faulty_cell() {
+        let text = "\u{feff}id,name,profile,place,unit,bus,unit_id,interval\n\
+            a1,一号柜,sdm630,b1,1,bus-a,7,2s\n\
+            a2,,sdm630,b1,,bus-a,700,2s\n\
+            ,x,sdm630,b1,,bus-a,8,2\n\
+            a4,short\n\
+            a5,\"含,逗号\",sdm630,,,,,\n";
+        let faults = Faults::default();
+        let entries = read_csv("devices.csv", text, &faults);
+        assert_eq!(entries.iter().map(|e| e.id.as_str()).collect::<Vec<_>>(), ["a1", "a5"]);
+        assert_eq!(entries[0].interval, Some(Duration::from_secs(2)));
+        assert_eq!(entries[1].name.as_deref(), Some("含,逗号"));
+        let found: Vec<String> = faults.take().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "devices.csv:3:7: `unit_id` is \"700\", expected a whole number from 0 to 255",
+                "devices.csv:4:1: `id` is missing",
+                "devices.csv:4:8: `interval` is \"2\", expected a duration such as \"2s\"",
+                "devices.csv:5:1: 2 cells, the first line has 8",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_column_names_the_nearest() {
+        let faults = Faults::default();
+        read_csv("d.csv", "id,profle\n", &faults);
+        let found: Vec<String> = faults.take().iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["d.csv:1:2: column \"profle\" is not known\n  hint: did you mean `profile`?"]);
+    }
+}
