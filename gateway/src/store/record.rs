@@ -1,0 +1,728 @@
+//! What the journal's rows hold: JSON with a version in it, converted by hand.
+//!
+//! The wire types below are the format. A field is never renamed and never given another meaning; a new field is an
+//! `Option` with `#[serde(default)]`, anything else is a new version beside the old one. `records/v<n>.jsonl` holds what each version
+//! wrote, and a test reads them all.
+//!
+//! Floats are written as text with as many digits as their bits need, because a JSON number read back by serde_json
+//! may differ in the last bit, and orders must come back exactly as they were.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use anmin_rules::alarm::{Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Shelf, Subject, Transition};
+use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OrderBody};
+use anmin_rules::rule::{Evidence, Level, RuleId, Text};
+use anmin_sensors::point::{DeviceId, KINDS, Place, PointId};
+use anmin_sensors::reading::Value;
+use anmin_sensors::time::{Mono, Now, Wall};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The version that this anmin writes.
+pub const VERSION: u32 = 1;
+
+/// Why a record cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Not JSON, or a field is missing or of the wrong form.
+    #[error("record is not readable: {0}")]
+    Form(String),
+    /// A word that this anmin does not know.
+    #[error("record has {what} {word:?}, which is not known here")]
+    Word { what: &'static str, word: String },
+    /// Written by a newer anmin.
+    #[error("record has version {0}, this anmin knows up to {VERSION}")]
+    Version(u32),
+    /// The order names a row of the journal that is gone or damaged.
+    #[error("record names journal row {0}, which cannot be read")]
+    Missing(i64),
+}
+
+impl From<serde_json::Error> for RecordError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Form(error.to_string())
+    }
+}
+
+/// Where an order's body is found.
+pub enum Body {
+    /// It came whole.
+    Whole(OrderBody),
+    /// It is the transition in this row of the journal.
+    EventAt(i64),
+    /// It is the call change in this row of the journal.
+    CallAt(i64),
+}
+
+pub fn write_transition(transition: &Transition) -> String {
+    to_json(&Versioned { v: VERSION, record: TransitionV1::of(transition) })
+}
+
+pub fn read_transition(json: &str) -> Result<Transition, RecordError> {
+    check_version(json)?;
+    serde_json::from_str::<Versioned<TransitionV1<'_>>>(json)?.record.read()
+}
+
+pub fn write_call(change: &CallChange) -> String {
+    to_json(&Versioned { v: VERSION, record: CallChangeV1::of(change) })
+}
+
+pub fn read_call(json: &str) -> Result<CallChange, RecordError> {
+    check_version(json)?;
+    serde_json::from_str::<Versioned<CallChangeV1<'_>>>(json)?.record.read()
+}
+
+/// An order's body, whole.
+pub fn write_body(body: &OrderBody) -> String {
+    let body = match body {
+        OrderBody::Event(transition) => BodyV1::Event(TransitionV1::of(transition)),
+        OrderBody::Call(change) => BodyV1::Call(CallChangeV1::of(change)),
+        OrderBody::Cap(cap) => BodyV1::Cap(CapV1::of(cap)),
+    };
+    to_json(&Versioned { v: VERSION, record: OrderV1 { body } })
+}
+
+/// An order's body that stands in row `n` of the journal.
+pub fn write_body_at(n: i64, call: bool) -> String {
+    let body = if call { BodyV1::CallAt(n) } else { BodyV1::EventAt(n) };
+    to_json(&Versioned { v: VERSION, record: OrderV1 { body } })
+}
+
+pub fn read_body(json: &str) -> Result<Body, RecordError> {
+    check_version(json)?;
+    Ok(match serde_json::from_str::<Versioned<OrderV1<'_>>>(json)?.record.body {
+        BodyV1::Event(transition) => Body::Whole(OrderBody::Event(Arc::new(transition.read()?))),
+        BodyV1::Call(change) => Body::Whole(OrderBody::Call(Arc::new(change.read()?))),
+        BodyV1::Cap(cap) => Body::Whole(OrderBody::Cap(Arc::new(cap.read()?))),
+        BodyV1::EventAt(n) => Body::EventAt(n),
+        BodyV1::CallAt(n) => Body::CallAt(n),
+    })
+}
+
+fn check_version(json: &str) -> Result<(), RecordError> {
+    #[derive(Deserialize)]
+    struct Head {
+        v: u32,
+    }
+    match serde_json::from_str::<Head>(json)?.v {
+        1 => Ok(()),
+        other => Err(RecordError::Version(other)),
+    }
+}
+
+fn to_json(record: &impl Serialize) -> String {
+    // The wire types have text keys only and no failing Serialize of their own, the two ways in which this can fail.
+    serde_json::to_string(record).expect("a record is always JSON")
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<R> {
+    v: u32,
+    #[serde(flatten)]
+    record: R,
+}
+
+/// A float by its shortest text that gives the same bits back.
+#[derive(Clone, Copy)]
+struct Exact(f64);
+
+impl Serialize for Exact {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{:?}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Exact {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(|_| D::Error::custom(format!("{text:?} is not a number")))
+    }
+}
+
+struct Id(uuid::Uuid);
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        uuid::Uuid::parse_str(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+type Str<'a> = Cow<'a, str>;
+
+#[derive(Serialize, Deserialize)]
+struct TransitionV1<'a> {
+    from: Str<'a>,
+    to: Str<'a>,
+    cause: CauseV1<'a>,
+    wall: i64,
+    mono: u64,
+    alarm: AlarmV1<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+enum CauseV1<'a> {
+    Raised,
+    LevelChanged { level: Str<'a> },
+    Returned,
+    Realarmed,
+    Acknowledged { by: Str<'a> },
+    Reset { by: Str<'a> },
+    Shelved { by: Str<'a> },
+    Unshelved { by: Option<Str<'a>> },
+    TakenOutOfService { by: Str<'a>, why: Str<'a> },
+    ReturnedToService { by: Str<'a> },
+    Escalated { step: u32 },
+}
+
+#[derive(Serialize, Deserialize)]
+struct AlarmV1<'a> {
+    id: Id,
+    rule: Str<'a>,
+    subject: SubjectV1<'a>,
+    class: Str<'a>,
+    title: TextV1<'a>,
+    place: PlaceV1<'a>,
+    level: Str<'a>,
+    peak: Str<'a>,
+    condition: Str<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acknowledged: Option<ByV1<'a>>,
+    latched: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shelved: Option<ShelfV1<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    out_of_service: Option<ByV1<'a>>,
+    escalation: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    escalate_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    realarm_at: Option<i64>,
+    raised_at: i64,
+    changed_at: i64,
+    seq: u32,
+    evidence: EvidenceV1<'a>,
+    message: TextV1<'a>,
+    advice: TextV1<'a>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cap_log: Vec<CapRefV1<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SubjectV1<'a> {
+    Point(Str<'a>),
+    Device(Str<'a>),
+    Part(Str<'a>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct TextV1<'a> {
+    zh: Str<'a>,
+    en: Str<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PlaceV1<'a> {
+    area: Str<'a>,
+    grid: Str<'a>,
+    building: Str<'a>,
+    unit: Str<'a>,
+    floor: Str<'a>,
+    room: Str<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    position: Option<(Exact, Exact)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ByV1<'a> {
+    who: Str<'a>,
+    at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ShelfV1<'a> {
+    until: i64,
+    by: Str<'a>,
+    why: Str<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EvidenceV1<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    point: Option<Str<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<ValueV1<'a>>,
+    unit: Str<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limit: Option<(Str<'a>, Exact)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source_time: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+    received: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ValueV1<'a> {
+    Number(Exact),
+    Flag(bool),
+    Text(Str<'a>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct CapRefV1<'a> {
+    channel: Str<'a>,
+    identifier: Str<'a>,
+    sent: i64,
+    level: Str<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CallChangeV1<'a> {
+    at: i64,
+    cause: Str<'a>,
+    call: CallV1<'a>,
+    alarm: AlarmV1<'a>,
+    message: TextV1<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CallV1<'a> {
+    alarm: Id,
+    station: Str<'a>,
+    station_name: Str<'a>,
+    state: Str<'a>,
+    stamps: Vec<StampV1<'a>>,
+    respond_by: i64,
+    arrive_by: i64,
+    late: bool,
+    seq: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StampV1<'a> {
+    state: Str<'a>,
+    at: i64,
+    by: Str<'a>,
+    why: Str<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OrderV1<'a> {
+    body: BodyV1<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum BodyV1<'a> {
+    Event(TransitionV1<'a>),
+    EventAt(i64),
+    Call(CallChangeV1<'a>),
+    CallAt(i64),
+    Cap(CapV1<'a>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct CapV1<'a> {
+    message: Str<'a>,
+    identifier: Str<'a>,
+    sent: i64,
+    references: Vec<CapRefV1<'a>>,
+    alarm: AlarmV1<'a>,
+}
+
+impl<'a> TransitionV1<'a> {
+    fn of(transition: &'a Transition) -> Self {
+        Self {
+            from: transition.from.as_str().into(),
+            to: transition.to.as_str().into(),
+            cause: CauseV1::of(&transition.cause),
+            wall: transition.at.wall.micros(),
+            mono: transition.at.mono.nanos(),
+            alarm: AlarmV1::of(&transition.alarm),
+        }
+    }
+
+    fn read(self) -> Result<Transition, RecordError> {
+        Ok(Transition {
+            from: state(&self.from)?,
+            to: state(&self.to)?,
+            cause: self.cause.read()?,
+            at: Now { mono: Mono::from_nanos(self.mono), wall: Wall::from_micros(self.wall) },
+            alarm: Arc::new(self.alarm.read()?),
+        })
+    }
+}
+
+impl<'a> CauseV1<'a> {
+    fn of(cause: &'a Cause) -> Self {
+        match cause {
+            Cause::Raised => Self::Raised,
+            Cause::LevelChanged(level) => Self::LevelChanged { level: level.as_str().into() },
+            Cause::Returned => Self::Returned,
+            Cause::Realarmed => Self::Realarmed,
+            Cause::Acknowledged { by } => Self::Acknowledged { by: by.into() },
+            Cause::Reset { by } => Self::Reset { by: by.into() },
+            Cause::Shelved { by } => Self::Shelved { by: by.into() },
+            Cause::Unshelved { by } => Self::Unshelved { by: by.as_ref().map(Into::into) },
+            Cause::TakenOutOfService { by, why } => Self::TakenOutOfService { by: by.into(), why: why.into() },
+            Cause::ReturnedToService { by } => Self::ReturnedToService { by: by.into() },
+            Cause::Escalated(step) => Self::Escalated { step: *step },
+        }
+    }
+
+    fn read(self) -> Result<Cause, RecordError> {
+        Ok(match self {
+            Self::Raised => Cause::Raised,
+            Self::LevelChanged { level: word } => Cause::LevelChanged(level(&word)?),
+            Self::Returned => Cause::Returned,
+            Self::Realarmed => Cause::Realarmed,
+            Self::Acknowledged { by } => Cause::Acknowledged { by: by.into_owned() },
+            Self::Reset { by } => Cause::Reset { by: by.into_owned() },
+            Self::Shelved { by } => Cause::Shelved { by: by.into_owned() },
+            Self::Unshelved { by } => Cause::Unshelved { by: by.map(Cow::into_owned) },
+            Self::TakenOutOfService { by, why } => {
+                Cause::TakenOutOfService { by: by.into_owned(), why: why.into_owned() }
+            }
+            Self::ReturnedToService { by } => Cause::ReturnedToService { by: by.into_owned() },
+            Self::Escalated { step } => Cause::Escalated(step),
+        })
+    }
+}
+
+impl<'a> AlarmV1<'a> {
+    fn of(alarm: &'a Alarm) -> Self {
+        Self {
+            id: Id(alarm.id.0),
+            rule: alarm.rule.as_str().into(),
+            subject: match &alarm.subject {
+                Subject::Point(id) => SubjectV1::Point(id.as_str().into()),
+                Subject::Device(id) => SubjectV1::Device(id.as_str().into()),
+                Subject::Part(name) => SubjectV1::Part((&**name).into()),
+            },
+            class: alarm.class.as_str().into(),
+            title: TextV1::of(&alarm.title),
+            place: PlaceV1::of(&alarm.place),
+            level: alarm.level.as_str().into(),
+            peak: alarm.peak.as_str().into(),
+            condition: condition_word(alarm.condition).into(),
+            acknowledged: alarm.acknowledged.as_ref().map(ByV1::of),
+            latched: alarm.latched,
+            shelved: alarm.shelved.as_ref().map(|shelf| ShelfV1 {
+                until: shelf.until.micros(),
+                by: (&shelf.by).into(),
+                why: (&shelf.why).into(),
+            }),
+            out_of_service: alarm.out_of_service.as_ref().map(ByV1::of),
+            escalation: alarm.escalation,
+            escalate_at: alarm.escalate_at.map(Wall::micros),
+            realarm_at: alarm.realarm_at.map(Wall::micros),
+            raised_at: alarm.raised_at.micros(),
+            changed_at: alarm.changed_at.micros(),
+            seq: alarm.seq,
+            evidence: EvidenceV1::of(&alarm.evidence),
+            message: TextV1::of(&alarm.message),
+            advice: TextV1::of(&alarm.advice),
+            cap_log: alarm.cap_log.iter().map(CapRefV1::of).collect(),
+        }
+    }
+
+    fn read(self) -> Result<Alarm, RecordError> {
+        Ok(Alarm {
+            id: AlarmId(self.id.0),
+            rule: RuleId::new(self.rule.into_owned()),
+            subject: match self.subject {
+                SubjectV1::Point(id) => Subject::Point(PointId::new(id.into_owned())),
+                SubjectV1::Device(id) => Subject::Device(DeviceId::new(id.into_owned())),
+                SubjectV1::Part(name) => Subject::Part(name.into()),
+            },
+            class: class(&self.class)?,
+            title: self.title.read(),
+            place: Arc::new(self.place.read()),
+            level: level(&self.level)?,
+            peak: level(&self.peak)?,
+            condition: condition(&self.condition)?,
+            acknowledged: self.acknowledged.map(ByV1::read),
+            latched: self.latched,
+            shelved: self.shelved.map(|shelf| Shelf {
+                until: Wall::from_micros(shelf.until),
+                by: shelf.by.into_owned(),
+                why: shelf.why.into_owned(),
+            }),
+            out_of_service: self.out_of_service.map(ByV1::read),
+            escalation: self.escalation,
+            escalate_at: self.escalate_at.map(Wall::from_micros),
+            realarm_at: self.realarm_at.map(Wall::from_micros),
+            raised_at: Wall::from_micros(self.raised_at),
+            changed_at: Wall::from_micros(self.changed_at),
+            seq: self.seq,
+            evidence: self.evidence.read(),
+            message: self.message.read(),
+            advice: self.advice.read(),
+            cap_log: self.cap_log.into_iter().map(CapRefV1::read).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl<'a> TextV1<'a> {
+    fn of(text: &'a Text) -> Self {
+        Self { zh: (&text.zh).into(), en: (&text.en).into() }
+    }
+
+    fn read(self) -> Text {
+        Text { zh: self.zh.into_owned(), en: self.en.into_owned() }
+    }
+}
+
+impl<'a> PlaceV1<'a> {
+    fn of(place: &'a Place) -> Self {
+        Self {
+            area: (&place.area).into(),
+            grid: (&place.grid).into(),
+            building: (&place.building).into(),
+            unit: (&place.unit).into(),
+            floor: (&place.floor).into(),
+            room: (&place.room).into(),
+            position: place.position.map(|(lat, lon)| (Exact(lat), Exact(lon))),
+        }
+    }
+
+    fn read(self) -> Place {
+        Place {
+            area: self.area.into_owned(),
+            grid: self.grid.into_owned(),
+            building: self.building.into_owned(),
+            unit: self.unit.into_owned(),
+            floor: self.floor.into_owned(),
+            room: self.room.into_owned(),
+            position: self.position.map(|(lat, lon)| (lat.0, lon.0)),
+        }
+    }
+}
+
+impl<'a> ByV1<'a> {
+    fn of(by: &'a By) -> Self {
+        Self { who: (&by.who).into(), at: by.at.micros() }
+    }
+
+    fn read(self) -> By {
+        By { who: self.who.into_owned(), at: Wall::from_micros(self.at) }
+    }
+}
+
+impl<'a> EvidenceV1<'a> {
+    fn of(evidence: &'a Evidence) -> Self {
+        Self {
+            point: evidence.point.as_ref().map(|id| id.as_str().into()),
+            value: evidence.value.as_ref().map(|value| match value {
+                Value::Number(number) => ValueV1::Number(Exact(*number)),
+                Value::Flag(flag) => ValueV1::Flag(*flag),
+                Value::Text(text) => ValueV1::Text((&**text).into()),
+            }),
+            unit: (&evidence.unit).into(),
+            limit: evidence.limit.as_ref().map(|(name, value)| (name.into(), Exact(*value))),
+            source_time: evidence.source_time.map(Wall::micros),
+            sequence: evidence.sequence,
+            received: evidence.received.micros(),
+        }
+    }
+
+    fn read(self) -> Evidence {
+        Evidence {
+            point: self.point.map(|id| PointId::new(id.into_owned())),
+            value: self.value.map(|value| match value {
+                ValueV1::Number(number) => Value::Number(number.0),
+                ValueV1::Flag(flag) => Value::Flag(flag),
+                ValueV1::Text(text) => Value::Text(text.into()),
+            }),
+            unit: self.unit.into_owned(),
+            limit: self.limit.map(|(name, value)| (name.into_owned(), value.0)),
+            source_time: self.source_time.map(Wall::from_micros),
+            sequence: self.sequence,
+            received: Wall::from_micros(self.received),
+        }
+    }
+}
+
+impl<'a> CapRefV1<'a> {
+    fn of(cap: &'a CapRef) -> Self {
+        Self {
+            channel: (&cap.channel).into(),
+            identifier: (&cap.identifier).into(),
+            sent: cap.sent.micros(),
+            level: cap.level.as_str().into(),
+        }
+    }
+
+    fn read(self) -> Result<CapRef, RecordError> {
+        Ok(CapRef {
+            channel: self.channel.into_owned(),
+            identifier: self.identifier.into_owned(),
+            sent: Wall::from_micros(self.sent),
+            level: level(&self.level)?,
+        })
+    }
+}
+
+impl<'a> CallChangeV1<'a> {
+    fn of(change: &'a CallChange) -> Self {
+        let call = &change.call;
+        Self {
+            at: change.at.micros(),
+            cause: change.cause.as_str().into(),
+            call: CallV1 {
+                alarm: Id(call.alarm.0),
+                station: (&*call.station).into(),
+                station_name: (&call.station_name).into(),
+                state: call.state.as_str().into(),
+                stamps: call
+                    .stamps
+                    .iter()
+                    .map(|stamp| StampV1 {
+                        state: stamp.state.as_str().into(),
+                        at: stamp.at.micros(),
+                        by: (&stamp.by).into(),
+                        why: (&stamp.why).into(),
+                    })
+                    .collect(),
+                respond_by: call.respond_by.micros(),
+                arrive_by: call.arrive_by.micros(),
+                late: call.late,
+                seq: call.seq,
+            },
+            alarm: AlarmV1::of(&change.alarm),
+            message: TextV1::of(&change.message),
+        }
+    }
+
+    fn read(self) -> Result<CallChange, RecordError> {
+        let call = self.call;
+        Ok(CallChange {
+            at: Wall::from_micros(self.at),
+            cause: call_cause(&self.cause)?,
+            call: Call {
+                alarm: AlarmId(call.alarm.0),
+                station: call.station.into(),
+                station_name: call.station_name.into_owned(),
+                state: call_state(&call.state)?,
+                stamps: call
+                    .stamps
+                    .into_iter()
+                    .map(|stamp| {
+                        Ok(CallStamp {
+                            state: call_state(&stamp.state)?,
+                            at: Wall::from_micros(stamp.at),
+                            by: stamp.by.into_owned(),
+                            why: stamp.why.into_owned(),
+                        })
+                    })
+                    .collect::<Result<_, RecordError>>()?,
+                respond_by: Wall::from_micros(call.respond_by),
+                arrive_by: Wall::from_micros(call.arrive_by),
+                late: call.late,
+                seq: call.seq,
+            },
+            alarm: Arc::new(self.alarm.read()?),
+            message: self.message.read(),
+        })
+    }
+}
+
+impl<'a> CapV1<'a> {
+    fn of(cap: &'a CapOrder) -> Self {
+        Self {
+            message: match cap.message {
+                CapMessage::Alert => "alert",
+                CapMessage::Update => "update",
+                CapMessage::Cancel => "cancel",
+            }
+            .into(),
+            identifier: (&cap.identifier).into(),
+            sent: cap.sent.micros(),
+            references: cap.references.iter().map(CapRefV1::of).collect(),
+            alarm: AlarmV1::of(&cap.alarm),
+        }
+    }
+
+    fn read(self) -> Result<CapOrder, RecordError> {
+        Ok(CapOrder {
+            message: match &*self.message {
+                "alert" => CapMessage::Alert,
+                "update" => CapMessage::Update,
+                "cancel" => CapMessage::Cancel,
+                word => return Err(RecordError::Word { what: "CAP message", word: word.to_owned() }),
+            },
+            identifier: self.identifier.into_owned(),
+            sent: Wall::from_micros(self.sent),
+            references: self.references.into_iter().map(CapRefV1::read).collect::<Result<_, _>>()?,
+            alarm: Arc::new(self.alarm.read()?),
+        })
+    }
+}
+
+fn find<T: Copy>(
+    what: &'static str,
+    word: &str,
+    all: impl IntoIterator<Item = T>,
+    name: impl Fn(T) -> &'static str,
+) -> Result<T, RecordError> {
+    all.into_iter()
+        .find(|item| name(*item) == word)
+        .ok_or_else(|| RecordError::Word { what, word: word.chars().take(64).collect() })
+}
+
+fn state(word: &str) -> Result<AlarmState, RecordError> {
+    find("state", word, AlarmState::ALL, AlarmState::as_str)
+}
+
+fn level(word: &str) -> Result<Level, RecordError> {
+    find("level", word, Level::ALL, Level::as_str)
+}
+
+fn class(word: &str) -> Result<Class, RecordError> {
+    // Every hazard has a kind, so the table of kinds names them all.
+    let hazards = KINDS.iter().map(|kind| Class::Hazard(kind.hazard));
+    find("class", word, hazards.chain([Class::System]), Class::as_str)
+}
+
+const fn condition_word(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Normal => "normal",
+        Condition::Pending => "pending",
+        Condition::Active => "active",
+        Condition::Clearing => "clearing",
+    }
+}
+
+fn condition(word: &str) -> Result<Condition, RecordError> {
+    let all = [Condition::Normal, Condition::Pending, Condition::Active, Condition::Clearing];
+    find("condition", word, all, condition_word)
+}
+
+fn call_state(word: &str) -> Result<CallState, RecordError> {
+    let all = [
+        CallState::Called,
+        CallState::Accepted,
+        CallState::OnTheWay,
+        CallState::OnScene,
+        CallState::StoodDown,
+        CallState::Declined,
+        CallState::Unanswered,
+    ];
+    find("call state", word, all, CallState::as_str)
+}
+
+fn call_cause(word: &str) -> Result<CallCause, RecordError> {
+    let all = [CallCause::Called, CallCause::Said, CallCause::Unanswered, CallCause::Late, CallCause::AlarmClosed];
+    find("call cause", word, all, CallCause::as_str)
+}

@@ -1,0 +1,1038 @@
+//! state.db: transitions, calls, orders and receipts. Small, precious, every commit synced.
+//!
+//! Tables of schema 1 (times are microseconds of the wall clock):
+//!
+//! | table | row |
+//! |---|---|
+//! | `meta` | `installation` (UUID of this file's first start), `epoch` (number of starts) |
+//! | `journal` | one transition (kind 1) or call change (kind 2): `n` 1, 2, 3 ... without gaps, JSON record, hash chain |
+//! | `heads` | the last journal row of each open alarm, so a restart reads these and not the whole journal |
+//! | `calls` | the last journal row of each call that is not over, or whose alarm is open |
+//! | `orders` | what must leave: body, channel, 0 pending, 1 delivered, 2 dead; the receipt or the reason |
+//!
+//! `chain` of row n is SHA-256 over `chain` of row n-1, n, kind and record; row 0 stands for the installation. An order
+//! carries SHA-256 over its id, channel and body. SHA-256 because the chain is also the proof, before an inquiry, that
+//! nobody edited a row in between: a checksum such as CRC would only see accidents. It comes from `ring`, which the TLS
+//! stack brings anyway. A row that fails its hash is never served as good.
+//!
+//! An order whose event was journaled in the same turn refers to that row; any other body stands whole in the order.
+//!
+//! What cannot be written stays in memory, whole turns in order, and goes first into the next commit that succeeds, so
+//! the journal heals when there is room again. This module does not know who carries orders.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anmin_rules::alarm::{Alarm, AlarmId, Transition};
+use anmin_rules::order::{CallChange, Order, OrderBody, OrderId};
+use anmin_rules::rule::Text;
+use anmin_sensors::time::Wall;
+use ring::digest;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
+
+use super::record::{self, Body, RecordError};
+use super::{DirLock, Disk, StoreError, migrate, set_aside};
+use crate::delivery::Outcome;
+
+const FILE: &str = "state.db";
+const RESERVE: &str = "state.reserve";
+
+/// Room kept beside the database and given up when the disk is full: about 2,000 alarms of five transitions each.
+const RESERVE_BYTES: u64 = 8 << 20;
+
+/// Entries kept in memory while the journal cannot be written. Beyond it the oldest turns go, counted and said.
+const MAX_UNWRITTEN: usize = 100_000;
+
+/// Turns go into one transaction until it holds so many entries; a turn is never split.
+const ENTRIES_A_TRANSACTION: usize = 1_000;
+
+/// Journal rows at the end whose chain is checked at every start.
+const CHECKED_AT_START: i64 = 512;
+
+/// A file up to this size is checked page by page at every start (about 50 ms).
+const QUICK_CHECK_BYTES: u64 = 32 << 20;
+
+const MIGRATIONS: super::Migrations = &["
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE journal (
+        n INTEGER PRIMARY KEY,
+        kind INTEGER NOT NULL,
+        alarm BLOB NOT NULL,
+        at INTEGER NOT NULL,
+        record TEXT NOT NULL,
+        chain BLOB NOT NULL
+    );
+    CREATE INDEX journal_of_alarm ON journal (alarm, n);
+    CREATE TABLE heads (alarm BLOB PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE calls (
+        alarm BLOB NOT NULL,
+        station TEXT NOT NULL,
+        over INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (alarm, station)
+    ) WITHOUT ROWID;
+    CREATE TABLE orders (
+        n INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        channel TEXT NOT NULL,
+        state INTEGER NOT NULL DEFAULT 0,
+        ended INTEGER NOT NULL DEFAULT 0,
+        ends INTEGER NOT NULL DEFAULT 0,
+        detail TEXT NOT NULL DEFAULT '',
+        body TEXT NOT NULL,
+        sum BLOB NOT NULL
+    );
+    CREATE INDEX orders_not_delivered ON orders (state, n) WHERE state <> 1;
+"];
+
+const TRANSITION: i64 = 1;
+const CALL: i64 = 2;
+
+const PENDING: i64 = 0;
+const DELIVERED: i64 = 1;
+const DEAD: i64 = 2;
+
+type Hash = [u8; 32];
+
+/// Everything that one turn of the main loop wants durable, in one transaction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turn<'a> {
+    pub transitions: &'a [Arc<Transition>],
+    pub calls: &'a [Arc<CallChange>],
+    /// Committed as pending, in this order. An id that is there already changes nothing.
+    pub orders: &'a [Order],
+    /// Results that couriers reported.
+    pub outcomes: &'a [OrderOutcome],
+}
+
+impl Turn<'_> {
+    pub fn is_empty(&self) -> bool {
+        self.transitions.is_empty() && self.calls.is_empty() && self.orders.is_empty() && self.outcomes.is_empty()
+    }
+}
+
+/// How one order ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderOutcome {
+    pub order: OrderId,
+    pub outcome: Outcome,
+    pub at: Wall,
+}
+
+/// What the last run left behind.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// Open alarms as they stood after their last transition, in the order of those.
+    pub alarms: Vec<Arc<Alarm>>,
+    /// The last change of each call that is not over, or whose alarm is open.
+    pub calls: Vec<Arc<CallChange>>,
+    /// Orders without a receipt, in the order they were committed: to be sent again under the same ids.
+    pub orders: Vec<Order>,
+    /// Made at the first start of this file.
+    pub installation: uuid::Uuid,
+    /// Number of starts, this one included; never the same twice in one installation.
+    pub epoch: u64,
+    /// What a person should know: a file set aside, a damaged row. Each is worth a system alarm.
+    pub notes: Vec<Text>,
+}
+
+/// An order that was given up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    pub id: OrderId,
+    pub channel: Arc<str>,
+    pub at: Wall,
+    /// Why it was given up.
+    pub why: String,
+    /// `None` when its bytes are damaged.
+    pub body: Option<OrderBody>,
+}
+
+/// One row of the journal, for screens and API.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Journaled {
+    /// Ascending without gaps: what to give as `before` for the next page.
+    pub n: i64,
+    pub entry: Entry,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    Transition(Transition),
+    Call(CallChange),
+    /// The row is there but fails its hash or cannot be read; the text says why.
+    Damaged(String),
+}
+
+/// What a walk over the whole journal found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub rows: u64,
+    /// Rows that fail their hash or cannot be read, and orders likewise.
+    pub bad_rows: Vec<i64>,
+    pub bad_orders: Vec<OrderId>,
+}
+
+/// The one writer of state.db. Lives in the main loop's thread; `commit` waits for the disk.
+#[derive(Debug)]
+pub struct StateStore {
+    dir: PathBuf,
+    disk: Disk,
+    /// `None` after the file was found damaged while running, until the next commit has made a new one.
+    db: Option<Db>,
+    unwritten: VecDeque<OwnedTurn>,
+    unwritten_entries: usize,
+    dropped: u64,
+    notes: Vec<Text>,
+    _lock: DirLock,
+}
+
+#[derive(Debug)]
+struct Db {
+    conn: Connection,
+    /// The last row of the journal and its chain.
+    last: i64,
+    chain: Hash,
+}
+
+#[derive(Debug, Default)]
+struct OwnedTurn {
+    transitions: Vec<Arc<Transition>>,
+    calls: Vec<Arc<CallChange>>,
+    orders: Vec<Order>,
+    outcomes: Vec<OrderOutcome>,
+}
+
+impl OwnedTurn {
+    fn entries(&self) -> usize {
+        self.transitions.len() + self.calls.len() + self.orders.len() + self.outcomes.len()
+    }
+}
+
+impl StateStore {
+    /// Opens `dir/state.db`, made when it is not there; counts the start. A damaged file is set aside, what can be read
+    /// of its open alarms, calls and pending orders is carried over into a new one, and `Restored::notes` says so.
+    pub fn open(dir: &Path, now: Wall) -> Result<(Self, Restored), StoreError> {
+        Self::open_on(dir, now, Disk::real())
+    }
+
+    /// [`StateStore::open`] on a disk that a test can break.
+    pub fn open_on(dir: &Path, now: Wall, disk: Disk) -> Result<(Self, Restored), StoreError> {
+        let lock = DirLock::take(dir)?;
+        disk.before_commit(FILE)?;
+        let (db, restored) = Db::open(dir, now, true)?;
+        keep_reserve(dir);
+        let store = Self {
+            dir: dir.to_owned(),
+            disk,
+            db: Some(db),
+            unwritten: VecDeque::new(),
+            unwritten_entries: 0,
+            dropped: 0,
+            notes: Vec::new(),
+            _lock: lock,
+        };
+        Ok((store, restored))
+    }
+
+    /// Makes one turn durable. On an error the turn is kept in memory and goes first into the next commit, so the
+    /// caller sends its orders all the same and says what happened; it does not hand the turn in again. An empty turn
+    /// tries what is left over.
+    pub fn commit(&mut self, turn: &Turn<'_>) -> Result<(), StoreError> {
+        if !turn.is_empty() {
+            let owned = OwnedTurn {
+                transitions: turn.transitions.to_vec(),
+                calls: turn.calls.to_vec(),
+                orders: turn.orders.to_vec(),
+                outcomes: turn.outcomes.to_vec(),
+            };
+            self.unwritten_entries += owned.entries();
+            self.unwritten.push_back(owned);
+        }
+        let result = self.write_all();
+        while self.unwritten_entries > MAX_UNWRITTEN {
+            let Some(oldest) = self.unwritten.pop_front() else { break };
+            self.unwritten_entries -= oldest.entries();
+            self.dropped += oldest.entries() as u64;
+        }
+        result
+    }
+
+    /// Makes one courier's result durable; shorthand for a turn with one outcome.
+    pub fn record_outcome(&mut self, order: &OrderId, outcome: &Outcome, at: Wall) -> Result<(), StoreError> {
+        let outcome = OrderOutcome { order: order.clone(), outcome: outcome.clone(), at };
+        self.commit(&Turn { outcomes: &[outcome], ..Turn::default() })
+    }
+
+    /// Entries (transitions, call changes, orders, outcomes) that wait in memory for the disk.
+    pub fn unwritten(&self) -> usize {
+        self.unwritten_entries
+    }
+
+    /// Entries that never reached the journal because the disk was away for too long.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// What was found while running that a person should know, such as a file set aside. Empties the list.
+    pub fn take_notes(&mut self) -> Vec<Text> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// The newest `limit` rows of the journal older than row `before`, newest first.
+    pub fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, StoreError> {
+        recent(self.conn()?, limit, before)
+    }
+
+    /// All rows about one alarm, oldest first.
+    pub fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, StoreError> {
+        history(self.conn()?, alarm)
+    }
+
+    /// Orders that were given up, oldest first.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {
+        dead_letters(self.conn()?)
+    }
+
+    /// Makes a dead letter pending again, under its id, and gives it to be sent. `None` when there is no such dead
+    /// letter or its body is damaged.
+    pub fn redo(&mut self, id: &OrderId) -> Result<Option<Order>, StoreError> {
+        self.write_all()?;
+        self.disk.before_commit(FILE)?;
+        let db = self.db.as_mut().ok_or_else(not_open)?;
+        let body = body_of_dead(&db.conn, id)?;
+        let Some((channel, Ok(body))) = body else { return Ok(None) };
+        db.conn
+            .prepare_cached("UPDATE orders SET state = ?2, detail = '' WHERE id = ?1")
+            .and_then(|mut sql| sql.execute(params![id.as_str(), PENDING]))
+            .map_err(sqlite)?;
+        Ok(Some(Order { id: id.clone(), channel: channel.into(), body }))
+    }
+
+    /// Walks the whole journal and all orders and checks every hash.
+    pub fn check(&self) -> Result<Checked, StoreError> {
+        check(self.conn()?)
+    }
+
+    /// A reader of its own for another thread; sees every commit as it happens and never holds the writer up.
+    pub fn reader(&self) -> Result<StateReader, StoreError> {
+        StateReader::open(&self.dir)
+    }
+
+    fn conn(&self) -> Result<&Connection, StoreError> {
+        self.db.as_ref().map(|db| &db.conn).ok_or_else(not_open)
+    }
+
+    fn write_all(&mut self) -> Result<(), StoreError> {
+        while !self.unwritten.is_empty() {
+            let mut count = 0;
+            let turns = self
+                .unwritten
+                .iter()
+                .take_while(|turn| {
+                    let fits = count == 0 || count + turn.entries() <= ENTRIES_A_TRANSACTION;
+                    count += turn.entries();
+                    fits
+                })
+                .count();
+            match self.write(turns) {
+                Ok(()) => {}
+                Err(StoreError::Full { .. }) if fs::remove_file(self.dir.join(RESERVE)).is_ok() => {
+                    tracing::error!(file = FILE, "The disk is full; anmin gave up its reserve to write the journal.");
+                    self.write(turns)?;
+                }
+                Err(error @ StoreError::Damaged { .. }) => {
+                    self.db = None;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            }
+            for turn in self.unwritten.drain(..turns) {
+                self.unwritten_entries -= turn.entries();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the first `turns` turns in one transaction.
+    fn write(&mut self, turns: usize) -> Result<(), StoreError> {
+        self.disk.before_commit(FILE)?;
+        if self.db.is_none() {
+            let now = self.unwritten.iter().find_map(OwnedTurn::at).unwrap_or_default();
+            let (db, restored) = Db::open(&self.dir, now, false)?;
+            self.notes.extend(restored.notes);
+            self.db = Some(db);
+        }
+        let db = self.db.as_mut().ok_or_else(not_open)?;
+        let (last, chain) = db.write(self.unwritten.iter().take(turns)).map_err(sqlite)?;
+        (db.last, db.chain) = (last, chain);
+        Ok(())
+    }
+}
+
+impl OwnedTurn {
+    fn at(&self) -> Option<Wall> {
+        let transition = self.transitions.first().map(|transition| transition.at.wall);
+        let call = self.calls.first().map(|change| change.at);
+        transition.or(call).or(self.outcomes.first().map(|outcome| outcome.at))
+    }
+}
+
+/// A read-only view of state.db for screens, API and command line.
+#[derive(Debug)]
+pub struct StateReader(Connection);
+
+impl StateReader {
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(dir.join(FILE), flags).map_err(sqlite)?;
+        conn.busy_timeout(std::time::Duration::from_secs(2)).map_err(sqlite)?;
+        Ok(Self(conn))
+    }
+
+    /// See [`StateStore::recent`].
+    pub fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, StoreError> {
+        recent(&self.0, limit, before)
+    }
+
+    /// See [`StateStore::history`].
+    pub fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, StoreError> {
+        history(&self.0, alarm)
+    }
+
+    /// See [`StateStore::dead_letters`].
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {
+        dead_letters(&self.0)
+    }
+
+    /// See [`StateStore::check`].
+    pub fn check(&self) -> Result<Checked, StoreError> {
+        check(&self.0)
+    }
+}
+
+impl Db {
+    /// `start` counts a start of the daemon; false when the file is replaced in the middle of a run.
+    fn open(dir: &Path, now: Wall, start: bool) -> Result<(Self, Restored), StoreError> {
+        let path = dir.join(FILE);
+        let mut notes = Vec::new();
+        if fs::metadata(&path).is_ok_and(|meta| meta.len() == 0) {
+            notes.push(Text {
+                zh: format!("{FILE} 为空文件，此前的报警记录不在其中"),
+                en: format!("{FILE} was an empty file: what it may have held before is not there"),
+            });
+        }
+        match Self::open_file(&path, now, start, &mut notes) {
+            Err(StoreError::Damaged { why, .. }) => {
+                let bad = set_aside(&path, now).map_err(|error| StoreError::io(FILE, &error))?;
+                let shown = bad.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let saved = Saved::read(&bad);
+                tracing::error!(
+                    file = FILE,
+                    set_aside = %shown,
+                    why = %why,
+                    alarms = saved.alarms.len(),
+                    orders = saved.orders.len(),
+                    "The journal is damaged. anmin set it aside, carried over what can be read and started a new one."
+                );
+                notes = vec![Text {
+                    zh: format!(
+                        "{FILE} 已损坏，已另存为 {shown}；从中恢复未关闭报警 {} 条、待发指令 {} 条，其余记录请从该文件查找",
+                        saved.alarms.len(),
+                        saved.orders.len()
+                    ),
+                    en: format!(
+                        "{FILE} was damaged and is kept as {shown}; {} open alarms and {} pending orders were read from it, look there for the rest",
+                        saved.alarms.len(),
+                        saved.orders.len()
+                    ),
+                }];
+                let mut db = Self::create(&path)?;
+                db.take_over(saved, now)?;
+                let restored = db.restore(now, start, notes)?;
+                Ok((db, restored))
+            }
+            other => other,
+        }
+    }
+
+    fn open_file(path: &Path, now: Wall, start: bool, notes: &mut Vec<Text>) -> Result<(Self, Restored), StoreError> {
+        let size = fs::metadata(path).map_or(0, |meta| meta.len());
+        let mut db = Self::create(path)?;
+        if size <= QUICK_CHECK_BYTES {
+            let verdict: String = db.conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
+            if verdict != "ok" {
+                return Err(StoreError::Damaged { file: FILE.to_owned(), why: verdict });
+            }
+        }
+        let restored = db.restore(now, start, std::mem::take(notes))?;
+        Ok((db, restored))
+    }
+
+    fn create(path: &Path) -> Result<Self, StoreError> {
+        let mut conn = Connection::open(path).map_err(sqlite)?;
+        conn.set_prepared_statement_cache_capacity(32);
+        conn.busy_timeout(std::time::Duration::from_secs(2)).map_err(sqlite)?;
+        conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)).map_err(sqlite)?;
+        for (pragma, value) in [("synchronous", "FULL"), ("foreign_keys", "ON"), ("journal_size_limit", "4194304")] {
+            conn.pragma_update(None, pragma, value).map_err(sqlite)?;
+        }
+        migrate(&mut conn, FILE, MIGRATIONS)?;
+        Ok(Self { conn, last: 0, chain: [0; 32] })
+    }
+
+    /// Reads what the last run left and counts the start.
+    fn restore(&mut self, now: Wall, start: bool, mut notes: Vec<Text>) -> Result<Restored, StoreError> {
+        let (installation, epoch) = self.count_start(now, start)?;
+        self.find_end(installation, &mut notes)?;
+        let alarms = self.open_alarms(&mut notes)?;
+        let calls = self.open_calls(&mut notes)?;
+        let orders = self.pending_orders(now, &mut notes)?;
+        Ok(Restored { alarms, calls, orders, installation, epoch, notes })
+    }
+
+    fn count_start(&mut self, now: Wall, start: bool) -> Result<(uuid::Uuid, u64), StoreError> {
+        let tx = self.conn.transaction().map_err(sqlite)?;
+        let get = |key: &str| -> Result<Option<String>, StoreError> {
+            tx.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional().map_err(sqlite)
+        };
+        let installation = match get("installation")?.map(|text| uuid::Uuid::parse_str(&text)) {
+            Some(Ok(known)) => known,
+            Some(Err(_)) => return Err(damaged("the installation id is not a UUID")),
+            None => new_installation(now),
+        };
+        let epoch = match get("epoch")?.map(|text| text.parse::<u64>()) {
+            Some(Ok(before)) => before + u64::from(start),
+            Some(Err(_)) => return Err(damaged("the number of starts is not a number")),
+            None => 1,
+        };
+        let set =
+            "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        tx.execute(set, params!["installation", installation.to_string()]).map_err(sqlite)?;
+        tx.execute(set, params!["epoch", epoch.to_string()]).map_err(sqlite)?;
+        tx.commit().map_err(sqlite)?;
+        Ok((installation, epoch))
+    }
+
+    /// Finds the last row and checks the chain of the last few.
+    fn find_end(&mut self, installation: uuid::Uuid, notes: &mut Vec<Text>) -> Result<(), StoreError> {
+        self.last =
+            self.conn.query_row("SELECT coalesce(max(n), 0) FROM journal", [], |row| row.get(0)).map_err(sqlite)?;
+        self.chain = if self.last == 0 {
+            first_link(installation)
+        } else {
+            self.conn
+                .query_row("SELECT chain FROM journal WHERE n = ?1", [self.last], |row| row.get::<_, Hash>(0))
+                .map_err(sqlite)?
+        };
+        let mut bad = Vec::new();
+        walk(&self.conn, self.last - CHECKED_AT_START, |_, n, good| {
+            if !good {
+                bad.push(n);
+            }
+        })?;
+        if let (Some(first), Some(last)) = (bad.first(), bad.last()) {
+            let count = bad.len();
+            tracing::error!(
+                file = FILE,
+                rows = count,
+                first,
+                last,
+                "Rows of the journal fail their hash; anmin uses none of them."
+            );
+            notes.push(Text {
+                zh: format!("{FILE} 中有 {count} 条记录校验失败（第 {first} 至 {last} 条），未予采用"),
+                en: format!("{count} rows of {FILE} fail their hash (rows {first} to {last}) and are not used"),
+            });
+        }
+        Ok(())
+    }
+
+    /// A head whose row is damaged falls back to the last good row of its alarm.
+    fn open_alarms(&self, notes: &mut Vec<Text>) -> Result<Vec<Arc<Alarm>>, StoreError> {
+        let heads = heads(&self.conn, "SELECT alarm, n FROM heads ORDER BY n")?;
+        let mut alarms = Vec::with_capacity(heads.len());
+        for (alarm, n) in heads {
+            let mut at = Some(n);
+            let mut found = None;
+            while let Some(n) = at {
+                if let Ok(transition) = transition_at(&self.conn, n)? {
+                    found = Some(transition);
+                    break;
+                }
+                at = self
+                    .conn
+                    .query_row(
+                        "SELECT n FROM journal WHERE alarm = ?1 AND n < ?2 AND kind = ?3 ORDER BY n DESC LIMIT 1",
+                        params![alarm, n, TRANSITION],
+                        |row| row.get(0),
+                    )
+                    .optional()
+                    .map_err(sqlite)?;
+            }
+            let name = uuid::Uuid::from_slice(&alarm).map_or_else(|_| "?".to_owned(), |id| id.to_string());
+            match (found, at) {
+                (Some(transition), Some(at)) if at == n => alarms.push(transition.alarm),
+                (Some(transition), _) => {
+                    notes.push(Text {
+                        zh: format!("报警 {name} 的最后记录已损坏，按其上一条完好记录恢复"),
+                        en: format!("the last record of alarm {name} is damaged; it stands as of the last good one"),
+                    });
+                    alarms.push(transition.alarm);
+                }
+                (None, _) => notes.push(Text {
+                    zh: format!("报警 {name} 的全部记录已损坏，无法恢复"),
+                    en: format!("every record of alarm {name} is damaged; it could not be restored"),
+                }),
+            }
+        }
+        Ok(alarms)
+    }
+
+    fn open_calls(&self, notes: &mut Vec<Text>) -> Result<Vec<Arc<CallChange>>, StoreError> {
+        let mut calls = Vec::new();
+        for (_, n) in heads(&self.conn, "SELECT alarm, n FROM calls ORDER BY n")? {
+            match call_at(&self.conn, n)? {
+                Ok(change) => calls.push(Arc::new(change)),
+                Err(why) => notes.push(Text {
+                    zh: format!("调派记录（第 {n} 条）已损坏，无法恢复"),
+                    en: format!("a call of a station could not be restored: row {n}: {why}"),
+                }),
+            }
+        }
+        Ok(calls)
+    }
+
+    /// An order whose body cannot be read becomes a dead letter: it can be listed, it cannot be sent.
+    fn pending_orders(&mut self, now: Wall, notes: &mut Vec<Text>) -> Result<Vec<Order>, StoreError> {
+        let mut orders = Vec::new();
+        let mut lost = Vec::new();
+        {
+            let mut sql = self
+                .conn
+                .prepare("SELECT id, channel, body, sum FROM orders WHERE state = ?1 ORDER BY n")
+                .map_err(sqlite)?;
+            let mut rows = sql.query([PENDING]).map_err(sqlite)?;
+            while let Some(row) = rows.next().map_err(sqlite)? {
+                let (id, channel, body) = order_row(&self.conn, row)?;
+                match body {
+                    Ok(body) => orders.push(Order { id: OrderId::new(id), channel: channel.into(), body }),
+                    Err(why) => lost.push((id, why)),
+                }
+            }
+        }
+        for (id, why) in lost {
+            tracing::error!(order = %id, why = %why, "A pending order is damaged and cannot be sent; it is a dead letter now.");
+            self.conn
+                .execute(
+                    "UPDATE orders SET state = ?2, ended = ?3, detail = ?4 WHERE id = ?1",
+                    params![id, DEAD, now.micros(), why.to_string()],
+                )
+                .map_err(sqlite)?;
+            notes.push(Text {
+                zh: format!("待发指令 {id} 已损坏，无法发送，已列入死信"),
+                en: format!("pending order {id} is damaged and cannot be sent; it is listed as a dead letter"),
+            });
+        }
+        Ok(orders)
+    }
+
+    fn write<'t>(&mut self, turns: impl Iterator<Item = &'t OwnedTurn>) -> rusqlite::Result<(i64, Hash)> {
+        let tx = self.conn.transaction()?;
+        let (mut last, mut chain) = (self.last, self.chain);
+        // Where this turn's events stand, by address: orders that carry the same `Arc` refer to the row.
+        let mut rows: HashMap<usize, i64> = HashMap::new();
+        for turn in turns {
+            rows.clear();
+            for transition in &turn.transitions {
+                let alarm = &transition.alarm;
+                let at = transition.at.wall;
+                let record = record::write_transition(transition);
+                (last, chain) = append(&tx, last, &chain, TRANSITION, alarm.id, at, &record)?;
+                rows.insert(Arc::as_ptr(transition).addr(), last);
+                if alarm.is_open() {
+                    tx.prepare_cached("INSERT OR REPLACE INTO heads (alarm, n) VALUES (?1, ?2)")?
+                        .execute(params![alarm.id.0.as_bytes(), last])?;
+                } else {
+                    tx.prepare_cached("DELETE FROM heads WHERE alarm = ?1")?.execute([alarm.id.0.as_bytes()])?;
+                    tx.prepare_cached("DELETE FROM calls WHERE alarm = ?1 AND over = 1")?
+                        .execute([alarm.id.0.as_bytes()])?;
+                }
+            }
+            for change in &turn.calls {
+                let call = &change.call;
+                let record = record::write_call(change);
+                (last, chain) = append(&tx, last, &chain, CALL, call.alarm, change.at, &record)?;
+                rows.insert(Arc::as_ptr(change).addr(), last);
+                let over = !call.is_live();
+                tx.prepare_cached("INSERT OR REPLACE INTO calls (alarm, station, over, n) VALUES (?1, ?2, ?3, ?4)")?
+                    .execute(params![call.alarm.0.as_bytes(), &*call.station, over, last])?;
+                if over {
+                    tx.prepare_cached(
+                        "DELETE FROM calls WHERE alarm = ?1 AND over = 1 AND alarm NOT IN (SELECT alarm FROM heads)",
+                    )?
+                    .execute([call.alarm.0.as_bytes()])?;
+                }
+            }
+            for order in &turn.orders {
+                let at = match &order.body {
+                    OrderBody::Event(transition) => rows.get(&Arc::as_ptr(transition).addr()).map(|n| (*n, false)),
+                    OrderBody::Call(change) => rows.get(&Arc::as_ptr(change).addr()).map(|n| (*n, true)),
+                    OrderBody::Cap(_) => None,
+                };
+                let body =
+                    at.map_or_else(|| record::write_body(&order.body), |(n, call)| record::write_body_at(n, call));
+                let sum = order_sum(order.id.as_str(), &order.channel, &body);
+                tx.prepare_cached(
+                    "INSERT INTO orders (id, channel, body, sum) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO NOTHING",
+                )?
+                .execute(params![order.id.as_str(), &*order.channel, body, sum])?;
+            }
+            for ended in &turn.outcomes {
+                let (state, detail) = match &ended.outcome {
+                    Outcome::Delivered(receipt) => (DELIVERED, &receipt.detail),
+                    Outcome::Dead(why) => (DEAD, why),
+                };
+                // What was delivered stays delivered, whatever a slower attempt says afterwards.
+                tx.prepare_cached(
+                    "UPDATE orders SET state = ?2, ended = ?3, detail = ?4, ends = ends + 1 WHERE id = ?1 AND state <> 1",
+                )?
+                .execute(params![ended.order.as_str(), state, ended.at.micros(), detail])?;
+            }
+        }
+        tx.commit()?;
+        Ok((last, chain))
+    }
+
+    /// Puts what was read from a damaged file into this new one.
+    fn take_over(&mut self, saved: Saved, now: Wall) -> Result<(), StoreError> {
+        // Without the old number of starts this must count as another installation, so that no identifier comes twice.
+        let (installation, epoch) = saved.identity.unwrap_or_else(|| (new_installation(now), 0));
+        let set = "INSERT INTO meta (key, value) VALUES (?1, ?2)";
+        self.conn.execute(set, params!["installation", installation.to_string()]).map_err(sqlite)?;
+        self.conn.execute(set, params!["epoch", epoch.to_string()]).map_err(sqlite)?;
+        self.chain = first_link(installation);
+        let turn =
+            OwnedTurn { transitions: saved.alarms, calls: saved.calls, orders: saved.orders, outcomes: Vec::new() };
+        (self.last, self.chain) = self.write(std::iter::once(&turn)).map_err(sqlite)?;
+        Ok(())
+    }
+}
+
+/// What can still be read of a damaged file.
+#[derive(Default)]
+struct Saved {
+    identity: Option<(uuid::Uuid, u64)>,
+    alarms: Vec<Arc<Transition>>,
+    calls: Vec<Arc<CallChange>>,
+    orders: Vec<Order>,
+}
+
+impl Saved {
+    fn read(path: &Path) -> Self {
+        let Ok(conn) = Connection::open(path) else { return Self::default() };
+        let meta = |key: &str| -> Option<String> {
+            conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).ok()
+        };
+        let identity = meta("installation")
+            .and_then(|text| uuid::Uuid::parse_str(&text).ok())
+            .zip(meta("epoch").and_then(|text| text.parse().ok()));
+        let rows = |sql: &str| heads(&conn, sql).unwrap_or_default();
+        // Heads first; when their table is gone, whatever the journal still gives, the last row of each alarm.
+        let mut open = rows("SELECT alarm, n FROM heads ORDER BY n");
+        if open.is_empty() {
+            open = rows("SELECT alarm, max(n) AS last FROM journal WHERE kind = 1 GROUP BY alarm ORDER BY last");
+        }
+        let alarms = open
+            .iter()
+            .filter_map(|(_, n)| transition_at(&conn, *n).ok()?.ok())
+            .filter(|transition| transition.alarm.is_open())
+            .map(Arc::new)
+            .collect();
+        let calls = rows("SELECT alarm, n FROM calls ORDER BY n")
+            .iter()
+            .filter_map(|(_, n)| call_at(&conn, *n).ok()?.ok())
+            .map(Arc::new)
+            .collect();
+        Self { identity, alarms, calls, orders: Self::orders(&conn).unwrap_or_default() }
+    }
+
+    /// Stops at the first row that SQLite cannot reach.
+    fn orders(conn: &Connection) -> rusqlite::Result<Vec<Order>> {
+        let mut sql = conn.prepare("SELECT id, channel, body, sum FROM orders WHERE state = 0 ORDER BY n")?;
+        let mut rows = sql.query([])?;
+        let mut orders = Vec::new();
+        while let Ok(Some(row)) = rows.next() {
+            if let Ok((id, channel, Ok(body))) = order_row(conn, row) {
+                orders.push(Order { id: OrderId::new(id), channel: channel.into(), body });
+            }
+        }
+        Ok(orders)
+    }
+}
+
+fn new_installation(now: Wall) -> uuid::Uuid {
+    let micros = u64::try_from(now.micros()).unwrap_or(0);
+    let nanos = u32::try_from(micros % 1_000_000 * 1_000).unwrap_or(0);
+    uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, micros / 1_000_000, nanos))
+}
+
+fn append(
+    tx: &Connection,
+    last: i64,
+    chain: &Hash,
+    kind: i64,
+    alarm: AlarmId,
+    at: Wall,
+    record: &str,
+) -> rusqlite::Result<(i64, Hash)> {
+    let n = last + 1;
+    let chain = link(chain, n, kind, record);
+    tx.prepare_cached("INSERT INTO journal (n, kind, alarm, at, record, chain) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![n, kind, alarm.0.as_bytes(), at.micros(), record, chain])?;
+    Ok((n, chain))
+}
+
+fn first_link(installation: uuid::Uuid) -> Hash {
+    sha256(&[b"anmin journal\0", installation.as_bytes()])
+}
+
+fn link(before: &Hash, n: i64, kind: i64, record: &str) -> Hash {
+    sha256(&[before, &n.to_be_bytes(), &kind.to_be_bytes(), record.as_bytes()])
+}
+
+fn order_sum(id: &str, channel: &str, body: &str) -> Hash {
+    let lengths = [id.len() as u64, channel.len() as u64].map(u64::to_be_bytes).concat();
+    sha256(&[&lengths, id.as_bytes(), channel.as_bytes(), body.as_bytes()])
+}
+
+fn sha256(parts: &[&[u8]]) -> Hash {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+/// Reads rows after `after` in order and says of each whether it follows from the one before.
+fn walk(conn: &Connection, after: i64, mut each: impl FnMut(&Row<'_>, i64, bool)) -> Result<(), StoreError> {
+    let after = after.max(0);
+    let mut before: Option<(i64, Hash)> = if after == 0 {
+        conn.query_row("SELECT value FROM meta WHERE key = 'installation'", [], |row| row.get::<_, String>(0))
+            .optional()
+            .map_err(sqlite)?
+            .and_then(|text| uuid::Uuid::parse_str(&text).ok())
+            .map(|id| (0, first_link(id)))
+    } else {
+        conn.query_row("SELECT n, chain FROM journal WHERE n = ?1", [after], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+            .map_err(sqlite)?
+    };
+    let mut sql = conn.prepare("SELECT n, kind, record, chain FROM journal WHERE n > ?1 ORDER BY n").map_err(sqlite)?;
+    let mut rows = sql.query([after]).map_err(sqlite)?;
+    while let Some(row) = rows.next().map_err(sqlite)? {
+        let n: i64 = row.get(0).map_err(sqlite)?;
+        let read = || -> rusqlite::Result<(i64, String, Hash)> { Ok((row.get(1)?, row.get(2)?, row.get(3)?)) };
+        let (good, chain) = match (read(), before) {
+            (Ok((kind, record, chain)), Some((last, link_before))) => {
+                (last + 1 == n && link(&link_before, n, kind, &record) == chain, Some((n, chain)))
+            }
+            (Ok((_, _, chain)), None) => (false, Some((n, chain))),
+            (Err(_), _) => (false, None),
+        };
+        each(row, n, good);
+        before = chain;
+    }
+    Ok(())
+}
+
+/// One row's record when it follows from the row before it.
+fn record_at(conn: &Connection, n: i64, kind: i64) -> Result<Result<String, RecordError>, StoreError> {
+    let read = |n: i64| {
+        conn.prepare_cached("SELECT kind, record, chain FROM journal WHERE n = ?1")
+            .and_then(|mut sql| {
+                sql.query_row([n], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Hash>(2)?)))
+            })
+            .optional()
+    };
+    let before = if n == 1 {
+        conn.query_row("SELECT value FROM meta WHERE key = 'installation'", [], |row| row.get::<_, String>(0))
+            .optional()
+            .map_err(sqlite)?
+            .and_then(|text| uuid::Uuid::parse_str(&text).ok())
+            .map(first_link)
+    } else {
+        match read(n - 1) {
+            Ok(row) => row.map(|(_, _, chain)| chain),
+            Err(rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::FromSqlConversionFailure(..)) => None,
+            Err(error) => return Err(sqlite(error)),
+        }
+    };
+    let row = match read(n) {
+        Ok(row) => row,
+        Err(rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::FromSqlConversionFailure(..)) => None,
+        Err(error) => return Err(sqlite(error)),
+    };
+    Ok(match (before, row) {
+        (Some(before), Some((found, record, chain))) if found == kind && link(&before, n, kind, &record) == chain => {
+            Ok(record)
+        }
+        _ => Err(RecordError::Missing(n)),
+    })
+}
+
+fn transition_at(conn: &Connection, n: i64) -> Result<Result<Transition, RecordError>, StoreError> {
+    Ok(record_at(conn, n, TRANSITION)?.and_then(|json| record::read_transition(&json)))
+}
+
+fn call_at(conn: &Connection, n: i64) -> Result<Result<CallChange, RecordError>, StoreError> {
+    Ok(record_at(conn, n, CALL)?.and_then(|json| record::read_call(&json)))
+}
+
+fn heads(conn: &Connection, sql: &str) -> Result<Vec<(Vec<u8>, i64)>, StoreError> {
+    let mut sql = conn.prepare(sql).map_err(sqlite)?;
+    let rows = sql.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(sqlite)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(sqlite)
+}
+
+/// Id, channel and body of a row `id, channel, body, sum`.
+#[expect(clippy::type_complexity, reason = "the three columns as they are; both callers take them apart at once")]
+fn order_row(conn: &Connection, row: &Row<'_>) -> Result<(String, String, Result<OrderBody, RecordError>), StoreError> {
+    let id: String = row.get(0).map_err(sqlite)?;
+    let channel: String = row.get(1).map_err(sqlite)?;
+    let body: String = row.get(2).map_err(sqlite)?;
+    let sum: Vec<u8> = row.get(3).map_err(sqlite)?;
+    if sum != order_sum(&id, &channel, &body) {
+        return Ok((id, channel, Err(RecordError::Form("the order fails its hash".to_owned()))));
+    }
+    let body = match record::read_body(&body) {
+        Ok(Body::Whole(body)) => Ok(body),
+        Ok(Body::EventAt(n)) => transition_at(conn, n)?.map(|transition| OrderBody::Event(Arc::new(transition))),
+        Ok(Body::CallAt(n)) => call_at(conn, n)?.map(|change| OrderBody::Call(Arc::new(change))),
+        Err(error) => Err(error),
+    };
+    Ok((id, channel, body))
+}
+
+#[expect(clippy::type_complexity, reason = "channel and body of at most one row")]
+fn body_of_dead(
+    conn: &Connection,
+    id: &OrderId,
+) -> Result<Option<(String, Result<OrderBody, RecordError>)>, StoreError> {
+    let mut sql = conn
+        .prepare_cached("SELECT id, channel, body, sum FROM orders WHERE id = ?1 AND state = ?2")
+        .map_err(sqlite)?;
+    let mut rows = sql.query(params![id.as_str(), DEAD]).map_err(sqlite)?;
+    let Some(row) = rows.next().map_err(sqlite)? else { return Ok(None) };
+    let (_, channel, body) = order_row(conn, row)?;
+    Ok(Some((channel, body)))
+}
+
+fn recent(conn: &Connection, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut sql =
+        conn.prepare_cached("SELECT n, kind FROM journal WHERE n < ?1 ORDER BY n DESC LIMIT ?2").map_err(sqlite)?;
+    let rows = sql
+        .query_map(params![before.unwrap_or(i64::MAX), limit], |row| Ok((row.get(0)?, row.get(1)?)))
+        .and_then(Iterator::collect::<rusqlite::Result<Vec<(i64, i64)>>>)
+        .map_err(sqlite)?;
+    rows.into_iter().map(|(n, kind)| journaled(conn, n, kind)).collect()
+}
+
+fn history(conn: &Connection, alarm: AlarmId) -> Result<Vec<Journaled>, StoreError> {
+    let mut sql = conn.prepare_cached("SELECT n, kind FROM journal WHERE alarm = ?1 ORDER BY n").map_err(sqlite)?;
+    let rows = sql
+        .query_map([alarm.0.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .and_then(Iterator::collect::<rusqlite::Result<Vec<(i64, i64)>>>)
+        .map_err(sqlite)?;
+    rows.into_iter().map(|(n, kind)| journaled(conn, n, kind)).collect()
+}
+
+fn journaled(conn: &Connection, n: i64, kind: i64) -> Result<Journaled, StoreError> {
+    let entry =
+        if kind == CALL { call_at(conn, n)?.map(Entry::Call) } else { transition_at(conn, n)?.map(Entry::Transition) };
+    Ok(Journaled { n, entry: entry.unwrap_or_else(|why| Entry::Damaged(why.to_string())) })
+}
+
+fn dead_letters(conn: &Connection) -> Result<Vec<DeadLetter>, StoreError> {
+    let mut sql = conn
+        .prepare_cached("SELECT id, channel, body, sum, ended, detail FROM orders WHERE state = ?1 ORDER BY n")
+        .map_err(sqlite)?;
+    let mut rows = sql.query([DEAD]).map_err(sqlite)?;
+    let mut letters = Vec::new();
+    while let Some(row) = rows.next().map_err(sqlite)? {
+        let (id, channel, body) = order_row(conn, row)?;
+        letters.push(DeadLetter {
+            id: OrderId::new(id),
+            channel: channel.into(),
+            at: Wall::from_micros(row.get(4).map_err(sqlite)?),
+            why: row.get(5).map_err(sqlite)?,
+            body: body.ok(),
+        });
+    }
+    Ok(letters)
+}
+
+fn check(conn: &Connection) -> Result<Checked, StoreError> {
+    let mut checked = Checked::default();
+    walk(conn, 0, |row, n, good| {
+        checked.rows += 1;
+        let readable = || -> Option<()> {
+            let (kind, json): (i64, String) = (row.get(1).ok()?, row.get(2).ok()?);
+            if kind == CALL {
+                record::read_call(&json).ok().map(drop)
+            } else {
+                record::read_transition(&json).ok().map(drop)
+            }
+        };
+        if !good || readable().is_none() {
+            checked.bad_rows.push(n);
+        }
+    })?;
+    let mut sql = conn.prepare("SELECT id, channel, body, sum FROM orders ORDER BY n").map_err(sqlite)?;
+    let mut rows = sql.query([]).map_err(sqlite)?;
+    while let Some(row) = rows.next().map_err(sqlite)? {
+        if let (id, _, Err(_)) = order_row(conn, row)? {
+            checked.bad_orders.push(OrderId::new(id));
+        }
+    }
+    Ok(checked)
+}
+
+/// Fills the reserve when it is not there. Without room there is no reserve, and that is all.
+fn keep_reserve(dir: &Path) {
+    let path = dir.join(RESERVE);
+    if fs::metadata(&path).is_ok_and(|meta| meta.len() >= RESERVE_BYTES) {
+        return;
+    }
+    let fill = || -> std::io::Result<()> {
+        let mut file = File::create(&path)?;
+        // Written, not only set to its length: a sparse file reserves nothing.
+        let block = vec![0_u8; 1 << 20];
+        for _ in 0..RESERVE_BYTES >> 20 {
+            file.write_all(&block)?;
+        }
+        file.sync_all()
+    };
+    if let Err(error) = fill() {
+        tracing::warn!(file = RESERVE, %error, "No room for the journal's reserve; anmin goes on without it.");
+        let _ = fs::remove_file(&path);
+    }
+}
+
+fn sqlite(error: rusqlite::Error) -> StoreError {
+    StoreError::sqlite(FILE, error)
+}
+
+fn damaged(why: &str) -> StoreError {
+    StoreError::Damaged { file: FILE.to_owned(), why: why.to_owned() }
+}
+
+fn not_open() -> StoreError {
+    damaged("set aside; the next commit starts a new file")
+}
