@@ -309,15 +309,50 @@ pub enum Action {
     },
 }
 
-/// Why a command was not carried out; the text is shown to the person.
+/// Why a command was not carried out; both languages are shown to the person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// Closed already, or never was.
     #[error("there is no open alarm {0}")]
     NoSuchAlarm(AlarmId),
+    /// A latch is only released when the danger is over.
     #[error("alarm {alarm} cannot be reset while its condition lasts")]
     StillActive { alarm: AlarmId },
+    /// Somebody must have seen it first.
     #[error("alarm {alarm} must be acknowledged before it can be reset")]
     NotAcknowledged { alarm: AlarmId },
-    #[error("{0}")]
-    NotAllowed(String),
+    /// The station has no call for this alarm.
+    #[error("station {station} has not been called for alarm {alarm}")]
+    NoSuchCall { alarm: AlarmId, station: String },
+    /// Against a rule of the house, said in the text.
+    #[error("{}", .0.en)]
+    NotAllowed(Text),
+}
+
+impl Refusal {
+    pub(crate) fn not_allowed(zh: impl Into<String>, en: impl Into<String>) -> Self {
+        Self::NotAllowed(Text { zh: zh.into(), en: en.into() })
+    }
+
+    /// A word for API and metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::NoSuchAlarm(_) => "no_such_alarm",
+            Self::StillActive { .. } => "still_active",
+            Self::NotAcknowledged { .. } => "not_acknowledged",
+            Self::NoSuchCall { .. } => "no_such_call",
+            Self::NotAllowed(_) => "not_allowed",
+        }
+    }
+
+    pub fn text(&self) -> Text {
+        let zh = match self {
+            Self::NoSuchAlarm(alarm) => format!("没有处于打开状态的报警 {alarm}"),
+            Self::StillActive { alarm } => format!("报警 {alarm} 的异常仍在持续，不能复位"),
+            Self::NotAcknowledged { alarm } => format!("报警 {alarm} 须先确认才能复位"),
+            Self::NoSuchCall { alarm, station } => format!("没有就报警 {alarm} 呼叫过 {station}"),
+            Self::NotAllowed(text) => return text.clone(),
+        };
+        Text { zh, en: self.to_string() }
+    }
 }
