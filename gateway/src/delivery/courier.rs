@@ -1,1 +1,884 @@
 //! The courier around a carrier: order, retry, backoff, dead letters, receipts.
+//!
+//! [`Backlog`] is the policy and knows no clock, socket or carrier: `now` comes in, attempts and reports go out.
+//! [`spawn`] is the plain loop around it.
+//!
+//! What it promises:
+//! - Orders about one rule and subject go out one after the other, across the occurrences of its alarm too; others do
+//!   not wait for them. The gravest level goes first, then the oldest.
+//! - A failed order is tried again until it is delivered or refused: full jitter between nothing and 0.5, 1, 2 … 30 s,
+//!   or when the peer asked to be left alone, after that time (at most ten minutes).
+//! - After three failures in a row the whole way out counts as down: one attempt at a time, spaced by the same backoff,
+//!   each time with the order that was tried least, so that one poisoned order cannot hold the others. An order that
+//!   was never tried may go half a second after the last attempt. The first success lets everything go.
+//! - An order that the peer refuses is tried three times, then given up: [`Outcome::Dead`] and a system alarm.
+//! - When something has been failing for a minute, `way-out:<id>` is in trouble until all of it is through.
+//!
+//! The bound: orders about hazards are never refused or dropped here. They are in the journal already, each is about a
+//! kilobyte and shared with it, and there are no more of them than the open alarms have transitions. Orders about anmin
+//! itself beyond [`SYSTEM_BOUND`] waiting ones are given up at once and said to be.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anmin_rules::alarm::{Alarm, Class, Subject};
+use anmin_rules::order::{Order, OrderBody, OrderId};
+use anmin_rules::rule::{Finding, Level, RuleId, Text};
+use anmin_sensors::time::Mono;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{Carrier, DeliveryError, Outcome, Receipt, excerpt};
+use crate::clock::Clock;
+use crate::main_loop::{Input, PartState, PartTrouble};
+
+/// One attempt may take so long before it counts as failed.
+pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(15);
+/// Attempts at once while the peer is well.
+pub const PARALLEL: usize = 8;
+/// Waiting orders beyond which those about anmin itself are given up.
+pub const SYSTEM_BOUND: usize = 20_000;
+/// Tries of an order that the peer refuses.
+pub const REFUSALS: u32 = 3;
+/// Failures in a row after which the way out counts as down.
+const DOWN_AFTER: u32 = 3;
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
+const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(600);
+/// Failing for so long is a system alarm.
+const TROUBLE_AFTER: Duration = Duration::from_secs(60);
+const ASK_REACHABLE_EVERY: Duration = Duration::from_secs(5);
+
+/// Where the main loop hands in orders. Cheap to clone; the courier ends when the last one is gone and its backlog empty.
+#[derive(Clone, Debug)]
+pub struct CourierHandle {
+    channel: Arc<str>,
+    /// Unbounded because the main loop must neither wait nor drop; [`Backlog`] says what bounds it.
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl CourierHandle {
+    /// Id of the way out.
+    pub fn channel(&self) -> &Arc<str> {
+        &self.channel
+    }
+
+    /// Never waits. An order sent to a courier that has ended stays in the journal and goes out after the next start.
+    pub fn send(&self, order: Order) {
+        if let Err(lost) = self.orders.send(order) {
+            tracing::error!(way_out = %self.channel, order = %lost.0.id,
+                "the courier has ended; the order stays in the journal until the next start");
+        }
+    }
+}
+
+/// Starts the courier of one way out. Call it inside a Tokio runtime. The task ends when every handle is dropped and
+/// nothing waits, or when the main loop is gone; abort it to end it sooner: what is left stays in the journal.
+pub fn spawn<C: Carrier>(
+    carrier: C,
+    channel: Arc<str>,
+    clock: Clock,
+    inputs: mpsc::Sender<Input>,
+) -> (CourierHandle, JoinHandle<()>) {
+    let (orders, queue) = mpsc::unbounded_channel();
+    let seed =
+        channel.bytes().fold(clock.now().wall.micros() as u64, |seed, byte| seed.rotate_left(7) ^ u64::from(byte));
+    let backlog = Backlog::new(Arc::clone(&channel), seed);
+    let task = tokio::spawn(run(Arc::new(carrier), backlog, clock, queue, inputs));
+    (CourierHandle { channel, orders }, task)
+}
+
+async fn run<C: Carrier>(
+    carrier: Arc<C>,
+    mut backlog: Backlog,
+    clock: Clock,
+    mut queue: mpsc::UnboundedReceiver<Order>,
+    inputs: mpsc::Sender<Input>,
+) {
+    let mut attempts = FuturesUnordered::new();
+    let mut reports: VecDeque<Input> = VecDeque::new();
+    let mut open = true;
+    let mut ask = tokio::time::interval(ASK_REACHABLE_EVERY);
+    ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let now = clock.now().mono;
+        while let Some(attempt) = backlog.poll_attempt(now) {
+            attempts.push(try_once(Arc::clone(&carrier), attempt));
+        }
+        while let Some(report) = backlog.poll_report(now) {
+            reports.push_back(report);
+        }
+        if !open && attempts.is_empty() && reports.is_empty() && backlog.is_empty() {
+            return;
+        }
+        let wait = backlog.poll_timeout(now).map_or(Duration::from_secs(3_600), |at| at.since(now));
+        tokio::select! {
+            biased;
+            permit = inputs.reserve(), if !reports.is_empty() => match (permit, reports.pop_front()) {
+                (Ok(permit), Some(report)) => permit.send(report),
+                // The main loop is gone: nobody could write a receipt, so nothing more may be called delivered.
+                _ => return,
+            },
+            Some((lane, result)) = attempts.next(), if !attempts.is_empty() => {
+                backlog.handle_result(clock.now().mono, lane, result);
+            }
+            order = queue.recv(), if open => match order {
+                Some(order) => backlog.handle_order(order),
+                None => open = false,
+            },
+            _ = ask.tick() => {
+                if let Some(reachable) = carrier.reachable() {
+                    backlog.handle_reachable(clock.now().mono, reachable);
+                }
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// In a task of its own, so that a carrier that panics costs one attempt and not the courier.
+async fn try_once<C: Carrier>(carrier: Arc<C>, attempt: Attempt) -> (Lane, Result<Receipt, DeliveryError>) {
+    let Attempt { lane, order } = attempt;
+    let id = order.id.clone();
+    let task = tokio::spawn(async move { tokio::time::timeout(ATTEMPT_LIMIT, carrier.carry(&order)).await });
+    let result = match task.await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(DeliveryError::Retry(format!("no answer within {ATTEMPT_LIMIT:?}"))),
+        Err(error) => {
+            tracing::error!(order = %id, %error, "a carrier panicked; the order is tried again");
+            Err(DeliveryError::Retry("the carrier failed inside anmin".to_owned()))
+        }
+    };
+    (lane, result)
+}
+
+/// The queue of one rule and subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane(u64);
+
+/// Where a lane stands among those that may go: gravest level of the head first, then its arrival.
+type Rank = (Reverse<Level>, u64, Lane);
+
+/// One order to be tried now; its end comes back by [`Backlog::handle_result`].
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    pub lane: Lane,
+    pub order: Order,
+}
+
+/// All orders of one way out that are not delivered yet, and when to try which.
+#[derive(Debug)]
+pub struct Backlog {
+    channel: Arc<str>,
+    part: Arc<str>,
+    chance: Chance,
+    lanes: BTreeMap<Lane, Queue>,
+    by_key: HashMap<(RuleId, Subject), Lane>,
+    next_lane: u64,
+    arrivals: u64,
+    count: usize,
+    in_flight: usize,
+    /// Lanes whose head may be tried: the gravest first, then the oldest.
+    ready: BTreeSet<Rank>,
+    waiting: BTreeSet<(Mono, Lane)>,
+    /// Lanes whose head has failed, by when it first did.
+    failing: BTreeSet<(Mono, Lane)>,
+    /// Failures of the wire or the peer in a row.
+    failures: u32,
+    /// While down: no retry before this.
+    probe_at: Mono,
+    last_failure: Mono,
+    asked_to_wait_until: Mono,
+    unreachable_since: Option<Mono>,
+    reason: String,
+    /// The last order given up since the last delivery, not told yet or told.
+    refused: Option<(OrderId, String)>,
+    told: Option<Told>,
+    reports: VecDeque<Input>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Failing,
+    Refused,
+}
+
+#[derive(Debug)]
+struct Queue {
+    key: (RuleId, Subject),
+    orders: VecDeque<(u64, Order)>,
+    /// Of the head: attempts that failed on the wire, attempts that the peer refused.
+    attempts: u32,
+    refusals: u32,
+    first_failed: Option<Mono>,
+    in_flight: bool,
+}
+
+impl Backlog {
+    /// `seed` decides the jitter and nothing else.
+    pub fn new(channel: Arc<str>, seed: u64) -> Self {
+        Self {
+            part: format!("way-out:{channel}").into(),
+            channel,
+            chance: Chance(seed),
+            lanes: BTreeMap::new(),
+            by_key: HashMap::new(),
+            next_lane: 0,
+            arrivals: 0,
+            count: 0,
+            in_flight: 0,
+            ready: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            failing: BTreeSet::new(),
+            failures: 0,
+            probe_at: Mono::default(),
+            last_failure: Mono::default(),
+            asked_to_wait_until: Mono::default(),
+            unreachable_since: None,
+            reason: String::new(),
+            refused: None,
+            told: None,
+            reports: VecDeque::new(),
+        }
+    }
+
+    /// Orders not delivered yet.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether the whole way out counts as down.
+    pub fn is_down(&self) -> bool {
+        self.failures >= DOWN_AFTER
+    }
+
+    pub fn handle_order(&mut self, order: Order) {
+        let alarm = alarm_of(&order);
+        if alarm.class == Class::System && self.count >= SYSTEM_BOUND {
+            let reason = format!("{SYSTEM_BOUND} orders wait already and this one is about anmin itself");
+            tracing::error!(way_out = %self.channel, order = %order.id, "{reason}; it is given up");
+            self.reports.push_back(Input::Outcome { order: order.id, outcome: Outcome::Dead(reason) });
+            return;
+        }
+        let level = alarm.level;
+        let key = (alarm.rule.clone(), alarm.subject.clone());
+        let lane = match self.by_key.get(&key) {
+            Some(lane) => *lane,
+            None => {
+                let lane = Lane(self.next_lane);
+                self.next_lane += 1;
+                self.by_key.insert(key.clone(), lane);
+                let queue = Queue {
+                    key,
+                    orders: VecDeque::new(),
+                    attempts: 0,
+                    refusals: 0,
+                    first_failed: None,
+                    in_flight: false,
+                };
+                self.lanes.insert(lane, queue);
+                lane
+            }
+        };
+        let Some(queue) = self.lanes.get_mut(&lane) else { return };
+        if queue.orders.iter().any(|(_, other)| other.id == order.id) {
+            return;
+        }
+        self.arrivals += 1;
+        if queue.orders.is_empty() {
+            self.ready.insert((Reverse(level), self.arrivals, lane));
+        }
+        queue.orders.push_back((self.arrivals, order));
+        self.count += 1;
+    }
+
+    /// The next order to be tried at this moment, if any may be.
+    pub fn poll_attempt(&mut self, now: Mono) -> Option<Attempt> {
+        while let Some(&(at, lane)) = self.waiting.first() {
+            if at > now {
+                break;
+            }
+            self.waiting.pop_first();
+            self.make_ready(lane);
+        }
+        if now < self.asked_to_wait_until {
+            return None;
+        }
+        let pick = if self.is_down() {
+            if self.in_flight > 0 {
+                return None;
+            }
+            let (attempts, pick) = self.least_tried()?;
+            if now < self.earliest_while_down(attempts) {
+                return None;
+            }
+            pick
+        } else {
+            if self.in_flight >= PARALLEL {
+                return None;
+            }
+            *self.ready.first()?
+        };
+        self.ready.remove(&pick);
+        let lane = pick.2;
+        let queue = self.lanes.get_mut(&lane)?;
+        queue.in_flight = true;
+        let (_, order) = queue.orders.front()?;
+        self.in_flight += 1;
+        Some(Attempt { lane, order: order.clone() })
+    }
+
+    /// When to come back, if nothing else happens before.
+    pub fn poll_timeout(&self, now: Mono) -> Option<Mono> {
+        let mut next: Option<Mono> = None;
+        let mut at_latest = |at: Mono| next = Some(next.map_or(at, |before| before.min(at)));
+        if let Some((at, _)) = self.waiting.first() {
+            at_latest(*at);
+        }
+        if self.is_down() {
+            if self.in_flight == 0
+                && let Some((attempts, _)) = self.least_tried()
+            {
+                at_latest(self.earliest_while_down(attempts).max(self.asked_to_wait_until));
+            }
+        } else if self.asked_to_wait_until > now && !self.ready.is_empty() {
+            at_latest(self.asked_to_wait_until);
+        }
+        if self.told.is_none()
+            && let Some(since) = self.failing_since()
+        {
+            at_latest(since.plus(TROUBLE_AFTER));
+        }
+        next
+    }
+
+    /// How one attempt ended.
+    pub fn handle_result(&mut self, now: Mono, lane: Lane, result: Result<Receipt, DeliveryError>) {
+        let Some(queue) = self.lanes.get_mut(&lane).filter(|queue| queue.in_flight) else { return };
+        queue.in_flight = false;
+        self.in_flight -= 1;
+        match result {
+            Ok(receipt) => {
+                self.peer_answered();
+                self.refused = None;
+                self.end_head(lane, |_| Outcome::Delivered(receipt));
+            }
+            Err(DeliveryError::Never(reason)) => {
+                queue.refusals += 1;
+                let refusals = queue.refusals;
+                let reason = excerpt(&reason);
+                self.peer_answered();
+                if refusals >= REFUSALS {
+                    let channel = Arc::clone(&self.channel);
+                    self.refused = self.end_head(lane, |order| {
+                        tracing::error!(way_out = %channel, %order, %reason,
+                            "refused {REFUSALS} times; given up and kept as a dead letter");
+                        Outcome::Dead(reason.clone())
+                    });
+                } else {
+                    self.note_failing(now, lane, reason);
+                    let wait = self.backoff(refusals);
+                    self.waiting.insert((now.plus(wait), lane));
+                }
+            }
+            Err(DeliveryError::Retry(reason)) => self.fail(now, lane, &reason),
+            Err(DeliveryError::RetryAfter { wait, reason }) => {
+                self.asked_to_wait_until = self.asked_to_wait_until.max(now.plus(wait.min(LONGEST_ASKED_WAIT)));
+                self.fail(now, lane, &reason);
+            }
+        }
+    }
+
+    /// What the carrier knows about its peer without an order.
+    pub fn handle_reachable(&mut self, now: Mono, reachable: bool) {
+        if reachable {
+            self.unreachable_since = None;
+        } else if self.unreachable_since.is_none() {
+            self.unreachable_since = Some(now);
+            if self.reason.is_empty() {
+                self.reason = "no connection".to_owned();
+            }
+        }
+    }
+
+    /// Outcomes and changes of health, for the main loop.
+    pub fn poll_report(&mut self, now: Mono) -> Option<Input> {
+        if let Some(report) = self.reports.pop_front() {
+            return Some(report);
+        }
+        let failing = self.failing_since();
+        let due = failing.is_some_and(|since| now >= since.plus(TROUBLE_AFTER));
+        let trouble = match (&self.told, &self.refused) {
+            (Some(Told::Refused), Some(_)) => return None,
+            (_, Some((order, reason))) => {
+                self.told = Some(Told::Refused);
+                Some(refused_trouble(&self.channel, order, reason))
+            }
+            (Some(Told::Failing), None) if failing.is_some() => return None,
+            (_, None) if due => {
+                self.told = Some(Told::Failing);
+                Some(failing_trouble(&self.channel, self.count, &self.reason))
+            }
+            (None, None) => return None,
+            (Some(_), None) => {
+                self.told = None;
+                self.reason.clear();
+                None
+            }
+        };
+        match &trouble {
+            Some(trouble) => tracing::error!(way_out = %self.channel, "{}", trouble.message.en),
+            None => tracing::info!(way_out = %self.channel, "well again"),
+        }
+        Some(Input::Part(PartState { part: Arc::clone(&self.part), trouble }))
+    }
+
+    fn failing_since(&self) -> Option<Mono> {
+        let head = self.failing.first().map(|(since, _)| *since);
+        head.into_iter().chain(self.unreachable_since).min()
+    }
+
+    /// The peer spoke to us, whatever it said: it is not down.
+    fn peer_answered(&mut self) {
+        if self.is_down() {
+            tracing::info!(way_out = %self.channel, waiting = self.count, "the peer answers again; sending what waits");
+        }
+        self.failures = 0;
+    }
+
+    fn fail(&mut self, now: Mono, lane: Lane, reason: &str) {
+        self.failures = self.failures.saturating_add(1);
+        self.last_failure = now;
+        let Some(queue) = self.lanes.get_mut(&lane) else { return };
+        queue.attempts = queue.attempts.saturating_add(1);
+        let attempts = queue.attempts;
+        self.note_failing(now, lane, excerpt(reason));
+        if self.is_down() {
+            if self.failures == DOWN_AFTER {
+                tracing::warn!(way_out = %self.channel, waiting = self.count, reason = %self.reason,
+                    "down after {DOWN_AFTER} failures in a row; orders wait and are probed one at a time");
+                // From now on the probe decides, and the others' own waits mean nothing.
+                while let Some((_, lane)) = self.waiting.pop_first() {
+                    self.make_ready(lane);
+                }
+            }
+            self.probe_at = now.plus(self.backoff(self.failures - DOWN_AFTER + 1));
+            self.make_ready(lane);
+        } else {
+            let wait = self.backoff(attempts);
+            self.waiting.insert((now.plus(wait), lane));
+        }
+    }
+
+    fn note_failing(&mut self, now: Mono, lane: Lane, reason: String) {
+        self.reason = reason;
+        if let Some(queue) = self.lanes.get_mut(&lane)
+            && queue.first_failed.is_none()
+        {
+            queue.first_failed = Some(now);
+            self.failing.insert((now, lane));
+        }
+    }
+
+    fn make_ready(&mut self, lane: Lane) {
+        if let Some((arrival, order)) = self.lanes.get(&lane).and_then(|queue| queue.orders.front()) {
+            self.ready.insert((Reverse(alarm_of(order).level), *arrival, lane));
+        }
+    }
+
+    /// Takes the head of a lane away for good and lets the next one come up.
+    fn end_head(&mut self, lane: Lane, outcome: impl FnOnce(&OrderId) -> Outcome) -> Option<(OrderId, String)> {
+        let queue = self.lanes.get_mut(&lane)?;
+        let (_, order) = queue.orders.pop_front()?;
+        queue.attempts = 0;
+        queue.refusals = 0;
+        if let Some(since) = queue.first_failed.take() {
+            self.failing.remove(&(since, lane));
+        }
+        self.count -= 1;
+        if queue.orders.is_empty() {
+            let queue = self.lanes.remove(&lane)?;
+            self.by_key.remove(&queue.key);
+        } else {
+            self.make_ready(lane);
+        }
+        let outcome = outcome(&order.id);
+        let dead = match &outcome {
+            Outcome::Dead(reason) => Some((order.id.clone(), reason.clone())),
+            Outcome::Delivered(_) => None,
+        };
+        self.reports.push_back(Input::Outcome { order: order.id, outcome });
+        dead
+    }
+
+    fn least_tried(&self) -> Option<(u32, Rank)> {
+        self.ready.iter().map(|entry| (self.lanes.get(&entry.2).map_or(0, |queue| queue.attempts), *entry)).min()
+    }
+
+    fn earliest_while_down(&self, attempts: u32) -> Mono {
+        if attempts == 0 { self.probe_at.min(self.last_failure.plus(BACKOFF_FIRST)) } else { self.probe_at }
+    }
+
+    /// Full jitter: anything from nothing to the ceiling, which doubles from 0.5 s to 30 s.
+    fn backoff(&mut self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(16);
+        let ceiling = BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_LONGEST);
+        self.chance.up_to(ceiling)
+    }
+}
+
+fn alarm_of(order: &Order) -> &Alarm {
+    match &order.body {
+        OrderBody::Event(transition) => &transition.alarm,
+        OrderBody::Call(change) => &change.alarm,
+        OrderBody::Cap(cap) => &cap.alarm,
+    }
+}
+
+fn failing_trouble(channel: &str, count: usize, reason: &str) -> PartTrouble {
+    PartTrouble {
+        finding: Finding { level: Level::Yellow, limit: None, note: Some(reason.to_owned()) },
+        message: Text {
+            zh: format!("告警出口 {channel} 已超过一分钟无法送达（{reason}）。待发 {count} 条均已保存，持续重试中。"),
+            en: format!(
+                "Way out {channel} has been failing for over a minute ({reason}). {count} waiting orders are kept and \
+                 tried again."
+            ),
+        },
+    }
+}
+
+fn refused_trouble(channel: &str, order: &OrderId, reason: &str) -> PartTrouble {
+    PartTrouble {
+        finding: Finding { level: Level::Yellow, limit: None, note: Some(reason.to_owned()) },
+        message: Text {
+            zh: format!("告警出口 {channel} 的接收方拒收指令 {order}（{reason}）。已停止重试并存为死信，请人工处理。"),
+            en: format!(
+                "The receiver of way out {channel} refused order {order} ({reason}). It is kept as a dead letter and \
+                 needs a person."
+            ),
+        },
+    }
+}
+
+/// SplitMix64: enough for jitter, the same numbers for the same seed.
+#[derive(Debug)]
+struct Chance(u64);
+
+impl Chance {
+    fn up_to(&mut self, most: Duration) -> Duration {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(z % nanos.saturating_add(1).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::delivery::samples;
+
+    fn backlog(orders: &[(&str, u32, Level)]) -> Backlog {
+        let mut backlog = Backlog::new("office".into(), 7);
+        for (device, seq, level) in orders {
+            backlog.handle_order(samples::order(device, *seq, *level));
+        }
+        backlog
+    }
+
+    fn at(millis: u64) -> Mono {
+        Mono::from_nanos(millis * 1_000_000)
+    }
+
+    fn attempts(backlog: &mut Backlog, now: Mono) -> Vec<Attempt> {
+        std::iter::from_fn(|| backlog.poll_attempt(now)).collect()
+    }
+
+    fn names(attempts: &[Attempt]) -> Vec<&str> {
+        attempts.iter().map(|attempt| attempt.order.id.as_str()).collect()
+    }
+
+    fn retry() -> Result<Receipt, DeliveryError> {
+        Err(DeliveryError::Retry("HTTP 503".to_owned()))
+    }
+
+    fn never() -> Result<Receipt, DeliveryError> {
+        Err(DeliveryError::Never("HTTP 400".to_owned()))
+    }
+
+    fn taken() -> Result<Receipt, DeliveryError> {
+        Ok(Receipt { detail: "HTTP 204".to_owned() })
+    }
+
+    /// All reports so far, in short.
+    fn reports(backlog: &mut Backlog, now: Mono) -> Vec<String> {
+        std::iter::from_fn(|| backlog.poll_report(now))
+            .map(|report| match report {
+                Input::Outcome { order, outcome: Outcome::Delivered(_) } => format!("delivered {order}"),
+                Input::Outcome { order, outcome: Outcome::Dead(_) } => format!("dead {order}"),
+                Input::Part(PartState { part, trouble: Some(_) }) => format!("{part} in trouble"),
+                Input::Part(PartState { part, trouble: None }) => format!("{part} well"),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn one_subject_in_order_others_beside_it_gravest_first() {
+        let mut backlog =
+            backlog(&[("a", 1, Level::Blue), ("a", 2, Level::Red), ("b", 1, Level::Yellow), ("c", 1, Level::Red)]);
+        let first = attempts(&mut backlog, at(0));
+        assert_eq!(names(&first), ["c/1/office", "b/1/office", "a/1/office"]);
+        backlog.handle_result(at(5), first[2].lane, taken());
+        let next = attempts(&mut backlog, at(5));
+        assert_eq!(names(&next), ["a/2/office"]);
+        assert_eq!(reports(&mut backlog, at(5)), ["delivered a/1/office"]);
+        assert_eq!(backlog.len(), 3);
+    }
+
+    #[test]
+    fn a_failing_head_holds_its_own_lane_and_no_other() {
+        let mut backlog = backlog(&[("a", 1, Level::Red), ("a", 2, Level::Red)]);
+        let first = attempts(&mut backlog, at(0));
+        backlog.handle_result(at(0), first[0].lane, retry());
+        backlog.handle_order(samples::order("b", 1, Level::Blue));
+        assert_eq!(names(&attempts(&mut backlog, at(0))), ["b/1/office"]);
+        let due = backlog.poll_timeout(at(0)).expect("the head is tried again");
+        assert!(due <= at(500), "{due:?}");
+        assert_eq!(names(&attempts(&mut backlog, due)), ["a/1/office"]);
+    }
+
+    #[test]
+    fn the_same_order_handed_in_twice_goes_once() {
+        let mut backlog = backlog(&[("a", 1, Level::Red), ("a", 1, Level::Red)]);
+        assert_eq!(backlog.len(), 1);
+        assert_eq!(attempts(&mut backlog, at(0)).len(), 1);
+    }
+
+    #[test]
+    fn waits_are_full_jitter_up_to_30_seconds_and_the_same_for_the_same_seed() {
+        let waits = |seed| {
+            let mut backlog = Backlog::new("office".into(), seed);
+            (1..=1_000).map(|n| backlog.backoff(n % 20 + 1)).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(7), waits(7));
+        assert_ne!(waits(7), waits(8));
+        let mut backlog = Backlog::new("office".into(), 1);
+        for (failures, ceiling) in [(1, 500), (2, 1_000), (3, 2_000), (6, 16_000), (7, 30_000), (u32::MAX, 30_000)] {
+            let waits: Vec<u128> = (0..500).map(|_| backlog.backoff(failures).as_millis()).collect();
+            let (least, most) = (waits.iter().min().copied(), waits.iter().max().copied());
+            assert!(most.is_some_and(|most| most <= ceiling && most > ceiling * 9 / 10), "{failures}: {most:?}");
+            assert!(least.is_some_and(|least| least < ceiling / 10), "{failures}: {least:?}");
+        }
+    }
+
+    #[test]
+    fn refused_three_times_is_dead_said_and_lets_the_next_go() {
+        let mut backlog = backlog(&[("a", 1, Level::Red), ("a", 2, Level::Red)]);
+        let mut now = at(0);
+        for _ in 0..REFUSALS {
+            let tried = attempts(&mut backlog, now);
+            assert_eq!(names(&tried), ["a/1/office"]);
+            backlog.handle_result(now, tried[0].lane, never());
+            now = backlog.poll_timeout(now).unwrap_or(now);
+        }
+        assert_eq!(reports(&mut backlog, now), ["dead a/1/office", "way-out:office in trouble"]);
+        let next = attempts(&mut backlog, now);
+        assert_eq!(names(&next), ["a/2/office"]);
+        backlog.handle_result(now, next[0].lane, taken());
+        assert_eq!(reports(&mut backlog, now), ["delivered a/2/office", "way-out:office well"]);
+        assert!(backlog.is_empty() && backlog.poll_timeout(now).is_none());
+    }
+
+    #[test]
+    fn a_peer_that_asks_to_wait_is_left_alone() {
+        let mut backlog = backlog(&[("a", 1, Level::Red)]);
+        let first = attempts(&mut backlog, at(0));
+        let wait = Duration::from_secs(20);
+        let asked = DeliveryError::RetryAfter { wait, reason: "HTTP 429".to_owned() };
+        backlog.handle_result(at(0), first[0].lane, Err(asked));
+        backlog.handle_order(samples::order("b", 1, Level::Red));
+        assert!(attempts(&mut backlog, at(19_999)).is_empty());
+        assert_eq!(attempts(&mut backlog, at(20_000)).len(), 2);
+    }
+
+    #[test]
+    fn while_down_one_probe_at_a_time_and_a_new_order_soon() {
+        let orders: Vec<(String, u32, Level)> = (0..20).map(|n| (format!("d{n:02}"), 1, Level::Yellow)).collect();
+        let orders: Vec<_> = orders.iter().map(|(device, seq, level)| (device.as_str(), *seq, *level)).collect();
+        let mut backlog = backlog(&orders);
+        let first = attempts(&mut backlog, at(0));
+        assert_eq!(first.len(), PARALLEL);
+        for attempt in &first {
+            backlog.handle_result(at(100), attempt.lane, retry());
+        }
+        assert!(backlog.is_down());
+        // Twelve were never tried: each may probe half a second after the last failure, one at a time.
+        let mut now = at(100);
+        for _ in 0..12 {
+            now = backlog.poll_timeout(now).expect("a probe is due");
+            let probe = attempts(&mut backlog, now);
+            assert_eq!(probe.len(), 1, "one at a time");
+            backlog.handle_result(now, probe[0].lane, retry());
+        }
+        assert!(now <= at(100 + 12 * 500), "{now:?}");
+        // From now on the probes are spaced; an order that comes in goes within half a second all the same.
+        backlog.handle_order(samples::order("new", 1, Level::Red));
+        now = backlog.poll_timeout(now).expect("a probe is due");
+        let probe = attempts(&mut backlog, now);
+        assert_eq!(names(&probe), ["new/1/office"]);
+        // The first success lets everything go.
+        backlog.handle_result(now, probe[0].lane, taken());
+        assert_eq!(attempts(&mut backlog, now).len(), PARALLEL);
+    }
+
+    /// Goal: the promise of a poisoned order. Method: a peer that fails one order for ever and takes all others.
+    #[test]
+    fn a_poisoned_order_delays_nobody_for_long() {
+        let mut backlog = backlog(&[("poison", 1, Level::Red)]);
+        let mut now = at(0);
+        let mut delivered = 0;
+        for step in 0..2_000_u32 {
+            if step % 20 == 0 {
+                backlog.handle_order(samples::order(&format!("d{step}"), 1, Level::Blue));
+                let came = now;
+                for attempt in attempts(&mut backlog, now) {
+                    delivered += settle(&mut backlog, now, &attempt);
+                }
+                while delivered * 20 <= step {
+                    now = backlog.poll_timeout(now).expect("something waits");
+                    for attempt in attempts(&mut backlog, now) {
+                        delivered += settle(&mut backlog, now, &attempt);
+                    }
+                }
+                assert!(now.since(came) <= Duration::from_millis(500), "step {step}");
+            } else {
+                now = now.plus(Duration::from_millis(250));
+                for attempt in attempts(&mut backlog, now) {
+                    delivered += settle(&mut backlog, now, &attempt);
+                }
+            }
+        }
+        assert_eq!(backlog.len(), 1, "only the poisoned one is left");
+    }
+
+    fn settle(backlog: &mut Backlog, now: Mono, attempt: &Attempt) -> u32 {
+        let poisoned = attempt.order.id.as_str().starts_with("poison");
+        backlog.handle_result(now, attempt.lane, if poisoned { retry() } else { taken() });
+        u32::from(!poisoned)
+    }
+
+    #[test]
+    fn a_minute_of_failure_is_trouble_once_and_over_when_all_is_through() {
+        let mut backlog = backlog(&[("a", 1, Level::Red), ("b", 1, Level::Red)]);
+        let mut now = at(0);
+        let mut said = Vec::new();
+        while now < at(300_000) {
+            for attempt in attempts(&mut backlog, now) {
+                backlog.handle_result(now, attempt.lane, retry());
+            }
+            said.extend(reports(&mut backlog, now).into_iter().map(|report| (now, report)));
+            now = backlog.poll_timeout(now).expect("it goes on").max(now.plus(Duration::from_millis(1)));
+        }
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].0 >= at(60_000) && said[0].0 <= at(60_001), "{said:?}");
+        while !backlog.is_empty() {
+            for attempt in attempts(&mut backlog, now) {
+                backlog.handle_result(now, attempt.lane, taken());
+            }
+            now = backlog.poll_timeout(now).unwrap_or(now);
+        }
+        let last = reports(&mut backlog, now);
+        assert_eq!(last.last().map(String::as_str), Some("way-out:office well"), "{last:?}");
+    }
+
+    #[test]
+    fn a_lost_connection_is_trouble_even_when_nothing_waits() {
+        let mut backlog = backlog(&[]);
+        backlog.handle_reachable(at(0), false);
+        backlog.handle_reachable(at(5_000), false);
+        assert_eq!(backlog.poll_timeout(at(5_000)), Some(at(60_000)));
+        assert!(reports(&mut backlog, at(59_999)).is_empty());
+        assert_eq!(reports(&mut backlog, at(60_000)), ["way-out:office in trouble"]);
+        backlog.handle_reachable(at(61_000), true);
+        assert_eq!(reports(&mut backlog, at(61_000)), ["way-out:office well"]);
+    }
+
+    #[test]
+    fn beyond_the_bound_only_orders_about_anmin_itself_are_given_up() {
+        let mut backlog = Backlog::new("office".into(), 7);
+        for n in 0..SYSTEM_BOUND {
+            backlog.handle_order(samples::order(&format!("d{n}"), 1, Level::Blue));
+        }
+        let mut own = samples::alarm();
+        own.class = Class::System;
+        own.subject = Subject::Part("bus:a".into());
+        backlog.handle_order(Order {
+            id: OrderId::new("own/1/office"),
+            channel: "office".into(),
+            body: OrderBody::Event(samples::transition(
+                anmin_rules::alarm::AlarmState::Normal,
+                anmin_rules::alarm::Cause::Raised,
+                own,
+            )),
+        });
+        backlog.handle_order(samples::order("last", 1, Level::Blue));
+        assert_eq!(reports(&mut backlog, at(0)), ["dead own/1/office"]);
+        assert_eq!(backlog.len(), SYSTEM_BOUND + 1);
+    }
+
+    /// Fails each order's first attempt, panics on the second, takes the third.
+    struct Moody {
+        tries: AtomicUsize,
+        carried: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Carrier for Moody {
+        async fn carry(&self, order: &Order) -> Result<Receipt, DeliveryError> {
+            match self.tries.fetch_add(1, Ordering::SeqCst) % 3 {
+                0 => Err(DeliveryError::Retry("busy".to_owned())),
+                1 => panic!("a defect of this carrier, for this test"),
+                _ => {
+                    self.carried.lock().expect("nobody panics with it").push(order.id.to_string());
+                    Ok(Receipt { detail: "taken".to_owned() })
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_loop_survives_failures_and_panics_and_ends_when_all_is_through() {
+        let carried = Arc::new(Mutex::new(Vec::new()));
+        let carrier = Moody { tries: AtomicUsize::new(0), carried: Arc::clone(&carried) };
+        let (inputs, mut main_loop) = mpsc::channel(1);
+        let (handle, task) = spawn(carrier, "office".into(), Clock::system(), inputs);
+        for seq in 1..=2 {
+            handle.send(samples::order("a", seq, Level::Red));
+        }
+        drop(handle);
+        let mut outcomes = Vec::new();
+        while let Some(input) = main_loop.recv().await {
+            if let Input::Outcome { order, outcome: Outcome::Delivered(_) } = input {
+                outcomes.push(order.to_string());
+            }
+        }
+        task.await.expect("the courier ends by itself");
+        assert_eq!(outcomes, ["a/1/office", "a/2/office"]);
+        assert_eq!(*carried.lock().expect("nobody panics with it"), outcomes);
+    }
+}

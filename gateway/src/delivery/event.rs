@@ -1,1 +1,571 @@
 //! The JSON of alarm events and states, version 1: what MQTT and webhooks carry.
+//!
+//! The schema is published as `gateway/schema/alarm-event-v1.json` and embedded as [`SCHEMA`]. Within version 1 fields
+//! may be added, never removed or given another meaning. Three documents share it, told apart by `type`:
+//!
+//! - `alarm.event`: one transition. `order` is the idempotency key: a receiver that remembers it acts once.
+//! - `alarm.state`: the alarm as it stands, for whoever comes later; the same fields without what changed.
+//! - `call.event`: one change of one call of a micro fire station.
+//!
+//! Every moment is given twice: RFC 3339 with the site's offset for people, milliseconds since 1970 for machines.
+//! `reading` names the point, the source time and the sequence of the reading that an alarm rests on, so that any tool
+//! can match the two.
+
+use anmin_rules::alarm::{Alarm, By, Cause, Subject, Transition};
+use anmin_rules::order::{Call, CallChange, OrderId};
+use anmin_rules::rule::Text;
+use anmin_sensors::point::Place;
+use anmin_sensors::reading::Value;
+use anmin_sensors::time::Wall;
+use jiff::tz::{Offset, TimeZone};
+use jiff::{Timestamp, ZonedDateTime};
+use serde::Serialize;
+
+use super::Site;
+
+/// Version of the documents, in each as `schema`.
+pub const VERSION: &str = "1";
+
+/// The JSON Schema of all three documents.
+pub const SCHEMA: &str = include_str!("../../schema/alarm-event-v1.json");
+
+/// One transition as `alarm.event`.
+pub fn alarm_event(site: &Site, order: &OrderId, transition: &Transition) -> Vec<u8> {
+    let zone = &site.time_zone;
+    encode(&AlarmDocument {
+        kind: "alarm.event",
+        order: Some(order.as_str()),
+        change: Some(ChangeDocument {
+            cause: transition.cause.as_str(),
+            by: by_of(&transition.cause),
+            why: why_of(transition),
+            from: transition.from.as_str(),
+            from_level: match &transition.cause {
+                Cause::LevelChanged(level) => Some(level.as_str()),
+                _ => None,
+            },
+            escalation_step: match &transition.cause {
+                Cause::Escalated(step) => Some(*step),
+                _ => None,
+            },
+            at: Moment::new(transition.at.wall, zone),
+        }),
+        ..AlarmDocument::new(site, &transition.alarm)
+    })
+}
+
+/// The alarm as it stands as `alarm.state`.
+pub fn alarm_state(site: &Site, alarm: &Alarm) -> Vec<u8> {
+    encode(&AlarmDocument::new(site, alarm))
+}
+
+/// One change of one call as `call.event`.
+pub fn call_event(site: &Site, order: &OrderId, change: &CallChange) -> Vec<u8> {
+    let zone = &site.time_zone;
+    let Call { alarm: _, station, station_name, state, stamps, respond_by, arrive_by, late, seq } = &change.call;
+    encode(&CallDocument {
+        schema: VERSION,
+        kind: "call.event",
+        site: &site.id,
+        exercise: site.exercise,
+        order: order.as_str(),
+        seq: *seq,
+        at: Moment::new(change.at, zone),
+        station,
+        station_name,
+        state: state.as_str(),
+        late: *late,
+        respond_by: Moment::new(*respond_by, zone),
+        arrive_by: Moment::new(*arrive_by, zone),
+        steps: stamps
+            .iter()
+            .map(|(state, at, by)| StepDocument { state: state.as_str(), at: Moment::new(*at, zone), by })
+            .collect(),
+        alarm: AlarmDocument::new(site, &change.alarm),
+    })
+}
+
+/// RFC 3339 with milliseconds and the zone's offset; years before 1 and after 9999 become the ends of the calendar.
+pub fn rfc3339(at: Wall, zone: &TimeZone) -> String {
+    local(at, zone).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+}
+
+/// The moment in the zone, in whole milliseconds. Offsets of the nineteenth century had seconds, which neither RFC 3339
+/// nor CAP can write: they are cut to minutes, the moment stays the same.
+pub(super) fn local(at: Wall, zone: &TimeZone) -> ZonedDateTime {
+    // 0001-01-02 UTC, so that no offset reaches the year 0; the other end lies as far inside by jiff's own limit.
+    const FIRST_MS: i64 = -62_135_510_400_000;
+    let stamp = Timestamp::from_millisecond(at.millis().max(FIRST_MS)).unwrap_or(Timestamp::MAX);
+    let offset = zone.to_offset(stamp).seconds();
+    let whole = Offset::from_seconds(offset - offset % 60).unwrap_or(Offset::UTC);
+    stamp.to_zoned_datetime(TimeZone::fixed(whole))
+}
+
+fn encode(document: &impl Serialize) -> Vec<u8> {
+    // Serde fails on maps with odd keys and on broken `Serialize`s; these are plain structs of text and finite numbers.
+    serde_json::to_vec(document).expect("plain structs become JSON")
+}
+
+fn by_of(cause: &Cause) -> Option<&str> {
+    match cause {
+        Cause::Acknowledged { by }
+        | Cause::Reset { by }
+        | Cause::Shelved { by }
+        | Cause::TakenOutOfService { by, .. }
+        | Cause::ReturnedToService { by } => Some(by),
+        Cause::Unshelved { by } => by.as_deref(),
+        _ => None,
+    }
+}
+
+fn why_of(transition: &Transition) -> Option<&str> {
+    match &transition.cause {
+        Cause::TakenOutOfService { why, .. } => Some(why),
+        Cause::Shelved { .. } => transition.alarm.shelved.as_ref().map(|shelf| shelf.why.as_str()),
+        _ => None,
+    }
+}
+
+#[derive(Serialize)]
+struct Moment {
+    time: String,
+    unix_ms: i64,
+}
+
+impl Moment {
+    fn new(at: Wall, zone: &TimeZone) -> Self {
+        Self { time: rfc3339(at, zone), unix_ms: at.millis() }
+    }
+}
+
+#[derive(Serialize)]
+struct TextDocument<'a> {
+    zh: &'a str,
+    en: &'a str,
+}
+
+impl<'a> From<&'a Text> for TextDocument<'a> {
+    fn from(text: &'a Text) -> Self {
+        Self { zh: &text.zh, en: &text.en }
+    }
+}
+
+#[derive(Serialize)]
+struct AlarmDocument<'a> {
+    schema: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    site: &'a str,
+    exercise: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<ChangeDocument<'a>>,
+    alarm: String,
+    seq: u32,
+    rule: &'a str,
+    subject: &'a str,
+    subject_type: &'static str,
+    device: Option<&'a str>,
+    point: Option<&'a str>,
+    class: &'static str,
+    level: &'static str,
+    state: &'static str,
+    open: bool,
+    active: bool,
+    latched: bool,
+    title: TextDocument<'a>,
+    message: TextDocument<'a>,
+    advice: TextDocument<'a>,
+    place: PlaceDocument<'a>,
+    reading: ReadingDocument<'a>,
+    raised_at: Moment,
+    changed_at: Moment,
+    acknowledged: Option<ByDocument<'a>>,
+    shelved: Option<ShelfDocument<'a>>,
+    out_of_service: Option<ByDocument<'a>>,
+    escalation: u32,
+}
+
+impl<'a> AlarmDocument<'a> {
+    fn new(site: &'a Site, alarm: &'a Alarm) -> Self {
+        let zone = &site.time_zone;
+        let (subject_type, device, point) = match &alarm.subject {
+            // A point's id is `device/name`, and a device's id holds no slash.
+            Subject::Point(id) => ("point", id.as_str().split_once('/').map(|(device, _)| device), Some(id.as_str())),
+            Subject::Device(id) => ("device", Some(id.as_str()), None),
+            Subject::Part(_) => ("part", None, None),
+        };
+        let by = |by: &'a By| ByDocument { by: &by.who, at: Moment::new(by.at, zone) };
+        Self {
+            schema: VERSION,
+            kind: "alarm.state",
+            site: &site.id,
+            exercise: site.exercise,
+            order: None,
+            change: None,
+            alarm: alarm.id.to_string(),
+            seq: alarm.seq,
+            rule: alarm.rule.as_str(),
+            subject: alarm.subject.as_str(),
+            subject_type,
+            device,
+            point,
+            class: alarm.class.as_str(),
+            level: alarm.level.as_str(),
+            state: alarm.state().as_str(),
+            open: alarm.is_open(),
+            active: matches!(
+                alarm.condition,
+                anmin_rules::alarm::Condition::Active | anmin_rules::alarm::Condition::Clearing
+            ),
+            latched: alarm.latched,
+            title: (&alarm.title).into(),
+            message: (&alarm.message).into(),
+            advice: (&alarm.advice).into(),
+            place: PlaceDocument::new(&alarm.place),
+            reading: ReadingDocument {
+                point: alarm.evidence.point.as_ref().map(|point| point.as_str()),
+                value: alarm.evidence.value.as_ref().map(ValueDocument::from),
+                unit: &alarm.evidence.unit,
+                limit: alarm.evidence.limit.as_ref().map(|(name, value)| LimitDocument { name, value: *value }),
+                source_time: alarm.evidence.source_time.map(|at| Moment::new(at, zone)),
+                sequence: alarm.evidence.sequence,
+                received: Moment::new(alarm.evidence.received, zone),
+            },
+            raised_at: Moment::new(alarm.raised_at, zone),
+            changed_at: Moment::new(alarm.changed_at, zone),
+            acknowledged: alarm.acknowledged.as_ref().map(by),
+            shelved: alarm.shelved.as_ref().map(|shelf| ShelfDocument {
+                until: Moment::new(shelf.until, zone),
+                by: &shelf.by,
+                why: &shelf.why,
+            }),
+            out_of_service: alarm.out_of_service.as_ref().map(by),
+            escalation: alarm.escalation,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ChangeDocument<'a> {
+    cause: &'static str,
+    by: Option<&'a str>,
+    why: Option<&'a str>,
+    from: &'static str,
+    from_level: Option<&'static str>,
+    escalation_step: Option<u32>,
+    at: Moment,
+}
+
+#[derive(Serialize)]
+struct PlaceDocument<'a> {
+    area: &'a str,
+    grid: &'a str,
+    building: &'a str,
+    unit: &'a str,
+    floor: &'a str,
+    room: &'a str,
+    position: Option<PositionDocument>,
+    zh: String,
+    en: String,
+}
+
+#[derive(Serialize)]
+struct PositionDocument {
+    latitude: f64,
+    longitude: f64,
+}
+
+impl<'a> PlaceDocument<'a> {
+    fn new(place: &'a Place) -> Self {
+        Self {
+            area: &place.area,
+            grid: &place.grid,
+            building: &place.building,
+            unit: &place.unit,
+            floor: &place.floor,
+            room: &place.room,
+            position: place.position.map(|(latitude, longitude)| PositionDocument { latitude, longitude }),
+            zh: place.zh(),
+            en: place.en(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ReadingDocument<'a> {
+    point: Option<&'a str>,
+    value: Option<ValueDocument<'a>>,
+    unit: &'a str,
+    limit: Option<LimitDocument<'a>>,
+    source_time: Option<Moment>,
+    sequence: Option<u64>,
+    received: Moment,
+}
+
+#[derive(Serialize)]
+struct LimitDocument<'a> {
+    name: &'a str,
+    value: f64,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ValueDocument<'a> {
+    Number(f64),
+    Flag(bool),
+    Text(&'a str),
+}
+
+impl<'a> From<&'a Value> for ValueDocument<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Number(number) => Self::Number(*number),
+            Value::Flag(flag) => Self::Flag(*flag),
+            Value::Text(text) => Self::Text(text),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ByDocument<'a> {
+    by: &'a str,
+    at: Moment,
+}
+
+#[derive(Serialize)]
+struct ShelfDocument<'a> {
+    until: Moment,
+    by: &'a str,
+    why: &'a str,
+}
+
+#[derive(Serialize)]
+struct CallDocument<'a> {
+    schema: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    site: &'a str,
+    exercise: bool,
+    order: &'a str,
+    seq: u32,
+    at: Moment,
+    station: &'a str,
+    station_name: &'a str,
+    state: &'static str,
+    late: bool,
+    respond_by: Moment,
+    arrive_by: Moment,
+    steps: Vec<StepDocument<'a>>,
+    alarm: AlarmDocument<'a>,
+}
+
+#[derive(Serialize)]
+struct StepDocument<'a> {
+    state: &'static str,
+    at: Moment,
+    by: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use anmin_rules::alarm::{AlarmState, Shelf};
+    use anmin_rules::rule::Level;
+    use serde_json::Value as Json;
+
+    use super::*;
+    use crate::delivery::samples::{self, RAISED, check_golden, site};
+
+    /// Every document that version 1 knows, in the forms that differ.
+    fn documents() -> Vec<(&'static str, Vec<u8>)> {
+        let order = |seq: u32| OrderId::new(format!("0195506b-f3c0-7000-8000-000000000001/{seq}/office"));
+        let event =
+            |seq, from, cause, alarm| alarm_event(&site(), &order(seq), &samples::transition(from, cause, alarm));
+        let mut part = samples::alarm();
+        part.subject = Subject::Part("way-out:office".into());
+        part.class = anmin_rules::alarm::Class::System;
+        part.evidence = Default::default();
+        part.place = Default::default();
+        let mut shelved = samples::alarm();
+        shelved.shelved = Some(Shelf { until: RAISED, by: "li".to_owned(), why: "焊接作业".to_owned() });
+        let mut red = samples::alarm();
+        red.level = Level::Red;
+        vec![
+            ("raised", event(1, AlarmState::Normal, Cause::Raised, samples::alarm())),
+            ("level-changed", event(2, AlarmState::Unacknowledged, Cause::LevelChanged(Level::Orange), red)),
+            (
+                "acknowledged",
+                event(
+                    3,
+                    AlarmState::ReturnedUnacknowledged,
+                    Cause::Acknowledged { by: "li".to_owned() },
+                    samples::closed(),
+                ),
+            ),
+            ("shelved", event(4, AlarmState::Unacknowledged, Cause::Shelved { by: "li".to_owned() }, shelved)),
+            ("part", event(5, AlarmState::Normal, Cause::Escalated(2), part)),
+            ("state", alarm_state(&site(), &samples::alarm())),
+            ("call", call_event(&site(), &order(6), &samples::call_change())),
+        ]
+    }
+
+    #[test]
+    fn documents_stand_as_reviewed() {
+        for (name, document) in documents() {
+            let json: Json = serde_json::from_slice(&document).expect("JSON");
+            let pretty = serde_json::to_string_pretty(&json).expect("JSON again");
+            check_golden(&format!("events/{name}.json"), &(pretty + "\n"));
+        }
+    }
+
+    #[test]
+    fn documents_follow_the_published_schema() {
+        let schema: Json = serde_json::from_str(SCHEMA).expect("the schema is JSON");
+        for (name, document) in documents() {
+            let json: Json = serde_json::from_slice(&document).expect("JSON");
+            let faults = faults(&schema, &schema, &json);
+            assert!(faults.is_empty(), "{name}: {faults:#?}");
+        }
+    }
+
+    /// What the schema does not name is not said either, so that the published file stays whole.
+    #[test]
+    fn schema_names_every_field() {
+        let schema: Json = serde_json::from_str(SCHEMA).expect("the schema is JSON");
+        let mut named = BTreeSet::new();
+        property_names(&schema, &mut named);
+        for (name, document) in documents() {
+            let mut used = BTreeSet::new();
+            keys(&serde_json::from_slice(&document).expect("JSON"), &mut used);
+            let unknown: Vec<_> = used.difference(&named).collect();
+            assert!(unknown.is_empty(), "{name} says {unknown:?}, which the schema does not name");
+        }
+    }
+
+    #[test]
+    fn schema_refuses_what_is_not_an_event() {
+        let schema: Json = serde_json::from_str(SCHEMA).expect("the schema is JSON");
+        let good = alarm_state(&site(), &samples::alarm());
+        for (key, value) in
+            [("level", "purple".into()), ("seq", "1".into()), ("reading", Json::Null), ("schema", "2".into())]
+        {
+            let mut json: Json = serde_json::from_slice(&good).expect("JSON");
+            json[key] = value;
+            assert!(!faults(&schema, &schema, &json).is_empty(), "{key}");
+        }
+    }
+
+    #[test]
+    fn times_are_rfc3339_whatever_the_clock_says() {
+        let shanghai = site().time_zone;
+        for (at, zone, wanted) in [
+            (RAISED, &shanghai, "2026-03-01T09:30:00.000+08:00"),
+            (Wall::from_millis(-1), &TimeZone::UTC, "1969-12-31T23:59:59.999+00:00"),
+            (Wall::from_micros(i64::MIN), &shanghai, "0001-01-02T08:00:00.000+08:00"),
+            (Wall::from_micros(i64::MAX), &TimeZone::UTC, "9999-12-30T22:00:00.999+00:00"),
+            (
+                RAISED,
+                &TimeZone::fixed(Offset::from_seconds(29_143).expect("an offset")),
+                "2026-03-01T09:35:00.000+08:05",
+            ),
+        ] {
+            assert_eq!(rfc3339(at, zone), wanted);
+        }
+    }
+
+    fn keys(json: &Json, found: &mut BTreeSet<String>) {
+        match json {
+            Json::Object(object) => {
+                for (key, value) in object {
+                    found.insert(key.clone());
+                    keys(value, found);
+                }
+            }
+            Json::Array(array) => array.iter().for_each(|item| keys(item, found)),
+            _ => {}
+        }
+    }
+
+    fn property_names(schema: &Json, found: &mut BTreeSet<String>) {
+        match schema {
+            Json::Object(object) => {
+                for (key, value) in object {
+                    if key == "properties" {
+                        found.extend(value.as_object().into_iter().flatten().map(|(name, _)| name.clone()));
+                    }
+                    property_names(value, found);
+                }
+            }
+            Json::Array(array) => array.iter().for_each(|item| property_names(item, found)),
+            _ => {}
+        }
+    }
+
+    /// As much of JSON Schema as our own file uses.
+    fn faults(root: &Json, schema: &Json, json: &Json) -> Vec<String> {
+        let mut found = Vec::new();
+        for (word, rule) in schema.as_object().expect("a schema is an object") {
+            match word.as_str() {
+                "$ref" => {
+                    let pointer = rule.as_str().and_then(|text| text.strip_prefix('#')).expect("a local reference");
+                    found.extend(faults(root, root.pointer(pointer).expect("it points somewhere"), json));
+                }
+                "type" => {
+                    let is = |name: &Json| match name.as_str().expect("a type's name") {
+                        "object" => json.is_object(),
+                        "array" => json.is_array(),
+                        "string" => json.is_string(),
+                        "integer" => json.is_i64() || json.is_u64(),
+                        "number" => json.is_number(),
+                        "boolean" => json.is_boolean(),
+                        "null" => json.is_null(),
+                        other => panic!("type {other}"),
+                    };
+                    let fits = rule.as_array().map_or_else(|| is(rule), |types| types.iter().any(is));
+                    found.extend((!fits).then(|| format!("{json} is not {rule}")));
+                }
+                "const" => found.extend((rule != json).then(|| format!("{json} is not {rule}"))),
+                "enum" => {
+                    let known = rule.as_array().expect("a list").contains(json);
+                    found.extend((!known).then(|| format!("{json} is none of {rule}")));
+                }
+                "required" if json.is_object() => {
+                    for key in rule.as_array().expect("a list") {
+                        let there = json.get(key.as_str().expect("a name")).is_some();
+                        found.extend((!there).then(|| format!("{key} is missing")));
+                    }
+                }
+                "properties" => {
+                    for (key, rule) in rule.as_object().expect("properties") {
+                        if let Some(value) = json.get(key) {
+                            found.extend(faults(root, rule, value).into_iter().map(|fault| format!("{key}: {fault}")));
+                        }
+                    }
+                }
+                "items" => {
+                    for item in json.as_array().into_iter().flatten() {
+                        found.extend(faults(root, rule, item));
+                    }
+                }
+                "allOf" => {
+                    for rule in rule.as_array().expect("a list") {
+                        found.extend(faults(root, rule, json));
+                    }
+                }
+                "oneOf" => {
+                    let all: Vec<_> =
+                        rule.as_array().expect("a list").iter().map(|rule| faults(root, rule, json)).collect();
+                    if all.iter().filter(|faults| faults.is_empty()).count() != 1 {
+                        found.push(format!("not exactly one of: {all:?}"));
+                    }
+                }
+                "required" | "title" | "description" | "$schema" | "$id" | "$defs" => {}
+                other => panic!("the schema uses {other}, which this check does not know"),
+            }
+        }
+        found
+    }
+}

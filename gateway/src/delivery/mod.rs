@@ -4,19 +4,33 @@ pub mod broadcast;
 pub mod cap;
 pub mod courier;
 pub mod event;
+
 pub mod influx;
 pub mod mqtt_out;
+#[cfg(test)]
+mod samples;
 pub mod webhook;
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_rules::order::Order;
+use anmin_rules::order::{Channel, ChannelForm, Order};
+use anmin_rules::rule::Level;
+use anmin_sensors::document::Reader;
+use jiff::tz::TimeZone;
 
-/// A way out. One courier calls it, one order at a time, in order.
-pub trait Carrier: Send + 'static {
-    /// Carries one order. Must be cancel-safe and finish within `timeout` by itself or be cut off by the courier.
-    fn carry(&mut self, order: &Order) -> impl Future<Output = Result<Receipt, DeliveryError>> + Send;
+/// A way out. One courier owns it and calls it for several orders at once, never for two of one rule and subject.
+pub trait Carrier: Send + Sync + 'static {
+    /// Carries one order, once: no retry inside. The courier cuts it off after [`courier::ATTEMPT_LIMIT`], so it must
+    /// be safe to drop at any await; on an error the courier does what the [`DeliveryError`] says.
+    fn carry(&self, order: &Order) -> impl Future<Output = Result<Receipt, DeliveryError>> + Send;
+
+    /// Whether the peer can be reached, where the carrier knows it without an order. Asked every few seconds.
+    fn reachable(&self) -> Option<bool> {
+        None
+    }
 }
 
 /// What the peer said when it took the order.
@@ -46,4 +60,61 @@ pub enum Outcome {
     Delivered(Receipt),
     /// Given up; kept and listed.
     Dead(String),
+}
+
+/// What every message that leaves says about the site.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Stands in topics and events.
+    pub id: Arc<str>,
+    /// Offsets of the time stamps.
+    pub time_zone: TimeZone,
+    /// The whole site runs as an exercise, as the demo does: every event says so.
+    pub exercise: bool,
+}
+
+/// The words that every way out has: `id`, `min_level`, `system`.
+#[allow(dead_code)]
+fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: bool) -> Option<Channel> {
+    let id: Option<String> = r.required("id");
+    let min_level = if r.has("min_level") { r.choice("min_level", &Level::CHOICES) } else { Some(min_level) };
+    let system = r.or("system", system);
+    let id = id.filter(|id| {
+        let plain = !id.is_empty()
+            && id.len() <= 64
+            && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        if !plain {
+            r.fault("id", format!("`id` is {id:?}, expected 1 to 64 letters, digits, `-`, `_` or `.`"), None);
+        }
+        plain
+    })?;
+    Some(Channel { id: id.into(), form, min_level: min_level?, system })
+}
+
+/// A file named in the configuration, resolved against `base`; it is a fault when there is none.
+#[allow(dead_code)]
+fn read_file(r: &Reader<'_>, key: &'static str, base: &Path) -> Option<PathBuf> {
+    let path = base.join(r.optional::<String>(key)?);
+    if !path.is_file() {
+        r.fault(key, format!("`{key}` names {}, which is not there", path.display()), None);
+        return None;
+    }
+    Some(path)
+}
+
+/// A secret from a file, without the newline that editors add.
+#[allow(dead_code)]
+fn secret(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path)
+        .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))
+}
+
+/// A peer's words, safe and short enough for a log line, a screen and the journal.
+fn excerpt(text: &str) -> String {
+    let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+    if text.chars().nth(200).is_some() {
+        short.push('…');
+    }
+    short
 }

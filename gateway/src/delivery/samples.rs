@@ -1,0 +1,213 @@
+//! Alarms and orders for this room's tests.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anmin_rules::alarm::{Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Subject, Transition};
+use anmin_rules::order::{Call, CallChange, CallState, CapMessage, CapOrder, Order, OrderBody, OrderId};
+use anmin_rules::rule::{Evidence, Level, RuleId, Text};
+use anmin_sensors::point::{Hazard, Place, PointId};
+use anmin_sensors::reading::Value;
+use anmin_sensors::time::{Mono, Now, Wall};
+use jiff::tz::{Offset, TimeZone};
+
+use super::Site;
+
+/// 2026-03-01T09:30:00+08:00.
+pub const RAISED: Wall = Wall::from_millis(1_772_328_600_000);
+
+pub fn site() -> Site {
+    Site { id: "shequ-001".into(), time_zone: TimeZone::fixed(Offset::constant(8)), exercise: true }
+}
+
+pub fn text(zh: &str, en: &str) -> Text {
+    Text { zh: zh.to_owned(), en: en.to_owned() }
+}
+
+/// A gas alarm just raised, orange.
+pub fn alarm() -> Alarm {
+    Alarm {
+        id: AlarmId("0195506b-f3c0-7000-8000-000000000001".parse().expect("a UUID")),
+        rule: RuleId::new("gas/leak"),
+        subject: Subject::Point(PointId::new("b3-2-gas/lel")),
+        class: Class::Hazard(Hazard::Gas),
+        title: text("燃气泄漏", "Gas leak"),
+        place: Arc::new(Place {
+            area: "spring".to_owned(),
+            grid: "G-07".to_owned(),
+            building: "3".to_owned(),
+            unit: "2".to_owned(),
+            floor: "5".to_owned(),
+            room: "501".to_owned(),
+            position: Some((36.0611, 103.8343)),
+        }),
+        level: Level::Orange,
+        condition: Condition::Active,
+        acknowledged: None,
+        latched: false,
+        shelved: None,
+        out_of_service: None,
+        escalation: 0,
+        escalate_at: Some(RAISED.plus(Duration::from_secs(120))),
+        realarm_at: None,
+        raised_at: RAISED,
+        changed_at: RAISED,
+        seq: 1,
+        evidence: Evidence {
+            point: Some(PointId::new("b3-2-gas/lel")),
+            value: Some(Value::Number(26.5)),
+            unit: "%LEL".to_owned(),
+            limit: Some(("high".to_owned(), 25.0)),
+            source_time: Some(Wall::from_millis(1_772_328_599_250)),
+            sequence: Some(4_711),
+            received: Wall::from_millis(1_772_328_599_400),
+        },
+        message: text(
+            "3号楼2单元5层501可燃气体浓度26.5 %LEL，超过25 %LEL",
+            "Combustible gas 26.5 %LEL above 25 %LEL at Building 3, Unit 2, Floor 5, 501",
+        ),
+        advice: text(
+            "请勿开关电器，关闭燃气总阀，开窗通风，沿楼梯撤离。",
+            "Do not operate switches. Close the gas valve, open windows, leave by the stairs.",
+        ),
+        cap_log: Vec::new(),
+    }
+}
+
+/// The same alarm, acknowledged, over and closed a little later.
+pub fn closed() -> Alarm {
+    let at = RAISED.plus(Duration::from_secs(1_330));
+    Alarm {
+        condition: Condition::Normal,
+        acknowledged: Some(By { who: "li".to_owned(), at: RAISED.plus(Duration::from_secs(45)) }),
+        escalate_at: None,
+        changed_at: at,
+        seq: 4,
+        evidence: Evidence {
+            value: Some(Value::Number(0.3)),
+            source_time: None,
+            sequence: None,
+            received: at,
+            ..alarm().evidence
+        },
+        message: text(
+            "3号楼2单元5层501可燃气体浓度0.3 %LEL",
+            "Combustible gas 0.3 %LEL at Building 3, Unit 2, Floor 5, 501",
+        ),
+        ..alarm()
+    }
+}
+
+pub fn transition(from: AlarmState, cause: Cause, alarm: Alarm) -> Arc<Transition> {
+    let at = Now { mono: Mono::from_nanos(1_000_000_000), wall: alarm.changed_at };
+    Arc::new(Transition { from, to: alarm.state(), cause, at, alarm: Arc::new(alarm) })
+}
+
+/// An order about another subject for every `device`.
+pub fn order(device: &str, seq: u32, level: Level) -> Order {
+    let alarm = Alarm { subject: Subject::Point(PointId::new(format!("{device}/lel"))), seq, level, ..alarm() };
+    Order {
+        id: OrderId::new(format!("{device}/{seq}/office")),
+        channel: "office".into(),
+        body: OrderBody::Event(transition(AlarmState::Normal, Cause::Raised, alarm)),
+    }
+}
+
+pub fn call_change() -> Arc<CallChange> {
+    let at = RAISED.plus(Duration::from_secs(20));
+    Arc::new(CallChange {
+        at,
+        call: Call {
+            alarm: alarm().id,
+            station: "station-1".into(),
+            station_name: "示例社区微型消防站".to_owned(),
+            state: CallState::Accepted,
+            stamps: vec![(CallState::Called, RAISED, "anmin".to_owned()), (CallState::Accepted, at, "wang".to_owned())],
+            respond_by: RAISED.plus(Duration::from_secs(60)),
+            arrive_by: RAISED.plus(Duration::from_secs(180)),
+            late: false,
+            seq: 2,
+        },
+        alarm: Arc::new(alarm()),
+    })
+}
+
+#[allow(dead_code)]
+/// Alert, Update to red, Cancel after it is over: one incident.
+pub fn cap_orders() -> [(&'static str, CapOrder); 3] {
+    let first = CapRef {
+        channel: "town".to_owned(),
+        identifier: "anmin-shequ-001-0195506bf3c070008000000000000001-1-town".to_owned(),
+        sent: RAISED,
+        level: Level::Orange,
+    };
+    let second = CapRef {
+        identifier: "anmin-shequ-001-0195506bf3c070008000000000000001-2-town".to_owned(),
+        sent: RAISED.plus(Duration::from_secs(75)),
+        level: Level::Red,
+        ..first.clone()
+    };
+    let red = Alarm {
+        level: Level::Red,
+        seq: 2,
+        changed_at: second.sent,
+        evidence: Evidence {
+            value: Some(Value::Number(51.0)),
+            limit: Some(("critical".to_owned(), 50.0)),
+            ..alarm().evidence
+        },
+        message: text(
+            "3号楼2单元5层501可燃气体浓度51 %LEL，超过50 %LEL",
+            "Combustible gas 51 %LEL above 50 %LEL at Building 3, Unit 2, Floor 5, 501",
+        ),
+        ..alarm()
+    };
+    let over = closed();
+    [
+        (
+            "alert",
+            CapOrder {
+                message: CapMessage::Alert,
+                identifier: first.identifier.clone(),
+                sent: first.sent,
+                references: Vec::new(),
+                alarm: Arc::new(alarm()),
+            },
+        ),
+        (
+            "update",
+            CapOrder {
+                message: CapMessage::Update,
+                identifier: second.identifier.clone(),
+                sent: second.sent,
+                references: vec![first.clone()],
+                alarm: Arc::new(red),
+            },
+        ),
+        (
+            "cancel",
+            CapOrder {
+                message: CapMessage::Cancel,
+                identifier: "anmin-shequ-001-0195506bf3c070008000000000000001-4-town".to_owned(),
+                sent: over.changed_at,
+                references: vec![first, second],
+                alarm: Arc::new(over),
+            },
+        ),
+    ]
+}
+
+/// Compares with a reviewed file under `gateway/tests/golden`. `UPDATE_GOLDEN=1 cargo test -p anmin delivery` writes
+/// them anew; look at the difference before you commit it.
+pub fn check_golden(name: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("the folder can be made");
+        std::fs::write(&path, text).expect("the golden file can be written");
+        return;
+    }
+    let golden = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; UPDATE_GOLDEN=1 writes it", path.display()));
+    assert_eq!(text, golden, "{} differs; UPDATE_GOLDEN=1 writes it anew", path.display());
+}
