@@ -70,7 +70,9 @@ pub fn call_event(site: &Site, order: &OrderId, change: &CallChange) -> Vec<u8> 
         exercise: site.exercise,
         order: order.as_str(),
         seq: *seq,
+        cause: change.cause.as_str(),
         at: Moment::new(change.at, zone),
+        message: (&change.message).into(),
         station,
         station_name,
         state: state.as_str(),
@@ -79,7 +81,12 @@ pub fn call_event(site: &Site, order: &OrderId, change: &CallChange) -> Vec<u8> 
         arrive_by: Moment::new(*arrive_by, zone),
         steps: stamps
             .iter()
-            .map(|(state, at, by)| StepDocument { state: state.as_str(), at: Moment::new(*at, zone), by })
+            .map(|stamp| StepDocument {
+                state: stamp.state.as_str(),
+                at: Moment::new(stamp.at, zone),
+                by: &stamp.by,
+                why: &stamp.why,
+            })
             .collect(),
         alarm: AlarmDocument::new(site, &change.alarm),
     })
@@ -170,6 +177,7 @@ struct AlarmDocument<'a> {
     point: Option<&'a str>,
     class: &'static str,
     level: &'static str,
+    peak: &'static str,
     state: &'static str,
     open: bool,
     active: bool,
@@ -213,12 +221,10 @@ impl<'a> AlarmDocument<'a> {
             point,
             class: alarm.class.as_str(),
             level: alarm.level.as_str(),
+            peak: alarm.peak.as_str(),
             state: alarm.state().as_str(),
             open: alarm.is_open(),
-            active: matches!(
-                alarm.condition,
-                anmin_rules::alarm::Condition::Active | anmin_rules::alarm::Condition::Clearing
-            ),
+            active: alarm.is_active(),
             latched: alarm.latched,
             title: (&alarm.title).into(),
             message: (&alarm.message).into(),
@@ -350,7 +356,9 @@ struct CallDocument<'a> {
     exercise: bool,
     order: &'a str,
     seq: u32,
+    cause: &'static str,
     at: Moment,
+    message: TextDocument<'a>,
     station: &'a str,
     station_name: &'a str,
     state: &'static str,
@@ -366,6 +374,7 @@ struct StepDocument<'a> {
     state: &'static str,
     at: Moment,
     by: &'a str,
+    why: &'a str,
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Subject, Transition};
-use anmin_rules::order::{Call, CallChange, CallState, CapMessage, CapOrder, Order, OrderBody, OrderId};
+use anmin_rules::order::{
+    Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, Order, OrderBody, OrderId,
+};
 use anmin_rules::rule::{Evidence, Level, RuleId, Text};
 use anmin_sensors::point::{Hazard, Place, PointId};
 use anmin_sensors::reading::Value;
@@ -43,6 +45,7 @@ pub fn alarm() -> Alarm {
             position: Some((36.0611, 103.8343)),
         }),
         level: Level::Orange,
+        peak: Level::Orange,
         condition: Condition::Active,
         acknowledged: None,
         latched: false,
@@ -106,7 +109,8 @@ pub fn transition(from: AlarmState, cause: Cause, alarm: Alarm) -> Arc<Transitio
 
 /// An order about another subject for every `device`.
 pub fn order(device: &str, seq: u32, level: Level) -> Order {
-    let alarm = Alarm { subject: Subject::Point(PointId::new(format!("{device}/lel"))), seq, level, ..alarm() };
+    let alarm =
+        Alarm { subject: Subject::Point(PointId::new(format!("{device}/lel"))), seq, level, peak: level, ..alarm() };
     Order {
         id: OrderId::new(format!("{device}/{seq}/office")),
         channel: "office".into(),
@@ -118,18 +122,23 @@ pub fn call_change() -> Arc<CallChange> {
     let at = RAISED.plus(Duration::from_secs(20));
     Arc::new(CallChange {
         at,
+        cause: CallCause::Said,
         call: Call {
             alarm: alarm().id,
             station: "station-1".into(),
             station_name: "示例社区微型消防站".to_owned(),
             state: CallState::Accepted,
-            stamps: vec![(CallState::Called, RAISED, "anmin".to_owned()), (CallState::Accepted, at, "wang".to_owned())],
+            stamps: vec![
+                CallStamp { state: CallState::Called, at: RAISED, by: "anmin".to_owned(), why: String::new() },
+                CallStamp { state: CallState::Accepted, at, by: "wang".to_owned(), why: String::new() },
+            ],
             respond_by: RAISED.plus(Duration::from_secs(60)),
             arrive_by: RAISED.plus(Duration::from_secs(180)),
             late: false,
             seq: 2,
         },
         alarm: Arc::new(alarm()),
+        message: text("示例社区微型消防站已接警", "The example station has accepted the call"),
     })
 }
 
@@ -150,6 +159,7 @@ pub fn cap_orders() -> [(&'static str, CapOrder); 3] {
     };
     let red = Alarm {
         level: Level::Red,
+        peak: Level::Red,
         seq: 2,
         changed_at: second.sent,
         evidence: Evidence {
@@ -163,7 +173,7 @@ pub fn cap_orders() -> [(&'static str, CapOrder); 3] {
         ),
         ..alarm()
     };
-    let over = closed();
+    let over = Alarm { peak: Level::Red, ..closed() };
     [
         (
             "alert",
