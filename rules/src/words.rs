@@ -77,7 +77,10 @@ mod tests {
         let evidence =
             Evidence { value: Some(Value::Number(25.123_456)), unit: "%LEL".to_owned(), ..Evidence::default() };
         let finding = Finding { level: Level::Orange, limit: Some(("high".to_owned(), 25.0)), note: None };
-        let fields = Fields { place: &place, label: "厨房", level: Level::Orange, finding: Some(&finding), evidence: &evidence };
+        let fields =
+            Fields {
+                place: &place, label: "厨房", level: Level::Orange, finding: Some(&finding), evidence: &evidence
+            };
         let template = Text {
             zh: "{place}{point} {value}{unit}，{level}限值 {limit}{note}".to_owned(),
             en: "{place}: {value} {unit}, {level} limit {limit} {what} {".to_owned(),
