@@ -1,5 +1,8 @@
 //! The one owner of domain state: one closed [`Input`] enum in, transitions and orders out.
 
+pub mod feed;
+pub mod query;
+
 use std::sync::Arc;
 
 use anmin_rules::alarm::{Command, Refusal};
@@ -10,6 +13,9 @@ use tokio::sync::oneshot;
 
 use crate::delivery::Outcome;
 use crate::intake::Message;
+
+pub use feed::{Feed, FeedEvent};
+pub use query::Query;
 
 /// Everything that can happen to the main loop.
 #[derive(Debug)]
@@ -32,7 +38,7 @@ pub enum Input {
         order: OrderId,
         outcome: Outcome,
     },
-    Query(crate::main_loop::Query),
+    Query(Query),
     Stop,
 }
 
@@ -51,7 +57,3 @@ pub struct PartTrouble {
     /// What is the matter, for the officer.
     pub message: Text,
 }
-
-/// A question to the main loop; answered from its own state between two turns.
-#[derive(Debug)]
-pub enum Query {}

@@ -1,0 +1,375 @@
+//! Questions to the main loop, answered from its own state between two turns: no question waits for a disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anmin_rules::alarm::{Alarm, AlarmId, Class};
+use anmin_rules::engine::Counts;
+use anmin_rules::order::Call;
+use anmin_rules::rule::{Level, Text};
+use anmin_sensors::point::{Device, DeviceId, Kind, Place, Point, PointId, PointIx, Points};
+use anmin_sensors::reading::{Quality, Sample};
+use anmin_sensors::time::Wall;
+use tokio::sync::oneshot;
+
+/// A question with the place for its answer. The asker may be gone: a reply that nobody takes is dropped.
+#[derive(Debug)]
+pub enum Query {
+    Alarms { filter: AlarmFilter, reply: oneshot::Sender<AlarmList> },
+    Alarm { id: AlarmId, reply: oneshot::Sender<Option<AlarmView>> },
+    Points { filter: PointFilter, page: Page, reply: oneshot::Sender<PointPage> },
+    Point { id: PointId, reply: oneshot::Sender<Option<PointRow>> },
+    Devices { page: Page, reply: oneshot::Sender<DevicePage> },
+    Quarantine { reply: oneshot::Sender<Vec<Quarantined>> },
+    Status { reply: oneshot::Sender<Status> },
+}
+
+/// Which open alarms; the default is all of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AlarmFilter {
+    pub min_level: Option<Level>,
+    /// A class by its word: `gas`, `fire`, `system`, ...
+    pub class: Option<String>,
+    pub building: Option<String>,
+}
+
+impl AlarmFilter {
+    pub fn takes(&self, alarm: &Alarm) -> bool {
+        self.min_level.is_none_or(|level| alarm.level >= level)
+            && self.class.as_ref().is_none_or(|class| alarm.class.as_str() == class)
+            && self.building.as_ref().is_none_or(|building| alarm.place.building == *building)
+    }
+}
+
+/// Open alarms with their calls, gravest first.
+#[derive(Clone, Debug, Default)]
+pub struct AlarmList {
+    pub alarms: Vec<Arc<Alarm>>,
+    /// Calls of these alarms.
+    pub calls: Vec<Call>,
+}
+
+impl AlarmList {
+    /// What the filter takes out of the engine's `alarms()` and `calls()`.
+    pub fn select(filter: &AlarmFilter, alarms: Vec<Arc<Alarm>>, calls: Vec<Call>) -> Self {
+        let alarms: Vec<Arc<Alarm>> = alarms.into_iter().filter(|alarm| filter.takes(alarm)).collect();
+        let ids: std::collections::HashSet<AlarmId> = alarms.iter().map(|alarm| alarm.id).collect();
+        Self { calls: calls.into_iter().filter(|call| ids.contains(&call.alarm)).collect(), alarms }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct AlarmView {
+    pub alarm: Arc<Alarm>,
+    pub calls: Vec<Call>,
+}
+
+/// A stretch of a list that only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Index of the first row to look at: 0, or `next` of the page before.
+    pub from: u32,
+    /// Rows at most.
+    pub limit: usize,
+}
+
+/// Which points; the default is all of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PointFilter {
+    pub device: Option<DeviceId>,
+    pub kind: Option<Kind>,
+    pub building: Option<String>,
+    pub quality: Option<QualityIs>,
+    /// Part of the point's id or of its device's label.
+    pub text: Option<String>,
+}
+
+/// Quality without its reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QualityIs {
+    Good,
+    Uncertain,
+    Bad,
+    /// Uncertain, bad, or never heard of.
+    NotGood,
+}
+
+impl QualityIs {
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "good" => Self::Good,
+            "uncertain" => Self::Uncertain,
+            "bad" => Self::Bad,
+            "not_good" => Self::NotGood,
+            _ => return None,
+        })
+    }
+
+    fn takes(self, sample: Option<&Sample>) -> bool {
+        let quality = sample.map(|sample| sample.quality);
+        match self {
+            Self::Good => quality == Some(Quality::Good),
+            Self::Uncertain => matches!(quality, Some(Quality::Uncertain(_))),
+            Self::Bad => matches!(quality, Some(Quality::Bad(_))),
+            Self::NotGood => quality != Some(Quality::Good),
+        }
+    }
+}
+
+impl PointFilter {
+    fn takes(&self, point: &Point, device: &Device) -> bool {
+        self.kind.is_none_or(|kind| point.spec.kind == kind)
+            && self.building.as_ref().is_none_or(|building| device.place.building == *building)
+            && self.text.as_ref().is_none_or(|text| point.id.as_str().contains(text) || device.label.contains(&**text))
+    }
+}
+
+/// One point with its latest sample.
+#[derive(Clone, Debug)]
+pub struct PointRow {
+    pub id: PointId,
+    pub device: DeviceId,
+    pub label: Arc<str>,
+    pub kind: Kind,
+    pub alarm_point: bool,
+    pub place: Arc<Place>,
+    /// `None`: nothing was heard of it since the start.
+    pub sample: Option<Sample>,
+}
+
+impl PointRow {
+    pub fn of(points: &Points, ix: PointIx, sample: Option<Sample>) -> Self {
+        let (point, device) = (points.point(ix), points.device_of(ix));
+        Self {
+            id: point.id.clone(),
+            device: device.id.clone(),
+            label: Arc::clone(&device.label),
+            kind: point.spec.kind,
+            alarm_point: point.spec.alarm_point,
+            place: Arc::clone(&device.place),
+            sample,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct PointPage {
+    pub rows: Vec<PointRow>,
+    /// `from` of the next page; `None` at the end.
+    pub next: Option<u32>,
+    /// Points of the whole site.
+    pub of: usize,
+}
+
+impl PointPage {
+    /// Walks the points from `page.from` until the page is full. `latest` gives a point's latest sample.
+    pub fn select(
+        points: &Points,
+        filter: &PointFilter,
+        page: Page,
+        latest: impl Fn(PointIx) -> Option<Sample>,
+    ) -> Self {
+        let all = points.len() as u32;
+        let range: Box<dyn Iterator<Item = PointIx>> = match &filter.device {
+            None => Box::new((page.from.min(all)..all).map(PointIx)),
+            Some(device) => match points.find_device(device.as_str()) {
+                None => Box::new(std::iter::empty()),
+                Some(ix) => Box::new(points.device(ix).points().filter(move |ix| ix.0 >= page.from)),
+            },
+        };
+        let mut found = Self { rows: Vec::new(), next: None, of: points.len() };
+        for ix in range {
+            let point = points.point(ix);
+            if !filter.takes(point, points.device(point.device)) {
+                continue;
+            }
+            let sample = latest(ix);
+            if filter.quality.is_some_and(|quality| !quality.takes(sample.as_ref())) {
+                continue;
+            }
+            if found.rows.len() == page.limit {
+                found.next = Some(ix.0);
+                break;
+            }
+            found.rows.push(PointRow::of(points, ix, sample));
+        }
+        found
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct DeviceRow {
+    pub id: DeviceId,
+    pub label: Arc<str>,
+    pub profile: Arc<str>,
+    pub place: Arc<Place>,
+    pub points: Vec<PointId>,
+    /// When any of its points last spoke.
+    pub heard: Option<Wall>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct DevicePage {
+    pub rows: Vec<DeviceRow>,
+    /// `from` of the next page; `None` at the end.
+    pub next: Option<u32>,
+    /// Devices of the whole site.
+    pub of: usize,
+}
+
+impl DevicePage {
+    pub fn select(points: &Points, page: Page, latest: impl Fn(PointIx) -> Option<Sample>) -> Self {
+        let devices = points.devices();
+        let of = devices.len();
+        let end = (page.from as usize).saturating_add(page.limit);
+        let rows = devices
+            .skip(page.from as usize)
+            .take(page.limit)
+            .map(|(_, device)| DeviceRow {
+                id: device.id.clone(),
+                label: Arc::clone(&device.label),
+                profile: Arc::clone(&device.profile),
+                place: Arc::clone(&device.place),
+                points: device.points().map(|ix| points.point(ix).id.clone()).collect(),
+                heard: device.points().filter_map(&latest).map(|sample| sample.received.wall).max(),
+            })
+            .collect();
+        Self { rows, next: u32::try_from(end).ok().filter(|_| end < of), of }
+    }
+}
+
+/// A device that spoke and that nobody has put into the site.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quarantined {
+    /// The `[[mqtt]]` id it came through.
+    pub source: Arc<str>,
+    /// What it calls itself.
+    pub device: String,
+    /// The last topic.
+    pub topic: String,
+    /// Start of its last payload, as text.
+    pub excerpt: String,
+    pub messages: u64,
+    pub first: Wall,
+    pub last: Wall,
+}
+
+/// How anmin stands as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    pub now: Wall,
+    pub uptime: Duration,
+    pub counts: Counts,
+    pub readings: ReadingCounts,
+    pub points: usize,
+    pub devices: usize,
+    pub quarantined: usize,
+    pub rules: usize,
+    /// Rules that could not be loaded or that fail.
+    pub broken_rules: Vec<String>,
+    /// What is ill now, gravest first.
+    pub troubles: Vec<Trouble>,
+    /// Orders that no way out has taken yet.
+    pub orders_waiting: usize,
+    /// Readings that the database has not taken yet.
+    pub readings_waiting: usize,
+}
+
+/// Since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadingCounts {
+    pub received: u64,
+    pub evaluated: u64,
+    pub duplicate: u64,
+    pub quarantined: u64,
+    /// Payloads that could not be understood.
+    pub rejected: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    pub part: Arc<str>,
+    pub level: Level,
+    pub message: Text,
+}
+
+/// The words of [`AlarmFilter::class`].
+pub fn is_class(word: &str) -> bool {
+    use anmin_sensors::point::Hazard::{Care, Device, Fire, Flood, Gas, Power};
+    [Gas, Fire, Power, Flood, Care, Device]
+        .into_iter()
+        .map(Class::Hazard)
+        .chain([Class::System])
+        .any(|c| c.as_str() == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use anmin_sensors::point::PointSpec;
+    use anmin_sensors::reading::{Fault, Value};
+    use anmin_sensors::time::Now;
+
+    use super::*;
+
+    /// Ten gas detectors in two buildings; every third value is bad, the last was never heard of.
+    fn site() -> (Points, impl Fn(PointIx) -> Option<Sample>) {
+        let mut points = Points::default();
+        let gas = Kind::named("gas.lel").expect("gas.lel is a kind");
+        let battery = Kind::named("device.battery").expect("device.battery is a kind");
+        let specs = [PointSpec::plain("lel", gas), PointSpec::plain("battery", battery)].map(Arc::new);
+        for n in 0..10 {
+            let building = if n < 5 { "1" } else { "2" };
+            let place = Arc::new(Place { building: building.to_owned(), ..Place::default() });
+            points.add(DeviceId::new(format!("g{n}")), None, &Arc::from("p"), &place, &specs).expect("new device");
+        }
+        let latest = |ix: PointIx| {
+            (ix.0 != 19).then(|| Sample {
+                point: ix,
+                value: Some(Value::Number(1.0)),
+                quality: if ix.0.is_multiple_of(3) { Quality::Bad(Fault::Comms) } else { Quality::Good },
+                time: Wall::from_millis(i64::from(ix.0)),
+                source_time: None,
+                received: Now { wall: Wall::from_millis(i64::from(ix.0)), ..Now::default() },
+                sequence: None,
+                news: true,
+            })
+        };
+        (points, latest)
+    }
+
+    #[test]
+    fn pages_walk_all_points_once_and_filters_hold() {
+        let (points, latest) = site();
+        let filters: [(&str, PointFilter, usize); 6] = [
+            ("all", PointFilter::default(), 20),
+            ("kind", PointFilter { kind: Kind::named("gas.lel"), ..Default::default() }, 10),
+            ("building", PointFilter { building: Some("2".into()), ..Default::default() }, 10),
+            ("device", PointFilter { device: Some(DeviceId::new("g3")), ..Default::default() }, 2),
+            ("quality", PointFilter { quality: Some(QualityIs::NotGood), ..Default::default() }, 8),
+            ("text", PointFilter { text: Some("g7/".into()), ..Default::default() }, 2),
+        ];
+        for (name, filter, expected) in filters {
+            for limit in [1, 3, 100] {
+                let (mut seen, mut from) = (Vec::new(), Some(0));
+                while let Some(at) = from {
+                    let page = PointPage::select(&points, &filter, Page { from: at, limit }, &latest);
+                    assert!(page.rows.len() <= limit, "{name}");
+                    seen.extend(page.rows.into_iter().map(|row| row.id));
+                    from = page.next;
+                }
+                seen.dedup();
+                assert_eq!(seen.len(), expected, "{name} by {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn devices_say_when_they_were_last_heard() {
+        let (points, latest) = site();
+        let page = DevicePage::select(&points, Page { from: 8, limit: 5 }, &latest);
+        assert_eq!((page.rows.len(), page.next, page.of), (2, None, 10));
+        assert_eq!(page.rows[0].heard, Some(Wall::from_millis(17)));
+        assert_eq!(page.rows[1].heard, Some(Wall::from_millis(18)), "its other point was never heard of");
+        assert_eq!(DevicePage::select(&points, Page { from: 0, limit: 4 }, &latest).next, Some(4));
+    }
+}
