@@ -4,6 +4,7 @@ pub mod broadcast;
 pub mod cap;
 pub mod courier;
 pub mod event;
+mod http;
 
 pub mod influx;
 pub mod mqtt_out;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::order::{Channel, ChannelForm, Order};
-use anmin_rules::rule::Level;
+use anmin_rules::rule::{Level, Text};
 use anmin_sensors::document::Reader;
 use jiff::tz::TimeZone;
 
@@ -67,6 +68,10 @@ pub enum Outcome {
 pub struct Site {
     /// Stands in topics and events.
     pub id: Arc<str>,
+    /// Who speaks, where a CAP stanza names nobody.
+    pub name: Text,
+    /// 12 digits; a CAP stanza may name another.
+    pub area_code: Option<String>,
     /// Offsets of the time stamps.
     pub time_zone: TimeZone,
     /// The whole site runs as an exercise, as the demo does: every event says so.
@@ -74,10 +79,9 @@ pub struct Site {
 }
 
 /// The words that every way out has: `id`, `min_level`, `system`.
-#[allow(dead_code)]
 fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: bool) -> Option<Channel> {
     let id: Option<String> = r.required("id");
-    let min_level = if r.has("min_level") { r.choice("min_level", &Level::CHOICES) } else { Some(min_level) };
+    let min_level = r.choice("min_level", &Level::CHOICES).or((!r.has("min_level")).then_some(min_level));
     let system = r.or("system", system);
     let id = id.filter(|id| {
         let plain = !id.is_empty()
@@ -92,7 +96,6 @@ fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: boo
 }
 
 /// A file named in the configuration, resolved against `base`; it is a fault when there is none.
-#[allow(dead_code)]
 fn read_file(r: &Reader<'_>, key: &'static str, base: &Path) -> Option<PathBuf> {
     let path = base.join(r.optional::<String>(key)?);
     if !path.is_file() {
@@ -102,12 +105,29 @@ fn read_file(r: &Reader<'_>, key: &'static str, base: &Path) -> Option<PathBuf> 
     Some(path)
 }
 
-/// A secret from a file, without the newline that editors add.
-#[allow(dead_code)]
-fn secret(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
-        .map_err(|error| format!("{} cannot be read: {error}", path.display()))
+/// Text that no log and no panic may show.
+#[derive(Clone)]
+struct Secret(String);
+
+impl Secret {
+    /// The content of a file without the newline that editors add.
+    fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?
+            .trim_end_matches(['\r', '\n'])
+            .to_owned();
+        if text.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(Self(text)) }
+    }
+
+    fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
 }
 
 /// A peer's words, safe and short enough for a log line, a screen and the journal.

@@ -20,7 +20,13 @@ use super::Site;
 pub const RAISED: Wall = Wall::from_millis(1_772_328_600_000);
 
 pub fn site() -> Site {
-    Site { id: "shequ-001".into(), time_zone: TimeZone::fixed(Offset::constant(8)), exercise: true }
+    Site {
+        id: "shequ-001".into(),
+        name: text("示例社区居民委员会", "Example residents' committee"),
+        area_code: Some("620102001001".to_owned()),
+        time_zone: TimeZone::fixed(Offset::constant(8)),
+        exercise: true,
+    }
 }
 
 pub fn text(zh: &str, en: &str) -> Text {
