@@ -1,1 +1,3 @@
 //! Bytes to readings, one file a wire format.
+
+pub mod modbus;
