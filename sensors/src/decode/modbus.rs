@@ -334,11 +334,7 @@ impl Unit {
 
     /// Values of all points that a request and its answer carry, by their place in the profile. Both frames are RTU
     /// (unit to CRC) or TCP (transaction to data). This is how the sample frames of a profile are checked.
-    pub fn decode_frames(
-        &self,
-        request: &[u8],
-        answer: &[u8],
-    ) -> Result<Vec<(usize, Result<Value, Fault>)>, FrameError> {
+    pub fn decode_frames(&self, request: &[u8], answer: &[u8]) -> Result<Vec<Decoded>, FrameError> {
         let request = Pdu::unpack(request)?;
         let answer = Pdu::unpack(answer)?;
         let table = Table::of_function(request.function).ok_or(FrameError::NotARead(request.function))?;
@@ -585,6 +581,9 @@ impl Register {
     }
 }
 
+/// A point by its place in the profile, and what its register says.
+pub type Decoded = (usize, Result<Value, Fault>);
+
 /// A number of a profile as raw bits in the width of the type; `None` when it does not fit.
 fn width(kind: Type, value: i64) -> Option<u64> {
     match (kind, kind.words()) {
@@ -636,7 +635,7 @@ fn parse_forbidden(text: &str, base: u16) -> Option<Forbidden> {
 /// Pairs of hexadecimal digits with or without spaces between.
 pub fn parse_hex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     digits
