@@ -5,6 +5,8 @@
 //! time and a new one is started, so damage never keeps the daemon from starting. A file of a newer anmin is refused.
 //! This room knows neither sockets nor the alarm rules: it keeps what it is given and gives it back.
 
+pub mod column;
+pub mod readings;
 pub mod record;
 pub mod state;
 
@@ -17,6 +19,8 @@ use anmin_rules::rule::Text;
 use anmin_sensors::time::Wall;
 use rusqlite::{Connection, ErrorCode};
 
+pub use column::StoredSample;
+pub use readings::{Bucket, Counts, Gap, History, Limits, NewPoint, OnHealth, Reader, Readings, ReadingsBatch, Taken};
 pub use state::{DeadLetter, OrderOutcome, Restored, StateReader, StateStore, Turn};
 
 /// Why a database could not be opened, read or written. The names are those of the files' states, so that a log line

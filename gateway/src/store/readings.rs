@@ -1,0 +1,1474 @@
+//! readings.db: the queue for forwarding and the history for charts. Large, bounded, may be lost without losing an alarm.
+//!
+//! Tables of schema 1 (times are microseconds of the wall clock; bodies as in [`super::column`]):
+//!
+//! | table | row |
+//! |---|---|
+//! | `points` | a point's number, stable over restarts, with the names that a time-series database wants as tags |
+//! | `queue` | one batch of readings in order of arrival under an ascending id that is never used twice |
+//! | `chunks` | some readings of one point: the history |
+//! | `cursors` | up to which queue id each consumer has taken |
+//! | `gaps` | queue ids that were dropped before every consumer had them, and how many readings they held |
+//! | `progress` | one row: next queue id, how far the queue has been sorted into history |
+//!
+//! One thread owns the connection that writes. Everything queued becomes one transaction: at once when readings of QoS 1
+//! wait for their acknowledgement, else every 200 ms. A commit with acknowledgements waits for the disk; without any,
+//! every fifth does, so QoS 0 readings of up to a second go with a power cut and flash memory lives longer.
+//!
+//! **Compaction** sorts each 131,072 readings by point and appends them to the points' chunks, a slice with each commit,
+//! so that no acknowledgement waits long behind it. The slice and the mark of how far it got are one transaction.
+//!
+//! **Bounds.** When the file's used pages pass `max_bytes` the oldest go: queue batches while the queue holds more than
+//! half, history otherwise. Readings that a consumer had not taken yet are counted and recorded in `gaps`.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anmin_rules::rule::Text;
+use anmin_sensors::document::{ByteSize, Reader as TomlReader};
+use anmin_sensors::point::{DeviceId, Kind, Place, PointId, PointIx, Points};
+use anmin_sensors::reading::{Quality, Sample, Value};
+use anmin_sensors::time::{Mono, Wall};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use tokio::sync::watch;
+
+use super::column::{self, BatchEncoder, Cell, FLAG, NO_VALUE, StoredSample};
+use super::{Disk, StoreError, migrate, set_aside};
+use crate::intake::Ack;
+
+const FILE: &str = "readings.db";
+
+/// Readings that may wait in memory for the writer (about 12 MB). Beyond it the oldest go, those without an
+/// acknowledgement first: a source that waits for one sends no more than its window anyway.
+const QUEUED_MAX: usize = 100_000;
+
+/// With acknowledgements waiting, so many times [`QUEUED_MAX`] before those go, too.
+const QUEUED_MAX_WITH_ACKS: usize = 4;
+
+/// So many readings end the wait for more at once.
+const QUEUED_URGENT: usize = 32_768;
+
+/// How long readings without acknowledgement wait for others to share a commit.
+const GROUP_WAIT: Duration = Duration::from_millis(200);
+
+/// How long the writer sleeps with nothing to do, and waits after a failed commit.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// Commits without acknowledgements of which only the last waits for the disk.
+const LAZY_COMMITS: u32 = 5;
+
+/// Largest number of readings in one row of the queue.
+const BATCH_MAX: usize = 4_096;
+
+/// Compaction starts with so many readings, or with readings older than [`COMPACT_AFTER`].
+const COMPACT_AT: usize = 131_072;
+const COMPACT_AFTER: Duration = Duration::from_secs(600);
+
+/// Readings that compaction sorts in with each commit, or twice what came with it if that is more.
+const COMPACT_SLICE: usize = 8_192;
+
+/// The last chunk of a point grows until it has so many readings.
+const CHUNK_GROWS_BELOW: usize = 120;
+const CHUNK_MAX: usize = 480;
+
+/// ... and no longer than this, so that chunks age nearly in the order of their ids.
+const CHUNK_SPAN: i64 = 86_400_000_000;
+
+/// Rows that one commit deletes at most, so that none takes long.
+const DELETE_MAX: i64 = 2_000;
+
+const MIGRATIONS: super::Migrations = &["
+    CREATE TABLE points (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        device TEXT NOT NULL,
+        area TEXT NOT NULL,
+        grid TEXT NOT NULL,
+        building TEXT NOT NULL,
+        unit TEXT NOT NULL,
+        floor TEXT NOT NULL,
+        room TEXT NOT NULL
+    );
+    CREATE TABLE queue (
+        id INTEGER PRIMARY KEY,
+        samples INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE TABLE chunks (
+        id INTEGER PRIMARY KEY,
+        point INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        samples INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE INDEX chunks_of_point ON chunks (point, first, last);
+    CREATE TABLE cursors (consumer TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE gaps (
+        last_id INTEGER PRIMARY KEY,
+        first_id INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        samples INTEGER NOT NULL
+    );
+    CREATE TABLE progress (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        next_id INTEGER NOT NULL,
+        compacted INTEGER NOT NULL,
+        compacting INTEGER NOT NULL,
+        next_point INTEGER NOT NULL
+    );
+    INSERT INTO progress VALUES (1, 1, 0, 0, 0);
+"];
+
+/// How much may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max_bytes: u64,
+    /// History older than this goes.
+    pub keep: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_bytes: 512 << 20, keep: Duration::from_secs(30 * 86_400) }
+    }
+}
+
+impl Limits {
+    /// Reads `[readings]`: `max_bytes = "512MiB"`, `keep = "30d"`.
+    pub fn read(r: &TomlReader<'_>) -> Option<Self> {
+        let default = Self::default();
+        let max_bytes = r.or("max_bytes", ByteSize(default.max_bytes)).0;
+        if max_bytes < 8 << 20 {
+            r.fault("max_bytes", "`max_bytes` is below \"8MiB\", too little for a minute of readings", None);
+        }
+        let keep = r.or("keep", default.keep);
+        r.finish();
+        (!r.is_faulty()).then_some(Self { max_bytes, keep })
+    }
+}
+
+/// A point that the writer has not heard of, in the order of [`PointIx`] without holes.
+#[derive(Clone, Debug)]
+pub struct NewPoint {
+    pub ix: PointIx,
+    pub id: PointId,
+    pub kind: Kind,
+    pub device: DeviceId,
+    pub place: Arc<Place>,
+}
+
+impl NewPoint {
+    pub fn of(points: &Points, ix: PointIx) -> Self {
+        let (point, device) = (points.point(ix), points.device_of(ix));
+        Self {
+            ix,
+            id: point.id.clone(),
+            kind: point.spec.kind,
+            device: device.id.clone(),
+            place: Arc::clone(&device.place),
+        }
+    }
+}
+
+/// What one turn of the main loop hands over.
+#[derive(Debug, Default)]
+pub struct ReadingsBatch {
+    /// Each point once, in the batch that first names it or an earlier one.
+    pub points: Vec<NewPoint>,
+    pub samples: Vec<Sample>,
+}
+
+/// What has become of the readings so far in this run. Every reading that was appended is in one of `stored`, `shed`
+/// or still in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Committed to the queue.
+    pub stored: u64,
+    /// Given up in memory because the writer could not follow or the disk was away.
+    pub shed: u64,
+    /// Given up on disk, for want of room, before every consumer had them.
+    pub dropped: u64,
+    /// Commits, and how many of them waited for the disk.
+    pub commits: u64,
+    pub synced: u64,
+    /// Readings in the queue, and bytes of the whole file in use.
+    pub queued: u64,
+    pub bytes: u64,
+}
+
+/// Told by the writer's thread when it falls ill (`Some`) and when it is well again (`None`). Must not block.
+pub type OnHealth = Box<dyn Fn(Option<StoreError>) + Send>;
+
+/// The face of readings.db. Cheap calls; the work is done by a thread of its own. Dropping it commits what is left.
+#[derive(Debug)]
+pub struct Readings {
+    dir: PathBuf,
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    /// The last committed queue id.
+    committed: watch::Sender<i64>,
+    /// How many times a new file has taken the place of a damaged one; readers open anew.
+    generation: AtomicU64,
+    stored: AtomicU64,
+    shed: AtomicU64,
+    dropped: AtomicU64,
+    commits: AtomicU64,
+    synced: AtomicU64,
+    queued: AtomicU64,
+    bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    work: VecDeque<Work>,
+    samples: usize,
+    acks: usize,
+    points: Vec<NewPoint>,
+    cursors: HashMap<Arc<str>, i64>,
+    /// Emptied vectors on their way back to the main loop.
+    spare: Vec<Vec<Sample>>,
+    stop: bool,
+    /// The writer's thread has ended.
+    gone: bool,
+}
+
+#[derive(Debug)]
+struct Work {
+    samples: Vec<Sample>,
+    acks: Vec<Ack>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // A panic of another holder leaves plain vectors and counters, whole at every step.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Readings {
+    /// Opens `dir/readings.db`, made when it is not there. `consumers` are the ids of all that will take readings:
+    /// the queue is kept for these and no others, a new one starts with what the queue holds. A damaged file is set
+    /// aside and a new one started; the texts say so. The caller holds the directory through
+    /// [`StateStore`](super::StateStore).
+    pub fn open(
+        dir: &Path,
+        limits: Limits,
+        consumers: &[Arc<str>],
+        now: Wall,
+        on_health: OnHealth,
+    ) -> Result<(Self, Vec<Text>), StoreError> {
+        Self::open_on(dir, limits, consumers, now, on_health, Disk::real())
+    }
+
+    /// [`Readings::open`] on a disk that a test can break.
+    pub fn open_on(
+        dir: &Path,
+        limits: Limits,
+        consumers: &[Arc<str>],
+        now: Wall,
+        on_health: OnHealth,
+        disk: Disk,
+    ) -> Result<(Self, Vec<Text>), StoreError> {
+        fs::create_dir_all(dir).map_err(|error| StoreError::io(FILE, &error))?;
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            committed: watch::Sender::new(0),
+            generation: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
+            shed: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        });
+        let (file, notes) = QueueFile::open(dir, consumers, now)?;
+        shared.committed.send_replace(file.next_id - 1);
+        shared.queued.store(file.queued, Ordering::Relaxed);
+        let mut writer = Writer {
+            dir: dir.to_owned(),
+            disk,
+            limits,
+            consumers: consumers.to_vec(),
+            shared: Arc::clone(&shared),
+            on_health,
+            file,
+            encoder: BatchEncoder::default(),
+            points: Vec::new(),
+            numbers: Vec::new(),
+            ill: false,
+            lost: false,
+            lazy: 0,
+            newest: now,
+            mono: Mono::default(),
+            cap: limits.max_bytes,
+            well: 0,
+        };
+        writer.recover_tail()?;
+        let thread = std::thread::Builder::new()
+            .name("anmin-readings".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| StoreError::io(FILE, &error))?;
+        Ok((Self { dir: dir.to_owned(), shared, writer: Some(thread) }, notes))
+    }
+
+    /// Hands readings over and returns at once. `acks` are called when the readings are on disk. When the writer
+    /// cannot follow, the oldest readings are shed and counted; theirs are not called.
+    pub fn append(&self, batch: ReadingsBatch, acks: Vec<Ack>) {
+        let ReadingsBatch { points, samples } = batch;
+        let mut shed = 0;
+        {
+            let mut queue = self.shared.lock();
+            let was_idle = queue.work.is_empty();
+            queue.points.extend(points);
+            if samples.is_empty() && acks.is_empty() {
+                return;
+            }
+            if queue.gone {
+                shed = samples.len();
+            } else {
+                let was_urgent = queue.is_urgent();
+                queue.samples += samples.len();
+                queue.acks += acks.len();
+                queue.work.push_back(Work { samples, acks });
+                while queue.samples > QUEUED_MAX {
+                    let without = queue.work.iter().position(|work| work.acks.is_empty());
+                    let oldest = match without {
+                        Some(at) => queue.work.remove(at),
+                        None if queue.samples > QUEUED_MAX * QUEUED_MAX_WITH_ACKS => queue.work.pop_front(),
+                        None => None,
+                    };
+                    let Some(oldest) = oldest else { break };
+                    queue.samples -= oldest.samples.len();
+                    queue.acks -= oldest.acks.len();
+                    shed += oldest.samples.len();
+                }
+                if was_idle || (!was_urgent && queue.is_urgent()) {
+                    self.shared.wake.notify_one();
+                }
+            }
+        }
+        if shed > 0 {
+            self.shared.shed.fetch_add(shed as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// An empty vector that has been through here before, so that a turn allocates none.
+    pub fn spare(&self) -> Vec<Sample> {
+        self.shared.lock().spare.pop().unwrap_or_default()
+    }
+
+    /// A view for one of the consumers named at the opening.
+    pub fn reader(&self, consumer: &Arc<str>) -> Result<Reader, StoreError> {
+        Ok(Reader {
+            view: View::open(&self.dir, Some(&self.shared))?,
+            consumer: Arc::clone(consumer),
+            shared: Arc::clone(&self.shared),
+            committed: self.shared.committed.subscribe(),
+            damaged: 0,
+        })
+    }
+
+    /// A view for charts, with a connection of its own.
+    pub fn history(&self) -> Result<History, StoreError> {
+        View::open(&self.dir, Some(&self.shared)).map(History)
+    }
+
+    pub fn counts(&self) -> Counts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let shared = &self.shared;
+        Counts {
+            stored: read(&shared.stored),
+            shed: read(&shared.shed),
+            dropped: read(&shared.dropped),
+            commits: read(&shared.commits),
+            synced: read(&shared.synced),
+            queued: read(&shared.queued),
+            bytes: read(&shared.bytes),
+        }
+    }
+
+    /// Commits what is left and ends the thread. Without room on the disk what is left is shed after one last try.
+    pub fn close(mut self) -> Counts {
+        self.stop();
+        self.counts()
+    }
+
+    fn stop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.wake.notify_all();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("The writer of readings had panicked; readings since then were not kept.");
+        }
+    }
+}
+
+impl Drop for Readings {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Queue {
+    fn is_urgent(&self) -> bool {
+        self.acks > 0 || self.stop || self.samples >= QUEUED_URGENT
+    }
+}
+
+/// The thread that owns the writing connection.
+struct Writer {
+    dir: PathBuf,
+    disk: Disk,
+    limits: Limits,
+    consumers: Vec<Arc<str>>,
+    shared: Arc<Shared>,
+    on_health: OnHealth,
+    file: QueueFile,
+    encoder: BatchEncoder,
+    /// All points of this run, by [`PointIx`], to name them again in a new file.
+    points: Vec<NewPoint>,
+    /// The number of each in the file; 0 until its first reading.
+    numbers: Vec<u32>,
+    ill: bool,
+    /// The file was found damaged; the next commit starts a new one.
+    lost: bool,
+    /// Commits since the last that waited for the disk.
+    lazy: u32,
+    /// Newest receive time seen: the writer's only idea of today.
+    newest: Wall,
+    mono: Mono,
+    /// Bytes that may be in use: the limit, or less while the disk is full.
+    cap: u64,
+    /// Good commits since the disk was last full.
+    well: u32,
+}
+
+/// The connection and what is known about the file without asking it.
+struct QueueFile {
+    conn: Connection,
+    next_id: i64,
+    first_id: i64,
+    queued: u64,
+    queue_bytes: u64,
+    cursors: HashMap<Arc<str>, i64>,
+    cursors_moved: bool,
+    compacted: i64,
+    /// Readings committed to the queue and not yet given to a compaction, in order.
+    tail: Vec<(u32, Cell)>,
+    tail_since: Option<Mono>,
+    job: Option<Job>,
+}
+
+/// A compaction in progress.
+struct Job {
+    /// Sorted by point, then in order of arrival.
+    cells: Vec<(u32, Cell)>,
+    next: usize,
+    up_to: i64,
+}
+
+/// What changes in [`QueueFile`] once a transaction has been committed.
+#[derive(Default)]
+struct Changes {
+    tail: Vec<(u32, Cell)>,
+    rows: Vec<(i64, u64, u64)>,
+    new_numbers: Vec<(usize, u32)>,
+    newest: Wall,
+    mono: Mono,
+    unknown: u64,
+}
+
+impl Writer {
+    fn run(mut self) {
+        struct Gone(Arc<Shared>);
+        impl Drop for Gone {
+            fn drop(&mut self) {
+                let mut queue = self.0.lock();
+                queue.gone = true;
+                let left: usize = queue.work.drain(..).map(|work| work.samples.len()).sum();
+                (queue.samples, queue.acks) = (0, 0);
+                drop(queue);
+                self.0.shed.fetch_add(left as u64, Ordering::Relaxed);
+            }
+        }
+        let _gone = Gone(Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
+        let mut held: Vec<Work> = Vec::new();
+        loop {
+            let stop = {
+                let mut queue = shared.lock();
+                if held.is_empty() {
+                    queue = shared
+                        .wake
+                        .wait_timeout_while(queue, IDLE_WAIT, |queue| queue.work.is_empty() && !queue.stop)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
+                    if !queue.work.is_empty() {
+                        queue = shared
+                            .wake
+                            .wait_timeout_while(queue, GROUP_WAIT, |queue| !queue.is_urgent())
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .0;
+                    }
+                    held.extend(queue.work.drain(..));
+                    (queue.samples, queue.acks) = (0, 0);
+                } else {
+                    // The last commit failed: the same again, after a while.
+                    queue = shared
+                        .wake
+                        .wait_timeout_while(queue, IDLE_WAIT, |queue| !queue.stop)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
+                }
+                for point in queue.points.drain(..) {
+                    match (point.ix.0 as usize).cmp(&self.points.len()) {
+                        std::cmp::Ordering::Equal => self.points.push(point),
+                        std::cmp::Ordering::Less => {}
+                        std::cmp::Ordering::Greater => {
+                            tracing::error!(point = %point.id, "A point came out of order; its readings are not kept.");
+                        }
+                    }
+                }
+                for (consumer, id) in queue.cursors.drain() {
+                    if let Some(cursor) = self.file.cursors.get_mut(&consumer)
+                        && id > *cursor
+                    {
+                        *cursor = id;
+                        self.file.cursors_moved = true;
+                    }
+                }
+                queue.stop
+            };
+            match self.commit(&held) {
+                Ok(()) => {
+                    self.set_health(None);
+                    let mut spare = Vec::with_capacity(held.len());
+                    for mut work in held.drain(..) {
+                        for ack in work.acks {
+                            ack.done();
+                        }
+                        work.samples.clear();
+                        spare.push(work.samples);
+                    }
+                    let mut queue = shared.lock();
+                    let room = 16_usize.saturating_sub(queue.spare.len());
+                    queue.spare.extend(spare.into_iter().filter(|vec| vec.capacity() > 0).take(room));
+                    if stop && queue.work.is_empty() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    self.set_health(Some(&error));
+                    if stop {
+                        let left: usize = held.drain(..).map(|work| work.samples.len()).sum();
+                        shared.shed.fetch_add(left as u64, Ordering::Relaxed);
+                        tracing::error!(%error, readings = left, "The last readings could not be written and are lost.");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn set_health(&mut self, error: Option<&StoreError>) {
+        match error {
+            Some(error) if !self.ill => {
+                tracing::error!(%error, "Readings cannot be written. anmin keeps the newest in memory, gives no acknowledgements and tries again every second; alarms go on.");
+            }
+            None if self.ill => tracing::info!("Readings can be written again."),
+            _ => return,
+        }
+        self.ill = error.is_some();
+        (self.on_health)(error.cloned());
+    }
+
+    fn commit(&mut self, held: &[Work]) -> Result<(), StoreError> {
+        let acks = held.iter().any(|work| !work.acks.is_empty());
+        if held.is_empty() && !self.has_chores() {
+            return Ok(());
+        }
+        self.disk.before_commit(FILE)?;
+        if self.lost {
+            self.start_over()?;
+        }
+        let sync = acks || self.lazy + 1 >= LAZY_COMMITS;
+        match self.transact(held, sync) {
+            Ok(()) => {
+                self.lazy = if sync { 0 } else { self.lazy + 1 };
+                self.well = self.well.saturating_add(1);
+                if self.well == 300 {
+                    self.cap = self.limits.max_bytes;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                match &error {
+                    StoreError::Damaged { .. } => self.lost = true,
+                    StoreError::Full { .. } => {
+                        // Nothing more may be added than goes: pages given up inside the file are used again.
+                        let used = used_bytes(&self.file.conn).unwrap_or(self.cap);
+                        self.cap = self.cap.min(used - used / 16);
+                        self.well = 0;
+                    }
+                    _ => {}
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn has_chores(&self) -> bool {
+        let file = &self.file;
+        file.job.is_some()
+            || file.cursors_moved
+            || file.deletable() >= file.first_id
+            || file.tail_since.is_some_and(|since| self.mono.since(since) >= COMPACT_AFTER)
+    }
+
+    fn transact(&mut self, held: &[Work], sync: bool) -> Result<(), StoreError> {
+        let err = sqlite;
+        self.file.conn.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" }).map_err(err)?;
+        self.file.conn.execute_batch("BEGIN IMMEDIATE").map_err(err)?;
+        let mut changes = Changes { newest: self.newest, mono: self.mono, ..Changes::default() };
+        let result = self.fill(held, &mut changes).and_then(|done| {
+            self.file.conn.execute_batch("COMMIT").map_err(sqlite)?;
+            Ok(done)
+        });
+        let (next, dropped) = match result {
+            Ok(done) => done,
+            Err(error) => {
+                // SQLite may have rolled back by itself; then there is nothing to roll back.
+                let _ = self.file.conn.execute_batch("ROLLBACK");
+                if self.encoder.len() > 0 {
+                    self.encoder.finish();
+                }
+                for (ix, _) in changes.new_numbers {
+                    self.numbers[ix] = 0;
+                }
+                return Err(error);
+            }
+        };
+        let appended: u64 = changes.rows.iter().map(|row| row.1).sum();
+        let file = &mut self.file;
+        (file.first_id, file.queued, file.queue_bytes) = (next.first_id, next.queued, next.queue_bytes);
+        file.next_id = next.next_id;
+        file.cursors_moved = false;
+        if let Some(job) = &mut file.job {
+            job.next = next.job_next;
+            if job.next >= job.cells.len() {
+                file.compacted = job.up_to;
+                file.job = None;
+            }
+        }
+        if !changes.tail.is_empty() {
+            file.tail_since.get_or_insert(changes.mono);
+            file.tail.append(&mut changes.tail);
+        }
+        (self.newest, self.mono) = (changes.newest, changes.mono);
+        if file.job.is_none()
+            && (file.tail.len() >= COMPACT_AT
+                || file.tail_since.is_some_and(|since| self.mono.since(since) >= COMPACT_AFTER))
+        {
+            let mut cells = std::mem::take(&mut file.tail);
+            file.tail_since = None;
+            cells.sort_by_key(|(point, _)| *point);
+            file.job = Some(Job { cells, next: 0, up_to: file.next_id - 1 });
+        }
+        let shared = &self.shared;
+        shared.stored.fetch_add(appended, Ordering::Relaxed);
+        shared.shed.fetch_add(changes.unknown, Ordering::Relaxed);
+        shared.dropped.fetch_add(dropped, Ordering::Relaxed);
+        shared.commits.fetch_add(1, Ordering::Relaxed);
+        shared.synced.fetch_add(u64::from(sync), Ordering::Relaxed);
+        shared.queued.store(file.queued, Ordering::Relaxed);
+        shared.bytes.store(next.bytes, Ordering::Relaxed);
+        if appended > 0 {
+            shared.committed.send_replace(file.next_id - 1);
+        }
+        Ok(())
+    }
+
+    /// Everything inside the transaction. Gives what holds after it, and how many readings were dropped untaken.
+    fn fill(&mut self, held: &[Work], changes: &mut Changes) -> Result<(Next, u64), StoreError> {
+        let mut next = Next {
+            first_id: self.file.first_id,
+            next_id: self.file.next_id,
+            queued: self.file.queued,
+            queue_bytes: self.file.queue_bytes,
+            job_next: self.file.job.as_ref().map_or(0, |job| job.next),
+            bytes: 0,
+        };
+        self.append(held, changes, &mut next)?;
+        let slice = COMPACT_SLICE.max(2 * changes.tail.len());
+        let compacting = self.compact(slice, &mut next)?;
+        self.write_cursors()?;
+        self.file.forget_taken(&mut next, compacting)?;
+        let dropped = self.keep_bounds(&mut next, changes.newest)?;
+        self.file
+            .conn
+            .prepare_cached("UPDATE progress SET next_id = ?1, compacted = ?2, compacting = ?3, next_point = ?4")
+            .and_then(|mut sql| {
+                let (up_to, point) = compacting.point.map_or((0, 0), |point| (compacting.up_to, point));
+                sql.execute(params![next.next_id, compacting.compacted, up_to, point])
+            })
+            .map_err(sqlite)?;
+        Ok((next, dropped))
+    }
+
+    fn append(&mut self, held: &[Work], changes: &mut Changes, next: &mut Next) -> Result<(), StoreError> {
+        let mut span: Option<(i64, i64)> = None;
+        for sample in held.iter().flat_map(|work| &work.samples) {
+            let ix = sample.point.0 as usize;
+            let number = match self.numbers.get(ix) {
+                Some(number) if *number != 0 => *number,
+                _ => match self.points.get(ix) {
+                    Some(point) => {
+                        let number = number_of(&self.file.conn, point)?;
+                        if self.numbers.len() <= ix {
+                            self.numbers.resize(self.points.len(), 0);
+                        }
+                        self.numbers[ix] = number;
+                        changes.new_numbers.push((ix, number));
+                        number
+                    }
+                    None => {
+                        changes.unknown += 1;
+                        continue;
+                    }
+                },
+            };
+            let time = sample.time.micros();
+            self.encoder.push(number, time, sample.value.as_ref(), sample.quality);
+            span = Some(span.map_or((time, time), |(first, last)| (first.min(time), last.max(time))));
+            if let Some(cell) = cell_of(time, sample.value.as_ref(), sample.quality) {
+                changes.tail.push((number, cell));
+            }
+            changes.newest = changes.newest.max(sample.received.wall);
+            changes.mono = changes.mono.max(sample.received.mono);
+            if self.encoder.len() >= BATCH_MAX {
+                self.put_row(&mut span, changes, next)?;
+            }
+        }
+        if self.encoder.len() > 0 {
+            self.put_row(&mut span, changes, next)?;
+        }
+        Ok(())
+    }
+
+    fn put_row(
+        &mut self,
+        span: &mut Option<(i64, i64)>,
+        changes: &mut Changes,
+        next: &mut Next,
+    ) -> Result<(), StoreError> {
+        let samples = self.encoder.len() as u64;
+        let body = self.encoder.finish();
+        let (first, last) = span.take().unwrap_or_default();
+        self.file
+            .conn
+            .prepare_cached("INSERT INTO queue (id, samples, first, last, body) VALUES (?1, ?2, ?3, ?4, ?5)")
+            .and_then(|mut sql| sql.execute(params![next.next_id, samples as i64, first, last, body]))
+            .map_err(sqlite)?;
+        changes.rows.push((next.next_id, samples, body.len() as u64));
+        next.next_id += 1;
+        next.queued += samples;
+        next.queue_bytes += body.len() as u64;
+        Ok(())
+    }
+
+    /// Moves about `budget` readings of the running compaction into chunks, whole points only.
+    fn compact(&self, budget: usize, next: &mut Next) -> Result<Compacting, StoreError> {
+        let Some(job) = &self.file.job else {
+            return Ok(Compacting { compacted: self.file.compacted, up_to: 0, point: None });
+        };
+        let end = job.cells.len().min(next.job_next + budget);
+        let mut cells = Vec::new();
+        while next.job_next < end {
+            let point = job.cells[next.job_next].0;
+            let run = job.cells[next.job_next..].partition_point(|(other, _)| *other <= point);
+            cells.clear();
+            cells.extend(job.cells[next.job_next..next.job_next + run].iter().map(|(_, cell)| *cell));
+            append_chunk(&self.file.conn, point, &mut cells)?;
+            next.job_next += run;
+        }
+        Ok(match job.cells.get(next.job_next) {
+            Some((point, _)) => Compacting { compacted: self.file.compacted, up_to: job.up_to, point: Some(*point) },
+            None => Compacting { compacted: job.up_to, up_to: job.up_to, point: None },
+        })
+    }
+
+    fn write_cursors(&self) -> Result<(), StoreError> {
+        for (consumer, id) in &self.file.cursors {
+            self.file
+                .conn
+                .prepare_cached("UPDATE cursors SET id = ?2 WHERE consumer = ?1 AND id <> ?2")
+                .and_then(|mut sql| sql.execute(params![&**consumer, id]))
+                .map_err(sqlite)?;
+        }
+        Ok(())
+    }
+
+    fn keep_bounds(&self, next: &mut Next, newest: Wall) -> Result<u64, StoreError> {
+        let conn = &self.file.conn;
+        // By age. A clock that jumps ahead makes this run too early, but never more than so many chunks a commit.
+        let oldest = newest.micros().saturating_sub(i64::try_from(self.limits.keep.as_micros()).unwrap_or(i64::MAX));
+        conn.prepare_cached(
+            "DELETE FROM chunks WHERE id IN (SELECT id FROM chunks ORDER BY id LIMIT 64) AND last < ?1",
+        )
+        .and_then(|mut sql| sql.execute([oldest]))
+        .map_err(sqlite)?;
+        let mut dropped = 0;
+        let mut deleted = 0;
+        loop {
+            next.bytes = used_bytes(conn)?;
+            if next.bytes <= self.cap || deleted >= DELETE_MAX {
+                return Ok(dropped);
+            }
+            let queue_first = next.queue_bytes > self.cap / 2;
+            if queue_first || drop_chunks(conn)? == 0 {
+                let Some(lost) = self.file.drop_oldest(next)? else { return Ok(dropped) };
+                dropped += lost;
+            }
+            deleted += 8;
+        }
+    }
+
+    /// A damaged file in the middle of a run: aside with it, and on with a new one.
+    fn start_over(&mut self) -> Result<(), StoreError> {
+        // Closes the connection, so that its WAL is complete before the files move.
+        self.file.conn = Connection::open_in_memory().map_err(sqlite)?;
+        let bad = set_aside(&self.dir.join(FILE), self.newest).map_err(|error| StoreError::io(FILE, &error))?;
+        let (file, _) = QueueFile::open(&self.dir, &self.consumers, self.newest)?;
+        // Readers go on from where they are, so ids go on, too.
+        let next_id = file.next_id.max(self.file.next_id);
+        self.file = QueueFile { next_id, first_id: next_id, compacted: next_id - 1, ..file };
+        self.numbers.clear();
+        self.lost = false;
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        tracing::error!(set_aside = %bad.display(), "The database of readings was damaged while running. anmin set it aside and started a new one; no alarm is lost by that.");
+        Ok(())
+    }
+
+    /// Reads back what the last run had queued but not yet sorted into history.
+    fn recover_tail(&mut self) -> Result<(), StoreError> {
+        let file = &mut self.file;
+        let (up_to, next_point): (i64, u32) = file
+            .conn
+            .query_row("SELECT compacting, next_point FROM progress", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(sqlite)?;
+        let mut job = Vec::new();
+        {
+            let mut sql = file.conn.prepare("SELECT id, body FROM queue WHERE id > ?1 ORDER BY id").map_err(sqlite)?;
+            let mut rows = sql.query([file.compacted]).map_err(sqlite)?;
+            while let Some(row) = rows.next().map_err(sqlite)? {
+                let id: i64 = row.get(0).map_err(sqlite)?;
+                let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
+                let Ok(samples) = column::decode_batch(body) else { continue };
+                let cells = samples
+                    .iter()
+                    .filter_map(|s| Some((s.point, cell_of(s.time.micros(), s.value.as_ref(), s.quality)?)));
+                if id > up_to {
+                    file.tail.extend(cells);
+                } else {
+                    job.extend(cells.filter(|(point, _)| *point >= next_point));
+                }
+            }
+        }
+        if !file.tail.is_empty() {
+            file.tail_since = Some(Mono::default());
+        }
+        if up_to > 0 {
+            job.sort_by_key(|(point, _)| *point);
+            file.job = Some(Job { cells: job, next: 0, up_to });
+        }
+        Ok(())
+    }
+}
+
+/// What holds once the running transaction is committed.
+struct Next {
+    first_id: i64,
+    next_id: i64,
+    queued: u64,
+    queue_bytes: u64,
+    job_next: usize,
+    bytes: u64,
+}
+
+/// How far compaction is within the running transaction.
+#[derive(Clone, Copy)]
+struct Compacting {
+    compacted: i64,
+    up_to: i64,
+    /// The first point whose readings up to `up_to` are not in chunks yet.
+    point: Option<u32>,
+}
+
+impl QueueFile {
+    fn open(dir: &Path, consumers: &[Arc<str>], now: Wall) -> Result<(Self, Vec<Text>), StoreError> {
+        let path = dir.join(FILE);
+        match Self::open_file(&path, consumers) {
+            Err(StoreError::Damaged { why, .. }) => {
+                let bad = set_aside(&path, now).map_err(|error| StoreError::io(FILE, &error))?;
+                let shown = bad.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                tracing::error!(file = FILE, set_aside = %shown, why = %why, "The database of readings is damaged. anmin set it aside and started a new one; no alarm is lost by that.");
+                let note = Text {
+                    zh: format!(
+                        "{FILE} 已损坏，已另存为 {shown}，并已新建；历史数据和待转发数据不在新文件中，报警记录不受影响"
+                    ),
+                    en: format!(
+                        "{FILE} was damaged, is kept as {shown} and begins anew: history and readings not yet forwarded are in the old file, alarms are not affected"
+                    ),
+                };
+                Ok((Self::open_file(&path, consumers)?, vec![note]))
+            }
+            other => other.map(|file| (file, Vec::new())),
+        }
+    }
+
+    fn open_file(path: &Path, consumers: &[Arc<str>]) -> Result<Self, StoreError> {
+        let mut conn = Connection::open(path).map_err(sqlite)?;
+        conn.set_prepared_statement_cache_capacity(32);
+        conn.busy_timeout(Duration::from_secs(2)).map_err(sqlite)?;
+        conn.pragma_update(None, "page_size", 8192).map_err(sqlite)?;
+        conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)).map_err(sqlite)?;
+        conn.pragma_update(None, "cache_size", -4096).map_err(sqlite)?;
+        migrate(&mut conn, FILE, MIGRATIONS)?;
+        let (mut next_id, compacted): (i64, i64) = conn
+            .query_row("SELECT next_id, compacted FROM progress", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(sqlite)?;
+        let (first_id, last_id, queued, queue_bytes): (Option<i64>, Option<i64>, i64, i64) = conn
+            .query_row(
+                "SELECT min(id), max(id), coalesce(sum(samples), 0), coalesce(sum(length(body)), 0) FROM queue",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            )
+            .map_err(sqlite)?;
+        next_id = next_id.max(last_id.unwrap_or(0) + 1);
+        let first_id = first_id.unwrap_or(next_id);
+        let known: Vec<(String, i64)> = conn
+            .prepare("SELECT consumer, id FROM cursors")
+            .and_then(|mut sql| sql.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(sqlite)?;
+        let mut cursors = HashMap::new();
+        for consumer in consumers {
+            let at = known.iter().find(|(name, _)| **name == **consumer).map_or(first_id - 1, |(_, id)| *id);
+            cursors.insert(Arc::clone(consumer), at);
+        }
+        let tx = conn.transaction().map_err(sqlite)?;
+        tx.execute("DELETE FROM cursors", []).map_err(sqlite)?;
+        for (consumer, id) in &cursors {
+            tx.execute("INSERT INTO cursors (consumer, id) VALUES (?1, ?2)", params![&**consumer, id])
+                .map_err(sqlite)?;
+        }
+        tx.commit().map_err(sqlite)?;
+        Ok(Self {
+            conn,
+            next_id,
+            first_id,
+            queued: queued as u64,
+            queue_bytes: queue_bytes as u64,
+            cursors,
+            cursors_moved: false,
+            compacted,
+            tail: Vec::new(),
+            tail_since: None,
+            job: None,
+        })
+    }
+
+    /// The last id that every consumer has taken and that is in history.
+    fn deletable(&self) -> i64 {
+        self.cursors.values().copied().min().unwrap_or(i64::MAX).min(self.compacted)
+    }
+
+    fn forget_taken(&self, next: &mut Next, compacting: Compacting) -> Result<(), StoreError> {
+        let taken = self.cursors.values().copied().min().unwrap_or(i64::MAX).min(compacting.compacted);
+        if taken >= next.first_id {
+            self.delete_up_to(next, taken.min(next.first_id.saturating_add(DELETE_MAX)))?;
+        }
+        Ok(())
+    }
+
+    /// Gives up a few of the oldest batches; `None` when the queue is empty, else the readings nobody will get.
+    fn drop_oldest(&self, next: &mut Next) -> Result<Option<u64>, StoreError> {
+        let up_to = (next.first_id + 7).min(next.next_id - 1);
+        if up_to < next.first_id {
+            return Ok(None);
+        }
+        let from = next.first_id;
+        let taken = self.cursors.values().copied().min().unwrap_or(i64::MAX);
+        let lost: Option<(i64, i64, i64)> = self
+            .conn
+            .prepare_cached(
+                "SELECT coalesce(sum(samples), 0), min(first), max(last) FROM queue WHERE id > ?1 AND id <= ?2 HAVING count(*) > 0",
+            )
+            .and_then(|mut sql| {
+                sql.query_row([taken.max(from - 1), up_to], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
+            })
+            .map_err(sqlite)?;
+        if let Some((samples, first, last)) = lost {
+            // One row for an unbroken stretch.
+            let joined = self
+                .conn
+                .prepare_cached(
+                    "UPDATE gaps SET last_id = ?2, samples = samples + ?3, first = min(first, ?4), last = max(last, ?5) WHERE last_id = ?1 - 1",
+                )
+                .and_then(|mut sql| sql.execute(params![from, up_to, samples, first, last]))
+                .map_err(sqlite)?;
+            if joined == 0 {
+                self.conn
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO gaps (first_id, last_id, samples, first, last) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    )
+                    .and_then(|mut sql| sql.execute(params![from, up_to, samples, first, last]))
+                    .map_err(sqlite)?;
+            }
+        }
+        self.delete_up_to(next, up_to)?;
+        Ok(Some(lost.map_or(0, |(samples, ..)| samples as u64)))
+    }
+
+    fn delete_up_to(&self, next: &mut Next, up_to: i64) -> Result<(), StoreError> {
+        let (samples, bytes): (i64, i64) = self
+            .conn
+            .prepare_cached(
+                "SELECT coalesce(sum(samples), 0), coalesce(sum(length(body)), 0) FROM queue WHERE id <= ?1",
+            )
+            .and_then(|mut sql| sql.query_row([up_to], |row| Ok((row.get(0)?, row.get(1)?))))
+            .map_err(sqlite)?;
+        self.conn
+            .prepare_cached("DELETE FROM queue WHERE id <= ?1")
+            .and_then(|mut sql| sql.execute([up_to]))
+            .map_err(sqlite)?;
+        next.queued = next.queued.saturating_sub(samples as u64);
+        next.queue_bytes = next.queue_bytes.saturating_sub(bytes as u64);
+        next.first_id = (up_to + 1).min(next.next_id);
+        Ok(())
+    }
+}
+
+fn cell_of(time: i64, value: Option<&Value>, quality: Quality) -> Option<Cell> {
+    let code = column::quality_code(quality);
+    match value {
+        Some(Value::Number(value)) => Some(Cell { time, value: *value, code }),
+        Some(Value::Flag(flag)) => Some(Cell { time, value: f64::from(u8::from(*flag)), code: code | FLAG }),
+        Some(Value::Text(_)) => None,
+        None => Some(Cell { time, value: 0.0, code: code | NO_VALUE }),
+    }
+}
+
+/// The point's number in the file, given to it now if it has none; its names are brought up to date.
+fn number_of(conn: &Connection, point: &NewPoint) -> Result<u32, StoreError> {
+    let place = &*point.place;
+    let names = [
+        point.kind.as_str(),
+        point.device.as_str(),
+        &place.area,
+        &place.grid,
+        &place.building,
+        &place.unit,
+        &place.floor,
+        &place.room,
+    ];
+    let known = conn
+        .prepare_cached(
+            "SELECT number, kind, device, area, grid, building, unit, floor, room FROM points WHERE id = ?1",
+        )
+        .and_then(|mut sql| {
+            sql.query_row([point.id.as_str()], |row| {
+                let mut same = true;
+                for (at, name) in names.iter().enumerate() {
+                    same &= row.get_ref(at + 1)?.as_str()? == *name;
+                }
+                Ok((row.get::<_, u32>(0)?, same))
+            })
+            .optional()
+        })
+        .map_err(sqlite)?;
+    if let Some((number, true)) = known {
+        return Ok(number);
+    }
+    let [kind, device, area, grid, building, unit, floor, room] = names;
+    conn.prepare_cached(
+        "INSERT INTO points (id, kind, device, area, grid, building, unit, floor, room)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (id) DO UPDATE SET kind = ?2, device = ?3, area = ?4, grid = ?5, building = ?6, unit = ?7, floor = ?8, room = ?9
+         RETURNING number",
+    )
+    .and_then(|mut sql| {
+        sql.query_row(
+            params![point.id.as_str(), kind, device, area, grid, building, unit, floor, room],
+            |row| row.get(0),
+        )
+    })
+    .map_err(sqlite)
+}
+
+/// Puts a point's readings behind its last chunk, or into it while that is small.
+fn append_chunk(conn: &Connection, point: u32, cells: &mut Vec<Cell>) -> Result<(), StoreError> {
+    let last: Option<(i64, i64, i64)> = conn
+        .prepare_cached("SELECT id, samples, first FROM chunks WHERE point = ?1 ORDER BY first DESC LIMIT 1")
+        .and_then(|mut sql| sql.query_row([point], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional())
+        .map_err(sqlite)?;
+    let mut grow = None;
+    if let Some((id, samples, first)) = last
+        && samples < CHUNK_GROWS_BELOW as i64
+        && cells.last().is_some_and(|cell| cell.time.saturating_sub(first) < CHUNK_SPAN)
+    {
+        let body: Vec<u8> = conn
+            .prepare_cached("SELECT body FROM chunks WHERE id = ?1")
+            .and_then(|mut sql| sql.query_row([id], |row| row.get(0)))
+            .map_err(sqlite)?;
+        let mut joined = Vec::with_capacity(samples as usize + cells.len());
+        // A chunk that fails its checksum is left as it is, for who may look into it.
+        if column::decode_chunk(&body, &mut joined).is_ok() {
+            joined.append(cells);
+            *cells = joined;
+            grow = Some(id);
+        }
+    }
+    for piece in cells.chunks(CHUNK_MAX) {
+        let first = piece.iter().map(|cell| cell.time).min().unwrap_or(0);
+        let last = piece.iter().map(|cell| cell.time).max().unwrap_or(0);
+        let body = column::encode_chunk(piece);
+        match grow.take() {
+            Some(id) => conn
+                .prepare_cached("UPDATE chunks SET first = ?2, last = ?3, samples = ?4, body = ?5 WHERE id = ?1")
+                .and_then(|mut sql| sql.execute(params![id, first, last, piece.len() as i64, body])),
+            None => conn
+                .prepare_cached("INSERT INTO chunks (point, first, last, samples, body) VALUES (?1, ?2, ?3, ?4, ?5)")
+                .and_then(|mut sql| sql.execute(params![point, first, last, piece.len() as i64, body])),
+        }
+        .map_err(sqlite)?;
+    }
+    Ok(())
+}
+
+fn drop_chunks(conn: &Connection) -> Result<usize, StoreError> {
+    conn.prepare_cached("DELETE FROM chunks WHERE id IN (SELECT id FROM chunks ORDER BY id LIMIT 64)")
+        .and_then(|mut sql| sql.execute([]))
+        .map_err(sqlite)
+}
+
+fn used_bytes(conn: &Connection) -> Result<u64, StoreError> {
+    let get = |pragma: &str| -> Result<u64, StoreError> {
+        let value: i64 = conn.pragma_query_value(None, pragma, |row| row.get(0)).map_err(sqlite)?;
+        Ok(value as u64)
+    };
+    Ok((get("page_count")? - get("freelist_count")?) * get("page_size")?)
+}
+
+/// A reading connection that follows the writer to a new file.
+#[derive(Debug)]
+struct View {
+    dir: PathBuf,
+    conn: Connection,
+    shared: Option<Arc<Shared>>,
+    generation: u64,
+}
+
+impl View {
+    fn open(dir: &Path, shared: Option<&Arc<Shared>>) -> Result<Self, StoreError> {
+        let generation = shared.map_or(0, |shared| shared.generation.load(Ordering::Acquire));
+        Ok(Self { dir: dir.to_owned(), conn: open_to_read(dir)?, shared: shared.map(Arc::clone), generation })
+    }
+
+    fn conn(&mut self) -> Result<&Connection, StoreError> {
+        let now = self.shared.as_ref().map_or(0, |shared| shared.generation.load(Ordering::Acquire));
+        if now != self.generation {
+            self.conn = open_to_read(&self.dir)?;
+            self.generation = now;
+        }
+        Ok(&self.conn)
+    }
+}
+
+fn open_to_read(dir: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(dir.join(FILE), flags).map_err(sqlite)?;
+    conn.busy_timeout(Duration::from_secs(2)).map_err(sqlite)?;
+    conn.pragma_update(None, "cache_size", -1024).map_err(sqlite)?;
+    Ok(conn)
+}
+
+fn sqlite(error: rusqlite::Error) -> StoreError {
+    StoreError::sqlite(FILE, error)
+}
+
+/// The names of a point as the file has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    pub point: String,
+    pub kind: String,
+    pub device: String,
+    pub area: String,
+    pub grid: String,
+    pub building: String,
+    pub unit: String,
+    pub floor: String,
+    pub room: String,
+}
+
+/// Some readings from the queue.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// Give this to [`Reader::forwarded`] once they have arrived, and to [`Reader::next`] for the ones behind.
+    pub up_to: i64,
+    pub samples: Vec<StoredSample>,
+}
+
+/// One consumer's view of the queue. Calls read the disk: not for an async task's own thread.
+#[derive(Debug)]
+pub struct Reader {
+    view: View,
+    consumer: Arc<str>,
+    shared: Arc<Shared>,
+    committed: watch::Receiver<i64>,
+    damaged: u64,
+}
+
+impl Reader {
+    /// Up to which id this consumer had taken when the database was last written.
+    pub fn cursor(&mut self) -> Result<i64, StoreError> {
+        self.view
+            .conn()?
+            .prepare_cached("SELECT id FROM cursors WHERE consumer = ?1")
+            .and_then(|mut sql| sql.query_row([&*self.consumer], |row| row.get(0)).optional())
+            .map(|id| id.unwrap_or(0))
+            .map_err(sqlite)
+    }
+
+    /// The next batches after `after` in order, until they hold `max_samples`; `None` when there are none. A batch is
+    /// never split, so there may be some more. A batch whose bytes are damaged is passed over and counted.
+    pub fn next(&mut self, after: i64, max_samples: usize) -> Result<Option<Taken>, StoreError> {
+        let mut sql =
+            self.view.conn()?.prepare_cached("SELECT id, body FROM queue WHERE id > ?1 ORDER BY id").map_err(sqlite)?;
+        let mut rows = sql.query([after]).map_err(sqlite)?;
+        let mut taken = Taken { up_to: after, samples: Vec::new() };
+        while taken.samples.len() < max_samples
+            && let Some(row) = rows.next().map_err(sqlite)?
+        {
+            taken.up_to = row.get(0).map_err(sqlite)?;
+            let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
+            match column::decode_batch(body) {
+                Ok(mut samples) if taken.samples.is_empty() => taken.samples = std::mem::take(&mut samples),
+                Ok(samples) => taken.samples.extend(samples),
+                Err(error) => {
+                    self.damaged += 1;
+                    tracing::error!(id = taken.up_to, %error, "A batch of readings is damaged and cannot be forwarded.");
+                }
+            }
+        }
+        Ok((taken.up_to > after).then_some(taken))
+    }
+
+    /// Everything up to `up_to` has arrived. Durable with the writer's next commit; after a crash before that the same
+    /// readings are given out again.
+    pub fn forwarded(&self, up_to: i64) {
+        let mut queue = self.shared.lock();
+        let cursor = queue.cursors.entry(Arc::clone(&self.consumer)).or_insert(up_to);
+        *cursor = up_to.max(*cursor);
+    }
+
+    /// Changes whenever the writer has committed; its value is the last id.
+    pub fn committed(&self) -> watch::Receiver<i64> {
+        self.committed.clone()
+    }
+
+    /// The names of the point with this number.
+    pub fn label(&mut self, number: u32) -> Result<Option<Label>, StoreError> {
+        self.view
+            .conn()?
+            .prepare_cached(
+                "SELECT id, kind, device, area, grid, building, unit, floor, room FROM points WHERE number = ?1",
+            )
+            .and_then(|mut sql| {
+                sql.query_row([number], |row| {
+                    Ok(Label {
+                        point: row.get(0)?,
+                        kind: row.get(1)?,
+                        device: row.get(2)?,
+                        area: row.get(3)?,
+                        grid: row.get(4)?,
+                        building: row.get(5)?,
+                        unit: row.get(6)?,
+                        floor: row.get(7)?,
+                        room: row.get(8)?,
+                    })
+                })
+                .optional()
+            })
+            .map_err(sqlite)
+    }
+
+    /// Batches that this reader passed over because their bytes are damaged.
+    pub fn damaged(&self) -> u64 {
+        self.damaged
+    }
+}
+
+/// One column of a chart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bucket {
+    pub start: Wall,
+    /// Readings with a value.
+    pub count: u32,
+    pub min: f64,
+    pub max: f64,
+    pub mean: f64,
+    /// Readings of bad quality, with or without a value.
+    pub bad: u32,
+}
+
+/// Readings that were dropped before they were forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub first: Wall,
+    pub last: Wall,
+    pub samples: u64,
+}
+
+/// The history of points, for charts. Calls read the disk: not for an async task's own thread.
+#[derive(Debug)]
+pub struct History(View);
+
+impl History {
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        View::open(dir, None).map(Self)
+    }
+
+    /// `from..to` cut into `buckets` equal parts; parts without a reading are left out. Flags count as 0 and 1. Values of
+    /// bad quality are counted and left out of min, max and mean.
+    pub fn buckets(&mut self, point: &str, from: Wall, to: Wall, buckets: usize) -> Result<Vec<Bucket>, StoreError> {
+        let (start, end) = (from.micros(), to.micros());
+        let width = end.saturating_sub(start).max(0).unsigned_abs().div_ceil(buckets.max(1) as u64).max(1);
+        let mut all: Vec<Option<(Bucket, f64)>> = vec![None; buckets.max(1)];
+        self.each(point, from, to, |cell| {
+            let at = (cell.time.abs_diff(start) / width) as usize;
+            let Some(slot) = all.get_mut(at) else { return };
+            let (bucket, sum) = slot.get_or_insert_with(|| {
+                let start = Wall::from_micros(start.saturating_add_unsigned(width * at as u64));
+                (Bucket { start, count: 0, min: f64::INFINITY, max: f64::NEG_INFINITY, mean: 0.0, bad: 0 }, 0.0)
+            });
+            if matches!(column::quality_of(cell.code), Ok(Quality::Bad(_))) {
+                bucket.bad += 1;
+            } else if cell.code & NO_VALUE == 0 {
+                bucket.count += 1;
+                bucket.min = bucket.min.min(cell.value);
+                bucket.max = bucket.max.max(cell.value);
+                *sum += cell.value;
+            }
+        })?;
+        Ok(all
+            .into_iter()
+            .flatten()
+            .map(|(bucket, sum)| {
+                if bucket.count == 0 {
+                    Bucket { min: f64::NAN, max: f64::NAN, mean: f64::NAN, ..bucket }
+                } else {
+                    Bucket { mean: sum / f64::from(bucket.count), ..bucket }
+                }
+            })
+            .collect())
+    }
+
+    /// Every reading of `from..to` in order of time; `None` where there was no value.
+    pub fn raw(&mut self, point: &str, from: Wall, to: Wall) -> Result<Vec<(Wall, Option<f64>, Quality)>, StoreError> {
+        let mut cells = Vec::new();
+        self.each(point, from, to, |cell| cells.push(*cell))?;
+        cells.sort_by_key(|cell| cell.time);
+        Ok(cells
+            .into_iter()
+            .filter_map(|cell| {
+                let quality = column::quality_of(cell.code).ok()?;
+                Some((Wall::from_micros(cell.time), (cell.code & NO_VALUE == 0).then_some(cell.value), quality))
+            })
+            .collect())
+    }
+
+    /// What was dropped before it was forwarded, oldest first.
+    pub fn gaps(&mut self) -> Result<Vec<Gap>, StoreError> {
+        self.0
+            .conn()?
+            .prepare_cached("SELECT first, last, samples FROM gaps ORDER BY last_id")
+            .and_then(|mut sql| {
+                sql.query_map([], |row| {
+                    Ok(Gap {
+                        first: Wall::from_micros(row.get(0)?),
+                        last: Wall::from_micros(row.get(1)?),
+                        samples: row.get::<_, i64>(2)? as u64,
+                    })
+                })?
+                .collect()
+            })
+            .map_err(sqlite)
+    }
+
+    fn each(&mut self, point: &str, from: Wall, to: Wall, mut take: impl FnMut(&Cell)) -> Result<(), StoreError> {
+        // One read transaction: chunks and queue of the same moment, so that compaction in between hides nothing.
+        let tx = self.0.conn()?.unchecked_transaction().map_err(sqlite)?;
+        let number: Option<u32> = tx
+            .prepare_cached("SELECT number FROM points WHERE id = ?1")
+            .and_then(|mut sql| sql.query_row([point], |row| row.get(0)).optional())
+            .map_err(sqlite)?;
+        let Some(number) = number else { return Ok(()) };
+        let (from, to) = (from.micros(), to.micros());
+        let mut cells = Vec::new();
+        let mut sql = tx
+            .prepare_cached("SELECT body FROM chunks WHERE point = ?1 AND first < ?3 AND last >= ?2 ORDER BY first")
+            .map_err(sqlite)?;
+        let mut rows = sql.query(params![number, from, to]).map_err(sqlite)?;
+        while let Some(row) = rows.next().map_err(sqlite)? {
+            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
+            cells.clear();
+            if let Err(error) = column::decode_chunk(body, &mut cells) {
+                tracing::error!(point, %error, "A chunk of history is damaged; the chart has a hole.");
+                continue;
+            }
+            cells.iter().filter(|cell| (from..to).contains(&cell.time)).for_each(&mut take);
+        }
+        drop(rows);
+        let (compacted, up_to, next_point): (i64, i64, u32) = tx
+            .query_row("SELECT compacted, compacting, next_point FROM progress", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .map_err(sqlite)?;
+        let after = if number < next_point { up_to } else { compacted };
+        let mut sql = tx
+            .prepare_cached("SELECT body FROM queue WHERE id > ?1 AND first < ?3 AND last >= ?2 ORDER BY id")
+            .map_err(sqlite)?;
+        let mut rows = sql.query(params![after, from, to]).map_err(sqlite)?;
+        while let Some(row) = rows.next().map_err(sqlite)? {
+            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
+            for sample in column::decode_batch(body).unwrap_or_default() {
+                if sample.point == number
+                    && let Some(cell) = cell_of(sample.time.micros(), sample.value.as_ref(), sample.quality)
+                    && (from..to).contains(&cell.time)
+                {
+                    take(&cell);
+                }
+            }
+        }
+        Ok(())
+    }
+}
