@@ -8,6 +8,7 @@ pub mod book;
 pub mod cases;
 pub mod engine;
 mod health;
+pub mod library;
 pub mod order;
 pub mod response;
 pub mod rule;

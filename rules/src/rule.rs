@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_sensors::point::{Kind, PointId, PointIx};
+use anmin_sensors::document::{Reader, did_you_mean};
+use anmin_sensors::point::{Form, KINDS, Kind, PointId, PointIx};
 use anmin_sensors::reading::{Fault, Value};
 use anmin_sensors::time::Wall;
 
@@ -104,6 +105,9 @@ pub struct Input {
     /// A subject without a point for this input still gets the rule; the script sees an absent input.
     pub optional: bool,
 }
+
+/// Inputs that a rule may have.
+pub const MAX_INPUTS: usize = 8;
 
 /// A named number that a script compares with; overridable per site, kind, device and point.
 #[derive(Clone, Debug, PartialEq)]
@@ -247,4 +251,201 @@ pub struct Judged {
     pub verdict: Verdict,
     /// The sample of the subject that was judged: what an alarm names as its evidence.
     pub evidence: Evidence,
+}
+
+/// The kinds, by name, that a rule file may use.
+fn kind(r: &Reader<'_>, key: &'static str) -> Option<Kind> {
+    let name: String = r.required(key)?;
+    let found = Kind::named(&name);
+    if found.is_none() {
+        let hint = did_you_mean(&name, KINDS.iter().map(|info| info.name));
+        r.fault(key, format!("there is no kind {name:?}"), hint);
+    }
+    found
+}
+
+fn text(r: &Reader<'_>, key: &'static str) -> Option<Text> {
+    if !r.has(key) {
+        // Asking for it as a required text notes the missing key at the right place.
+        r.required::<String>(key);
+        return None;
+    }
+    let both = r.table(key)?;
+    let (zh, en) = (both.required("zh"), both.required("en"));
+    both.finish();
+    Some(Text { zh: zh?, en: en? })
+}
+
+/// A name that scripts and overrides use: a small letter, then small letters, digits and underscores.
+fn is_name(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_lowercase())
+        && word.len() <= 40
+        && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+impl Input {
+    fn read(r: &Reader<'_>) -> Option<Self> {
+        let role: Option<String> = r.required("role");
+        let kind = kind(r, "kind");
+        let scopes =
+            [("device", Scope::Device), ("room", Scope::Room), ("floor", Scope::Floor), ("building", Scope::Building)];
+        let scope = r.choice("scope", &scopes).unwrap_or(Scope::Device);
+        let optional = r.or("optional", false);
+        if let Some(role) = &role
+            && !is_name(role)
+        {
+            r.fault("role", format!("`role` is {role:?}, expected a name such as \"gas\" or \"heat_2\""), None);
+        }
+        r.finish();
+        Some(Self { role: role?, kind: kind?, scope, optional }).filter(|_| !r.is_faulty())
+    }
+}
+
+impl Limit {
+    fn read(name: &str, r: &Reader<'_>) -> Option<Self> {
+        let (value, unit, source) = (r.required("value"), r.required("unit"), r.required::<String>("source"));
+        let level = r.choice("level", &Level::CHOICES).or_else(|| Level::named(name));
+        if source.as_ref().is_some_and(|source| source.trim().is_empty()) {
+            r.fault(
+                "source",
+                "`source` is empty",
+                Some("name the clause, or say that it is local practice".to_owned()),
+            );
+        }
+        r.finish();
+        Some(Self { value: value?, unit: unit?, source: source?, level }).filter(|_| !r.is_faulty())
+    }
+}
+
+impl Window {
+    fn read(r: &Reader<'_>) -> Option<Self> {
+        let (name, input, over) = (r.required::<String>("name"), r.required("input"), r.required("over"));
+        if let Some(name) = &name
+            && !is_name(name)
+        {
+            r.fault("name", format!("`name` is {name:?}, expected a name such as \"rain_3h\""), None);
+        }
+        if over.is_some_and(|over: Duration| over.is_zero()) {
+            r.fault("over", "a window over no time holds nothing", None);
+        }
+        r.finish();
+        Some(Self { name: name?, input: input?, over: over? }).filter(|_| !r.is_faulty())
+    }
+}
+
+impl RuleSpec {
+    /// Reads a rule's TOML but for its `[[case]]`s, which the caller asks for before it finishes the reader.
+    /// `None` when something is missing or wrong; each fault is noted.
+    pub fn read(id: RuleId, r: &Reader<'_>) -> Option<Self> {
+        let title = text(r, "title");
+        let inputs: Vec<Option<Input>> = r.tables("input").iter().map(Input::read).collect();
+        let windows: Vec<Option<Window>> = r.tables("window").iter().map(Window::read).collect();
+        let mut limits = Some(BTreeMap::new());
+        if let Some(table) = r.table("limit") {
+            for (name, entry) in table.entries() {
+                if !is_name(name) {
+                    table.fault(name, format!("{name:?} is no name for a limit, such as \"orange\""), None);
+                }
+                match (Limit::read(name, &entry), &mut limits) {
+                    (Some(limit), Some(limits)) if is_name(name) => {
+                        limits.insert(name.to_owned(), limit);
+                    }
+                    _ => limits = None,
+                }
+            }
+        }
+        let on_delay = r.or("on_delay", Duration::ZERO);
+        let off_delay = r.or("off_delay", Duration::ZERO);
+        let deadband = r.or("deadband", 0.0);
+        if deadband < 0.0 {
+            r.fault("deadband", format!("`deadband` is {deadband}, expected 0 or more"), None);
+        }
+        let latch = r.or("latch", false);
+        let mut on_bads = vec![("fault", OnBad::Fault)];
+        on_bads.extend(Level::CHOICES.map(|(name, level)| (name, OnBad::Raise(level))));
+        let on_bad = r.choice("on_bad", &on_bads).unwrap_or(OnBad::Fault);
+        let escalate_after = r.optional("escalate_after");
+        let realarm_after = r.optional("realarm_after");
+        let message = text(r, "message");
+        let advice = text(r, "advice");
+        let spec = Self {
+            id,
+            title: title?,
+            inputs: inputs.into_iter().collect::<Option<_>>()?,
+            windows: windows.into_iter().collect::<Option<_>>()?,
+            limits: limits?,
+            on_delay,
+            off_delay,
+            deadband,
+            latch,
+            on_bad,
+            escalate_after,
+            realarm_after,
+            message: message?,
+            advice: advice?,
+        };
+        spec.check(r);
+        (!r.is_faulty()).then_some(spec)
+    }
+
+    /// What must agree between the parts.
+    fn check(&self, r: &Reader<'_>) {
+        if self.inputs.is_empty() {
+            r.fault("input", "a rule needs an `[[input]]`: the first is its subject", None);
+        }
+        if self.inputs.len() > MAX_INPUTS {
+            r.fault("input", format!("a rule has at most {MAX_INPUTS} inputs, this has {}", self.inputs.len()), None);
+        }
+        for (n, input) in self.inputs.iter().enumerate() {
+            if self.inputs[..n].iter().any(|other| other.role == input.role) {
+                r.fault("input", format!("two inputs have the role {:?}", input.role), None);
+            }
+        }
+        if self.inputs.first().is_some_and(|subject| subject.optional) {
+            r.fault("input", "the first input is the subject and cannot be optional", None);
+        }
+        for (n, window) in self.windows.iter().enumerate() {
+            if self.windows[..n].iter().any(|other| other.name == window.name) {
+                r.fault("window", format!("two windows have the name {:?}", window.name), None);
+            }
+            match self.inputs.iter().find(|input| input.role == window.input) {
+                None => r.fault(
+                    "window",
+                    format!("window `{}` sums the input {:?}, which there is not", window.name, window.input),
+                    did_you_mean(&window.input, self.inputs.iter().map(|input| input.role.as_str())),
+                ),
+                Some(input) if input.kind.info().form == Form::Text => {
+                    r.fault(
+                        "window",
+                        format!("window `{}` cannot sum {}, which is text", window.name, input.kind.as_str()),
+                        None,
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        for (name, limit) in &self.limits {
+            if !self.inputs.iter().any(|input| input.kind.info().unit == limit.unit) {
+                let units: Vec<&str> = self.inputs.iter().map(|input| input.kind.info().unit).collect();
+                r.fault(
+                    "limit",
+                    format!("limit `{name}` is in {:?}, but the inputs are in {}", limit.unit, units.join(", ")),
+                    None,
+                );
+            }
+        }
+        for (key, text) in [("message", &self.message), ("advice", &self.advice)] {
+            for word in placeholders(&text.zh).chain(placeholders(&text.en)) {
+                let known = ["value", "unit", "place", "limit", "level", "point"].into_iter();
+                let known: Vec<&str> = known.chain(self.windows.iter().map(|window| window.name.as_str())).collect();
+                if !known.contains(&word) {
+                    r.fault(key, format!("`{key}` holds {{{word}}}, which nothing fills"), did_you_mean(word, known));
+                }
+            }
+        }
+    }
+}
+
+fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    text.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(word, _)| word))
 }

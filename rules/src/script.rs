@@ -1,1 +1,848 @@
 //! The Rhai sandbox in one place: what a script may call, and what it may cost.
+//!
+//! A rule's script is one function of its inputs to a finding, `fn judge(gas, heat)`, the parameters named as the
+//! inputs' roles. It has no state, no I/O and no time; the words it may use are [`VOCABULARY`]. While it runs, the host
+//! notes each comparison made through `above`, `below` and `on`, so that the rule set knows for which values the answer
+//! would be the same and need not ask again ([`Track`]).
+//!
+//! This file does not know points or alarms: it sees roles, numbers and names.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anmin_sensors::document::did_you_mean;
+use anmin_sensors::reading::{Quality, Value};
+use rhai::packages::{ArithmeticPackage, BasicMathPackage, BasicStringPackage, LogicPackage, Package};
+use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, ImmutableString, NativeCallContext, Position, Scope};
+
+use crate::rule::{Level, RuleSpec};
+
+/// What a script may call: the name, how it is written, what it gives.
+pub const VOCABULARY: &[(&str, &str, &str)] = &[
+    (
+        "above",
+        "above(point, \"limit\")",
+        "whether the value is at or above the limit; while the alarm stands, less the deadband",
+    ),
+    (
+        "below",
+        "below(point, \"limit\")",
+        "whether the value is at or below the limit; while the alarm stands, plus the deadband",
+    ),
+    ("on", "on(point)", "whether a flag is true (a number: at least 0.5)"),
+    ("limit", "limit(\"name\")", "the limit's value as it holds for this subject"),
+    ("window", "window(\"name\")", "the window's sum, for above, below and .value"),
+    ("normal", "normal()", "nothing is wrong"),
+    ("blue", "blue() or blue(\"note\")", "abnormal, level IV"),
+    ("yellow", "yellow() or yellow(\"note\")", "abnormal, level III"),
+    ("orange", "orange() or orange(\"note\")", "abnormal, level II"),
+    ("red", "red() or red(\"note\")", "abnormal, level I"),
+    ("unknown", "unknown(\"why\")", "the rule cannot judge, which is not normal"),
+    ("abs", "abs(number)", "the number without its sign"),
+    ("min", "min(a, b)", "the smaller"),
+    ("max", "max(a, b)", "the greater"),
+    ("round", "round(number)", "the nearest whole number"),
+    ("floor", "floor(number)", "the next whole number below"),
+    ("ceiling", "ceiling(number)", "the next whole number above"),
+    ("sqrt", "sqrt(number)", "the square root"),
+    ("to_int", "to_int(number)", "a whole number"),
+    ("to_float", "to_float(number)", "a number with decimals"),
+    ("to_string", "to_string(value)", "the value as text"),
+];
+
+/// What a script may read of an input: `gas.value`.
+pub const PROPERTIES: &[(&str, &str)] = &[
+    ("value", "the number, flag or text; () when there is none; the rule is then asked anew for each reading"),
+    ("unit", "the unit of the value"),
+    ("quality", "\"good\", \"uncertain\" or \"bad\""),
+    ("age_s", "seconds since it was received; the rule is then asked anew for each reading"),
+    ("ok", "whether the quality is good"),
+    ("on", "as on(point)"),
+    ("present", "whether the site has such a point and it has spoken"),
+];
+
+/// Operations that one call may take; some ten times more than the longest rule that we can think of.
+pub const MAX_OPERATIONS: u64 = 20_000;
+const MAX_CALL_DEPTH: usize = 16;
+const MAX_TEXT: usize = 4 * 1024;
+const MAX_ITEMS: usize = 256;
+/// Longest script in bytes.
+const MAX_SCRIPT: usize = 64 * 1024;
+
+/// Why a script cannot be used or has failed, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptError {
+    /// From 1; 0 when the place is not known.
+    pub line: usize,
+    pub column: usize,
+    /// Lower case, no full stop.
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// A compiled script.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    ast: Arc<AST>,
+}
+
+/// What a script says.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub verdict: Opinion,
+    pub note: Option<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opinion {
+    Normal,
+    Abnormal(Level),
+    Unknown,
+}
+
+/// For which values of one input every comparison made so far would come out the same: `low <= value < high`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Track {
+    pub low: f64,
+    pub high: f64,
+    /// The script read the value itself: no other value is known to give the same answer.
+    pub read: bool,
+    /// The answer rests on this input in some way.
+    pub used: bool,
+}
+
+impl Default for Track {
+    fn default() -> Self {
+        Self { low: f64::NEG_INFINITY, high: f64::INFINITY, read: false, used: false }
+    }
+}
+
+impl Track {
+    fn at_least(&mut self, value: f64, limit: f64) -> bool {
+        let yes = value >= limit;
+        if yes {
+            self.low = self.low.max(limit);
+        } else {
+            self.high = self.high.min(limit);
+        }
+        yes
+    }
+
+    fn at_most(&mut self, value: f64, limit: f64) -> bool {
+        !self.at_least(value, limit.next_up())
+    }
+}
+
+/// One point that an input stands for.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    /// `None` when it is not to be used: bad, or never spoken.
+    pub value: Option<Value>,
+    pub quality: Quality,
+    pub age_s: f64,
+    pub track: Track,
+}
+
+/// One input: no member when the site has no such point, several when a room has several.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Role {
+    pub members: Vec<Member>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sum {
+    pub value: f64,
+    pub track: Track,
+}
+
+/// The names that a script may use, taken from its rule.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    roles: Vec<String>,
+    units: Vec<&'static str>,
+    limits: Vec<(String, Option<Level>)>,
+    /// With the position of the input that is summed.
+    windows: Vec<(String, usize)>,
+}
+
+impl Names {
+    pub(crate) fn of(spec: &RuleSpec) -> Self {
+        Self {
+            roles: spec.inputs.iter().map(|input| input.role.clone()).collect(),
+            units: spec.inputs.iter().map(|input| input.kind.info().unit).collect(),
+            limits: spec.limits.iter().map(|(name, limit)| (name.clone(), limit.level)).collect(),
+            windows: spec
+                .windows
+                .iter()
+                .map(|window| {
+                    let role = spec.inputs.iter().position(|input| input.role == window.input);
+                    (window.name.clone(), role.unwrap_or(0))
+                })
+                .collect(),
+        }
+    }
+}
+
+/// All that one call sees, and what the host notes about it.
+#[derive(Debug, Default)]
+pub(crate) struct Frame {
+    pub names: Arc<Names>,
+    pub roles: Vec<Role>,
+    pub windows: Vec<Sum>,
+    pub limits: Vec<f64>,
+    pub deadband: f64,
+    /// The level at which the alarm stands now.
+    pub active: Option<Level>,
+    /// The limit whose comparison was the last to say yes.
+    pub decisive: Option<u16>,
+    /// The script asked for an age: its answer holds for this moment only.
+    pub timed: bool,
+}
+
+impl Frame {
+    fn limit(&self, name: &str) -> Result<usize, String> {
+        self.names.limits.iter().position(|(known, _)| known == name).ok_or_else(|| {
+            let hint = did_you_mean(name, self.names.limits.iter().map(|(known, _)| known.as_str()));
+            with_hint(format!("there is no limit `{name}`"), hint)
+        })
+    }
+
+    /// The limit as it stands in this moment: moved by the deadband while the alarm stands at its level or above.
+    fn moved(&self, limit: usize, by: f64, of_subject: bool) -> f64 {
+        let level = self.names.limits[limit].1;
+        let held = self.active.is_some_and(|active| level.is_none_or(|level| active >= level));
+        if held && of_subject { self.limits[limit] + by } else { self.limits[limit] }
+    }
+
+    fn compare(&mut self, role: usize, name: &str, above: bool) -> Result<bool, String> {
+        let limit = self.limit(name)?;
+        let at = self.moved(limit, if above { -self.deadband } else { self.deadband }, role == 0);
+        let mut any = false;
+        // Each member is asked, also after a yes: only then is it known for which values of each the answer holds.
+        for member in &mut self.roles[role].members {
+            member.track.used = true;
+            if let Some(value) = &member.value {
+                let number =
+                    value.as_f64().ok_or_else(|| format!("`{}` is text and has no limit", self.names.roles[role]))?;
+                any |= if above { member.track.at_least(number, at) } else { member.track.at_most(number, at) };
+            }
+        }
+        self.decide(any, limit);
+        Ok(any)
+    }
+
+    fn compare_window(&mut self, window: usize, name: &str, above: bool) -> Result<bool, String> {
+        let limit = self.limit(name)?;
+        let of_subject = self.names.windows[window].1 == 0;
+        let at = self.moved(limit, if above { -self.deadband } else { self.deadband }, of_subject);
+        let sum = &mut self.windows[window];
+        let yes = if above { sum.track.at_least(sum.value, at) } else { sum.track.at_most(sum.value, at) };
+        self.decide(yes, limit);
+        Ok(yes)
+    }
+
+    fn decide(&mut self, yes: bool, limit: usize) {
+        if yes {
+            self.decisive = u16::try_from(limit).ok();
+        }
+    }
+
+    fn is_on(&mut self, role: usize) -> Result<bool, String> {
+        let mut any = false;
+        for member in &mut self.roles[role].members {
+            member.track.used = true;
+            if let Some(value) = &member.value {
+                let number = value
+                    .as_f64()
+                    .ok_or_else(|| format!("`{}` is text, neither on nor off", self.names.roles[role]))?;
+                any |= member.track.at_least(number, 0.5);
+            }
+        }
+        Ok(any)
+    }
+
+    /// The value of the input; of several the greatest.
+    fn value(&mut self, role: usize) -> Dynamic {
+        let mut found: Option<&Value> = None;
+        for member in &mut self.roles[role].members {
+            member.track.used = true;
+            member.track.read = true;
+            if let Some(value) = &member.value
+                && found.is_none_or(|best| value.as_f64() > best.as_f64())
+            {
+                found = Some(value);
+            }
+        }
+        match found {
+            None => Dynamic::UNIT,
+            Some(Value::Number(number)) => Dynamic::from_float(*number),
+            Some(Value::Flag(flag)) => Dynamic::from_bool(*flag),
+            Some(Value::Text(text)) => {
+                let end = text.char_indices().map(|(at, _)| at).find(|at| *at + 4 > MAX_TEXT).unwrap_or(text.len());
+                Dynamic::from(ImmutableString::from(&text[..end]))
+            }
+        }
+    }
+
+    /// The best quality among the input's points; bad when there is none.
+    fn quality(&mut self, role: usize) -> &'static str {
+        let mut best = "bad";
+        for member in &mut self.roles[role].members {
+            member.track.used = true;
+            match member.quality {
+                Quality::Good => best = "good",
+                Quality::Uncertain(_) if best == "bad" => best = "uncertain",
+                Quality::Uncertain(_) | Quality::Bad(_) => {}
+            }
+        }
+        best
+    }
+
+    fn age_s(&mut self, role: usize) -> f64 {
+        self.timed = true;
+        self.roles[role].members.iter().map(|member| member.age_s).fold(f64::INFINITY, f64::min).min(1e12)
+    }
+}
+
+/// An input as a script holds it.
+#[derive(Clone, Copy, Debug)]
+struct Probe(u8);
+
+/// A window's sum as a script holds it.
+#[derive(Clone, Copy, Debug)]
+struct SumProbe(u8);
+
+/// What a script must return.
+#[derive(Clone, Debug)]
+struct Said(Opinion, Option<ImmutableString>);
+
+/// The frame as it travels through Rhai, as the tag of a call.
+#[derive(Clone)]
+struct Tag(Arc<Mutex<Frame>>);
+
+type ScriptResult<T> = Result<T, Box<EvalAltResult>>;
+
+fn lock(frame: &Mutex<Frame>) -> MutexGuard<'_, Frame> {
+    // A panic in the middle of a call leaves a frame that is filled anew before the next.
+    frame.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `ask` on the frame of this call; its text becomes an error of the script.
+fn ask<T>(context: &NativeCallContext<'_>, ask: impl FnOnce(&mut Frame) -> Result<T, String>) -> ScriptResult<T> {
+    let tag = context.tag().and_then(|tag| tag.read_lock::<Tag>()).ok_or("called outside a rule")?;
+    ask(&mut lock(&tag.0)).map_err(Into::into)
+}
+
+fn with_hint(message: String, hint: Option<String>) -> String {
+    match hint {
+        // Cut in two again where the error leaves the sandbox.
+        Some(hint) => format!("{message}{HINT}{hint}"),
+        None => message,
+    }
+}
+
+const HINT: &str = "\n  hint: ";
+
+/// The one place where an engine for rules is made: nothing but numbers, texts and the vocabulary, within limits.
+fn harden() -> Engine {
+    let mut engine = Engine::new_raw();
+    // No LanguageCorePackage: it holds sleep, exit and tags. No iterators, arrays, maps, bit fields, files, clocks.
+    engine
+        .register_global_module(ArithmeticPackage::new().as_shared_module())
+        .register_global_module(LogicPackage::new().as_shared_module())
+        .register_global_module(BasicMathPackage::new().as_shared_module())
+        .register_global_module(BasicStringPackage::new().as_shared_module());
+    for word in ["eval", "print", "debug", "Fn", "call", "curry", "type_of", "is_def_var", "is_def_fn", "is_shared"] {
+        engine.disable_symbol(word);
+    }
+    engine
+        .set_max_operations(MAX_OPERATIONS)
+        .set_max_call_levels(MAX_CALL_DEPTH)
+        .set_max_expr_depths(32, 16)
+        .set_max_string_size(MAX_TEXT)
+        .set_max_array_size(MAX_ITEMS)
+        .set_max_map_size(MAX_ITEMS)
+        .set_max_variables(64)
+        .set_max_functions(32)
+        .set_strict_variables(true)
+        .set_allow_anonymous_fn(false);
+    // The operations' limit stops what it counts; this stops the rest as well, should a package forget to count.
+    engine.on_progress(|operations| (operations > MAX_OPERATIONS).then_some(Dynamic::UNIT));
+    engine.on_print(|_| {}).on_debug(|_, _, _| {});
+
+    engine
+        .register_type_with_name::<Probe>("point")
+        .register_type_with_name::<SumProbe>("window")
+        .register_type_with_name::<Said>("finding");
+    engine
+        .register_fn("above", |context: NativeCallContext, point: Probe, name: ImmutableString| {
+            ask(&context, |frame| frame.compare(usize::from(point.0), &name, true))
+        })
+        .register_fn("below", |context: NativeCallContext, point: Probe, name: ImmutableString| {
+            ask(&context, |frame| frame.compare(usize::from(point.0), &name, false))
+        })
+        .register_fn("above", |context: NativeCallContext, sum: SumProbe, name: ImmutableString| {
+            ask(&context, |frame| frame.compare_window(usize::from(sum.0), &name, true))
+        })
+        .register_fn("below", |context: NativeCallContext, sum: SumProbe, name: ImmutableString| {
+            ask(&context, |frame| frame.compare_window(usize::from(sum.0), &name, false))
+        })
+        .register_fn("on", |context: NativeCallContext, point: Probe| {
+            ask(&context, |frame| frame.is_on(usize::from(point.0)))
+        })
+        .register_fn("limit", |context: NativeCallContext, name: ImmutableString| {
+            ask(&context, |frame| frame.limit(&name).map(|limit| frame.limits[limit]))
+        })
+        .register_fn("window", |context: NativeCallContext, name: ImmutableString| {
+            ask(&context, |frame| {
+                let known = frame.names.windows.iter().map(|(known, _)| known.as_str());
+                match known.clone().position(|known| known == name.as_str()) {
+                    Some(at) => Ok(SumProbe(at as u8)),
+                    None => Err(with_hint(format!("there is no window `{name}`"), did_you_mean(&name, known))),
+                }
+            })
+        });
+    engine
+        .register_get("value", |context: NativeCallContext, point: &mut Probe| {
+            ask(&context, |frame| Ok(frame.value(usize::from(point.0))))
+        })
+        .register_get("unit", |context: NativeCallContext, point: &mut Probe| {
+            ask(&context, |frame| Ok(ImmutableString::from(frame.names.units[usize::from(point.0)])))
+        })
+        .register_get("quality", |context: NativeCallContext, point: &mut Probe| {
+            ask(&context, |frame| Ok(ImmutableString::from(frame.quality(usize::from(point.0)))))
+        })
+        .register_get("ok", |context: NativeCallContext, point: &mut Probe| {
+            ask(&context, |frame| Ok(frame.quality(usize::from(point.0)) == "good"))
+        })
+        .register_get("age_s", |context: NativeCallContext, point: &mut Probe| {
+            ask(&context, |frame| Ok(frame.age_s(usize::from(point.0))))
+        })
+        .register_get("on", |context: NativeCallContext, point: &mut Probe| {
+            ask(&context, |frame| frame.is_on(usize::from(point.0)))
+        })
+        .register_get("present", |context: NativeCallContext, point: &mut Probe| {
+            ask(&context, |frame| Ok(!frame.roles[usize::from(point.0)].members.is_empty()))
+        })
+        .register_get("value", |context: NativeCallContext, sum: &mut SumProbe| {
+            ask(&context, |frame| {
+                let sum = &mut frame.windows[usize::from(sum.0)];
+                sum.track.read = true;
+                Ok(sum.value)
+            })
+        });
+    engine
+        .register_fn("normal", || Said(Opinion::Normal, None))
+        .register_fn("normal", |note: ImmutableString| Said(Opinion::Normal, Some(note)))
+        .register_fn("unknown", |why: ImmutableString| Said(Opinion::Unknown, Some(why)));
+    for level in Level::ALL {
+        engine
+            .register_fn(level.as_str(), move || Said(Opinion::Abnormal(level), None))
+            .register_fn(level.as_str(), move |note: ImmutableString| Said(Opinion::Abnormal(level), Some(note)));
+    }
+    engine
+}
+
+/// Compiles and calls the scripts of one rule set.
+pub(crate) struct Sandbox {
+    engine: Engine,
+    frame: Arc<Mutex<Frame>>,
+    tag: Dynamic,
+    scope: Scope<'static>,
+    /// Equal texts are compiled once: a site with thousands of rules has few scripts.
+    compiled: HashMap<String, Arc<AST>>,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        let frame = Arc::new(Mutex::new(Frame::default()));
+        Self {
+            engine: harden(),
+            tag: Dynamic::from(Tag(Arc::clone(&frame))),
+            frame,
+            scope: Scope::new(),
+            compiled: HashMap::new(),
+        }
+    }
+}
+
+impl Sandbox {
+    /// Compiles a rule's script; the errors are all that can be seen without running it.
+    pub(crate) fn compile(&mut self, text: &str, names: &Names) -> Result<Script, Vec<ScriptError>> {
+        if text.len() > MAX_SCRIPT {
+            let message = format!("the script has {} bytes, at most {MAX_SCRIPT} are allowed", text.len());
+            return Err(vec![ScriptError { line: 0, column: 0, message, hint: None }]);
+        }
+        let ast = match self.compiled.get(text) {
+            Some(ast) => Arc::clone(ast),
+            None => {
+                let compiled = catch_unwind(AssertUnwindSafe(|| self.engine.compile(text)));
+                let ast = match compiled {
+                    Ok(Ok(ast)) => Arc::new(ast),
+                    Ok(Err(error)) => {
+                        let (message, hint) = forbidden(&error.to_string());
+                        return Err(vec![place(error.position(), message, hint)]);
+                    }
+                    Err(_) => {
+                        return Err(vec![place(
+                            Position::NONE,
+                            "the script makes the compiler panic".to_owned(),
+                            None,
+                        )]);
+                    }
+                };
+                self.compiled.insert(text.to_owned(), Arc::clone(&ast));
+                ast
+            }
+        };
+        let mut errors = words::check(text, names);
+        let usage = || Some(format!("write `fn judge({})`", names.roles.join(", ")));
+        match ast.iter_functions().find(|function| function.name == "judge") {
+            None => errors.push(place(Position::NONE, "there is no function `judge`".to_owned(), usage())),
+            Some(judge) if judge.params != names.roles => {
+                let (took, has) = (judge.params.join(", "), names.roles.join(", "));
+                let message = format!("`judge` takes ({took}), but the rule's inputs are ({has})");
+                errors.push(place(Position::NONE, message, usage()));
+            }
+            Some(_) => {}
+        }
+        if errors.is_empty() { Ok(Script { ast }) } else { Err(errors) }
+    }
+
+    /// Forgets the texts; scripts stay as they are.
+    pub(crate) fn forget_texts(&mut self) {
+        self.compiled = HashMap::new();
+    }
+
+    /// The frame that the next call sees, to be filled; then what was noted.
+    pub(crate) fn frame(&self) -> MutexGuard<'_, Frame> {
+        lock(&self.frame)
+    }
+
+    /// Calls `judge` on the frame.
+    pub(crate) fn call(&mut self, script: &Script) -> Result<Answer, ScriptError> {
+        let roles = {
+            let mut frame = self.frame();
+            frame.decisive = None;
+            frame.timed = false;
+            frame.roles.len()
+        };
+        let arguments: Vec<Dynamic> = (0..roles).map(|role| Dynamic::from(Probe(role as u8))).collect();
+        let options = CallFnOptions::new().eval_ast(false).rewind_scope(true).with_tag(self.tag.clone());
+        let (engine, scope) = (&self.engine, &mut self.scope);
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            engine.call_fn_with_options::<Dynamic>(options, scope, &script.ast, "judge", arguments)
+        }));
+        match called {
+            Ok(Ok(result)) => {
+                let kind = result.type_name();
+                match result.try_cast::<Said>() {
+                    Some(Said(verdict, note)) => {
+                        Ok(Answer { verdict, note: note.map(|note| Arc::from(note.as_str())) })
+                    }
+                    None => {
+                        let message = format!("`judge` returned {}, expected a finding", plain_type(kind));
+                        let hint =
+                            "end with normal(), blue(), yellow(), orange(), red() or unknown(\"why\")".to_owned();
+                        Err(place(Position::NONE, message, Some(hint)))
+                    }
+                }
+            }
+            Ok(Err(error)) => Err(run_error(&error)),
+            Err(_) => {
+                self.scope = Scope::new();
+                Err(place(Position::NONE, "the script made the engine panic".to_owned(), None))
+            }
+        }
+    }
+}
+
+fn place(position: Position, message: String, hint: Option<String>) -> ScriptError {
+    ScriptError { line: position.line().unwrap_or(0), column: position.position().unwrap_or(0), message, hint }
+}
+
+fn plain_type(name: &str) -> &str {
+    if name == "()" { "nothing" } else { name.rsplit("::").next().unwrap_or(name) }
+}
+
+/// How a function of the vocabulary is written.
+fn usage(name: &str) -> Option<&'static str> {
+    VOCABULARY.iter().find(|(known, _, _)| *known == name).map(|(_, usage, _)| *usage)
+}
+
+/// "did you mean `above(point, "limit")`?", or what to use instead of a word that is refused on purpose.
+fn function_hint(name: &str) -> Option<String> {
+    let refused = match name {
+        "print" | "debug" => "a rule prints nowhere; give the finding a note: red(\"...\")",
+        "sleep" | "timestamp" | "now" => "a rule knows no time; declare on_delay or a [[window]] in the rule's file",
+        "eval" | "import" | "Fn" | "call" | "curry" => "a rule is one file with its own functions",
+        _ => "",
+    };
+    if !refused.is_empty() {
+        return Some(refused.to_owned());
+    }
+    let near = did_you_mean(name, VOCABULARY.iter().map(|(known, _, _)| *known))?;
+    let found = VOCABULARY.iter().find(|(known, _, _)| near.contains(&format!("`{known}`")))?;
+    Some(format!("did you mean `{}`?", found.1))
+}
+
+/// Words that the compiler refuses get our own hint.
+fn forbidden(message: &str) -> (String, Option<String>) {
+    let plain = message.split(" (line ").next().unwrap_or(message);
+    let word = plain.split('\'').nth(1).unwrap_or_default();
+    (lower_first(plain), function_hint(word).filter(|hint| !hint.starts_with("did you mean")))
+}
+
+fn lower_first(text: &str) -> String {
+    let mut letters = text.chars();
+    match (letters.next(), letters.as_str().chars().next()) {
+        // An abbreviation or a name keeps its capitals.
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn run_error(error: &EvalAltResult) -> ScriptError {
+    let inner = error.unwrap_inner();
+    let position = if inner.position().is_none() { error.position() } else { inner.position() };
+    let (message, hint) = match inner {
+        EvalAltResult::ErrorTooManyOperations(_) | EvalAltResult::ErrorTerminated(..) => (
+            format!("the script takes more than {MAX_OPERATIONS} operations"),
+            Some("does a loop never end?".to_owned()),
+        ),
+        EvalAltResult::ErrorStackOverflow(_) => (
+            format!("functions call each other more than {MAX_CALL_DEPTH} deep"),
+            Some("does a function call itself for ever?".to_owned()),
+        ),
+        EvalAltResult::ErrorFunctionNotFound(signature, _) => {
+            let name = signature.split(" (").next().unwrap_or(signature);
+            match usage(name) {
+                Some(usage) => (format!("`{name}` cannot be called as {signature}"), Some(format!("write {usage}"))),
+                None => (format!("there is no function `{name}`"), function_hint(name)),
+            }
+        }
+        EvalAltResult::ErrorRuntime(text, _) => {
+            let text = text.to_string();
+            match text.split_once(HINT) {
+                Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+                None => (text, None),
+            }
+        }
+        other => {
+            let text = other.to_string();
+            (lower_first(text.split(" (line ").next().unwrap_or(&text)), None)
+        }
+    };
+    place(position, message, hint)
+}
+
+/// What can be known of a script by its words alone: functions, limits, windows and properties that there are not.
+/// Rhai itself looks a function up only when it is called, which in a rule may be years later.
+mod words {
+    use super::{Names, PROPERTIES, ScriptError, VOCABULARY, did_you_mean, function_hint};
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Token<'t> {
+        Word(&'t str),
+        Text(&'t str),
+        Sign(char),
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    struct Word<'t> {
+        token: Token<'t>,
+        line: usize,
+        column: usize,
+    }
+
+    const KEYWORDS: &[&str] = &[
+        "if", "else", "while", "loop", "do", "until", "for", "in", "return", "throw", "switch", "fn", "private", "let",
+        "const", "true", "false", "try", "catch", "break", "continue", "this", "global",
+    ];
+
+    pub(super) fn check(text: &str, names: &Names) -> Vec<ScriptError> {
+        let words = split(text);
+        let mut errors = Vec::new();
+        let mut note = |at: &Word<'_>, message: String, hint: Option<String>| {
+            errors.push(ScriptError { line: at.line, column: at.column, message, hint });
+        };
+        let token = |at: usize| words.get(at).map(|word| word.token);
+        let own: Vec<&str> = (1..words.len())
+            .filter(|&at| token(at - 1) == Some(Token::Word("fn")))
+            .filter_map(|at| if let Some(Token::Word(name)) = token(at) { Some(name) } else { None })
+            .collect();
+        let (mut depth, mut header) = (0_usize, false);
+        for (at, word) in words.iter().enumerate() {
+            match word.token {
+                Token::Word("fn" | "private") if depth == 0 => header = true,
+                Token::Sign('{') => {
+                    depth += 1;
+                    header = false;
+                }
+                Token::Sign('}') => depth = depth.saturating_sub(1),
+                _ if depth == 0 && !header => {
+                    note(word, "only functions may stand here".to_owned(), Some("put it into `judge`".to_owned()));
+                    // One such fault is enough.
+                    header = true;
+                }
+                Token::Word(name) if token(at + 1) == Some(Token::Sign('(')) => {
+                    let defined = at > 0 && token(at - 1) == Some(Token::Word("fn"));
+                    let known = VOCABULARY.iter().any(|(known, _, _)| *known == name);
+                    if defined && known {
+                        note(word, format!("`{name}` is a word of the vocabulary and cannot be defined anew"), None);
+                    } else if !defined && !known && !KEYWORDS.contains(&name) && !own.contains(&name) {
+                        note(word, format!("there is no function `{name}`"), function_hint(name));
+                    }
+                    argument(&words, at, name, names, &mut note);
+                }
+                Token::Word(name)
+                    if at >= 2
+                        && token(at - 1) == Some(Token::Sign('.'))
+                        && matches!(token(at - 2), Some(Token::Word(role)) if names.roles.iter().any(|known| known == role))
+                        && !PROPERTIES.iter().any(|(known, _)| *known == name) =>
+                {
+                    let hint = did_you_mean(name, PROPERTIES.iter().map(|(known, _)| *known));
+                    note(word, format!("an input has no `{name}`"), hint);
+                }
+                _ => {}
+            }
+        }
+        errors
+    }
+
+    /// Checks the name that `above`, `below`, `limit` or `window` ends with, where it stands there as a plain text.
+    fn argument(
+        words: &[Word<'_>],
+        at: usize,
+        name: &str,
+        names: &Names,
+        note: &mut impl FnMut(&Word<'_>, String, Option<String>),
+    ) {
+        let limits = matches!(name, "above" | "below" | "limit");
+        if !limits && name != "window" {
+            return;
+        }
+        let mut open = 0_usize;
+        for end in at + 1..words.len() {
+            match words[end].token {
+                Token::Sign('(') => open += 1,
+                Token::Sign(')') => {
+                    open -= 1;
+                    if open == 0 {
+                        if let Token::Text(text) = words[end - 1].token
+                            && !text.contains('\\')
+                        {
+                            let known: Vec<&str> = if limits {
+                                names.limits.iter().map(|(name, _)| name.as_str()).collect()
+                            } else {
+                                names.windows.iter().map(|(name, _)| name.as_str()).collect()
+                            };
+                            if !known.contains(&text) {
+                                let what = if limits { "limit" } else { "window" };
+                                let hint = did_you_mean(text, known.iter().copied()).or_else(|| {
+                                    Some(if known.is_empty() {
+                                        format!("the rule's file declares no {what}")
+                                    } else {
+                                        format!("the rule's file declares {}", known.join(", "))
+                                    })
+                                });
+                                note(&words[end - 1], format!("there is no {what} `{text}`"), hint);
+                            }
+                        }
+                        return;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Words, texts and signs of a script that Rhai has accepted; numbers and comments are left out.
+    fn split(text: &str) -> Vec<Word<'_>> {
+        let letters: Vec<(usize, char)> = text.char_indices().collect();
+        let byte = |at: usize| letters.get(at).map_or(text.len(), |(byte, _)| *byte);
+        let get = |at: usize| letters.get(at).map(|(_, letter)| *letter);
+        let (mut line, mut line_start) = (1, 0);
+        let mut words = Vec::new();
+        let mut at = 0;
+        while let Some(letter) = get(at) {
+            let (start, start_line, start_column) = (at, line, at - line_start + 1);
+            let mut push = |token| words.push(Word { token, line: start_line, column: start_column });
+            match letter {
+                '/' if get(at + 1) == Some('/') => {
+                    while get(at).is_some_and(|letter| letter != '\n') {
+                        at += 1;
+                    }
+                }
+                '/' if get(at + 1) == Some('*') => {
+                    let mut open = 0_usize;
+                    while let Some(letter) = get(at) {
+                        match (letter, get(at + 1)) {
+                            ('/', Some('*')) => {
+                                open += 1;
+                                at += 1;
+                            }
+                            ('*', Some('/')) => {
+                                open -= 1;
+                                at += 1;
+                            }
+                            ('\n', _) => {
+                                line += 1;
+                                line_start = at + 1;
+                            }
+                            _ => {}
+                        }
+                        at += 1;
+                        if open == 0 {
+                            break;
+                        }
+                    }
+                }
+                '"' | '`' | '\'' => {
+                    at += 1;
+                    while let Some(inside) = get(at) {
+                        if inside == letter {
+                            break;
+                        }
+                        if inside == '\\' && letter != '`' {
+                            at += 1;
+                        }
+                        if get(at) == Some('\n') {
+                            line += 1;
+                            line_start = at + 1;
+                        }
+                        at += 1;
+                    }
+                    push(Token::Text(text.get(byte(start + 1)..byte(at)).unwrap_or_default()));
+                    at += 1;
+                }
+                letter if letter.is_alphabetic() || letter == '_' => {
+                    while get(at).is_some_and(|letter| letter.is_alphanumeric() || letter == '_') {
+                        at += 1;
+                    }
+                    push(Token::Word(&text[byte(start)..byte(at)]));
+                }
+                letter if letter.is_ascii_digit() => {
+                    while get(at).is_some_and(|letter| letter.is_alphanumeric() || letter == '_') {
+                        at += 1;
+                    }
+                }
+                '\n' => {
+                    at += 1;
+                    line += 1;
+                    line_start = at;
+                }
+                letter => {
+                    if !letter.is_whitespace() {
+                        push(Token::Sign(letter));
+                    }
+                    at += 1;
+                }
+            }
+        }
+        words
+    }
+}

@@ -1,13 +1,30 @@
 //! All rules of a site, bound to its points, judged when something they read has changed.
+//!
+//! A rule gets one *instance* for each point of its first input's kind, the *subject*. An instance is *linked* to every
+//! point that it reads. A script is called only when its answer could be another one: it leaves behind, for each link,
+//! the range of values in which every comparison comes out the same, and each point keeps the intersection of the
+//! ranges of all its links. So a reading within that range costs one comparison, however many rules are bound to its
+//! point; only links that must hear of every reading (*noisy* ones: the verdict is not normal, an alarm stands, a
+//! window sums, a script reads the value itself) are visited.
+//!
+//! This file does not know delays, latches or people: it says what is so at this moment.
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_sensors::document::{Faults, Reader};
-use anmin_sensors::point::{PointIx, Points};
-use anmin_sensors::reading::Sample;
+use anmin_sensors::document::{Document, Fault, Faults, Reader, did_you_mean};
+use anmin_sensors::point::{Form, Place, PointIx, Points};
+use anmin_sensors::reading::{Quality, Sample, Value};
 use anmin_sensors::time::{Mono, Now};
 
-use crate::rule::{Judged, Level, RuleId, RuleIx, RuleSpec, Tuning};
+use crate::cases::Case;
+use crate::rule::{
+    Evidence, Finding, Judged, Level, MAX_INPUTS, OnBad, RuleId, RuleIx, RuleSpec, Scope, Tuning, Verdict, Why,
+};
+use crate::script::{Answer, Frame, Member, Names, Opinion, Role, Sandbox, Script, ScriptError, Sum, Track};
 
 /// The two files of one rule as text, with the names that faults give them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,18 +37,148 @@ pub struct RuleSource {
     pub script: String,
 }
 
-/// A site's own numbers for a rule, for all its subjects or for some.
+impl RuleSource {
+    /// Reads the TOML: what the rule is, and its cases. `None` when it cannot be used; the faults say why.
+    pub(crate) fn read(&self, faults: &Faults) -> Option<(RuleSpec, Vec<Case>)> {
+        let file = format!("{}/{}.toml", self.folder, self.name);
+        let well_named = self.name.split('/').count() == 2
+            && self.name.split('/').all(|part| {
+                !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            })
+            && !self.name.starts_with("system/");
+        if !well_named {
+            let message = format!("a rule cannot be named {:?}", self.name);
+            let hint =
+                "name its files area/name, small letters, digits and underscores; the area system is anmin's own";
+            faults.note(Fault { source: file.clone(), line: 0, column: 0, message, hint: Some(hint.to_owned()) });
+        }
+        let document = Document::parse(file, &self.toml, faults)?;
+        let root = document.root(faults);
+        let before = faults.len();
+        let spec = RuleSpec::read(RuleId::new(self.name.as_str()), &root);
+        let cases: Vec<Option<Case>> = root.tables("case").iter().map(|case| Case::read(case, spec.as_ref())).collect();
+        root.finish();
+        let cases = cases.into_iter().collect::<Option<Vec<_>>>();
+        spec.zip(cases).filter(|_| well_named && faults.len() == before)
+    }
+
+    fn script_fault(&self, error: ScriptError) -> Fault {
+        let source = format!("{}/{}.rhai", self.folder, self.name);
+        Fault { source, line: error.line, column: error.column, message: error.message, hint: error.hint }
+    }
+}
+
+/// A site's own numbers for a rule: for all its subjects, or for those that every selector given here matches.
+///
+/// Of several that say something about the same number the most specific wins: point, device, place, profile, kind,
+/// all; among equals the later. `*` in a selector stands for any letters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
     pub rule: String,
+    pub point: Option<String>,
+    pub device: Option<String>,
+    /// The id of a `[[place]]`, or a grid cell.
+    pub place: Option<String>,
+    pub profile: Option<String>,
+    pub kind: Option<String>,
+    pub limits: Vec<(String, f64)>,
+    pub on_delay: Option<Duration>,
+    pub off_delay: Option<Duration>,
+    pub deadband: Option<f64>,
+    pub escalate_after: Option<Duration>,
+    pub enabled: Option<bool>,
+    /// Where `rule` and each limit stand, for faults that show only beside the rules.
+    at: Fault,
+    limits_at: Vec<Fault>,
 }
 
 impl Override {
     /// Reads one `[[override]]`.
     pub fn read(r: &Reader<'_>) -> Option<Self> {
         let rule = r.required("rule");
-        Some(Self { rule: rule? })
+        let (mut limits, mut limits_at) = (Vec::new(), Vec::new());
+        if let Some(table) = r.table("limit") {
+            for (name, value) in table.values::<f64>() {
+                limits.push((name.to_owned(), value));
+                limits_at.push(table.place(name));
+            }
+            if table.is_faulty() {
+                return None;
+            }
+        }
+        let found = Self {
+            rule: rule.unwrap_or_default(),
+            point: r.optional("point"),
+            device: r.optional("device"),
+            place: r.optional("place"),
+            profile: r.optional("profile"),
+            kind: r.optional("kind"),
+            limits,
+            on_delay: r.optional("on_delay"),
+            off_delay: r.optional("off_delay"),
+            deadband: r.optional("deadband"),
+            escalate_after: r.optional("escalate_after"),
+            enabled: r.optional("enabled"),
+            at: r.place("rule"),
+            limits_at,
+        };
+        if found.deadband.is_some_and(|deadband| deadband < 0.0) {
+            r.fault("deadband", "`deadband` is negative, expected 0 or more", None);
+        }
+        r.finish();
+        (!r.is_faulty()).then_some(found)
     }
+
+    fn matches(&self, points: &Points, subject: PointIx) -> bool {
+        let (point, device) = (points.point(subject), points.device_of(subject));
+        let fits = |pattern: &Option<String>, text: &str| pattern.as_ref().is_none_or(|pattern| glob(pattern, text));
+        fits(&self.point, point.id.as_str())
+            && fits(&self.device, device.id.as_str())
+            && self
+                .place
+                .as_ref()
+                .is_none_or(|place| glob(place, &device.place.area) || glob(place, &device.place.grid))
+            && fits(&self.profile, &device.profile)
+            && fits(&self.kind, point.spec.kind.as_str())
+    }
+
+    fn rank(&self) -> u8 {
+        let selectors = [&self.point, &self.device, &self.place, &self.profile, &self.kind];
+        selectors.iter().position(|selector| selector.is_some()).map_or(0, |at| 5 - at as u8)
+    }
+
+    fn apply(&self, spec: &RuleSpec, tuning: &mut Tuning) {
+        for (name, value) in &self.limits {
+            if let Some(at) = spec.limits.keys().position(|known| known == name) {
+                tuning.limits[at] = *value;
+            }
+        }
+        tuning.on_delay = self.on_delay.unwrap_or(tuning.on_delay);
+        tuning.off_delay = self.off_delay.unwrap_or(tuning.off_delay);
+        tuning.deadband = self.deadband.unwrap_or(tuning.deadband);
+        tuning.escalate_after = self.escalate_after.or(tuning.escalate_after);
+        tuning.enabled = self.enabled.unwrap_or(tuning.enabled);
+    }
+
+    fn fault(at: &Fault, message: String, hint: Option<String>) -> Fault {
+        Fault { message, hint, ..at.clone() }
+    }
+}
+
+/// `*` stands for any letters, also none.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
 }
 
 /// What [`RuleSet::bind`] has done.
@@ -43,39 +190,495 @@ pub struct Bound {
     pub left_out: usize,
 }
 
+/// Points that one role of one instance may stand for. A site that has more in one room means a smaller scope.
+const MAX_MEMBERS: usize = 64;
+
+const NONE: u32 = u32::MAX;
+
+struct Rule {
+    spec: RuleSpec,
+    names: Arc<Names>,
+    script: Script,
+    /// Positions of its overrides, the least specific first.
+    overrides: Vec<u32>,
+    /// The first is the rule's own.
+    tunings: Vec<Tuning>,
+    tuning_of: HashMap<Vec<u32>, u32>,
+    /// Only subjects with another tuning than the first.
+    tuned: HashMap<u32, u32>,
+    /// For rules with more than one input.
+    joins: Option<Box<Joins>>,
+}
+
+/// Who reads whom, by place, so that a point added later finds the instances that want it.
+#[derive(Default)]
+struct Joins {
+    /// Subjects, by input and the key of its scope.
+    subjects: HashMap<(u8, u64), Vec<u32>>,
+    /// Points of an input, likewise.
+    others: HashMap<(u8, u64), Vec<u32>>,
+    /// Instance of each subject that has one.
+    instances: HashMap<u32, u32>,
+}
+
+/// What an instance found when it was last judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Normal,
+    Abnormal(Level),
+    Unclear,
+    Failed,
+    Bad,
+    NoData,
+}
+
+struct Instance {
+    rule: u32,
+    subject: u32,
+    tuning: u32,
+    /// The subject's link.
+    link: u32,
+    /// The point that cannot be believed or has not spoken, for `Bad` and `NoData`.
+    blame: u32,
+    note: Option<Arc<str>>,
+    extra: Option<Box<Extra>>,
+    limit: u16,
+    outcome: Outcome,
+    /// What the book heard last; `None` before the first.
+    emitted: Option<Outcome>,
+    /// The alarm's level when the script was last called.
+    active: Option<Level>,
+    /// Whether the outcome may be used again.
+    fresh: bool,
+    /// Whether the outcome rests on a value that is not quite believed.
+    uncertain: bool,
+}
+
+#[derive(Default)]
+struct Extra {
+    /// The other inputs' links.
+    links: Vec<u32>,
+    windows: Vec<Sliding>,
+}
+
+/// A sum over a sliding time, in at most some hundred steps.
+struct Sliding {
+    role: u8,
+    over: Duration,
+    steps: VecDeque<Step>,
+    value: f64,
+    track: Track,
+}
+
+struct Step {
+    first: Mono,
+    last: Mono,
+    sum: f64,
+}
+
+impl Sliding {
+    fn add(&mut self, at: Mono, value: f64) {
+        match self.steps.back_mut() {
+            Some(step) if at.since(step.first) < self.over / 120 => {
+                step.last = step.last.max(at);
+                step.sum += value;
+            }
+            _ => self.steps.push_back(Step { first: at, last: at, sum: value }),
+        }
+        self.value += value;
+    }
+
+    /// A step leaves as a whole when its last value is too old: the sum errs to the full side.
+    fn expire(&mut self, now: Mono) {
+        let before = self.steps.len();
+        while self.steps.front().is_some_and(|step| step.last.plus(self.over) <= now) {
+            self.steps.pop_front();
+        }
+        if self.steps.len() != before {
+            // Summed anew, so that nothing of what has left stays behind as a rounding error.
+            self.value = self.steps.iter().map(|step| step.sum).sum();
+        }
+    }
+
+    fn due(&self) -> Option<Mono> {
+        self.steps.front().map(|step| step.last.plus(self.over))
+    }
+
+    fn holds(&self) -> bool {
+        !self.track.read && self.track.low <= self.value && self.value < self.track.high
+    }
+}
+
+/// One point that one instance reads.
+struct Link {
+    /// While the point's value stays in here, the instance's outcome stays.
+    low: f64,
+    high: f64,
+    instance: u32,
+    point: u32,
+    /// The point's next link.
+    next: u32,
+    role: u8,
+    /// The script reads the value itself.
+    read: bool,
+    /// Must hear of every reading.
+    noisy: bool,
+    /// Stands in the list of noisy links.
+    listed: bool,
+}
+
+impl Link {
+    fn holds(&self, number: f64) -> bool {
+        !self.read && self.low <= number && number < self.high
+    }
+}
+
+/// What is kept for each point of the site.
+#[derive(Clone, Copy)]
+struct Row {
+    /// Within, no quiet link needs to be visited.
+    low: f64,
+    high: f64,
+    /// The first of the point's links.
+    first: u32,
+    /// Where the last sample is kept, for points that somebody needs when another point speaks.
+    latest: u32,
+    /// The last quality seen; `None` makes the next reading visit every link.
+    seen: Option<Quality>,
+    /// Whether some link is noisy.
+    noisy: bool,
+}
+
+impl Row {
+    const EMPTY: Self =
+        Self { low: f64::INFINITY, high: f64::NEG_INFINITY, first: NONE, latest: NONE, seen: None, noisy: false };
+}
+
 /// All rules of a site.
 #[derive(Default)]
 pub struct RuleSet {
-    rules: Vec<(RuleSpec, Tuning)>,
+    rules: Vec<Rule>,
+    overrides: Vec<Override>,
+    override_used: Vec<bool>,
+    by_kind: HashMap<&'static str, Vec<(u32, u8)>>,
+    rows: Vec<Row>,
+    links: Vec<Link>,
+    instances: Vec<Instance>,
+    latest: Vec<Option<Sample>>,
+    noisy: HashMap<u32, Vec<u32>>,
+    due: BinaryHeap<Reverse<(Mono, u32, u16)>>,
+    sandbox: Sandbox,
+    calls: u64,
 }
 
 impl RuleSet {
-    /// Rules that cannot be read or compiled are left out with a fault; the others stay in force.
-    pub fn load(_sources: Vec<RuleSource>, _overrides: Vec<Override>, _faults: &Faults) -> Self {
-        Self::default()
+    /// Reads, compiles and rehearses the rules. One that fails is left out and its faults say why; the others stay in
+    /// force. A later source takes the place of an earlier one of the same name, unless it fails.
+    pub fn load(sources: Vec<RuleSource>, overrides: Vec<Override>, faults: &Faults) -> Self {
+        let mut set = Self::default();
+        let mut at_of: HashMap<&str, usize> = HashMap::new();
+        for source in &sources {
+            let Some(rule) = set.prepare(source, faults) else { continue };
+            match at_of.get(source.name.as_str()) {
+                Some(&at) => set.rules[at] = rule,
+                None => {
+                    at_of.insert(&source.name, set.rules.len());
+                    set.rules.push(rule);
+                }
+            }
+        }
+        set.sandbox.forget_texts();
+        for (n, over) in overrides.iter().enumerate() {
+            let Some(&at) = at_of.get(over.rule.as_str()) else {
+                // A rule that was left out has had its fault; its overrides wait with it.
+                if !sources.iter().any(|source| source.name == over.rule) {
+                    let hint = did_you_mean(&over.rule, sources.iter().map(|source| source.name.as_str()));
+                    faults.note(Override::fault(&over.at, format!("there is no rule {:?}", over.rule), hint));
+                }
+                continue;
+            };
+            let rule = &mut set.rules[at];
+            for ((name, _), place) in over.limits.iter().zip(&over.limits_at) {
+                if !rule.spec.limits.contains_key(name) {
+                    let known = rule.spec.limits.keys().map(String::as_str);
+                    let hint = did_you_mean(name, known.clone())
+                        .unwrap_or_else(|| format!("it has {}", known.collect::<Vec<_>>().join(", ")));
+                    let message = format!("rule {} has no limit `{name}`", over.rule);
+                    faults.note(Override::fault(place, message, Some(hint)));
+                }
+            }
+            rule.overrides.push(n as u32);
+        }
+        for rule in &mut set.rules {
+            // Stable: among equals the later stays the later, and wins.
+            rule.overrides.sort_by_key(|n| overrides[*n as usize].rank());
+        }
+        for (n, rule) in set.rules.iter().enumerate() {
+            for (role, input) in rule.spec.inputs.iter().enumerate() {
+                set.by_kind.entry(input.kind.as_str()).or_default().push((n as u32, role as u8));
+            }
+        }
+        set.override_used = vec![false; overrides.len()];
+        set.overrides = overrides;
+        set
+    }
+
+    fn prepare(&mut self, source: &RuleSource, faults: &Faults) -> Option<Rule> {
+        let (spec, _) = source.read(faults)?;
+        let names = Arc::new(Names::of(&spec));
+        let script = match self.sandbox.compile(&source.script, &names) {
+            Ok(script) => script,
+            Err(errors) => {
+                errors.into_iter().for_each(|error| faults.note(source.script_fault(error)));
+                return None;
+            }
+        };
+        if let Err(error) = rehearse(&mut self.sandbox, &spec, &names, &script) {
+            faults.note(source.script_fault(error));
+            return None;
+        }
+        let tunings = vec![Tuning::of(&spec)];
+        let joins = (spec.inputs.len() > 1).then(Box::default);
+        Some(Rule {
+            spec,
+            names,
+            script,
+            overrides: Vec::new(),
+            tunings,
+            tuning_of: HashMap::new(),
+            tuned: HashMap::new(),
+            joins,
+        })
     }
 
     /// Panics on an index that did not come from this set, which is a defect of the caller.
     pub fn spec(&self, rule: RuleIx) -> &RuleSpec {
-        &self.rules[rule.0 as usize].0
+        &self.rules[rule.0 as usize].spec
     }
 
     /// The rule's numbers as they hold for this subject.
-    pub fn tuning(&self, rule: RuleIx, _subject: PointIx) -> &Tuning {
-        &self.rules[rule.0 as usize].1
+    pub fn tuning(&self, rule: RuleIx, subject: PointIx) -> &Tuning {
+        let rule = &self.rules[rule.0 as usize];
+        let at = if rule.tuned.is_empty() { 0 } else { rule.tuned.get(&subject.0).copied().unwrap_or(0) };
+        &rule.tunings[at as usize]
     }
 
     pub fn rules(&self) -> impl ExactSizeIterator<Item = (RuleIx, &RuleSpec)> {
-        self.rules.iter().enumerate().map(|(n, (spec, _))| (RuleIx(n as u32), spec))
+        self.rules.iter().enumerate().map(|(n, rule)| (RuleIx(n as u32), &rule.spec))
     }
 
     pub fn find(&self, id: &RuleId) -> Option<RuleIx> {
-        self.rules.iter().position(|(spec, _)| spec.id == *id).map(|n| RuleIx(n as u32))
+        self.rules.iter().position(|rule| rule.spec.id == *id).map(|n| RuleIx(n as u32))
+    }
+
+    /// The rules whose subject this point is.
+    pub fn rules_on(&self, point: PointIx) -> impl Iterator<Item = RuleIx> {
+        let first = self.rows.get(point.0 as usize).map_or(NONE, |row| row.first);
+        std::iter::successors(self.links.get(first as usize), |link| self.links.get(link.next as usize))
+            .filter(|link| link.role == 0)
+            .map(|link| RuleIx(self.instances[link.instance as usize].rule))
+    }
+
+    /// Rule instances bound so far.
+    pub fn instances(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// How often a script was called so far.
+    pub fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// The overrides that match no subject bound so far: most likely a device that is not there, or a slip of the pen.
+    pub fn idle_overrides(&self) -> impl Iterator<Item = &Override> {
+        self.overrides.iter().zip(&self.override_used).filter(|(_, used)| !**used).map(|(over, _)| over)
     }
 
     /// Binds the rules to the points that were added since the last time.
-    pub fn bind(&mut self, _points: &Points) -> Bound {
-        Bound::default()
+    pub fn bind(&mut self, points: &Points) -> Bound {
+        let mut bound = Bound::default();
+        for n in self.rows.len()..points.len() {
+            self.rows.push(Row::EMPTY);
+            let point = PointIx(n as u32);
+            let kind = points.point(point).spec.kind.as_str();
+            // Backwards, because a link is put before the others of its point.
+            for at in (0..self.by_kind.get(kind).map_or(0, Vec::len)).rev() {
+                let (rule, role) = self.by_kind[kind][at];
+                if role == 0 {
+                    self.bind_subject(rule, point, points, &mut bound);
+                } else {
+                    self.bind_other(rule, role, point, points, &mut bound);
+                }
+            }
+        }
+        bound
+    }
+
+    fn bind_subject(&mut self, rule_at: u32, subject: PointIx, points: &Points, bound: &mut Bound) {
+        let rule = &mut self.rules[rule_at as usize];
+        if let Some(joins) = &mut rule.joins {
+            for (role, input) in rule.spec.inputs.iter().enumerate().skip(1) {
+                if let Some(key) = scope_key(input.scope, points, subject) {
+                    joins.subjects.entry((role as u8, key)).or_default().push(subject.0);
+                }
+            }
+        }
+        self.add_instance(rule_at, subject, points, bound);
+    }
+
+    fn bind_other(&mut self, rule_at: u32, role: u8, point: PointIx, points: &Points, bound: &mut Bound) {
+        let rule = &mut self.rules[rule_at as usize];
+        let input = &rule.spec.inputs[usize::from(role)];
+        let scope = input.scope;
+        let (Some(joins), Some(key)) = (&mut rule.joins, scope_key(scope, points, point)) else { return };
+        joins.others.entry((role, key)).or_default().push(point.0);
+        for subject in joins.subjects.get(&(role, key)).cloned().unwrap_or_default() {
+            let subject = PointIx(subject);
+            if subject == point || !in_scope(scope, points, subject, point) {
+                continue;
+            }
+            let joins = self.rules[rule_at as usize].joins.as_ref();
+            match joins.and_then(|joins| joins.instances.get(&subject.0)).copied() {
+                Some(instance) => self.add_other(instance, role, point, bound),
+                None => self.add_instance(rule_at, subject, points, bound),
+            }
+        }
+    }
+
+    /// Adds the instance if every input that it must have is there, and no override switches it off.
+    fn add_instance(&mut self, rule_at: u32, subject: PointIx, points: &Points, bound: &mut Bound) {
+        let mut others: Vec<(u8, PointIx)> = Vec::new();
+        let rule = &self.rules[rule_at as usize];
+        for (role, input) in rule.spec.inputs.iter().enumerate().skip(1) {
+            let found = rule.joins.as_ref().zip(scope_key(input.scope, points, subject));
+            let found = found.and_then(|(joins, key)| joins.others.get(&(role as u8, key)));
+            let before = others.len();
+            for point in found.into_iter().flatten().map(|&point| PointIx(point)) {
+                if point != subject && in_scope(input.scope, points, subject, point) {
+                    others.push((role as u8, point));
+                }
+            }
+            if others.len() == before && !input.optional {
+                return;
+            }
+        }
+        let tuning = self.choose_tuning(rule_at, subject, points);
+        let rule = &mut self.rules[rule_at as usize];
+        if !rule.tunings[tuning as usize].enabled {
+            return;
+        }
+        let instance = self.instances.len() as u32;
+        let windows: Vec<Sliding> = rule
+            .spec
+            .windows
+            .iter()
+            .map(|window| Sliding {
+                role: rule.spec.inputs.iter().position(|input| input.role == window.input).unwrap_or(0) as u8,
+                over: window.over,
+                steps: VecDeque::new(),
+                value: 0.0,
+                track: Track::default(),
+            })
+            .collect();
+        let plain = rule.joins.is_none() && windows.is_empty();
+        if let Some(joins) = &mut rule.joins {
+            joins.instances.insert(subject.0, instance);
+        }
+        self.instances.push(Instance {
+            rule: rule_at,
+            subject: subject.0,
+            tuning,
+            link: NONE,
+            blame: NONE,
+            note: None,
+            extra: (!plain).then(|| Box::new(Extra { links: Vec::new(), windows })),
+            limit: u16::MAX,
+            outcome: Outcome::NoData,
+            emitted: None,
+            active: None,
+            fresh: false,
+            uncertain: false,
+        });
+        bound.instances += 1;
+        self.instances[instance as usize].link = self.add_link(instance, 0, subject);
+        if !plain {
+            self.keep_latest(subject);
+        }
+        for (role, point) in others {
+            self.add_other(instance, role, point, bound);
+        }
+    }
+
+    fn add_other(&mut self, instance: u32, role: u8, point: PointIx, bound: &mut Bound) {
+        let members = |set: &Self| {
+            let links = set.instances[instance as usize].extra.as_ref().map(|extra| extra.links.as_slice());
+            links.unwrap_or_default().iter().filter(|link| set.links[**link as usize].role == role).count()
+        };
+        if members(self) >= MAX_MEMBERS {
+            bound.left_out += 1;
+            return;
+        }
+        let link = self.add_link(instance, role, point);
+        self.keep_latest(point);
+        let found = &mut self.instances[instance as usize];
+        found.fresh = false;
+        let subject = found.subject;
+        found.extra.get_or_insert_default().links.push(link);
+        self.rows[subject as usize].seen = None;
+    }
+
+    fn add_link(&mut self, instance: u32, role: u8, point: PointIx) -> u32 {
+        let at = self.links.len() as u32;
+        let row = &mut self.rows[point.0 as usize];
+        self.links.push(Link {
+            low: f64::NEG_INFINITY,
+            high: f64::INFINITY,
+            instance,
+            point: point.0,
+            next: row.first,
+            role,
+            read: false,
+            noisy: false,
+            listed: false,
+        });
+        row.first = at;
+        row.seen = None;
+        at
+    }
+
+    fn keep_latest(&mut self, point: PointIx) {
+        let row = &mut self.rows[point.0 as usize];
+        if row.latest == NONE {
+            row.latest = self.latest.len() as u32;
+            self.latest.push(None);
+        }
+    }
+
+    fn choose_tuning(&mut self, rule_at: u32, subject: PointIx, points: &Points) -> u32 {
+        let rule = &mut self.rules[rule_at as usize];
+        let matching: Vec<u32> =
+            rule.overrides.iter().copied().filter(|n| self.overrides[*n as usize].matches(points, subject)).collect();
+        if matching.is_empty() {
+            return 0;
+        }
+        for n in &matching {
+            self.override_used[*n as usize] = true;
+        }
+        let at = match rule.tuning_of.get(&matching) {
+            Some(at) => *at,
+            None => {
+                let mut tuning = Tuning::of(&rule.spec);
+                for n in &matching {
+                    self.overrides[*n as usize].apply(&rule.spec, &mut tuning);
+                }
+                rule.tunings.push(tuning);
+                let at = rule.tunings.len() as u32 - 1;
+                rule.tuning_of.insert(matching, at);
+                at
+            }
+        };
+        rule.tuned.insert(subject.0, at);
+        at
     }
 
     /// Judges what the samples change.
@@ -83,30 +686,488 @@ impl RuleSet {
     /// `active` is the level at which the alarm's condition stands now (`Active` or `Clearing`), `None` while it is
     /// normal or pending; a latched alarm whose condition has ended is `None` too. Emitted into `out`: the first
     /// verdict of each instance, every verdict that is not normal, every change, and every verdict while `active` says
-    /// so. A normal verdict that nobody waits for is not emitted.
+    /// so. A normal verdict that nobody waits for is not emitted. A verdict that rests on an uncertain value is held
+    /// back when it would clear or lower what stands. Samples that are no news are not judged.
     pub fn handle_samples(
         &mut self,
-        _now: Now,
-        _points: &Points,
-        _samples: &[Sample],
-        _active: &impl Fn(RuleIx, PointIx) -> Option<Level>,
-        _out: &mut Vec<Judged>,
+        now: Now,
+        points: &Points,
+        samples: &[Sample],
+        active: &impl Fn(RuleIx, PointIx) -> Option<Level>,
+        out: &mut Vec<Judged>,
     ) {
+        self.handle_timeout(now, points, active, out);
+        for sample in samples {
+            let point = sample.point.0;
+            let Some(row) = self.rows.get(point as usize) else { continue };
+            if row.first == NONE {
+                continue;
+            }
+            if row.latest != NONE {
+                let latest = &mut self.latest[row.latest as usize];
+                // The last known state is better than none, but never takes the place of news.
+                if sample.news || latest.is_none() {
+                    *latest = Some(sample.clone());
+                }
+            }
+            if !sample.news {
+                continue;
+            }
+            let number = number_of(sample);
+            if row.seen == Some(sample.quality) && row.low <= number && number < row.high {
+                if row.noisy {
+                    self.visit_noisy(now, points, sample, number, active, out);
+                }
+            } else {
+                self.visit_all(now, points, sample, number, active, out);
+            }
+        }
     }
 
     /// When [`RuleSet::handle_timeout`] is due: a window loses something that it had summed.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        let _ = Duration::ZERO;
-        None
+        self.due.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Judges again what the passing of time has changed; harmless when nothing is due.
     pub fn handle_timeout(
         &mut self,
-        _now: Now,
-        _points: &Points,
-        _active: &impl Fn(RuleIx, PointIx) -> Option<Level>,
-        _out: &mut Vec<Judged>,
+        now: Now,
+        points: &Points,
+        active: &impl Fn(RuleIx, PointIx) -> Option<Level>,
+        out: &mut Vec<Judged>,
     ) {
+        while let Some(&Reverse((at, instance, window))) = self.due.peek() {
+            if at > now.mono {
+                return;
+            }
+            self.due.pop();
+            let found = &mut self.instances[instance as usize];
+            let Some(sliding) = found.extra.as_mut().and_then(|extra| extra.windows.get_mut(usize::from(window)))
+            else {
+                continue;
+            };
+            sliding.expire(now.mono);
+            if let Some(next) = sliding.due() {
+                self.due.push(Reverse((next, instance, window)));
+            }
+            let (rule, subject) = (RuleIx(found.rule), PointIx(found.subject));
+            let latest = self.rows[subject.0 as usize].latest;
+            if sliding.holds() && found.fresh {
+                continue;
+            }
+            if let Some(sample) = self.latest.get(latest as usize).and_then(Clone::clone) {
+                let level = active(rule, subject);
+                self.evaluate(instance, &sample, now, level);
+                self.emit(instance, &sample, points, level, out);
+                self.settle(instance);
+            }
+        }
+    }
+
+    fn visit_noisy(
+        &mut self,
+        now: Now,
+        points: &Points,
+        sample: &Sample,
+        number: f64,
+        active: &impl Fn(RuleIx, PointIx) -> Option<Level>,
+        out: &mut Vec<Judged>,
+    ) {
+        let point = sample.point.0;
+        let Some(mut list) = self.noisy.remove(&point) else { return };
+        for link in &list {
+            self.visit(*link, now, points, sample, number, false, active, out);
+        }
+        // A visit may have made another link of the point noisy, which then stands in a new list.
+        list.extend(self.noisy.remove(&point).unwrap_or_default());
+        list.retain(|link| {
+            let link = &mut self.links[*link as usize];
+            link.listed = link.noisy;
+            link.noisy
+        });
+        self.rows[point as usize].noisy = !list.is_empty();
+        if !list.is_empty() {
+            self.noisy.insert(point, list);
+        }
+    }
+
+    fn visit_all(
+        &mut self,
+        now: Now,
+        points: &Points,
+        sample: &Sample,
+        number: f64,
+        active: &impl Fn(RuleIx, PointIx) -> Option<Level>,
+        out: &mut Vec<Judged>,
+    ) {
+        let point = sample.point.0;
+        let row = &mut self.rows[point as usize];
+        let forced = row.seen != Some(sample.quality);
+        row.seen = Some(sample.quality);
+        (row.low, row.high) = (f64::NEG_INFINITY, f64::INFINITY);
+        let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
+        let mut at = row.first;
+        while at != NONE {
+            let link = &self.links[at as usize];
+            if forced || link.noisy || !link.holds(number) {
+                self.visit(at, now, points, sample, number, forced, active, out);
+            }
+            let link = &self.links[at as usize];
+            if !link.read {
+                low = low.max(link.low);
+                high = high.min(link.high);
+            }
+            at = link.next;
+        }
+        let row = &mut self.rows[point as usize];
+        // What visits to other links have narrowed meanwhile counts as well.
+        row.low = row.low.max(low);
+        row.high = row.high.min(high);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one step of one loop, split for reading only")]
+    fn visit(
+        &mut self,
+        at: u32,
+        now: Now,
+        points: &Points,
+        sample: &Sample,
+        number: f64,
+        forced: bool,
+        active: &impl Fn(RuleIx, PointIx) -> Option<Level>,
+        out: &mut Vec<Judged>,
+    ) {
+        let link = &self.links[at as usize];
+        let (at, role, holds) = (link.instance, link.role, link.holds(number));
+        let instance = &mut self.instances[at as usize];
+        let mut sums_hold = true;
+        if let Some(extra) = &mut instance.extra {
+            for (n, window) in extra.windows.iter_mut().enumerate() {
+                if window.role == role && !matches!(sample.quality, Quality::Bad(_)) && number.is_finite() {
+                    if window.steps.is_empty() {
+                        self.due.push(Reverse((now.mono.plus(window.over), at, n as u16)));
+                    }
+                    window.add(now.mono, number);
+                }
+                sums_hold &= window.holds();
+            }
+        }
+        let (rule, subject) = (RuleIx(instance.rule), PointIx(instance.subject));
+        let level = active(rule, subject);
+        let again = forced || !instance.fresh || instance.active != level || !holds || !sums_hold;
+        if role == 0 {
+            if again {
+                self.evaluate(at, sample, now, level);
+            }
+            self.emit(at, sample, points, level, out);
+            self.settle(at);
+        } else if again {
+            // Nothing to say about a subject that has not spoken.
+            let latest = self.rows[subject.0 as usize].latest;
+            if let Some(own) = self.latest.get(latest as usize).and_then(Clone::clone) {
+                self.evaluate(at, &own, now, level);
+                self.emit(at, &own, points, level, out);
+                self.settle(at);
+            }
+        }
+    }
+
+    /// Calls the script and notes for which values its answer holds.
+    fn evaluate(&mut self, at: u32, sample: &Sample, now: Now, active: Option<Level>) {
+        let Self { rules, instances, links, rows, latest, sandbox, calls, .. } = self;
+        let instance = &mut instances[at as usize];
+        let rule = &rules[instance.rule as usize];
+        instance.active = active;
+        instance.fresh = true;
+        instance.uncertain = false;
+        instance.note = None;
+        instance.limit = u16::MAX;
+        instance.blame = NONE;
+        let no_links = Vec::new();
+        let others = instance.extra.as_ref().map_or(&no_links, |extra| &extra.links);
+        let spoken = |link: &Link| latest.get(rows[link.point as usize].latest as usize).and_then(Option::as_ref);
+
+        let mut frame = sandbox.frame();
+        let tuning = &rule.tunings[instance.tuning as usize];
+        fill_frame(&mut frame, &rule.names, rule.spec.inputs.len(), tuning, active);
+        frame.roles[0].members.push(member(sample, now));
+        for link in others.iter().map(|link| &links[*link as usize]) {
+            if let Some(sample) = spoken(link) {
+                frame.roles[usize::from(link.role)].members.push(member(sample, now));
+            }
+        }
+        if let Some(extra) = &instance.extra {
+            frame
+                .windows
+                .extend(extra.windows.iter().map(|window| Sum { value: window.value, track: Track::default() }));
+        }
+        let blocked = rule
+            .spec
+            .inputs
+            .iter()
+            .zip(&frame.roles)
+            .position(|(input, role)| !input.optional && role.members.iter().all(|member| member.value.is_none()));
+        drop(frame);
+
+        let mut timed = false;
+        match blocked {
+            Some(role) => {
+                instance.blame = if role == 0 {
+                    instance.subject
+                } else {
+                    let of_role = others.iter().map(|link| &links[*link as usize]);
+                    of_role.filter(|link| usize::from(link.role) == role).map(|link| link.point).next().unwrap_or(NONE)
+                };
+                let blamed = if role == 0 {
+                    Some(sample)
+                } else {
+                    rows.get(instance.blame as usize)
+                        .and_then(|row| latest.get(row.latest as usize))
+                        .and_then(Option::as_ref)
+                };
+                instance.outcome = match (blamed, rule.spec.on_bad) {
+                    (None, _) => Outcome::NoData,
+                    (Some(_), OnBad::Fault) => Outcome::Bad,
+                    (Some(blamed), OnBad::Raise(level)) => {
+                        let role = &rule.spec.inputs[role].role;
+                        instance.note = Some(format!("{role}: {}", blamed.quality.reason()).into());
+                        Outcome::Abnormal(level)
+                    }
+                };
+            }
+            None => {
+                *calls += 1;
+                let answer = sandbox.call(&rule.script);
+                let frame = sandbox.frame();
+                timed = frame.timed;
+                match answer {
+                    Ok(Answer { verdict, note }) => {
+                        instance.note = note;
+                        instance.outcome = match verdict {
+                            Opinion::Normal => Outcome::Normal,
+                            Opinion::Abnormal(level) => {
+                                instance.limit = frame.decisive.unwrap_or(u16::MAX);
+                                Outcome::Abnormal(level)
+                            }
+                            Opinion::Unknown => Outcome::Unclear,
+                        };
+                    }
+                    Err(error) => {
+                        let (id, ScriptError { line, column, message, .. }) = (&rule.spec.id, &error);
+                        instance.note = Some(match line {
+                            0 => format!("{id}.rhai: {message}").into(),
+                            _ => format!("{id}.rhai:{line}:{column}: {message}").into(),
+                        });
+                        instance.outcome = Outcome::Failed;
+                    }
+                }
+            }
+        }
+
+        // Take back what was noted about each link, in the order in which the members were given.
+        let frame = sandbox.frame();
+        let mut next = [0_usize; MAX_INPUTS];
+        for at in std::iter::once(&instance.link).chain(others) {
+            let role = usize::from(links[*at as usize].role);
+            let there = role == 0 || spoken(&links[*at as usize]).is_some();
+            let member = there.then(|| {
+                next[role] += 1;
+                &frame.roles[role].members[next[role] - 1]
+            });
+            let track = match member {
+                Some(member) if blocked.is_none() => member.track,
+                _ => Track::default(),
+            };
+            instance.uncertain |=
+                track.used && member.is_some_and(|member| matches!(member.quality, Quality::Uncertain(_)));
+            let link = &mut links[*at as usize];
+            (link.low, link.high, link.read) = (track.low, track.high, track.read || timed);
+        }
+        if let Some(extra) = &mut instance.extra {
+            for (window, sum) in extra.windows.iter_mut().zip(&frame.windows) {
+                window.track = if blocked.is_some() { Track::default() } else { sum.track };
+                window.track.read |= timed;
+            }
+        }
+    }
+
+    /// Hands the outcome to the book, if the book needs it.
+    fn emit(&mut self, at: u32, sample: &Sample, points: &Points, active: Option<Level>, out: &mut Vec<Judged>) {
+        let instance = &mut self.instances[at as usize];
+        let standing = match (active, instance.emitted) {
+            (Some(level), Some(Outcome::Abnormal(emitted))) => Some(level.max(emitted)),
+            (Some(level), _) | (None, Some(Outcome::Abnormal(level))) => Some(level),
+            (None, _) => None,
+        };
+        match instance.outcome {
+            Outcome::Normal if active.is_none() && instance.emitted == Some(Outcome::Normal) => return,
+            // Uncertain may raise, never clears.
+            Outcome::Normal if instance.uncertain && standing.is_some() => return,
+            Outcome::Abnormal(level) if instance.uncertain && standing > Some(level) => return,
+            _ => {}
+        }
+        instance.emitted = Some(instance.outcome);
+        let rule = &self.rules[instance.rule as usize];
+        let limits = &rule.tunings[instance.tuning as usize].limits;
+        let limit = rule.spec.limits.keys().zip(limits).nth(usize::from(instance.limit));
+        let limit = limit.map(|(name, value)| (name.clone(), *value));
+        let note = || instance.note.as_deref().unwrap_or_default().to_owned();
+        let verdict = match instance.outcome {
+            Outcome::Normal => Verdict::Normal,
+            Outcome::Abnormal(level) => Verdict::Abnormal(Finding {
+                level,
+                limit: limit.clone(),
+                note: instance.note.as_deref().map(str::to_owned),
+            }),
+            Outcome::Unclear => Verdict::Undetermined(Why::Unclear(note())),
+            Outcome::Failed => Verdict::Undetermined(Why::ScriptFailed(note())),
+            Outcome::NoData => {
+                Verdict::Undetermined(Why::NoData { point: points.point(PointIx(instance.blame)).id.clone() })
+            }
+            Outcome::Bad => {
+                let row = &self.rows[instance.blame as usize];
+                let quality = match self.latest.get(row.latest as usize) {
+                    Some(Some(latest)) if instance.blame != instance.subject => latest.quality,
+                    _ => sample.quality,
+                };
+                let point = points.point(PointIx(instance.blame)).id.clone();
+                match quality {
+                    Quality::Bad(fault) => Verdict::Undetermined(Why::BadInput { point, fault }),
+                    // It has been blamed because its value could not be used, so it is bad.
+                    _ => Verdict::Undetermined(Why::NoData { point }),
+                }
+            }
+        };
+        let subject = points.point(PointIx(instance.subject));
+        out.push(Judged {
+            rule: RuleIx(instance.rule),
+            subject: PointIx(instance.subject),
+            verdict,
+            evidence: Evidence {
+                point: Some(subject.id.clone()),
+                value: sample.value.clone(),
+                unit: subject.spec.kind.info().unit.to_owned(),
+                limit,
+                source_time: sample.source_time,
+                sequence: sample.sequence,
+                received: sample.received.wall,
+            },
+        });
+    }
+
+    /// Tells each point of an instance which values it need not hear of any more, and which it must.
+    fn settle(&mut self, at: u32) {
+        let Self { instances, links, rows, noisy, .. } = self;
+        let instance = &instances[at as usize];
+        let abnormal = instance.outcome != Outcome::Normal
+            || instance.emitted != Some(Outcome::Normal)
+            || instance.active.is_some();
+        let sums = instance.extra.as_ref().is_some_and(|extra| !extra.windows.is_empty());
+        let others = instance.extra.as_ref().map(|extra| extra.links.as_slice()).unwrap_or_default();
+        for at in std::iter::once(&instance.link).chain(others) {
+            let link = &mut links[*at as usize];
+            let row = &mut rows[link.point as usize];
+            if !link.read {
+                row.low = row.low.max(link.low);
+                row.high = row.high.min(link.high);
+            }
+            link.noisy = link.read || sums || (abnormal && link.role == 0);
+            if link.noisy && !link.listed {
+                link.listed = true;
+                row.noisy = true;
+                noisy.entry(link.point).or_default().push(*at);
+            }
+        }
+    }
+}
+
+/// The number that ranges are about. Bad values are all alike; a text is a number to nobody and never in a range.
+fn number_of(sample: &Sample) -> f64 {
+    match (&sample.quality, &sample.value) {
+        (Quality::Bad(_), _) | (_, None) => 0.0,
+        (_, Some(value)) => value.as_f64().unwrap_or(f64::NAN),
+    }
+}
+
+fn member(sample: &Sample, now: Now) -> Member {
+    let usable = !matches!(sample.quality, Quality::Bad(_));
+    Member {
+        value: sample.value.clone().filter(|_| usable),
+        quality: sample.quality,
+        age_s: now.mono.since(sample.received.mono).as_secs_f64(),
+        track: Track::default(),
+    }
+}
+
+fn fill_frame(frame: &mut Frame, names: &Arc<Names>, roles: usize, tuning: &Tuning, active: Option<Level>) {
+    frame.names = Arc::clone(names);
+    frame.roles.resize_with(roles, Role::default);
+    frame.roles.iter_mut().for_each(|role| role.members.clear());
+    frame.windows.clear();
+    frame.limits.clear();
+    frame.limits.extend_from_slice(&tuning.limits);
+    frame.deadband = tuning.deadband;
+    frame.active = active;
+}
+
+/// Calls a script with made-up inputs around every limit, so that a fault shows when the rule is loaded and not on the
+/// day of the fire.
+fn rehearse(sandbox: &mut Sandbox, spec: &RuleSpec, names: &Arc<Names>, script: &Script) -> Result<(), ScriptError> {
+    let tuning = Tuning::of(spec);
+    let mut numbers: Vec<f64> = tuning.limits.to_vec();
+    numbers.extend([0.0, numbers.iter().copied().fold(1.0, f64::max) * 2.0]);
+    numbers.push(numbers.iter().copied().fold(-1.0, f64::min) * 2.0);
+    for turn in 0..numbers.len() + 2 {
+        let number = numbers[turn % numbers.len()];
+        let alone = turn == numbers.len();
+        let mut frame = sandbox.frame();
+        let active = (turn == numbers.len() + 1).then_some(Level::Red);
+        fill_frame(&mut frame, names, spec.inputs.len(), &tuning, active);
+        for (input, role) in spec.inputs.iter().zip(&mut frame.roles) {
+            if alone && input.optional {
+                continue;
+            }
+            let value = match input.kind.info().form {
+                Form::Number => Value::Number(number),
+                Form::Flag => Value::Flag(turn % 2 == 0),
+                Form::Text => Value::Text("".into()),
+            };
+            role.members.push(Member {
+                value: Some(value),
+                quality: Quality::Good,
+                age_s: 1.0,
+                track: Track::default(),
+            });
+        }
+        frame.windows.extend(spec.windows.iter().map(|_| Sum { value: number, track: Track::default() }));
+        drop(frame);
+        sandbox.call(script)?;
+    }
+    Ok(())
+}
+
+/// What subject and other must have in common, as one number; `None` when the place is not known well enough.
+/// Equal numbers are checked again by [`in_scope`].
+fn scope_key(scope: Scope, points: &Points, point: PointIx) -> Option<u64> {
+    let Place { area, building, unit, floor, room, .. } = &*points.device_of(point).place;
+    let mut hasher = DefaultHasher::new();
+    match scope {
+        Scope::Device => points.point(point).device.0.hash(&mut hasher),
+        Scope::Room if !room.is_empty() && !floor.is_empty() => (area, building, unit, floor, room).hash(&mut hasher),
+        Scope::Floor if !floor.is_empty() => (area, building, unit, floor).hash(&mut hasher),
+        Scope::Building if !(area.is_empty() && building.is_empty()) => (area, building).hash(&mut hasher),
+        Scope::Room | Scope::Floor | Scope::Building => return None,
+    }
+    Some(hasher.finish())
+}
+
+fn in_scope(scope: Scope, points: &Points, subject: PointIx, other: PointIx) -> bool {
+    let (here, there) = (&points.device_of(subject).place, &points.device_of(other).place);
+    match scope {
+        Scope::Device => points.point(subject).device == points.point(other).device,
+        Scope::Room => here.same_room(there),
+        Scope::Floor => here.same_floor(there),
+        Scope::Building => here.same_building(there),
     }
 }
