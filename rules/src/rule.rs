@@ -162,7 +162,8 @@ pub struct RuleSpec {
     pub escalate_after: Option<Duration>,
     /// Acknowledged but still active for so long it annunciates again.
     pub realarm_after: Option<Duration>,
-    /// May hold `{value}`, `{unit}`, `{place}`, `{limit}`, `{level}`, `{point}`; windows by their name.
+    /// May hold `{value}`, `{unit}`, `{place}`, `{limit}`, `{level}`, `{point}`, `{id}`, and `{note}`, the
+    /// script's own words.
     pub message: Text,
     /// What to do first.
     pub advice: Text,
@@ -436,8 +437,7 @@ impl RuleSpec {
         }
         for (key, text) in [("message", &self.message), ("advice", &self.advice)] {
             for word in placeholders(&text.zh).chain(placeholders(&text.en)) {
-                let known = ["value", "unit", "place", "limit", "level", "point"].into_iter();
-                let known: Vec<&str> = known.chain(self.windows.iter().map(|window| window.name.as_str())).collect();
+                let known = ["value", "unit", "place", "limit", "level", "point", "id", "note"];
                 if !known.contains(&word) {
                     r.fault(key, format!("`{key}` holds {{{word}}}, which nothing fills"), did_you_mean(word, known));
                 }
