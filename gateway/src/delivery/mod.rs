@@ -9,7 +9,7 @@ mod http;
 pub mod influx;
 pub mod mqtt_out;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod webhook;
 
 use std::future::Future;

@@ -204,3 +204,32 @@ impl DirLock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A directory of its own for one test, gone with it.
+    pub(super) struct TestDir(PathBuf);
+
+    impl TestDir {
+        pub(super) fn new(name: &str) -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let n = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("anmin-{name}-{}-{n}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("the temporary directory can be written");
+            Self(path)
+        }
+
+        pub(super) fn path(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for TestDir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}

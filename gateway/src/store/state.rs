@@ -10,8 +10,9 @@
 //! | `calls` | the last journal row of each call that is not over, or whose alarm is open |
 //! | `orders` | what must leave: body, channel, 0 pending, 1 delivered, 2 dead; the receipt or the reason |
 //!
-//! `chain` of row n is SHA-256 over `chain` of row n-1, n, kind and record; row 0 stands for the installation. An order
-//! carries SHA-256 over its id, channel and body. SHA-256 because the chain is also the proof, before an inquiry, that
+//! `sum` of row n is SHA-256 over n, kind and record; `chain` is SHA-256 over `chain` of row n-1 and `sum`, and row 0
+//! stands for the installation. So a row stands for itself when its neighbour is damaged, and a row that was taken out
+//! or put in is seen all the same. An order carries SHA-256 over its id, channel and body. SHA-256 because the chain is also the proof, before an inquiry, that
 //! nobody edited a row in between: a checksum such as CRC would only see accidents. It comes from `ring`, which the TLS
 //! stack brings anyway. A row that fails its hash is never served as good.
 //!
@@ -41,7 +42,7 @@ const FILE: &str = "state.db";
 const RESERVE: &str = "state.reserve";
 
 /// Room kept beside the database and given up when the disk is full: about 2,000 alarms of five transitions each.
-const RESERVE_BYTES: u64 = 8 << 20;
+const RESERVE_BYTES: u64 = if cfg!(test) { 64 << 10 } else { 8 << 20 };
 
 /// Entries kept in memory while the journal cannot be written. Beyond it the oldest turns go, counted and said.
 const MAX_UNWRITTEN: usize = 100_000;
@@ -63,6 +64,7 @@ const MIGRATIONS: super::Migrations = &["
         alarm BLOB NOT NULL,
         at INTEGER NOT NULL,
         record TEXT NOT NULL,
+        sum BLOB NOT NULL,
         chain BLOB NOT NULL
     );
     CREATE INDEX journal_of_alarm ON journal (alarm, n);
@@ -790,9 +792,12 @@ fn append(
     record: &str,
 ) -> rusqlite::Result<(i64, Hash)> {
     let n = last + 1;
-    let chain = link(chain, n, kind, record);
-    tx.prepare_cached("INSERT INTO journal (n, kind, alarm, at, record, chain) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-        .execute(params![n, kind, alarm.0.as_bytes(), at.micros(), record, chain])?;
+    let sum = row_sum(n, kind, record);
+    let chain = sha256(&[chain, &sum]);
+    tx.prepare_cached(
+        "INSERT INTO journal (n, kind, alarm, at, record, sum, chain) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![n, kind, alarm.0.as_bytes(), at.micros(), record, sum, chain])?;
     Ok((n, chain))
 }
 
@@ -800,8 +805,8 @@ fn first_link(installation: uuid::Uuid) -> Hash {
     sha256(&[b"anmin journal\0", installation.as_bytes()])
 }
 
-fn link(before: &Hash, n: i64, kind: i64, record: &str) -> Hash {
-    sha256(&[before, &n.to_be_bytes(), &kind.to_be_bytes(), record.as_bytes()])
+fn row_sum(n: i64, kind: i64, record: &str) -> Hash {
+    sha256(&[&n.to_be_bytes(), &kind.to_be_bytes(), record.as_bytes()])
 }
 
 fn order_sum(id: &str, channel: &str, body: &str) -> Hash {
@@ -833,14 +838,18 @@ fn walk(conn: &Connection, after: i64, mut each: impl FnMut(&Row<'_>, i64, bool)
             .optional()
             .map_err(sqlite)?
     };
-    let mut sql = conn.prepare("SELECT n, kind, record, chain FROM journal WHERE n > ?1 ORDER BY n").map_err(sqlite)?;
+    let mut sql =
+        conn.prepare("SELECT n, kind, record, sum, chain FROM journal WHERE n > ?1 ORDER BY n").map_err(sqlite)?;
     let mut rows = sql.query([after]).map_err(sqlite)?;
     while let Some(row) = rows.next().map_err(sqlite)? {
         let n: i64 = row.get(0).map_err(sqlite)?;
-        let read = || -> rusqlite::Result<(i64, String, Hash)> { Ok((row.get(1)?, row.get(2)?, row.get(3)?)) };
+        let read = || -> rusqlite::Result<(bool, Hash, Hash)> {
+            let (kind, record, sum): (i64, String, Hash) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((row_sum(n, kind, &record) == sum, sum, row.get(4)?))
+        };
         let (good, chain) = match (read(), before) {
-            (Ok((kind, record, chain)), Some((last, link_before))) => {
-                (last + 1 == n && link(&link_before, n, kind, &record) == chain, Some((n, chain)))
+            (Ok((whole, sum, chain)), Some((last, link))) => {
+                (whole && last + 1 == n && sha256(&[&link, &sum]) == chain, Some((n, chain)))
             }
             (Ok((_, _, chain)), None) => (false, Some((n, chain))),
             (Err(_), _) => (false, None),
@@ -851,39 +860,22 @@ fn walk(conn: &Connection, after: i64, mut each: impl FnMut(&Row<'_>, i64, bool)
     Ok(())
 }
 
-/// One row's record when it follows from the row before it.
+/// One row's record when it is as it was written.
 fn record_at(conn: &Connection, n: i64, kind: i64) -> Result<Result<String, RecordError>, StoreError> {
-    let read = |n: i64| {
-        conn.prepare_cached("SELECT kind, record, chain FROM journal WHERE n = ?1")
-            .and_then(|mut sql| {
-                sql.query_row([n], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Hash>(2)?)))
-            })
-            .optional()
-    };
-    let before = if n == 1 {
-        conn.query_row("SELECT value FROM meta WHERE key = 'installation'", [], |row| row.get::<_, String>(0))
-            .optional()
-            .map_err(sqlite)?
-            .and_then(|text| uuid::Uuid::parse_str(&text).ok())
-            .map(first_link)
-    } else {
-        match read(n - 1) {
-            Ok(row) => row.map(|(_, _, chain)| chain),
-            Err(rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::FromSqlConversionFailure(..)) => None,
-            Err(error) => return Err(sqlite(error)),
-        }
-    };
-    let row = match read(n) {
-        Ok(row) => row,
-        Err(rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::FromSqlConversionFailure(..)) => None,
-        Err(error) => return Err(sqlite(error)),
-    };
-    Ok(match (before, row) {
-        (Some(before), Some((found, record, chain))) if found == kind && link(&before, n, kind, &record) == chain => {
-            Ok(record)
-        }
-        _ => Err(RecordError::Missing(n)),
-    })
+    let row = conn.prepare_cached("SELECT kind, record, sum FROM journal WHERE n = ?1").and_then(|mut sql| {
+        sql.query_row([n], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Hash>(2)?)))
+    });
+    match row {
+        Ok((found, record, sum)) if found == kind && row_sum(n, kind, &record) == sum => Ok(Ok(record)),
+        // Not there, changed, or not even text any more.
+        Ok(_)
+        | Err(
+            rusqlite::Error::QueryReturnedNoRows
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::FromSqlConversionFailure(..),
+        ) => Ok(Err(RecordError::Missing(n))),
+        Err(error) => Err(sqlite(error)),
+    }
 }
 
 fn transition_at(conn: &Connection, n: i64) -> Result<Result<Transition, RecordError>, StoreError> {
@@ -901,7 +893,6 @@ fn heads(conn: &Connection, sql: &str) -> Result<Vec<(Vec<u8>, i64)>, StoreError
 }
 
 /// Id, channel and body of a row `id, channel, body, sum`.
-#[expect(clippy::type_complexity, reason = "the three columns as they are; both callers take them apart at once")]
 fn order_row(conn: &Connection, row: &Row<'_>) -> Result<(String, String, Result<OrderBody, RecordError>), StoreError> {
     let id: String = row.get(0).map_err(sqlite)?;
     let channel: String = row.get(1).map_err(sqlite)?;
@@ -1013,8 +1004,8 @@ fn keep_reserve(dir: &Path) {
     let fill = || -> std::io::Result<()> {
         let mut file = File::create(&path)?;
         // Written, not only set to its length: a sparse file reserves nothing.
-        let block = vec![0_u8; 1 << 20];
-        for _ in 0..RESERVE_BYTES >> 20 {
+        let block = vec![0_u8; 64 << 10];
+        for _ in 0..RESERVE_BYTES / block.len() as u64 {
             file.write_all(&block)?;
         }
         file.sync_all()
@@ -1035,4 +1026,424 @@ fn damaged(why: &str) -> StoreError {
 
 fn not_open() -> StoreError {
     damaged("set aside; the next commit starts a new file")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use anmin_rules::alarm::{AlarmState, Cause, Condition};
+    use anmin_rules::order::{Call, CallStamp, CallState};
+
+    use super::super::tests::TestDir;
+    use super::*;
+    use crate::delivery::Receipt;
+    use crate::delivery::samples::{RAISED, alarm, call_change, cap_orders, transition};
+
+    fn numbered(n: u128) -> Alarm {
+        Alarm { id: AlarmId(uuid::Uuid::from_u128(n)), ..alarm() }
+    }
+
+    fn raised(n: u128) -> Arc<Transition> {
+        transition(AlarmState::Normal, Cause::Raised, numbered(n))
+    }
+
+    fn over(n: u128) -> Arc<Transition> {
+        let by = anmin_rules::alarm::By { who: "li".to_owned(), at: RAISED };
+        let alarm = Alarm { condition: Condition::Normal, acknowledged: Some(by), seq: 2, ..numbered(n) };
+        transition(AlarmState::Acknowledged, Cause::Returned, alarm)
+    }
+
+    fn event(transition: &Arc<Transition>, channel: &str) -> Order {
+        let id = format!("{}/{}/{channel}", transition.alarm.id, transition.alarm.seq);
+        Order { id: OrderId::new(id), channel: channel.into(), body: OrderBody::Event(Arc::clone(transition)) }
+    }
+
+    fn delivered() -> Outcome {
+        Outcome::Delivered(Receipt { detail: "HTTP 204".to_owned() })
+    }
+
+    /// Runs `damage` on the files of a store that is closed.
+    fn edit(dir: &TestDir, sql: &str) {
+        Connection::open(dir.path().join(FILE)).unwrap().execute_batch(sql).unwrap();
+    }
+
+    #[test]
+    fn a_restart_gives_back_open_alarms_calls_and_pending_orders_in_order() {
+        let dir = TestDir::new("state-restart");
+        let call = call_change();
+        let caps: Vec<Order> = cap_orders()
+            .into_iter()
+            .map(|(name, cap)| Order {
+                id: OrderId::new(format!("cap/{name}")),
+                channel: "town".into(),
+                body: OrderBody::Cap(Arc::new(cap)),
+            })
+            .collect();
+        let (one, two) = (raised(1), raised(2));
+        let mut orders = vec![event(&two, "mqtt"), event(&one, "mqtt"), event(&one, "office")];
+        orders.push(Order {
+            id: OrderId::new("call/1"),
+            channel: "mqtt".into(),
+            body: OrderBody::Call(Arc::clone(&call)),
+        });
+        // Equal but not the one that is journaled with it: stands whole in its row.
+        orders.push(Order {
+            id: OrderId::new("copy"),
+            channel: "mqtt".into(),
+            body: OrderBody::Event(Arc::new((*two).clone())),
+        });
+        orders.extend(caps);
+        let installation = {
+            let (mut store, fresh) = StateStore::open(dir.path(), RAISED).unwrap();
+            assert_eq!((fresh.epoch, fresh.alarms.len(), fresh.orders.len(), fresh.notes.len()), (1, 0, 0, 0));
+            store
+                .commit(&Turn {
+                    transitions: &[one, Arc::clone(&two)],
+                    calls: &[call.clone()],
+                    orders: &orders,
+                    outcomes: &[],
+                })
+                .unwrap();
+            store.record_outcome(&orders[1].id, &delivered(), RAISED).unwrap();
+            // The same order again, as after a crash: changes nothing, also not what was delivered.
+            store.commit(&Turn { orders: &orders[..2], ..Turn::default() }).unwrap();
+            let turn = [over(1)];
+            store.commit(&Turn { transitions: &turn, ..Turn::default() }).unwrap();
+            fresh.installation
+        };
+        let (store, back) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!((back.epoch, back.installation, back.notes.len()), (2, installation, 0));
+        assert_eq!(back.alarms, [Arc::clone(&two.alarm)]);
+        assert_eq!(back.calls, [call]);
+        orders.remove(1);
+        assert_eq!(back.orders, orders);
+        let checked = store.check().unwrap();
+        assert_eq!(checked, Checked { rows: 4, ..Checked::default() });
+    }
+
+    #[test]
+    fn a_call_is_kept_until_it_is_over_and_its_alarm_closed() {
+        let dir = TestDir::new("state-calls");
+        let change = |state: CallState, seq: u32| {
+            let base = call_change();
+            let stamp = CallStamp { state, at: RAISED, by: "anmin".to_owned(), why: String::new() };
+            let call =
+                Call { state, seq, stamps: vec![stamp], alarm: AlarmId(uuid::Uuid::from_u128(1)), ..base.call.clone() };
+            Arc::new(CallChange { call, ..(*base).clone() })
+        };
+        let steps: [(Turn<'_>, usize); 4] = [
+            (Turn { transitions: &[raised(1)], calls: &[change(CallState::Called, 1)], ..Turn::default() }, 1),
+            (Turn { calls: &[change(CallState::Unanswered, 2)], ..Turn::default() }, 1),
+            (Turn { transitions: &[over(1)], ..Turn::default() }, 0),
+            (Turn { calls: &[change(CallState::StoodDown, 3)], ..Turn::default() }, 0),
+        ];
+        for (turn, kept) in steps {
+            let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+            store.commit(&turn).unwrap();
+            drop(store);
+            let (_, back) = StateStore::open(dir.path(), RAISED).unwrap();
+            assert_eq!(back.calls.len(), kept);
+        }
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_written_when_it_gives_way_again() {
+        let dir = TestDir::new("state-refused");
+        let refusals = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&refusals);
+        let disk = Disk::scripted(move |file| {
+            let refuse = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+            if refuse { Err(StoreError::ReadOnly { file: file.to_owned() }) } else { Ok(()) }
+        });
+        let (mut store, _) = StateStore::open_on(dir.path(), RAISED, disk).unwrap();
+        refusals.store(2, Ordering::SeqCst);
+        let (one, two) = (raised(1), raised(2));
+        let order = event(&one, "mqtt");
+        let turn = [Arc::clone(&one)];
+        let error = store.commit(&Turn { transitions: &turn, orders: std::slice::from_ref(&order), ..Turn::default() });
+        assert_eq!(error, Err(StoreError::ReadOnly { file: FILE.to_owned() }));
+        assert!(error.unwrap_err().may_pass());
+        store.record_outcome(&order.id, &delivered(), RAISED).unwrap_err();
+        assert_eq!(store.unwritten(), 3);
+        store.commit(&Turn { transitions: &[two], ..Turn::default() }).unwrap();
+        assert_eq!((store.unwritten(), store.dropped()), (0, 0));
+        drop(store);
+        let (_, back) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!((back.alarms.len(), back.orders.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_full_file_takes_more_once_it_may_grow() {
+        let dir = TestDir::new("state-full");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        let conn = |store: &StateStore, pages: i64| {
+            store
+                .db
+                .as_ref()
+                .unwrap()
+                .conn
+                .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+                .unwrap();
+        };
+        conn(&store, 20);
+        let mut failed = 0;
+        for n in 0..200 {
+            match store.commit(&Turn { transitions: &[raised(n)], ..Turn::default() }) {
+                Ok(()) => assert_eq!(failed, 0, "nothing fits behind what did not fit"),
+                Err(error) => {
+                    assert_eq!(error, StoreError::Full { file: FILE.to_owned() });
+                    failed += 1;
+                }
+            }
+        }
+        assert!(failed > 100 && store.unwritten() == failed, "{failed}");
+        assert!(!dir.path().join(RESERVE).exists(), "the reserve was given up for it");
+        conn(&store, 10_000);
+        store.commit(&Turn::default()).unwrap();
+        drop(store);
+        let (store, back) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!(back.alarms.len(), 200);
+        assert_eq!(store.check().unwrap(), Checked { rows: 200, ..Checked::default() });
+        assert!(dir.path().join(RESERVE).exists(), "and made again");
+    }
+
+    #[test]
+    fn a_dead_letter_is_listed_and_sent_again_under_its_id() {
+        let dir = TestDir::new("state-dead");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        let one = raised(1);
+        let order = event(&one, "office");
+        store.commit(&Turn { transitions: &[one], orders: std::slice::from_ref(&order), ..Turn::default() }).unwrap();
+        assert_eq!(store.redo(&order.id).unwrap(), None, "it is not dead");
+        store.record_outcome(&order.id, &Outcome::Dead("HTTP 400: no".to_owned()), RAISED).unwrap();
+        let letters = store.dead_letters().unwrap();
+        assert_eq!(letters.len(), 1);
+        assert_eq!((&*letters[0].why, letters[0].body.as_ref()), ("HTTP 400: no", Some(&order.body)));
+        assert_eq!(store.redo(&order.id).unwrap().as_ref(), Some(&order));
+        assert!(store.reader().unwrap().dead_letters().unwrap().is_empty());
+        drop(store);
+        let (_, back) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!(back.orders, [order]);
+    }
+
+    #[test]
+    fn pages_of_the_journal_come_newest_first() {
+        let dir = TestDir::new("state-recent");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        for n in 1..=5 {
+            store.commit(&Turn { transitions: &[raised(n)], ..Turn::default() }).unwrap();
+        }
+        store.commit(&Turn { calls: &[call_change()], transitions: &[over(3)], ..Turn::default() }).unwrap();
+        let reader = store.reader().unwrap();
+        let page = reader.recent(3, None).unwrap();
+        assert_eq!(page.iter().map(|row| row.n).collect::<Vec<_>>(), [7, 6, 5]);
+        assert_eq!(page[0].entry, Entry::Call((*call_change()).clone()));
+        assert_eq!(page[1].entry, Entry::Transition((*over(3)).clone()));
+        assert_eq!(reader.recent(10, Some(5)).unwrap().len(), 4);
+        let about = reader.history(AlarmId(uuid::Uuid::from_u128(3))).unwrap();
+        assert_eq!(about.iter().map(|row| row.n).collect::<Vec<_>>(), [3, 6]);
+    }
+
+    #[test]
+    fn a_changed_row_is_seen_and_never_served() {
+        let dir = TestDir::new("state-changed");
+        let order = {
+            let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+            let one = raised(1);
+            let order = event(&one, "mqtt");
+            store
+                .commit(&Turn {
+                    transitions: &[one, raised(2)],
+                    orders: std::slice::from_ref(&order),
+                    ..Turn::default()
+                })
+                .unwrap();
+            let red = Alarm { seq: 2, level: anmin_rules::rule::Level::Red, ..numbered(2) };
+            let worse = transition(AlarmState::Unacknowledged, Cause::Escalated(1), red);
+            store.commit(&Turn { transitions: &[worse], ..Turn::default() }).unwrap();
+            order
+        };
+        edit(
+            &dir,
+            "UPDATE journal SET record = replace(record, 'orange', 'yellow') WHERE n = 1;
+                    UPDATE journal SET record = replace(record, '\"red\"', '\"blue\"') WHERE n = 3",
+        );
+        let (store, back) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!(back.alarms, [Arc::new(numbered(2))], "alarm 2 as of its last good record, alarm 1 has none");
+        assert_eq!(back.orders, [], "its event is row 1");
+        assert_eq!(back.notes.len(), 4, "{:?}", back.notes);
+        assert_eq!(store.check().unwrap().bad_rows, [1, 3]);
+        assert!(matches!(store.recent(1, None).unwrap()[0].entry, Entry::Damaged(_)));
+        assert_eq!(store.dead_letters().unwrap()[0].id, order.id);
+        assert_eq!(store.dead_letters().unwrap()[0].body, None);
+    }
+
+    #[test]
+    fn a_removed_row_is_seen() {
+        let dir = TestDir::new("state-removed");
+        {
+            let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+            store.commit(&Turn { transitions: &[raised(1), raised(2), raised(3)], ..Turn::default() }).unwrap();
+        }
+        edit(&dir, "DELETE FROM journal WHERE n = 2");
+        let (store, back) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!(store.check().unwrap().bad_rows, [3]);
+        assert_eq!(back.alarms.len(), 2, "a row stands for itself");
+    }
+
+    #[test]
+    fn a_file_of_a_newer_anmin_is_refused_and_left_alone() {
+        let dir = TestDir::new("state-newer");
+        drop(StateStore::open(dir.path(), RAISED).unwrap());
+        edit(&dir, "PRAGMA user_version = 99");
+        let error = StateStore::open(dir.path(), RAISED).unwrap_err();
+        assert_eq!(error, StoreError::Newer { file: FILE.to_owned(), found: 99, known: 1 });
+        assert!(!error.may_pass());
+        let conn = Connection::open(dir.path().join(FILE)).unwrap();
+        assert_eq!(
+            conn.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |r| r.get::<_, String>(0)).unwrap(),
+            "1"
+        );
+    }
+
+    #[test]
+    fn a_second_anmin_on_the_directory_is_refused() {
+        let dir = TestDir::new("state-twice");
+        let first = StateStore::open(dir.path(), RAISED).unwrap();
+        assert!(matches!(StateStore::open(dir.path(), RAISED), Err(StoreError::InUse { .. })));
+        drop(first);
+        StateStore::open(dir.path(), RAISED).unwrap();
+    }
+
+    /// Goal: whatever happens to the file, anmin starts, keeps the evidence, says so, and serves nothing that was not
+    /// written. Method: cut the file at and around every page boundary, overwrite every page, and open it.
+    #[test]
+    fn any_damage_is_survived_and_said() {
+        let good = TestDir::new("state-damage");
+        {
+            let (mut store, _) = StateStore::open(good.path(), RAISED).unwrap();
+            for n in 0..40 {
+                let one = raised(n);
+                let order = event(&one, "mqtt");
+                store.commit(&Turn { transitions: &[one], orders: &[order], ..Turn::default() }).unwrap();
+            }
+        }
+        let bytes = fs::read(good.path().join(FILE)).unwrap();
+        let pages = bytes.len() / 4096;
+        assert!(pages > 20, "{pages}");
+        let mut set_aside = 0;
+        for page in 0..=pages {
+            for (kind, damaged) in [
+                ("cut", bytes[..page * 4096].to_vec()),
+                ("torn", bytes[..(page * 4096 + 1_000).min(bytes.len())].to_vec()),
+                ("overwritten", {
+                    let mut bytes = bytes.clone();
+                    let end = (page * 4096 + 4096).min(bytes.len());
+                    bytes[page * 4096..end].iter_mut().for_each(|byte| *byte ^= 0x5a);
+                    bytes
+                }),
+            ] {
+                if damaged == bytes {
+                    continue;
+                }
+                let dir = TestDir::new("state-damaged");
+                fs::write(dir.path().join(FILE), &damaged).unwrap();
+                let (mut store, back) =
+                    StateStore::open(dir.path(), RAISED).unwrap_or_else(|e| panic!("{kind} {page}: {e}"));
+                assert!(!back.notes.is_empty(), "{kind} page {page} was not noticed");
+                for alarm in &back.alarms {
+                    assert_eq!(**alarm, numbered(alarm.id.0.as_u128()), "{kind} page {page}");
+                }
+                for order in &back.orders {
+                    let OrderBody::Event(transition) = &order.body else { panic!("{order:?}") };
+                    assert_eq!(*order, event(&raised(transition.alarm.id.0.as_u128()), "mqtt"));
+                }
+                let bad = fs::read_dir(dir.path())
+                    .unwrap()
+                    .flatten()
+                    .filter(|entry| entry.file_name().to_string_lossy().ends_with("bad-20260301T013000Z"))
+                    .count();
+                set_aside += bad;
+                store.commit(&Turn { transitions: &[raised(99)], ..Turn::default() }).unwrap();
+                drop(store);
+                let (store, again) = StateStore::open(dir.path(), RAISED).unwrap();
+                assert_eq!(again.alarms.len(), back.alarms.len() + 1);
+                if bad > 0 {
+                    assert_eq!(again.notes, [], "the new file is whole");
+                    assert!(store.check().unwrap().bad_rows.is_empty());
+                }
+            }
+        }
+        assert!(set_aside > pages, "{set_aside} of {pages} pages");
+    }
+
+    #[test]
+    fn a_file_that_breaks_while_running_is_replaced_and_nothing_of_the_turn_is_lost() {
+        let dir = TestDir::new("state-breaks");
+        let broken = Arc::new(AtomicUsize::new(0));
+        let when = Arc::clone(&broken);
+        let disk = Disk::scripted(move |file| {
+            match when.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
+                Ok(_) => Err(StoreError::Damaged { file: file.to_owned(), why: "scripted".to_owned() }),
+                Err(_) => Ok(()),
+            }
+        });
+        let (mut store, first) = StateStore::open_on(dir.path(), RAISED, disk).unwrap();
+        store.commit(&Turn { transitions: &[raised(1)], ..Turn::default() }).unwrap();
+        broken.store(1, Ordering::SeqCst);
+        store.commit(&Turn { transitions: &[raised(2)], ..Turn::default() }).unwrap_err();
+        // SQLite's own word for it counts the same when the file is opened again.
+        fs::write(dir.path().join(FILE), vec![7; 8192]).unwrap();
+        let _ = fs::remove_file(dir.path().join("state.db-wal"));
+        store.commit(&Turn { transitions: &[raised(3)], ..Turn::default() }).unwrap();
+        assert_eq!(store.take_notes().len(), 1);
+        assert_eq!(store.unwritten(), 0);
+        drop(store);
+        let (_, back) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_ne!(back.installation, first.installation, "without the old count of starts it is another installation");
+        assert_eq!(back.alarms.len(), 2);
+    }
+
+    #[test]
+    fn a_long_outage_keeps_the_newest_and_counts_what_went() {
+        let dir = TestDir::new("state-outage");
+        let full = Arc::new(AtomicUsize::new(0));
+        let state = Arc::clone(&full);
+        let disk = Disk::scripted(move |file| {
+            if state.load(Ordering::SeqCst) == 1 { Err(StoreError::Full { file: file.to_owned() }) } else { Ok(()) }
+        });
+        let (mut store, _) = StateStore::open_on(dir.path(), RAISED, disk).unwrap();
+        full.store(1, Ordering::SeqCst);
+        let many: Vec<_> = (0..1_000).map(|_| raised(7)).collect();
+        for _ in 0..101 {
+            store.commit(&Turn { transitions: &many, ..Turn::default() }).unwrap_err();
+        }
+        assert_eq!((store.unwritten(), store.dropped()), (100_000, 1_000));
+    }
+
+    #[test]
+    fn the_names_of_files_set_aside_carry_the_time_and_never_collide() {
+        let dir = TestDir::new("state-aside");
+        let now = RAISED.plus(Duration::from_secs(1));
+        let mut names = Vec::new();
+        for _ in 0..3 {
+            fs::write(dir.path().join(FILE), b"not a database, whatever the name says").unwrap();
+            let (_, back) = StateStore::open(dir.path(), now).unwrap();
+            assert_eq!(back.notes.len(), 1);
+            names = fs::read_dir(dir.path())
+                .unwrap()
+                .flatten()
+                .map(|e| e.file_name().to_string_lossy().into_owned())
+                .collect();
+            let _ = fs::remove_file(dir.path().join("state.db-wal"));
+        }
+        names.retain(|name| name.contains(".bad-"));
+        names.sort();
+        assert_eq!(
+            names,
+            ["state.db.bad-20260301T013001Z", "state.db.bad-20260301T013001Z-1", "state.db.bad-20260301T013001Z-2"]
+        );
+    }
 }
