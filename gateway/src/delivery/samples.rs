@@ -148,7 +148,6 @@ pub fn call_change() -> Arc<CallChange> {
     })
 }
 
-#[allow(dead_code)]
 /// Alert, Update to red, Cancel after it is over: one incident.
 pub fn cap_orders() -> [(&'static str, CapOrder); 3] {
     let first = CapRef {
