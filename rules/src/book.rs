@@ -1,1 +1,890 @@
 //! The book of all open alarms: verdicts and commands in, transitions out.
+//!
+//! One entry a rule and subject. An entry follows two things that never wait for each other: the condition, which the
+//! world decides ([`Track`]: which level has held for how long), and the alarm, which people owe something
+//! (acknowledge, reset). Delays run on the monotonic clock; the wall clock is only written down, and used once, after
+//! a restart, to find out how much of a deadline was left. This module does not know stations, channels or scripts.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anmin_sensors::point::{Place, PointIx, Points};
+use anmin_sensors::time::{Mono, Now, Wall};
+
+use crate::alarm::{
+    Action, Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Refusal, Shelf, Subject, Transition,
+};
+use crate::rule::{Evidence, Finding, Judged, Level, OnBad, RuleId, RuleIx, RuleSpec, Text, Tuning, Verdict, Why};
+use crate::words::{Fields, render};
+
+/// Who does what nobody did.
+pub(crate) const ANMIN: &str = "anmin";
+
+/// What people may do with alarms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BookSettings {
+    pub max_shelve: Duration,
+    pub max_shelve_red: Duration,
+}
+
+/// A condition that anmin itself watches; rules of a site come as [`Judged`].
+#[derive(Clone, Debug)]
+pub(crate) struct SystemReport {
+    pub spec: Arc<RuleSpec>,
+    pub subject: Subject,
+    pub place: Arc<Place>,
+    /// `None`: the condition is over.
+    pub trouble: Option<(Level, Text)>,
+    pub evidence: Evidence,
+}
+
+/// All open alarms and all conditions that wait for their on-delay.
+pub struct AlarmBook {
+    settings: BookSettings,
+    ids: Ids,
+    /// By slot, which counts up: iteration is in the order of creation, the same in every run.
+    entries: BTreeMap<Slot, Entry>,
+    by_key: HashMap<(RuleId, Subject), Slot>,
+    by_alarm: HashMap<AlarmId, Slot>,
+    by_instance: HashMap<(RuleIx, PointIx), Slot>,
+    timers: BTreeSet<(Mono, Slot)>,
+    next_slot: Slot,
+    transitions: VecDeque<Transition>,
+}
+
+type Slot = u64;
+
+struct Entry {
+    rule: RuleId,
+    subject: Subject,
+    class: Class,
+    place: Arc<Place>,
+    /// What people call the device.
+    label: Arc<str>,
+    /// `None` after a restart or a change of rules that left the rule out: nobody judges this any more.
+    terms: Option<Terms>,
+    track: Track,
+    /// The newest finding of each level: what a message is made of when its level is entered later.
+    seen: [Option<Box<(Finding, Evidence)>>; 4],
+    /// The words of a system condition, given with it.
+    said: Option<Text>,
+    /// The newest evidence of any verdict.
+    latest: Evidence,
+    /// Nothing has been heard of the condition since the restart.
+    unheard: bool,
+    alarm: Option<Arc<Alarm>>,
+    instance: Option<(RuleIx, PointIx)>,
+    escalate: Option<Mono>,
+    realarm: Option<Mono>,
+    unshelve: Option<Mono>,
+    /// Its place in `timers`.
+    due: Option<Mono>,
+}
+
+/// The parts of a rule that the book follows, with the subject's own numbers.
+#[derive(Clone)]
+struct Terms {
+    spec: Arc<RuleSpec>,
+    on_delay: Duration,
+    off_delay: Duration,
+    escalate_after: Option<Duration>,
+}
+
+impl Terms {
+    fn new(spec: &Arc<RuleSpec>, tuning: &Tuning) -> Self {
+        Self {
+            spec: Arc::clone(spec),
+            on_delay: tuning.on_delay,
+            off_delay: tuning.off_delay,
+            escalate_after: tuning.escalate_after.map(at_least_a_second),
+        }
+    }
+
+    /// Nobody is woken again and again for a yellow or blue condition of anmin itself.
+    fn system(spec: &Arc<RuleSpec>, level: Level) -> Self {
+        let mut terms = Self::new(spec, &Tuning::of(spec));
+        terms.escalate_after = terms.escalate_after.filter(|_| level >= Level::Orange);
+        terms
+    }
+
+    fn realarm_after(&self) -> Option<Duration> {
+        self.spec.realarm_after.map(at_least_a_second)
+    }
+}
+
+/// A period that repeats must never be nothing.
+fn at_least_a_second(period: Duration) -> Duration {
+    period.max(Duration::from_secs(1))
+}
+
+/// Which levels the condition has reached and left, and since when.
+///
+/// A level is entered when the verdict has been at or above it for the on-delay without a break, and left when it has
+/// been below it for the off-delay without a break. Not knowing ends no alarm and forgets no danger: it stops every
+/// off-delay and lets an on-delay that was running go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Track {
+    held: Option<Level>,
+    above: [Option<Mono>; 4],
+    below: [Option<Mono>; 4],
+}
+
+impl Track {
+    fn abnormal(&mut self, level: Level, at: Mono) {
+        for each in Level::ALL {
+            if each <= level {
+                self.above[each as usize].get_or_insert(at);
+                self.below[each as usize] = None;
+            } else {
+                self.above[each as usize] = None;
+                self.below[each as usize].get_or_insert(at);
+            }
+        }
+    }
+
+    fn normal(&mut self, at: Mono) {
+        for each in Level::ALL {
+            self.above[each as usize] = None;
+            self.below[each as usize].get_or_insert(at);
+        }
+    }
+
+    fn unknown(&mut self) {
+        self.below = [None; 4];
+    }
+
+    /// Not knowing counts as `level`; what is known to be worse stays.
+    fn unknown_as(&mut self, level: Level, at: Mono) {
+        self.unknown();
+        for each in Level::ALL.into_iter().filter(|each| *each <= level) {
+            self.above[each as usize].get_or_insert(at);
+        }
+    }
+
+    fn advance(&mut self, now: Mono, on_delay: Duration, off_delay: Duration) {
+        let entered = |level: Level| self.above[level as usize].is_some_and(|since| now.since(since) >= on_delay);
+        let left = |level: Level| self.below[level as usize].is_some_and(|since| now.since(since) >= off_delay);
+        let highest = |wanted: &dyn Fn(Level) -> bool| Level::ALL.into_iter().rev().find(|level| wanted(*level));
+        let entered = highest(&entered);
+        let kept = self.held.and_then(|held| highest(&|level| level <= held && !left(level)));
+        self.held = entered.max(kept);
+    }
+
+    /// When [`Track::advance`] will change something by itself.
+    fn due(&self, on_delay: Duration, off_delay: Duration) -> Option<Mono> {
+        let entering = Level::ALL
+            .into_iter()
+            .filter(|level| Some(*level) > self.held)
+            .filter_map(|level| self.above[level as usize].map(|since| since.plus(on_delay)));
+        let leaving = self.held.and_then(|held| self.below[held as usize]).map(|since| since.plus(off_delay));
+        entering.chain(leaving).min()
+    }
+
+    fn is_pending(&self) -> bool {
+        self.above.iter().any(Option::is_some)
+    }
+
+    /// As the condition of a restored alarm stands: at its level until somebody knows better.
+    fn restored(alarm: &Alarm) -> Self {
+        Self { held: alarm.is_active().then_some(alarm.level), ..Self::default() }
+    }
+}
+
+impl AlarmBook {
+    /// `seed` goes into the ids of alarms.
+    pub fn new(settings: BookSettings, seed: u64) -> Self {
+        Self {
+            settings,
+            ids: Ids(seed),
+            entries: BTreeMap::new(),
+            by_key: HashMap::new(),
+            by_alarm: HashMap::new(),
+            by_instance: HashMap::new(),
+            timers: BTreeSet::new(),
+            next_slot: 0,
+            transitions: VecDeque::new(),
+        }
+    }
+
+    pub fn set_settings(&mut self, settings: BookSettings) {
+        self.settings = settings;
+    }
+
+    /// Takes up one open alarm of the journal. Its on-delays start again; its deadlines go on where they were by the
+    /// wall clock, but none waits longer than its full period, whatever the clock did in between. `spec` is `None`
+    /// where the site no longer has the rule.
+    pub fn restore(&mut self, now: Now, mut alarm: Arc<Alarm>, spec: Option<&Arc<RuleSpec>>) {
+        if !alarm.is_open() || self.by_alarm.contains_key(&alarm.id) {
+            return;
+        }
+        if alarm.condition != Condition::Active && alarm.condition != Condition::Normal {
+            let condition = if alarm.is_active() { Condition::Active } else { Condition::Normal };
+            Arc::make_mut(&mut alarm).condition = condition;
+        }
+        let terms = spec.map(|spec| match alarm.class {
+            Class::System => Terms::system(spec, alarm.level),
+            Class::Hazard(_) => Terms::new(spec, &Tuning::of(spec)),
+        });
+        let entry = Entry {
+            rule: alarm.rule.clone(),
+            subject: alarm.subject.clone(),
+            class: alarm.class,
+            place: Arc::clone(&alarm.place),
+            label: alarm.subject.as_str().into(),
+            terms,
+            track: Track::restored(&alarm),
+            seen: Default::default(),
+            said: None,
+            latest: alarm.evidence.clone(),
+            unheard: true,
+            instance: None,
+            escalate: None,
+            realarm: None,
+            unshelve: None,
+            due: None,
+            alarm: None,
+        };
+        let slot = self.insert(entry);
+        let max_shelve = self.max_shelve(alarm.level);
+        let entry = self.entries.get_mut(&slot).expect("inserted one line above");
+        let left = |until: Wall, period: Duration| now.mono.plus(until.since(now.wall).min(period));
+        let terms = entry.terms.as_ref();
+        entry.unshelve = alarm.shelved.as_ref().map(|shelf| left(shelf.until, max_shelve));
+        entry.escalate = alarm
+            .escalate_at
+            .map(|at| left(at, terms.and_then(|terms| terms.escalate_after).unwrap_or(Duration::from_secs(3600))));
+        entry.realarm = alarm
+            .realarm_at
+            .map(|at| left(at, terms.and_then(Terms::realarm_after).unwrap_or(Duration::from_secs(24 * 3600))));
+        self.by_alarm.insert(alarm.id, slot);
+        entry.alarm = Some(alarm);
+        self.rearm(slot);
+    }
+
+    /// What a rule says about its subject. `tuning` holds the subject's own numbers.
+    pub fn handle_judged(&mut self, now: Now, points: &Points, spec: &Arc<RuleSpec>, tuning: &Tuning, judged: &Judged) {
+        let slot = match self.by_instance.get(&(judged.rule, judged.subject)) {
+            Some(slot) => *slot,
+            None => {
+                let point = points.point(judged.subject);
+                let key = (spec.id.clone(), Subject::Point(point.id.clone()));
+                match self.by_key.get(&key) {
+                    Some(slot) => *slot,
+                    None if starts_nothing(spec, &judged.verdict) => return,
+                    None => self.insert(Entry::new(key.0, key.1, Class::Hazard(point.spec.kind.info().hazard))),
+                }
+            }
+        };
+        let device = points.device_of(judged.subject);
+        let entry = self.entries.get_mut(&slot).expect("every index names a slot that is there");
+        if entry.instance != Some((judged.rule, judged.subject)) {
+            if let Some(old) = entry.instance.replace((judged.rule, judged.subject)) {
+                self.by_instance.remove(&old);
+            }
+            self.by_instance.insert((judged.rule, judged.subject), slot);
+            entry.place = Arc::clone(&device.place);
+            entry.label = Arc::clone(&device.label);
+        }
+        entry.terms = Some(Terms::new(spec, tuning));
+        entry.latest = judged.evidence.clone();
+        match &judged.verdict {
+            Verdict::Normal => {
+                entry.unheard = false;
+                entry.track.normal(now.mono);
+            }
+            Verdict::Abnormal(finding) => {
+                entry.unheard = false;
+                // What a level looked like the last time says nothing about this time.
+                for level in Level::ALL.into_iter().filter(|level| *level <= finding.level) {
+                    if entry.track.above[level as usize].is_none() {
+                        entry.seen[level as usize] = None;
+                    }
+                }
+                entry.track.abnormal(finding.level, now.mono);
+                entry.seen[finding.level as usize] = Some(Box::new((finding.clone(), judged.evidence.clone())));
+            }
+            Verdict::Undetermined(why) => match counts_as(spec, why) {
+                Some(level) => {
+                    let finding = Finding { level, limit: None, note: None };
+                    entry.track.unknown_as(level, now.mono);
+                    entry.seen[level as usize] = Some(Box::new((finding, judged.evidence.clone())));
+                }
+                None => entry.track.unknown(),
+            },
+        }
+        self.settle(now, slot);
+    }
+
+    /// A condition that anmin watches by itself has come, changed or gone.
+    pub(crate) fn handle_system(&mut self, now: Now, report: SystemReport) {
+        let key = (report.spec.id.clone(), report.subject);
+        let slot = match (self.by_key.get(&key), &report.trouble) {
+            (Some(slot), _) => *slot,
+            (None, None) => return,
+            (None, Some(_)) => self.insert(Entry::new(key.0, key.1, Class::System)),
+        };
+        let entry = self.entries.get_mut(&slot).expect("every index names a slot that is there");
+        entry.place = report.place;
+        entry.latest = report.evidence;
+        entry.unheard = false;
+        match report.trouble {
+            Some((level, text)) => {
+                entry.terms = Some(Terms::system(&report.spec, level));
+                entry.track.abnormal(level, now.mono);
+                entry.said = Some(text);
+            }
+            None => entry.track.normal(now.mono),
+        }
+        self.settle(now, slot);
+    }
+
+    /// What a person says about an alarm.
+    pub fn handle_command(&mut self, now: Now, who: &str, action: &Action) -> Result<(), Refusal> {
+        match action {
+            Action::Acknowledge { alarm } => {
+                let slot = self.slot_of(*alarm)?;
+                if self.alarm_at(slot).acknowledged.is_none() {
+                    let by = By { who: who.to_owned(), at: now.wall };
+                    let cause = Cause::Acknowledged { by: who.to_owned() };
+                    self.change(now, slot, cause, |alarm| alarm.acknowledged = Some(by));
+                }
+                Ok(())
+            }
+            Action::Reset { alarm } => self.reset(now, who, *alarm),
+            Action::Shelve { alarm, until, why } => self.shelve(now, who, *alarm, *until, why),
+            Action::Unshelve { alarm } => {
+                let slot = self.slot_of(*alarm)?;
+                if self.alarm_at(slot).shelved.is_none() {
+                    return Err(Refusal::not_allowed("该报警未被搁置", "the alarm is not shelved"));
+                }
+                self.unshelve(now, slot, Some(who.to_owned()));
+                Ok(())
+            }
+            Action::TakeOutOfService { alarm, why } => {
+                let slot = self.slot_of(*alarm)?;
+                said_why(why)?;
+                if self.alarm_at(slot).out_of_service.is_some() {
+                    return Err(Refusal::not_allowed("该报警已停用", "the alarm is out of service already"));
+                }
+                let by = By { who: who.to_owned(), at: now.wall };
+                let cause = Cause::TakenOutOfService { by: who.to_owned(), why: why.clone() };
+                self.change(now, slot, cause, |alarm| {
+                    alarm.out_of_service = Some(by);
+                    alarm.shelved = None;
+                });
+                Ok(())
+            }
+            Action::ReturnToService { alarm } => {
+                let slot = self.slot_of(*alarm)?;
+                if self.alarm_at(slot).out_of_service.is_none() {
+                    return Err(Refusal::not_allowed("该报警未停用", "the alarm is not out of service"));
+                }
+                let cause = Cause::ReturnedToService { by: who.to_owned() };
+                self.change(now, slot, cause, |alarm| {
+                    alarm.out_of_service = None;
+                    annunciate_if_active(alarm);
+                });
+                Ok(())
+            }
+            Action::Call { alarm, .. } => self.slot_of(*alarm).map(drop),
+        }
+    }
+
+    fn reset(&mut self, now: Now, who: &str, id: AlarmId) -> Result<(), Refusal> {
+        let slot = self.slot_of(id)?;
+        let entry = &self.entries[&slot];
+        let alarm = self.alarm_at(slot);
+        // Nobody judges it any more, or it is about anmin itself and nobody has spoken of it since the restart: then
+        // a person's word is the best there is.
+        let abandoned = entry.terms.is_none() || (alarm.class == Class::System && entry.unheard);
+        if alarm.is_active() && !abandoned {
+            return Err(Refusal::StillActive { alarm: id });
+        }
+        if alarm.acknowledged.is_none() {
+            return Err(Refusal::NotAcknowledged { alarm: id });
+        }
+        if alarm.is_silenced() {
+            return Err(Refusal::not_allowed(
+                "该报警已搁置或停用，须先恢复",
+                "the alarm is shelved or out of service: end that first",
+            ));
+        }
+        if abandoned {
+            self.entries.get_mut(&slot).expect("found above").track = Track::default();
+        }
+        self.change(now, slot, Cause::Reset { by: who.to_owned() }, |alarm| {
+            alarm.latched = false;
+            alarm.condition = Condition::Normal;
+        });
+        Ok(())
+    }
+
+    fn shelve(&mut self, now: Now, who: &str, id: AlarmId, until: Wall, why: &str) -> Result<(), Refusal> {
+        let slot = self.slot_of(id)?;
+        said_why(why)?;
+        let alarm = self.alarm_at(slot);
+        if alarm.out_of_service.is_some() {
+            return Err(Refusal::not_allowed("该报警已停用", "the alarm is out of service"));
+        }
+        let by_hand = self.entries[&slot].terms.as_ref().is_some_and(|terms| {
+            terms.spec.inputs.first().is_some_and(|input| input.kind.as_str() == "fire.call_point")
+        });
+        if by_hand {
+            return Err(Refusal::not_allowed(
+                "手动报警按钮的报警不得搁置",
+                "an alarm of a manual call point cannot be shelved",
+            ));
+        }
+        let (wait, max) = (until.since(now.wall), self.max_shelve(alarm.level));
+        if wait.is_zero() {
+            return Err(Refusal::not_allowed("搁置的截止时间已过", "the time to shelve until has passed"));
+        }
+        if wait > max {
+            let minutes = max.as_secs() / 60;
+            return Err(Refusal::not_allowed(
+                format!("{}报警最多搁置 {minutes} 分钟", alarm.level.zh()),
+                format!("a {} alarm can be shelved for {minutes} minutes at most", alarm.level.as_str()),
+            ));
+        }
+        let shelf = Shelf { until, by: who.to_owned(), why: why.to_owned() };
+        self.entries.get_mut(&slot).expect("found above").unshelve = Some(now.mono.plus(wait));
+        self.change(now, slot, Cause::Shelved { by: who.to_owned() }, |alarm| alarm.shelved = Some(shelf));
+        Ok(())
+    }
+
+    fn unshelve(&mut self, now: Now, slot: Slot, by: Option<String>) {
+        self.change(now, slot, Cause::Unshelved { by }, |alarm| {
+            alarm.shelved = None;
+            annunciate_if_active(alarm);
+        });
+    }
+
+    /// Somebody who was called did not come forward: one step up without waiting for the timer.
+    pub(crate) fn escalate(&mut self, now: Now, id: AlarmId) {
+        if let Some(slot) = self.by_alarm.get(&id).copied() {
+            self.escalate_at(now, slot);
+        }
+    }
+
+    fn escalate_at(&mut self, now: Now, slot: Slot) {
+        self.entries.get_mut(&slot).expect("the caller found the slot").escalate = None;
+        let step = self.alarm_at(slot).escalation.saturating_add(1);
+        self.change(now, slot, Cause::Escalated(step), |alarm| alarm.escalation = step);
+    }
+
+    /// Fires one entry's timers if the earliest is due. Returns whether there was one.
+    pub fn fire_one(&mut self, now: Now) -> bool {
+        let Some((due, slot)) = self.timers.first().copied().filter(|(due, _)| *due <= now.mono) else {
+            return false;
+        };
+        self.timers.remove(&(due, slot));
+        self.entries.get_mut(&slot).expect("a timer names a slot that is there").due = None;
+        self.settle(now, slot);
+        let is_due = |at: Option<Mono>| at.is_some_and(|at| at <= now.mono);
+        if self.entries.get(&slot).is_some_and(|entry| is_due(entry.unshelve)) {
+            self.unshelve(now, slot, None);
+        }
+        if self.entries.get(&slot).is_some_and(|entry| is_due(entry.escalate)) {
+            self.escalate_at(now, slot);
+        }
+        if self.entries.get(&slot).is_some_and(|entry| is_due(entry.realarm)) {
+            self.change(now, slot, Cause::Realarmed, annunciate_if_active);
+        }
+        true
+    }
+
+    pub fn poll_transition(&mut self) -> Option<Transition> {
+        self.transitions.pop_front()
+    }
+
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// The level at which the condition of an instance stands now; `None` while normal or pending.
+    pub fn held(&self, rule: RuleIx, subject: PointIx) -> Option<Level> {
+        if self.by_instance.is_empty() {
+            return None;
+        }
+        self.entries[self.by_instance.get(&(rule, subject))?].track.held
+    }
+
+    pub fn alarm(&self, id: AlarmId) -> Option<&Arc<Alarm>> {
+        self.entries.get(self.by_alarm.get(&id)?)?.alarm.as_ref()
+    }
+
+    /// All open alarms in the order in which the book took them up.
+    pub fn alarms(&self) -> impl Iterator<Item = &Arc<Alarm>> {
+        self.entries.values().filter_map(|entry| entry.alarm.as_ref())
+    }
+
+    pub fn open_count(&self) -> usize {
+        self.by_alarm.len()
+    }
+
+    /// Conditions that wait for their on-delay.
+    pub fn pending_count(&self) -> usize {
+        self.entries.len() - self.by_alarm.len()
+    }
+
+    /// Writes down which CAP messages have left about an alarm.
+    pub(crate) fn set_cap_log(&mut self, id: AlarmId, log: &[CapRef]) {
+        let Some(entry) = self.by_alarm.get(&id).and_then(|slot| self.entries.get_mut(slot)) else { return };
+        if let Some(alarm) = entry.alarm.as_mut().filter(|alarm| alarm.cap_log != log) {
+            Arc::make_mut(alarm).cap_log = log.to_vec();
+        }
+    }
+
+    /// Open hazard alarms whose instance is not known yet: after a restart, until their points are there.
+    pub(crate) fn unbound(&self) -> Vec<(RuleId, Subject)> {
+        let unbound = |entry: &&Entry| entry.instance.is_none() && entry.terms.is_some();
+        let hazards = self.entries.values().filter(|entry| entry.class != Class::System);
+        hazards.filter(unbound).map(|entry| (entry.rule.clone(), entry.subject.clone())).collect()
+    }
+
+    /// Tells which instance a restored alarm belongs to, so that its deadband holds from the first verdict.
+    pub(crate) fn bind(
+        &mut self,
+        key: &(RuleId, Subject),
+        instance: (RuleIx, PointIx),
+        points: &Points,
+        tuning: &Tuning,
+    ) {
+        let Some(slot) = self.by_key.get(key).copied() else { return };
+        let entry = self.entries.get_mut(&slot).expect("every index names a slot that is there");
+        entry.instance = Some(instance);
+        let device = points.device_of(instance.1);
+        entry.place = Arc::clone(&device.place);
+        entry.label = Arc::clone(&device.label);
+        if let Some(terms) = &mut entry.terms {
+            *terms = Terms::new(&terms.spec, tuning);
+        }
+        self.by_instance.insert(instance, slot);
+        self.rearm(slot);
+    }
+
+    /// New rules are in force. `find` gives each rule and subject its new instance and numbers, `None` where nobody
+    /// judges it any more: a pending condition is then forgotten, an open alarm stays until a person resets it.
+    pub(crate) fn rebind(
+        &mut self,
+        mut find: impl FnMut(&RuleId, &Subject) -> Option<(Option<(RuleIx, PointIx)>, Arc<RuleSpec>, Tuning)>,
+    ) {
+        self.by_instance.clear();
+        let slots: Vec<Slot> = self.entries.keys().copied().collect();
+        for slot in slots {
+            let entry = self.entries.get_mut(&slot).expect("listed one line above");
+            if entry.class == Class::System {
+                continue;
+            }
+            match find(&entry.rule, &entry.subject) {
+                Some((instance, spec, tuning)) => {
+                    entry.terms = Some(Terms::new(&spec, &tuning));
+                    entry.instance = instance;
+                    if let Some(instance) = instance {
+                        self.by_instance.insert(instance, slot);
+                    }
+                    self.rearm(slot);
+                }
+                None => {
+                    entry.terms = None;
+                    entry.instance = None;
+                    entry.track = entry.alarm.as_deref().map(Track::restored).unwrap_or_default();
+                    self.rearm(slot);
+                    self.drop_if_empty(slot);
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, entry: Entry) -> Slot {
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        self.by_key.insert((entry.rule.clone(), entry.subject.clone()), slot);
+        self.entries.insert(slot, entry);
+        slot
+    }
+
+    fn slot_of(&self, id: AlarmId) -> Result<Slot, Refusal> {
+        self.by_alarm.get(&id).copied().ok_or(Refusal::NoSuchAlarm(id))
+    }
+
+    fn alarm_at(&self, slot: Slot) -> &Alarm {
+        self.entries[&slot].alarm.as_ref().expect("`by_alarm` and timers of alarms name slots with an alarm")
+    }
+
+    fn max_shelve(&self, level: Level) -> Duration {
+        match level {
+            Level::Red => self.settings.max_shelve_red.min(self.settings.max_shelve),
+            _ => self.settings.max_shelve,
+        }
+    }
+
+    /// Brings the alarm in line with its condition.
+    fn settle(&mut self, now: Now, slot: Slot) {
+        let entry = self.entries.get_mut(&slot).expect("the caller found the slot");
+        if let Some(terms) = &entry.terms {
+            entry.track.advance(now.mono, terms.on_delay, terms.off_delay);
+        }
+        let held = entry.track.held;
+        match (&entry.alarm, held) {
+            (None, Some(level)) => self.raise(now, slot, level),
+            (Some(alarm), Some(level)) if !alarm.is_active() => {
+                let level = if alarm.latched { level.max(alarm.level) } else { level };
+                let worse = level > alarm.level;
+                let shelved = alarm.shelved.is_some();
+                let (message, evidence) = entry.words(level);
+                self.change(now, slot, Cause::Realarmed, |alarm| {
+                    alarm.condition = Condition::Active;
+                    alarm.level = level;
+                    alarm.peak = alarm.peak.max(level);
+                    alarm.message = message;
+                    alarm.evidence = evidence;
+                    annunciate(alarm);
+                });
+                if worse && shelved {
+                    self.unshelve(now, slot, None);
+                }
+            }
+            (Some(alarm), Some(level)) if level > alarm.level || (level < alarm.level && !alarm.latched) => {
+                let (from, shelved) = (alarm.level, alarm.shelved.is_some());
+                let (message, evidence) = entry.words(level);
+                self.change(now, slot, Cause::LevelChanged(from), |alarm| {
+                    alarm.level = level;
+                    alarm.peak = alarm.peak.max(level);
+                    alarm.message = message;
+                    alarm.evidence = evidence;
+                    if level > from {
+                        annunciate(alarm);
+                    }
+                });
+                // What was put on the shelf was a lesser danger.
+                if level > from && shelved {
+                    self.unshelve(now, slot, None);
+                }
+            }
+            (Some(alarm), None) if alarm.is_active() => {
+                // Nobody need confirm that a lesser part of anmin is well again.
+                let by_itself = alarm.class == Class::System && alarm.level == Level::Blue;
+                let evidence = entry.latest.clone();
+                self.change(now, slot, Cause::Returned, |alarm| {
+                    alarm.condition = Condition::Normal;
+                    alarm.evidence = evidence;
+                    if by_itself && alarm.acknowledged.is_none() {
+                        alarm.acknowledged = Some(By { who: ANMIN.to_owned(), at: now.wall });
+                    }
+                });
+            }
+            _ => {
+                self.rearm(slot);
+                self.drop_if_empty(slot);
+            }
+        }
+    }
+
+    fn raise(&mut self, now: Now, slot: Slot, level: Level) {
+        let id = loop {
+            let id = self.ids.next(now.wall);
+            if !self.by_alarm.contains_key(&id) {
+                break id;
+            }
+        };
+        let entry = self.entries.get_mut(&slot).expect("the caller found the slot");
+        let terms = entry.terms.as_ref().expect("only a judged condition raises");
+        let (message, evidence) = entry.words(level);
+        let alarm = Alarm {
+            id,
+            rule: entry.rule.clone(),
+            subject: entry.subject.clone(),
+            class: entry.class,
+            title: terms.spec.title.clone(),
+            place: Arc::clone(&entry.place),
+            level,
+            peak: level,
+            condition: Condition::Active,
+            acknowledged: None,
+            latched: terms.spec.latch,
+            shelved: None,
+            out_of_service: None,
+            escalation: 0,
+            escalate_at: None,
+            realarm_at: None,
+            raised_at: now.wall,
+            changed_at: now.wall,
+            seq: 0,
+            evidence,
+            message,
+            advice: terms.spec.advice.clone(),
+            cap_log: Vec::new(),
+        };
+        entry.alarm = Some(Arc::new(alarm));
+        self.by_alarm.insert(id, slot);
+        self.change(now, slot, Cause::Raised, |_| {});
+    }
+
+    /// The only place where an alarm changes: counts it, sets its deadlines, writes the transition, closes it.
+    fn change(&mut self, now: Now, slot: Slot, cause: Cause, how: impl FnOnce(&mut Alarm)) {
+        let entry = self.entries.get_mut(&slot).expect("the caller found the slot");
+        let alarm = Arc::make_mut(entry.alarm.as_mut().expect("the caller found the alarm"));
+        let from = if matches!(cause, Cause::Raised) { AlarmState::Normal } else { alarm.state() };
+        how(alarm);
+        alarm.seq += 1;
+        alarm.changed_at = now.wall;
+        let to = alarm.state();
+
+        let terms = entry.terms.as_ref();
+        let owed = alarm.acknowledged.is_none() && !alarm.is_silenced();
+        let escalate_after = terms.and_then(|terms| terms.escalate_after).filter(|_| owed);
+        set_deadline(now, escalate_after, &mut entry.escalate, &mut alarm.escalate_at);
+        let standing = alarm.acknowledged.is_some() && alarm.is_active() && !alarm.is_silenced();
+        let realarm_after = terms.and_then(Terms::realarm_after).filter(|_| standing);
+        set_deadline(now, realarm_after, &mut entry.realarm, &mut alarm.realarm_at);
+        if alarm.shelved.is_none() {
+            entry.unshelve = None;
+        }
+
+        let alarm = Arc::clone(entry.alarm.as_ref().expect("changed above"));
+        if to == AlarmState::Normal {
+            self.by_alarm.remove(&alarm.id);
+            entry.alarm = None;
+            (entry.escalate, entry.realarm, entry.unshelve) = (None, None, None);
+        }
+        self.transitions.push_back(Transition { from, to, cause, at: now, alarm });
+        self.rearm(slot);
+        self.drop_if_empty(slot);
+    }
+
+    /// Puts the entry's next deadline into `timers`.
+    fn rearm(&mut self, slot: Slot) {
+        let entry = self.entries.get_mut(&slot).expect("the caller found the slot");
+        let tracked = entry.terms.as_ref().and_then(|terms| entry.track.due(terms.on_delay, terms.off_delay));
+        let due = [tracked, entry.escalate, entry.realarm, entry.unshelve].into_iter().flatten().min();
+        if due != entry.due {
+            if let Some(old) = entry.due {
+                self.timers.remove(&(old, slot));
+            }
+            if let Some(new) = due {
+                self.timers.insert((new, slot));
+            }
+            entry.due = due;
+        }
+    }
+
+    /// Forgets an entry that neither holds an alarm nor waits for one.
+    fn drop_if_empty(&mut self, slot: Slot) {
+        let Some(entry) = self.entries.get(&slot) else { return };
+        if entry.alarm.is_some() || entry.track.held.is_some() || entry.track.is_pending() {
+            return;
+        }
+        let entry = self.entries.remove(&slot).expect("looked up above");
+        self.by_key.remove(&(entry.rule, entry.subject));
+        if let Some(instance) = entry.instance {
+            self.by_instance.remove(&instance);
+        }
+        if let Some(due) = entry.due {
+            self.timers.remove(&(due, slot));
+        }
+    }
+}
+
+impl Entry {
+    fn new(rule: RuleId, subject: Subject, class: Class) -> Self {
+        Self {
+            rule,
+            label: subject.as_str().into(),
+            subject,
+            class,
+            place: Arc::default(),
+            terms: None,
+            track: Track::default(),
+            seen: Default::default(),
+            said: None,
+            latest: Evidence::default(),
+            unheard: false,
+            alarm: None,
+            instance: None,
+            escalate: None,
+            realarm: None,
+            unshelve: None,
+            due: None,
+        }
+    }
+
+    /// Message and evidence for an alarm at `level`.
+    fn words(&self, level: Level) -> (Text, Evidence) {
+        if let Some(said) = &self.said {
+            return (said.clone(), self.latest.clone());
+        }
+        let nearest = Level::ALL.into_iter().filter(|each| *each >= level).chain(Level::ALL.into_iter().rev());
+        let seen = nearest.filter_map(|each| self.seen[each as usize].as_deref()).next();
+        let (finding, evidence) = seen.map_or((None, &self.latest), |(finding, evidence)| (Some(finding), evidence));
+        let Some(terms) = &self.terms else { return (Text::default(), evidence.clone()) };
+        let fields = Fields { place: &self.place, label: &self.label, level, finding, evidence };
+        (render(&terms.spec.message, &fields), evidence.clone())
+    }
+}
+
+/// Whether a verdict about a subject without an entry leaves everything as it is.
+fn starts_nothing(spec: &RuleSpec, verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Normal => true,
+        Verdict::Abnormal(_) => false,
+        Verdict::Undetermined(why) => counts_as(spec, why).is_none(),
+    }
+}
+
+/// The level that not knowing counts as, where the rule says so. A device that has not spoken since the start is
+/// given its `silent_after` first.
+fn counts_as(spec: &RuleSpec, why: &Why) -> Option<Level> {
+    match (spec.on_bad, why) {
+        (OnBad::Raise(level), Why::BadInput { .. } | Why::ScriptFailed(_) | Why::Unclear(_)) => Some(level),
+        (OnBad::Fault, _) | (_, Why::NoData { .. }) => None,
+    }
+}
+
+fn said_why(why: &str) -> Result<(), Refusal> {
+    if why.trim().is_empty() { Err(Refusal::not_allowed("请说明原因", "say why")) } else { Ok(()) }
+}
+
+/// A new danger is heard again, whoever acknowledged the old one.
+fn annunciate(alarm: &mut Alarm) {
+    if alarm.acknowledged.take().is_some() {
+        alarm.escalation = 0;
+    }
+}
+
+fn annunciate_if_active(alarm: &mut Alarm) {
+    if alarm.is_active() {
+        annunciate(alarm);
+    }
+}
+
+/// Starts, keeps or ends a deadline and what the record says of it.
+fn set_deadline(now: Now, after: Option<Duration>, mono: &mut Option<Mono>, wall: &mut Option<Wall>) {
+    match after {
+        None => (*mono, *wall) = (None, None),
+        Some(after) if mono.is_none() => (*mono, *wall) = (Some(now.mono.plus(after)), Some(now.wall.plus(after))),
+        Some(_) => {}
+    }
+}
+
+/// UUIDv7 from the wall clock and SplitMix64: the same inputs give the same ids.
+struct Ids(u64);
+
+impl Ids {
+    fn next(&mut self, at: Wall) -> AlarmId {
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&self.word().to_le_bytes());
+        random[8..].copy_from_slice(&self.word().to_le_bytes()[..2]);
+        let millis = u64::try_from(at.millis()).unwrap_or(0);
+        AlarmId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

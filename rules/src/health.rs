@@ -1,1 +1,434 @@
 //! Which points and devices cannot be believed or heard: system alarms from the quality of samples.
+//!
+//! One byte a point remembers what was last thought of it; a sample that changes nothing costs one comparison. A silent
+//! device raises one alarm, however many points it has. Also the rules that anmin brings for itself, `system/...`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anmin_sensors::point::{DeviceIx, PointIx, Points};
+use anmin_sensors::reading::{Doubt, Fault, Quality, Sample};
+use anmin_sensors::time::Now;
+
+use crate::alarm::Subject;
+use crate::book::{AlarmBook, SystemReport};
+use crate::rule::{Evidence, Judged, Level, OnBad, RuleId, RuleSpec, Text, Verdict, Why};
+
+/// The conditions that anmin watches in its own code.
+#[derive(Clone, Debug)]
+pub(crate) struct SystemRules {
+    /// Unusable values from one point, or a device that cannot be read.
+    pub sensor: Arc<RuleSpec>,
+    /// A device that does not speak.
+    pub silent: Arc<RuleSpec>,
+    /// A rule that cannot judge.
+    pub rule: Arc<RuleSpec>,
+    /// No station answers.
+    pub station: Arc<RuleSpec>,
+    /// A part of anmin or of its surroundings.
+    pub part: Arc<RuleSpec>,
+}
+
+impl SystemRules {
+    pub fn new(bad_grace: Duration, escalate_after: Option<Duration>) -> Self {
+        let spec = |name: &str, zh: &str, en: &str, on_delay, off_delay, advice: (&str, &str)| {
+            Arc::new(RuleSpec {
+                id: RuleId::new(format!("system/{name}")),
+                title: Text { zh: zh.to_owned(), en: en.to_owned() },
+                inputs: Vec::new(),
+                windows: Vec::new(),
+                limits: BTreeMap::new(),
+                on_delay,
+                off_delay,
+                deadband: 0.0,
+                latch: false,
+                on_bad: OnBad::Fault,
+                escalate_after,
+                realarm_after: None,
+                message: Text::default(),
+                advice: Text { zh: advice.0.to_owned(), en: advice.1.to_owned() },
+            })
+        };
+        let (now, settled) = (Duration::ZERO, Duration::from_secs(10));
+        Self {
+            sensor: spec(
+                "sensor",
+                "测点数据不可用",
+                "unusable values",
+                bad_grace,
+                settled,
+                (
+                    "检查传感器及其接线；修复前请人工巡查该处。",
+                    "Check the sensor and its wiring; patrol the place until it is repaired.",
+                ),
+            ),
+            silent: spec(
+                "silent",
+                "设备失联",
+                "silent device",
+                now,
+                now,
+                (
+                    "检查设备的电源、电池和网络；恢复前请人工巡查该处。",
+                    "Check the device's power, battery and network; patrol the place until it is back.",
+                ),
+            ),
+            rule: spec(
+                "rule",
+                "规则无法判断",
+                "a rule cannot judge",
+                now,
+                now,
+                (
+                    "请联系维护人员修正规则；修正前请人工关注相关测点。",
+                    "Have the rule corrected; watch its points by eye until then.",
+                ),
+            ),
+            station: spec(
+                "station",
+                "微型消防站无人应答",
+                "no station answers",
+                now,
+                now,
+                ("请立即电话联系消防站值班人员，必要时拨打119。", "Phone the stations at once; call 119 if in doubt."),
+            ),
+            part: spec(
+                "part",
+                "系统部件故障",
+                "part of the system in trouble",
+                now,
+                now,
+                ("请联系维护人员。", "Call maintenance."),
+            ),
+        }
+    }
+
+    pub fn find(&self, id: &RuleId) -> Option<&Arc<RuleSpec>> {
+        [&self.sensor, &self.silent, &self.rule, &self.station, &self.part].into_iter().find(|spec| spec.id == *id)
+    }
+}
+
+/// What was last thought of a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Fine,
+    Bad(Fault),
+    /// An alarm of the time before the restart says that its values were bad; nothing good has come since.
+    Restored,
+    /// An alarm of the time before the restart says that its device was silent; nothing has been heard since.
+    Unheard,
+}
+
+impl Mark {
+    fn next(self, quality: Quality) -> Self {
+        match (self, quality) {
+            (_, Quality::Good) => Self::Fine,
+            (old, Quality::Uncertain(Doubt::Unconfirmed)) => old,
+            // It talks, but what it says is no proof that its values are good again.
+            (Self::Bad(fault), Quality::Uncertain(_)) if spoils_value(fault) => self,
+            (Self::Restored, Quality::Uncertain(_)) => self,
+            (_, Quality::Uncertain(_)) => Self::Fine,
+            // To be unreadable is no sign of life.
+            (Self::Bad(Fault::Silent | Fault::Offline), Quality::Bad(Fault::Comms)) => self,
+            (_, Quality::Bad(fault)) => Self::Bad(fault),
+        }
+    }
+
+    fn is_silent(self) -> bool {
+        matches!(self, Self::Bad(Fault::Silent | Fault::Offline))
+    }
+}
+
+fn spoils_value(fault: Fault) -> bool {
+    matches!(fault, Fault::OutOfRange | Fault::Sentinel | Fault::NotAValue)
+}
+
+/// What is known of the health of points, devices and rules.
+pub(crate) struct Health {
+    pub rules: SystemRules,
+    /// By point index.
+    marks: Vec<Mark>,
+    /// Points and devices of restored alarms that are not among the points yet.
+    restored: Vec<Subject>,
+    points_seen: usize,
+    /// Rules that cannot judge some of their subjects; none at all for one whose alarm was restored.
+    failing: BTreeMap<RuleId, BTreeMap<PointIx, Level>>,
+    changed: Vec<usize>,
+    devices: Vec<DeviceIx>,
+}
+
+impl Health {
+    pub fn new(rules: SystemRules) -> Self {
+        Self {
+            rules,
+            marks: Vec::new(),
+            restored: Vec::new(),
+            points_seen: 0,
+            failing: BTreeMap::new(),
+            changed: Vec::new(),
+            devices: Vec::new(),
+        }
+    }
+
+    /// An open system alarm of the time before the restart.
+    pub fn restore(&mut self, rule: &RuleId, subject: &Subject) {
+        if *rule == self.rules.rule.id {
+            let name = subject.as_str();
+            self.failing.insert(RuleId::new(name.strip_prefix("rule:").unwrap_or(name)), BTreeMap::new());
+        } else if *rule == self.rules.silent.id || *rule == self.rules.sensor.id {
+            self.restored.push(subject.clone());
+        }
+    }
+
+    pub fn handle_samples(&mut self, now: Now, points: &Points, samples: &[Sample], book: &mut AlarmBook) {
+        if self.points_seen != points.len() {
+            self.meet(points);
+        }
+        for (n, sample) in samples.iter().enumerate() {
+            let Some(mark) = self.marks.get_mut(sample.point.0 as usize).filter(|_| sample.news) else { continue };
+            let next = mark.next(sample.quality);
+            if next != *mark {
+                self.changed.push(n);
+                *mark = next;
+            }
+        }
+        if self.changed.is_empty() {
+            return;
+        }
+        for n in std::mem::take(&mut self.changed) {
+            let sample = &samples[n];
+            self.report_point(now, points, sample, book);
+            self.devices.push(points.point(sample.point).device);
+        }
+        self.devices.sort_unstable();
+        self.devices.dedup();
+        for device in std::mem::take(&mut self.devices) {
+            self.report_device(now, points, device, book);
+        }
+    }
+
+    /// Notes whether a rule can judge, from each of its verdicts.
+    pub fn handle_judged(&mut self, now: Now, points: &Points, spec: &RuleSpec, judged: &Judged, book: &mut AlarmBook) {
+        let (level, why) = match &judged.verdict {
+            Verdict::Undetermined(Why::ScriptFailed(why)) => (Level::Yellow, why),
+            Verdict::Undetermined(Why::Unclear(why)) => (Level::Blue, why),
+            // Says nothing about the script.
+            Verdict::Undetermined(_) => return,
+            Verdict::Normal | Verdict::Abnormal(_) => {
+                let Some(subjects) = self.failing.get_mut(&spec.id) else { return };
+                subjects.remove(&judged.subject);
+                if subjects.is_empty() {
+                    self.failing.remove(&spec.id);
+                    self.report_rule(now, &spec.id, None, book);
+                }
+                return;
+            }
+        };
+        let subjects = self.failing.entry(spec.id.clone()).or_default();
+        if subjects.insert(judged.subject, level) == Some(level) {
+            return;
+        }
+        let worst = subjects.values().copied().max().unwrap_or(level);
+        let (device, count, id) = (points.device_of(judged.subject), subjects.len(), &spec.id);
+        let text = Text {
+            zh: format!(
+                "规则 {id}（{}）无法判断 {count} 个测点，如{}{}：{why}。已有报警保持不变，未按正常处理；其他规则不受影响。",
+                spec.title.zh,
+                device.place.zh(),
+                device.label,
+            ),
+            en: format!(
+                "rule {id} ({}) cannot judge {count} of its points, such as {} at {}: {why}. Its alarms stay as they are \
+                 and nothing counts as normal; all other rules stay in force.",
+                spec.title.en,
+                device.label,
+                device.place.en(),
+            ),
+        };
+        self.report_rule(now, &spec.id, Some((worst, text)), book);
+    }
+
+    /// New rules are in force: what was failing is judged anew, what is gone fails no more.
+    pub fn rebind(&mut self, now: Now, has: impl Fn(&RuleId) -> bool, book: &mut AlarmBook) {
+        let (stay, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.failing).into_iter().partition(|(rule, _)| has(rule));
+        self.failing = stay.into_keys().map(|rule| (rule, BTreeMap::new())).collect();
+        for rule in gone.into_keys() {
+            self.report_rule(now, &rule, None, book);
+        }
+    }
+
+    fn report_rule(&self, now: Now, rule: &RuleId, trouble: Option<(Level, Text)>, book: &mut AlarmBook) {
+        let subject = Subject::Part(format!("rule:{rule}").into());
+        let evidence = Evidence { received: now.wall, ..Evidence::default() };
+        let spec = Arc::clone(&self.rules.rule);
+        book.handle_system(now, SystemReport { spec, subject, place: Arc::default(), trouble, evidence });
+    }
+
+    /// Makes room for new points and finds those that restored alarms speak of.
+    fn meet(&mut self, points: &Points) {
+        self.points_seen = points.len();
+        self.marks.resize(points.len(), Mark::Fine);
+        let marks = &mut self.marks;
+        self.restored.retain(|subject| match subject {
+            Subject::Point(id) => match points.find(id.as_str()) {
+                Some(point) => {
+                    marks[point.0 as usize] = Mark::Restored;
+                    false
+                }
+                None => true,
+            },
+            Subject::Device(id) => match points.find_device(id.as_str()) {
+                Some(device) => {
+                    for point in points.device(device).points() {
+                        let mark = &mut marks[point.0 as usize];
+                        if *mark == Mark::Fine {
+                            *mark = Mark::Unheard;
+                        }
+                    }
+                    false
+                }
+                None => true,
+            },
+            Subject::Part(_) => false,
+        });
+    }
+
+    fn report_point(&self, now: Now, points: &Points, sample: &Sample, book: &mut AlarmBook) {
+        let point = points.point(sample.point);
+        let device = points.device_of(sample.point);
+        let kind = point.spec.kind.info();
+        let trouble = match self.marks[sample.point.0 as usize] {
+            Mark::Bad(fault) if spoils_value(fault) => {
+                let (zh, en) = match fault {
+                    Fault::OutOfRange => ("数值超出合理范围", "values outside its plausible range"),
+                    Fault::Sentinel => ("设备报告“无数据”", "the device's own code for \"no value\""),
+                    _ => ("数据不是有效数值", "something that is not a value"),
+                };
+                let level = if point.spec.alarm_point { Level::Yellow } else { Level::Blue };
+                Some((
+                    level,
+                    Text {
+                        zh: format!(
+                            "{}{}（{}）的{}：{zh}。该测点按“未知”处理，已有报警保持不变。",
+                            device.place.zh(),
+                            device.label,
+                            point.id,
+                            kind.zh,
+                        ),
+                        en: format!(
+                            "{} at {} ({}, {}) gives {en}. The point counts as unknown, alarms stay as they are.",
+                            device.label,
+                            device.place.en(),
+                            point.id,
+                            kind.en,
+                        ),
+                    },
+                ))
+            }
+            _ => None,
+        };
+        let evidence = Evidence {
+            point: Some(point.id.clone()),
+            value: sample.value.clone(),
+            unit: kind.unit.to_owned(),
+            source_time: sample.source_time,
+            sequence: sample.sequence,
+            received: sample.received.wall,
+            ..Evidence::default()
+        };
+        book.handle_system(
+            now,
+            SystemReport {
+                spec: Arc::clone(&self.rules.sensor),
+                subject: Subject::Point(point.id.clone()),
+                place: Arc::clone(&device.place),
+                trouble,
+                evidence,
+            },
+        );
+    }
+
+    fn report_device(&mut self, now: Now, points: &Points, ix: DeviceIx, book: &mut AlarmBook) {
+        let device = points.device(ix);
+        let total = device.points().count();
+        // Something was heard of the device: from now on its points speak for themselves.
+        for point in device.points() {
+            let mark = &mut self.marks[point.0 as usize];
+            if *mark == Mark::Unheard {
+                *mark = Mark::Fine;
+            }
+        }
+        let mark = |point: &PointIx| self.marks[point.0 as usize];
+        let level = match device.points().any(|point| points.point(point).spec.alarm_point) {
+            true => Level::Yellow,
+            false => Level::Blue,
+        };
+        let (place, label, id) = (&device.place, &device.label, &device.id);
+        let which = |these: &[PointIx]| match these {
+            [one] if total > 1 => {
+                let name = &points.point(*one).spec.name;
+                (format!("测点 {name} "), format!("point {name} of "))
+            }
+            _ if these.len() < total => {
+                (format!("{total} 个测点中的 {} 个", these.len()), format!("{} of {total} points of ", these.len()))
+            }
+            _ => (String::new(), String::new()),
+        };
+
+        let silent: Vec<PointIx> = device.points().filter(|point| mark(point).is_silent()).collect();
+        let trouble = (!silent.is_empty()).then(|| {
+            let offline = silent.iter().any(|point| mark(point) == Mark::Bad(Fault::Offline));
+            let (zh, en) =
+                if offline { ("已离线", "is offline") } else { ("失联：超时未上报数据", "is silent") };
+            let (what_zh, what_en) = which(&silent);
+            let text = Text {
+                zh: format!(
+                    "{}{label}（{id}）{what_zh}{zh}。该处按“未知”处理，已有报警保持不变，未按正常处理。",
+                    place.zh()
+                ),
+                en: format!(
+                    "{what_en}{label} ({id}) at {} {en}. It counts as unknown, not as normal; alarms stay as they are.",
+                    place.en(),
+                ),
+            };
+            (level, text)
+        });
+        let report = |spec: &Arc<RuleSpec>, trouble| SystemReport {
+            spec: Arc::clone(spec),
+            subject: Subject::Device(id.clone()),
+            place: Arc::clone(place),
+            trouble,
+            evidence: Evidence { received: now.wall, ..Evidence::default() },
+        };
+        book.handle_system(now, report(&self.rules.silent, trouble));
+
+        let unread: Vec<PointIx> = device.points().filter(|point| mark(point) == Mark::Bad(Fault::Comms)).collect();
+        let trouble = (!unread.is_empty()).then(|| {
+            let (what_zh, what_en) = which(&unread);
+            let text = Text {
+                zh: format!(
+                    "{}{label}（{id}）{what_zh}无法读取（通信故障）。按“未知”处理，已有报警保持不变。",
+                    place.zh()
+                ),
+                en: format!(
+                    "{what_en}{label} ({id}) at {} cannot be read. It counts as unknown; alarms stay as they are.",
+                    place.en(),
+                ),
+            };
+            (level, text)
+        });
+        book.handle_system(now, report(&self.rules.sensor, trouble));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_costs_one_byte() {
+        assert_eq!(size_of::<Mark>(), 1);
+    }
+}

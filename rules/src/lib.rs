@@ -14,4 +14,6 @@ pub mod response;
 pub mod rule;
 pub mod script;
 pub mod set;
+#[cfg(test)]
+mod timeline;
 mod words;

@@ -1,11 +1,22 @@
 //! From transitions to orders: station calls with their clocks, events and CAP messages for the ways out.
+//!
+//! It sees every transition once, in order, and says what must be done. Calls run on the monotonic clock like the alarm
+//! book. It knows neither rules nor readings, nor whether an order arrives: that is the couriers' business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::order::{Channel, Station};
-use crate::rule::Level;
+use anmin_sensors::time::{Mono, Now, Wall};
+
+use crate::alarm::{Alarm, AlarmId, AlarmState, CapRef, Cause, Class, Refusal, Transition};
+use crate::book::ANMIN;
+use crate::engine::Effect;
+use crate::order::{
+    Call, CallCause, CallChange, CallStamp, CallState, CallStep, CapMessage, CapOrder, Channel, ChannelForm, Order,
+    OrderBody, OrderId, Station,
+};
+use crate::rule::{Level, Text};
 
 /// Everything about people and ways out that the engine must know.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,5 +52,506 @@ impl Default for DeskSettings {
             bad_grace: Duration::from_secs(60),
             system_escalate_after: Some(Duration::from_secs(300)),
         }
+    }
+}
+
+impl DeskSettings {
+    /// The stations for a place in the order in which they are called. A place that names none has them all: somebody
+    /// must come.
+    fn stations_for(&self, area: &str) -> Vec<Station> {
+        let find = |id: &Arc<str>| self.stations.iter().find(|station| station.id == *id).cloned();
+        let own: Vec<Station> = self.areas.get(area).into_iter().flatten().filter_map(find).collect();
+        if own.is_empty() { self.stations.clone() } else { own }
+    }
+}
+
+/// What the desk asks of the alarm book.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Request {
+    /// Somebody who was called does not come: one step up.
+    Escalate(AlarmId),
+    /// Whether an area has an alarm that no station answers; the text says which.
+    Unanswered { area: Arc<str>, alarm: Option<(Arc<Alarm>, Text)> },
+}
+
+/// Calls, and what each way out has heard.
+pub(crate) struct ResponseDesk {
+    settings: DeskSettings,
+    /// Alarms for which a station was called.
+    calls: BTreeMap<AlarmId, Calls>,
+    timers: BTreeSet<(Mono, AlarmId, Arc<str>)>,
+    /// CAP messages that are in force, of alarms that have any.
+    caps: BTreeMap<AlarmId, Vec<CapRef>>,
+    /// Alarms that no station answers, by area.
+    unanswered: BTreeMap<Arc<str>, BTreeSet<AlarmId>>,
+    requests: VecDeque<Request>,
+}
+
+struct Calls {
+    /// As it stood after its last transition.
+    alarm: Arc<Alarm>,
+    /// In the order in which the stations were first called.
+    calls: Vec<Placed>,
+    /// Stations called since the last time that the alarm called for help, as indices in `calls`.
+    round: BTreeSet<usize>,
+}
+
+struct Placed {
+    call: Call,
+    respond_by: Mono,
+    arrive_by: Mono,
+    due: Option<Mono>,
+}
+
+impl ResponseDesk {
+    pub fn new(settings: DeskSettings) -> Self {
+        Self {
+            settings,
+            calls: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            caps: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            requests: VecDeque::new(),
+        }
+    }
+
+    pub fn settings(&self) -> &DeskSettings {
+        &self.settings
+    }
+
+    pub fn set_settings(&mut self, settings: DeskSettings) {
+        self.settings = settings;
+    }
+
+    /// Takes up the journal's open alarms and their calls. Deadlines go on where they were by the wall clock, none
+    /// longer than its full time.
+    pub fn restore(&mut self, now: Now, alarms: &[Arc<Alarm>], calls: Vec<Call>) {
+        let open: BTreeMap<AlarmId, &Arc<Alarm>> =
+            alarms.iter().filter(|alarm| alarm.is_open()).map(|alarm| (alarm.id, alarm)).collect();
+        for alarm in open.values().filter(|alarm| !alarm.cap_log.is_empty()) {
+            self.caps.insert(alarm.id, alarm.cap_log.clone());
+        }
+        for call in calls {
+            let Some(alarm) = open.get(&call.alarm) else { continue };
+            let station = self.settings.stations.iter().find(|station| station.id == call.station);
+            let (respond, arrive) = station
+                .map_or((Duration::from_secs(60), Duration::from_secs(180)), |s| (s.respond_within, s.arrive_within));
+            let left = |until: Wall, period: Duration| now.mono.plus(until.since(now.wall).min(period));
+            let placed = Placed {
+                respond_by: left(call.respond_by, respond),
+                arrive_by: left(call.arrive_by, arrive),
+                due: None,
+                call,
+            };
+            let of = self.calls.entry(alarm.id).or_insert_with(|| Calls {
+                alarm: Arc::clone(alarm),
+                calls: Vec::new(),
+                round: BTreeSet::new(),
+            });
+            of.round.insert(of.calls.len());
+            of.calls.push(placed);
+        }
+        for (id, of) in &mut self.calls {
+            for n in 0..of.calls.len() {
+                rearm(&mut self.timers, *id, &mut of.calls[n]);
+            }
+            let hopeless = |placed: &Placed| matches!(placed.call.state, CallState::Unanswered | CallState::Declined);
+            let all_called = self.settings.stations_for(&of.alarm.place.area).len() <= of.calls.len();
+            if all_called && of.calls.iter().all(hopeless) {
+                self.unanswered.entry(area_of(&of.alarm)).or_default().insert(*id);
+            }
+        }
+    }
+
+    /// Areas whose stations were known not to answer when the journal ended.
+    pub fn is_unanswered(&self, area: &str) -> bool {
+        self.unanswered.contains_key(area)
+    }
+
+    /// One transition: who must hear of it and who must be called. Returns it as it shall be journaled: with the CAP
+    /// messages that leave because of it written into the alarm.
+    pub fn handle_transition(
+        &mut self,
+        now: Now,
+        mut transition: Transition,
+        effects: &mut VecDeque<Effect>,
+    ) -> Arc<Transition> {
+        let caps = self.cap_messages(now, &mut transition);
+        let transition = Arc::new(transition);
+        effects.push_back(Effect::Transition(Arc::clone(&transition)));
+        let alarm = &transition.alarm;
+        for channel in &self.settings.channels {
+            let body = match channel.form {
+                ChannelForm::Events if channel.wants(alarm.class, alarm.peak) => {
+                    OrderBody::Event(Arc::clone(&transition))
+                }
+                ChannelForm::Events => continue,
+                ChannelForm::Cap => {
+                    let Some((message, identifier, references)) = caps.get(&channel.id) else { continue };
+                    OrderBody::Cap(Arc::new(CapOrder {
+                        message: *message,
+                        identifier: identifier.clone(),
+                        sent: now.wall,
+                        references: references.clone(),
+                        alarm: Arc::clone(alarm),
+                    }))
+                }
+            };
+            let id = OrderId::new(format!("{}/{}/{}", alarm.id, alarm.seq, channel.id));
+            effects.push_back(Effect::Order(Order { id, channel: Arc::clone(&channel.id), body }));
+        }
+        self.call_or_stand_down(now, &transition, effects);
+        transition
+    }
+
+    /// Brings what each CAP channel has said in line with how the alarm stands now.
+    fn cap_messages(
+        &mut self,
+        now: Now,
+        transition: &mut Transition,
+    ) -> BTreeMap<Arc<str>, (CapMessage, String, Vec<CapRef>)> {
+        let mut out = BTreeMap::new();
+        let alarm = &mut transition.alarm;
+        let mut log = self.caps.remove(&alarm.id).unwrap_or_default();
+        for channel in self.settings.channels.iter().filter(|channel| channel.form == ChannelForm::Cap) {
+            let chain: Vec<CapRef> = log.iter().filter(|sent| *sent.channel == *channel.id).cloned().collect();
+            let Some(message) = cap_message(channel, alarm, chain.last()) else { continue };
+            let identifier = cap_word(&format!("{}-{}-{}-{}", self.settings.site, alarm.id, alarm.seq, channel.id));
+            match message {
+                // The chain ends here; a later Alert begins another.
+                CapMessage::Cancel => log.retain(|sent| *sent.channel != *channel.id),
+                CapMessage::Alert | CapMessage::Update => log.push(CapRef {
+                    channel: channel.id.to_string(),
+                    identifier: identifier.clone(),
+                    sent: now.wall,
+                    level: alarm.level,
+                }),
+            }
+            out.insert(Arc::clone(&channel.id), (message, identifier, chain));
+        }
+        if alarm.cap_log != log {
+            Arc::make_mut(alarm).cap_log.clone_from(&log);
+        }
+        if !log.is_empty() && transition.to != AlarmState::Normal {
+            self.caps.insert(transition.alarm.id, log);
+        }
+        out
+    }
+
+    fn call_or_stand_down(&mut self, now: Now, transition: &Transition, effects: &mut VecDeque<Effect>) {
+        let alarm = &transition.alarm;
+        if let Some(of) = self.calls.get_mut(&alarm.id) {
+            of.alarm = Arc::clone(alarm);
+        }
+        if transition.to == AlarmState::Normal {
+            self.close(now, alarm, effects);
+            return;
+        }
+        let calls_for_help = match transition.cause {
+            Cause::Raised | Cause::Realarmed | Cause::Unshelved { .. } | Cause::ReturnedToService { .. } => true,
+            Cause::LevelChanged(from) => alarm.level > from,
+            _ => false,
+        };
+        let grave = matches!(alarm.class, Class::Hazard(_)) && alarm.level >= self.settings.call_level;
+        if !(calls_for_help && grave && alarm.is_active() && !alarm.is_silenced()) {
+            return;
+        }
+        if let Some(of) = self.calls.get_mut(&alarm.id) {
+            if of.calls.iter().any(|placed| placed.call.is_live()) {
+                return;
+            }
+            of.round.clear();
+        }
+        self.call_next(now, alarm, effects);
+    }
+
+    /// Calls the next station that has not been called in this round; when there is none left, says so.
+    fn call_next(&mut self, now: Now, alarm: &Arc<Alarm>, effects: &mut VecDeque<Effect>) {
+        let of = self.calls.get(&alarm.id);
+        let called =
+            |station: &Station| of.is_some_and(|of| of.round.iter().any(|n| of.calls[*n].call.station == station.id));
+        let stations = self.settings.stations_for(&alarm.place.area);
+        match stations.iter().find(|station| !called(station)) {
+            Some(station) => self.call(now, alarm, station, effects),
+            // A site without any station has chosen so.
+            None if stations.is_empty() => {}
+            None => {
+                let names: Vec<&str> = stations.iter().map(|station| station.name.as_str()).collect();
+                let text = Text {
+                    zh: format!("微型消防站（{}）均未应答：{}。请立即电话联系！", names.join("、"), alarm.message.zh),
+                    en: format!("no station answers ({}): {}. Phone them at once!", names.join(", "), alarm.message.en),
+                };
+                let area = area_of(alarm);
+                self.unanswered.entry(Arc::clone(&area)).or_default().insert(alarm.id);
+                self.requests.push_back(Request::Unanswered { area, alarm: Some((Arc::clone(alarm), text)) });
+            }
+        }
+    }
+
+    fn call(&mut self, now: Now, alarm: &Arc<Alarm>, station: &Station, effects: &mut VecDeque<Effect>) {
+        let of = self.calls.entry(alarm.id).or_insert_with(|| Calls {
+            alarm: Arc::clone(alarm),
+            calls: Vec::new(),
+            round: BTreeSet::new(),
+        });
+        let n = match of.calls.iter().position(|placed| placed.call.station == station.id) {
+            Some(n) => n,
+            None => {
+                of.calls.push(Placed {
+                    call: Call {
+                        alarm: alarm.id,
+                        station: Arc::clone(&station.id),
+                        station_name: station.name.clone(),
+                        state: CallState::Called,
+                        stamps: Vec::new(),
+                        respond_by: now.wall,
+                        arrive_by: now.wall,
+                        late: false,
+                        seq: 0,
+                    },
+                    respond_by: now.mono,
+                    arrive_by: now.mono,
+                    due: None,
+                });
+                of.calls.len() - 1
+            }
+        };
+        of.round.insert(n);
+        let placed = &mut of.calls[n];
+        placed.respond_by = now.mono.plus(station.respond_within);
+        placed.arrive_by = now.mono.plus(station.arrive_within);
+        placed.call.respond_by = now.wall.plus(station.respond_within);
+        placed.call.arrive_by = now.wall.plus(station.arrive_within);
+        placed.call.late = false;
+        let name = &station.name;
+        let text = Text {
+            zh: format!("已呼叫{name}（电话 {}），须在 {} 秒内应答", station.phone, station.respond_within.as_secs()),
+            en: format!(
+                "{name} is called (phone {}), to answer within {} s",
+                station.phone,
+                station.respond_within.as_secs()
+            ),
+        };
+        self.change(now, alarm.id, n, Some((CallState::Called, ANMIN, "")), CallCause::Called, text, effects);
+    }
+
+    /// What a crew says, or an officer on its behalf. Saying a thing twice is harmless.
+    pub fn handle_step(
+        &mut self,
+        now: Now,
+        who: &str,
+        id: AlarmId,
+        station: &str,
+        step: &CallStep,
+        effects: &mut VecDeque<Effect>,
+    ) -> Result<(), Refusal> {
+        let no_call = || Refusal::NoSuchCall { alarm: id, station: station.to_owned() };
+        let of = self.calls.get(&id).ok_or_else(no_call)?;
+        let n = of.calls.iter().position(|placed| *placed.call.station == *station).ok_or_else(no_call)?;
+        let (state, alarm) = (of.calls[n].call.state, Arc::clone(&of.alarm));
+        let (to, why) = match step {
+            CallStep::Accept => (CallState::Accepted, ""),
+            CallStep::OnTheWay => (CallState::OnTheWay, ""),
+            CallStep::OnScene => (CallState::OnScene, ""),
+            CallStep::StandDown => (CallState::StoodDown, ""),
+            CallStep::Decline { why } => (CallState::Declined, why.as_str()),
+        };
+        if state == to {
+            return Ok(());
+        }
+        match (state, to) {
+            (CallState::StoodDown, _) => {
+                return Err(Refusal::not_allowed("该次出动已结束", "the call is over: the station was stood down"));
+            }
+            // A crew on the way has accepted, one on the scene has been on the way.
+            (CallState::OnTheWay | CallState::OnScene, CallState::Accepted)
+            | (CallState::OnScene, CallState::OnTheWay) => return Ok(()),
+            (CallState::OnScene, CallState::Declined) => {
+                return Err(Refusal::not_allowed(
+                    "已到场的消防站不能拒绝，请撤回",
+                    "a crew on the scene cannot decline: stand it down",
+                ));
+            }
+            (_, CallState::Declined) if why.trim().is_empty() => {
+                return Err(Refusal::not_allowed("请说明拒绝的原因", "say why the station declines"));
+            }
+            _ => {}
+        }
+        let name = of.calls[n].call.station_name.clone();
+        let text = match to {
+            CallState::Accepted => (format!("{name}已应答"), format!("{name} accepts")),
+            CallState::OnTheWay => (format!("{name}已出动"), format!("{name} is on the way")),
+            CallState::OnScene => (format!("{name}已到场"), format!("{name} is on the scene")),
+            CallState::StoodDown => (format!("{name}已撤回"), format!("{name} is stood down")),
+            _ => (format!("{name}无法出动：{why}"), format!("{name} declines: {why}")),
+        };
+        let text = Text { zh: text.0, en: text.1 };
+        self.change(now, id, n, Some((to, who, why)), CallCause::Said, text, effects);
+        if to == CallState::Declined {
+            self.next_after_failure(now, &alarm, effects);
+        } else {
+            // Somebody comes, or a person has decided that nobody need.
+            self.answered(&alarm);
+        }
+        Ok(())
+    }
+
+    /// Fires the earliest timer if it is due. Returns whether there was one.
+    pub fn fire_one(&mut self, now: Now, effects: &mut VecDeque<Effect>) -> bool {
+        let Some((due, id, station)) = self.timers.first().filter(|(due, ..)| *due <= now.mono).cloned() else {
+            return false;
+        };
+        self.timers.remove(&(due, id, Arc::clone(&station)));
+        let of = self.calls.get_mut(&id).expect("a timer belongs to a call that is there");
+        let n = of.calls.iter().position(|placed| placed.call.station == station);
+        let n = n.expect("a timer belongs to a call that is there");
+        let placed = &mut of.calls[n];
+        placed.due = None;
+        let (alarm, name) = (Arc::clone(&of.alarm), placed.call.station_name.clone());
+        if placed.call.state == CallState::Called {
+            let text = Text {
+                zh: format!("{name}未在规定时间内应答"), en: format!("{name} does not answer in time")
+            };
+            let why = "no answer in time";
+            self.change(now, id, n, Some((CallState::Unanswered, ANMIN, why)), CallCause::Unanswered, text, effects);
+            self.next_after_failure(now, &alarm, effects);
+        } else {
+            placed.call.late = true;
+            let text = Text {
+                zh: format!("{name}未在规定时间内到场"),
+                en: format!("{name} is not on the scene in time"),
+            };
+            self.change(now, id, n, None, CallCause::Late, text, effects);
+        }
+        true
+    }
+
+    /// A station does not come: the officer hears of it, the next station is called unless somebody else comes.
+    fn next_after_failure(&mut self, now: Now, alarm: &Arc<Alarm>, effects: &mut VecDeque<Effect>) {
+        self.requests.push_back(Request::Escalate(alarm.id));
+        let somebody = self.calls.get(&alarm.id).is_some_and(|of| of.calls.iter().any(|p| p.call.is_live()));
+        if !somebody && !alarm.is_silenced() {
+            self.call_next(now, alarm, effects);
+        }
+    }
+
+    fn answered(&mut self, alarm: &Arc<Alarm>) {
+        let area = area_of(alarm);
+        let Some(alarms) = self.unanswered.get_mut(&area) else { return };
+        if alarms.remove(&alarm.id) && alarms.is_empty() {
+            self.unanswered.remove(&area);
+            self.requests.push_back(Request::Unanswered { area, alarm: None });
+        }
+    }
+
+    /// The alarm is over: whoever is still on duty for it is stood down.
+    fn close(&mut self, now: Now, alarm: &Arc<Alarm>, effects: &mut VecDeque<Effect>) {
+        for n in 0..self.calls.get(&alarm.id).map_or(0, |of| of.calls.len()) {
+            let call = &self.calls[&alarm.id].calls[n].call;
+            if call.is_live() {
+                let name = call.station_name.clone();
+                let text = Text {
+                    zh: format!("报警已关闭，{name}撤回"),
+                    en: format!("the alarm is closed, {name} is stood down"),
+                };
+                let to = (CallState::StoodDown, ANMIN, "the alarm is closed");
+                self.change(now, alarm.id, n, Some(to), CallCause::AlarmClosed, text, effects);
+            }
+        }
+        self.answered(alarm);
+        self.calls.remove(&alarm.id);
+    }
+
+    /// The only place where a call changes: counts it, stamps it, sets its clock, tells the ways out.
+    #[allow(clippy::too_many_arguments)]
+    fn change(
+        &mut self,
+        now: Now,
+        id: AlarmId,
+        n: usize,
+        to: Option<(CallState, &str, &str)>,
+        cause: CallCause,
+        message: Text,
+        effects: &mut VecDeque<Effect>,
+    ) {
+        let of = self.calls.get_mut(&id).expect("the caller found the call");
+        let placed = &mut of.calls[n];
+        placed.call.seq += 1;
+        if let Some((state, by, why)) = to {
+            placed.call.state = state;
+            let stamp = CallStamp { state, at: now.wall, by: by.to_owned(), why: why.to_owned() };
+            placed.call.stamps.push(stamp);
+        }
+        rearm(&mut self.timers, id, placed);
+        let change =
+            CallChange { at: now.wall, cause, call: placed.call.clone(), alarm: Arc::clone(&of.alarm), message };
+        let change = Arc::new(change);
+        effects.push_back(Effect::Call(Arc::clone(&change)));
+        let (call, alarm) = (&change.call, &change.alarm);
+        for channel in &self.settings.channels {
+            if channel.form == ChannelForm::Events && channel.wants(alarm.class, alarm.peak) {
+                let order = OrderId::new(format!("{id}/call-{}-{}/{}", call.station, call.seq, channel.id));
+                let body = OrderBody::Call(Arc::clone(&change));
+                effects.push_back(Effect::Order(Order { id: order, channel: Arc::clone(&channel.id), body }));
+            }
+        }
+    }
+
+    pub fn poll_request(&mut self) -> Option<Request> {
+        self.requests.pop_front()
+    }
+
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        self.timers.first().map(|(due, ..)| *due)
+    }
+
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.calls.values().flat_map(|of| of.calls.iter().map(|placed| &placed.call))
+    }
+
+    pub fn calls_of(&self, alarm: AlarmId) -> impl Iterator<Item = &Call> {
+        self.calls.get(&alarm).into_iter().flat_map(|of| of.calls.iter().map(|placed| &placed.call))
+    }
+}
+
+/// What a CAP channel must say now, given the last thing it said that is still in force.
+fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> Option<CapMessage> {
+    // Who takes a sensor out of service says that its word is not to be trusted: the public is told so.
+    let over = !alarm.is_open() || alarm.out_of_service.is_some() || !channel.wants(alarm.class, alarm.level);
+    match last {
+        Some(_) if over => Some(CapMessage::Cancel),
+        // A shelf silences people's screens; what the public was told stays in force.
+        Some(last) if last.level != alarm.level && alarm.shelved.is_none() => Some(CapMessage::Update),
+        Some(_) => None,
+        None if over || !alarm.is_active() || alarm.is_silenced() => None,
+        None => Some(CapMessage::Alert),
+    }
+}
+
+/// CAP 1.2 section 3.2.1: an identifier holds no spaces, commas, `<` or `&`.
+fn cap_word(text: &str) -> String {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ',' | '<' | '&');
+    text.chars().map(|c| if bad(c) { '_' } else { c }).collect()
+}
+
+fn area_of(alarm: &Alarm) -> Arc<str> {
+    alarm.place.area.as_str().into()
+}
+
+/// Puts a call's next deadline into `timers`.
+fn rearm(timers: &mut BTreeSet<(Mono, AlarmId, Arc<str>)>, id: AlarmId, placed: &mut Placed) {
+    let due = match placed.call.state {
+        CallState::Called => Some(placed.respond_by),
+        CallState::Accepted | CallState::OnTheWay if !placed.call.late => Some(placed.arrive_by),
+        _ => None,
+    };
+    if due != placed.due {
+        if let Some(old) = placed.due {
+            timers.remove(&(old, id, Arc::clone(&placed.call.station)));
+        }
+        if let Some(new) = due {
+            timers.insert((new, id, Arc::clone(&placed.call.station)));
+        }
+        placed.due = due;
     }
 }

@@ -1,0 +1,501 @@
+//! Lifecycles as text tables, `timelines/*.txt`, walked by one test; and whole days at random against the invariants.
+//!
+//! A table begins with `== name`, says in `spec` and `desk` what the rule and the stations are like, and then what
+//! happens when. A line with `->` is what anmin does. Everything that anmin does must be there, at its time, in order.
+//! Time jumps from deadline to deadline; a restart rebuilds everything from what the journal would hold.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anmin_sensors::document::parse_duration;
+use anmin_sensors::point::{DeviceId, Kind, Place, PointId, PointIx, PointSpec, Points};
+use anmin_sensors::reading::{Fault, Quality, Sample, Value};
+use anmin_sensors::time::{Mono, Now, Wall};
+use include_dir::{Dir, include_dir};
+
+use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Cause, Command, Refusal, Transition};
+use crate::engine::{Effect, Watch};
+use crate::order::{Call, CallCause, CallStep, CapMessage, Channel, ChannelForm, OrderBody, Station};
+use crate::response::DeskSettings;
+use crate::rule::{
+    Evidence, Finding, Input, Judged, Level, OnBad, RuleId, RuleIx, RuleSpec, Scope, Text, Tuning, Verdict, Why,
+};
+
+static TABLES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/timelines");
+
+/// One site on which a table or a random day is played.
+struct Stage {
+    watch: Watch,
+    spec: Arc<RuleSpec>,
+    tuning: Tuning,
+    desk: DeskSettings,
+    points: Points,
+    at: Duration,
+    mono_start: u64,
+    wall_start: i64,
+    starts: u64,
+    /// What the journal holds: the last state of every alarm and call.
+    alarms: BTreeMap<AlarmId, Arc<Alarm>>,
+    calls: BTreeMap<(AlarmId, Arc<str>), Call>,
+    names: HashMap<AlarmId, usize>,
+    latest: Option<AlarmId>,
+    show_events: bool,
+    done: Vec<String>,
+}
+
+impl Stage {
+    fn new(spec: RuleSpec, desk: DeskSettings, show_events: bool) -> Self {
+        let mut points = Points::default();
+        let profile: Arc<str> = "test".into();
+        for (device, kind, alarm_point) in
+            [("d1", "gas.lel", true), ("d2", "gas.lel", true), ("d3", "env.temperature", false)]
+        {
+            let specs: Vec<Arc<PointSpec>> = (1..=8)
+                .map(|n| {
+                    let kind = Kind::named(kind).expect("a kind of the table in sensors");
+                    Arc::new(PointSpec { alarm_point, ..PointSpec::plain(&format!("p{n}"), kind) })
+                })
+                .collect();
+            let place = Place { area: "east".to_owned(), building: "3".to_owned(), ..Place::default() };
+            points
+                .add(DeviceId::new(device), None, &profile, &Arc::new(place), &specs)
+                .expect("the devices have different names");
+        }
+        Self {
+            watch: Watch::new(desk.clone(), 1),
+            tuning: Tuning::of(&spec),
+            spec: Arc::new(spec),
+            desk,
+            points,
+            at: Duration::ZERO,
+            mono_start: 77_000_000_000_000,
+            wall_start: 1_767_225_600_000_000,
+            starts: 1,
+            alarms: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            names: HashMap::new(),
+            latest: None,
+            show_events,
+            done: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            mono: Mono::from_nanos(self.mono_start + self.at.as_nanos() as u64),
+            wall: Wall::from_micros(self.wall_start + self.at.as_micros() as i64),
+        }
+    }
+
+    /// Jumps from deadline to deadline until `at`. What is due at `at` itself fires before what happens then.
+    fn walk_to(&mut self, at: Duration) {
+        while let Some(due) = self.watch.poll_timeout() {
+            let due = Duration::from_nanos(due.nanos().saturating_sub(self.mono_start));
+            if due > at {
+                break;
+            }
+            self.at = self.at.max(due);
+            self.watch.fire(self.now());
+            self.take();
+        }
+        self.at = at;
+        self.watch.fire(self.now());
+        self.take();
+    }
+
+    fn judge(&mut self, subject: PointIx, verdict: Verdict) {
+        let now = self.now();
+        let value = match &verdict {
+            Verdict::Normal => Some(1.0),
+            Verdict::Abnormal(finding) => Some(f64::from(finding.level as u8 + 1) * 10.0),
+            Verdict::Undetermined(_) => None,
+        };
+        let evidence = Evidence {
+            point: Some(self.points.point(subject).id.clone()),
+            value: value.map(Value::Number),
+            received: now.wall,
+            ..Evidence::default()
+        };
+        let judged = Judged { rule: RuleIx(0), subject, verdict, evidence };
+        self.watch.handle_judged(now, &self.points, &self.spec, &self.tuning, &judged);
+        self.take();
+    }
+
+    fn sample(&mut self, points: &[PointIx], quality: Quality, news: bool) {
+        let now = self.now();
+        let samples: Vec<Sample> = points
+            .iter()
+            .map(|point| Sample {
+                point: *point,
+                value: (!matches!(quality, Quality::Bad(_))).then_some(Value::Number(1.0)),
+                quality,
+                time: now.wall,
+                source_time: None,
+                received: now,
+                sequence: None,
+                news,
+            })
+            .collect();
+        self.watch.handle_samples(now, &self.points, &samples);
+        self.take();
+    }
+
+    fn command(&mut self, who: &str, what: Action) -> Result<(), Refusal> {
+        let outcome = self.watch.handle_command(self.now(), &Command { who: who.to_owned(), what });
+        self.take();
+        outcome
+    }
+
+    /// The power fails and comes back `down` later: another monotonic clock, other ids, the journal as it was.
+    fn restart(&mut self, down: Duration) {
+        self.check_journal();
+        self.at += down;
+        self.mono_start = self.mono_start / 3 + 1_000_000_000 * self.starts;
+        self.starts += 1;
+        self.watch = Watch::new(self.desk.clone(), self.starts);
+        let alarms: Vec<Arc<Alarm>> = self.alarms.values().filter(|alarm| alarm.is_open()).cloned().collect();
+        let open = |call: &&Call| self.alarms.get(&call.alarm).is_some_and(|alarm| alarm.is_open());
+        let calls: Vec<Call> = self.calls.values().filter(open).cloned().collect();
+        let spec = Arc::clone(&self.spec);
+        self.watch.restore(self.now(), &alarms, calls, |id| (*id == spec.id).then_some(&spec));
+        self.take();
+        self.check_journal();
+    }
+
+    /// The last states in the journal are the book.
+    fn check_journal(&self) {
+        let mut book = self.watch.alarms();
+        book.sort_by_key(|alarm| alarm.id);
+        let journal: Vec<Arc<Alarm>> = self.alarms.values().filter(|alarm| alarm.is_open()).cloned().collect();
+        assert_eq!(book, journal, "at {:?} the book differs from what its transitions say", self.at);
+        let mut calls = self.watch.calls();
+        calls.sort_by(|a, b| (a.alarm, &a.station).cmp(&(b.alarm, &b.station)));
+        let open = |call: &&Call| self.alarms.get(&call.alarm).is_some_and(|alarm| alarm.is_open());
+        let journal: Vec<Call> = self.calls.values().filter(open).cloned().collect();
+        assert_eq!(calls, journal, "at {:?} the calls differ from what their changes say", self.at);
+    }
+
+    /// Writes down what was done, and checks what must hold for every effect.
+    fn take(&mut self) {
+        while let Some(effect) = self.watch.poll_effect() {
+            let text = match effect {
+                Effect::Transition(transition) => self.take_transition(&transition),
+                Effect::Call(change) => {
+                    let key = (change.call.alarm, Arc::clone(&change.call.station));
+                    let before = self.calls.get(&key).map_or(0, |call| call.seq);
+                    assert_eq!(change.call.seq, before + 1, "a call's changes are numbered without a gap");
+                    assert!(!change.message.zh.is_empty() && !change.message.en.is_empty());
+                    self.calls.insert(key, change.call.clone());
+                    let what = match change.cause {
+                        CallCause::Late => "late",
+                        _ => change.call.state.as_str(),
+                    };
+                    let by = change.call.stamps.last().map_or("", |stamp| &stamp.by);
+                    let by = if change.cause == CallCause::Said { format!(" {by}") } else { String::new() };
+                    format!("{}call {} {what}{by}", self.name(change.call.alarm), change.call.station)
+                }
+                Effect::Order(order) => {
+                    let (alarm, text) = match &order.body {
+                        OrderBody::Event(transition) => (&transition.alarm, "event".to_owned()),
+                        OrderBody::Call(change) => (&change.alarm, format!("call {}", change.call.station)),
+                        OrderBody::Cap(cap) => {
+                            assert!(!cap.identifier.contains([' ', ',', '<', '&']));
+                            let word = match cap.message {
+                                CapMessage::Alert => "alert",
+                                CapMessage::Update => "update",
+                                CapMessage::Cancel => "cancel",
+                            };
+                            assert_eq!(cap.references.is_empty(), cap.message == CapMessage::Alert);
+                            (&cap.alarm, format!("{word} {} refs={}", cap.alarm.level.as_str(), cap.references.len()))
+                        }
+                    };
+                    let journaled = self.alarms.get(&alarm.id).expect("an order comes after its alarm's transition");
+                    assert!(alarm.seq <= journaled.seq, "an order comes after its transition");
+                    if !self.show_events && !matches!(order.body, OrderBody::Cap(_)) {
+                        continue;
+                    }
+                    format!("{}order {} {text}", self.name(alarm.id), order.channel)
+                }
+            };
+            self.note(&text);
+        }
+    }
+
+    fn take_transition(&mut self, transition: &Transition) -> String {
+        let alarm = &transition.alarm;
+        let before = self.alarms.get(&alarm.id);
+        assert_eq!(alarm.seq, before.map_or(0, |alarm| alarm.seq) + 1, "transitions are numbered without a gap");
+        assert_eq!(transition.from, before.map_or(AlarmState::Normal, |alarm| alarm.state()));
+        assert_eq!(transition.to, alarm.state());
+        assert!(alarm.peak >= alarm.level);
+        if let Some(before) = before {
+            assert!(before.is_open(), "a closed alarm never changes");
+            let reset = matches!(transition.cause, Cause::Reset { .. });
+            assert!(!before.latched || alarm.latched || reset, "only a reset releases a latch");
+        }
+        let next = self.names.len() + 1;
+        self.names.entry(alarm.id).or_insert(next);
+        self.latest = Some(alarm.id);
+        self.alarms.insert(alarm.id, Arc::clone(alarm));
+        let cause = match &transition.cause {
+            Cause::LevelChanged(from) => format!("{} to", from.as_str()),
+            Cause::Acknowledged { by } => format!("acknowledged {by}"),
+            Cause::Reset { by } => format!("reset {by}"),
+            Cause::Shelved { by } => format!("shelved {by}"),
+            Cause::Unshelved { by } => format!("unshelved {}", by.as_deref().unwrap_or("anmin")),
+            Cause::TakenOutOfService { by, .. } => format!("taken_out_of_service {by}"),
+            Cause::ReturnedToService { by } => format!("returned_to_service {by}"),
+            Cause::Escalated(step) => format!("escalated {step}"),
+            other => other.as_str().to_owned(),
+        };
+        let what = if alarm.rule == self.spec.id || transition.cause != Cause::Raised {
+            String::new()
+        } else {
+            assert!(!alarm.message.zh.is_empty() && !alarm.message.en.is_empty());
+            format!(" {} {}", alarm.rule, alarm.subject.as_str())
+        };
+        format!("{}{cause} {} {}{what}", self.name(alarm.id), alarm.level.as_str(), transition.to.as_str())
+    }
+
+    fn name(&self, id: AlarmId) -> String {
+        match self.names.get(&id) {
+            Some(1) | None => String::new(),
+            Some(n) => format!("#{n} "),
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.done.push(format!("{:?} -> {text}", self.at));
+    }
+}
+
+/// A rule without delays, latch or deadlines.
+fn plain_spec() -> RuleSpec {
+    RuleSpec {
+        id: RuleId::new("gas/test"),
+        title: Text { zh: "测试".to_owned(), en: "test".to_owned() },
+        inputs: vec![Input {
+            role: "x".to_owned(),
+            kind: Kind::named("gas.lel").expect("a kind of the table in sensors"),
+            scope: Scope::Device,
+            optional: false,
+        }],
+        windows: Vec::new(),
+        limits: BTreeMap::new(),
+        on_delay: Duration::ZERO,
+        off_delay: Duration::ZERO,
+        deadband: 0.0,
+        latch: false,
+        on_bad: OnBad::Fault,
+        escalate_after: None,
+        realarm_after: None,
+        message: Text { zh: "{place}{level}{value}".to_owned(), en: "{place} {level} {value}".to_owned() },
+        advice: Text::default(),
+    }
+}
+
+fn station(id: &str) -> Station {
+    Station {
+        id: id.into(),
+        name: id.to_uppercase(),
+        phone: "000".to_owned(),
+        respond_within: Duration::from_secs(60),
+        arrive_within: Duration::from_secs(180),
+    }
+}
+
+fn level(word: &str) -> Level {
+    Level::named(word).unwrap_or_else(|| panic!("{word:?} is not a level"))
+}
+
+fn wait(word: &str) -> Duration {
+    parse_duration(word).unwrap_or_else(|| panic!("{word:?} is not a duration"))
+}
+
+fn quality(word: &str) -> Quality {
+    let known = Quality::ALL.into_iter().find(|each| each.reason() == word || each.as_str() == word);
+    known.unwrap_or_else(|| panic!("{word:?} is not a quality"))
+}
+
+/// Plays one table and gives back what was done.
+fn play(table: &str) -> (Vec<String>, Vec<String>) {
+    let mut spec = plain_spec();
+    let mut desk = DeskSettings::default();
+    let mut show_events = false;
+    let mut expected = Vec::new();
+    let mut stage: Option<Stage> = None;
+    let mut end = Duration::ZERO;
+    for line in table.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let key = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        match words[0] {
+            "spec" => {
+                for word in &words[1..] {
+                    let (key, value) = word.split_once('=').unwrap_or_else(|| panic!("{word:?} is not key=value"));
+                    match key {
+                        "on_delay" => spec.on_delay = wait(value),
+                        "off_delay" => spec.off_delay = wait(value),
+                        "latch" => spec.latch = value == "yes",
+                        "escalate" => spec.escalate_after = Some(wait(value)),
+                        "realarm" => spec.realarm_after = Some(wait(value)),
+                        "on_bad" => spec.on_bad = OnBad::Raise(level(value)),
+                        "kind" => spec.inputs[0].kind = Kind::named(value).expect("a kind"),
+                        _ => panic!("{key:?} is not a key of spec"),
+                    }
+                }
+                continue;
+            }
+            "desk" => {
+                for word in &words[1..] {
+                    let (key, value) = word.split_once('=').unwrap_or_else(|| panic!("{word:?} is not key=value"));
+                    let channel = |form, system| Channel { id: key.into(), form, min_level: level(value), system };
+                    match key {
+                        "stations" => {
+                            desk.stations = value.split(',').map(station).collect();
+                            let ids = desk.stations.iter().map(|station| Arc::clone(&station.id)).collect();
+                            desk.areas.insert("east".to_owned(), ids);
+                        }
+                        "call_level" => desk.call_level = level(value),
+                        "cap" => desk.channels.push(channel(ChannelForm::Cap, false)),
+                        "events" => {
+                            desk.channels.push(channel(ChannelForm::Events, false));
+                            show_events = true;
+                        }
+                        _ => panic!("{key:?} is not a key of desk"),
+                    }
+                }
+                continue;
+            }
+            _ => {}
+        }
+        let at = wait(words[0]);
+        end = end.max(at);
+        if words[1] == "->" {
+            expected.push(format!("{at:?} -> {}", words[2..].join(" ")));
+            continue;
+        }
+        let stage = stage.get_or_insert_with(|| Stage::new(spec.clone(), desk.clone(), show_events));
+        assert!(at >= stage.at, "{line:?} goes back in time");
+        stage.walk_to(at);
+        act(stage, words[1], &words[2..], &key);
+    }
+    let mut stage = stage.expect("something happens in every table");
+    stage.walk_to(end.max(stage.at) + Duration::from_secs(1));
+    stage.check_journal();
+    (stage.done, expected)
+}
+
+fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) -> Option<&'w str>) {
+    let find = |stage: &Stage, id: &str| stage.points.find(id).unwrap_or_else(|| panic!("there is no point {id}"));
+    let subject = find(stage, key("point").unwrap_or("d1/p1"));
+    let alarm = match key("alarm") {
+        Some(number) => {
+            let number: usize = number.parse().expect("a number");
+            stage.names.iter().find(|(_, n)| **n == number).map(|(id, _)| *id)
+        }
+        None => stage.names.iter().find(|(_, n)| **n == 1).map(|(id, _)| *id),
+    };
+    let alarm = alarm.unwrap_or(AlarmId(uuid::Uuid::nil()));
+    let who = key("by").unwrap_or("li");
+    let abnormal = |level| Verdict::Abnormal(Finding { level, limit: None, note: None });
+    let why = || key("why").unwrap_or_default().to_owned();
+    let action = match verb {
+        "abnormal" => return stage.judge(subject, abnormal(level(words[0]))),
+        "normal" => return stage.judge(subject, Verdict::Normal),
+        "unknown" => {
+            let point = PointId::new("d1/p1");
+            let why = match words[0] {
+                "bad" => Why::BadInput { point, fault: Fault::OutOfRange },
+                "nodata" => Why::NoData { point },
+                "script" => Why::ScriptFailed("line 3".to_owned()),
+                "unclear" => Why::Unclear("no".to_owned()),
+                other => panic!("{other:?} is no reason"),
+            };
+            return stage.judge(subject, Verdict::Undetermined(why));
+        }
+        "sample" => {
+            let points: Vec<PointIx> = match words[0].split_once('/') {
+                Some((_, "all" | "others")) => {
+                    let (device, which) = words[0].split_once('/').expect("matched above");
+                    let device = stage.points.find_device(device).expect("a device of the stage");
+                    let skip = usize::from(which == "others");
+                    stage.points.device(device).points().skip(skip).collect()
+                }
+                _ => vec![find(stage, words[0])],
+            };
+            return stage.sample(&points, quality(words[1]), key("news") != Some("no"));
+        }
+        "part" => {
+            let trouble = (words[1] != "well").then(|| {
+                let text = Text { zh: "坏".to_owned(), en: "broken".to_owned() };
+                (Finding { level: level(words[1]), limit: None, note: None }, text)
+            });
+            stage.watch.handle_part(stage.now(), words[0], trouble);
+            return stage.take();
+        }
+        "restart" => return stage.restart(key("down").map_or(Duration::ZERO, wait)),
+        "wall" => {
+            let years: i64 = words[0].strip_suffix('y').and_then(|n| n.parse().ok()).expect("whole years");
+            stage.wall_start += years * 31_557_600_000_000;
+            return;
+        }
+        // A square wave: half a period abnormal, half a period normal.
+        "chatter" => {
+            let (half, end) = (wait(key("every").expect("a period")) / 2, stage.at + wait(key("for").expect("a time")));
+            while stage.at < end {
+                stage.judge(subject, abnormal(level(words[0])));
+                stage.walk_to(stage.at + half);
+                stage.judge(subject, Verdict::Normal);
+                stage.walk_to(stage.at + half);
+            }
+            return;
+        }
+        "acknowledge" => Action::Acknowledge { alarm },
+        "reset" => Action::Reset { alarm },
+        "shelve" => Action::Shelve { alarm, until: stage.now().wall.plus(wait(words[0])), why: why() },
+        "unshelve" => Action::Unshelve { alarm },
+        "take_out_of_service" => Action::TakeOutOfService { alarm, why: why() },
+        "return_to_service" => Action::ReturnToService { alarm },
+        "station" => {
+            let step = match words[1] {
+                "accept" => CallStep::Accept,
+                "on_the_way" => CallStep::OnTheWay,
+                "on_scene" => CallStep::OnScene,
+                "stand_down" => CallStep::StandDown,
+                "decline" => CallStep::Decline { why: why() },
+                other => panic!("{other:?} is not a step"),
+            };
+            Action::Call { alarm, station: words[0].to_owned(), step }
+        }
+        other => panic!("{other:?} is not a verb"),
+    };
+    if let Err(refusal) = stage.command(who, action) {
+        assert!(!refusal.text().zh.is_empty() && !refusal.text().en.is_empty());
+        stage.note(&format!("refused {}", refusal.as_str()));
+    }
+}
+
+#[test]
+fn every_timeline_comes_out_as_its_table_says() {
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for file in TABLES.files() {
+        let name = file.path().display();
+        let text = file.contents_utf8().expect("tables are UTF-8");
+        for table in text.split("\n== ").skip(1) {
+            let (title, body) = table.split_once('\n').expect("a title stands on a line of its own");
+            count += 1;
+            let (done, expected) = play(body);
+            if done != expected {
+                wrong.push(format!(
+                    "{name}: {title}\n  expected\n    {}\n  but was\n    {}",
+                    expected.join("\n    "),
+                    done.join("\n    ")
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count} timelines went wrong\n{}", wrong.len(), wrong.join("\n"));
+    assert!(count >= 25, "only {count} timelines were found");
+}
