@@ -1,1 +1,199 @@
 //! REST, server-sent events and the page of the duty desk.
+//!
+//! It keeps no state of its own: it asks the main loop, hands it commands, and passes on what the main loop's feed says.
+//! A screen that stands still must never look like a quiet night, so the live stream carries a status that the main
+//! loop itself has answered, and a page that hears none says so.
+//!
+//! Bounds: [`listen::MOST_CONNECTIONS`] connections, [`events::MOST_CLIENTS`] live streams, 1 MiB a request, 10 s for a
+//! request's head, 30 s for its body, 15 s for a peer to take what it is sent.
+
+mod api;
+pub mod client;
+mod events;
+mod guard;
+mod listen;
+mod page;
+mod problem;
+pub mod wire;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anmin_rules::alarm::AlarmId;
+use anmin_rules::rule::Text;
+use anmin_sensors::document::Reader;
+use anmin_sensors::point::PointId;
+use anmin_sensors::time::Wall;
+use jiff::tz::TimeZone;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::main_loop::{Feed, Input};
+use crate::store::state::Journaled;
+use crate::store::{Bucket, History, StateReader};
+
+pub use guard::Token;
+
+/// `[web]`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    /// Asked of every API request where there is one.
+    pub token: Option<Token>,
+    /// Names under which browsers may reach us, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_420)), token: None, hosts: Vec::new() }
+    }
+}
+
+impl Settings {
+    pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
+        let usual = Self::default();
+        let listen = match r.optional::<String>("listen") {
+            None => usual.listen,
+            Some(text) => text.parse().unwrap_or_else(|_| {
+                r.fault(
+                    "listen",
+                    format!("`web.listen` is {text:?}, expected an address and a port"),
+                    Some("such as \"127.0.0.1:8420\", or \"0.0.0.0:8420\" together with `token_file`".to_owned()),
+                );
+                usual.listen
+            }),
+        };
+        let token = r.optional::<String>("token_file").and_then(|file| {
+            let path = base.join(file);
+            match Token::load(&path) {
+                Ok(token) => Some(token),
+                Err(why) => {
+                    r.fault(
+                        "token_file",
+                        format!("`web.token_file`: {why}"),
+                        Some("one line of 16 characters or more, such as `openssl rand -hex 32` prints".to_owned()),
+                    );
+                    None
+                }
+            }
+        });
+        if !listen.ip().is_loopback() && !r.has("token_file") {
+            r.fault(
+                "listen",
+                format!("`web.listen` is {listen}, which others can reach, and there is no `web.token_file`"),
+                Some("listen on 127.0.0.1, or name a file that holds the token to ask for".to_owned()),
+            );
+        }
+        let hosts: Vec<String> = r.or("hosts", Vec::new());
+        for host in &hosts {
+            if host.is_empty() || host.contains([':', '/', '*', ' ']) {
+                r.fault(
+                    "hosts",
+                    format!("`web.hosts` has {host:?}, expected a plain name"),
+                    Some("such as \"anmin.lan\": no scheme, no port".to_owned()),
+                );
+            }
+        }
+        r.finish();
+        (!r.is_faulty()).then_some(Self { listen, token, hosts })
+    }
+}
+
+/// What every answer may say about the site.
+#[derive(Clone, Debug)]
+pub struct Site {
+    pub id: String,
+    pub name: Text,
+    /// The whole site runs as an exercise: the page says so all the time.
+    pub exercise: bool,
+    /// Offsets of the time stamps.
+    pub time_zone: TimeZone,
+}
+
+/// Everything that the web may touch.
+#[derive(Clone)]
+pub struct WebLink {
+    pub inputs: mpsc::Sender<Input>,
+    pub feed: Feed,
+    pub archive: Arc<dyn Archive>,
+    /// The text of `/metrics`.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pub clock: Clock,
+    pub site: Site,
+}
+
+/// What the databases remember. Called on blocking threads, from several at once; an error is shown to the asker.
+pub trait Archive: Send + Sync + 'static {
+    /// A point's history between two moments, in at most `buckets` stretches of equal length; empty ones are left out.
+    fn readings(&self, point: &PointId, from: Wall, to: Wall, buckets: usize) -> Result<Vec<Bucket>, String>;
+
+    /// The newest rows of the journal before row `before`, newest first.
+    fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String>;
+
+    /// Everything the journal holds of one alarm, oldest first.
+    fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, String>;
+}
+
+/// The two databases, each read through a connection of its own: neither the main loop nor a writer waits.
+pub struct Databases {
+    pub journal: Mutex<StateReader>,
+    pub readings: Mutex<History>,
+}
+
+impl Archive for Databases {
+    fn readings(&self, point: &PointId, from: Wall, to: Wall, buckets: usize) -> Result<Vec<Bucket>, String> {
+        let mut history = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        history.buckets(point.as_str(), from, to, buckets).map_err(|error| error.to_string())
+    }
+
+    fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String> {
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal.recent(limit, before).map_err(|error| error.to_string())
+    }
+
+    fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, String> {
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal.history(alarm).map_err(|error| error.to_string())
+    }
+}
+
+/// The running server. Dropping it does not stop it.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens: with the port that the system chose when the settings said 0.
+    pub address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Closes the listener and every connection.
+    pub async fn stop(self) {
+        self.task.abort();
+        // The error says that it was aborted, which is what we asked for.
+        let _ = self.task.await;
+    }
+}
+
+/// Opens the listener and serves in the background.
+pub async fn serve(settings: Settings, link: WebLink) -> io::Result<Server> {
+    let listener = TcpListener::bind(settings.listen).await?;
+    let address = listener.local_addr()?;
+    let hub = events::Hub::new(&link);
+    let router = api::router(api::Desk { link: link.clone(), hub: hub.clone() }, guard::Guard::new(settings));
+    let task = tokio::spawn(async move {
+        // Whichever ends, the other goes with it: both run until the server is stopped.
+        tokio::select! {
+            () = listen::accept(listener, router) => {}
+            () = hub.run(link) => {}
+        }
+    });
+    Ok(Server { address, task })
+}
+
+#[cfg(test)]
+mod tests;

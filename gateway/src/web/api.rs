@@ -1,0 +1,533 @@
+//! The routes under `/api/v1`, and what machines ask: `/healthz`, `/readyz`, `/metrics`.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anmin_rules::alarm::{Action, AlarmId, Command};
+use anmin_rules::order::CallStep;
+use anmin_rules::rule::Level;
+use anmin_sensors::point::{DeviceId, Kind, PointId};
+use anmin_sensors::time::Wall;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::events::{Hub, last_event_id};
+use super::guard::{Guard, guard};
+use super::problem::Problem;
+use super::wire::{
+    AlarmViewWire, AlarmsWire, BucketWire, DevicesWire, JournalWire, PointWire, PointsWire, QuarantinedWire,
+    StatusWire, Writer,
+};
+use super::{Archive, WebLink, page};
+use crate::main_loop::query::{AlarmFilter, Page, PointFilter, QualityIs, Status, is_class};
+use crate::main_loop::{Input, Query};
+
+/// Largest body of a request.
+const MOST_BODY: usize = 1 << 20;
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// For the main loop to take a question, and again to answer it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Rows in one answer, and when nobody says how many.
+const MOST_ROWS: usize = 1_000;
+const USUAL_ROWS: usize = 200;
+
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub link: WebLink,
+    pub hub: Hub,
+}
+
+type Answer<T> = Result<Json<T>, Problem>;
+
+pub(super) fn router(desk: Desk, watch: Guard) -> Router {
+    let api = Router::new()
+        .route("/status", get(status))
+        .route("/alarms", get(alarms))
+        .route("/alarms/{id}", get(alarm))
+        .route("/alarms/{id}/transitions", get(alarm_history))
+        .route("/alarms/{id}/{action}", post(act))
+        .route("/alarms/{id}/calls/{station}/{step}", post(call_step))
+        .route("/journal", get(journal))
+        .route("/points", get(points))
+        .route("/points/{device}/{name}", get(point))
+        .route("/points/{device}/{name}/history", get(point_history))
+        .route("/devices", get(devices))
+        .route("/quarantine", get(quarantine))
+        .route("/events", get(events));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .merge(page::routes())
+        .fallback(|| async { Problem::not_found("没有这个地址", "there is nothing at this address") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "wrong_method",
+                "该地址不支持此方法",
+                "this address does not take this method",
+            )
+        })
+        .layer(middleware::from_fn_with_state(watch, guard))
+        .with_state(desk)
+}
+
+/// Asks the main loop. Never waits long: a screen that hangs is worse than one that says so.
+pub(super) async fn ask<T>(
+    inputs: &mpsc::Sender<Input>,
+    question: impl FnOnce(oneshot::Sender<T>) -> Query,
+) -> Result<T, Problem> {
+    send(inputs, |reply| Input::Query(question(reply))).await
+}
+
+async fn send<T>(inputs: &mpsc::Sender<Input>, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Problem> {
+    let (reply, answer) = oneshot::channel();
+    let asked = timeout(ANSWER_WITHIN, inputs.send(input(reply))).await;
+    if !matches!(asked, Ok(Ok(()))) {
+        return Err(Problem::busy());
+    }
+    match timeout(ANSWER_WITHIN, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        _ => Err(Problem::busy()),
+    }
+}
+
+pub(super) fn status_wire(link: &WebLink, status: &Status) -> StatusWire {
+    Writer { zone: &link.site.time_zone }.status(&link.site, status)
+}
+
+impl Desk {
+    fn writer(&self) -> Writer<'_> {
+        Writer { zone: &self.link.site.time_zone }
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, Problem> {
+        ask(&self.link.inputs, question).await
+    }
+
+    /// Asks the databases, off the threads that serve.
+    async fn archive<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Archive) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let archive = Arc::clone(&self.link.archive);
+        match tokio::task::spawn_blocking(move || read(&*archive)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(why)) => Err(Problem::archive(&why)),
+            Err(_) => Err(Problem::archive("the reader failed")),
+        }
+    }
+
+    async fn view(&self, id: AlarmId) -> Result<AlarmViewWire, Problem> {
+        let view = self.ask(|reply| Query::Alarm { id, reply }).await?;
+        let writer = self.writer();
+        Ok(AlarmViewWire {
+            alarm: view.as_ref().map(|view| writer.alarm(&view.alarm)),
+            calls: view.map(|view| writer.calls(&view.calls)).unwrap_or_default(),
+        })
+    }
+
+    async fn command(&self, who: String, alarm: AlarmId, what: Action) -> Answer<AlarmViewWire> {
+        let command = Command { who, what };
+        match send(&self.link.inputs, |reply| Input::Command { command, reply }).await? {
+            Ok(()) => Ok(Json(self.view(alarm).await?)),
+            Err(refusal) => Err(Problem::refused(&refusal)),
+        }
+    }
+}
+
+/// The parameters after `?`; one that is not known is a fault.
+fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    match axum::extract::Query::<T>::try_from_uri(uri) {
+        Ok(found) => Ok(found.0),
+        Err(error) => Err(Problem::bad_request(error.body_text())),
+    }
+}
+
+/// The body as strict JSON: bounded, in time, and with no field that nobody knows.
+async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let too_large = |length: u64| length > MOST_BODY as u64;
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let read = if announced.is_some_and(too_large) {
+        Ok(None)
+    } else {
+        timeout(BODY_WITHIN, axum::body::to_bytes(request.into_body(), MOST_BODY)).await.map(Result::ok)
+    };
+    match read {
+        Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(Problem::bad_request),
+        Ok(None) => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            "请求超过 1 MiB 或传输中断",
+            "the body is larger than 1 MiB or broke off",
+        )),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "too_slow",
+            "请求内容没有在 30 秒内传完",
+            "the body did not arrive within 30 s",
+        )),
+    }
+}
+
+fn alarm_id(text: &str) -> Result<AlarmId, Problem> {
+    match Uuid::from_str(text) {
+        Ok(id) => Ok(AlarmId(id)),
+        Err(_) => Err(Problem::bad_request(format_args!("{:?} is not an alarm's id", short(text)))
+            .hint("报警编号见 GET /api/v1/alarms", "ids stand in GET /api/v1/alarms")),
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+async fn status(State(desk): State<Desk>) -> Answer<StatusWire> {
+    let status = desk.ask(|reply| Query::Status { reply }).await?;
+    Ok(Json(status_wire(&desk.link, &status)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AlarmParameters {
+    min_level: Option<String>,
+    class: Option<String>,
+    building: Option<String>,
+}
+
+async fn alarms(State(desk): State<Desk>, uri: Uri) -> Answer<AlarmsWire> {
+    let AlarmParameters { min_level, class, building } = parameters(&uri)?;
+    let min_level = match min_level.as_deref() {
+        None => None,
+        Some(word) => Some(Level::named(word).ok_or_else(|| {
+            Problem::bad_request(format_args!("{:?} is not one of blue, yellow, orange, red", short(word)))
+        })?),
+    };
+    if let Some(class) = class.as_deref().filter(|class| !is_class(class)) {
+        return Err(Problem::bad_request(format_args!(
+            "{:?} is not one of gas, fire, power, flood, care, device, system",
+            short(class)
+        )));
+    }
+    let filter = AlarmFilter { min_level, class, building };
+    let list = desk.ask(|reply| Query::Alarms { filter, reply }).await?;
+    let writer = desk.writer();
+    Ok(Json(AlarmsWire {
+        now: writer.at(desk.link.clock.now().wall),
+        alarms: list.alarms.iter().map(|alarm| writer.alarm(alarm)).collect(),
+        calls: writer.calls(&list.calls),
+    }))
+}
+
+async fn alarm(State(desk): State<Desk>, Path(id): Path<String>) -> Answer<AlarmViewWire> {
+    let id = alarm_id(&id)?;
+    let view = desk.view(id).await?;
+    if view.alarm.is_none() {
+        return Err(Problem::not_found(format!("没有未结束的报警 {id}"), format!("there is no open alarm {id}"))
+            .hint("已结束的报警见其经过", "a closed one is found under its /transitions"));
+    }
+    Ok(Json(view))
+}
+
+async fn alarm_history(State(desk): State<Desk>, Path(id): Path<String>) -> Answer<Vec<JournalWire>> {
+    let id = alarm_id(&id)?;
+    let rows = desk.archive(move |archive| archive.history(id)).await?;
+    if rows.is_empty() {
+        return Err(Problem::not_found(format!("没有报警 {id} 的记录"), format!("nothing is recorded of alarm {id}")));
+    }
+    Ok(Json(desk.writer().journal(&rows)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JournalParameters {
+    limit: Option<usize>,
+    before: Option<i64>,
+}
+
+async fn journal(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<JournalWire>> {
+    let JournalParameters { limit, before } = parameters(&uri)?;
+    let limit = rows(limit, USUAL_ROWS)?;
+    let rows = desk.archive(move |archive| archive.recent(limit, before)).await?;
+    Ok(Json(desk.writer().journal(&rows)))
+}
+
+fn rows(limit: Option<usize>, usual: usize) -> Result<usize, Problem> {
+    match limit {
+        None => Ok(usual),
+        Some(limit) if (1..=MOST_ROWS).contains(&limit) => Ok(limit),
+        Some(limit) => Err(Problem::bad_request(format_args!("limit is {limit}, expected 1 to {MOST_ROWS}"))),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PointParameters {
+    device: Option<String>,
+    kind: Option<String>,
+    building: Option<String>,
+    quality: Option<String>,
+    text: Option<String>,
+    from: Option<u32>,
+    limit: Option<usize>,
+}
+
+async fn points(State(desk): State<Desk>, uri: Uri) -> Answer<PointsWire> {
+    let PointParameters { device, kind, building, quality, text, from, limit } = parameters(&uri)?;
+    let kind = match kind.as_deref() {
+        None => None,
+        Some(word) => Some(
+            Kind::named(word)
+                .ok_or_else(|| Problem::bad_request(format_args!("{:?} is not a kind of point", short(word))))?,
+        ),
+    };
+    let quality = match quality.as_deref() {
+        None => None,
+        Some(word) => Some(QualityIs::named(word).ok_or_else(|| {
+            Problem::bad_request(format_args!("{:?} is not one of good, uncertain, bad, not_good", short(word)))
+        })?),
+    };
+    let filter = PointFilter { device: device.map(DeviceId::new), kind, building, quality, text };
+    let page = Page { from: from.unwrap_or(0), limit: rows(limit, USUAL_ROWS)? };
+    let found = desk.ask(|reply| Query::Points { filter, page, reply }).await?;
+    Ok(Json(desk.writer().points(desk.link.clock.now().wall, &found)))
+}
+
+fn point_id(device: &str, name: &str) -> PointId {
+    PointId::new(format!("{device}/{name}"))
+}
+
+fn no_point(id: &PointId) -> Problem {
+    let id = short(id.as_str());
+    Problem::not_found(format!("没有测点 {id}"), format!("there is no point {id}"))
+}
+
+async fn point(State(desk): State<Desk>, Path((device, name)): Path<(String, String)>) -> Answer<PointWire> {
+    let id = point_id(&device, &name);
+    let asked = id.clone();
+    match desk.ask(|reply| Query::Point { id: asked, reply }).await? {
+        Some(row) => Ok(Json(desk.writer().point(&row))),
+        None => Err(no_point(&id)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistoryParameters {
+    from: Option<String>,
+    to: Option<String>,
+    buckets: Option<usize>,
+}
+
+/// RFC 3339, or milliseconds since 1970.
+fn moment(name: &str, text: &str) -> Result<Wall, Problem> {
+    if let Ok(millis) = text.parse::<i64>() {
+        return Ok(Wall::from_millis(millis));
+    }
+    match text.parse::<Timestamp>() {
+        Ok(at) => Ok(Wall::from_micros(at.as_microsecond())),
+        Err(_) => Err(Problem::bad_request(format_args!(
+            "{name} is {:?}, expected a moment such as 2026-01-31T08:00:00+08:00 or milliseconds since 1970",
+            short(text)
+        ))),
+    }
+}
+
+async fn point_history(
+    State(desk): State<Desk>,
+    Path((device, name)): Path<(String, String)>,
+    uri: Uri,
+) -> Answer<Vec<BucketWire>> {
+    const DAY_MS: i64 = 86_400_000;
+    let HistoryParameters { from, to, buckets } = parameters(&uri)?;
+    let to = match to.as_deref() {
+        Some(text) => moment("to", text)?,
+        None => desk.link.clock.now().wall,
+    };
+    let from = match from.as_deref() {
+        Some(text) => moment("from", text)?,
+        None => Wall::from_millis(to.millis().saturating_sub(DAY_MS)),
+    };
+    if from >= to {
+        return Err(Problem::bad_request("from does not lie before to"));
+    }
+    let buckets = rows(buckets, USUAL_ROWS)?;
+    let id = point_id(&device, &name);
+    let asked = id.clone();
+    if desk.ask(|reply| Query::Point { id: asked, reply }).await?.is_none() {
+        return Err(no_point(&id));
+    }
+    let found = desk.archive(move |archive| archive.readings(&id, from, to, buckets)).await?;
+    let writer = desk.writer();
+    Ok(Json(found.iter().map(|bucket| writer.bucket(bucket)).collect()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageParameters {
+    from: Option<u32>,
+    limit: Option<usize>,
+}
+
+async fn devices(State(desk): State<Desk>, uri: Uri) -> Answer<DevicesWire> {
+    let PageParameters { from, limit } = parameters(&uri)?;
+    let page = Page { from: from.unwrap_or(0), limit: rows(limit, USUAL_ROWS)? };
+    let found = desk.ask(|reply| Query::Devices { page, reply }).await?;
+    Ok(Json(desk.writer().devices(&found)))
+}
+
+async fn quarantine(State(desk): State<Desk>) -> Answer<Vec<QuarantinedWire>> {
+    let found = desk.ask(|reply| Query::Quarantine { reply }).await?;
+    let writer = desk.writer();
+    Ok(Json(found.iter().map(|row| writer.quarantined(row)).collect()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventParameters {
+    readings: Option<String>,
+    last_event_id: Option<String>,
+}
+
+async fn events(State(desk): State<Desk>, request: Request) -> Result<Response, Problem> {
+    let EventParameters { readings, last_event_id: parameter } = parameters(request.uri())?;
+    let readings = match readings.as_deref() {
+        None | Some("no") => false,
+        Some("yes") => true,
+        Some(other) => {
+            return Err(Problem::bad_request(format_args!("readings is {:?}, expected yes or no", short(other))));
+        }
+    };
+    let last = last_event_id(request.headers(), parameter.as_deref());
+    desk.hub.stream(&desk.link, last.as_deref(), readings)
+}
+
+/// Who gives a command, as the journal will name them.
+fn person(who: &str) -> Result<String, Problem> {
+    words("who", who, 64)
+        .map_err(|problem| problem.hint("who 填操作人的姓名", "`who` is the name of the person who does it"))
+}
+
+fn words(name: &str, text: &str, most: usize) -> Result<String, Problem> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Problem::bad_request(format_args!("`{name}` is empty")));
+    }
+    if text.chars().count() > most {
+        return Err(Problem::bad_request(format_args!("`{name}` is longer than {most} characters")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Problem::bad_request(format_args!("`{name}` holds control characters")));
+    }
+    Ok(text.to_owned())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlainBody {
+    who: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShelveBody {
+    who: String,
+    minutes: u32,
+    why: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhyBody {
+    who: String,
+    why: String,
+}
+
+/// Longest reason that is kept.
+const MOST_WHY: usize = 300;
+/// A shelf's longest time here; the desk's own limits are shorter.
+const MOST_MINUTES: u32 = 24 * 60;
+
+async fn act(
+    State(desk): State<Desk>,
+    Path((id, action)): Path<(String, String)>,
+    request: Request,
+) -> Answer<AlarmViewWire> {
+    let alarm = alarm_id(&id)?;
+    let (who, what) = match action.as_str() {
+        "shelve" => {
+            let ShelveBody { who, minutes, why } = body(request).await?;
+            let why = words("why", &why, MOST_WHY)?;
+            if !(1..=MOST_MINUTES).contains(&minutes) {
+                return Err(Problem::bad_request(format_args!("`minutes` is {minutes}, expected 1 to {MOST_MINUTES}")));
+            }
+            let until = desk.link.clock.now().wall.plus(Duration::from_secs(u64::from(minutes) * 60));
+            (who, Action::Shelve { alarm, until, why })
+        }
+        "out-of-service" => {
+            let WhyBody { who, why } = body(request).await?;
+            (who, Action::TakeOutOfService { alarm, why: words("why", &why, MOST_WHY)? })
+        }
+        "acknowledge" => (body::<PlainBody>(request).await?.who, Action::Acknowledge { alarm }),
+        "reset" => (body::<PlainBody>(request).await?.who, Action::Reset { alarm }),
+        "unshelve" => (body::<PlainBody>(request).await?.who, Action::Unshelve { alarm }),
+        "return-to-service" => (body::<PlainBody>(request).await?.who, Action::ReturnToService { alarm }),
+        _ => {
+            return Err(Problem::not_found("没有这个操作", "there is no such command").hint(
+                "可用：acknowledge、reset、shelve、unshelve、out-of-service、return-to-service",
+                "there are acknowledge, reset, shelve, unshelve, out-of-service and return-to-service",
+            ));
+        }
+    };
+    desk.command(person(&who)?, alarm, what).await
+}
+
+async fn call_step(
+    State(desk): State<Desk>,
+    Path((id, station, step)): Path<(String, String, String)>,
+    request: Request,
+) -> Answer<AlarmViewWire> {
+    let alarm = alarm_id(&id)?;
+    let (who, step) = match step.as_str() {
+        "decline" => {
+            let WhyBody { who, why } = body(request).await?;
+            (who, CallStep::Decline { why: words("why", &why, MOST_WHY)? })
+        }
+        "accept" => (body::<PlainBody>(request).await?.who, CallStep::Accept),
+        "on-the-way" => (body::<PlainBody>(request).await?.who, CallStep::OnTheWay),
+        "on-scene" => (body::<PlainBody>(request).await?.who, CallStep::OnScene),
+        "stand-down" => (body::<PlainBody>(request).await?.who, CallStep::StandDown),
+        _ => {
+            return Err(Problem::not_found("没有这个操作", "there is no such step").hint(
+                "可用：accept、on-the-way、on-scene、stand-down、decline",
+                "there are accept, on-the-way, on-scene, stand-down and decline",
+            ));
+        }
+    };
+    desk.command(person(&who)?, alarm, Action::Call { alarm, station, step }).await
+}
+
+/// Ready means that the main loop answers.
+async fn readyz(State(desk): State<Desk>) -> Response {
+    match desk.ask(|reply| Query::Status { reply }).await {
+        Ok(_) => "ready\n".into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn metrics(State(desk): State<Desk>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], Body::from((desk.link.metrics)())).into_response()
+}

@@ -1,0 +1,1 @@
+//! The API from the command line: `anmin alarm` and `anmin call`.

@@ -1,0 +1,270 @@
+//! The live stream: server-sent events with resume.
+//!
+//! | event | data | id |
+//! |---|---|---|
+//! | `hello` | version, time, site | none |
+//! | `transition` | one change of one alarm, the alarm whole | yes |
+//! | `call` | one change of one station's call | yes |
+//! | `readings` | changed points, at most every 250 ms; only with `?readings=yes` | none |
+//! | `status` | how anmin stands, every five seconds, answered by the main loop itself | none |
+//! | `resync` | something was missed: ask for everything again | none |
+//!
+//! A listener that comes back with `Last-Event-ID` gets what it missed, from the last [`REMEMBERED`] events; where they
+//! do not reach back far enough, or anmin has been started again, it gets `resync`. One that reads too slowly gets
+//! `resync` and is let go. No `status` for twelve seconds means that nothing on the screen can be relied on.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::api::{ask, status_wire};
+use super::problem::Problem;
+use super::wire::{ChangedPointWire, ChangedPointsWire, Writer};
+use super::{Site, WebLink};
+use crate::main_loop::feed::{Readings, WantReadings};
+use crate::main_loop::{FeedEvent, Query};
+
+/// Listeners at once; one more is told to come again.
+pub const MOST_CLIENTS: usize = 64;
+/// Events kept for those who come back.
+pub const REMEMBERED: usize = 1_000;
+/// Frames that wait for the slowest listener.
+const QUEUE: usize = 256;
+/// How often the main loop is asked how it stands.
+const BEAT: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+pub(super) struct Hub(Arc<Shared>);
+
+struct Shared {
+    site: Site,
+    /// Tells this start from all others.
+    epoch: String,
+    past: Mutex<Past>,
+    frames: broadcast::Sender<Frame>,
+    places: Arc<Semaphore>,
+}
+
+/// What has been, so that a listener gets each event once: pushed and sent under one lock.
+#[derive(Default)]
+struct Past {
+    /// Number of the newest event; the first is 1.
+    last: u64,
+    frames: VecDeque<Bytes>,
+}
+
+#[derive(Clone, Debug)]
+struct Frame {
+    readings: bool,
+    bytes: Bytes,
+}
+
+fn frame(id: Option<&str>, event: &str, data: &impl Serialize) -> Bytes {
+    // Plain structs of text and finite numbers; JSON has no raw line break that could end the field.
+    let data = serde_json::to_string(data).expect("plain structs become JSON");
+    match id {
+        Some(id) => format!("id: {id}\nevent: {event}\ndata: {data}\n\n").into(),
+        None => format!("event: {event}\ndata: {data}\n\n").into(),
+    }
+}
+
+fn resync() -> Bytes {
+    Bytes::from_static(b"event: resync\ndata: {}\n\n")
+}
+
+impl Hub {
+    pub fn new(link: &WebLink) -> Self {
+        Self(Arc::new(Shared {
+            site: link.site.clone(),
+            epoch: format!("{:x}", link.clock.now().wall.micros()),
+            past: Mutex::default(),
+            frames: broadcast::Sender::new(QUEUE),
+            places: Arc::new(Semaphore::new(MOST_CLIENTS)),
+        }))
+    }
+
+    /// Passes on what the main loop says, each event put into words once, whoever listens.
+    pub async fn run(self, link: WebLink) {
+        let mut feed = link.feed.listen();
+        let beat = self.clone().beat(link.clone());
+        tokio::pin!(beat);
+        loop {
+            let event = tokio::select! {
+                event = feed.recv() => event,
+                () = &mut beat => return,
+            };
+            match event {
+                Ok(event) => self.publish(&event),
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!("web: the live stream missed {missed} events; screens were told to load afresh");
+                    self.forget();
+                }
+                // The main loop has stopped; so will we.
+                Err(RecvError::Closed) => beat.as_mut().await,
+            }
+        }
+    }
+
+    /// Sends the main loop's own status while anybody listens. No answer, no beat: screens then say so.
+    async fn beat(self, link: WebLink) {
+        let mut ticks = interval(BEAT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.0.frames.receiver_count() == 0 {
+                continue;
+            }
+            if let Ok(status) = ask(&link.inputs, |reply| Query::Status { reply }).await {
+                let bytes = frame(None, "status", &status_wire(&link, &status));
+                // An error says that nobody listens.
+                let _ = self.0.frames.send(Frame { readings: false, bytes });
+            }
+        }
+    }
+
+    fn publish(&self, event: &FeedEvent) {
+        let writer = Writer { zone: &self.0.site.time_zone };
+        match event {
+            FeedEvent::Transition(transition) => self.remember("transition", &writer.transition(transition)),
+            FeedEvent::Call(change) => self.remember("call", &writer.call_change(change)),
+            FeedEvent::Readings(readings) => {
+                if self.0.frames.receiver_count() == 0 {
+                    return;
+                }
+                let Readings { rows, truncated } = &**readings;
+                let points = rows
+                    .iter()
+                    .map(|(id, sample)| ChangedPointWire { id: id.to_string(), sample: writer.sample(sample) });
+                let bytes =
+                    frame(None, "readings", &ChangedPointsWire { points: points.collect(), truncated: *truncated });
+                let _ = self.0.frames.send(Frame { readings: true, bytes });
+            }
+        }
+    }
+
+    fn remember(&self, event: &str, data: &impl Serialize) {
+        let mut past = self.0.past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.last += 1;
+        let bytes = frame(Some(&format!("{}-{}", self.0.epoch, past.last)), event, data);
+        if past.frames.len() == REMEMBERED {
+            past.frames.pop_front();
+        }
+        past.frames.push_back(bytes.clone());
+        let _ = self.0.frames.send(Frame { readings: false, bytes });
+    }
+
+    /// Events are missing: whoever listens or comes back from before starts afresh.
+    fn forget(&self) {
+        let mut past = self.0.past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.last += 1;
+        past.frames.clear();
+        let _ = self.0.frames.send(Frame { readings: false, bytes: resync() });
+    }
+
+    /// One listener's stream. `last` is what it says it saw last.
+    pub fn stream(&self, link: &WebLink, last: Option<&str>, readings: bool) -> Result<Response, Problem> {
+        let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else {
+            return Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_listeners",
+                format!("实时连接已达上限（{MOST_CLIENTS} 个）"),
+                format!("{MOST_CLIENTS} live streams are open, which is as many as there can be"),
+            )
+            .hint("请关闭不用的页面", "close pages that nobody looks at"));
+        };
+        let wants = readings.then(|| link.feed.want_readings());
+        let past = self.0.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.0.frames.subscribe();
+        let newest = format!("{}-{}", self.0.epoch, past.last);
+        let missed = last.map(|last| self.missed(&past, last));
+        drop(past);
+
+        let hello = Hello {
+            version: env!("CARGO_PKG_VERSION"),
+            site: &self.0.site.id,
+            now: super::wire::stamp(link.clock.now().wall, &self.0.site.time_zone),
+        };
+        // The id of `hello` makes the first reconnect resume from here, even when nothing has happened in between.
+        let mut waiting = VecDeque::from([Bytes::from_static(b"retry: 2000\n\n")]);
+        match missed {
+            None => waiting.push_back(frame(Some(&newest), "hello", &hello)),
+            Some(missed) => {
+                waiting.push_back(frame(None, "hello", &hello));
+                waiting.extend(missed.unwrap_or_else(|| vec![resync(), frame(Some(&newest), "hello", &hello)]));
+            }
+        }
+        let listener = Listener { waiting, live, ended: false, wants, _place: place };
+        let body = Body::from_stream(stream::unfold(listener, |mut listener| async move {
+            let bytes = listener.next().await?;
+            Some((Ok::<_, Infallible>(bytes), listener))
+        }));
+        let mut response = body.into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // For a proxy in front that would gather the stream before passing it on.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        Ok(response)
+    }
+
+    /// What came after `last`; `None` when we cannot tell.
+    fn missed(&self, past: &Past, last: &str) -> Option<Vec<Bytes>> {
+        let (epoch, number) = last.rsplit_once('-')?;
+        let number: u64 = number.parse().ok()?;
+        let behind = usize::try_from(past.last.checked_sub(number)?).ok()?;
+        let skip = past.frames.len().checked_sub(behind)?;
+        (epoch == self.0.epoch).then(|| past.frames.iter().skip(skip).cloned().collect())
+    }
+}
+
+#[derive(Serialize)]
+struct Hello<'a> {
+    version: &'static str,
+    site: &'a str,
+    now: String,
+}
+
+struct Listener {
+    waiting: VecDeque<Bytes>,
+    live: broadcast::Receiver<Frame>,
+    ended: bool,
+    wants: Option<WantReadings>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Listener {
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(bytes) = self.waiting.pop_front() {
+            return Some(bytes);
+        }
+        while !self.ended {
+            match self.live.recv().await {
+                Ok(frame) if frame.readings && self.wants.is_none() => {}
+                Ok(frame) => return Some(frame.bytes),
+                Err(RecvError::Lagged(_)) => {
+                    self.ended = true;
+                    return Some(resync());
+                }
+                Err(RecvError::Closed) => self.ended = true,
+            }
+        }
+        None
+    }
+}
+
+/// What a listener saw last: the header that browsers send, or the parameter that scripts can.
+pub(super) fn last_event_id(headers: &HeaderMap, parameter: Option<&str>) -> Option<String> {
+    let named = headers.get("last-event-id").and_then(|value| value.to_str().ok()).or(parameter)?;
+    (!named.is_empty()).then(|| named.to_owned())
+}

@@ -1,0 +1,146 @@
+//! The accept loop, with deadlines that hold below HTTP.
+//!
+//! A peer that stops reading stops its response body from being polled, so no check inside a body can end it: the
+//! deadline on writes stands at the socket.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep};
+
+use super::guard::Peer;
+
+/// Connections at once; one more is closed at once.
+pub const MOST_CONNECTIONS: usize = 256;
+/// For the head of a request, the wait for it included.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// For a peer to take some of what it is sent.
+const WRITE_WITHIN: Duration = Duration::from_secs(15);
+
+/// Serves until it is dropped, which closes every connection.
+pub(super) async fn accept(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // No file handles, most often: those that are open must be closed first.
+                tracing::error!("web: cannot take a connection: {error}; trying again in a second");
+                sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::debug!("web: {MOST_CONNECTIONS} connections are open, closed one more from {peer}");
+            continue;
+        };
+        let router = router.clone();
+        connections.spawn(async move {
+            let _place = place;
+            let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+                request.extensions_mut().insert(Peer(peer));
+                hyper::service::Service::call(&TowerToHyperService::new(router.clone()), request)
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_WITHIN)
+                .max_buf_size(64 * 1024)
+                .serve_connection(TokioIo::new(Timed::new(stream, WRITE_WITHIN)), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!("web: the connection from {peer} ended: {error}");
+            }
+        });
+    }
+}
+
+/// A stream whose writes fail when the peer takes nothing for too long.
+struct Timed<S> {
+    stream: S,
+    within: Duration,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Timed<S> {
+    fn new(stream: S, within: Duration) -> Self {
+        Self { stream, within, deadline: None }
+    }
+
+    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.deadline = None;
+            return written;
+        }
+        let within = self.within;
+        ready!(self.deadline.get_or_insert_with(|| Box::pin(sleep(within))).as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer stopped reading")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_stops_reading_is_let_go() {
+        let (ours, _theirs) = tokio::io::duplex(16);
+        let mut timed = Timed::new(ours, WRITE_WITHIN);
+        let start = tokio::time::Instant::now();
+        let error = timed.write_all(&[0; 64]).await.expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), WRITE_WITHIN);
+    }
+}

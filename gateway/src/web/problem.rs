@@ -1,0 +1,91 @@
+//! What an asker is told when something does not work, in both languages.
+
+use anmin_rules::alarm::Refusal;
+use anmin_rules::rule::Text;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::wire::TextWire;
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub status: StatusCode,
+    /// A word for programs.
+    pub code: &'static str,
+    pub error: Text,
+    pub hint: Option<Text>,
+}
+
+#[derive(Serialize)]
+struct Body {
+    code: &'static str,
+    error: TextWire,
+    hint: Option<TextWire>,
+}
+
+fn text(zh: impl Into<String>, en: impl Into<String>) -> Text {
+    Text { zh: zh.into(), en: en.into() }
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, code: &'static str, zh: impl Into<String>, en: impl Into<String>) -> Self {
+        Self { status, code, error: text(zh, en), hint: None }
+    }
+
+    pub fn hint(mut self, zh: impl Into<String>, en: impl Into<String>) -> Self {
+        self.hint = Some(text(zh, en));
+        self
+    }
+
+    /// The request cannot be understood; `why` says it in English, which is what the parser speaks.
+    pub fn bad_request(why: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", format!("请求有误：{why}"), format!("bad request: {why}"))
+    }
+
+    pub fn not_found(zh: impl Into<String>, en: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", zh, en)
+    }
+
+    /// The main loop did not answer in time.
+    pub fn busy() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "系统繁忙，主程序没有及时应答",
+            "the main loop did not answer in time",
+        )
+        .hint("请稍后再试；若持续出现，请查看日志", "try again; if it stays so, read the log")
+    }
+
+    pub fn archive(why: &str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "archive",
+            format!("历史数据库读取失败：{why}"),
+            format!("the database could not be read: {why}"),
+        )
+    }
+
+    pub fn refused(refusal: &Refusal) -> Self {
+        let status = match refusal {
+            Refusal::NoSuchAlarm(_) | Refusal::NoSuchCall { .. } => StatusCode::NOT_FOUND,
+            Refusal::StillActive { .. } | Refusal::NotAcknowledged { .. } | Refusal::NotAllowed(_) => {
+                StatusCode::CONFLICT
+            }
+        };
+        Self { status, code: refusal.as_str(), error: refusal.text(), hint: None }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body { code: self.code, error: self.error.into(), hint: self.hint.map(Into::into) };
+        let mut response = (self.status, axum::Json(body)).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}

@@ -1,0 +1,639 @@
+//! The JSON of the API, version 1. Converted by hand from the domain's types.
+//!
+//! Moments are RFC 3339 with milliseconds and the site's offset. Texts come in both languages. Within version 1 fields
+//! may be added, never removed or given another meaning.
+
+use anmin_rules::alarm::{Alarm, By, Cause, Subject, Transition};
+use anmin_rules::order::{Call, CallChange};
+use anmin_rules::rule::{Level, Text};
+use anmin_sensors::point::{Place, PointId};
+use anmin_sensors::reading::{Sample, Value};
+use anmin_sensors::time::Wall;
+use jiff::Timestamp;
+use jiff::tz::{Offset, TimeZone};
+use serde::{Deserialize, Serialize};
+
+use super::Site;
+use crate::main_loop::query::{DevicePage, PointPage, PointRow, Quarantined, Status};
+use crate::store::Bucket;
+use crate::store::state::{Entry, Journaled};
+
+/// RFC 3339 with milliseconds and the zone's offset; years before 1 and after 9999 become the ends of the calendar.
+pub fn stamp(at: Wall, zone: &TimeZone) -> String {
+    // 0001-01-02 UTC: no offset reaches the year 0. The other end is jiff's own limit.
+    const FIRST_MS: i64 = -62_135_510_400_000;
+    let moment = Timestamp::from_millisecond(at.millis().max(FIRST_MS)).unwrap_or(Timestamp::MAX);
+    let seconds = zone.to_offset(moment).seconds();
+    // RFC 3339 cannot write the seconds that offsets of the nineteenth century had.
+    let whole = Offset::from_seconds(seconds - seconds % 60).unwrap_or(Offset::UTC);
+    moment.to_zoned_datetime(TimeZone::fixed(whole)).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TextWire {
+    pub zh: String,
+    pub en: String,
+}
+
+impl From<Text> for TextWire {
+    fn from(text: Text) -> Self {
+        Self { zh: text.zh, en: text.en }
+    }
+}
+
+impl From<&Text> for TextWire {
+    fn from(text: &Text) -> Self {
+        text.clone().into()
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ValueWire {
+    Number(f64),
+    Flag(bool),
+    Text(String),
+}
+
+impl From<&Value> for ValueWire {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Number(number) => Self::Number(*number),
+            Value::Flag(flag) => Self::Flag(*flag),
+            Value::Text(text) => Self::Text(text.as_ref().to_owned()),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlaceWire {
+    pub zh: String,
+    pub en: String,
+    pub area: String,
+    pub grid: String,
+    pub building: String,
+    pub unit: String,
+    pub floor: String,
+    pub room: String,
+    /// Latitude and longitude, WGS-84.
+    pub position: Option<(f64, f64)>,
+}
+
+impl From<&Place> for PlaceWire {
+    fn from(place: &Place) -> Self {
+        let Place { area, grid, building, unit, floor, room, position } = place.clone();
+        Self { zh: place.zh(), en: place.en(), area, grid, building, unit, floor, room, position }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ByWire {
+    pub by: String,
+    pub at: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShelfWire {
+    pub until: String,
+    pub by: String,
+    pub why: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LimitWire {
+    pub name: String,
+    pub value: f64,
+}
+
+/// The reading that an alarm's last change rests on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReadingWire {
+    pub point: Option<String>,
+    pub value: Option<ValueWire>,
+    pub unit: String,
+    pub limit: Option<LimitWire>,
+    pub source_time: Option<String>,
+    pub sequence: Option<u64>,
+    pub received: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AlarmWire {
+    pub id: String,
+    /// Number of its transitions so far: the larger one is the newer state.
+    pub seq: u32,
+    pub rule: String,
+    pub subject: String,
+    /// `point`, `device` or `part`.
+    pub subject_type: String,
+    pub class: String,
+    pub level: String,
+    pub peak: String,
+    pub state: String,
+    pub open: bool,
+    pub active: bool,
+    pub latched: bool,
+    pub title: TextWire,
+    pub message: TextWire,
+    pub advice: TextWire,
+    pub place: PlaceWire,
+    pub reading: ReadingWire,
+    pub raised_at: String,
+    pub changed_at: String,
+    pub acknowledged: Option<ByWire>,
+    pub shelved: Option<ShelfWire>,
+    pub out_of_service: Option<ByWire>,
+    pub escalation: u32,
+    pub escalate_at: Option<String>,
+    pub realarm_at: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StepWire {
+    pub state: String,
+    pub at: String,
+    pub by: String,
+    pub why: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CallWire {
+    pub alarm: String,
+    pub station: String,
+    pub station_name: String,
+    pub state: String,
+    pub live: bool,
+    pub late: bool,
+    pub respond_by: String,
+    pub arrive_by: String,
+    pub steps: Vec<StepWire>,
+    pub seq: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AlarmsWire {
+    pub now: String,
+    pub alarms: Vec<AlarmWire>,
+    pub calls: Vec<CallWire>,
+}
+
+/// What a command leaves behind; `alarm` is null when it closed the alarm.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AlarmViewWire {
+    pub alarm: Option<AlarmWire>,
+    pub calls: Vec<CallWire>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct TransitionWire {
+    pub at: String,
+    pub cause: &'static str,
+    pub by: Option<String>,
+    pub why: Option<String>,
+    pub from: &'static str,
+    pub to: &'static str,
+    pub from_level: Option<&'static str>,
+    pub alarm: AlarmWire,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct CallChangeWire {
+    pub at: String,
+    pub cause: &'static str,
+    pub message: TextWire,
+    pub call: CallWire,
+    pub level: &'static str,
+    pub place: PlaceWire,
+}
+
+/// One row of the journal.
+#[derive(Clone, Debug, Serialize)]
+pub struct JournalWire {
+    pub n: i64,
+    #[serde(flatten)]
+    pub entry: EntryWire,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryWire {
+    Transition(Box<TransitionWire>),
+    Call(Box<CallChangeWire>),
+    Damaged(String),
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PointWire {
+    pub id: String,
+    pub device: String,
+    pub label: String,
+    pub kind: &'static str,
+    pub hazard: &'static str,
+    pub title: TextWire,
+    pub unit: &'static str,
+    pub alarm_point: bool,
+    pub place: PlaceWire,
+    /// `null`: nothing was heard of it since the start.
+    pub sample: Option<SampleWire>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SampleWire {
+    pub value: Option<ValueWire>,
+    pub quality: &'static str,
+    pub reason: &'static str,
+    pub time: String,
+    pub source_time: Option<String>,
+    pub received: String,
+    pub sequence: Option<u64>,
+    pub news: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PointsWire {
+    pub now: String,
+    pub points: Vec<PointWire>,
+    pub next: Option<u32>,
+    pub of: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ChangedPointWire {
+    pub id: String,
+    pub sample: SampleWire,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ChangedPointsWire {
+    pub points: Vec<ChangedPointWire>,
+    pub truncated: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceWire {
+    pub id: String,
+    pub label: String,
+    pub profile: String,
+    pub place: PlaceWire,
+    pub points: Vec<String>,
+    pub heard: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct DevicesWire {
+    pub devices: Vec<DeviceWire>,
+    pub next: Option<u32>,
+    pub of: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct QuarantinedWire {
+    pub source: String,
+    pub device: String,
+    pub topic: String,
+    pub excerpt: String,
+    pub messages: u64,
+    pub first: String,
+    pub last: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct BucketWire {
+    /// Where the stretch begins.
+    pub at: String,
+    /// Readings with a value.
+    pub count: u32,
+    /// Readings of bad quality.
+    pub bad: u32,
+    /// `null` where no reading had a value.
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    pub mean: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LevelsWire {
+    pub blue: usize,
+    pub yellow: usize,
+    pub orange: usize,
+    pub red: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct CountersWire {
+    pub received: u64,
+    pub evaluated: u64,
+    pub duplicate: u64,
+    pub quarantined: u64,
+    pub rejected: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct TroubleWire {
+    pub part: String,
+    pub level: &'static str,
+    pub message: TextWire,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct StatusWire {
+    pub version: &'static str,
+    pub site: String,
+    pub name: TextWire,
+    pub exercise: bool,
+    pub now: String,
+    pub uptime_seconds: u64,
+    pub open_alarms: usize,
+    /// Alarms in force by level: neither shelved nor out of service.
+    pub by_level: LevelsWire,
+    pub live_calls: usize,
+    pub pending: usize,
+    pub readings: CountersWire,
+    pub points: usize,
+    pub devices: usize,
+    pub quarantined_devices: usize,
+    pub rules: usize,
+    pub broken_rules: Vec<String>,
+    pub troubles: Vec<TroubleWire>,
+    pub orders_waiting: usize,
+    pub readings_waiting: usize,
+}
+
+/// Turns domain values into wire values, with the site's time zone.
+#[derive(Clone, Copy)]
+pub(super) struct Writer<'z> {
+    pub zone: &'z TimeZone,
+}
+
+impl Writer<'_> {
+    pub fn at(self, moment: Wall) -> String {
+        stamp(moment, self.zone)
+    }
+
+    fn by(self, by: &By) -> ByWire {
+        ByWire { by: by.who.clone(), at: self.at(by.at) }
+    }
+
+    pub fn alarm(self, alarm: &Alarm) -> AlarmWire {
+        let subject_type = match alarm.subject {
+            Subject::Point(_) => "point",
+            Subject::Device(_) => "device",
+            Subject::Part(_) => "part",
+        };
+        let evidence = &alarm.evidence;
+        AlarmWire {
+            id: alarm.id.to_string(),
+            seq: alarm.seq,
+            rule: alarm.rule.to_string(),
+            subject: alarm.subject.as_str().to_owned(),
+            subject_type: subject_type.to_owned(),
+            class: alarm.class.as_str().to_owned(),
+            level: alarm.level.as_str().to_owned(),
+            peak: alarm.peak.as_str().to_owned(),
+            state: alarm.state().as_str().to_owned(),
+            open: alarm.is_open(),
+            active: alarm.is_active(),
+            latched: alarm.latched,
+            title: (&alarm.title).into(),
+            message: (&alarm.message).into(),
+            advice: (&alarm.advice).into(),
+            place: alarm.place.as_ref().into(),
+            reading: ReadingWire {
+                point: evidence.point.as_ref().map(PointId::to_string),
+                value: evidence.value.as_ref().map(Into::into),
+                unit: evidence.unit.clone(),
+                limit: evidence.limit.as_ref().map(|(name, value)| LimitWire { name: name.clone(), value: *value }),
+                source_time: evidence.source_time.map(|at| self.at(at)),
+                sequence: evidence.sequence,
+                received: self.at(evidence.received),
+            },
+            raised_at: self.at(alarm.raised_at),
+            changed_at: self.at(alarm.changed_at),
+            acknowledged: alarm.acknowledged.as_ref().map(|by| self.by(by)),
+            shelved: alarm.shelved.as_ref().map(|shelf| ShelfWire {
+                until: self.at(shelf.until),
+                by: shelf.by.clone(),
+                why: shelf.why.clone(),
+            }),
+            out_of_service: alarm.out_of_service.as_ref().map(|by| self.by(by)),
+            escalation: alarm.escalation,
+            escalate_at: alarm.escalate_at.map(|at| self.at(at)),
+            realarm_at: alarm.realarm_at.map(|at| self.at(at)),
+        }
+    }
+
+    pub fn call(self, call: &Call) -> CallWire {
+        CallWire {
+            alarm: call.alarm.to_string(),
+            station: call.station.as_ref().to_owned(),
+            station_name: call.station_name.clone(),
+            state: call.state.as_str().to_owned(),
+            live: call.is_live(),
+            late: call.late,
+            respond_by: self.at(call.respond_by),
+            arrive_by: self.at(call.arrive_by),
+            steps: call
+                .stamps
+                .iter()
+                .map(|stamp| StepWire {
+                    state: stamp.state.as_str().to_owned(),
+                    at: self.at(stamp.at),
+                    by: stamp.by.clone(),
+                    why: stamp.why.clone(),
+                })
+                .collect(),
+            seq: call.seq,
+        }
+    }
+
+    pub fn calls(self, calls: &[Call]) -> Vec<CallWire> {
+        calls.iter().map(|call| self.call(call)).collect()
+    }
+
+    pub fn transition(self, transition: &Transition) -> TransitionWire {
+        let by = match &transition.cause {
+            Cause::Acknowledged { by }
+            | Cause::Reset { by }
+            | Cause::Shelved { by }
+            | Cause::TakenOutOfService { by, .. }
+            | Cause::ReturnedToService { by } => Some(by.clone()),
+            Cause::Unshelved { by } => by.clone(),
+            Cause::Raised | Cause::LevelChanged(_) | Cause::Returned | Cause::Realarmed | Cause::Escalated(_) => None,
+        };
+        let why = match &transition.cause {
+            Cause::TakenOutOfService { why, .. } => Some(why.clone()),
+            Cause::Shelved { .. } => transition.alarm.shelved.as_ref().map(|shelf| shelf.why.clone()),
+            _ => None,
+        };
+        let from_level = match &transition.cause {
+            Cause::LevelChanged(level) => Some(level.as_str()),
+            _ => None,
+        };
+        TransitionWire {
+            at: self.at(transition.at.wall),
+            cause: transition.cause.as_str(),
+            by,
+            why,
+            from: transition.from.as_str(),
+            to: transition.to.as_str(),
+            from_level,
+            alarm: self.alarm(&transition.alarm),
+        }
+    }
+
+    pub fn call_change(self, change: &CallChange) -> CallChangeWire {
+        CallChangeWire {
+            at: self.at(change.at),
+            cause: change.cause.as_str(),
+            message: (&change.message).into(),
+            call: self.call(&change.call),
+            level: change.alarm.level.as_str(),
+            place: change.alarm.place.as_ref().into(),
+        }
+    }
+
+    pub fn journal(self, rows: &[Journaled]) -> Vec<JournalWire> {
+        rows.iter()
+            .map(|row| JournalWire {
+                n: row.n,
+                entry: match &row.entry {
+                    Entry::Transition(transition) => EntryWire::Transition(Box::new(self.transition(transition))),
+                    Entry::Call(change) => EntryWire::Call(Box::new(self.call_change(change))),
+                    Entry::Damaged(why) => EntryWire::Damaged(why.clone()),
+                },
+            })
+            .collect()
+    }
+
+    pub fn sample(self, sample: &Sample) -> SampleWire {
+        SampleWire {
+            value: sample.value.as_ref().map(Into::into),
+            quality: sample.quality.as_str(),
+            reason: sample.quality.reason(),
+            time: self.at(sample.time),
+            source_time: sample.source_time.map(|at| self.at(at)),
+            received: self.at(sample.received.wall),
+            sequence: sample.sequence,
+            news: sample.news,
+        }
+    }
+
+    pub fn point(self, row: &PointRow) -> PointWire {
+        let kind = row.kind.info();
+        PointWire {
+            id: row.id.to_string(),
+            device: row.device.to_string(),
+            label: row.label.as_ref().to_owned(),
+            kind: kind.name,
+            hazard: kind.hazard.as_str(),
+            title: TextWire { zh: kind.zh.to_owned(), en: kind.en.to_owned() },
+            unit: kind.unit,
+            alarm_point: row.alarm_point,
+            place: row.place.as_ref().into(),
+            sample: row.sample.as_ref().map(|sample| self.sample(sample)),
+        }
+    }
+
+    pub fn points(self, now: Wall, page: &PointPage) -> PointsWire {
+        PointsWire {
+            now: self.at(now),
+            points: page.rows.iter().map(|row| self.point(row)).collect(),
+            next: page.next,
+            of: page.of,
+        }
+    }
+
+    pub fn devices(self, page: &DevicePage) -> DevicesWire {
+        let device = |row: &crate::main_loop::query::DeviceRow| DeviceWire {
+            id: row.id.to_string(),
+            label: row.label.as_ref().to_owned(),
+            profile: row.profile.as_ref().to_owned(),
+            place: row.place.as_ref().into(),
+            points: row.points.iter().map(PointId::to_string).collect(),
+            heard: row.heard.map(|at| self.at(at)),
+        };
+        DevicesWire { devices: page.rows.iter().map(device).collect(), next: page.next, of: page.of }
+    }
+
+    pub fn quarantined(self, row: &Quarantined) -> QuarantinedWire {
+        QuarantinedWire {
+            source: row.source.as_ref().to_owned(),
+            device: row.device.clone(),
+            topic: row.topic.clone(),
+            excerpt: row.excerpt.clone(),
+            messages: row.messages,
+            first: self.at(row.first),
+            last: self.at(row.last),
+        }
+    }
+
+    pub fn bucket(self, bucket: &Bucket) -> BucketWire {
+        let Bucket { start, count, min, max, mean, bad } = *bucket;
+        let [min, max, mean] = [min, max, mean].map(|value| value.is_finite().then_some(value));
+        BucketWire { at: self.at(start), count, bad, min, max, mean }
+    }
+
+    pub fn status(self, site: &Site, status: &Status) -> StatusWire {
+        let counts = &status.counts;
+        StatusWire {
+            version: env!("CARGO_PKG_VERSION"),
+            site: site.id.clone(),
+            name: (&site.name).into(),
+            exercise: site.exercise,
+            now: self.at(status.now),
+            uptime_seconds: status.uptime.as_secs(),
+            open_alarms: counts.open,
+            by_level: LevelsWire {
+                blue: counts.at(Level::Blue),
+                yellow: counts.at(Level::Yellow),
+                orange: counts.at(Level::Orange),
+                red: counts.at(Level::Red),
+            },
+            live_calls: counts.live_calls,
+            pending: counts.pending,
+            readings: CountersWire {
+                received: status.readings.received,
+                evaluated: status.readings.evaluated,
+                duplicate: status.readings.duplicate,
+                quarantined: status.readings.quarantined,
+                rejected: status.readings.rejected,
+            },
+            points: status.points,
+            devices: status.devices,
+            quarantined_devices: status.quarantined,
+            rules: status.rules,
+            broken_rules: status.broken_rules.clone(),
+            troubles: status
+                .troubles
+                .iter()
+                .map(|trouble| TroubleWire {
+                    part: trouble.part.as_ref().to_owned(),
+                    level: trouble.level.as_str(),
+                    message: (&trouble.message).into(),
+                })
+                .collect(),
+            orders_waiting: status.orders_waiting,
+            readings_waiting: status.readings_waiting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_carry_the_sites_offset_and_stay_in_the_calendar() {
+        let lanzhou = TimeZone::get("Asia/Shanghai").expect("the system knows Shanghai");
+        for (micros, expected) in [
+            (1_700_000_000_123_000, "2023-11-15T06:13:20.123+08:00"),
+            // Local mean time before 1901 had seconds in its offset.
+            (-3_000_000_000_000_000, "1874-12-08T02:45:00.000+08:05"),
+            (i64::MAX, "9999-"),
+            (i64::MIN, "0001-01-0"),
+        ] {
+            let text = stamp(Wall::from_micros(micros), &lanzhou);
+            assert!(text.starts_with(expected), "{micros}: {text}");
+        }
+    }
+}
