@@ -9,6 +9,7 @@ pub mod column;
 pub mod readings;
 pub mod record;
 pub mod state;
+pub mod view;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
@@ -20,8 +21,9 @@ use anmin_sensors::time::Wall;
 use rusqlite::{Connection, ErrorCode};
 
 pub use column::StoredSample;
-pub use readings::{Bucket, Counts, Gap, History, Limits, NewPoint, OnHealth, Reader, Readings, ReadingsBatch, Taken};
+pub use readings::{Counts, Limits, NewPoint, OnHealth, Readings, ReadingsBatch};
 pub use state::{DeadLetter, OrderOutcome, Restored, StateReader, StateStore, Turn};
+pub use view::{Bucket, Gap, History, Label, Reader, Taken};
 
 /// Why a database could not be opened, read or written. The names are those of the files' states, so that a log line
 /// and a system alarm can say what a person must do.

@@ -34,18 +34,19 @@ use anmin_sensors::document::{ByteSize, Reader as TomlReader};
 use anmin_sensors::point::{DeviceId, Kind, Place, PointId, PointIx, Points};
 use anmin_sensors::reading::{Quality, Sample, Value};
 use anmin_sensors::time::{Mono, Wall};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::watch;
 
-use super::column::{self, BatchEncoder, Cell, FLAG, NO_VALUE, StoredSample};
+use super::column::{self, BatchEncoder, Cell, FLAG, NO_VALUE};
+use super::view::{History, Reader};
 use super::{Disk, StoreError, migrate, set_aside};
 use crate::intake::Ack;
 
-const FILE: &str = "readings.db";
+pub(super) const FILE: &str = "readings.db";
 
 /// Readings that may wait in memory for the writer (about 12 MB). Beyond it the oldest go, those without an
 /// acknowledgement first: a source that waits for one sends no more than its window anyway.
-const QUEUED_MAX: usize = 100_000;
+const QUEUED_MAX: usize = if cfg!(test) { 10_000 } else { 100_000 };
 
 /// With acknowledgements waiting, so many times [`QUEUED_MAX`] before those go, too.
 const QUEUED_MAX_WITH_ACKS: usize = 4;
@@ -63,14 +64,14 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 const LAZY_COMMITS: u32 = 5;
 
 /// Largest number of readings in one row of the queue.
-const BATCH_MAX: usize = 4_096;
+const BATCH_MAX: usize = if cfg!(test) { 256 } else { 4_096 };
 
 /// Compaction starts with so many readings, or with readings older than [`COMPACT_AFTER`].
-const COMPACT_AT: usize = 131_072;
+const COMPACT_AT: usize = if cfg!(test) { 4_096 } else { 131_072 };
 const COMPACT_AFTER: Duration = Duration::from_secs(600);
 
 /// Readings that compaction sorts in with each commit, or twice what came with it if that is more.
-const COMPACT_SLICE: usize = 8_192;
+const COMPACT_SLICE: usize = if cfg!(test) { 512 } else { 8_192 };
 
 /// The last chunk of a point grows until it has so many readings.
 const CHUNK_GROWS_BELOW: usize = 120;
@@ -217,14 +218,15 @@ pub struct Readings {
     writer: Option<JoinHandle<()>>,
 }
 
+/// What the threads share.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     /// The last committed queue id.
-    committed: watch::Sender<i64>,
+    pub(super) committed: watch::Sender<i64>,
     /// How many times a new file has taken the place of a damaged one; readers open anew.
-    generation: AtomicU64,
+    pub(super) generation: AtomicU64,
     stored: AtomicU64,
     shed: AtomicU64,
     dropped: AtomicU64,
@@ -255,6 +257,12 @@ struct Work {
 }
 
 impl Shared {
+    pub(super) fn set_cursor(&self, consumer: &Arc<str>, id: i64) {
+        let mut queue = self.lock();
+        let cursor = queue.cursors.entry(Arc::clone(consumer)).or_insert(id);
+        *cursor = id.max(*cursor);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // A panic of another holder leaves plain vectors and counters, whole at every step.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -377,18 +385,12 @@ impl Readings {
 
     /// A view for one of the consumers named at the opening.
     pub fn reader(&self, consumer: &Arc<str>) -> Result<Reader, StoreError> {
-        Ok(Reader {
-            view: View::open(&self.dir, Some(&self.shared))?,
-            consumer: Arc::clone(consumer),
-            shared: Arc::clone(&self.shared),
-            committed: self.shared.committed.subscribe(),
-            damaged: 0,
-        })
+        Reader::open(&self.dir, consumer, &self.shared)
     }
 
     /// A view for charts, with a connection of its own.
     pub fn history(&self) -> Result<History, StoreError> {
-        View::open(&self.dir, Some(&self.shared)).map(History)
+        History::following(&self.dir, &self.shared)
     }
 
     pub fn counts(&self) -> Counts {
@@ -606,12 +608,12 @@ impl Writer {
         if held.is_empty() && !self.has_chores() {
             return Ok(());
         }
-        self.disk.before_commit(FILE)?;
         if self.lost {
             self.start_over()?;
         }
         let sync = acks || self.lazy + 1 >= LAZY_COMMITS;
-        match self.transact(held, sync) {
+        let allowed = self.disk.before_commit(FILE);
+        match allowed.and_then(|()| self.transact(held, sync)) {
             Ok(()) => {
                 self.lazy = if sync { 0 } else { self.lazy + 1 };
                 self.well = self.well.saturating_add(1);
@@ -624,9 +626,10 @@ impl Writer {
                 match &error {
                     StoreError::Damaged { .. } => self.lost = true,
                     StoreError::Full { .. } => {
-                        // Nothing more may be added than goes: pages given up inside the file are used again.
+                        // Nothing more may be added than goes: pages given up inside the file are used again. A file
+                        // that is small already is not what fills the disk.
                         let used = used_bytes(&self.file.conn).unwrap_or(self.cap);
-                        self.cap = self.cap.min(used - used / 16);
+                        self.cap = self.cap.min(used - used / 16).max(self.limits.max_bytes / 4);
                         self.well = 0;
                     }
                     _ => {}
@@ -1067,7 +1070,7 @@ impl QueueFile {
     }
 }
 
-fn cell_of(time: i64, value: Option<&Value>, quality: Quality) -> Option<Cell> {
+pub(super) fn cell_of(time: i64, value: Option<&Value>, quality: Quality) -> Option<Cell> {
     let code = column::quality_code(quality);
     match value {
         Some(Value::Number(value)) => Some(Cell { time, value: *value, code }),
@@ -1165,7 +1168,7 @@ fn append_chunk(conn: &Connection, point: u32, cells: &mut Vec<Cell>) -> Result<
 }
 
 fn drop_chunks(conn: &Connection) -> Result<usize, StoreError> {
-    conn.prepare_cached("DELETE FROM chunks WHERE id IN (SELECT id FROM chunks ORDER BY id LIMIT 64)")
+    conn.prepare_cached("DELETE FROM chunks WHERE id IN (SELECT id FROM chunks ORDER BY id LIMIT 8)")
         .and_then(|mut sql| sql.execute([]))
         .map_err(sqlite)
 }
@@ -1178,297 +1181,10 @@ fn used_bytes(conn: &Connection) -> Result<u64, StoreError> {
     Ok((get("page_count")? - get("freelist_count")?) * get("page_size")?)
 }
 
-/// A reading connection that follows the writer to a new file.
-#[derive(Debug)]
-struct View {
-    dir: PathBuf,
-    conn: Connection,
-    shared: Option<Arc<Shared>>,
-    generation: u64,
-}
-
-impl View {
-    fn open(dir: &Path, shared: Option<&Arc<Shared>>) -> Result<Self, StoreError> {
-        let generation = shared.map_or(0, |shared| shared.generation.load(Ordering::Acquire));
-        Ok(Self { dir: dir.to_owned(), conn: open_to_read(dir)?, shared: shared.map(Arc::clone), generation })
-    }
-
-    fn conn(&mut self) -> Result<&Connection, StoreError> {
-        let now = self.shared.as_ref().map_or(0, |shared| shared.generation.load(Ordering::Acquire));
-        if now != self.generation {
-            self.conn = open_to_read(&self.dir)?;
-            self.generation = now;
-        }
-        Ok(&self.conn)
-    }
-}
-
-fn open_to_read(dir: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(dir.join(FILE), flags).map_err(sqlite)?;
-    conn.busy_timeout(Duration::from_secs(2)).map_err(sqlite)?;
-    conn.pragma_update(None, "cache_size", -1024).map_err(sqlite)?;
-    Ok(conn)
-}
-
-fn sqlite(error: rusqlite::Error) -> StoreError {
+pub(super) fn sqlite(error: rusqlite::Error) -> StoreError {
     StoreError::sqlite(FILE, error)
 }
 
-/// The names of a point as the file has them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Label {
-    pub point: String,
-    pub kind: String,
-    pub device: String,
-    pub area: String,
-    pub grid: String,
-    pub building: String,
-    pub unit: String,
-    pub floor: String,
-    pub room: String,
-}
-
-/// Some readings from the queue.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Taken {
-    /// Give this to [`Reader::forwarded`] once they have arrived, and to [`Reader::next`] for the ones behind.
-    pub up_to: i64,
-    pub samples: Vec<StoredSample>,
-}
-
-/// One consumer's view of the queue. Calls read the disk: not for an async task's own thread.
-#[derive(Debug)]
-pub struct Reader {
-    view: View,
-    consumer: Arc<str>,
-    shared: Arc<Shared>,
-    committed: watch::Receiver<i64>,
-    damaged: u64,
-}
-
-impl Reader {
-    /// Up to which id this consumer had taken when the database was last written.
-    pub fn cursor(&mut self) -> Result<i64, StoreError> {
-        self.view
-            .conn()?
-            .prepare_cached("SELECT id FROM cursors WHERE consumer = ?1")
-            .and_then(|mut sql| sql.query_row([&*self.consumer], |row| row.get(0)).optional())
-            .map(|id| id.unwrap_or(0))
-            .map_err(sqlite)
-    }
-
-    /// The next batches after `after` in order, until they hold `max_samples`; `None` when there are none. A batch is
-    /// never split, so there may be some more. A batch whose bytes are damaged is passed over and counted.
-    pub fn next(&mut self, after: i64, max_samples: usize) -> Result<Option<Taken>, StoreError> {
-        let mut sql =
-            self.view.conn()?.prepare_cached("SELECT id, body FROM queue WHERE id > ?1 ORDER BY id").map_err(sqlite)?;
-        let mut rows = sql.query([after]).map_err(sqlite)?;
-        let mut taken = Taken { up_to: after, samples: Vec::new() };
-        while taken.samples.len() < max_samples
-            && let Some(row) = rows.next().map_err(sqlite)?
-        {
-            taken.up_to = row.get(0).map_err(sqlite)?;
-            let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
-            match column::decode_batch(body) {
-                Ok(mut samples) if taken.samples.is_empty() => taken.samples = std::mem::take(&mut samples),
-                Ok(samples) => taken.samples.extend(samples),
-                Err(error) => {
-                    self.damaged += 1;
-                    tracing::error!(id = taken.up_to, %error, "A batch of readings is damaged and cannot be forwarded.");
-                }
-            }
-        }
-        Ok((taken.up_to > after).then_some(taken))
-    }
-
-    /// Everything up to `up_to` has arrived. Durable with the writer's next commit; after a crash before that the same
-    /// readings are given out again.
-    pub fn forwarded(&self, up_to: i64) {
-        let mut queue = self.shared.lock();
-        let cursor = queue.cursors.entry(Arc::clone(&self.consumer)).or_insert(up_to);
-        *cursor = up_to.max(*cursor);
-    }
-
-    /// Changes whenever the writer has committed; its value is the last id.
-    pub fn committed(&self) -> watch::Receiver<i64> {
-        self.committed.clone()
-    }
-
-    /// The names of the point with this number.
-    pub fn label(&mut self, number: u32) -> Result<Option<Label>, StoreError> {
-        self.view
-            .conn()?
-            .prepare_cached(
-                "SELECT id, kind, device, area, grid, building, unit, floor, room FROM points WHERE number = ?1",
-            )
-            .and_then(|mut sql| {
-                sql.query_row([number], |row| {
-                    Ok(Label {
-                        point: row.get(0)?,
-                        kind: row.get(1)?,
-                        device: row.get(2)?,
-                        area: row.get(3)?,
-                        grid: row.get(4)?,
-                        building: row.get(5)?,
-                        unit: row.get(6)?,
-                        floor: row.get(7)?,
-                        room: row.get(8)?,
-                    })
-                })
-                .optional()
-            })
-            .map_err(sqlite)
-    }
-
-    /// Batches that this reader passed over because their bytes are damaged.
-    pub fn damaged(&self) -> u64 {
-        self.damaged
-    }
-}
-
-/// One column of a chart.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bucket {
-    pub start: Wall,
-    /// Readings with a value.
-    pub count: u32,
-    pub min: f64,
-    pub max: f64,
-    pub mean: f64,
-    /// Readings of bad quality, with or without a value.
-    pub bad: u32,
-}
-
-/// Readings that were dropped before they were forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    pub first: Wall,
-    pub last: Wall,
-    pub samples: u64,
-}
-
-/// The history of points, for charts. Calls read the disk: not for an async task's own thread.
-#[derive(Debug)]
-pub struct History(View);
-
-impl History {
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        View::open(dir, None).map(Self)
-    }
-
-    /// `from..to` cut into `buckets` equal parts; parts without a reading are left out. Flags count as 0 and 1. Values of
-    /// bad quality are counted and left out of min, max and mean.
-    pub fn buckets(&mut self, point: &str, from: Wall, to: Wall, buckets: usize) -> Result<Vec<Bucket>, StoreError> {
-        let (start, end) = (from.micros(), to.micros());
-        let width = end.saturating_sub(start).max(0).unsigned_abs().div_ceil(buckets.max(1) as u64).max(1);
-        let mut all: Vec<Option<(Bucket, f64)>> = vec![None; buckets.max(1)];
-        self.each(point, from, to, |cell| {
-            let at = (cell.time.abs_diff(start) / width) as usize;
-            let Some(slot) = all.get_mut(at) else { return };
-            let (bucket, sum) = slot.get_or_insert_with(|| {
-                let start = Wall::from_micros(start.saturating_add_unsigned(width * at as u64));
-                (Bucket { start, count: 0, min: f64::INFINITY, max: f64::NEG_INFINITY, mean: 0.0, bad: 0 }, 0.0)
-            });
-            if matches!(column::quality_of(cell.code), Ok(Quality::Bad(_))) {
-                bucket.bad += 1;
-            } else if cell.code & NO_VALUE == 0 {
-                bucket.count += 1;
-                bucket.min = bucket.min.min(cell.value);
-                bucket.max = bucket.max.max(cell.value);
-                *sum += cell.value;
-            }
-        })?;
-        Ok(all
-            .into_iter()
-            .flatten()
-            .map(|(bucket, sum)| {
-                if bucket.count == 0 {
-                    Bucket { min: f64::NAN, max: f64::NAN, mean: f64::NAN, ..bucket }
-                } else {
-                    Bucket { mean: sum / f64::from(bucket.count), ..bucket }
-                }
-            })
-            .collect())
-    }
-
-    /// Every reading of `from..to` in order of time; `None` where there was no value.
-    pub fn raw(&mut self, point: &str, from: Wall, to: Wall) -> Result<Vec<(Wall, Option<f64>, Quality)>, StoreError> {
-        let mut cells = Vec::new();
-        self.each(point, from, to, |cell| cells.push(*cell))?;
-        cells.sort_by_key(|cell| cell.time);
-        Ok(cells
-            .into_iter()
-            .filter_map(|cell| {
-                let quality = column::quality_of(cell.code).ok()?;
-                Some((Wall::from_micros(cell.time), (cell.code & NO_VALUE == 0).then_some(cell.value), quality))
-            })
-            .collect())
-    }
-
-    /// What was dropped before it was forwarded, oldest first.
-    pub fn gaps(&mut self) -> Result<Vec<Gap>, StoreError> {
-        self.0
-            .conn()?
-            .prepare_cached("SELECT first, last, samples FROM gaps ORDER BY last_id")
-            .and_then(|mut sql| {
-                sql.query_map([], |row| {
-                    Ok(Gap {
-                        first: Wall::from_micros(row.get(0)?),
-                        last: Wall::from_micros(row.get(1)?),
-                        samples: row.get::<_, i64>(2)? as u64,
-                    })
-                })?
-                .collect()
-            })
-            .map_err(sqlite)
-    }
-
-    fn each(&mut self, point: &str, from: Wall, to: Wall, mut take: impl FnMut(&Cell)) -> Result<(), StoreError> {
-        // One read transaction: chunks and queue of the same moment, so that compaction in between hides nothing.
-        let tx = self.0.conn()?.unchecked_transaction().map_err(sqlite)?;
-        let number: Option<u32> = tx
-            .prepare_cached("SELECT number FROM points WHERE id = ?1")
-            .and_then(|mut sql| sql.query_row([point], |row| row.get(0)).optional())
-            .map_err(sqlite)?;
-        let Some(number) = number else { return Ok(()) };
-        let (from, to) = (from.micros(), to.micros());
-        let mut cells = Vec::new();
-        let mut sql = tx
-            .prepare_cached("SELECT body FROM chunks WHERE point = ?1 AND first < ?3 AND last >= ?2 ORDER BY first")
-            .map_err(sqlite)?;
-        let mut rows = sql.query(params![number, from, to]).map_err(sqlite)?;
-        while let Some(row) = rows.next().map_err(sqlite)? {
-            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
-            cells.clear();
-            if let Err(error) = column::decode_chunk(body, &mut cells) {
-                tracing::error!(point, %error, "A chunk of history is damaged; the chart has a hole.");
-                continue;
-            }
-            cells.iter().filter(|cell| (from..to).contains(&cell.time)).for_each(&mut take);
-        }
-        drop(rows);
-        let (compacted, up_to, next_point): (i64, i64, u32) = tx
-            .query_row("SELECT compacted, compacting, next_point FROM progress", [], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
-            .map_err(sqlite)?;
-        let after = if number < next_point { up_to } else { compacted };
-        let mut sql = tx
-            .prepare_cached("SELECT body FROM queue WHERE id > ?1 AND first < ?3 AND last >= ?2 ORDER BY id")
-            .map_err(sqlite)?;
-        let mut rows = sql.query(params![after, from, to]).map_err(sqlite)?;
-        while let Some(row) = rows.next().map_err(sqlite)? {
-            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
-            for sample in column::decode_batch(body).unwrap_or_default() {
-                if sample.point == number
-                    && let Some(cell) = cell_of(sample.time.micros(), sample.value.as_ref(), sample.quality)
-                    && (from..to).contains(&cell.time)
-                {
-                    take(&cell);
-                }
-            }
-        }
-        Ok(())
-    }
-}
+#[cfg(test)]
+#[path = "readings_tests.rs"]
+mod tests;

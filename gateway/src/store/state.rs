@@ -362,6 +362,7 @@ impl StateStore {
     /// Writes the first `turns` turns in one transaction.
     fn write(&mut self, turns: usize) -> Result<(), StoreError> {
         self.disk.before_commit(FILE)?;
+        // After a damaged file was let go: a new one, with what can be read of the old.
         if self.db.is_none() {
             let now = self.unwritten.iter().find_map(OwnedTurn::at).unwrap_or_default();
             let (db, restored) = Db::open(&self.dir, now, false)?;
@@ -1101,7 +1102,7 @@ mod tests {
             store
                 .commit(&Turn {
                     transitions: &[one, Arc::clone(&two)],
-                    calls: &[call.clone()],
+                    calls: std::slice::from_ref(&call),
                     orders: &orders,
                     outcomes: &[],
                 })
