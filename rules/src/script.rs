@@ -85,6 +85,8 @@ pub struct ScriptError {
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     ast: Arc<AST>,
+    /// Where `judge` stands, for errors that have no place of their own.
+    at: (usize, usize),
 }
 
 /// What a script says.
@@ -497,17 +499,18 @@ impl Sandbox {
             }
         };
         let mut errors = words::check(text, names);
+        let at = words::judge(text);
         let usage = || Some(format!("write `fn judge({})`", names.roles.join(", ")));
         match ast.iter_functions().find(|function| function.name == "judge") {
             None => errors.push(place(Position::NONE, "there is no function `judge`".to_owned(), usage())),
             Some(judge) if judge.params != names.roles => {
                 let (took, has) = (judge.params.join(", "), names.roles.join(", "));
                 let message = format!("`judge` takes ({took}), but the rule's inputs are ({has})");
-                errors.push(place(Position::NONE, message, usage()));
+                errors.push(ScriptError { line: at.0, column: at.1, message, hint: usage() });
             }
             Some(_) => {}
         }
-        if errors.is_empty() { Ok(Script { ast }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Script { ast, at }) } else { Err(errors) }
     }
 
     /// Forgets the texts; scripts stay as they are.
@@ -522,6 +525,13 @@ impl Sandbox {
 
     /// Calls `judge` on the frame.
     pub(crate) fn call(&mut self, script: &Script) -> Result<Answer, ScriptError> {
+        self.try_call(script).map_err(|error| match error.line {
+            0 => ScriptError { line: script.at.0, column: script.at.1, ..error },
+            _ => error,
+        })
+    }
+
+    fn try_call(&mut self, script: &Script) -> Result<Answer, ScriptError> {
         let roles = {
             let mut frame = self.frame();
             frame.decisive = None;
@@ -711,6 +721,14 @@ mod words {
             }
         }
         errors
+    }
+
+    /// Line and column of `judge` where it is defined; zeros when it is not.
+    pub(super) fn judge(text: &str) -> (usize, usize) {
+        let words = split(text);
+        let defined =
+            words.windows(2).find(|pair| pair[0].token == Token::Word("fn") && pair[1].token == Token::Word("judge"));
+        defined.map_or((0, 0), |pair| (pair[1].line, pair[1].column))
     }
 
     /// Checks the name that `above`, `below`, `limit` or `window` ends with, where it stands there as a plain text.
