@@ -84,7 +84,8 @@ impl Watch {
             if alarm.class == Class::System {
                 self.health.restore(&alarm.rule, &alarm.subject);
                 let area = alarm.subject.as_str().strip_prefix(STATION).unwrap_or_default();
-                if alarm.rule == self.health.rules.station.id && !self.desk.is_unanswered(area) {
+                let says_so = alarm.rule == self.health.rules.station.id && alarm.is_active();
+                if says_so && !self.desk.restore_unanswered(area) {
                     stations.push(Arc::from(area));
                 }
             }

@@ -148,24 +148,32 @@ impl ResponseDesk {
                 calls: Vec::new(),
                 round: BTreeSet::new(),
             });
-            of.round.insert(of.calls.len());
             of.calls.push(placed);
         }
         for (id, of) in &mut self.calls {
             for n in 0..of.calls.len() {
                 rearm(&mut self.timers, *id, &mut of.calls[n]);
             }
-            let hopeless = |placed: &Placed| matches!(placed.call.state, CallState::Unanswered | CallState::Declined);
-            let all_called = self.settings.stations_for(&of.alarm.place.area).len() <= of.calls.len();
-            if all_called && of.calls.iter().all(hopeless) {
-                self.unanswered.entry(area_of(&of.alarm)).or_default().insert(*id);
-            }
+            of.round = last_round(&of.calls, &self.settings.stations_for(&of.alarm.place.area));
         }
     }
 
-    /// Areas whose stations were known not to answer when the journal ended.
-    pub fn is_unanswered(&self, area: &str) -> bool {
-        self.unanswered.contains_key(area)
+    /// The journal says that no station answers in this area. Finds again which alarms that was about; `false` when
+    /// there is none.
+    pub fn restore_unanswered(&mut self, area: &str) -> bool {
+        let nobody = |of: &Calls| {
+            let failed = |stamp: &CallStamp| matches!(stamp.state, CallState::Unanswered | CallState::Declined);
+            let settled = |call: &Call| call.is_answered() || call.state == CallState::StoodDown;
+            of.calls.iter().any(|placed| placed.call.stamps.iter().any(failed))
+                && !of.calls.iter().any(|placed| settled(&placed.call))
+        };
+        let of_area = self.calls.iter().filter(|(_, of)| of.alarm.place.area == area);
+        let alarms: BTreeSet<AlarmId> = of_area.filter(|(_, of)| nobody(of)).map(|(id, _)| *id).collect();
+        let any = !alarms.is_empty();
+        if any {
+            self.unanswered.insert(area.into(), alarms);
+        }
+        any
     }
 
     /// One transition: who must hear of it and who must be called. Returns it as it shall be journaled: with the CAP
@@ -512,6 +520,17 @@ impl ResponseDesk {
     pub fn calls_of(&self, alarm: AlarmId) -> impl Iterator<Item = &Call> {
         self.calls.get(&alarm).into_iter().flat_map(|of| of.calls.iter().map(|placed| &placed.call))
     }
+}
+
+/// The stations of the last round, as indices in `calls`: stations are called in order, so those up to the newest call.
+fn last_round(calls: &[Placed], stations: &[Station]) -> BTreeSet<usize> {
+    let called_at = |placed: &Placed| {
+        let stamps = placed.call.stamps.iter().rev();
+        stamps.filter(|stamp| stamp.state == CallState::Called).map(|stamp| stamp.at).next()
+    };
+    let rank = |placed: &Placed| stations.iter().position(|station| station.id == placed.call.station);
+    let newest = calls.iter().max_by_key(|placed| (called_at(placed), rank(placed))).and_then(rank);
+    (0..calls.len()).filter(|n| rank(&calls[*n]) <= newest).collect()
 }
 
 /// What a CAP channel must say now, given the last thing it said that is still in force.
