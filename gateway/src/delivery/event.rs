@@ -1,11 +1,12 @@
 //! The JSON of alarm events and states, version 1: what MQTT and webhooks carry.
 //!
 //! The schema is published as `gateway/schema/alarm-event-v1.json` and embedded as [`SCHEMA`]. Within version 1 fields
-//! may be added, never removed or given another meaning. Three documents share it, told apart by `type`:
+//! may be added, never removed or given another meaning. Four documents share it, told apart by `type`:
 //!
 //! - `alarm.event`: one transition. `order` is the idempotency key: a receiver that remembers it acts once.
 //! - `alarm.state`: the alarm as it stands, for whoever comes later; the same fields without what changed.
 //! - `call.event`: one change of one call of a micro fire station.
+//! - `status`: whether anmin is there.
 //!
 //! Every moment is given twice: RFC 3339 with the site's offset for people, milliseconds since 1970 for machines.
 //! `reading` names the point, the source time and the sequence of the reading that an alarm rests on, so that any tool
@@ -26,7 +27,7 @@ use super::Site;
 /// Version of the documents, in each as `schema`.
 pub const VERSION: &str = "1";
 
-/// The JSON Schema of all three documents.
+/// The JSON Schema of all of them.
 pub const SCHEMA: &str = include_str!("../../schema/alarm-event-v1.json");
 
 /// One transition as `alarm.event`.
@@ -89,6 +90,18 @@ pub fn call_event(site: &Site, order: &OrderId, change: &CallChange) -> Vec<u8> 
             })
             .collect(),
         alarm: AlarmDocument::new(site, &change.alarm),
+    })
+}
+
+/// Whether anmin is there as `status`; the broker says the other one when the connection breaks.
+pub fn status(site: &Site, online: bool) -> Vec<u8> {
+    encode(&StatusDocument {
+        schema: VERSION,
+        kind: "status",
+        site: &site.id,
+        exercise: site.exercise,
+        online,
+        version: env!("CARGO_PKG_VERSION"),
     })
 }
 
@@ -370,6 +383,17 @@ struct CallDocument<'a> {
 }
 
 #[derive(Serialize)]
+struct StatusDocument<'a> {
+    schema: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    site: &'a str,
+    exercise: bool,
+    online: bool,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
 struct StepDocument<'a> {
     state: &'static str,
     at: Moment,
@@ -418,6 +442,7 @@ mod tests {
             ("part", event(5, AlarmState::Normal, Cause::Escalated(2), part)),
             ("state", alarm_state(&site(), &samples::alarm())),
             ("call", call_event(&site(), &order(6), &samples::call_change())),
+            ("status", status(&site(), true)),
         ]
     }
 

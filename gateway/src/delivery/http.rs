@@ -9,7 +9,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,13 +17,13 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::{DeliveryError, Receipt, excerpt, read_file};
+use super::{DeliveryError, Receipt, excerpt, read_file, tls};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const TOTAL_LIMIT: Duration = Duration::from_secs(10);
@@ -92,27 +91,14 @@ pub struct Http {
 
 impl Http {
     pub fn new(target: &Target) -> Result<Self, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| format!("TLS cannot start: {error}"))?;
         let secure = target.uri.scheme_str() == Some("https");
-        let tls = match &target.tls_ca {
-            Some(path) => builder.with_root_certificates(roots(path)?),
-            None if secure => builder
-                .with_native_roots()
-                .map_err(|error| format!("this machine's certificate authorities cannot be read: {error}"))?,
-            None => builder.with_root_certificates(rustls::RootCertStore::empty()),
-        };
+        let tls = tls(target.tls_ca.as_deref(), secure)?;
         let mut tcp = HttpConnector::new_with_resolver(target.guard());
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_LIMIT));
         tcp.set_nodelay(true);
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls.with_no_client_auth())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let https =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
@@ -208,17 +194,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
-    let name = path.display();
-    let pem = std::fs::read(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in rustls_pemfile::certs(&mut pem.as_slice()) {
-        let certificate = certificate.map_err(|error| format!("{name} is not PEM: {error}"))?;
-        roots.add(certificate).map_err(|error| format!("{name} holds a certificate that cannot be used: {error}"))?;
-    }
-    if roots.is_empty() { Err(format!("{name} holds no certificate")) } else { Ok(roots) }
-}
-
 /// The resolver: the system's, and of what it says only addresses that may be connected to.
 #[derive(Clone, Debug)]
 struct Guard {
@@ -285,7 +260,7 @@ impl tower_service::Service<Name> for Guard {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
