@@ -820,7 +820,11 @@ impl Entry {
         let (finding, evidence) = seen.map_or((None, &self.latest), |(finding, evidence)| (Some(finding), evidence));
         let Some(terms) = &self.terms else { return (Text::default(), evidence.clone()) };
         let fields = Fields { place: &self.place, label: &self.label, level, finding, evidence };
-        (render(&terms.spec.message, &fields), evidence.clone())
+        let mut evidence = evidence.clone();
+        if let Some(limit) = finding.and_then(|finding| finding.limit.as_ref()) {
+            evidence.limit = Some(limit.clone());
+        }
+        (render(&terms.spec.message, &fields), evidence)
     }
 }
 

@@ -268,10 +268,16 @@ impl Engine {
         if self.unbound && self.points_seen != points.len() {
             self.bind_restored(points);
         }
-        let book = &self.watch.book;
-        let active = |rule, subject| book.held(rule, subject);
-        self.rules.handle_samples(now, points, samples, &active, &mut self.judged);
-        self.take_judged(now, points);
+        // One by one, since a verdict may raise the alarm whose deadband the next sample meets: how samples were batched
+        // must not decide what becomes of them.
+        for sample in samples {
+            let book = &self.watch.book;
+            let active = |rule, subject| book.held(rule, subject);
+            self.rules.handle_samples(now, points, std::slice::from_ref(sample), &active, &mut self.judged);
+            if !self.judged.is_empty() {
+                self.take_judged(now, points);
+            }
+        }
         self.watch.handle_samples(now, points, samples);
     }
 
@@ -400,4 +406,207 @@ impl Engine {
 
 fn specs_of(rules: &RuleSet) -> Vec<Arc<RuleSpec>> {
     rules.rules().map(|(_, spec)| Arc::new(spec.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use anmin_sensors::document::Faults;
+    use anmin_sensors::point::{DeviceId, Kind, PointIx, PointSpec};
+    use anmin_sensors::reading::{Quality, Value};
+    use anmin_sensors::time::Wall;
+
+    use super::*;
+    use crate::library;
+    use crate::order::{CallState, Station};
+    use crate::rule::RuleIx;
+
+    /// Two gas detectors in a kitchen and the shipped rules.
+    struct Kitchen {
+        engine: Engine,
+        points: Points,
+        alarms: Vec<Arc<Alarm>>,
+        seen: Vec<String>,
+    }
+
+    fn now(seconds: u64) -> Now {
+        Now { mono: Mono::from_nanos(1_000_000_000), wall: Wall::from_millis(1_800_000_000_000) }
+            .plus(Duration::from_secs(seconds))
+    }
+
+    fn rules(leave_out: &str) -> RuleSet {
+        let faults = Faults::default();
+        let sources = library::shipped().into_iter().filter(|source| source.name != leave_out).collect();
+        let set = RuleSet::load(sources, Vec::new(), &faults);
+        assert!(faults.is_empty(), "{:?}", faults.take());
+        set
+    }
+
+    fn desk() -> DeskSettings {
+        let station = Station {
+            id: "s1".into(),
+            name: "一号站".to_owned(),
+            phone: "0571-1".to_owned(),
+            respond_within: Duration::from_secs(60),
+            arrive_within: Duration::from_secs(180),
+        };
+        DeskSettings { stations: vec![station], ..DeskSettings::default() }
+    }
+
+    impl Kitchen {
+        fn new() -> Self {
+            let mut points = Points::default();
+            let place = Place { building: "3".to_owned(), room: "501".to_owned(), ..Place::default() };
+            let kind = Kind::named("gas.lel").expect("a kind of the table in sensors");
+            let spec = Arc::new(PointSpec { alarm_point: true, ..PointSpec::plain("lel", kind) });
+            for id in ["g1", "g2"] {
+                let specs = [Arc::clone(&spec)];
+                points
+                    .add(DeviceId::new(id), None, &"test".into(), &Arc::new(place.clone()), &specs)
+                    .expect("the devices have different names");
+            }
+            let mut engine = Engine::new(rules(""), desk(), 7);
+            engine.bind(&points);
+            Self { engine, points, alarms: Vec::new(), seen: Vec::new() }
+        }
+
+        fn sample(&self, at: u64, point: u32, value: f64) -> Sample {
+            Sample {
+                point: PointIx(point),
+                value: Some(Value::Number(value)),
+                quality: Quality::Good,
+                time: now(at).wall,
+                source_time: Some(now(at).wall),
+                received: now(at),
+                sequence: Some(at),
+                news: true,
+            }
+        }
+
+        fn hear(&mut self, at: u64, values: &[f64]) {
+            self.wait_until(at);
+            let samples: Vec<Sample> = values.iter().map(|value| self.sample(at, 0, *value)).collect();
+            self.engine.handle_samples(now(at), &self.points, &samples);
+            self.take();
+        }
+
+        fn wait_until(&mut self, at: u64) {
+            while let Some(due) = self.engine.poll_timeout().filter(|due| *due <= now(at).mono) {
+                let then = now(0).plus(due.since(now(0).mono));
+                self.engine.handle_timeout(then, &self.points);
+                self.take();
+            }
+        }
+
+        fn take(&mut self) {
+            while let Some(effect) = self.engine.poll_effect() {
+                match effect {
+                    Effect::Transition(transition) => {
+                        let alarm = &transition.alarm;
+                        self.alarms.retain(|other| other.id != alarm.id);
+                        self.alarms.push(Arc::clone(alarm));
+                        self.seen.push(format!("{} {}", transition.cause.as_str(), alarm.level.as_str()));
+                    }
+                    Effect::Call(change) => self.seen.push(format!("call {}", change.call.state.as_str())),
+                    Effect::Order(order) => panic!("there is no channel for {:?}", order.id),
+                }
+            }
+        }
+
+        fn seen(&mut self) -> Vec<String> {
+            std::mem::take(&mut self.seen)
+        }
+    }
+
+    #[test]
+    fn gas_climbs_from_yellow_to_red_and_the_station_is_called() {
+        let mut kitchen = Kitchen::new();
+        kitchen.hear(0, &[2.0]);
+        kitchen.hear(10, &[12.0]);
+        kitchen.hear(11, &[13.0]);
+        assert!(kitchen.seen().is_empty(), "the on-delay is two seconds");
+        kitchen.hear(13, &[30.0]);
+        kitchen.hear(16, &[31.0]);
+        kitchen.hear(20, &[60.0]);
+        kitchen.hear(22, &[61.0]);
+        kitchen.wait_until(22);
+        assert_eq!(kitchen.seen(), ["raised yellow", "level_changed orange", "call called", "level_changed red"],);
+        let alarm = Arc::clone(&kitchen.alarms[0]);
+        assert_eq!(alarm.rule.as_str(), "gas/leak");
+        assert_eq!(alarm.message.zh, "3号楼501可燃气体浓度60 %LEL，达到红色限值50 %LEL。");
+        assert_eq!(alarm.evidence.sequence, Some(20), "the reading at hand when the delay had passed");
+        assert_eq!(alarm.evidence.limit, Some(("red".to_owned(), 50.0)));
+        assert_eq!(kitchen.engine.counts().at(Level::Red), 1);
+        assert_eq!(kitchen.engine.calls_of(alarm.id)[0].state, CallState::Called);
+        assert_eq!(kitchen.engine.alarms(), [alarm]);
+    }
+
+    #[test]
+    fn how_samples_are_batched_decides_nothing() {
+        let values = [5.0, 26.0, 21.0, 26.0, 60.0, 46.0, 44.0, 19.0, 2.0, 30.0];
+        let (mut one, mut many) = (Kitchen::new(), Kitchen::new());
+        for round in 0..20 {
+            one.hear(round, &values);
+            values.iter().for_each(|value| many.hear(round, &[*value]));
+        }
+        one.hear(60, &[30.0]);
+        many.hear(60, &[30.0]);
+        assert_eq!(one.seen(), many.seen());
+        assert_eq!(one.alarms, many.alarms);
+    }
+
+    #[test]
+    fn after_a_restart_the_deadband_holds_from_the_first_sample() {
+        let mut kitchen = Kitchen::new();
+        kitchen.hear(0, &[30.0]);
+        kitchen.hear(5, &[30.0]);
+        assert_eq!(kitchen.seen(), ["raised orange", "call called"]);
+        let (alarms, calls) = (kitchen.alarms.clone(), kitchen.engine.calls());
+        kitchen.engine = Engine::new(rules(""), desk(), 8);
+        kitchen.engine.restore(now(10), alarms.clone(), calls);
+        kitchen.engine.bind(&kitchen.points);
+        assert_eq!(kitchen.engine.alarms(), alarms);
+        kitchen.hear(20, &[22.0]);
+        kitchen.hear(55, &[22.0]);
+        assert!(kitchen.seen().is_empty(), "22 lies within the deadband of the orange limit");
+        let all = (0..kitchen.engine.specs.len()).map(|n| RuleIx(n as u32));
+        let held: Vec<Level> = all.filter_map(|rule| kitchen.engine.watch.book.held(rule, PointIx(0))).collect();
+        assert_eq!(held, [Level::Orange]);
+    }
+
+    #[test]
+    fn an_alarm_whose_rule_is_gone_stays_until_a_person_resets_it() {
+        let mut kitchen = Kitchen::new();
+        kitchen.hear(0, &[12.0]);
+        kitchen.hear(5, &[12.0]);
+        assert_eq!(kitchen.seen(), ["raised yellow"]);
+        kitchen.engine.replace_rules(now(6), &kitchen.points, rules("gas/leak"));
+        kitchen.hear(7, &[1.0]);
+        kitchen.hear(100, &[1.0]);
+        let alarm = kitchen.alarms[0].id;
+        let mut say = |what| kitchen.engine.handle_command(now(101), Command { who: "li".to_owned(), what });
+        assert_eq!(say(Action::Reset { alarm }), Err(Refusal::NotAcknowledged { alarm }));
+        say(Action::Acknowledge { alarm }).expect("it is open");
+        say(Action::Reset { alarm }).expect("nobody judges it any more");
+        kitchen.take();
+        assert_eq!(kitchen.engine.counts(), Counts::default());
+    }
+
+    #[test]
+    fn rules_that_stay_go_on_where_they_were() {
+        let mut kitchen = Kitchen::new();
+        kitchen.hear(0, &[12.0]);
+        kitchen.engine.replace_rules(now(1), &kitchen.points, rules("flood/rain"));
+        kitchen.hear(2, &[12.0]);
+        kitchen.wait_until(4);
+        assert_eq!(kitchen.seen(), ["raised yellow"], "a pending delay is not lost");
+        kitchen.engine.replace_rules(now(5), &kitchen.points, rules(""));
+        kitchen.hear(6, &[7.0]);
+        kitchen.hear(60, &[7.0]);
+        assert!(kitchen.seen().is_empty(), "7 lies within the deadband of the yellow limit");
+        kitchen.hear(61, &[1.0]);
+        kitchen.wait_until(100);
+        assert_eq!(kitchen.seen(), ["escalated yellow", "returned yellow"]);
+    }
 }
