@@ -60,6 +60,9 @@ pub struct KindInfo {
 pub struct Kind(&'static KindInfo);
 
 impl Kind {
+    /// The first of the table, for readers that go on after a fault.
+    pub(crate) const FIRST: Self = Self(&KINDS[0]);
+
     /// Looks a kind up by its name, such as `gas.lel`.
     pub fn named(name: &str) -> Option<Self> {
         KINDS.iter().find(|info| info.name == name).map(Self)

@@ -1,3 +1,8 @@
 //! Bytes to readings, one file a wire format.
 
+pub mod json;
+pub mod message;
 pub mod modbus;
+pub mod stamp;
+pub mod value;
+pub mod zigbee2mqtt;

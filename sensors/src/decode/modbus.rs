@@ -187,21 +187,29 @@ pub struct Register {
 
 /// `0.1` has no exact binary form: 126 * 0.1 is 12.600000000000001, 126 / 10 is 12.6.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Factor {
+pub(crate) enum Factor {
     Times(f64),
     Over(f64),
 }
 
 impl Factor {
-    fn of(scale: f64) -> Self {
+    pub(crate) fn of(scale: f64) -> Self {
         let over = (1.0 / scale).round();
         if scale.abs() < 1.0 && (over * scale - 1.0).abs() < 1e-12 { Self::Over(over) } else { Self::Times(scale) }
     }
 
-    fn apply(self, raw: f64) -> f64 {
+    pub(crate) fn apply(self, raw: f64) -> f64 {
         match self {
             Self::Times(scale) => raw * scale,
             Self::Over(over) => raw / over,
+        }
+    }
+
+    /// The raw number behind a value.
+    pub(crate) fn undo(self, value: f64) -> f64 {
+        match self {
+            Self::Times(scale) => value / scale,
+            Self::Over(over) => value * over,
         }
     }
 }

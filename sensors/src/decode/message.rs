@@ -1,0 +1,351 @@
+//! One MQTT payload to the values of one device, as its profile or mapping says.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::decode::json::{JsonError, Paths, Scalar, quoted, tokens};
+use crate::decode::stamp::{TimeFormat, Zone};
+use crate::decode::value::{Conversion, Word};
+use crate::document::Reader;
+use crate::reading::{Fault, Value};
+use crate::time::Wall;
+
+/// The longest payload that is looked at.
+pub const MAX_PAYLOAD: usize = 256 * 1024;
+
+/// A device that says longer than this that it warms up is believed no more, and its values count.
+const WARM_UP: Duration = Duration::from_secs(600);
+
+/// What a payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// A JSON document with a value at a path for each point.
+    Json,
+    /// One value; which point it belongs to is said by the topic.
+    Value,
+}
+
+impl Payload {
+    pub const CHOICES: [(&'static str, Self); 2] = [("json", Self::Json), ("value", Self::Value)];
+}
+
+/// Why nothing of a payload can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Nothing at all; what a broker sends when a retained message is taken away.
+    #[error("the payload is empty")]
+    Empty,
+    /// More than [`MAX_PAYLOAD`].
+    #[error("the payload has {0} bytes, more than {MAX_PAYLOAD}")]
+    TooLong(usize),
+    /// The text breaks off at this byte. GBK comes here too: it may hide quotes and braces in its second bytes.
+    #[error("the payload is not UTF-8 at byte {0}")]
+    NotUtf8(usize),
+    /// Not JSON, or nested too deep.
+    #[error("the payload is {0}")]
+    Json(JsonError),
+    /// Well formed, but no path or topic of the profile is in it.
+    #[error("the payload has nothing that the profile knows")]
+    NothingKnown,
+}
+
+/// What a message says about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    pub time: Option<Wall>,
+    pub sequence: Option<u64>,
+    /// `None`: the message says nothing about warming up.
+    pub warming_up: Option<bool>,
+}
+
+/// Where the points of a profile stand in its messages.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub payload: Payload,
+    /// For each point of the profile, in its order; `None` for one that MQTT does not carry.
+    sources: Vec<Option<Source>>,
+    paths: Paths,
+    targets: Vec<Target>,
+    /// The paths of `targets`, as written.
+    pointers: Vec<String>,
+    time_format: TimeFormat,
+    zone: Option<Zone>,
+    warm_words: Vec<Word>,
+    /// In value payloads, the topic that says it.
+    warm_topic: Option<String>,
+    /// A device that says longer than this that it warms up is believed no more.
+    pub warm_up_longest: Duration,
+    has_signature: bool,
+}
+
+/// Where one point stands and how it is to be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// A JSON pointer, or the part of the topic below the device.
+    pub at: String,
+    pub conversion: Conversion,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    Point(usize),
+    Time,
+    Sequence,
+    WarmUp,
+    Signature,
+}
+
+impl Shape {
+    /// Reads `payload`, `time`, `sequence`, `warm_up` and `signature` of a `[mqtt]` table or a mapping. `points` are the
+    /// places of its points, each with its reader for faults.
+    pub fn read(r: &Reader<'_>, points: Vec<(&Reader<'_>, Option<Source>)>) -> Self {
+        let payload = r.choice("payload", &Payload::CHOICES).unwrap_or(Payload::Json);
+        let mut shape = Self {
+            payload,
+            sources: Vec::new(),
+            paths: Paths::default(),
+            targets: Vec::new(),
+            pointers: Vec::new(),
+            time_format: TimeFormat::Auto,
+            zone: None,
+            warm_words: Vec::new(),
+            warm_topic: None,
+            warm_up_longest: WARM_UP,
+            has_signature: false,
+        };
+        let mut seek =
+            |owner: &Reader<'_>, key: &'static str, pointer: String, target: Target| match Paths::new(
+                [pointer.as_str()],
+            ) {
+                Ok(_) => {
+                    shape.pointers.push(pointer);
+                    shape.targets.push(target);
+                }
+                Err(wrong) => owner.fault(key, wrong, None),
+            };
+        for (n, (point, source)) in points.iter().enumerate() {
+            if let (Payload::Json, Some(source)) = (payload, source) {
+                seek(point, "path", source.at.clone(), Target::Point(n));
+            }
+        }
+        let mut told = false;
+        if r.is_table("time") {
+            if let Some(time) = r.table("time") {
+                if let Some(path) = time.required::<String>("path") {
+                    seek(&time, "path", path, Target::Time);
+                }
+                shape.time_format = time.choice("format", &TimeFormat::CHOICES).unwrap_or_default();
+                if let Some(text) = time.optional::<String>("zone") {
+                    shape.zone = Zone::parse(&text);
+                    if shape.zone.is_none() {
+                        time.fault("zone", format!("`zone` is {text:?}, expected such as \"+08:00\""), None);
+                    }
+                }
+                time.finish();
+                told = true;
+            }
+        } else if let Some(path) = r.optional::<String>("time") {
+            seek(r, "time", path, Target::Time);
+            told = true;
+        }
+        if let Some(path) = r.optional::<String>("sequence") {
+            seek(r, "sequence", path, Target::Sequence);
+            told = true;
+        }
+        if let Some(path) = r.optional::<String>("signature") {
+            seek(r, "signature", path, Target::Signature);
+            shape.has_signature = true;
+            told = true;
+        }
+        if told && payload == Payload::Value {
+            let hint = Some("one value a topic carries neither time nor count; leave them out".to_owned());
+            r.fault("payload", "`time`, `sequence` and `signature` are for payload \"json\"", hint);
+        }
+        if let Some(warm_up) = r.table("warm_up") {
+            match payload {
+                Payload::Json => {
+                    if let Some(path) = warm_up.required::<String>("path") {
+                        seek(&warm_up, "path", path, Target::WarmUp);
+                    }
+                }
+                Payload::Value => shape.warm_topic = warm_up.required("topic"),
+            }
+            shape.warm_words = warm_up.required("words").unwrap_or_default();
+            shape.warm_up_longest = warm_up.or("longest", WARM_UP);
+            warm_up.finish();
+        }
+        // Each pointer was compiled alone above, so the set compiles.
+        shape.paths = Paths::new(shape.pointers.iter().map(String::as_str)).unwrap_or_default();
+        shape.sources = points.into_iter().map(|(_, source)| source).collect();
+        shape
+    }
+
+    /// Whether MQTT carries any point.
+    pub fn is_empty(&self) -> bool {
+        self.sources.iter().all(Option::is_none)
+    }
+
+    /// The places of the points, in the profile's order.
+    pub fn sources(&self) -> &[Option<Source>] {
+        &self.sources
+    }
+
+    /// Whether this profile is picked by a key that its devices send.
+    pub fn has_signature(&self) -> bool {
+        self.has_signature
+    }
+
+    /// Whether a JSON payload bears this profile's signature, be it null.
+    pub fn is_signed(&self, payload: &[u8]) -> bool {
+        let mut signed = false;
+        let look = text(payload).and_then(|text| {
+            let mut found =
+                |slot: usize, _: Scalar<'_>| signed |= matches!(self.targets.get(slot), Some(Target::Signature));
+            self.paths.read(text, &mut found).map_err(Unreadable::Json)
+        });
+        look.is_ok() && signed
+    }
+
+    /// Hands the value of each point that the message carries to `found`, by the point's place in the profile. `topic` is
+    /// the part below the device. On an error what was found before it must not be used.
+    pub fn decode(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        mut found: impl FnMut(usize, Result<Value, Fault>),
+    ) -> Result<Stamp, Unreadable> {
+        let text = text(payload)?;
+        let mut stamp = Stamp::default();
+        let mut known = false;
+        match self.payload {
+            Payload::Json => self
+                .paths
+                .read(text, &mut |slot, scalar| match self.targets.get(slot) {
+                    Some(Target::Point(n)) => {
+                        if let Some(Some(source)) = self.sources.get(*n) {
+                            known = true;
+                            found(*n, source.conversion.scalar(&scalar));
+                        }
+                    }
+                    Some(Target::Time) => stamp.time = self.time_format.read(&scalar, self.zone),
+                    Some(Target::Sequence) => stamp.sequence = sequence(&scalar),
+                    Some(Target::WarmUp) => {
+                        known = true;
+                        stamp.warming_up = Some(self.says_warm_up(&scalar));
+                    }
+                    Some(Target::Signature) | None => {}
+                })
+                .map_err(Unreadable::Json)?,
+            Payload::Value => {
+                for (n, source) in self.sources.iter().enumerate() {
+                    if let Some(source) = source
+                        && source.at == topic
+                    {
+                        known = true;
+                        found(n, source.conversion.plain_text(text));
+                    }
+                }
+                if self.warm_topic.as_deref() == Some(topic) {
+                    known = true;
+                    let word = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+                    stamp.warming_up = Some(self.warm_words.iter().any(|warm| warm.is(word)));
+                }
+            }
+        }
+        if known { Ok(stamp) } else { Err(Unreadable::NothingKnown) }
+    }
+
+    /// See [`crate::profile::Profile::compose_json`].
+    pub fn compose_json(&self, values: &[(usize, Value)], time: Wall, sequence: u64) -> Option<String> {
+        if self.payload != Payload::Json {
+            return None;
+        }
+        let mut tree = Tree::default();
+        for (n, value) in values {
+            let source = self.sources.get(*n)?.as_ref()?;
+            tree.put(&source.at, source.conversion.compose(value))?;
+        }
+        for (target, pointer) in self.targets.iter().zip(&self.pointers) {
+            match target {
+                Target::Time => tree.put(pointer, time.millis().to_string())?,
+                Target::Sequence => tree.put(pointer, sequence.to_string())?,
+                Target::Point(_) | Target::WarmUp | Target::Signature => {}
+            }
+        }
+        Some(tree.to_string())
+    }
+
+    fn says_warm_up(&self, scalar: &Scalar<'_>) -> bool {
+        let word = match scalar {
+            Scalar::Flag(true) => "true",
+            Scalar::Flag(false) => "false",
+            Scalar::Number(text) => text,
+            Scalar::Text(text) => text.trim(),
+            Scalar::Null | Scalar::NoNumber | Scalar::Compound => return false,
+        };
+        self.warm_words.iter().any(|warm| warm.is(word))
+    }
+}
+
+/// A JSON document in the making: objects only, keys in the order they were put.
+#[derive(Default)]
+struct Tree(Vec<(String, Branch)>);
+
+enum Branch {
+    Leaf(String),
+    Object(Tree),
+}
+
+impl Tree {
+    /// Puts a JSON value at a pointer; `None` when it has no key or another value is in the way.
+    fn put(&mut self, pointer: &str, value: String) -> Option<()> {
+        let keys = tokens(pointer).ok()?;
+        let (last, above) = keys.split_last()?;
+        let mut at = self;
+        for key in above {
+            let n = at.0.iter().position(|(other, _)| other == key).unwrap_or_else(|| {
+                at.0.push((key.clone(), Branch::Object(Self::default())));
+                at.0.len() - 1
+            });
+            at = match &mut at.0[n].1 {
+                Branch::Object(tree) => tree,
+                Branch::Leaf(_) => return None,
+            };
+        }
+        at.0.push((last.clone(), Branch::Leaf(value)));
+        Some(())
+    }
+}
+
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (n, (key, branch)) in self.0.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            write!(f, "{comma}{}:", quoted(key))?;
+            match branch {
+                Branch::Leaf(value) => f.write_str(value)?,
+                Branch::Object(tree) => write!(f, "{tree}")?,
+            }
+        }
+        f.write_str("}")
+    }
+}
+
+fn sequence(scalar: &Scalar<'_>) -> Option<u64> {
+    match scalar {
+        Scalar::Number(text) => text.parse().ok(),
+        Scalar::Text(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The payload as text: without the mark that some editors put in front and the zero that C programs leave behind.
+pub fn text(payload: &[u8]) -> Result<&str, Unreadable> {
+    if payload.len() > MAX_PAYLOAD {
+        return Err(Unreadable::TooLong(payload.len()));
+    }
+    let text = std::str::from_utf8(payload).map_err(|error| Unreadable::NotUtf8(error.valid_up_to()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_end_matches('\0');
+    if text.trim().is_empty() { Err(Unreadable::Empty) } else { Ok(text) }
+}
