@@ -1,1 +1,829 @@
 //! Modbus TCP, RTU and RTU over TCP: one task a bus.
+//!
+//! Carries what [`Poller`] asks and hands back what became of it; which unit is asked when is decided there. Promises that
+//! a late or foreign answer is never taken for the current one, and that nothing that fails becomes a number:
+//!
+//! - Modbus TCP numbers its requests. After a time-out, a mismatch or a damaged answer the connection is closed, so
+//!   that what still comes on it is nobody's.
+//! - A serial frame has no number. After a failure the line is drained until it is silent; a unit that did not answer
+//!   is not asked again before its answer has been heard or `late_window` has passed. What lies on the line before a
+//!   request is thrown away. The same holds for RTU over TCP: the serial server keeps late answers over a reconnect.
+//! - tokio-modbus checks the count of values only by an assertion in debug builds, in its convenience methods. Those are
+//!   not used here: [`Client::call`] gives the raw answer, and the count is checked in every build.
+//!
+//! It does not know what an alarm is, nor what the registers mean.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anmin_rules::rule::{Finding, Level, Text};
+use anmin_sensors::decode::modbus::{Pdu, Table};
+use anmin_sensors::document::Reader;
+use anmin_sensors::poll::{Answer, Ask, Event, Failure, Next, Poller, Timing, UnitPlan};
+use anmin_sensors::reading::Reading;
+use anmin_sensors::time::Mono;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_modbus::client::{Client as _, Context as Master, rtu, tcp};
+use tokio_modbus::prelude::{Request, Response, Slave, SlaveContext as _};
+use tokio_serial::{DataBits, Parity, SerialPortBuilderExt as _, SerialStream, StopBits};
+
+use crate::clock::Clock;
+use crate::main_loop::{Input, PartState, PartTrouble};
+
+/// A `[[bus]]`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub id: Arc<str>,
+    pub transport: Transport,
+    /// Longest wait for an answer; on a serial line the time that the bytes take comes on top.
+    pub timeout: Duration,
+    pub retries: u32,
+    pub reconnect_min: Duration,
+    pub reconnect_max: Duration,
+    pub pause_after_connect: Duration,
+    pub pause_between_requests: Duration,
+    /// Connections of a `tcp` bus; more than one only for gateways that serve units in parallel.
+    pub max_concurrent_units: usize,
+    /// Serial framing only: how long after an unanswered request its answer may still come.
+    pub late_window: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Tcp { host: String, port: u16 },
+    RtuOverTcp { host: String, port: u16 },
+    Rtu(Serial),
+}
+
+/// A serial line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serial {
+    pub device: PathBuf,
+    pub baud_rate: u32,
+    pub data_bits: DataBits,
+    pub parity: Parity,
+    pub stop_bits: StopBits,
+}
+
+impl Serial {
+    /// 8N1.
+    pub fn new(device: impl Into<PathBuf>, baud_rate: u32) -> Self {
+        let (data_bits, parity, stop_bits) = (DataBits::Eight, Parity::None, StopBits::One);
+        Self { device: device.into(), baud_rate, data_bits, parity, stop_bits }
+    }
+
+    /// How long `bytes` take on the line: eleven bits each, as the specification counts.
+    fn takes(&self, bytes: u32) -> Duration {
+        Duration::from_secs(1) * 11 * bytes / self.baud_rate.max(1)
+    }
+
+    /// The silence between two frames: 3.5 characters, and no less than 1.75 ms.
+    fn silence(&self) -> Duration {
+        (self.takes(7) / 2).max(Duration::from_micros(1_750))
+    }
+}
+
+impl Settings {
+    /// Settings with everything but the place at its default, for tests and tools.
+    pub fn new(id: &str, transport: Transport) -> Self {
+        let serial = matches!(transport, Transport::Rtu(_));
+        Self {
+            id: Arc::from(id),
+            transport,
+            timeout: Duration::from_millis(if serial { 500 } else { 1_000 }),
+            retries: 1,
+            reconnect_min: Duration::from_secs(1),
+            reconnect_max: Duration::from_secs(30),
+            pause_after_connect: Duration::ZERO,
+            pause_between_requests: Duration::ZERO,
+            max_concurrent_units: 1,
+            late_window: Duration::from_secs(3),
+        }
+    }
+
+    /// Reads one `[[bus]]`. A relative `device` stands for itself: it is a name for the operating system, not a file of
+    /// the configuration.
+    pub fn read(r: &Reader<'_>, _base: &Path) -> Option<Self> {
+        #[derive(Clone, Copy)]
+        enum Kind {
+            Tcp,
+            RtuOverTcp,
+            Rtu,
+        }
+        let id: Option<String> = r.required("id");
+        let kinds = [("tcp", Kind::Tcp), ("rtu", Kind::Rtu), ("rtu_over_tcp", Kind::RtuOverTcp)];
+        let kind = if r.has("transport") {
+            r.choice("transport", &kinds)
+        } else {
+            r.required::<String>("transport").and(None)
+        };
+        let transport = match kind {
+            Some(Kind::Rtu) => Self::read_serial(r).map(Transport::Rtu),
+            Some(kind) => {
+                let (host, port) = (r.required::<String>("host"), r.or("port", 502_u16));
+                if port == 0 {
+                    r.fault("port", "`port` is 0", None);
+                }
+                host.map(|host| match kind {
+                    Kind::Tcp => Transport::Tcp { host, port },
+                    _ => Transport::RtuOverTcp { host, port },
+                })
+            }
+            // Which keys belong to it is not known, so none is called unknown.
+            None => {
+                let _ = (r.optional::<String>("host"), r.optional::<u16>("port"), Self::read_serial_keys(r));
+                None
+            }
+        };
+        let usual = Self::new("", transport.clone().unwrap_or(Transport::Tcp { host: String::new(), port: 502 }));
+        let settings = Self {
+            id: Arc::from(id.clone().unwrap_or_default()),
+            transport: usual.transport.clone(),
+            timeout: r.or("timeout", usual.timeout),
+            retries: r.or("retries", usual.retries),
+            reconnect_min: r.or("reconnect_min", usual.reconnect_min),
+            reconnect_max: r.or("reconnect_max", usual.reconnect_max),
+            pause_after_connect: r.or("pause_after_connect", usual.pause_after_connect),
+            pause_between_requests: r.or("pause_between_requests", usual.pause_between_requests),
+            max_concurrent_units: r.or("max_concurrent_units", usual.max_concurrent_units),
+            late_window: r.or("late_window", usual.late_window),
+        };
+        r.finish();
+        let mut sound = true;
+        let mut wrong = |key: &str, message: String| {
+            sound = false;
+            r.fault(key, message, None);
+        };
+        if id.as_deref().is_some_and(|id| id.is_empty() || id.contains(['/', '+', '#'])) {
+            wrong("id", "`id` is empty or holds one of / + #".to_owned());
+        }
+        if !(Duration::from_millis(10)..=Duration::from_secs(60)).contains(&settings.timeout) {
+            wrong("timeout", "`timeout` must lie between 10ms and 60s".to_owned());
+        }
+        if settings.retries > 10 {
+            wrong("retries", format!("`retries` is {}, at most 10", settings.retries));
+        }
+        if settings.reconnect_min.is_zero() || settings.reconnect_min > settings.reconnect_max {
+            wrong("reconnect_min", "`reconnect_min` must be above zero and not above `reconnect_max`".to_owned());
+        }
+        let most = if matches!(settings.transport, Transport::Tcp { .. }) { 16 } else { 1 };
+        if !(1..=most).contains(&settings.max_concurrent_units) {
+            let units = settings.max_concurrent_units;
+            wrong("max_concurrent_units", format!("`max_concurrent_units` is {units}, expected 1 to {most}"));
+        }
+        (sound && id.is_some() && transport.is_some()).then_some(settings)
+    }
+
+    fn read_serial(r: &Reader<'_>) -> Option<Serial> {
+        let device: Option<String> = r.required("device");
+        let (baud_rate, data_bits, parity, stop_bits) = Self::read_serial_keys(r);
+        if !(300..=4_000_000).contains(&baud_rate) {
+            r.fault("baud_rate", format!("`baud_rate` is {baud_rate}, expected 300 to 4000000"), None);
+            return None;
+        }
+        let data_bits = match data_bits {
+            7 => DataBits::Seven,
+            8 => DataBits::Eight,
+            other => {
+                r.fault("data_bits", format!("`data_bits` is {other}, expected 7 or 8"), None);
+                return None;
+            }
+        };
+        let stop_bits = match stop_bits {
+            1 => StopBits::One,
+            2 => StopBits::Two,
+            other => {
+                r.fault("stop_bits", format!("`stop_bits` is {other}, expected 1 or 2"), None);
+                return None;
+            }
+        };
+        Some(Serial { device: device?.into(), baud_rate, data_bits, parity, stop_bits })
+    }
+
+    fn read_serial_keys(r: &Reader<'_>) -> (u32, u8, Parity, u8) {
+        let parity = [("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)];
+        let parity = r.choice("parity", &parity).unwrap_or(Parity::None);
+        let _ = r.has("device").then(|| r.optional::<String>("device"));
+        (r.or("baud_rate", 9_600), r.or("data_bits", 8), parity, r.or("stop_bits", 1))
+    }
+
+    fn is_serial_framing(&self) -> bool {
+        !matches!(self.transport, Transport::Tcp { .. })
+    }
+
+    fn timing(&self) -> Timing {
+        Timing {
+            timeout: self.timeout,
+            retries: self.retries,
+            late_window: if self.is_serial_framing() { self.late_window.max(self.timeout) } else { Duration::ZERO },
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "tcp {host}:{port}"),
+            Self::RtuOverTcp { host, port } => write!(f, "rtu_over_tcp {host}:{port}"),
+            Self::Rtu(serial) => write!(f, "rtu {}", serial.device.display()),
+        }
+    }
+}
+
+/// Polls one bus until `inputs` is closed or the task is aborted.
+///
+/// Readings go out in batches: at once on a slow bus, at the latest 5 ms after the first on a fast one. `inputs` is
+/// bounded; while it is full the bus is not asked anything, so nothing queues up here.
+pub fn spawn(settings: Settings, units: Vec<UnitPlan>, clock: Clock, inputs: mpsc::Sender<Input>) -> JoinHandle<()> {
+    let poller = Poller::new(settings.timing(), units, clock.now().mono);
+    let lanes = settings.max_concurrent_units;
+    let bus = Bus {
+        state: Mutex::new(State { poller, connected: 0, health: None }),
+        changed: Notify::new(),
+        settings,
+        clock,
+        inputs,
+    };
+    tokio::spawn(async move {
+        // All lanes are one task: they share the schedule and never run at the same time.
+        futures_util::future::join_all((0..lanes).map(|_| Lane::new(&bus).run())).await;
+    })
+}
+
+/// Readings wait for company at most so long.
+const BATCH_WAIT: Duration = Duration::from_millis(5);
+/// A line is silent when nothing came for so long; USB adapters hand on what they have every 16 ms.
+const LINE_SILENT: Duration = Duration::from_millis(25);
+/// A line that chatters longer without a pause is used as it is: the CRC must tell.
+const LONGEST_DRAIN: Duration = Duration::from_millis(500);
+/// Requests in a row without a byte, after which RTU over TCP suspects the connection itself.
+const DEAF_AFTER: u32 = 3;
+
+struct Bus {
+    settings: Settings,
+    clock: Clock,
+    inputs: mpsc::Sender<Input>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    poller: Poller,
+    connected: usize,
+    /// Whether the bus could be reached when it was last tried; `None` before the first try.
+    health: Option<bool>,
+}
+
+/// The main loop is gone.
+struct Closed;
+
+impl Bus {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock panics halfway; a poisoned lock would still hold a sound state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(&self, input: Input) -> Result<(), Closed> {
+        self.inputs.send(input).await.map_err(|_| Closed)
+    }
+
+    /// Tells of what the schedule has found out.
+    async fn tell_events(&self) -> Result<(), Closed> {
+        loop {
+            let Some(event) = self.state().poller.poll_event() else { return Ok(()) };
+            let bus = &self.settings.id;
+            match event {
+                Event::Parked { unit, device, why } => {
+                    tracing::warn!(
+                        "bus {bus}: unit {unit} ({device}) does not answer ({why}); it is parked and probed now and then, \
+                         the others are read as before"
+                    );
+                    let trouble = trouble(
+                        why.to_string(),
+                        format!("总线 {bus} 的 {unit} 号设备（{device}）不应答，其测点状态未知"),
+                        format!("unit {unit} ({device}) on bus {bus} does not answer; its points are unknown"),
+                    );
+                    self.send(part(format!("unit:{bus}/{unit}"), Some(trouble))).await?;
+                }
+                Event::Back { unit, device } => {
+                    tracing::info!("bus {bus}: unit {unit} ({device}) answers again");
+                    self.send(part(format!("unit:{bus}/{unit}"), None)).await?;
+                }
+                Event::Quarantined { unit, device, points, code } => tracing::warn!(
+                    "bus {bus}: unit {unit} ({device}) refuses {} of its points with exception {code}; they are left alone \
+                     and tried again every ten minutes: check the addresses of its profile",
+                    points.len()
+                ),
+                Event::Released { unit, device, points } => {
+                    tracing::info!("bus {bus}: unit {unit} ({device}) gives {} refused points again", points.len());
+                }
+                Event::Withheld { unit, device, points, why } => tracing::warn!(
+                    "bus {bus}: unit {unit} ({device}) answers, but not for {} of its points ({why}); they are tried less \
+                     often",
+                    points.len()
+                ),
+            }
+        }
+    }
+}
+
+fn part(part: String, trouble: Option<PartTrouble>) -> Input {
+    Input::Part(PartState { part: part.into(), trouble })
+}
+
+fn trouble(note: String, zh: String, en: String) -> PartTrouble {
+    PartTrouble { finding: Finding { level: Level::Yellow, limit: None, note: Some(note) }, message: Text { zh, en } }
+}
+
+/// One connection and what is done over it, one request at a time.
+struct Lane<'b> {
+    bus: &'b Bus,
+    link: Option<Link>,
+    batch: Vec<Reading>,
+    batch_since: Mono,
+    backoff: Duration,
+}
+
+impl<'b> Lane<'b> {
+    fn new(bus: &'b Bus) -> Self {
+        let backoff = bus.settings.reconnect_min;
+        Self { bus, link: None, batch: Vec::new(), batch_since: Mono::default(), backoff }
+    }
+
+    async fn run(mut self) {
+        while self.step().await.is_ok() {}
+    }
+
+    /// Connects, or waits, or carries one request.
+    async fn step(&mut self) -> Result<(), Closed> {
+        if self.link.is_none() && !self.connect().await? {
+            return Ok(());
+        }
+        let changed = self.bus.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let now = self.bus.clock.now().mono;
+        let next = self.bus.state().poller.poll_request(now);
+        match next {
+            Next::Ask(ask) => self.carry(&ask).await,
+            Next::Wait(until) => {
+                self.flush().await?;
+                let wait = async {
+                    match until {
+                        Some(at) => sleep(at.since(now)).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = wait => Ok(()),
+                    () = changed => Ok(()),
+                    () = self.bus.inputs.closed() => Err(Closed),
+                }
+            }
+        }
+    }
+
+    /// Tries once to connect; after a failure waits, twice as long each time.
+    async fn connect(&mut self) -> Result<bool, Closed> {
+        let settings = &self.bus.settings;
+        match Link::open(settings, &self.bus.clock).await {
+            Ok(link) => {
+                self.link = Some(link);
+                let before = {
+                    let mut state = self.bus.state();
+                    state.connected += 1;
+                    state.health.replace(true)
+                };
+                if before != Some(true) {
+                    tracing::info!("bus {}: connected to {}", settings.id, settings.transport);
+                    self.bus.send(part(format!("bus:{}", settings.id), None)).await?;
+                }
+                sleep(settings.pause_after_connect).await;
+                Ok(true)
+            }
+            Err(error) => {
+                let now = self.bus.clock.now();
+                let before = {
+                    let mut state = self.bus.state();
+                    if state.connected > 0 {
+                        Some(false)
+                    } else {
+                        state.poller.handle_bus_lost(now, &mut self.batch);
+                        state.health.replace(false)
+                    }
+                };
+                if before != Some(false) {
+                    let (id, transport) = (&settings.id, &settings.transport);
+                    tracing::error!(
+                        "bus {id}: cannot reach {transport}: {error}; all its points are unknown, anmin goes on trying"
+                    );
+                    let trouble = trouble(
+                        error.to_string(),
+                        format!("总线 {id}（{transport}）连接不上，其全部测点状态未知"),
+                        format!("bus {id} ({transport}) cannot be reached; all its points are unknown"),
+                    );
+                    self.bus.send(part(format!("bus:{id}"), Some(trouble))).await?;
+                }
+                self.flush().await?;
+                self.back_off().await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn back_off(&mut self) -> Result<(), Closed> {
+        let wait = self.backoff;
+        self.backoff = (wait * 2).min(self.bus.settings.reconnect_max);
+        tokio::select! {
+            () = sleep(wait) => Ok(()),
+            () = self.bus.inputs.closed() => Err(Closed),
+        }
+    }
+
+    async fn carry(&mut self, ask: &Ask) -> Result<(), Closed> {
+        // Invariant: `step` has connected.
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let result = link.exchange(ask, &self.bus.settings, &self.bus.clock).await;
+        let now = self.bus.clock.now();
+        let waiting = !self.batch.is_empty();
+        {
+            let mut state = self.bus.state();
+            let answer = match &result {
+                Ok(Data::Words(words)) => Ok(Answer::Words(words)),
+                Ok(Data::Bits(bits)) => Ok(Answer::Bits(bits)),
+                Err(failure) => Err(*failure),
+            };
+            state.poller.handle_answer(ask.ticket, answer, now, &mut self.batch);
+            for unit in link.late.drain(..) {
+                state.poller.handle_late_answer(unit);
+            }
+        }
+        self.bus.changed.notify_waiters();
+        if !waiting {
+            self.batch_since = now.mono;
+        }
+        let answered = matches!(result, Ok(_) | Err(Failure::Exception(_)));
+        if answered {
+            link.answers += 1;
+            self.backoff = self.bus.settings.reconnect_min;
+        }
+        let close = match result {
+            Ok(_) | Err(Failure::Exception(_)) => false,
+            Err(Failure::Lost) => true,
+            Err(Failure::Silent | Failure::Garbled) => !self.bus.settings.is_serial_framing() || link.is_deaf(),
+        };
+        if close {
+            let fruitless = link.answers == 0 && matches!(result, Err(Failure::Lost));
+            self.link = None;
+            self.bus.state().connected -= 1;
+            if fruitless {
+                // A peer that takes connections only to drop them must not be called in a tight loop.
+                self.flush().await?;
+                self.back_off().await?;
+            }
+        }
+        self.bus.tell_events().await?;
+        if now.mono.since(self.batch_since) >= BATCH_WAIT || self.batch.len() >= 512 {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Closed> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.bus.send(Input::Readings(std::mem::take(&mut self.batch))).await
+    }
+}
+
+/// The values of one answer.
+#[derive(Debug)]
+enum Data {
+    Words(Vec<u16>),
+    Bits(Vec<bool>),
+}
+
+/// A connection with tokio-modbus' master on it. The wire is shared with the master, so that it can be drained when
+/// the master has failed; a failed master is replaced, since its framing does not start anew by itself.
+struct Link {
+    line: Line,
+    master: Master,
+    serial: Option<Serial>,
+    is_serial_framing: bool,
+    last_use: Mono,
+    /// Answers on this connection.
+    answers: u64,
+    /// Requests in a row after which not a byte came.
+    deaf: u32,
+    /// Units whose late answers were heard and thrown away.
+    late: Vec<u8>,
+}
+
+impl Link {
+    async fn open(settings: &Settings, clock: &Clock) -> io::Result<Self> {
+        let (wire, serial) = match &settings.transport {
+            Transport::Tcp { host, port } | Transport::RtuOverTcp { host, port } => {
+                let limit = settings.timeout.max(Duration::from_secs(3));
+                let stream = timeout(limit, TcpStream::connect((host.as_str(), *port)))
+                    .await
+                    .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the connection attempt"))??;
+                stream.set_nodelay(true)?;
+                (Wire::Tcp(stream), None)
+            }
+            Transport::Rtu(serial) => {
+                let port = tokio_serial::new(serial.device.to_string_lossy(), serial.baud_rate)
+                    .data_bits(serial.data_bits)
+                    .parity(serial.parity)
+                    .stop_bits(serial.stop_bits)
+                    .open_native_async()?;
+                (Wire::Serial(port), Some(serial.clone()))
+            }
+        };
+        let line = Line(Arc::new(Mutex::new(Tapped { wire, heard: Vec::new() })));
+        let is_serial_framing = settings.is_serial_framing();
+        let master = master(&line, is_serial_framing);
+        let last_use = clock.now().mono;
+        Ok(Self { line, master, serial, is_serial_framing, last_use, answers: 0, deaf: 0, late: Vec::new() })
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.serial.is_none() && self.deaf >= DEAF_AFTER
+    }
+
+    /// Carries one request and gives its answer or why there is none; leaves the line silent.
+    async fn exchange(&mut self, ask: &Ask, settings: &Settings, clock: &Clock) -> Result<Data, Failure> {
+        if let Err(error) = self.prepare(ask, settings, clock).await {
+            tracing::debug!("bus {}: {error}", settings.id);
+            return Err(Failure::Lost);
+        }
+        let mut limit = ask.limit;
+        if let Some(serial) = &self.serial {
+            let answer =
+                if ask.request.table.is_bits() { ask.request.count.div_ceil(8) } else { ask.request.count * 2 };
+            limit += serial.takes(8 + 5 + u32::from(answer));
+        }
+        let started = clock.now().mono;
+        let result = self.call(ask, limit).await;
+        let result = match result {
+            Err(Failure::Silent | Failure::Garbled) if self.is_serial_framing => {
+                let left = limit.saturating_sub(clock.now().mono.since(started));
+                Err(self.settle(ask, left, clock).await)
+            }
+            other => other,
+        };
+        if self.is_serial_framing {
+            self.note_late(ask.unit);
+        }
+        self.last_use = clock.now().mono;
+        result
+    }
+
+    /// Keeps the pauses, throws away what lies on the line, wakes the unit.
+    async fn prepare(&mut self, ask: &Ask, settings: &Settings, clock: &Clock) -> io::Result<()> {
+        let mut pause = settings.pause_between_requests;
+        if let Some(serial) = &self.serial {
+            pause = pause.max(serial.silence());
+        }
+        let rested = clock.now().mono.since(self.last_use);
+        if rested < pause {
+            sleep(pause - rested).await;
+        }
+        if self.is_serial_framing {
+            self.line.heard_clear();
+            if self.line.swallow().await? > 0 {
+                self.drain(clock).await?;
+                self.note_late(0);
+            }
+            if let Some(wake) = &ask.wake {
+                self.line.write_all(&wake.bytes).await?;
+                self.line.flush().await?;
+                sleep(wake.pause).await;
+            }
+        }
+        self.line.heard_clear();
+        Ok(())
+    }
+
+    async fn call(&mut self, ask: &Ask, limit: Duration) -> Result<Data, Failure> {
+        let (address, count) = (ask.request.address, ask.request.count);
+        let request = match ask.request.table {
+            Table::Coil => Request::ReadCoils(address, count),
+            Table::Discrete => Request::ReadDiscreteInputs(address, count),
+            Table::Holding => Request::ReadHoldingRegisters(address, count),
+            Table::Input => Request::ReadInputRegisters(address, count),
+        };
+        self.master.set_slave(Slave(ask.unit));
+        let count = usize::from(count);
+        match timeout(limit, self.master.call(request)).await {
+            Err(_) => Err(Failure::Silent),
+            Ok(Ok(Ok(response))) => match response {
+                Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits)
+                    if bits.len() == count.next_multiple_of(8) =>
+                {
+                    Ok(Data::Bits(bits))
+                }
+                Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) if words.len() == count => {
+                    Ok(Data::Words(words))
+                }
+                _ => Err(Failure::Garbled),
+            },
+            Ok(Ok(Err(exception))) => Err(Failure::Exception(exception.into())),
+            Ok(Err(tokio_modbus::Error::Protocol(_))) => Err(Failure::Garbled),
+            Ok(Err(tokio_modbus::Error::Transport(error))) => {
+                Err(if error.kind() == io::ErrorKind::InvalidData { Failure::Garbled } else { Failure::Lost })
+            }
+        }
+    }
+
+    /// After a failure on a serial line: listens until the line is silent, and for the rest of the time limit when
+    /// the unit's own answer has not been heard yet. Then the unit either has spoken, or still owes its answer.
+    async fn settle(&mut self, ask: &Ask, left: Duration, clock: &Clock) -> Failure {
+        let until = clock.now().mono.plus(left);
+        let spoke = loop {
+            if self.drain(clock).await.is_err() {
+                return Failure::Lost;
+            }
+            let spoke = self.line.heard(|heard| has_spoken(heard, ask.unit, ask.request.table));
+            let left = until.since(clock.now().mono);
+            if spoke || left.is_zero() {
+                break spoke;
+            }
+            match timeout(left, self.line.readable()).await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(_)) => return Failure::Lost,
+            }
+        };
+        self.deaf = if self.line.heard(<[u8]>::is_empty) { self.deaf + 1 } else { 0 };
+        self.master = master(&self.line, true);
+        if spoke { Failure::Garbled } else { Failure::Silent }
+    }
+
+    /// Reads and throws away until nothing comes any more.
+    async fn drain(&mut self, clock: &Clock) -> io::Result<()> {
+        let silent = self.serial.as_ref().map_or(LINE_SILENT, |serial| serial.silence().max(LINE_SILENT));
+        let end = clock.now().mono.plus(LONGEST_DRAIN);
+        let mut bytes = [0; 256];
+        while clock.now().mono < end {
+            match timeout(silent, self.line.read(&mut bytes)).await {
+                Err(_) => return Ok(()),
+                Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers the units whose frames were heard, but for the one that was asked.
+    fn note_late(&mut self, asked: u8) {
+        let late = &mut self.late;
+        self.line.heard(|heard| {
+            let mut rest = heard;
+            while rest.len() >= 5 {
+                match whole_frame(rest) {
+                    Some((length, unit)) => {
+                        if unit != asked {
+                            late.push(unit);
+                        }
+                        rest = &rest[length..];
+                    }
+                    None => rest = &rest[1..],
+                }
+            }
+        });
+    }
+}
+
+fn master(line: &Line, is_serial_framing: bool) -> Master {
+    if is_serial_framing { rtu::attach(line.clone()) } else { tcp::attach(line.clone()) }
+}
+
+/// The answer frame at the start of `bytes`: its length and unit.
+fn whole_frame(bytes: &[u8]) -> Option<(usize, u8)> {
+    let length = match bytes {
+        [_, 1..=4, count, ..] => 5 + usize::from(*count),
+        [_, 0x81..=0x84, ..] => 5,
+        _ => return None,
+    };
+    let pdu = Pdu::unpack_rtu(bytes.get(..length)?)?;
+    Some((length, pdu.unit))
+}
+
+/// Whether what was heard is, or began as, this unit's answer. Damaged ones count: the unit has nothing more to say.
+fn has_spoken(heard: &[u8], unit: u8, table: Table) -> bool {
+    let is_start =
+        |at: &[u8]| matches!(at, [first, function, ..] if *first == unit && function & 0x7F == table.function());
+    is_start(heard) || (0..heard.len()).any(|at| is_start(&heard[at..]) && whole_frame(&heard[at..]).is_some())
+}
+
+#[derive(Debug)]
+enum Wire {
+    Tcp(TcpStream),
+    Serial(SerialStream),
+}
+
+/// The wire, and what came over it since the last request; at most 1 KiB is kept.
+#[derive(Debug)]
+struct Tapped {
+    wire: Wire,
+    heard: Vec<u8>,
+}
+
+/// A handle on the wire; clones share it. One of them is read at a time.
+#[derive(Clone, Debug)]
+struct Line(Arc<Mutex<Tapped>>);
+
+impl Line {
+    fn tapped(&self) -> MutexGuard<'_, Tapped> {
+        // Nothing under this lock panics halfway.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heard<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        look(&self.tapped().heard)
+    }
+
+    fn heard_clear(&self) {
+        self.tapped().heard.clear();
+    }
+
+    /// Reads what is there already, without waiting; gives the number of bytes.
+    async fn swallow(&mut self) -> io::Result<usize> {
+        let mut all = 0;
+        loop {
+            let mut bytes = [0; 256];
+            let read = poll_fn(|cx| {
+                let mut buf = ReadBuf::new(&mut bytes);
+                Poll::Ready(match Pin::new(&mut *self).poll_read(cx, &mut buf) {
+                    Poll::Pending => Ok(None),
+                    Poll::Ready(Ok(())) => Ok(Some(buf.filled().len())),
+                    Poll::Ready(Err(error)) => Err(error),
+                })
+            });
+            match read.await? {
+                None => return Ok(all),
+                Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(n) => all += n,
+            }
+        }
+    }
+
+    /// Waits for at least one byte, which is heard and thrown away.
+    async fn readable(&mut self) -> io::Result<()> {
+        let mut byte = [0];
+        match self.read(&mut byte).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut tapped = self.tapped();
+        let before = buf.filled().len();
+        let ready = match &mut tapped.wire {
+            Wire::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Serial(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        let room = 1_024_usize.saturating_sub(tapped.heard.len());
+        let new = &buf.filled()[before..];
+        tapped.heard.extend_from_slice(&new[..new.len().min(room)]);
+        ready
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.tapped().wire {
+            Wire::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Wire::Serial(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.tapped().wire {
+            Wire::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            // `SerialStream`'s own flush waits in the kernel until the last bit is out, and the thread with it.
+            Wire::Serial(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.tapped().wire {
+            Wire::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Serial(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
