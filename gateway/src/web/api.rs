@@ -93,12 +93,20 @@ pub(super) async fn ask<T>(
 }
 
 async fn send<T>(inputs: &mpsc::Sender<Input>, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Problem> {
+    send_within(ANSWER_WITHIN, inputs, input).await
+}
+
+async fn send_within<T>(
+    within: Duration,
+    inputs: &mpsc::Sender<Input>,
+    input: impl FnOnce(oneshot::Sender<T>) -> Input,
+) -> Result<T, Problem> {
     let (reply, answer) = oneshot::channel();
-    let asked = timeout(ANSWER_WITHIN, inputs.send(input(reply))).await;
+    let asked = timeout(within, inputs.send(input(reply))).await;
     if !matches!(asked, Ok(Ok(()))) {
         return Err(Problem::busy());
     }
-    match timeout(ANSWER_WITHIN, answer).await {
+    match timeout(within, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         _ => Err(Problem::busy()),
     }
@@ -530,4 +538,19 @@ async fn readyz(State(desk): State<Desk>) -> Response {
 async fn metrics(State(desk): State<Desk>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], Body::from((desk.link.metrics)())).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody reads the inputs: the first question is taken and not answered, the second is not even taken.
+    #[tokio::test]
+    async fn a_main_loop_that_stands_still_is_said_not_waited_for() {
+        let (inputs, _received) = mpsc::channel(1);
+        for _ in 0..2 {
+            let asked = send_within(Duration::from_millis(1), &inputs, |reply| Input::Query(Query::Status { reply }));
+            assert_eq!(asked.await.err().map(|problem| problem.code), Some("busy"));
+        }
+    }
 }

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::api::{ask, status_wire};
@@ -54,6 +54,8 @@ struct Shared {
     past: Mutex<Past>,
     frames: broadcast::Sender<Frame>,
     places: Arc<Semaphore>,
+    /// Somebody new listens: a status is due at once.
+    arrived: Notify,
 }
 
 /// What has been, so that a listener gets each event once: pushed and sent under one lock.
@@ -85,12 +87,17 @@ fn resync() -> Bytes {
 
 impl Hub {
     pub fn new(link: &WebLink) -> Self {
+        Self::with(link.site.clone(), format!("{:x}", link.clock.now().wall.micros()))
+    }
+
+    fn with(site: Site, epoch: String) -> Self {
         Self(Arc::new(Shared {
-            site: link.site.clone(),
-            epoch: format!("{:x}", link.clock.now().wall.micros()),
+            site,
+            epoch,
             past: Mutex::default(),
             frames: broadcast::Sender::new(QUEUE),
             places: Arc::new(Semaphore::new(MOST_CLIENTS)),
+            arrived: Notify::new(),
         }))
     }
 
@@ -121,7 +128,10 @@ impl Hub {
         let mut ticks = interval(BEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.0.arrived.notified() => {}
+            }
             if self.0.frames.receiver_count() == 0 {
                 continue;
             }
@@ -183,28 +193,10 @@ impl Hub {
             )
             .hint("请关闭不用的页面", "close pages that nobody looks at"));
         };
+        let now = super::wire::stamp(link.clock.now().wall, &self.0.site.time_zone);
         let wants = readings.then(|| link.feed.want_readings());
-        let past = self.0.past.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = self.0.frames.subscribe();
-        let newest = format!("{}-{}", self.0.epoch, past.last);
-        let missed = last.map(|last| self.missed(&past, last));
-        drop(past);
-
-        let hello = Hello {
-            version: env!("CARGO_PKG_VERSION"),
-            site: &self.0.site.id,
-            now: super::wire::stamp(link.clock.now().wall, &self.0.site.time_zone),
-        };
-        // The id of `hello` makes the first reconnect resume from here, even when nothing has happened in between.
-        let mut waiting = VecDeque::from([Bytes::from_static(b"retry: 2000\n\n")]);
-        match missed {
-            None => waiting.push_back(frame(Some(&newest), "hello", &hello)),
-            Some(missed) => {
-                waiting.push_back(frame(None, "hello", &hello));
-                waiting.extend(missed.unwrap_or_else(|| vec![resync(), frame(Some(&newest), "hello", &hello)]));
-            }
-        }
-        let listener = Listener { waiting, live, ended: false, wants, _place: place };
+        let listener = self.listener(&now, last, wants, place);
+        self.0.arrived.notify_one();
         let body = Body::from_stream(stream::unfold(listener, |mut listener| async move {
             let bytes = listener.next().await?;
             Some((Ok::<_, Infallible>(bytes), listener))
@@ -216,6 +208,32 @@ impl Hub {
         // For a proxy in front that would gather the stream before passing it on.
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
         Ok(response)
+    }
+
+    fn listener(
+        &self,
+        now: &str,
+        last: Option<&str>,
+        wants: Option<WantReadings>,
+        place: OwnedSemaphorePermit,
+    ) -> Listener {
+        let past = self.0.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.0.frames.subscribe();
+        let newest = format!("{}-{}", self.0.epoch, past.last);
+        let missed = last.map(|last| self.missed(&past, last));
+        drop(past);
+
+        let hello = Hello { version: env!("CARGO_PKG_VERSION"), site: &self.0.site.id, now };
+        // The id of `hello` makes the first reconnect resume from here, even when nothing has happened in between.
+        let mut waiting = VecDeque::from([Bytes::from_static(b"retry: 2000\n\n")]);
+        match missed {
+            None => waiting.push_back(frame(Some(&newest), "hello", &hello)),
+            Some(missed) => {
+                waiting.push_back(frame(None, "hello", &hello));
+                waiting.extend(missed.unwrap_or_else(|| vec![resync(), frame(Some(&newest), "hello", &hello)]));
+            }
+        }
+        Listener { waiting, live, ended: false, wants, _place: place }
     }
 
     /// What came after `last`; `None` when we cannot tell.
@@ -232,7 +250,7 @@ impl Hub {
 struct Hello<'a> {
     version: &'static str,
     site: &'a str,
-    now: String,
+    now: &'a str,
 }
 
 struct Listener {
@@ -267,4 +285,87 @@ impl Listener {
 pub(super) fn last_event_id(headers: &HeaderMap, parameter: Option<&str>) -> Option<String> {
     let named = headers.get("last-event-id").and_then(|value| value.to_str().ok()).or(parameter)?;
     (!named.is_empty()).then(|| named.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use anmin_rules::rule::Text;
+    use jiff::tz::TimeZone;
+
+    use super::*;
+
+    fn hub() -> Hub {
+        let site = Site { id: "s".to_owned(), name: Text::default(), exercise: false, time_zone: TimeZone::UTC };
+        Hub::with(site, "e".to_owned())
+    }
+
+    fn listener(hub: &Hub, last: Option<&str>) -> Listener {
+        let place = Arc::clone(&hub.0.places).try_acquire_owned().expect("a free place");
+        hub.listener("", last, None, place)
+    }
+
+    async fn next(listener: &mut Listener) -> Option<String> {
+        listener.next().await.map(|bytes| String::from_utf8_lossy(&bytes).trim_end().replace('\n', " | "))
+    }
+
+    #[test]
+    fn resume_reaches_back_as_far_as_memory_does() {
+        let hub = hub();
+        for n in 1..=REMEMBERED + 5 {
+            hub.remember("call", &n);
+        }
+        let past = hub.0.past.lock().expect("no test panics with it");
+        for (last, missed) in [
+            ("e-1005", Some(0)),
+            ("e-1004", Some(1)),
+            ("e-5", Some(REMEMBERED)),
+            ("e-4", None),
+            ("e-1006", None),
+            ("f-1004", None),
+            ("e-", None),
+            ("1004", None),
+        ] {
+            assert_eq!(hub.missed(&past, last).map(|frames| frames.len()), missed, "{last}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_to_load_afresh_and_let_go() {
+        let hub = hub();
+        let (mut slow, mut quick) = (listener(&hub, None), listener(&hub, None));
+        for _ in 0..2 {
+            next(&mut quick).await;
+        }
+        for n in 1..=QUEUE + 10 {
+            hub.remember("call", &n);
+            assert_eq!(next(&mut quick).await, Some(format!("id: e-{n} | event: call | data: {n}")));
+        }
+        let mut seen = Vec::new();
+        while let Some(event) = next(&mut slow).await {
+            seen.push(event);
+        }
+        assert_eq!(seen[2..], ["event: resync | data: {}"]);
+    }
+
+    #[tokio::test]
+    async fn events_that_were_never_seen_make_everybody_load_afresh() {
+        let hub = hub();
+        hub.remember("call", &1);
+        let mut here = listener(&hub, None);
+        hub.forget();
+        hub.remember("call", &3);
+        let mut back = listener(&hub, Some("e-1"));
+        for (who, expected) in [
+            (&mut here, ["event: resync | data: {}", "id: e-3 | event: call | data: 3"]),
+            (&mut back, ["event: resync | data: {}", "id: e-3 | event: hello"]),
+        ] {
+            for _ in 0..2 {
+                next(who).await;
+            }
+            for start in expected {
+                let event = next(who).await.expect("more to come");
+                assert!(event.starts_with(start), "{event}");
+            }
+        }
+    }
 }

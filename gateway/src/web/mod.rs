@@ -194,6 +194,3 @@ pub async fn serve(settings: Settings, link: WebLink) -> io::Result<Server> {
     });
     Ok(Server { address, task })
 }
-
-#[cfg(test)]
-mod tests;

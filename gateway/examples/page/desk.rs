@@ -1,0 +1,592 @@
+//! A made-up site for looking at the page and for testing the routes: it answers what the main loop answers, with alarms
+//! and readings of its own, and just enough of the lifecycle for every button to do something. No rule runs here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anmin::clock::Clock;
+use anmin::main_loop::feed::Readings;
+use anmin::main_loop::query::{
+    AlarmList, AlarmView, DevicePage, PointPage, PointRow, Quarantined, ReadingCounts, Status, Trouble,
+};
+use anmin::main_loop::{Feed, FeedEvent, Input, Query};
+use anmin::store::Bucket;
+use anmin::store::state::{Entry, Journaled};
+use anmin::web::Archive;
+use anmin_rules::alarm::{
+    Action, Alarm, AlarmId, AlarmState, By, Cause, Class, Command, Condition, Refusal, Shelf, Subject, Transition,
+};
+use anmin_rules::engine::Counts;
+use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CallStep};
+use anmin_rules::rule::{Evidence, Level, RuleId, Text};
+use anmin_sensors::point::{DeviceId, Hazard, Kind, Place, PointId, PointIx, PointSpec, Points};
+use anmin_sensors::reading::{Doubt, Fault, Quality, Sample, Value};
+use anmin_sensors::time::{Now, Wall};
+use tokio::sync::mpsc;
+
+pub fn text(zh: &str, en: &str) -> Text {
+    Text { zh: zh.to_owned(), en: en.to_owned() }
+}
+
+/// Ids count up from 1, so that tests can name them.
+pub fn id(n: u128) -> AlarmId {
+    AlarmId(uuid::Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n))
+}
+
+/// What the journal and the history would hold.
+#[derive(Default)]
+pub struct Memory(Mutex<Vec<Journaled>>);
+
+impl Memory {
+    fn push(&self, entry: Entry) {
+        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = rows.len() as i64 + 1;
+        rows.push(Journaled { n, entry });
+    }
+}
+
+impl Archive for Memory {
+    /// A slow wave between 1 and 9, with a gap in the third quarter.
+    fn readings(&self, _: &PointId, from: Wall, to: Wall, buckets: usize) -> Result<Vec<Bucket>, String> {
+        let width = (to.micros() - from.micros()) / buckets as i64;
+        let gap = buckets / 2..buckets * 5 / 8;
+        Ok((0..buckets)
+            .filter(|n| !gap.contains(n))
+            .map(|n| {
+                let mean = 5.0 + 4.0 * (n as f64 / buckets as f64 * 12.0).sin();
+                let start = Wall::from_micros(from.micros() + width * n as i64);
+                Bucket { start, count: 20, min: mean - 0.6, max: mean + 0.6, mean, bad: 0 }
+            })
+            .collect())
+    }
+
+    fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String> {
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(rows.iter().rev().filter(|row| before.is_none_or(|n| row.n < n)).take(limit).cloned().collect())
+    }
+
+    fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, String> {
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_its = |row: &&Journaled| match &row.entry {
+            Entry::Transition(transition) => transition.alarm.id == alarm,
+            Entry::Call(change) => change.call.alarm == alarm,
+            Entry::Damaged(_) => false,
+        };
+        Ok(rows.iter().filter(is_its).cloned().collect())
+    }
+}
+
+pub struct Desk {
+    pub feed: Feed,
+    pub memory: Arc<Memory>,
+    clock: Clock,
+    points: Points,
+    latest: HashMap<PointIx, Sample>,
+    alarms: Vec<Arc<Alarm>>,
+    calls: Vec<Call>,
+    asked: u64,
+}
+
+impl Desk {
+    /// Three buildings, some forty devices, one alarm of each kind of state.
+    pub fn new(clock: Clock) -> Self {
+        let mut desk = Self {
+            feed: Feed::new(),
+            memory: Arc::default(),
+            clock,
+            points: Points::default(),
+            latest: HashMap::new(),
+            alarms: Vec::new(),
+            calls: Vec::new(),
+            asked: 0,
+        };
+        desk.add_devices();
+        desk.add_alarms();
+        desk
+    }
+
+    fn ago(&self, seconds: i64) -> Wall {
+        Wall::from_micros(self.clock.now().wall.micros() - seconds * 1_000_000)
+    }
+
+    fn add_devices(&mut self) {
+        /// A device's word, its name, and its points with their kinds.
+        type Model = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+        let models: [Model; 4] = [
+            ("gas", "燃气探测器", &[("lel", "gas.lel"), ("battery", "device.battery")]),
+            ("smoke", "烟感", &[("smoke", "fire.smoke"), ("temperature", "fire.temperature")]),
+            ("power", "配电箱", &[("residual", "power.residual_current"), ("cable", "power.cable_temperature")]),
+            ("water", "水浸", &[("leak", "flood.leak"), ("level", "flood.level")]),
+        ];
+        let mut n = 0_u32;
+        for building in ["1", "2", "3"] {
+            for floor in ["B1", "1", "5"] {
+                for (model, label, points) in models {
+                    let place = Arc::new(Place {
+                        area: format!("b{building}"),
+                        grid: "G03".to_owned(),
+                        building: building.to_owned(),
+                        unit: "2".to_owned(),
+                        floor: floor.to_owned(),
+                        room: if floor == "5" { "501".to_owned() } else { "公共走廊".to_owned() },
+                        position: None,
+                    });
+                    let specs: Vec<Arc<PointSpec>> = points
+                        .iter()
+                        .map(|(name, kind)| Kind::named(kind).map(|kind| Arc::new(PointSpec::plain(name, kind))))
+                        .collect::<Option<_>>()
+                        .expect("the kinds above are in KINDS");
+                    let device = DeviceId::new(format!("b{building}-{floor}-{model}"));
+                    let label = format!("{building}号楼{floor}层{label}");
+                    let ix = self
+                        .points
+                        .add(device, Some(&label), &Arc::from(model), &place, &specs)
+                        .expect("each id is new");
+                    for point in self.points.device(ix).points() {
+                        n += 1;
+                        let quality = match n {
+                            7 => Quality::Bad(Fault::Silent),
+                            12 => Quality::Uncertain(Doubt::Stuck),
+                            23 => Quality::Bad(Fault::OutOfRange),
+                            _ => Quality::Good,
+                        };
+                        // One device has never spoken.
+                        if n != 31 && n != 32 {
+                            self.latest.insert(point, self.sample(point, f64::from(n % 9) * 1.37, quality));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn sample(&self, point: PointIx, number: f64, quality: Quality) -> Sample {
+        let now = self.clock.now();
+        let flag = self.points.point(point).spec.kind.info().unit.is_empty();
+        let value = if flag { Value::Flag(false) } else { Value::Number(number) };
+        Sample {
+            point,
+            value: (!matches!(quality, Quality::Bad(_))).then_some(value),
+            quality,
+            time: now.wall,
+            source_time: Some(now.wall),
+            received: now,
+            sequence: None,
+            news: true,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn alarm(
+        &mut self,
+        rule: &str,
+        hazard: Hazard,
+        level: Level,
+        point: &str,
+        seconds: i64,
+        title: Text,
+        message: Text,
+        advice: Text,
+    ) -> Alarm {
+        let at = self.ago(seconds);
+        let ix = self.points.find(point);
+        Alarm {
+            id: id(self.alarms.len() as u128 + 1),
+            rule: RuleId::new(rule),
+            subject: Subject::Point(PointId::new(point)),
+            class: Class::Hazard(hazard),
+            title,
+            place: ix.map(|ix| Arc::clone(&self.points.device_of(ix).place)).unwrap_or_default(),
+            level,
+            peak: level,
+            condition: Condition::Active,
+            acknowledged: None,
+            latched: true,
+            shelved: None,
+            out_of_service: None,
+            escalation: 0,
+            escalate_at: None,
+            realarm_at: None,
+            raised_at: at,
+            changed_at: at,
+            seq: 1,
+            evidence: Evidence {
+                point: Some(PointId::new(point)),
+                value: Some(Value::Number(26.4)),
+                unit: ix.map(|ix| self.points.point(ix).spec.kind.info().unit.to_owned()).unwrap_or_default(),
+                limit: Some((level.as_str().to_owned(), 20.0)),
+                source_time: Some(at),
+                sequence: Some(4_711),
+                received: at,
+            },
+            message,
+            advice,
+            cap_log: Vec::new(),
+        }
+    }
+
+    fn add_alarms(&mut self) {
+        let gas = self.alarm(
+            "gas/leak",
+            Hazard::Gas,
+            Level::Red,
+            "b3-5-gas/lel",
+            75,
+            text("可燃气体泄漏", "Combustible gas leak"),
+            text(
+                "3号楼2单元5层501 可燃气体浓度 26.4 %LEL，超过二级限值 20 %LEL",
+                "Building 3, Unit 2, Floor 5, 501: combustible gas 26.4 %LEL, above the second limit of 20 %LEL",
+            ),
+            text(
+                "关闭总阀，开窗通风，不要开关电器，疏散本层住户",
+                "Shut the main valve, open windows, touch no switch, clear the floor",
+            ),
+        );
+        let gas_id = gas.id;
+        self.open(gas, Cause::Raised);
+        let smoke = self.alarm(
+            "fire/smoke",
+            Hazard::Fire,
+            Level::Orange,
+            "b1-5-smoke/smoke",
+            250,
+            text("烟雾报警", "Smoke"),
+            text("1号楼2单元5层501 烟雾报警", "Building 1, Unit 2, Floor 5, 501: smoke"),
+            text("派人到现场查看，准备灭火器", "Send somebody to look, with an extinguisher"),
+        );
+        let smoke = Alarm {
+            acknowledged: Some(By { who: "李值班".to_owned(), at: self.ago(190) }),
+            seq: 2,
+            escalation: 1,
+            evidence: Evidence { value: Some(Value::Flag(true)), limit: None, ..smoke.evidence },
+            ..smoke
+        };
+        self.open(smoke, Cause::Acknowledged { by: "李值班".to_owned() });
+        let cable = self.alarm(
+            "power/cable_temperature",
+            Hazard::Power,
+            Level::Yellow,
+            "b2-B1-power/cable",
+            1_900,
+            text("线缆温度偏高", "Cable too warm"),
+            text("2号楼2单元B1层公共走廊 线缆温度 71.2 degC", "Building 2, Unit 2, Floor B1: cable at 71.2 degC"),
+            text("检查负荷与接线端子", "Check load and terminals"),
+        );
+        let cable = Alarm { condition: Condition::Normal, seq: 2, changed_at: self.ago(600), ..cable };
+        self.open(cable, Cause::Returned);
+        let water = self.alarm(
+            "flood/level",
+            Hazard::Flood,
+            Level::Blue,
+            "b2-B1-water/level",
+            5_400,
+            text("积水", "Standing water"),
+            text("2号楼地下一层积水 6 cm", "Building 2, basement: 6 cm of water"),
+            text("检查排水泵", "Check the pump"),
+        );
+        let water = Alarm {
+            shelved: Some(Shelf {
+                until: self.ago(-1_500), by: "王工".to_owned(), why: "正在清洗地面".to_owned()
+            }),
+            seq: 2,
+            ..water
+        };
+        self.open(water, Cause::Shelved { by: "王工".to_owned() });
+        let residual = self.alarm(
+            "power/residual_current",
+            Hazard::Power,
+            Level::Orange,
+            "b1-1-power/residual",
+            9_000,
+            text("剩余电流超限", "Residual current too high"),
+            text("1号楼2单元1层 剩余电流 412 mA，超过限值 300 mA", "Building 1, Floor 1: 412 mA, limit 300 mA"),
+            text("断电检查线路绝缘", "Switch off and check the insulation"),
+        );
+        let residual = Alarm {
+            condition: Condition::Normal,
+            acknowledged: Some(By { who: "李值班".to_owned(), at: self.ago(8_800) }),
+            seq: 3,
+            ..residual
+        };
+        self.open(residual, Cause::Returned);
+        let broker = self.alarm(
+            "system/part",
+            Hazard::Device,
+            Level::Yellow,
+            "broker:site",
+            40,
+            text("系统部件异常", "A part of anmin is ill"),
+            text("与消息服务器 site 的连接已断开", "The connection to the MQTT broker `site` is lost"),
+            text("检查网络与服务器", "Check network and broker"),
+        );
+        let broker = Alarm {
+            class: Class::System,
+            subject: Subject::Part(Arc::from("broker:site")),
+            latched: false,
+            evidence: Evidence { received: self.ago(40), ..Evidence::default() },
+            ..broker
+        };
+        self.open(broker, Cause::Raised);
+        self.call(gas_id, "south", "南区微型消防站", CallState::Called, &[(CallState::Called, 70, "anmin")], -20);
+        let states = [
+            (CallState::Called, 71, "anmin"),
+            (CallState::Accepted, 40, "赵站长"),
+            (CallState::OnTheWay, 25, "赵站长"),
+        ];
+        self.call(gas_id, "east", "东区微型消防站", CallState::OnTheWay, &states, -110);
+    }
+
+    fn call(
+        &mut self,
+        alarm: AlarmId,
+        station: &str,
+        name: &str,
+        state: CallState,
+        stamps: &[(CallState, i64, &str)],
+        due: i64,
+    ) {
+        let stamps: Vec<CallStamp> = stamps
+            .iter()
+            .map(|(state, ago, by)| CallStamp {
+                state: *state,
+                at: self.ago(*ago),
+                by: (*by).to_owned(),
+                why: String::new(),
+            })
+            .collect();
+        self.calls.push(Call {
+            alarm,
+            station: Arc::from(station),
+            station_name: name.to_owned(),
+            state,
+            seq: stamps.len() as u32,
+            stamps,
+            respond_by: self.ago(due),
+            arrive_by: self.ago(due - 30),
+            late: false,
+        });
+    }
+
+    /// Puts an alarm in and tells everybody.
+    pub fn open(&mut self, alarm: Alarm, cause: Cause) {
+        let alarm = Arc::new(alarm);
+        self.alarms.push(Arc::clone(&alarm));
+        self.alarms.sort_by_key(|alarm| (std::cmp::Reverse(alarm.level), alarm.raised_at));
+        self.tell(AlarmState::Normal, cause, alarm);
+    }
+
+    /// One more red alarm, now.
+    pub fn open_another(&mut self) -> AlarmId {
+        let alarm = self.alarm(
+            "fire/confirmed",
+            Hazard::Fire,
+            Level::Red,
+            "b2-5-smoke/smoke",
+            0,
+            text("火警确认", "Fire confirmed"),
+            text("2号楼2单元5层501 烟雾与温升同时出现", "Building 2, Floor 5, 501: smoke and heat together"),
+            text("立即组织疏散，拨打119", "Evacuate now and call 119"),
+        );
+        let id = alarm.id;
+        self.open(alarm, Cause::Raised);
+        id
+    }
+
+    fn tell(&self, from: AlarmState, cause: Cause, alarm: Arc<Alarm>) {
+        let transition = Transition { from, to: alarm.state(), cause, at: self.clock.now(), alarm };
+        self.memory.push(Entry::Transition(transition.clone()));
+        self.feed.publish(FeedEvent::Transition(Arc::new(transition)));
+    }
+
+    /// Answers until nobody can ask any more or somebody says stop.
+    pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.breathe(),
+                input = inputs.recv() => match input {
+                    Some(Input::Command { command, reply }) => {
+                        // The asker may be gone, here and below: that is its own matter.
+                        let _ = reply.send(self.handle(command));
+                    }
+                    Some(Input::Query(query)) => self.answer(query),
+                    Some(Input::Stop) | None => return,
+                    Some(_) => {}
+                },
+            }
+        }
+    }
+
+    /// Moves the readings a little.
+    fn breathe(&mut self) {
+        self.asked += 1;
+        if !self.feed.readings_wanted() {
+            return;
+        }
+        let mut rows = Vec::new();
+        let moving: Vec<PointIx> = self
+            .latest
+            .iter()
+            .filter(|(ix, sample)| sample.quality == Quality::Good && u64::from(ix.0) % 3 == self.asked % 3)
+            .map(|(ix, _)| *ix)
+            .collect();
+        for ix in moving {
+            let number = f64::from(ix.0 % 9) * 1.37 + (self.asked as f64 * 0.7 + f64::from(ix.0)).sin() * 0.4;
+            let sample = self.sample(ix, number.abs(), Quality::Good);
+            self.latest.insert(ix, sample.clone());
+            rows.push((self.points.point(ix).id.clone(), sample));
+        }
+        self.feed.publish(FeedEvent::Readings(Arc::new(Readings { rows, truncated: false })));
+    }
+
+    fn answer(&mut self, query: Query) {
+        let latest = |ix: PointIx| self.latest.get(&ix).cloned();
+        match query {
+            Query::Alarms { filter, reply } => {
+                drop(reply.send(AlarmList::select(&filter, self.alarms.clone(), self.calls.clone())));
+            }
+            Query::Alarm { id, reply } => {
+                drop(reply.send(self.alarms.iter().find(|alarm| alarm.id == id).map(|alarm| AlarmView {
+                    alarm: Arc::clone(alarm),
+                    calls: self.calls.iter().filter(|call| call.alarm == id).cloned().collect(),
+                })))
+            }
+            Query::Points { filter, page, reply } => {
+                drop(reply.send(PointPage::select(&self.points, &filter, page, latest)));
+            }
+            Query::Point { id, reply } => {
+                drop(reply.send(self.points.find(id.as_str()).map(|ix| PointRow::of(&self.points, ix, latest(ix)))))
+            }
+            Query::Devices { page, reply } => drop(reply.send(DevicePage::select(&self.points, page, latest))),
+            Query::Quarantine { reply } => drop(reply.send(vec![Quarantined {
+                source: Arc::from("site"),
+                device: "0x00158d0009c1a2f3".to_owned(),
+                topic: "zigbee2mqtt/0x00158d0009c1a2f3".to_owned(),
+                excerpt: "{\"smoke\":false,\"battery\":97}".to_owned(),
+                messages: 12,
+                first: self.ago(3_000),
+                last: self.ago(5),
+            }])),
+            Query::Status { reply } => drop(reply.send(self.status())),
+        }
+    }
+
+    fn status(&self) -> Status {
+        let mut counts = Counts { open: self.alarms.len(), ..Counts::default() };
+        for alarm in self.alarms.iter().filter(|alarm| !alarm.is_silenced()) {
+            counts.by_level[alarm.level as usize] += 1;
+        }
+        counts.live_calls = self.calls.iter().filter(|call| call.is_live()).count();
+        Status {
+            now: self.clock.now().wall,
+            uptime: Duration::from_secs(93_780),
+            counts,
+            readings: ReadingCounts {
+                received: 1_204_331 + self.asked * 24,
+                evaluated: 1_203_977 + self.asked * 24,
+                duplicate: 321,
+                quarantined: 12,
+                rejected: 21,
+            },
+            points: self.points.len(),
+            devices: self.points.devices().len(),
+            quarantined: 1,
+            rules: 17,
+            broken_rules: vec!["site/own-rule".to_owned()],
+            troubles: vec![Trouble {
+                part: Arc::from("mqtt:site"),
+                level: Level::Yellow,
+                message: text("与消息服务器 site 的连接已断开", "The connection to the MQTT broker `site` is lost"),
+            }],
+            orders_waiting: 2,
+            readings_waiting: 1_830,
+        }
+    }
+
+    fn handle(&mut self, command: Command) -> Result<(), Refusal> {
+        let Command { who, what } = command;
+        let now: Now = self.clock.now();
+        let by = By { who: who.clone(), at: now.wall };
+        let id = match &what {
+            Action::Acknowledge { alarm }
+            | Action::Reset { alarm }
+            | Action::Shelve { alarm, .. }
+            | Action::Unshelve { alarm }
+            | Action::TakeOutOfService { alarm, .. }
+            | Action::ReturnToService { alarm }
+            | Action::Call { alarm, .. } => *alarm,
+        };
+        let at = self.alarms.iter().position(|alarm| alarm.id == id).ok_or(Refusal::NoSuchAlarm(id))?;
+        let before = Arc::clone(&self.alarms[at]);
+        let mut alarm = Alarm::clone(&before);
+        let cause = match what {
+            Action::Acknowledge { .. } => {
+                alarm.acknowledged = Some(by);
+                Cause::Acknowledged { by: who }
+            }
+            Action::Reset { .. } if alarm.is_active() => return Err(Refusal::StillActive { alarm: id }),
+            Action::Reset { .. } if alarm.acknowledged.is_none() => return Err(Refusal::NotAcknowledged { alarm: id }),
+            Action::Reset { .. } => {
+                alarm.latched = false;
+                Cause::Reset { by: who }
+            }
+            Action::Shelve { .. } if alarm.level == Level::Red => {
+                return Err(Refusal::NotAllowed(text("红色报警不能屏蔽", "a red alarm cannot be shelved")));
+            }
+            Action::Shelve { until, why, .. } => {
+                alarm.shelved = Some(Shelf { until, by: who.clone(), why });
+                Cause::Shelved { by: who }
+            }
+            Action::Unshelve { .. } => {
+                alarm.shelved = None;
+                Cause::Unshelved { by: Some(who) }
+            }
+            Action::TakeOutOfService { why, .. } => {
+                alarm.out_of_service = Some(by);
+                Cause::TakenOutOfService { by: who, why }
+            }
+            Action::ReturnToService { .. } => {
+                alarm.out_of_service = None;
+                Cause::ReturnedToService { by: who }
+            }
+            Action::Call { station, step, .. } => return self.step(before, &station, step, who),
+        };
+        alarm.seq += 1;
+        alarm.changed_at = now.wall;
+        let alarm = Arc::new(alarm);
+        if alarm.is_open() {
+            self.alarms[at] = Arc::clone(&alarm);
+        } else {
+            self.alarms.remove(at);
+            self.calls.retain(|call| call.alarm != id);
+        }
+        self.tell(before.state(), cause, alarm);
+        Ok(())
+    }
+
+    fn step(&mut self, alarm: Arc<Alarm>, station: &str, step: CallStep, who: String) -> Result<(), Refusal> {
+        let at = self.clock.now().wall;
+        let call = self
+            .calls
+            .iter_mut()
+            .find(|call| call.alarm == alarm.id && &*call.station == station)
+            .ok_or_else(|| Refusal::NoSuchCall { alarm: alarm.id, station: station.to_owned() })?;
+        let (state, why) = match step {
+            CallStep::Accept => (CallState::Accepted, String::new()),
+            CallStep::OnTheWay => (CallState::OnTheWay, String::new()),
+            CallStep::OnScene => (CallState::OnScene, String::new()),
+            CallStep::StandDown => (CallState::StoodDown, String::new()),
+            CallStep::Decline { why } => (CallState::Declined, why),
+        };
+        call.state = state;
+        call.seq += 1;
+        call.stamps.push(CallStamp { state, at, by: who, why });
+        let message =
+            text(&format!("{} {}", call.station_name, state.as_str()), &format!("{} {}", call.station, state.as_str()));
+        let change = CallChange { at, cause: CallCause::Said, call: call.clone(), alarm, message };
+        self.memory.push(Entry::Call(change.clone()));
+        self.feed.publish(FeedEvent::Call(Arc::new(change)));
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! Serves the page of the duty desk with a made-up site behind it, to look at:
+//! `cargo run -p anmin --example page -- 127.0.0.1:8421`. The word `storm` after the address opens a thousand alarms.
+
+mod desk;
+
+use std::error::Error;
+use std::sync::Arc;
+
+use anmin::clock::Clock;
+use anmin::web::{Settings, Site, WebLink, serve};
+use tokio::sync::mpsc;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    anmin::telemetry::start_log("info");
+    let mut settings = Settings::default();
+    let mut arguments = std::env::args().skip(1);
+    if let Some(address) = arguments.next() {
+        settings.listen = address.parse()?;
+    }
+    let clock = Clock::system();
+    let mut desk = desk::Desk::new(clock.clone());
+    if arguments.next().as_deref() == Some("storm") {
+        for _ in 0..1_000 {
+            desk.open_another();
+        }
+    }
+    let (inputs, received) = mpsc::channel(256);
+    let link = WebLink {
+        inputs,
+        feed: desk.feed.clone(),
+        archive: Arc::clone(&desk.memory) as _,
+        metrics: Arc::new(|| "# EOF\n".to_owned()),
+        clock,
+        site: Site {
+            id: "chunhui".to_owned(),
+            name: desk::text("春晖社区", "Chunhui Community"),
+            exercise: true,
+            time_zone: jiff::tz::TimeZone::get("Asia/Shanghai")?,
+        },
+    };
+    let server = serve(settings, link).await?;
+    println!("http://{}", server.address);
+    tokio::select! {
+        () = desk.run(received) => {}
+        stopped = tokio::signal::ctrl_c() => stopped?,
+    }
+    server.stop().await;
+    Ok(())
+}

@@ -1,0 +1,487 @@
+//! The routes, the live stream and what the guard turns away, over real sockets. The main loop behind them is made up;
+//! what it decides is not under test here.
+
+#[allow(dead_code, reason = "the example opens alarms while it runs")]
+#[path = "../examples/page/desk.rs"]
+mod desk;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anmin::clock::Clock;
+use anmin::main_loop::{Feed, Input};
+use anmin::web::{Server, Settings, Site, Token, WebLink, serve};
+use anmin_sensors::document::{Document, Faults};
+use bytes::Bytes;
+use desk::{Desk, id};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+struct Running {
+    server: Server,
+    feed: Feed,
+    _inputs: mpsc::Sender<Input>,
+}
+
+/// Serves a made-up site on a free port of this machine. `answers` says whether there is a main loop.
+async fn site(token: Option<&str>, answers: bool) -> Running {
+    let clock = Clock::system();
+    let desk = Desk::new(clock.clone());
+    let (inputs, received) = mpsc::channel(64);
+    let link = WebLink {
+        inputs: inputs.clone(),
+        feed: desk.feed.clone(),
+        archive: Arc::clone(&desk.memory) as _,
+        metrics: Arc::new(|| "anmin_up 1\n# EOF\n".to_owned()),
+        clock,
+        site: Site {
+            id: "chunhui".to_owned(),
+            name: desk::text("春晖社区", "Chunhui"),
+            exercise: true,
+            time_zone: jiff::tz::TimeZone::UTC,
+        },
+    };
+    let settings = Settings {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        token: token.map(|token| Token::new(token).expect("a good token")),
+        hosts: vec!["anmin.lan".to_owned()],
+    };
+    let feed = desk.feed.clone();
+    if answers {
+        tokio::spawn(desk.run(received));
+    }
+    let server = serve(settings, link).await.expect("a free port of this machine");
+    Running { server, feed, _inputs: inputs }
+}
+
+impl Running {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        let stream = TcpStream::connect(self.server.address).await.expect("the server listens");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
+        tokio::spawn(connection);
+        sender.send_request(request).await.expect("an answer")
+    }
+
+    fn request(&self, method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
+        let mut request = Request::builder().method(&method).uri(path).header(HOST, self.server.address.to_string());
+        if method == Method::POST {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        request.body(Full::from(body.to_owned())).expect("a good request")
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        read(self.send(self.request(Method::GET, path, "")).await).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        read(self.send(self.request(Method::POST, path, &body.to_string())).await).await
+    }
+
+    /// Opens the live stream and returns what comes, event by event.
+    async fn events(&self, path: &str, last: Option<&str>) -> Events {
+        let mut request = self.request(Method::GET, path, "");
+        if let Some(last) = last {
+            request.headers_mut().insert("last-event-id", last.parse().expect("plain text"));
+        }
+        let response = self.send(request).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
+        Events { body: response.into_body(), text: String::new() }
+    }
+}
+
+async fn read(response: Response<Incoming>) -> (StatusCode, Value) {
+    let status = response.status();
+    let bytes = response.into_body().collect().await.expect("a whole body").to_bytes();
+    let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into()));
+    (status, body)
+}
+
+struct Events {
+    body: Incoming,
+    text: String,
+}
+
+#[derive(Debug, PartialEq)]
+struct Event {
+    id: Option<String>,
+    name: String,
+    data: Value,
+}
+
+impl Events {
+    /// The next event of these names; `None` when the stream has ended.
+    async fn next_of(&mut self, names: &[&str]) -> Option<Event> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+                let event = field("event").map(|event| Event {
+                    id: field("id").map(str::to_owned),
+                    name: event.to_owned(),
+                    data: serde_json::from_str(field("data").expect("an event has data")).expect("JSON"),
+                });
+                self.text = rest.to_owned();
+                match event {
+                    Some(event) if names.contains(&event.name.as_str()) => return Some(event),
+                    _ => continue,
+                }
+            }
+            let frame = self.body.frame().await?.ok()?;
+            let data = frame.into_data().unwrap_or_default();
+            self.text.push_str(std::str::from_utf8(&data).expect("each event is whole UTF-8"));
+        }
+    }
+}
+
+const NEWS: &[&str] = &["hello", "transition", "call", "resync"];
+
+#[tokio::test]
+async fn every_list_can_be_read() {
+    let site = site(None, true).await;
+    let (status, body) = site.get("/api/v1/status").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        (&body["site"], &body["exercise"], &body["by_level"]["red"]),
+        (&json!("chunhui"), &json!(true), &json!(1))
+    );
+    let (_, body) = site.get("/api/v1/alarms").await;
+    assert_eq!(body["alarms"].as_array().map(Vec::len), Some(6));
+    assert_eq!((&body["alarms"][0]["level"], &body["calls"][0]["state"]), (&json!("red"), &json!("called")));
+    let (_, body) = site.get("/api/v1/alarms?min_level=orange&building=1").await;
+    assert_eq!(body["alarms"].as_array().map(Vec::len), Some(2));
+    let (_, body) = site.get("/api/v1/alarms?class=system").await;
+    assert_eq!((&body["alarms"][0]["subject_type"], &body["calls"]), (&json!("part"), &json!([])));
+    let (_, body) = site.get(&format!("/api/v1/alarms/{}", id(1))).await;
+    assert_eq!((&body["alarm"]["seq"], body["calls"].as_array().map(Vec::len)), (&json!(1), Some(2)));
+    let (_, body) = site.get(&format!("/api/v1/alarms/{}/transitions", id(1))).await;
+    assert_eq!(body[0]["transition"]["cause"], json!("raised"));
+    let (_, body) = site.get("/api/v1/journal?limit=2").await;
+    assert_eq!(body.as_array().map(Vec::len), Some(2));
+    let (_, older) = site.get(&format!("/api/v1/journal?limit=2&before={}", body[1]["n"])).await;
+    assert!(older[0]["n"].as_i64() < body[1]["n"].as_i64());
+    let (_, body) = site.get("/api/v1/points?limit=3&quality=not_good").await;
+    assert_eq!((&body["points"][0]["sample"]["reason"], &body["next"]), (&json!("silent"), &json!(30)));
+    let (_, body) = site.get("/api/v1/points?kind=gas.lel&building=3&from=0").await;
+    assert_eq!(body["points"].as_array().map(Vec::len), Some(3));
+    let (_, body) = site.get("/api/v1/points/b3-5-gas/lel").await;
+    assert_eq!((&body["unit"], &body["place"]["zh"]), (&json!("%LEL"), &json!("3号楼2单元5层501")));
+    let (_, body) = site
+        .get("/api/v1/points/b3-5-gas/lel/history?from=2026-01-31T08:00:00%2B08:00&to=1769900000000&buckets=8")
+        .await;
+    assert_eq!((body.as_array().map(Vec::len), &body[0]["at"]), (Some(7), &json!("2026-01-31T00:00:00.000+00:00")));
+    let (_, body) = site.get("/api/v1/devices?from=30&limit=10").await;
+    assert_eq!(
+        (body["devices"].as_array().map(Vec::len), &body["next"], &body["of"]),
+        (Some(6), &Value::Null, &json!(36))
+    );
+    let (_, body) = site.get("/api/v1/quarantine").await;
+    assert_eq!(body[0]["messages"], json!(12));
+    for (path, expected) in [("/healthz", "ok\n"), ("/readyz", "ready\n"), ("/metrics", "anmin_up 1\n# EOF\n")] {
+        assert_eq!(site.get(path).await, (StatusCode::OK, json!(expected)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn commands_change_the_alarm_and_say_how_it_stands() {
+    let site = site(None, true).await;
+    let who = json!({"who": "李值班"});
+    let at = |n: u128, action: &str| format!("/api/v1/alarms/{}/{action}", id(n));
+    let (status, body) = site.post(&at(1, "acknowledge"), &who).await;
+    assert_eq!(
+        (status, &body["alarm"]["state"], &body["alarm"]["acknowledged"]["by"]),
+        (StatusCode::OK, &json!("acknowledged"), &json!("李值班"))
+    );
+    let (status, body) = site.post(&at(1, "reset"), &who).await;
+    assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("still_active")));
+    assert!(body["error"]["zh"].as_str().is_some_and(|zh| zh.contains("不能复位")), "{body}");
+    let shelf = json!({"who": "王工", "minutes": 30, "why": "检修"});
+    let (status, body) = site.post(&at(1, "shelve"), &shelf).await;
+    assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("not_allowed")));
+    let (status, body) = site.post(&at(2, "shelve"), &shelf).await;
+    assert_eq!((status, &body["alarm"]["shelved"]["why"]), (StatusCode::OK, &json!("检修")));
+    let (_, body) = site.post(&at(2, "unshelve"), &who).await;
+    assert_eq!(body["alarm"]["shelved"], Value::Null);
+    let (_, body) = site.post(&at(2, "out-of-service"), &json!({"who": "王工", "why": "更换"})).await;
+    assert_eq!(body["alarm"]["state"], json!("out_of_service"));
+    let (_, body) = site.post(&at(2, "return-to-service"), &who).await;
+    assert_eq!(body["alarm"]["state"], json!("acknowledged"));
+    let (status, body) = site.post(&at(5, "reset"), &who).await;
+    assert_eq!((status, &body["alarm"]), (StatusCode::OK, &Value::Null), "the latch was the last thing that held it");
+    let (status, body) = site.post(&at(5, "reset"), &who).await;
+    assert_eq!((status, &body["code"]), (StatusCode::NOT_FOUND, &json!("no_such_alarm")));
+
+    for (step, state) in
+        [("accept", "accepted"), ("on-the-way", "on_the_way"), ("on-scene", "on_scene"), ("stand-down", "stood_down")]
+    {
+        let (status, body) = site.post(&at(1, &format!("calls/south/{step}")), &who).await;
+        assert_eq!((status, &body["calls"][0]["state"]), (StatusCode::OK, &json!(state)));
+    }
+    let (_, body) = site.post(&at(1, "calls/east/decline"), &json!({"who": "赵站长", "why": "车坏了"})).await;
+    assert_eq!(body["calls"][1]["steps"][3]["why"], json!("车坏了"));
+    let (status, body) = site.post(&at(1, "calls/nobody/accept"), &who).await;
+    assert_eq!((status, &body["code"]), (StatusCode::NOT_FOUND, &json!("no_such_call")));
+}
+
+#[tokio::test]
+async fn bad_requests_are_told_what_is_wrong() {
+    let site = site(None, true).await;
+    let id = id(1).to_string();
+    let (act, shelve, decline) = (
+        format!("/api/v1/alarms/{id}/acknowledge"),
+        format!("/api/v1/alarms/{id}/shelve"),
+        format!("/api/v1/alarms/{id}/calls/south/decline"),
+    );
+    let deep = format!("{{\"who\":{}", "[".repeat(100_000));
+    let long = format!("{{\"who\":\"{}\"}}", "长".repeat(65));
+    let huge = format!("{{\"who\":\"{}\"}}", "x".repeat(1 << 20));
+    let table: [(&str, &str, u16, &str); 20] = [
+        (&act, "", 400, "EOF"),
+        (&act, "{", 400, "EOF"),
+        (&act, "[]", 400, "invalid length 0"),
+        (&act, "{}", 400, "missing field `who`"),
+        (&act, r#"{"who":"li","why":"x"}"#, 400, "unknown field `why`"),
+        (&act, r#"{"who":"li","who":"wang"}"#, 400, "duplicate field `who`"),
+        (&act, r#"{"who":7}"#, 400, "expected a string"),
+        (&act, r#"{"who":"  "}"#, 400, "`who` is empty"),
+        (&act, r#"{"who":"a\nb"}"#, 400, "control characters"),
+        (&act, &deep, 400, "expected a string"),
+        (&act, &long, 400, "longer than 64"),
+        (&act, &huge, 413, "larger than 1 MiB"),
+        (&shelve, r#"{"who":"li"}"#, 400, "missing field"),
+        (&shelve, r#"{"who":"li","minutes":0,"why":"x"}"#, 400, "expected 1 to 1440"),
+        (&shelve, r#"{"who":"li","minutes":-5,"why":"x"}"#, 400, "invalid value"),
+        (&shelve, r#"{"who":"li","minutes":1.5,"why":"x"}"#, 400, "invalid type"),
+        (&shelve, r#"{"who":"li","minutes":5,"why":""}"#, 400, "`why` is empty"),
+        (&decline, r#"{"who":"li"}"#, 400, "missing field `why`"),
+        ("/api/v1/alarms/nonsense/acknowledge", r#"{"who":"li"}"#, 400, "is not an alarm's id"),
+        ("/api/v1/alarms/../../etc/passwd", r#"{"who":"li"}"#, 404, "nothing at this address"),
+    ];
+    for (path, body, status, words) in table {
+        let (found, answer) = read(site.send(site.request(Method::POST, path, body)).await).await;
+        let said = answer["error"]["en"].as_str().unwrap_or_default().to_owned();
+        let body: String = body.chars().take(60).collect();
+        assert!(found.as_u16() == status && said.contains(words), "{path} {body}: {found} {said}");
+        assert!(!answer["error"]["zh"].as_str().unwrap_or_default().is_empty(), "{path} {body}");
+    }
+    for (path, status, words) in [
+        ("/api/v1/alarms?min_level=purple", 400, "purple"),
+        ("/api/v1/alarms?class=x", 400, "is not one of gas"),
+        ("/api/v1/alarms?levle=red", 400, "unknown field `levle`"),
+        ("/api/v1/points?limit=0", 400, "expected 1 to 1000"),
+        ("/api/v1/points?limit=1001", 400, "expected 1 to 1000"),
+        ("/api/v1/points?kind=gas.lell", 400, "not a kind"),
+        ("/api/v1/points?quality=fine", 400, "not_good"),
+        ("/api/v1/points/b3-5-gas/nothing", 404, "no point"),
+        ("/api/v1/points/b3-5-gas/lel/history?from=yesterday", 400, "expected a moment"),
+        ("/api/v1/points/b3-5-gas/lel/history?from=2000&to=1000", 400, "before"),
+        ("/api/v1/events?readings=maybe", 400, "yes or no"),
+        ("/api/v1/alarms/01900000-0000-7000-8000-0000000000ff", 404, "no open alarm"),
+        ("/api/v1/alarms/01900000-0000-7000-8000-0000000000ff/transitions", 404, "nothing is recorded"),
+        ("/api/v1/nothing", 404, "nothing at this address"),
+        ("/nothing", 404, "nothing at this address"),
+        (&act, 405, "does not take this method"),
+    ] {
+        let (found, answer) = site.get(path).await;
+        let said = answer["error"]["en"].as_str().unwrap_or_default().to_owned();
+        assert!(found.as_u16() == status && said.contains(words), "{path}: {found} {said}");
+    }
+}
+
+#[tokio::test]
+async fn only_our_own_page_and_programs_may_ask() {
+    let site = site(None, true).await;
+    let own = site.server.address.to_string();
+    let own_origin = format!("http://{own}");
+    let act = format!("/api/v1/alarms/{}/acknowledge", id(1));
+    // Method, path, the headers that differ from a good request, the answer.
+    type Case<'c> = (&'c str, &'c str, &'c [(&'c str, &'c str)], u16);
+    let table: [Case<'_>; 17] = [
+        ("POST", &act, &[("origin", &own_origin)], 200),
+        ("POST", &act, &[], 200),
+        ("POST", &act, &[("host", "anmin.lan"), ("origin", "http://anmin.lan")], 200),
+        ("POST", &act, &[("origin", "http://evil.example")], 403),
+        ("POST", &act, &[("origin", "null")], 403),
+        ("POST", &act, &[("origin", "http://127.0.0.1:1")], 403),
+        ("POST", &act, &[("origin", &own_origin), ("sec-fetch-site", "same-site")], 403),
+        ("POST", &act, &[("sec-fetch-site", "cross-site")], 403),
+        ("POST", &act, &[("content-type", "text/plain")], 415),
+        ("POST", &act, &[("content-type", "application/x-www-form-urlencoded")], 415),
+        ("POST", &act, &[("content-type", "application/json; charset=utf-8")], 200),
+        ("GET", "/api/v1/alarms", &[("host", "evil.example")], 421),
+        ("GET", "/api/v1/alarms", &[("host", "evil.example:8420")], 421),
+        ("GET", "/", &[("host", "127.0.0.1.evil.example")], 421),
+        ("GET", "/", &[("host", "localhost:8420")], 200),
+        ("GET", "/", &[("host", "[::1]:8420")], 200),
+        ("GET", "/", &[("host", "ANMIN.LAN:8420")], 200),
+    ];
+    for (method, path, headers, status) in table {
+        let mut request = site.request(method.parse().expect("a method"), path, r#"{"who":"li"}"#);
+        for (name, value) in headers {
+            let name: hyper::header::HeaderName = name.parse().expect("a header");
+            request.headers_mut().insert(name, value.parse().expect("plain text"));
+        }
+        let response = site.send(request).await;
+        assert_eq!(response.status().as_u16(), status, "{method} {path} {headers:?}");
+        for (name, part) in [
+            ("content-security-policy", "default-src 'self'"),
+            ("content-security-policy", "frame-ancestors 'none'"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            let found = response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            assert!(found.contains(part), "{method} {path} {headers:?}: {name}: {found}");
+        }
+    }
+    let mut two = site.request(Method::GET, "/api/v1/alarms", "");
+    two.headers_mut().append(HOST, "evil.example".parse().expect("plain text"));
+    assert_eq!(site.send(two).await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_token_is_asked_of_everything_but_the_bare_page() {
+    let token = "correct-horse-battery-staple";
+    let site = site(Some(token), true).await;
+    let wrong = format!("Bearer {token}x");
+    let right = format!("bearer {token}");
+    let basic = format!("Basic {token}");
+    for (path, offered, status) in [
+        ("/", None, 200),
+        ("/healthz", None, 200),
+        ("/api/v1/alarms", None, 401),
+        ("/api/v1/events", None, 401),
+        ("/metrics", None, 401),
+        ("/api/v1/alarms", Some(wrong.as_str()), 401),
+        ("/api/v1/alarms", Some("Bearer "), 401),
+        ("/api/v1/alarms", Some(&basic), 401),
+        ("/api/v1/alarms", Some(&right), 200),
+        ("/metrics", Some(&right), 200),
+    ] {
+        let mut request = site.request(Method::GET, path, "");
+        if let Some(offered) = offered {
+            request.headers_mut().insert(AUTHORIZATION, offered.parse().expect("plain text"));
+        }
+        assert_eq!(site.send(request).await.status().as_u16(), status, "{path} {offered:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listener_that_comes_back_gets_what_it_missed_once() {
+    let site = site(None, true).await;
+    let who = json!({"who": "li"});
+    let act = |n: u128| format!("/api/v1/alarms/{}/acknowledge", id(n));
+    let mut first = site.events("/api/v1/events", None).await;
+    let hello = first.next_of(NEWS).await.expect("the stream is open");
+    assert_eq!(hello.name, "hello");
+    let start = hello.id.expect("hello has an id, so that a resume works before anything has happened");
+
+    site.post(&act(1), &who).await;
+    let seen = first.next_of(NEWS).await.expect("the stream is open");
+    assert_eq!(
+        (seen.name.as_str(), &seen.data["cause"], &seen.data["alarm"]["seq"]),
+        ("transition", &json!("acknowledged"), &json!(2))
+    );
+    drop(first);
+    site.post(&act(3), &who).await;
+    site.post(&format!("/api/v1/alarms/{}/calls/south/accept", id(1)), &who).await;
+
+    let mut again = site.events("/api/v1/events", seen.id.as_deref()).await;
+    for expected in ["hello", "transition", "call"] {
+        assert_eq!(again.next_of(NEWS).await.expect("the stream is open").name, expected);
+    }
+    site.post(&act(6), &who).await;
+    let live = again.next_of(NEWS).await.expect("the stream is open");
+    assert_eq!(live.data["alarm"]["id"], json!(id(6).to_string()));
+
+    let mut whole = site.events(&format!("/api/v1/events?last_event_id={start}"), None).await;
+    let mut names = Vec::new();
+    for _ in 0..5 {
+        names.push(whole.next_of(NEWS).await.expect("the stream is open").name);
+    }
+    assert_eq!(names, ["hello", "transition", "transition", "call", "transition"]);
+}
+
+#[tokio::test]
+async fn a_listener_that_cannot_resume_is_told_to_load_afresh() {
+    let site = site(None, true).await;
+    for unknown in ["0-1", "nonsense", "ffff-99999999999999999999", "-"] {
+        let mut events = site.events("/api/v1/events", Some(unknown)).await;
+        let names = [events.next_of(NEWS).await, events.next_of(NEWS).await]
+            .map(|event| event.expect("the stream is open").name);
+        assert_eq!(names, ["hello", "resync"], "{unknown}");
+        assert!(
+            events.next_of(NEWS).await.expect("the stream is open").id.is_some(),
+            "and from where to resume next time"
+        );
+    }
+}
+
+#[tokio::test]
+async fn readings_come_to_those_who_ask_for_them_and_status_to_all() {
+    let site = site(None, true).await;
+    assert!(!site.feed.readings_wanted());
+    let mut plain = site.events("/api/v1/events", None).await;
+    plain.next_of(NEWS).await.expect("the stream is open");
+    assert!(!site.feed.readings_wanted());
+    let mut wants = site.events("/api/v1/events?readings=yes", None).await;
+    assert!(site.feed.readings_wanted());
+    let changed = wants.next_of(&["readings"]).await.expect("the stream is open");
+    let row = &changed.data["points"][0];
+    assert!(row["id"].is_string() && row["sample"]["quality"] == json!("good"), "{row}");
+    let beat = plain.next_of(&["status", "readings"]).await.expect("the stream is open");
+    assert_eq!((beat.name.as_str(), &beat.data["rules"]), ("status", &json!(17)));
+}
+
+#[tokio::test]
+async fn there_is_a_last_place_for_listeners() {
+    let site = site(None, true).await;
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(site.events("/api/v1/events", None).await);
+    }
+    let (status, body) = site.get("/api/v1/events").await;
+    assert_eq!((status, &body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("too_many_listeners")));
+}
+
+#[tokio::test]
+async fn without_a_main_loop_anmin_lives_but_is_not_ready() {
+    let site = site(None, false).await;
+    assert_eq!(site.get("/healthz").await.0, StatusCode::OK);
+    let (status, body) = site.get("/readyz").await;
+    assert_eq!((status, &body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("busy")));
+}
+
+#[test]
+fn settings_say_what_is_wrong() {
+    let dir = std::env::temp_dir().join(format!("anmin-web-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory for two small files");
+    std::fs::write(dir.join("token"), "0123456789abcdef\n").expect("room for a line");
+    std::fs::write(dir.join("short"), "secret\n").expect("room for a line");
+    for (text, expected) in [
+        ("", ""),
+        ("listen = '127.0.0.1:0'\nhosts = ['anmin.lan']", ""),
+        ("listen = '0.0.0.0:8420'\ntoken_file = 'token'", ""),
+        ("listen = '0.0.0.0:8420'", "which others can reach"),
+        ("listen = 'localhost'", "expected an address and a port"),
+        ("token_file = 'short'", "the token has 6 characters"),
+        ("token_file = 'missing'", "No such file"),
+        ("hosts = ['http://anmin.lan']", "expected a plain name"),
+        ("tokenfile = 'token'", "did you mean `token_file`"),
+    ] {
+        let faults = Faults::default();
+        let doc = Document::parse("site.toml", text, &faults).expect("TOML");
+        let settings = Settings::read(&doc.root(&faults), &dir);
+        let said: String = faults.take().iter().map(ToString::to_string).collect();
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{text}: {said}");
+        assert_eq!(settings.is_some(), expected.is_empty(), "{text}");
+        assert!(!format!("{settings:?}").contains("0123456789abcdef"), "a token must not be shown");
+    }
+    std::fs::remove_dir_all(&dir).expect("our own directory");
+}
