@@ -86,7 +86,7 @@ pub struct Broadcast {
 }
 
 enum Way {
-    Endpoint { http: Http, token: Option<Secret> },
+    Endpoint { http: Box<Http>, token: Option<Secret> },
     Folder(PathBuf),
 }
 
@@ -95,7 +95,7 @@ pub fn carrier(settings: &Settings, site: &Site) -> Result<Broadcast, String> {
     let way = match &settings.to {
         To::Endpoint { target, token_file } => {
             let token = token_file.as_deref().map(Secret::read).transpose()?;
-            Way::Endpoint { http: Http::new(target)?, token }
+            Way::Endpoint { http: Box::new(Http::new(target)?), token }
         }
         To::Folder(folder) => {
             std::fs::create_dir_all(folder)
