@@ -864,3 +864,225 @@ mod words {
         words
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use anmin_sensors::point::Kind;
+
+    use super::*;
+    use crate::rule::{Input, Limit, OnBad, RuleId, Scope, Text, Window};
+
+    fn spec() -> RuleSpec {
+        let input = |role: &str, kind| Input {
+            role: role.to_owned(),
+            kind: Kind::named(kind).expect("a known kind"),
+            scope: Scope::Room,
+            optional: role != "gas",
+        };
+        let limit = |value| Limit { value, unit: "%LEL".to_owned(), source: "test".to_owned(), level: None };
+        RuleSpec {
+            id: RuleId::new("gas/test"),
+            title: Text::default(),
+            inputs: vec![input("gas", "gas.lel"), input("text", "device.text")],
+            windows: vec![Window { name: "hour".to_owned(), input: "gas".to_owned(), over: Duration::from_secs(3600) }],
+            limits: BTreeMap::from([("low".to_owned(), limit(10.0)), ("high".to_owned(), limit(20.0))]),
+            on_delay: Duration::ZERO,
+            off_delay: Duration::ZERO,
+            deadband: 0.0,
+            latch: false,
+            on_bad: OnBad::Fault,
+            escalate_after: None,
+            realarm_after: None,
+            message: Text::default(),
+            advice: Text::default(),
+        }
+    }
+
+    /// Compiles and calls a script with gas at 15 and a text "hello".
+    fn run(script: &str) -> Result<Answer, ScriptError> {
+        let names = Arc::new(Names::of(&spec()));
+        let mut sandbox = Sandbox::default();
+        let script = sandbox.compile(script, &names).map_err(|mut errors| errors.remove(0))?;
+        {
+            let mut frame = sandbox.frame();
+            let member =
+                |value| Member { value: Some(value), quality: Quality::Good, age_s: 2.5, track: Track::default() };
+            *frame = Frame {
+                names,
+                roles: vec![
+                    Role { members: vec![member(Value::Number(15.0))] },
+                    Role { members: vec![member(Value::Text("hello".into()))] },
+                ],
+                windows: vec![Sum { value: 42.0, track: Track::default() }],
+                // In the order of their names: high, low.
+                limits: vec![20.0, 10.0],
+                ..Frame::default()
+            };
+        }
+        sandbox.call(&script)
+    }
+
+    fn judge(body: &str) -> String {
+        format!("fn judge(gas, text) {{\n{body}\n}}\n")
+    }
+
+    #[test]
+    fn the_vocabulary_says_what_it_says() {
+        for (body, expected) in [
+            ("if above(gas, \"low\") { red() } else { normal() }", "red"),
+            ("if gas.above(\"high\") { red() } else { normal() }", "normal"),
+            ("if below(gas, \"high\") { orange(\"cold\") } else { normal() }", "orange cold"),
+            ("if on(gas) { yellow() } else { normal() }", "yellow"),
+            ("blue(`${gas.value} ${gas.unit} ${gas.quality}`)", "blue 15.0 %LEL good"),
+            ("if text.value == \"hello\" && text.present { blue() } else { normal() }", "blue"),
+            ("if above(window(\"hour\"), \"high\") { blue() } else { normal() }", "blue"),
+            ("if window(\"hour\").value + limit(\"low\") == 52.0 { blue() } else { normal() }", "blue"),
+            ("if gas.age_s > 2.0 && gas.ok { blue() } else { normal() }", "blue"),
+            ("unknown(\"no idea\")", "unknown no idea"),
+            ("normal(\"fine\")", "normal fine"),
+            ("if max(abs(-3.0), sqrt(4.0)) == 3.0 { return yellow(); } normal()", "yellow"),
+            ("let n = 0; while n < 10 { n += 1; } if n == 10 { red() } else { normal() }", "red"),
+        ] {
+            let answer = run(&judge(body)).unwrap_or_else(|error| panic!("{body}: {error:?}"));
+            let word = match answer.verdict {
+                Opinion::Normal => "normal",
+                Opinion::Unknown => "unknown",
+                Opinion::Abnormal(level) => level.as_str(),
+            };
+            let said = answer.note.map_or(word.to_owned(), |note| format!("{word} {note}"));
+            assert_eq!(said, expected, "{body}");
+        }
+    }
+
+    /// Each does what no rule may do; it is refused or stopped, with a place and in words.
+    #[test]
+    fn hostile_scripts_are_refused_or_stopped() {
+        let deep = format!("let a = {}1{}; normal()", "(".repeat(500), ")".repeat(500));
+        let nested = format!("{} {}", "if true {".repeat(200), "}".repeat(200));
+        let long = format!("let a = \"{}\"; normal()", "x".repeat(5000));
+        let many = (0..100).map(|n| format!("let a{n} = {n};")).collect::<String>() + "normal()";
+        let list = format!("let a = [{}]; normal()", "1,".repeat(300));
+        let functions: String = (0..40).map(|n| format!("fn f{n}() {{ {n} }}\n")).collect();
+        let bodies: Vec<(&str, &str)> = vec![
+            ("loop { }", "more than 20000 operations"),
+            ("while true { }", "more than 20000 operations"),
+            ("let n = 0; do { n += 1; } while n < 1000000; normal()", "more than 20000 operations"),
+            ("let n = 0; for i in 0..1000000 { n += i; } normal()", ""),
+            ("judge(gas, text)", "more than 16 deep"),
+            ("let s = \"x\"; loop { s += s; }", "too large"),
+            ("let s = \"x\"; loop { s = `${s}${s}`; }", "too large"),
+            ("let a = [1]; loop { a += a; }", ""),
+            ("let a = []; loop { a.push(1); }", "there is no function `push`"),
+            ("let m = #{}; let n = 0; loop { m[`k${n}`] = n; n += 1; }", ""),
+            ("import \"/etc/passwd\" as p; normal()", ""),
+            ("eval(\"red()\")", "eval"),
+            ("let f = Fn(\"red\"); f.call()", "Fn"),
+            ("let f = || red(); f.call()", ""),
+            ("sleep(3); normal()", "there is no function `sleep`"),
+            ("sleep(3.5); normal()", "there is no function `sleep`"),
+            ("let t = timestamp(); normal()", "there is no function `timestamp`"),
+            ("print(\"hello\"); normal()", "print"),
+            ("debug(gas); normal()", "debug"),
+            ("exit(); normal()", "there is no function `exit`"),
+            ("open_file(\"/etc/passwd\"); normal()", "there is no function `open_file`"),
+            ("throw \"I quit\"", "I quit"),
+            ("gas.value = 3.0; normal()", ""),
+            ("let x = 1 / 0; normal()", "ivision by zero"),
+            ("let x = 9223372036854775807 + 1; normal()", "overflow"),
+            ("let x = -9223372036854775807 - 2; normal()", "overflow"),
+            ("nobody; normal()", "nobody"),
+            ("global::x; normal()", ""),
+            ("gas.valeu > 3.0; normal()", "an input has no `valeu`"),
+            ("above(gas, \"hihg\"); normal()", "there is no limit `hihg`"),
+            ("let name = \"hi\" + \"hg\"; above(gas, name); normal()", "there is no limit `hihg`"),
+            ("limit(\"nothing\"); normal()", "there is no limit `nothing`"),
+            ("above(window(\"day\"), \"high\"); normal()", "there is no window `day`"),
+            ("above(gas, 25.0); normal()", "`above` cannot be called as above (point"),
+            ("above(text, \"low\"); normal()", "`text` is text and has no limit"),
+            ("above(3.0, \"low\"); normal()", "`above` cannot be called"),
+            ("rde()", "there is no function `rde`"),
+            ("true", "`judge` returned bool, expected a finding"),
+            ("", "`judge` returned nothing, expected a finding"),
+            ("if gas.value > { red() }", ""),
+            ("normal(", ""),
+            ("@#$", ""),
+            ("let s = \"unfinished; normal()", ""),
+            ("switch gas { _ => loop { } }", "more than 20000 operations"),
+            ("2 ** 99999; normal()", ""),
+            (&deep, ""),
+            (&nested, ""),
+            (&long, ""),
+            (&many, ""),
+            (&list, ""),
+        ];
+        let mut scripts: Vec<(String, &str)> = bodies.iter().map(|(body, said)| (judge(body), *said)).collect();
+        let whole = [
+            ("", "there is no function `judge`"),
+            ("fn jugde(gas, text) { normal() }", "there is no function `judge`"),
+            ("fn judge(gas) { normal() }", "`judge` takes (gas), but the rule's inputs are (gas, text)"),
+            ("fn judge(text, gas) { normal() }", "`judge` takes (text, gas)"),
+            ("fn judge(gas, text) { normal() }\nfn judge(gas, text) { red() }", ""),
+            ("fn judge(gas, text) { normal() }\nloop { }", "only functions may stand here"),
+            ("let x = 3; fn judge(gas, text) { normal() }", "only functions may stand here"),
+            ("fn red() { normal() }\nfn judge(gas, text) { red() }", "cannot be defined anew"),
+            ("fn a() { b() }\nfn b() { a() }\nfn judge(gas, text) { a() }", "more than 16 deep"),
+            ("fn judge(gas, text) { nothing::here() }", ""),
+            ("\u{feff}\0fn judge(gas, text) { normal() }", ""),
+        ];
+        scripts.extend(whole.iter().map(|(script, said)| ((*script).to_owned(), *said)));
+        scripts.push((format!("{functions}{}", judge("normal()")), ""));
+        scripts.push((format!("{}{}", judge("normal()"), " ".repeat(70_000)), "the script has 70"));
+        let mut wrong = Vec::new();
+        for (script, said) in &scripts {
+            let start: String = script.chars().take(90).collect();
+            match run(script) {
+                Ok(answer) => wrong.push(format!("{start:?} was let through: {answer:?}")),
+                Err(error) => {
+                    let whole = said.starts_with("the script has") || said.starts_with("there is no function `judge`");
+                    if !error.message.contains(said)
+                        || (error.line == 0 && !whole)
+                        || error.message.chars().count() > 400
+                    {
+                        wrong.push(format!("{start:?} gave {error:?}, expected {said:?}"));
+                    }
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn faults_of_words_name_their_place_and_a_way_out() {
+        let text = "// abve(gas)\nfn judge(gas, text) {\n    /* limit(\"x\") /* nested */ */\n    let s = \"rde()\"; let 级 = 1;\n    if abve(gas, \"low\") { return orang(); }\n    if above(gas, \"lwo\") && text.vaule == `sleep(${s})` { sleep(1); }\n    normal()\n}\n";
+        let errors = words::check(text, &Names::of(&spec()));
+        let said: Vec<String> = errors
+            .iter()
+            .map(|error| {
+                format!("{}:{} {} ({})", error.line, error.column, error.message, error.hint.as_deref().unwrap_or(""))
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "5:8 there is no function `abve` (did you mean `above(point, \"limit\")`?)",
+                "5:34 there is no function `orang` (did you mean `orange() or orange(\"note\")`?)",
+                "6:19 there is no limit `lwo` (did you mean `low`?)",
+                "6:34 an input has no `vaule` (did you mean `value`?)",
+                "6:59 there is no function `sleep` (a rule knows no time; declare on_delay or a [[window]] in the rule's file)",
+            ]
+        );
+    }
+
+    #[test]
+    fn ranges_hold_exactly_where_comparisons_do() {
+        let mut track = Track::default();
+        assert!(track.at_least(15.0, 10.0));
+        assert!(!track.at_least(15.0, 20.0));
+        assert!(track.at_most(15.0, 17.0));
+        assert!(!track.at_most(15.0, 12.0));
+        assert_eq!((track.low, track.high), (12.0_f64.next_up(), 17.0_f64.next_up()));
+    }
+}
