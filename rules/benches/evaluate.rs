@@ -1,0 +1,136 @@
+//! Nanoseconds a reading through the rule set, and a script call; `cargo bench -p anmin-rules`.
+//!
+//! Values stay below every limit unless the line says otherwise, as they do on all days but one.
+
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anmin_rules::rule::{Judged, Level, RuleIx};
+use anmin_rules::set::{RuleSet, RuleSource};
+use anmin_sensors::document::Faults;
+use anmin_sensors::point::{DeviceId, Kind, Place, PointIx, PointSpec, Points};
+use anmin_sensors::reading::{Quality, Sample, Value};
+use anmin_sensors::time::{Mono, Now, Wall};
+
+const STAGES: &str = "fn judge(gas) {
+    if above(gas, \"red\") { return red(); }
+    if above(gas, \"orange\") { return orange(); }
+    if above(gas, \"yellow\") { return yellow(); }
+    normal()
+}";
+const READS: &str = "fn judge(gas) { if gas.value > limit(\"red\") { red() } else { normal() } }";
+
+fn source(n: usize, script: &str) -> RuleSource {
+    let words = "{ zh = \"甲\", en = \"a\" }";
+    let mut toml = format!(
+        "title = {words}\nmessage = {words}\nadvice = {words}\ndeadband = 5.0\n\
+         [[input]]\nrole = \"gas\"\nkind = \"gas.lel\"\n"
+    );
+    for (level, value) in [("yellow", 60), ("orange", 70), ("red", 80)] {
+        toml += &format!(
+            "[limit.{level}]\nvalue = {}.5\nunit = \"%LEL\"\nsource = \"bench\"\n",
+            // The first rule's limits lie below those of all others.
+            value + if n == 0 { 0 } else { 12 }
+        );
+    }
+    RuleSource { folder: "bench".to_owned(), name: format!("gas/r{n}"), toml, script: script.to_owned() }
+}
+
+fn site(devices: usize) -> Points {
+    let mut points = Points::default();
+    let spec = Arc::new(PointSpec::plain("lel", Kind::named("gas.lel").expect("a known kind")));
+    let (profile, place): (Arc<str>, _) = ("bench".into(), Arc::new(Place::default()));
+    for n in 0..devices {
+        points.add(DeviceId::new(format!("d{n}")), None, &profile, &place, &[Arc::clone(&spec)]).expect("a new id");
+    }
+    points
+}
+
+/// Readings in turn over the devices; `value` gives the n-th.
+fn readings(devices: usize, count: usize, value: impl Fn(usize) -> f64) -> Vec<Sample> {
+    (0..count)
+        .map(|n| {
+            let received =
+                Now { mono: Mono::from_nanos(1), wall: Wall::from_millis(0) }.plus(Duration::from_micros(n as u64));
+            Sample {
+                point: PointIx((n % devices) as u32),
+                value: Some(Value::Number(value(n))),
+                quality: Quality::Good,
+                time: received.wall,
+                source_time: None,
+                received,
+                sequence: None,
+                news: true,
+            }
+        })
+        .collect()
+}
+
+fn run(
+    name: &str,
+    rules: usize,
+    devices: usize,
+    script: &str,
+    value: impl Fn(usize) -> f64,
+    active: impl Fn(RuleIx) -> Option<Level>,
+) {
+    let faults = Faults::default();
+    let began = Instant::now();
+    let mut set = RuleSet::load((0..rules).map(|n| source(n, script)).collect(), Vec::new(), &faults);
+    assert!(faults.is_empty(), "{:?}", faults.take());
+    let loaded = began.elapsed();
+    let points = site(devices);
+    let began = Instant::now();
+    set.bind(&points);
+    let bound = began.elapsed();
+    let samples = readings(devices, 400_000, value);
+    let mut out: Vec<Judged> = Vec::new();
+    let mut best = f64::INFINITY;
+    let mut calls = 0;
+    for round in 0..6 {
+        let before = set.calls();
+        let began = Instant::now();
+        // In bursts, as the intake hands them over.
+        for batch in samples.chunks(256) {
+            set.handle_samples(batch[0].received, &points, batch, &|rule, _| active(rule), &mut out);
+            black_box(&out);
+            out.clear();
+        }
+        let nanos = began.elapsed().as_nanos() as f64 / samples.len() as f64;
+        if round > 0 {
+            best = best.min(nanos);
+            calls = set.calls() - before;
+        }
+    }
+    println!(
+        "{name:44} {rules:6} rules {devices:7} points {best:9.1} ns/reading {calls:8} calls   load {:6.1} ms bind {:7.1} ms",
+        loaded.as_secs_f64() * 1e3,
+        bound.as_secs_f64() * 1e3,
+    );
+}
+
+fn main() {
+    // Cargo gives benches `--bench`; nothing here takes arguments.
+    let quiet = |n: usize| (n % 500) as f64 / 10.0;
+    for rules in [1, 10, 100, 1_000] {
+        run("normal, all rules on every point", rules, 100, STAGES, quiet, |_| None);
+    }
+    run("normal, all rules on every point", 10_000, 50, STAGES, quiet, |_| None);
+    for devices in [1_000, 10_000, 100_000] {
+        run("normal, one rule", 1, devices, STAGES, quiet, |_| None);
+    }
+    run("alarm stands, evidence kept fresh", 1, 100, STAGES, |_| 75.0, |_| Some(Level::Orange));
+    run(
+        "alarm of one rule stands among many",
+        1_000,
+        100,
+        STAGES,
+        |n| [60.7, 60.8][n % 2],
+        |rule| (rule == RuleIx(0)).then_some(Level::Yellow),
+    );
+    run("each reading crosses a limit: a script call", 1, 1, STAGES, |n| [1.0, 75.0][n % 2], |_| None);
+    run("script reads the value: a script call", 1, 100, READS, quiet, |_| None);
+}
