@@ -1,16 +1,34 @@
-//! The embedded MQTT broker.
+//! The embedded MQTT broker: 3.1, 3.1.1 and 5, in this process, so that a site needs no other.
+//!
+//! What devices publish goes to the main loop in batches, as they stood on the wire, and a PUBACK (QoS 2: PUBREC) is
+//! written only when [`Ack::done`](crate::intake::Ack::done) says that the message is safe. Publishes reach other
+//! subscribers, too, with wildcards, retained messages, wills, and sessions that last as long as the process.
+//!
+//! It delivers with QoS 0 and 1, knows no shared subscriptions and no subscription identifiers, and says so in CONNACK
+//! and SUBACK. It writes nothing to disk: what must survive is the main loop's to keep. Why it is our own is told in
+//! `docs/decisions/0002-embedded-broker.md`.
+
+mod accounts;
+mod connection;
+mod hub;
+mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anmin_sensors::document::{ByteSize, Reader};
 use bytes::Bytes;
 use rumqttc::QoS;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use rumqttc::tokio_rustls::TlsAcceptor;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
+use self::accounts::{Accounts, Acl};
+use self::hub::Hub;
 use crate::clock::Clock;
 use crate::main_loop::Input;
 
@@ -21,11 +39,14 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub max_packet_size: usize,
     pub max_connections: usize,
-    /// Per subscriber, waiting or in flight.
+    /// Per subscriber; a full queue loses its oldest message.
     pub max_queued_messages: usize,
     pub max_queued_bytes: usize,
     /// How long the session of a subscriber that is away is kept, at most.
     pub session_expiry: Duration,
+    accounts: Option<Arc<Accounts>>,
+    acl: Option<Arc<Acl>>,
+    tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Default for Settings {
@@ -37,28 +58,138 @@ impl Default for Settings {
             max_queued_messages: 10_000,
             max_queued_bytes: 4 * 1024 * 1024,
             session_expiry: Duration::from_secs(24 * 3_600),
+            accounts: None,
+            acl: None,
+            tls: None,
         }
     }
 }
 
 impl Settings {
+    /// Reads `[broker]`. Its files are read here, once: accounts and access list change with the configuration.
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
-        let _ = base;
         let default = Self::default();
         let listen = match r.optional::<String>("listen") {
             None => default.listen,
             Some(text) => match text.parse() {
                 Ok(listen) => listen,
                 Err(_) => {
-                    r.fault("listen", format!("`listen` is {text:?}, expected an address and a port"), None);
+                    r.fault(
+                        "listen",
+                        format!("`listen` is {text:?}, expected an address and a port"),
+                        Some("such as \"127.0.0.1:1883\", or \"0.0.0.0:1883\" for the network".to_owned()),
+                    );
                     default.listen
                 }
             },
         };
         let ByteSize(max_packet_size) = r.or("max_packet_size", ByteSize(default.max_packet_size as u64));
+        if !(1_024..=16 * 1024 * 1024).contains(&max_packet_size) {
+            r.fault("max_packet_size", "`max_packet_size` must lie between 1KiB and 16MiB", None);
+        }
+        let max_connections = r.or("max_connections", default.max_connections);
+        let max_queued_messages = r.or("max_queued_messages", default.max_queued_messages);
+        for (key, value) in [("max_connections", max_connections), ("max_queued_messages", max_queued_messages)] {
+            if value == 0 {
+                r.fault(key, format!("`{key}` must be 1 or more"), None);
+            }
+        }
+        let ByteSize(max_queued_bytes) = r.or("max_queued_bytes", ByteSize(default.max_queued_bytes as u64));
+        let session_expiry = r.or("session_expiry", default.session_expiry);
+        let accounts = file(r, "password_file", base, |text| Accounts::parse(&text));
+        let acl = file(r, "acl_file", base, |text| Acl::parse(&text));
+        let tls = match (file(r, "tls_cert", base, certificates), file(r, "tls_key", base, key)) {
+            (Some(certificates), Some(key)) => match server_tls(certificates, key) {
+                Ok(tls) => Some(Arc::new(tls)),
+                Err(error) => {
+                    r.fault("tls_key", format!("`tls_cert` and `tls_key` do not go together: {error}"), None);
+                    None
+                }
+            },
+            (None, None) => None,
+            (Some(_), None) if !r.has("tls_key") => {
+                r.fault("tls_cert", "`tls_cert` without `tls_key`", None);
+                None
+            }
+            (None, Some(_)) if !r.has("tls_cert") => {
+                r.fault("tls_key", "`tls_key` without `tls_cert`", None);
+                None
+            }
+            _ => None,
+        };
+        if !listen.ip().is_loopback() && !r.has("password_file") {
+            r.fault(
+                "listen",
+                format!("`listen` is {listen}: open to the network, but without `password_file`"),
+                Some("make one with `mosquitto_passwd -c <file> <name>`, or listen on 127.0.0.1".to_owned()),
+            );
+        }
         r.finish();
-        (!r.is_faulty()).then_some(Self { listen, max_packet_size: max_packet_size as usize, ..default })
+        if r.is_faulty() {
+            return None;
+        }
+        Some(Self {
+            listen,
+            max_packet_size: usize::try_from(max_packet_size).ok()?,
+            max_connections,
+            max_queued_messages,
+            max_queued_bytes: usize::try_from(max_queued_bytes).ok()?,
+            session_expiry,
+            accounts: accounts.map(Arc::new),
+            acl: acl.map(Arc::new),
+            tls,
+        })
     }
+}
+
+/// Reads the file that `key` names; whatever is wrong with it is a fault at `key`.
+fn file<T>(
+    r: &Reader<'_>,
+    key: &'static str,
+    base: &Path,
+    parse: impl FnOnce(String) -> Result<T, Vec<String>>,
+) -> Option<T> {
+    let path = base.join(r.optional::<String>(key)?);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => match parse(text) {
+            Ok(parsed) => return Some(parsed),
+            Err(faults) => {
+                for fault in faults {
+                    r.fault(key, format!("{}: {fault}", path.display()), None);
+                }
+            }
+        },
+        Err(error) => r.fault(key, format!("cannot read {}: {error}", path.display()), None),
+    }
+    None
+}
+
+type Certificates = Vec<rustls::pki_types::CertificateDer<'static>>;
+
+fn certificates(text: String) -> Result<Certificates, Vec<String>> {
+    match rustls_pemfile::certs(&mut text.as_bytes()).collect::<Result<Vec<_>, _>>() {
+        Ok(found) if found.is_empty() => Err(vec!["holds no certificate in PEM form".to_owned()]),
+        Ok(found) => Ok(found),
+        Err(error) => Err(vec![error.to_string()]),
+    }
+}
+
+fn key(text: String) -> Result<rustls::pki_types::PrivateKeyDer<'static>, Vec<String>> {
+    match rustls_pemfile::private_key(&mut text.as_bytes()) {
+        Ok(Some(key)) => Ok(key),
+        Ok(None) => Err(vec!["holds no private key in PEM form".to_owned()]),
+        Err(error) => Err(vec![error.to_string()]),
+    }
+}
+
+fn server_tls(
+    certificates: Certificates,
+    key: rustls::pki_types::PrivateKeyDer<'static>,
+) -> Result<rustls::ServerConfig, rustls::Error> {
+    rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
 }
 
 /// Why the broker cannot start, or cannot take a publish.
@@ -67,48 +198,168 @@ pub enum Error {
     /// Something else listens there, or the address is not of this machine.
     #[error("broker: cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
-    /// A topic to publish on is empty, longer than 65,535 bytes, or holds a wildcard or a control character.
+    /// A topic to publish on is empty, too long, or holds a wildcard or U+0000.
     #[error("broker: cannot publish on {topic:?}")]
     Topic { topic: String },
+}
+
+/// What the broker has done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub connections: usize,
+    /// Publishes handed to the main loop.
+    pub received: u64,
+    /// Messages put into the queues of subscribers.
+    pub delivered: u64,
+    /// Messages that a full queue, a full store or a client's limit cost.
+    pub dropped: u64,
+    /// Connections, subscriptions and publishes that were not allowed.
+    pub refused: u64,
+    /// Publishes above `max_packet_size`.
+    pub oversized: u64,
 }
 
 /// The broker inside this process.
 pub struct Broker;
 
 impl Broker {
-    /// Listens. What devices publish goes to `inputs` in batches with the source `broker`.
+    /// Listens. What devices publish goes to `inputs` in batches with the source `broker`. `inputs` bounds what waits:
+    /// while it is full, publishers are not read.
     pub async fn start(settings: Settings, clock: Clock, inputs: mpsc::Sender<Input>) -> Result<BrokerHandle, Error> {
-        let _ = (clock, inputs);
         let listen = |source| Error::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        Ok(BrokerHandle(Arc::new(address)))
+        let local_addr = listener.local_addr().map_err(listen)?;
+        let hub = Arc::new(Hub::new(settings, clock, inputs));
+        let (stop, stopping) = watch::channel(false);
+        tokio::spawn(accept(hub.clone(), listener, stopping));
+        Ok(BrokerHandle { hub, local_addr, stop: Arc::new(stop) })
     }
 }
 
-/// Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct BrokerHandle(Arc<SocketAddr>);
+/// Cheap to clone. The broker runs until [`BrokerHandle::stop`], or until its last handle is gone.
+#[derive(Clone)]
+pub struct BrokerHandle {
+    hub: Arc<Hub>,
+    local_addr: SocketAddr,
+    stop: Arc<watch::Sender<bool>>,
+}
+
+impl std::fmt::Debug for BrokerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BrokerHandle({})", self.local_addr)
+    }
+}
 
 impl BrokerHandle {
     pub fn local_addr(&self) -> SocketAddr {
-        *self.0
+        self.local_addr
     }
 
     /// Hands a message of our own to the subscribers; says to how many. Never blocks, never reaches the intake.
     pub fn publish(&self, topic: &str, payload: Bytes, qos: QoS, retain: bool) -> Result<usize, Error> {
-        let _ = (payload, qos, retain);
-        if topic.is_empty() {
-            return Err(Error::Topic { topic: topic.to_owned() });
-        }
-        Ok(0)
+        self.hub
+            .publish_own(topic, &payload, qos as u8, retain)
+            .ok_or_else(|| Error::Topic { topic: topic.chars().take(200).collect() })
     }
 
-    /// Clients may not publish under `prefix`: it is ours.
+    /// Clients may not publish on topics that begin with `prefix`: they are ours.
     pub fn reserve(&self, prefix: &str) {
-        let _ = prefix;
+        self.hub.reserve(prefix);
     }
 
-    /// Says goodbye to all clients and stops listening.
-    pub async fn stop(&self) {}
+    pub fn stats(&self) -> Stats {
+        self.hub.counters.read()
+    }
+
+    /// Sessions of clients that are here or may come back.
+    pub fn sessions(&self) -> usize {
+        self.hub.session_count()
+    }
+
+    /// Stops listening, says goodbye to all clients, and waits until they are gone or five seconds have passed.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        self.hub.stop();
+        let gone = async {
+            while self.hub.counters.connections.load(Ordering::Acquire) > 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), gone).await;
+    }
+}
+
+/// How often sessions are looked through for those that have expired.
+const SWEEP: Duration = Duration::from_secs(30);
+
+async fn accept(hub: Arc<Hub>, listener: TcpListener, mut stopping: watch::Receiver<bool>) {
+    // Bound: `max_connections`; one more is closed at once.
+    let room = Arc::new(Semaphore::new(hub.settings.max_connections));
+    let tls = hub.settings.tls.clone().map(TlsAcceptor::from);
+    let mut sweep = interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut full = 0_u64;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = sweep.tick() => {
+                hub.expire_sessions();
+                continue;
+            }
+            // An error says that the last handle is gone.
+            _ = stopping.changed() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "broker cannot accept a connection; it tries again in 100 ms");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            full += 1;
+            if hub::is_worth_a_line(full) {
+                tracing::warn!(%peer, full, "broker has as many connections as it may have; it closes a new one");
+            }
+            continue;
+        };
+        let (hub, tls) = (hub.clone(), tls.clone());
+        hub.counters.connections.fetch_add(1, Ordering::AcqRel);
+        tokio::spawn(async move {
+            let _gone = Gone(hub.clone());
+            greet(hub, stream, tls, peer).await;
+            drop(permit);
+        });
+    }
+    hub.stop();
+}
+
+/// Counts a connection out even if its task panics.
+struct Gone(Arc<Hub>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.counters.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+async fn greet(hub: Arc<Hub>, mut stream: TcpStream, tls: Option<TlsAcceptor>, peer: SocketAddr) {
+    let deadline = Instant::now() + connection::CONNECT_WITHIN;
+    // Without it an acknowledgement waits for the one before; a socket that cannot is slower, not wrong.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => {
+            let (read, write) = stream.split();
+            connection::serve(hub, read, write, peer.to_string(), deadline).await;
+        }
+        Some(tls) => match timeout_at(deadline, tls.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let (read, write) = tokio::io::split(stream);
+                connection::serve(hub, read, write, peer.to_string(), deadline).await;
+            }
+            Ok(Err(error)) => tracing::info!(%peer, %error, "TLS failed; broker closes the connection"),
+            Err(_) => tracing::info!(%peer, "no TLS within 10 seconds; broker closes the connection"),
+        },
+    }
 }
