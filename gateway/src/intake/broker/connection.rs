@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::accounts::Who;
 use super::hub::{self, Hub, Link, Options, Owed, Route, Session, Token, cut};
-use super::wire::{self, Acknowledgement, Connect, Fault, Header, Packet, Version, Will, reason};
+use super::wire::{self, Connect, Fault, Header, Packet, Reply, Version, Will, reason};
 use crate::intake::{Ack, Message};
 use crate::main_loop::Input;
 
@@ -381,8 +381,7 @@ impl Peer {
         let mut count = 0;
         let mut more = false;
         let mut too_large = None;
-        loop {
-            let Some(header) = wire::header(&input[end..]).map_err(End::Fault)? else { break };
+        while let Some(header) = wire::header(&input[end..]).map_err(End::Fault)? {
             if header.total() > self.hub.settings.max_packet_size {
                 too_large = Some(header);
                 break;
@@ -423,18 +422,18 @@ impl Peer {
         if !header.is_publish() || header.total() > SKIP_MOST {
             return Err(End::Closed(reason::TOO_LARGE));
         }
-        let Some((qos, id, topic)) = wire::publish_id(header, input).map_err(End::Fault)? else { return Ok(false) };
+        let Some(start) = wire::publish_start(header, input).map_err(End::Fault)? else { return Ok(false) };
         let oversized = self.hub.counters.oversized.fetch_add(1, Ordering::Relaxed) + 1;
         if hub::is_worth_a_line(oversized) {
             tracing::warn!(
                 client = %cut(&self.session.client),
-                topic = %cut(&String::from_utf8_lossy(topic)),
+                topic = %cut(&String::from_utf8_lossy(start.topic)),
                 bytes = header.total(),
                 oversized,
                 "publish is larger than max_packet_size; broker throws it away and acknowledges it, so that what stands behind it gets through"
             );
         }
-        self.skipped = Some((qos, id));
+        self.skipped = Some((start.qos, start.id));
         let gone = header.total().min(input.len());
         input.advance(gone);
         self.skip = header.total() - gone;
@@ -447,19 +446,19 @@ impl Peer {
 
     fn answer_skipped(&mut self) {
         match self.skipped.take() {
-            Some((1, id)) => self.acknowledge(Acknowledgement::PubAck, id, reason::QUOTA),
+            Some((1, id)) => self.acknowledge(Reply::PubAck, id, reason::QUOTA),
             Some((2, id)) => {
                 // 3.1.1 cannot refuse: its sender goes on to PUBREL, which needs an entry.
                 if self.version == Version::V3 {
                     hub::lock(&self.session.state).received.insert(id, true);
                 }
-                self.acknowledge(Acknowledgement::PubRec, id, reason::QUOTA);
+                self.acknowledge(Reply::PubRec, id, reason::QUOTA);
             }
             _ => {}
         }
     }
 
-    fn acknowledge(&mut self, kind: Acknowledgement, id: u16, reason: u8) {
+    fn acknowledge(&mut self, kind: Reply, id: u16, reason: u8) {
         wire::write_acknowledgement(&mut self.output, self.version, kind, id, reason);
     }
 
@@ -474,12 +473,12 @@ impl Peer {
             Packet::PubRel(id) => {
                 let known = hub::lock(&self.session.state).received.remove(&id).is_some();
                 let reason = if known { reason::SUCCESS } else { reason::PACKET_ID_UNKNOWN };
-                self.acknowledge(Acknowledgement::PubComp, id, reason);
+                self.acknowledge(Reply::PubComp, id, reason);
                 Ok(())
             }
             // We deliver with QoS 1 at most, so these answer nothing of ours.
             Packet::PubRec(id) => {
-                self.acknowledge(Acknowledgement::PubRel, id, reason::PACKET_ID_UNKNOWN);
+                self.acknowledge(Reply::PubRel, id, reason::PACKET_ID_UNKNOWN);
                 Ok(())
             }
             Packet::PubComp(_) => Ok(()),
@@ -538,12 +537,12 @@ impl Peer {
             }
             match publish.qos {
                 0 => {}
-                1 => self.acknowledge(Acknowledgement::PubAck, publish.id, reason::NOT_AUTHORIZED),
+                1 => self.acknowledge(Reply::PubAck, publish.id, reason::NOT_AUTHORIZED),
                 _ => {
                     if self.version == Version::V3 {
                         hub::lock(&self.session.state).received.insert(publish.id, true);
                     }
-                    self.acknowledge(Acknowledgement::PubRec, publish.id, reason::NOT_AUTHORIZED);
+                    self.acknowledge(Reply::PubRec, publish.id, reason::NOT_AUTHORIZED);
                 }
             }
             return Ok(());
@@ -565,7 +564,7 @@ impl Peer {
                 };
                 match repeated {
                     Some(true) => {
-                        self.acknowledge(Acknowledgement::PubRec, publish.id, reason::SUCCESS);
+                        self.acknowledge(Reply::PubRec, publish.id, reason::SUCCESS);
                         return Ok(());
                     }
                     // Not yet safe: its PUBREC comes when it is.
@@ -673,8 +672,8 @@ impl Peer {
         self.unacknowledged = self.unacknowledged.saturating_sub(self.ready.len());
         for &(owed, id) in &self.ready {
             let kind = match owed {
-                Owed::PubAck => Acknowledgement::PubAck,
-                Owed::PubRec => Acknowledgement::PubRec,
+                Owed::PubAck => Reply::PubAck,
+                Owed::PubRec => Reply::PubRec,
             };
             wire::write_acknowledgement(&mut self.output, self.version, kind, id, reason::SUCCESS);
         }

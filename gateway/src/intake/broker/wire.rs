@@ -348,8 +348,17 @@ fn publish(flags: u8, mut body: Body<'_>, version: Version) -> Result<Publish<'_
     Ok(publish)
 }
 
-/// QoS and packet identifier of a publish of which only the first bytes have come; `None` while they are too few.
-pub fn publish_id(header: Header, start: &[u8]) -> Result<Option<(u8, u16, &[u8])>, Fault> {
+/// What stands before the properties of a publish.
+pub struct PublishStart<'f> {
+    pub qos: u8,
+    /// 0 for QoS 0.
+    pub id: u16,
+    /// As it came; nobody has looked whether it is text.
+    pub topic: &'f [u8],
+}
+
+/// The start of a publish of which only the first bytes have come; `None` while they are too few.
+pub fn publish_start(header: Header, start: &[u8]) -> Result<Option<PublishStart<'_>>, Fault> {
     let mut body = Body { bytes: start, at: header.length };
     let qos = (header.first >> 1) & 0x03;
     if start.len() < header.length + 2 {
@@ -363,7 +372,7 @@ pub fn publish_id(header: Header, start: &[u8]) -> Result<Option<(u8, u16, &[u8]
         return Ok(None);
     }
     let topic = body.binary()?;
-    Ok(Some((qos, if qos == 0 { 0 } else { body.packet_id()? }, topic)))
+    Ok(Some(PublishStart { qos, id: if qos == 0 { 0 } else { body.packet_id()? }, topic }))
 }
 
 fn acknowledgement(body: &mut Body<'_>, version: Version) -> Result<u16, Fault> {
@@ -636,7 +645,8 @@ pub fn write_connack(out: &mut BytesMut, version: Version, present: bool, code: 
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acknowledgement {
+#[allow(clippy::enum_variant_names, reason = "the names of the standard")]
+pub enum Reply {
     PubAck = 0x40,
     PubRec = 0x50,
     PubRel = 0x62,
@@ -644,7 +654,7 @@ pub enum Acknowledgement {
 }
 
 /// PUBACK, PUBREC, PUBREL or PUBCOMP.
-pub fn write_acknowledgement(out: &mut BytesMut, version: Version, kind: Acknowledgement, id: u16, reason: u8) {
+pub fn write_acknowledgement(out: &mut BytesMut, version: Version, kind: Reply, id: u16, reason: u8) {
     let [high, low] = id.to_be_bytes();
     if version == Version::V3 || reason == reason::SUCCESS {
         out.put_slice(&[kind as u8, 2, high, low]);
@@ -849,7 +859,7 @@ mod tests {
                         {
                             let _ = read(header, &bytes, Version::V5);
                             let _ = read(header, &bytes, Version::V3);
-                            let _ = publish_id(header, &bytes);
+                            let _ = publish_start(header, &bytes);
                         }
                     }
                 }
