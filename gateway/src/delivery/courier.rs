@@ -571,10 +571,10 @@ fn refused_trouble(channel: &str, order: &OrderId, reason: &str) -> PartTrouble 
 
 /// SplitMix64: enough for jitter, the same numbers for the same seed.
 #[derive(Debug)]
-struct Chance(u64);
+pub(super) struct Chance(pub(super) u64);
 
 impl Chance {
-    fn up_to(&mut self, most: Duration) -> Duration {
+    pub(super) fn up_to(&mut self, most: Duration) -> Duration {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

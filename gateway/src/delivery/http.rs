@@ -77,6 +77,21 @@ impl Target {
         Ok(target)
     }
 
+    /// `scheme://host:port`, without a path.
+    pub fn origin(&self) -> String {
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        format!("{}://{authority}", self.uri.scheme_str().unwrap_or("http"))
+    }
+
+    /// The same peer at `path`, below the path that was configured unless that ends with it already.
+    pub fn at(&self, path: &str, query: &str) -> Result<Self, String> {
+        let below = self.uri.path().trim_end_matches('/');
+        let path = if below.ends_with(path) { below.to_owned() } else { format!("{below}{path}") };
+        let url = format!("{}{path}?{query}", self.origin());
+        let uri = url.parse().map_err(|error| format!("{url:?} is not a URL: {error}"))?;
+        Ok(Self { uri, ..self.clone() })
+    }
+
     fn guard(&self) -> Guard {
         Guard { only_private: self.uri.scheme_str() == Some("http") && !self.allow_http }
     }
@@ -128,6 +143,41 @@ impl Http {
             Ok(Err(reason)) => Err(DeliveryError::Retry(reason)),
             Err(_) => Err(DeliveryError::Retry(format!("no answer within {TOTAL_LIMIT:?}"))),
         }
+    }
+}
+
+/// An answer as it came, for a carrier that has a reading of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub retry_after: Option<Duration>,
+    /// The peer's words, cut; empty for a success.
+    pub words: String,
+}
+
+impl Http {
+    /// Posts once and gives the answer unread. The error says how the wire failed.
+    pub async fn exchange(&self, headers: &[(&str, &str)], body: Bytes, limit: Duration) -> Result<Answer, String> {
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(self.uri.clone())
+            .header("user-agent", concat!("anmin/", env!("CARGO_PKG_VERSION")));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
+        let answered = tokio::time::timeout(limit, async {
+            let (head, body) = self.client.request(request).await.map_err(|error| chain(&error))?.into_parts();
+            let limited = Limited::new(body, ANSWER_LIMIT).collect();
+            let words = match tokio::time::timeout(Duration::from_secs(1), limited).await {
+                Ok(Ok(words)) if !head.status.is_success() => {
+                    excerpt(String::from_utf8_lossy(&words.to_bytes()).trim())
+                }
+                _ => String::new(),
+            };
+            Ok(Answer { status: head.status.as_u16(), retry_after: asked_wait(&head.headers), words })
+        });
+        answered.await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
     }
 }
 

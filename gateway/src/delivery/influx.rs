@@ -1,1 +1,760 @@
-//! Readings as line protocol to an InfluxDB v2 API.
+//! Readings to a time-series database that speaks InfluxDB's v2 write API.
+//!
+//! ```toml
+//! [[influx]]
+//! id             = "tsdb"                    # way-out:tsdb in alarms; default "influx"
+//! url            = "http://tsdb.local:8086"
+//! org            = "shequ"                   # empty for databases without
+//! bucket         = "anmin"
+//! token_file     = "secrets/influx"          # none for databases without
+//! timeout        = "5s"
+//! batch_max      = 5000                      # readings in one request
+//! flush_interval = "1s"                      # longest wait for a batch to fill
+//! measurement    = "readings"                # instead of the point's kind
+//! tags           = { site = "spring" }       # on every line
+//! ```
+//!
+//! One task per stanza takes readings from the queue on disk behind its own cursor, encodes ([`line`]), compresses and
+//! posts them, and moves the cursor once a whole batch is through. So readings arrive at least once, in the order of
+//! the queue; a repeat carries the same time stamps and overwrites itself. It holds one batch in memory whatever the
+//! database does, and nothing waits for it.
+//!
+//! | answer | what it does |
+//! |---|---|
+//! | 2xx | next |
+//! | 400, 422 | part of the batch may be stored: halve until the poison line stands alone, set it aside, count it |
+//! | 413 | halve, and send less at once from now on |
+//! | 429, 503 with `Retry-After` | wait so long (at most 5 minutes), then the same again |
+//! | 408, 5xx, no answer, half an answer | the same again, full jitter between nothing and 0.5, 1, 2 ... 30 s |
+//! | 401, 403, 404, anything else | system alarm at once with what the database says about bucket and token; the same again |
+//!
+//! Writes do not go through the influxdb2 crate, which sees no `Retry-After`; it is asked what is wrong when a write is
+//! denied. See `gateway/docs/decisions/0005-influx.md`.
+
+mod line;
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anmin_rules::rule::{Finding, Level, Text};
+use anmin_sensors::document::Reader as TomlReader;
+use anmin_sensors::time::Mono;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::courier::Chance;
+use super::http::{Answer, Http, Target};
+use super::{Secret, excerpt, read_file};
+use crate::clock::Clock;
+use crate::main_loop::{Input, PartState, PartTrouble};
+use crate::store::{Reader, StoreError, StoredSample};
+use line::Naming;
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
+const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(300);
+
+/// Failing for so long is a system alarm; a denial is one at once.
+const TROUBLE_AFTER: Duration = Duration::from_secs(30);
+
+/// Requests about one batch after which poison is no longer looked for line by line.
+const MOST_REQUESTS: u32 = 256;
+
+/// Lines that are tried alone, spread over the batch, before the database is said to refuse everything.
+const PROBES: usize = 8;
+
+/// `[[influx]]`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub id: Arc<str>,
+    target: Target,
+    org: String,
+    bucket: String,
+    token_file: Option<PathBuf>,
+    timeout: Duration,
+    batch_max: usize,
+    flush_interval: Duration,
+    naming: Naming,
+}
+
+impl Settings {
+    pub fn read(r: &TomlReader<'_>, base: &Path) -> Option<Self> {
+        let id = r.or("id", "influx".to_owned());
+        let target = Target::read(r, base);
+        let org = r.or("org", String::new());
+        let bucket: Option<String> = r.required("bucket");
+        let token_file = read_file(r, "token_file", base);
+        let timeout = r.or("timeout", Duration::from_secs(5));
+        let batch_max = r.or("batch_max", 5_000_usize);
+        let flush_interval = r.or("flush_interval", Duration::from_secs(1));
+        let measurement: Option<String> = r.optional("measurement");
+        let tags = r.table("tags").map(|tags| tags.values::<String>()).unwrap_or_default();
+        r.finish();
+        let plain = |id: &str| id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        if id.is_empty() || id.len() > 64 || !plain(&id) {
+            r.fault("id", format!("`id` is {id:?}, expected 1 to 64 letters, digits, `-`, `_` or `.`"), None);
+        }
+        if !(1..=50_000).contains(&batch_max) {
+            r.fault("batch_max", format!("`batch_max` is {batch_max}, expected 1 to 50000"), None);
+        }
+        if timeout.is_zero() {
+            r.fault("timeout", "`timeout` is nothing, expected at least \"100ms\"", None);
+        }
+        for name in measurement.iter().map(String::as_str).chain(tags.iter().map(|(key, _)| *key)) {
+            // A line that begins with # is a comment, one that begins with _ belongs to the database.
+            if name.trim().is_empty() || name.starts_with(['#', '_']) || name == "quality" {
+                let key = if measurement.as_deref() == Some(name) { "measurement" } else { "tags" };
+                r.fault(key, format!("{name:?} cannot name a measurement or tag of ours"), None);
+            }
+        }
+        if r.is_faulty() {
+            return None;
+        }
+        let tags = tags.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        Some(Self {
+            id: id.into(),
+            target: target?,
+            org,
+            bucket: bucket?,
+            token_file,
+            timeout,
+            batch_max,
+            flush_interval,
+            naming: Naming { measurement, tags },
+        })
+    }
+}
+
+/// What became of the readings of one `[[influx]]` in this run.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Lines that the database took.
+    pub sent: AtomicU64,
+    /// Lines that it refused for ever.
+    pub refused: AtomicU64,
+    /// Readings that no line was made of: not finite, a time out of bounds, a point without a name.
+    pub skipped: AtomicU64,
+    pub requests: AtomicU64,
+    pub failures: AtomicU64,
+    /// Bytes of bodies, compressed.
+    pub bytes: AtomicU64,
+}
+
+/// A running forwarder. Abort the task to end it: what was not confirmed goes out after the next start.
+#[derive(Debug)]
+pub struct Forwarder {
+    pub task: JoinHandle<()>,
+    pub stats: Arc<Stats>,
+}
+
+/// Starts forwarding. Call it inside a Tokio runtime. The task ends by itself when the main loop is gone.
+pub fn spawn(
+    settings: &Settings,
+    reader: Reader,
+    clock: Clock,
+    inputs: mpsc::Sender<Input>,
+) -> Result<Forwarder, String> {
+    let mut query = format!("bucket={}&precision=ns", percent(&settings.bucket));
+    if !settings.org.is_empty() {
+        query = format!("org={}&{query}", percent(&settings.org));
+    }
+    let http = Http::new(&settings.target.at("/api/v2/write", &query)?)?;
+    let stats = Arc::new(Stats::default());
+    let seed = clock.now().wall.micros() as u64;
+    let committed = reader.committed();
+    let source = Source { reader, naming: settings.naming.clone(), heads: Vec::new(), ties: HashMap::new() };
+    let post = Post { http, settings: settings.clone(), token: read_token(settings)?, stats: Arc::clone(&stats) };
+    let lane = Lane {
+        post,
+        report: Report {
+            part: format!("way-out:{}", settings.id).into(),
+            bucket: settings.bucket.clone(),
+            clock,
+            inputs,
+            failing_since: None,
+            told: false,
+        },
+        chance: Chance(seed),
+        limit: settings.batch_max,
+        failures: 0,
+        trusted: false,
+    };
+    let main_loop = lane.report.inputs.clone();
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            () = lane.run(source, committed) => {}
+            () = main_loop.closed() => {}
+        }
+    });
+    Ok(Forwarder { task, stats })
+}
+
+fn read_token(settings: &Settings) -> Result<Option<Secret>, String> {
+    settings.token_file.as_deref().map(Secret::read).transpose()
+}
+
+/// What an answer means for the lines that were sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Taken,
+    /// At least one of the lines will never be taken.
+    Poison(String),
+    TooLarge,
+    /// The same again: after this time, or when backoff says.
+    Later(Option<Duration>, String),
+    /// The same again, but a person must do something first.
+    Denied(String),
+}
+
+fn judge(answer: Result<Answer, String>) -> Verdict {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(why) => return Verdict::Later(None, why),
+    };
+    let said = if answer.words.is_empty() {
+        format!("HTTP {}", answer.status)
+    } else {
+        format!("HTTP {}: {}", answer.status, answer.words)
+    };
+    match answer.status {
+        200..=299 => Verdict::Taken,
+        400 | 422 => Verdict::Poison(said),
+        413 => Verdict::TooLarge,
+        408 | 425 | 429 | 500..=599 => Verdict::Later(answer.retry_after, said),
+        _ => Verdict::Denied(said),
+    }
+}
+
+/// The readings of a few rows of the queue as lines.
+#[derive(Debug, Default)]
+struct Batch {
+    /// The cursor once all lines are through.
+    up_to: i64,
+    text: String,
+    /// Where each line ends.
+    ends: Vec<usize>,
+    skipped: u64,
+    /// What [`Source::ties`] held before, to make the same lines again.
+    ties: Vec<(u32, Option<(i64, u32)>)>,
+}
+
+impl Batch {
+    fn bytes(&self, lines: Range<usize>) -> &[u8] {
+        let from = lines.start.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let to = lines.end.checked_sub(1).map_or(0, |last| self.ends[last]);
+        &self.text.as_bytes()[from..to]
+    }
+
+    fn gzip(&self, lines: Range<usize>) -> Bytes {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        // Writing into a Vec cannot fail.
+        let _ = encoder.write_all(self.bytes(lines));
+        encoder.finish().unwrap_or_default().into()
+    }
+}
+
+/// The queue's side: reads and encodes, on a thread that may wait for the disk.
+struct Source {
+    reader: Reader,
+    naming: Naming,
+    /// Heads of lines by the point's number; loaded once.
+    heads: Vec<Option<Box<str>>>,
+    /// The last time of each point and how many readings had it.
+    ties: HashMap<u32, (i64, u32)>,
+}
+
+impl Source {
+    fn take(&mut self, after: i64, limit: usize) -> Result<Option<Batch>, StoreError> {
+        let Some(taken) = self.reader.next(after, limit)? else { return Ok(None) };
+        let mut batch = Batch { up_to: taken.up_to, ..Batch::default() };
+        batch.text.reserve(taken.samples.len() * 128);
+        for sample in &taken.samples {
+            if self.encode(sample, &mut batch)? {
+                batch.ends.push(batch.text.len());
+            } else {
+                batch.skipped += 1;
+            }
+        }
+        Ok(Some(batch))
+    }
+
+    /// Gives a batch back that is to be taken anew: the same readings then get the same time stamps.
+    fn put_back(&mut self, batch: &Batch) {
+        for (point, before) in batch.ties.iter().rev() {
+            match before {
+                Some(tie) => self.ties.insert(*point, *tie),
+                None => self.ties.remove(point),
+            };
+        }
+    }
+
+    fn encode(&mut self, sample: &StoredSample, batch: &mut Batch) -> Result<bool, StoreError> {
+        let number = sample.point as usize;
+        if self.heads.len() <= number {
+            self.heads.resize(number + 1, None);
+        }
+        if self.heads[number].is_none() {
+            let label = self.reader.label(sample.point)?;
+            self.heads[number] = label.map(|label| line::head(&label, &self.naming).into());
+        }
+        let Some(head) = self.heads[number].as_deref() else { return Ok(false) };
+        let time = sample.time.micros();
+        let before = self.ties.get(&sample.point).copied();
+        // A thousand readings in one microsecond would run into the next one.
+        let tie = before.filter(|(last, _)| *last == time).map_or(0, |(_, tie)| (tie + 1).min(999));
+        self.ties.insert(sample.point, (time, tie));
+        batch.ties.push((sample.point, before));
+        Ok(line::push(&mut batch.text, head, sample, tie).is_ok())
+    }
+}
+
+/// Which lines of a batch to send next, and what is known about the rest.
+#[derive(Debug)]
+struct Parts {
+    /// The next is the last.
+    open: Vec<Part>,
+    lines: usize,
+    accepted: usize,
+    /// The database took a line not long ago, so a few that it refuses are the fault of the lines.
+    trusted: bool,
+    /// Single lines that were refused before any was accepted: set aside only once the database is known to take others.
+    suspects: Vec<usize>,
+    refused: Vec<usize>,
+    probes: Vec<usize>,
+    probed: bool,
+    requests: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    lines: Range<usize>,
+    /// The part before it came out of the same refused part: if that one is accepted, the poison is in here.
+    other_half: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Go,
+    /// Single lines from all over the batch are refused: it is not the lines.
+    RefusesAll,
+}
+
+impl Parts {
+    fn new(lines: usize, limit: usize, trusted: bool) -> Self {
+        let open = (0..lines)
+            .step_by(limit.max(1))
+            .map(|from| Part { lines: from..(from + limit.max(1)).min(lines), other_half: false })
+            .rev()
+            .collect();
+        Self {
+            open,
+            lines,
+            accepted: 0,
+            trusted,
+            suspects: Vec::new(),
+            refused: Vec::new(),
+            probes: Vec::new(),
+            probed: false,
+            requests: 0,
+        }
+    }
+
+    fn next(&self) -> Option<Range<usize>> {
+        self.probes.last().map(|line| *line..line + 1).or_else(|| self.open.last().map(|part| part.lines.clone()))
+    }
+
+    fn handle_taken(&mut self) {
+        if self.probes.pop().is_some() {
+            self.accepted += 1;
+            self.probes.clear();
+        } else if let Some(part) = self.open.pop() {
+            self.accepted += part.lines.len();
+            if self.open.last().is_some_and(|next| next.other_half && next.lines.start == part.lines.end) {
+                self.halve();
+            }
+        }
+        if self.accepted > 0 {
+            self.refused.append(&mut self.suspects);
+        }
+    }
+
+    fn handle_poison(&mut self) -> Step {
+        if self.probes.pop().is_some() {
+            return if self.probes.is_empty() { Step::RefusesAll } else { Step::Go };
+        }
+        self.know_nothing_of_the_other_half();
+        let tired = self.requests > MOST_REQUESTS;
+        match self.open.last() {
+            Some(part) if part.lines.len() == 1 || (tired && part.lines.len() <= 64 && self.accepted > 0) => {
+                let lines = part.lines.clone();
+                self.open.pop();
+                let aside = if self.accepted > 0 { &mut self.refused } else { &mut self.suspects };
+                aside.extend(lines);
+            }
+            _ => self.halve(),
+        }
+        if self.accepted > 0 || self.probed {
+            return Step::Go;
+        }
+        let many = self.suspects.len() >= PROBES / 2;
+        if self.open.is_empty() && self.trusted && !many {
+            self.refused.append(&mut self.suspects);
+        } else if self.open.is_empty() || many {
+            self.probed = true;
+            let count = PROBES.min(self.lines);
+            self.probes = (0..count).map(|n| n * self.lines / count).collect();
+            self.probes.retain(|line| !self.suspects.contains(line));
+            if self.probes.is_empty() {
+                return Step::RefusesAll;
+            }
+        }
+        Step::Go
+    }
+
+    /// False when it is one line already.
+    fn handle_too_large(&mut self) -> bool {
+        self.know_nothing_of_the_other_half();
+        let single = self.open.last().is_some_and(|part| part.lines.len() == 1) || !self.probes.is_empty();
+        if single {
+            let lines = match self.probes.pop() {
+                Some(_) => None,
+                None => self.open.pop().map(|part| part.lines),
+            };
+            self.refused.extend(lines.into_iter().flatten());
+        } else if let Some(part) = self.open.pop() {
+            let middle = part.lines.start + part.lines.len() / 2;
+            self.open.push(Part { lines: middle..part.lines.end, other_half: false });
+            self.open.push(Part { lines: part.lines.start..middle, other_half: false });
+        }
+        !single
+    }
+
+    /// The last part is not accepted whole, so what made its sibling suspicious may lie in it.
+    fn know_nothing_of_the_other_half(&mut self) {
+        if let [.., other, part] = self.open.as_mut_slice()
+            && other.lines.start == part.lines.end
+        {
+            other.other_half = false;
+        }
+    }
+
+    fn halve(&mut self) {
+        if let Some(part) = self.open.pop() {
+            if part.lines.len() < 2 {
+                // Never set aside by inference alone: it is sent once by itself.
+                self.open.push(Part { other_half: false, ..part });
+                return;
+            }
+            let middle = part.lines.start + part.lines.len() / 2;
+            self.open.push(Part { lines: middle..part.lines.end, other_half: true });
+            self.open.push(Part { lines: part.lines.start..middle, other_half: false });
+        }
+    }
+}
+
+/// One request and its verdict.
+struct Post {
+    http: Http,
+    settings: Settings,
+    token: Option<Secret>,
+    stats: Arc<Stats>,
+}
+
+impl Post {
+    async fn send(&self, body: Bytes) -> Verdict {
+        let token = self.token.as_ref().map(|token| format!("Token {}", token.reveal()));
+        let mut headers = vec![
+            ("content-encoding", "gzip"),
+            ("content-type", "text/plain; charset=utf-8"),
+            ("accept", "application/json"),
+        ];
+        if let Some(token) = &token {
+            headers.push(("authorization", token));
+        }
+        self.stats.requests.fetch_add(1, Ordering::Relaxed);
+        self.stats.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        let verdict = judge(self.http.exchange(&headers, body, self.settings.timeout).await);
+        if verdict != Verdict::Taken {
+            self.stats.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        verdict
+    }
+
+    /// What the database itself says about its health, our token and the bucket, where it can be asked.
+    async fn diagnose(&self) -> Option<String> {
+        let settings = &self.settings;
+        let origin = settings.target.origin();
+        // influxdb2 panics on a URL that this cannot parse.
+        url::Url::parse(&origin).ok()?;
+        let token = self.token.as_ref().map_or("", |token| token.reveal());
+        let client = influxdb2::Client::new(origin, &settings.org, token);
+        let ask = async {
+            let healthy = client.health().await;
+            let request = influxdb2::api::buckets::ListBucketsRequest {
+                name: Some(settings.bucket.clone()),
+                org: (!settings.org.is_empty()).then(|| settings.org.clone()),
+                ..Default::default()
+            };
+            (healthy, client.list_buckets(Some(request)).await)
+        };
+        let (healthy, buckets) = tokio::time::timeout(settings.timeout, ask).await.ok()?;
+        let mut words = Vec::new();
+        if let Ok(health) = healthy
+            && health.status != influxdb2::models::health::Status::Pass
+        {
+            words.push(format!("the database says it is not well: {}", health.message.unwrap_or_default()));
+        }
+        match buckets {
+            Ok(found) if found.buckets.is_empty() => {
+                words.push(format!("there is no bucket {:?} in organization {:?}", settings.bucket, settings.org));
+            }
+            Ok(_) => words.push("the bucket is there, but this token may not write to it".to_owned()),
+            Err(influxdb2::RequestError::Http { status, .. }) if status.as_u16() == 401 => {
+                words.push("the token is not accepted".to_owned());
+            }
+            Err(_) => {}
+        }
+        (!words.is_empty()).then(|| excerpt(&words.join("; ")))
+    }
+}
+
+/// Tells the main loop when forwarding fails and when it goes on.
+struct Report {
+    part: Arc<str>,
+    bucket: String,
+    clock: Clock,
+    inputs: mpsc::Sender<Input>,
+    failing_since: Option<Mono>,
+    told: bool,
+}
+
+impl Report {
+    /// False when the main loop is gone.
+    async fn handle_failure(&mut self, why: &str, at_once: bool) -> bool {
+        let now = self.clock.now().mono;
+        let since = *self.failing_since.get_or_insert(now);
+        if self.told || !(at_once || now.since(since) >= TROUBLE_AFTER) {
+            return true;
+        }
+        self.told = true;
+        tracing::error!(way_out = %self.part, why, "Readings cannot be forwarded. They are kept on disk and go out when it is possible again; alarms are not affected.");
+        let trouble = PartTrouble {
+            finding: Finding { level: Level::Blue, limit: None, note: None },
+            message: Text {
+                zh: format!("读数无法转发到时序数据库（{}）：{why}。读数暂存于本机，报警不受影响。", self.bucket),
+                en: format!(
+                    "Readings cannot be forwarded to the time-series database ({}): {why}. They are kept on this machine; alarms are not affected.",
+                    self.bucket
+                ),
+            },
+        };
+        self.tell(Some(trouble)).await
+    }
+
+    async fn handle_success(&mut self) -> bool {
+        self.failing_since = None;
+        if !std::mem::take(&mut self.told) {
+            return true;
+        }
+        tracing::info!(way_out = %self.part, "Readings are forwarded again.");
+        self.tell(None).await
+    }
+
+    async fn tell(&self, trouble: Option<PartTrouble>) -> bool {
+        self.inputs.send(Input::Part(PartState { part: Arc::clone(&self.part), trouble })).await.is_ok()
+    }
+}
+
+/// The loop: wait for readings, take a batch, bring it through, move the cursor.
+struct Lane {
+    post: Post,
+    report: Report,
+    chance: Chance,
+    /// Lines in one request; less than configured after a 413.
+    limit: usize,
+    failures: u32,
+    /// It took a line since it last refused all of them.
+    trusted: bool,
+}
+
+/// How far a batch came.
+enum Carried {
+    Through,
+    /// Refused line by line: to be taken anew together with what has come since.
+    Again,
+    /// The main loop is gone.
+    Gone,
+}
+
+impl Lane {
+    async fn run(mut self, source: Source, mut committed: watch::Receiver<i64>) {
+        let mut idle = Some(source);
+        let mut after = None;
+        while let Some(mut source) = idle.take() {
+            let limit = self.post.settings.batch_max;
+            let taken = tokio::task::spawn_blocking(move || {
+                let cursor = after.map_or_else(|| source.reader.cursor(), Ok);
+                let taken = cursor.and_then(|after| Ok((after, source.take(after, limit)?)));
+                (source, taken)
+            });
+            // A panic in there is a defect; the batch is still on disk, the task ends and says so through its handle.
+            let Ok((mut source, taken)) = taken.await else { return };
+            match taken {
+                Ok((at, Some(batch))) => {
+                    after = Some(at);
+                    let full = batch.ends.len() >= limit;
+                    let batch = Arc::new(batch);
+                    match self.carry(&batch).await {
+                        Carried::Through => {
+                            source.reader.forwarded(batch.up_to);
+                            after = Some(batch.up_to);
+                            if !full {
+                                tokio::time::sleep(self.post.settings.flush_interval).await;
+                            }
+                        }
+                        Carried::Again => source.put_back(&batch),
+                        Carried::Gone => return,
+                    }
+                }
+                Ok((at, None)) => {
+                    after = Some(at);
+                    if committed.wait_for(|last| *last > at).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    if !self.report.handle_failure(&error.to_string(), false).await {
+                        return;
+                    }
+                    let wait = self.backoff();
+                    tokio::time::sleep(wait).await;
+                }
+            }
+            idle = Some(source);
+        }
+    }
+
+    /// Brings one batch through, however long it takes.
+    async fn carry(&mut self, batch: &Arc<Batch>) -> Carried {
+        let mut parts = Parts::new(batch.ends.len(), self.limit, self.trusted);
+        while let Some(lines) = parts.next() {
+            let count = lines.len();
+            let packing = Arc::clone(batch);
+            let range = lines.clone();
+            let Ok(body) = tokio::task::spawn_blocking(move || packing.gzip(range)).await else { return Carried::Gone };
+            parts.requests += 1;
+            match self.post.send(body).await {
+                Verdict::Taken => {
+                    parts.handle_taken();
+                    self.failures = 0;
+                    self.trusted = true;
+                    self.limit = (self.limit + self.limit / 8 + 1).min(self.post.settings.batch_max);
+                    if !self.report.handle_success().await {
+                        return Carried::Gone;
+                    }
+                }
+                Verdict::Poison(why) => {
+                    let before = parts.refused.len();
+                    match parts.handle_poison() {
+                        Step::Go => {
+                            for line in &parts.refused[before..] {
+                                self.say_refused(batch, *line, &why);
+                            }
+                        }
+                        Step::RefusesAll => {
+                            self.trusted = false;
+                            let words = format!("every line is refused: {why}");
+                            if !self.wait_for_person(&words).await {
+                                return Carried::Gone;
+                            }
+                            return Carried::Again;
+                        }
+                    }
+                }
+                Verdict::TooLarge => {
+                    let before = parts.refused.len();
+                    if parts.handle_too_large() {
+                        self.limit = (count / 2).max(1);
+                    }
+                    for line in &parts.refused[before..] {
+                        self.say_refused(batch, *line, "HTTP 413: too large");
+                    }
+                }
+                Verdict::Later(asked, why) => {
+                    let wait = asked.map_or_else(|| self.backoff(), |asked| asked.min(LONGEST_ASKED_WAIT));
+                    tracing::debug!(way_out = %self.report.part, why, ?wait, "A batch of readings was not taken; the same again.");
+                    if !self.report.handle_failure(&why, false).await {
+                        return Carried::Gone;
+                    }
+                    tokio::time::sleep(wait).await;
+                }
+                Verdict::Denied(why) => {
+                    if !self.wait_for_person(&why).await {
+                        return Carried::Gone;
+                    }
+                }
+            }
+        }
+        self.post.stats.skipped.fetch_add(batch.skipped, Ordering::Relaxed);
+        let refused = parts.refused.len() as u64;
+        self.post.stats.sent.fetch_add(batch.ends.len() as u64 - refused, Ordering::Relaxed);
+        self.post.stats.refused.fetch_add(refused, Ordering::Relaxed);
+        Carried::Through
+    }
+
+    async fn wait_for_person(&mut self, why: &str) -> bool {
+        let said = match self.post.diagnose().await {
+            Some(more) if !self.report.told => format!("{why} ({more})"),
+            _ => why.to_owned(),
+        };
+        if !self.report.handle_failure(&said, true).await {
+            return false;
+        }
+        tokio::time::sleep(self.backoff()).await;
+        // The token may have been changed meanwhile; an unreadable file leaves the old one in force.
+        if let Ok(token) = read_token(&self.post.settings) {
+            self.post.token = token;
+        }
+        true
+    }
+
+    /// Full jitter: anything from nothing to the ceiling, which doubles from 0.5 s to 30 s.
+    fn backoff(&mut self) -> Duration {
+        let ceiling = BACKOFF_FIRST.saturating_mul(1 << self.failures.min(6)).min(BACKOFF_LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        self.chance.up_to(ceiling)
+    }
+
+    /// The first of each run in full, then only every hundredth, so that a poisoned device does not fill the log.
+    fn say_refused(&self, batch: &Batch, line: usize, why: &str) {
+        let count = self.post.stats.refused.load(Ordering::Relaxed);
+        if count < 10 || count.is_multiple_of(100) {
+            let text = String::from_utf8_lossy(batch.bytes(line..line + 1));
+            tracing::error!(way_out = %self.report.part, why, line = ?excerpt(text.trim_end()), refused = count + 1,
+                "The database refuses a reading for ever. anmin sets it aside and sends the others.");
+        }
+    }
+}
+
+/// Percent-encoding for a query value (RFC 3986 section 2.3: unreserved characters stay).
+fn percent(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use anmin_rules::rule::Text;
 use anmin_sensors::time::Wall;
 use rusqlite::{Connection, ErrorCode};
 
+pub use crate::intake::Ack;
 pub use column::StoredSample;
 pub use readings::{Counts, Limits, NewPoint, OnHealth, Readings, ReadingsBatch};
 pub use state::{DeadLetter, OrderOutcome, Restored, StateReader, StateStore, Turn};
