@@ -199,7 +199,14 @@ impl Step {
                     };
                     match quality {
                         Some(quality) if fits => step.inputs.push((at, value, quality)),
-                        Some(_) => fault(role, format!("`{role}` is {form:?}: this value does not fit"), None),
+                        Some(_) => {
+                            let takes = match form {
+                                Form::Number => "a number or the name of a bad quality",
+                                Form::Flag => "true, false or the name of a bad quality",
+                                Form::Text => "a text",
+                            };
+                            fault(role, format!("`{role}` takes {takes}"), None);
+                        }
                         None => {
                             let known: Vec<&str> = Quality::ALL.iter().map(|quality| quality.reason()).collect();
                             fault(role, format!("there is no such quality; known are {}", known[1..].join(", ")), None);
@@ -369,5 +376,53 @@ mod tests {
             failures.extend(outcomes.into_iter().filter_map(|outcome| outcome.failure).map(|fault| fault.to_string()));
         }
         assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+
+    /// A case that does not hold says where and what; a case that cannot be read keeps the rule from loading.
+    #[test]
+    fn a_case_that_fails_names_its_step() {
+        let leak = shipped().into_iter().find(|source| source.name == "gas/leak").expect("shipped");
+        let with = |steps: &str| {
+            let toml = leak.toml.split("[[case]]").next().unwrap_or_default();
+            let source =
+                RuleSource { toml: format!("{toml}[[case]]\nname = \"c\"\nsteps = [\n{steps}\n]\n"), ..leak.clone() };
+            let outcomes = run_cases(&source);
+            let said = outcomes.into_iter().map(|outcome| match outcome.failure {
+                None => format!("{}: ok", outcome.case),
+                Some(fault) => {
+                    let Fault { column, message, hint, .. } = fault;
+                    format!("{}: {column}: {message} ({})", outcome.case, hint.unwrap_or_default())
+                }
+            });
+            said.collect::<Vec<_>>().join("; ")
+        };
+        for (steps, said) in [
+            ("{ at = \"0s\", gas = 30, expect = \"orange\" }", "c: ok"),
+            (
+                "{ at = \"0s\", gas = 30, expect = \"normal\" }",
+                "c: 33: case \"c\" at 0ns: expected normal, found orange ()",
+            ),
+            (
+                "{ at = \"0s\", gas = 30, expect = \"orange\", limit = \"red\" }",
+                "c: 33: case \"c\" at 0ns: expected limit red, found limit orange ()",
+            ),
+            (
+                "{ at = \"0s\", gsa = 30, expect = \"orange\" }",
+                "the rule loads: 20: `gsa` is neither an input nor at, expect, limit (did you mean `gas`?)",
+            ),
+            (
+                "{ at = \"0s\", gas = 30, expect = \"ornage\" }",
+                "the rule loads: 33: `expect` is not one of normal, blue, yellow, orange, red, undetermined (did you mean `orange`?)",
+            ),
+            (
+                "{ at = \"9s\", gas = 30, expect = \"orange\" },{ at = \"1s\", gas = 30 }",
+                "the rule loads: 51: steps must follow each other in time ()",
+            ),
+            ("{ at = \"9s\", gas = true }", "the rule loads: 20: `gas` takes a number or the name of a bad quality ()"),
+            ("{ gas = 3 }", "the rule loads: 1: the step does not say when: `at` is missing ()"),
+            ("{ at = \"9s\", gas = 3 }", "the rule loads: 9: the case expects nothing (give a step `expect`)"),
+        ] {
+            assert_eq!(with(steps), said, "{steps}");
+        }
     }
 }

@@ -369,6 +369,7 @@ fn harden() -> Engine {
         .set_max_functions(32)
         .set_strict_variables(true)
         .set_allow_anonymous_fn(false);
+    finite_numbers(&mut engine);
     // The operations' limit stops what it counts; this stops the rest as well, should a package forget to count.
     engine.on_progress(|operations| (operations > MAX_OPERATIONS).then_some(Dynamic::UNIT));
     engine.on_print(|_| {}).on_debug(|_, _, _| {});
@@ -444,6 +445,44 @@ fn harden() -> Engine {
             .register_fn(level.as_str(), move |note: ImmutableString| Said(Opinion::Abnormal(level), Some(note)));
     }
     engine
+}
+
+/// Arithmetic that fails where it would give NaN or an infinity: NaN is neither above nor below anything, so a rule that
+/// divided by zero would say "normal".
+fn finite_numbers(engine: &mut Engine) {
+    fn finite(sign: &str, result: f64) -> ScriptResult<f64> {
+        if result.is_finite() {
+            Ok(result)
+        } else {
+            Err(format!("the result of `{sign}` is not a finite number").into())
+        }
+    }
+    // Off, because the built-in operators would go before ours.
+    engine.set_fast_operators(false);
+    type Operation = fn(f64, f64) -> f64;
+    let operations: [(&'static str, &'static str, Operation); 6] = [
+        ("+", "+=", |a, b| a + b),
+        ("-", "-=", |a, b| a - b),
+        ("*", "*=", |a, b| a * b),
+        ("/", "/=", |a, b| a / b),
+        ("%", "%=", |a, b| a % b),
+        ("**", "**=", f64::powf),
+    ];
+    for (sign, assign, operation) in operations {
+        engine
+            .register_fn(sign, move |a: f64, b: f64| finite(sign, operation(a, b)))
+            .register_fn(sign, move |a: f64, b: i64| finite(sign, operation(a, b as f64)))
+            .register_fn(sign, move |a: i64, b: f64| finite(sign, operation(a as f64, b)))
+            .register_fn(assign, move |a: &mut f64, b: f64| {
+                *a = finite(sign, operation(*a, b))?;
+                ScriptResult::Ok(())
+            })
+            .register_fn(assign, move |a: &mut f64, b: i64| {
+                *a = finite(sign, operation(*a, b as f64))?;
+                ScriptResult::Ok(())
+            });
+    }
+    engine.register_fn("sqrt", |number: f64| finite("sqrt", number.sqrt()));
 }
 
 /// Compiles and calls the scripts of one rule set.
@@ -992,6 +1031,20 @@ mod tests {
             ("gas.value = 3.0; normal()", ""),
             ("let x = 1 / 0; normal()", "ivision by zero"),
             ("let x = 9223372036854775807 + 1; normal()", "overflow"),
+            ("if gas.value / 0.0 > 5.0 { red() } else { normal() }", "the result of `/` is not a finite number"),
+            ("if gas.value / 0 > 5.0 { red() } else { normal() }", "the result of `/` is not a finite number"),
+            ("if 0.0 / 0.0 > 5.0 { red() } else { normal() }", "the result of `/` is not a finite number"),
+            (
+                "let x = 0.0; x /= 0.0; if x > 1.0 { red() } else { normal() }",
+                "the result of `/` is not a finite number",
+            ),
+            ("let x = 1e308; x *= 10; normal()", "the result of `*` is not a finite number"),
+            (
+                "if sqrt(0.0 - gas.value) > 1.0 { red() } else { normal() }",
+                "the result of `sqrt` is not a finite number",
+            ),
+            ("if 10.0 ** 400.0 > 1.0 { red() } else { normal() }", "the result of `**` is not a finite number"),
+            ("if gas.value % 0.0 > 1.0 { red() } else { normal() }", "the result of `%` is not a finite number"),
             ("let x = -9223372036854775807 - 2; normal()", "overflow"),
             ("nobody; normal()", "nobody"),
             ("global::x; normal()", ""),
