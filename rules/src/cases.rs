@@ -21,11 +21,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_sensors::document::{Fault, Faults, FromToml, Reader, did_you_mean, parse_duration};
+use anmin_sensors::document::{DeValue, Fault, Faults, FromToml, Reader, did_you_mean, parse_duration};
 use anmin_sensors::point::{DeviceId, Form, Place, PointIx, PointSpec, Points};
 use anmin_sensors::reading::{Quality, Sample, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
-use toml::de::DeValue;
 
 use crate::rule::{Judged, Level, RuleSpec, Scope, Verdict};
 use crate::set::{RuleSet, RuleSource};
@@ -99,7 +98,7 @@ impl FromToml for Given {
         let wanted = || "a value, the name of a quality, or { value = ..., quality = \"...\" }".to_owned();
         match value {
             DeValue::Table(table) => {
-                let get = |key| table.get(key).map(toml::Spanned::get_ref);
+                let get = |key| table.get(key).map(|value| value.get_ref());
                 match (get("value").and_then(plain), get("quality").and_then(DeValue::as_str), table.len()) {
                     (Some(value), Some(quality), 2) => Ok(Self::With { value, quality: quality.to_owned() }),
                     _ => Err(wanted()),
