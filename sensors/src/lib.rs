@@ -9,5 +9,6 @@ pub mod point;
 pub mod poll;
 pub mod profile;
 pub mod reading;
+pub mod router;
 pub mod time;
 pub mod validator;

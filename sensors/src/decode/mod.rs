@@ -4,5 +4,6 @@ pub mod json;
 pub mod message;
 pub mod modbus;
 pub mod stamp;
+pub mod topic;
 pub mod value;
 pub mod zigbee2mqtt;

@@ -1,0 +1,1433 @@
+//! MQTT topics to points: mappings, what unknown devices become, and the way of every message to its readings.
+//!
+//! Promises that a topic seen before costs one look-up, that the identity of a device comes from its topic and never from
+//! a payload, and that every message is counted once: it gave readings, it needed none, or it was quarantined or
+//! rejected with a reason. Everything that devices can make grow has a bound. It does not know brokers or connections,
+//! and not whether a reading is to be believed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decode::json::{Paths, Scalar};
+use crate::decode::message::{Payload, Shape, Unreadable, text};
+use crate::decode::topic::{Found, Pattern, Template};
+use crate::decode::value::Word;
+use crate::decode::zigbee2mqtt;
+use crate::document::{self, Faults, FromToml, Reader};
+use crate::point::{AddError, DeviceId, DeviceIx, Place, PointIx, PointSpec, Points};
+use crate::profile::{Profile, Profiles};
+use crate::reading::{Fault, Reading, Value};
+use crate::time::{Mono, Now, Wall};
+
+/// The longest topic that is looked at.
+const MAX_TOPIC: usize = 1_024;
+/// What is kept of the last payload of an unknown device.
+const EXCERPT: usize = 4_096;
+
+/// What devices may make grow, at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Devices of the site, known and provisioned. Further ones are quarantined.
+    pub devices: usize,
+    /// Unknown devices on the list. A further one takes the place of the first.
+    pub quarantined: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { devices: 200_000, quarantined: 1_000 }
+    }
+}
+
+/// What becomes of retained messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retained {
+    /// They say how things stand, and are no news.
+    StateOnly,
+    /// As if they were live: for brokers that set the flag on everything.
+    Accept,
+    Ignore,
+}
+
+/// What becomes of devices that the site does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    Quarantine,
+    Provision,
+    Drop,
+}
+
+/// One `[[mqtt.mapping]]`: which topics of a broker are devices, and how their messages read.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    topics: Topics,
+    device: Template,
+    /// Its own points; without them each device's profile says how it reads.
+    inline: Option<Arc<Profile>>,
+    /// What an unknown device may be: the only one, or the first whose signature it bears.
+    profiles: Vec<Arc<Profile>>,
+    expire_after: Option<Duration>,
+    availability: Option<Arc<Availability>>,
+    retained: Retained,
+    unknown: Unknown,
+    location: Location,
+    at: document::Fault,
+}
+
+#[derive(Clone, Debug)]
+enum Topics {
+    Pattern(Pattern),
+    Zigbee2Mqtt { base: String, all: Pattern },
+}
+
+#[derive(Clone, Debug)]
+struct Availability {
+    /// `None`: the preset knows the topic.
+    topic: Option<Pattern>,
+    path: Paths,
+    online: Vec<Word>,
+    offline: Vec<Word>,
+}
+
+/// Where provisioned devices are.
+#[derive(Clone, Debug, Default)]
+struct Location {
+    place: Option<Template>,
+    building: Option<Template>,
+    unit: Option<Template>,
+    floor: Option<Template>,
+    room: Option<Template>,
+}
+
+/// What a topic is about.
+enum About<'t> {
+    State(Found<'t>),
+    Availability(Found<'t>),
+    /// The radio bridge of all devices of the mapping.
+    Bridge,
+    /// Nothing that concerns us.
+    Other,
+}
+
+impl Mapping {
+    /// Reads one mapping; faults in it are noted. `profiles` are those that the site knows.
+    pub fn read(r: &Reader<'_>, profiles: &Profiles) -> Option<Self> {
+        let preset = r.choice("preset", &[("zigbee2mqtt", ())]);
+        let topics = match preset {
+            Some(()) => {
+                if r.has("topic") {
+                    r.fault("topic", "the preset knows its topics; `base_topic` moves them", None);
+                    r.optional::<String>("topic");
+                }
+                let base = r.or("base_topic", "zigbee2mqtt".to_owned());
+                match Pattern::parse(&format!("{base}/#")) {
+                    Ok(all) if all.filter() == all.to_string() && !base.contains(['+', '#']) => {
+                        Some(Topics::Zigbee2Mqtt { base, all })
+                    }
+                    _ => {
+                        r.fault(
+                            "base_topic",
+                            format!("`base_topic` is {base:?}, expected a topic without wildcards"),
+                            None,
+                        );
+                        None
+                    }
+                }
+            }
+            None => r.required::<String>("topic").and_then(|text| pattern(r, "topic", &text)).map(Topics::Pattern),
+        };
+        let captures: Vec<&str> = match &topics {
+            Some(Topics::Pattern(pattern)) => pattern.captures().collect(),
+            Some(Topics::Zigbee2Mqtt { .. }) => vec!["device"],
+            None => Vec::new(),
+        };
+        // Without a topic, what uses its captures cannot be judged.
+        let judge = topics.is_some();
+        let template = |r: &Reader<'_>, key: &'static str| {
+            let text: String = r.optional(key)?;
+            match Template::parse(&text, &captures) {
+                Ok(template) => Some(template),
+                Err(wrong) if judge => {
+                    r.fault(key, wrong, None);
+                    None
+                }
+                Err(_) => None,
+            }
+        };
+        let device = if r.has("device") {
+            template(r, "device")
+        } else if captures.contains(&"device") || !judge {
+            r.optional::<String>("device");
+            Template::parse("{device}", &["device"]).ok()
+        } else {
+            r.required::<String>("device");
+            None
+        };
+        if device.as_ref().is_some_and(Template::is_fixed) && captures.contains(&"device") {
+            let hint = Some("device = \"{device}\"".to_owned());
+            r.fault("device", "`device` is the same for every topic, although the topic captures {device}", hint);
+        }
+        let inline = (r.has("points") && r.has("topic")).then(|| {
+            let id = format!("mapping:{}", r.optional::<String>("topic").unwrap_or_default());
+            Arc::new(Profile::inline(r, Arc::from(id), "points"))
+        });
+        let named = Self::read_profiles(r, profiles, preset.is_some());
+        if inline.is_some() && r.has("profile") {
+            r.fault("profile", "a mapping has `points` of its own or a `profile`, not both", None);
+        }
+        if inline.is_none() {
+            let payload = r.choice("payload", &Payload::CHOICES);
+            if let Some(other) = named.iter().find(|profile| {
+                let shape = profile.mqtt.as_ref();
+                payload.is_some() && shape.is_some_and(|shape| Some(shape.payload) != payload)
+            }) {
+                r.fault("payload", format!("profile {} has another `payload`; leave it out here", other.id), None);
+            }
+        }
+        let choices = [("quarantine", Unknown::Quarantine), ("provision", Unknown::Provision), ("drop", Unknown::Drop)];
+        let unknown = r.choice("unknown", &choices).unwrap_or(Unknown::Quarantine);
+        if unknown == Unknown::Provision && inline.is_none() && named.is_empty() && !r.is_faulty() {
+            let hint = Some("profile = \"...\", or points = [ ... ]".to_owned());
+            r.fault("unknown", "unknown devices cannot be provisioned without a profile", hint);
+        }
+        let choices = [("state_only", Retained::StateOnly), ("accept", Retained::Accept), ("ignore", Retained::Ignore)];
+        let mut location = Location::default();
+        if let Some(table) = r.table("location") {
+            location.place = template(&table, "place");
+            location.building = template(&table, "building");
+            location.unit = template(&table, "unit");
+            location.floor = template(&table, "floor");
+            location.room = template(&table, "room");
+            table.finish();
+        }
+        let availability = match r.table("availability") {
+            Some(table) => Availability::read(&table, preset.is_none(), &captures),
+            None => preset.map(|()| Availability::usual()),
+        };
+        let expire_after = r.optional("expire_after");
+        let retained = r.choice("retained", &choices).unwrap_or(Retained::StateOnly);
+        r.finish();
+        let mapping = Self {
+            topics: topics?,
+            device: device?,
+            inline,
+            profiles: named,
+            expire_after,
+            availability: availability.map(Arc::new),
+            retained,
+            unknown,
+            location,
+            at: r.place(if preset.is_some() { "preset" } else { "topic" }),
+        };
+        (!r.is_faulty()).then_some(mapping)
+    }
+
+    fn read_profiles(r: &Reader<'_>, profiles: &Profiles, zigbee: bool) -> Vec<Arc<Profile>> {
+        let names: Names = match r.optional("profile") {
+            Some(names) => names,
+            None if zigbee => {
+                Names(["zigbee2mqtt-gas", "zigbee2mqtt-smoke", "zigbee2mqtt-leak"].map(str::to_owned).into())
+            }
+            None => Names(Vec::new()),
+        };
+        let mut found = Vec::new();
+        for name in &names.0 {
+            match profiles.get(name) {
+                None => r.fault("profile", format!("there is no profile {name:?}"), profiles.hint(name)),
+                Some(profile) => match &profile.mqtt {
+                    None => r.fault("profile", format!("profile {name:?} does not speak MQTT"), None),
+                    Some(shape) if names.0.len() > 1 && !shape.has_signature() => {
+                        let message = format!("profile {name:?} has no `signature` by which its devices are known");
+                        r.fault("profile", message, Some("name one profile only".to_owned()));
+                    }
+                    Some(_) => found.push(Arc::clone(profile)),
+                },
+            }
+        }
+        found
+    }
+
+    /// Notes every pair of mappings of one broker that would fight for a topic.
+    pub fn check_overlaps(mappings: &[Self], faults: &Faults) {
+        for (n, later) in mappings.iter().enumerate() {
+            if let Some(earlier) = mappings[..n].iter().find(|earlier| earlier.pattern().overlaps(later.pattern())) {
+                faults.note(document::Fault {
+                    message: format!(
+                        "the mapping shares topics with that of line {}: {}",
+                        earlier.at.line,
+                        earlier.pattern()
+                    ),
+                    hint: Some("make one of the two topics narrower".to_owned()),
+                    ..later.at.clone()
+                });
+            }
+        }
+    }
+
+    fn pattern(&self) -> &Pattern {
+        match &self.topics {
+            Topics::Pattern(pattern) | Topics::Zigbee2Mqtt { all: pattern, .. } => pattern,
+        }
+    }
+
+    fn about<'t>(&'t self, topic: &'t str, name: &'t mut String) -> Option<About<'t>> {
+        match &self.topics {
+            Topics::Pattern(pattern) => {
+                let available = self.availability.as_ref().and_then(|availability| availability.topic.as_ref());
+                // The narrower topic first: a mapping with # takes its own availability topic, too.
+                available
+                    .and_then(|available| available.find(topic))
+                    .map(About::Availability)
+                    .or_else(|| pattern.find(topic).map(About::State))
+            }
+            Topics::Zigbee2Mqtt { base, .. } => {
+                let about = zigbee2mqtt::topic(base, topic)?;
+                let (zigbee2mqtt::Topic::State(friendly) | zigbee2mqtt::Topic::Availability(friendly)) = about else {
+                    return Some(if about == zigbee2mqtt::Topic::Bridge { About::Bridge } else { About::Other });
+                };
+                *name = zigbee2mqtt::device_id(friendly);
+                let found = Found { captures: vec![("device", name.as_str())], rest: None };
+                Some(match about {
+                    zigbee2mqtt::Topic::State(_) => About::State(found),
+                    _ => About::Availability(found),
+                })
+            }
+        }
+    }
+}
+
+fn pattern(r: &Reader<'_>, key: &'static str, text: &str) -> Option<Pattern> {
+    match Pattern::parse(text) {
+        Ok(pattern) => Some(pattern),
+        Err(wrong) => {
+            r.fault(key, wrong, None);
+            None
+        }
+    }
+}
+
+impl Availability {
+    fn usual() -> Self {
+        Self {
+            topic: None,
+            // Invariant: the path is sound; without it only plain words would be understood.
+            path: Paths::new(["/state"]).unwrap_or_default(),
+            online: vec![Word::new("online")],
+            offline: vec![Word::new("offline")],
+        }
+    }
+
+    fn read(r: &Reader<'_>, has_topic: bool, captures: &[&str]) -> Option<Self> {
+        let mut availability = Self::usual();
+        if has_topic {
+            availability.topic = r.required::<String>("topic").and_then(|text| pattern(r, "topic", &text));
+            let found: Vec<&str> = availability.topic.iter().flat_map(Pattern::captures).collect();
+            if let Some(missing) = captures.iter().find(|name| **name == "device" && !found.contains(name)) {
+                r.fault("topic", format!("the availability topic does not capture {{{missing}}}"), None);
+            }
+        }
+        if let Some(path) = r.optional::<String>("path") {
+            match Paths::new([path.as_str()]) {
+                Ok(paths) => availability.path = paths,
+                Err(wrong) => r.fault("path", wrong, None),
+            }
+        }
+        for (key, words) in [("online", &mut availability.online), ("offline", &mut availability.offline)] {
+            if let Some(Words(found)) = r.optional(key) {
+                *words = found;
+            }
+        }
+        r.finish();
+        Some(availability)
+    }
+
+    /// `None` for a word that is neither.
+    fn is_online(&self, payload: &[u8]) -> Result<Option<bool>, Unreadable> {
+        let text = text(payload)?.trim();
+        let mut word = text.to_owned();
+        if text.starts_with('{') {
+            let mut take = |_, scalar: Scalar<'_>| match scalar {
+                Scalar::Text(text) => word = text.trim().to_owned(),
+                Scalar::Flag(flag) => word = flag.to_string(),
+                Scalar::Number(number) => word = number.to_owned(),
+                Scalar::Null | Scalar::NoNumber | Scalar::Compound => {}
+            };
+            self.path.read(text, &mut take).map_err(Unreadable::Json)?;
+        }
+        let is = |words: &[Word]| words.iter().any(|known| known.is(&word));
+        Ok(if is(&self.offline) { Some(false) } else { is(&self.online).then_some(true) })
+    }
+}
+
+/// One name or several.
+struct Names(Vec<String>);
+
+impl FromToml for Names {
+    fn from_toml(value: &toml::de::DeValue<'_>) -> Result<Self, String> {
+        String::from_toml(value)
+            .map(|name| Self(vec![name]))
+            .or_else(|_| Vec::from_toml(value).map(Self))
+            .map_err(|_| "the name of a profile, or a list of names".to_owned())
+    }
+}
+
+/// One word or several.
+struct Words(Vec<Word>);
+
+impl FromToml for Words {
+    fn from_toml(value: &toml::de::DeValue<'_>) -> Result<Self, String> {
+        Word::from_toml(value)
+            .map(|word| Self(vec![word]))
+            .or_else(|_| Vec::from_toml(value).map(Self))
+            .map_err(|_| "a word, or a list of words".to_owned())
+    }
+}
+
+/// A message that gave no readings although it should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    pub topic: Arc<str>,
+    pub why: Why,
+}
+
+/// What is wrong with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// No mapping of its broker has the topic.
+    NoMapping,
+    /// Too long, or it holds what no topic may hold.
+    BadTopic,
+    /// What the topic calls the device cannot be a device's id.
+    BadDevice(String),
+    /// The site does not know the device; it stands on the list of unknown devices.
+    Quarantined(DeviceId),
+    /// The site does not know the device, and the mapping says to drop it.
+    UnknownDevice(DeviceId),
+    /// The device's profile does not say how MQTT messages read.
+    NoShape { device: DeviceId, profile: Arc<str> },
+    /// Nothing of the payload can be used.
+    Unreadable(Unreadable),
+    /// Neither the word for online nor the one for offline.
+    NoAvailability,
+}
+
+impl Why {
+    /// The reason's name in metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::NoMapping => "no_mapping",
+            Self::BadTopic => "bad_topic",
+            Self::BadDevice(_) => "bad_device",
+            Self::Quarantined(_) => "quarantined",
+            Self::UnknownDevice(_) => "unknown_device",
+            Self::NoShape { .. } => "no_shape",
+            Self::Unreadable(Unreadable::Empty) => "empty",
+            Self::Unreadable(Unreadable::TooLong(_)) => "too_long",
+            Self::Unreadable(Unreadable::NotUtf8(_)) => "not_utf8",
+            Self::Unreadable(Unreadable::Json(crate::decode::json::JsonError::TooDeep)) => "too_deep",
+            Self::Unreadable(Unreadable::Json(_)) => "not_json",
+            Self::Unreadable(Unreadable::NothingKnown) => "nothing_known",
+            Self::NoAvailability => "no_availability",
+        }
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut topic: String = self.topic.chars().take(120).collect();
+        if topic.len() < self.topic.len() {
+            topic.push('…');
+        }
+        write!(f, "topic {topic:?}: ")?;
+        match &self.why {
+            Why::NoMapping => f.write_str("no mapping has this topic; the message is left out"),
+            Why::BadTopic => f.write_str("no device has such a topic; the message is left out"),
+            Why::BadDevice(wrong) => write!(f, "{wrong}; the message is left out"),
+            Why::Quarantined(device) => {
+                write!(
+                    f,
+                    "the site does not know device {:?}; it stands on the list of unknown devices",
+                    device.as_str()
+                )
+            }
+            Why::UnknownDevice(device) => {
+                write!(f, "the site does not know device {:?}; the message is dropped", device.as_str())
+            }
+            Why::NoShape { device, profile } => {
+                let device = device.as_str();
+                write!(
+                    f,
+                    "profile {profile:?} of device {device:?} does not say how MQTT messages read; the message is left out"
+                )
+            }
+            Why::Unreadable(why) => write!(f, "{why}; the message is left out"),
+            Why::NoAvailability => {
+                f.write_str("the payload says neither online nor offline; the device stays as it was")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+/// What became of the messages since the start. Those that are not counted below gave readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub messages: u64,
+    /// Understood, and nothing to be done: online again, a bridge's log, a retained message that is to be ignored.
+    pub ignored: u64,
+    /// From devices that the site does not know.
+    pub quarantined: u64,
+    /// Nothing of it could be used.
+    pub rejected: u64,
+    /// Devices made from a profile because they spoke.
+    pub provisioned: u64,
+}
+
+/// A device that spoke and that the site does not know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quarantined {
+    /// The broker it came through.
+    pub source: Arc<str>,
+    pub device: DeviceId,
+    /// The last topic.
+    pub topic: Arc<str>,
+    pub first: Wall,
+    pub last: Wall,
+    pub messages: u64,
+    /// The start of its last payload; what is not UTF-8 is replaced.
+    pub excerpt: String,
+}
+
+/// Takes every message to the points it is about.
+#[derive(Debug)]
+pub struct Router {
+    profiles: Profiles,
+    places: HashMap<String, Arc<Place>>,
+    limits: Limits,
+    sources: Vec<Source>,
+    bindings: HashMap<Like, Arc<Binding>>,
+    /// Points of provisioned devices, shared by all that are alike.
+    specs: HashMap<Like, Arc<[Arc<PointSpec>]>>,
+    provisioned_places: HashMap<[String; 5], Arc<Place>>,
+    /// Devices that say they warm up, since when.
+    warming: HashMap<DeviceIx, Mono>,
+    quarantine: Quarantine,
+    counts: Counts,
+}
+
+/// What devices that are read alike have in common: broker, mapping and profile.
+type Like = (usize, usize, Arc<str>);
+
+#[derive(Debug)]
+struct Source {
+    id: Arc<str>,
+    mappings: Arc<[Mapping]>,
+    /// Topics seen before, of devices that the site knows.
+    routes: HashMap<Arc<str>, Route>,
+}
+
+/// Where the messages of one topic go.
+#[derive(Clone, Debug)]
+struct Route {
+    device: DeviceIx,
+    first: PointIx,
+    /// The part of the topic that says which point, from byte to byte.
+    key: (u16, u16),
+    is_availability: bool,
+    binding: Arc<Binding>,
+}
+
+/// How the messages of one mapping read for devices of one profile.
+#[derive(Debug)]
+struct Binding {
+    mapping: usize,
+    shape: Option<Arc<Shape>>,
+    availability: Option<Arc<Availability>>,
+    /// For each point of the shape, how far behind the device's first point it stands.
+    offsets: Box<[Option<u32>]>,
+    retained: Retained,
+}
+
+impl Router {
+    /// `sources` are the brokers with their mappings, `places` the `[[place]]`s of the site by id.
+    pub fn new(
+        sources: Vec<(Arc<str>, Vec<Mapping>)>,
+        profiles: Profiles,
+        places: HashMap<String, Arc<Place>>,
+        limits: Limits,
+    ) -> Self {
+        let sources = sources
+            .into_iter()
+            .map(|(id, mappings)| Source { id, mappings: mappings.into(), routes: HashMap::new() })
+            .collect();
+        Self {
+            profiles,
+            places,
+            limits,
+            sources,
+            bindings: HashMap::new(),
+            specs: HashMap::new(),
+            provisioned_places: HashMap::new(),
+            warming: HashMap::new(),
+            quarantine: Quarantine { bound: limits.quarantined, ..Quarantine::default() },
+            counts: Counts::default(),
+        }
+    }
+
+    /// The topic filters to subscribe at one broker.
+    pub fn subscriptions(&self, source: &str) -> Vec<String> {
+        let mut filters: Vec<String> = Vec::new();
+        for mapping in self.sources.iter().filter(|of| *of.id == *source).flat_map(|of| of.mappings.iter()) {
+            filters.push(mapping.pattern().filter());
+            let available = mapping.availability.as_ref().and_then(|availability| availability.topic.as_ref());
+            filters.extend(available.map(Pattern::filter));
+        }
+        filters.sort();
+        filters.dedup();
+        filters
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Unknown devices, in no order.
+    pub fn quarantined(&self) -> impl ExactSizeIterator<Item = &Quarantined> {
+        self.quarantine.list.iter()
+    }
+
+    /// Appends the readings of one message. A device that the mapping provisions is added to `points`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a message has many parts, and a struct would be taken apart at once"
+    )]
+    pub fn decode(
+        &mut self,
+        points: &mut Points,
+        source: &str,
+        topic: &Arc<str>,
+        payload: &[u8],
+        retained: bool,
+        received: Now,
+        out: &mut Vec<Reading>,
+    ) -> Result<(), Rejected> {
+        self.counts.messages += 1;
+        let start = out.len();
+        let message = Message { topic, payload, retained, received };
+        let done = self.find(points, source, &message, out);
+        match done {
+            Ok(()) => {
+                self.counts.ignored += u64::from(out.len() == start);
+                Ok(())
+            }
+            Err(why) => {
+                out.truncate(start);
+                match why {
+                    Why::Quarantined(_) => self.counts.quarantined += 1,
+                    _ => self.counts.rejected += 1,
+                }
+                Err(Rejected { topic: Arc::clone(topic), why })
+            }
+        }
+    }
+
+    fn find(
+        &mut self,
+        points: &mut Points,
+        source: &str,
+        message: &Message<'_>,
+        out: &mut Vec<Reading>,
+    ) -> Result<(), Why> {
+        let s = self.sources.iter().position(|of| *of.id == *source).ok_or(Why::NoMapping)?;
+        if let Some(route) = self.sources[s].routes.get(&**message.topic) {
+            return route.follow(points, message, &mut self.warming, out);
+        }
+        match self.resolve(points, s, message)? {
+            Way::To(route) => {
+                let done = route.follow(points, message, &mut self.warming, out);
+                if self.sources[s].routes.len() < self.limits.devices.saturating_mul(4) {
+                    self.sources[s].routes.insert(Arc::clone(message.topic), route);
+                }
+                done
+            }
+            Way::Bridge(mapping) => self.bridge(points, s, mapping, message, out),
+            Way::Nowhere => Ok(()),
+        }
+    }
+
+    /// Where a topic leads that was not seen before.
+    fn resolve(&mut self, points: &mut Points, s: usize, message: &Message<'_>) -> Result<Way, Why> {
+        let topic: &str = message.topic;
+        let strange = |c: char| matches!(c, '+' | '#') || c.is_control();
+        if topic.is_empty() || topic.len() > MAX_TOPIC || topic.contains(strange) {
+            return Err(Why::BadTopic);
+        }
+        let mappings = Arc::clone(&self.sources[s].mappings);
+        for (m, mapping) in mappings.iter().enumerate() {
+            let mut name = String::new();
+            let Some(about) = mapping.about(topic, &mut name) else { continue };
+            let (found, is_availability) = match about {
+                About::State(_) if message.retained && mapping.retained == Retained::Ignore => return Ok(Way::Nowhere),
+                About::State(found) => (found, false),
+                About::Availability(found) => (found, true),
+                About::Bridge => return Ok(Way::Bridge(m)),
+                About::Other => return Ok(Way::Nowhere),
+            };
+            let id = DeviceId::parse(&mapping.device.fill(&found)).map_err(Why::BadDevice)?;
+            let key = found.get("point").or(found.rest).unwrap_or_default();
+            let device = match points.find_device(id.as_str()) {
+                Some(device) => {
+                    self.quarantine.release(&self.sources[s].id, &id);
+                    device
+                }
+                None if is_availability => return Ok(Way::Nowhere),
+                None => self.meet(points, (s, m, mapping), &found, id, key, message)?,
+            };
+            // Invariant: a key that is not empty is a piece of the topic, which is shorter than 64 KiB.
+            let at = if key.is_empty() { 0 } else { key.as_ptr() as usize - topic.as_ptr() as usize };
+            let first = points.device(device).points().next().unwrap_or(PointIx(0));
+            let binding = self.binding(points, (s, m, mapping), device);
+            return Ok(Way::To(Route {
+                device,
+                first,
+                key: (at as u16, (at + key.len()) as u16),
+                is_availability,
+                binding,
+            }));
+        }
+        Err(Why::NoMapping)
+    }
+
+    /// A device that the site does not know speaks.
+    fn meet(
+        &mut self,
+        points: &mut Points,
+        (s, m, mapping): (usize, usize, &Mapping),
+        found: &Found<'_>,
+        id: DeviceId,
+        key: &str,
+        message: &Message<'_>,
+    ) -> Result<DeviceIx, Why> {
+        if mapping.unknown == Unknown::Drop {
+            return Err(Why::UnknownDevice(id));
+        }
+        let signed = |profile: &&Arc<Profile>| {
+            profile.mqtt.as_ref().is_some_and(|shape| !shape.has_signature() || shape.is_signed(message.payload))
+        };
+        let profile = mapping.inline.as_ref().or_else(|| mapping.profiles.iter().find(signed));
+        let full = points.devices().len() >= self.limits.devices;
+        let (Unknown::Provision, Some(profile), false) = (mapping.unknown, profile, full) else {
+            self.quarantine.note(&self.sources[s].id, &id, message);
+            return Err(Why::Quarantined(id));
+        };
+        if let Some(shape) = &profile.mqtt {
+            // Noise on a topic makes no device: the message must say something that the profile knows.
+            shape.decode(key, message.payload, |_, _| ()).map_err(Why::Unreadable)?;
+        }
+        let place = self.place(mapping, found);
+        let specs = self.specs.entry((s, m, Arc::clone(&profile.id))).or_insert_with(|| match mapping.expire_after {
+            None => profile.specs().into(),
+            Some(wait) if mapping.inline.is_some() => profile
+                .specs()
+                .iter()
+                .map(|spec| {
+                    let silent_after = spec.silent_after.or(Some(wait));
+                    Arc::new(PointSpec { silent_after, ..PointSpec::clone(spec) })
+                })
+                .collect(),
+            Some(wait) => profile.specs_silent_after(wait).into(),
+        });
+        let label = matches!(mapping.topics, Topics::Zigbee2Mqtt { .. })
+            .then(|| found.get("device").map(zigbee2mqtt::friendly_name))
+            .flatten();
+        let device = points
+            .add(id, label.as_deref(), &profile.id, &place, specs)
+            .map_err(|error: AddError| Why::BadDevice(error.to_string()))?;
+        self.counts.provisioned += 1;
+        Ok(device)
+    }
+
+    /// How the mapping's messages read for a device: by the mapping's own points, by the device's profile, or by the only
+    /// profile that the mapping names.
+    fn binding(
+        &mut self,
+        points: &Points,
+        (s, m, mapping): (usize, usize, &Mapping),
+        device: DeviceIx,
+    ) -> Arc<Binding> {
+        let profile = Arc::clone(&points.device(device).profile);
+        let binding = self.bindings.entry((s, m, Arc::clone(&profile))).or_insert_with(|| {
+            let own = self.profiles.get(&profile).or_else(|| mapping.profiles.iter().find(|named| named.id == profile));
+            let only = if let [only] = &mapping.profiles[..] { Some(only) } else { None };
+            let how = mapping.inline.as_ref().or(own.filter(|own| own.mqtt.is_some())).or(only);
+            let place = |spec: &Arc<PointSpec>| {
+                let at = points.device(device).points().position(|ix| points.point(ix).spec.name == spec.name);
+                at.map(|at| at as u32)
+            };
+            Arc::new(Binding {
+                mapping: m,
+                shape: how.and_then(|profile| profile.mqtt.clone()),
+                availability: mapping.availability.clone(),
+                offsets: how.map(|profile| profile.specs().iter().map(place).collect()).unwrap_or_default(),
+                retained: mapping.retained,
+            })
+        });
+        Arc::clone(binding)
+    }
+
+    fn place(&mut self, mapping: &Mapping, found: &Found<'_>) -> Arc<Place> {
+        let location = &mapping.location;
+        let fill = |template: &Option<Template>| template.as_ref().map(|t| t.fill(found)).unwrap_or_default();
+        let parts = [&location.place, &location.building, &location.unit, &location.floor, &location.room].map(fill);
+        if let Some(place) = self.provisioned_places.get(&parts) {
+            return Arc::clone(place);
+        }
+        let [area, building, unit, floor, room] = parts.clone();
+        let base = self.places.get(&area).map(|place| Place::clone(place));
+        let mut place = base.unwrap_or_else(|| Place { area, ..Place::default() });
+        for (part, field) in [
+            (building, &mut place.building),
+            (unit, &mut place.unit),
+            (floor, &mut place.floor),
+            (room, &mut place.room),
+        ] {
+            if !part.is_empty() {
+                *field = part;
+            }
+        }
+        let place = Arc::new(place);
+        self.provisioned_places.insert(parts, Arc::clone(&place));
+        place
+    }
+
+    /// The bridge is gone, and every device behind it with it.
+    fn bridge(
+        &self,
+        points: &Points,
+        s: usize,
+        mapping: usize,
+        message: &Message<'_>,
+        out: &mut Vec<Reading>,
+    ) -> Result<(), Why> {
+        match Availability::usual().is_online(message.payload).map_err(Why::Unreadable)? {
+            Some(true) => Ok(()),
+            None => Err(Why::NoAvailability),
+            Some(false) => {
+                let behind = self.sources[s]
+                    .routes
+                    .values()
+                    .filter(|route| route.binding.mapping == mapping && !route.is_availability);
+                let mut devices: Vec<DeviceIx> = behind.map(|route| route.device).collect();
+                devices.sort();
+                devices.dedup();
+                let lost = devices.iter().flat_map(|ix| points.device(*ix).points());
+                out.extend(lost.map(|point| message.reading(point, Err(Fault::Offline), false)));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The parts of one message.
+struct Message<'m> {
+    topic: &'m Arc<str>,
+    payload: &'m [u8],
+    retained: bool,
+    received: Now,
+}
+
+impl Message<'_> {
+    fn reading(&self, point: PointIx, value: Result<Value, Fault>, retained: bool) -> Reading {
+        let received = self.received;
+        Reading { point, value, source_time: None, received, sequence: None, retained, warming_up: false }
+    }
+}
+
+/// Where a new topic leads.
+enum Way {
+    To(Route),
+    /// It tells of the bridge of all devices of this mapping.
+    Bridge(usize),
+    Nowhere,
+}
+
+impl Route {
+    /// The hot path: the readings of a message whose topic is known.
+    fn follow(
+        &self,
+        points: &Points,
+        message: &Message<'_>,
+        warming: &mut HashMap<DeviceIx, Mono>,
+        out: &mut Vec<Reading>,
+    ) -> Result<(), Why> {
+        let binding = &self.binding;
+        if self.is_availability {
+            let Some(availability) = &binding.availability else { return Ok(()) };
+            match availability.is_online(message.payload).map_err(Why::Unreadable)? {
+                Some(true) => {}
+                // A retained good-bye is how things stand now, so it is not marked as retained.
+                Some(false) => {
+                    let lost = points.device(self.device).points();
+                    out.extend(lost.map(|point| message.reading(point, Err(Fault::Offline), false)));
+                }
+                None => return Err(Why::NoAvailability),
+            }
+            return Ok(());
+        }
+        let Some(shape) = &binding.shape else {
+            let device = points.device(self.device);
+            return Err(Why::NoShape { device: device.id.clone(), profile: Arc::clone(&device.profile) });
+        };
+        let retained = match binding.retained {
+            Retained::Ignore if message.retained => return Ok(()),
+            Retained::Accept => false,
+            _ => message.retained,
+        };
+        let start = out.len();
+        let key = message.topic.get(usize::from(self.key.0)..usize::from(self.key.1)).unwrap_or_default();
+        let stamp = shape
+            .decode(key, message.payload, |n, value| {
+                let Some(offset) = binding.offsets.get(n).copied().flatten() else { return };
+                let point = PointIx(self.first.0 + offset);
+                // A key that stands twice: the last one counts.
+                match out[start..].iter_mut().find(|reading| reading.point == point) {
+                    Some(reading) => reading.value = value,
+                    None => out.push(message.reading(point, value, retained)),
+                }
+            })
+            .map_err(Why::Unreadable)?;
+        let warming_up = match (stamp.warming_up, shape.payload) {
+            (Some(says), _) => says,
+            // One value a topic: what another topic has said still holds.
+            (None, Payload::Value) => warming.contains_key(&self.device),
+            (None, Payload::Json) => false,
+        };
+        let warming_up = if warming_up {
+            let since = *warming.entry(self.device).or_insert(message.received.mono);
+            message.received.mono.since(since) <= shape.warm_up_longest
+        } else {
+            if !warming.is_empty() {
+                warming.remove(&self.device);
+            }
+            false
+        };
+        for reading in &mut out[start..] {
+            reading.source_time = stamp.time;
+            reading.sequence = stamp.sequence;
+            reading.warming_up = warming_up;
+        }
+        Ok(())
+    }
+}
+
+/// Unknown devices, a bounded number of them.
+#[derive(Debug, Default)]
+struct Quarantine {
+    bound: usize,
+    list: Vec<Quarantined>,
+    index: HashMap<(Arc<str>, DeviceId), usize>,
+    /// Whose place the next one takes when the list is full.
+    next: usize,
+}
+
+impl Quarantine {
+    fn note(&mut self, source: &Arc<str>, device: &DeviceId, message: &Message<'_>) {
+        let excerpt = String::from_utf8_lossy(&message.payload[..message.payload.len().min(EXCERPT)]).into_owned();
+        let now = message.received.wall;
+        let key = (Arc::clone(source), device.clone());
+        if let Some(known) = self.index.get(&key).and_then(|at| self.list.get_mut(*at)) {
+            known.topic = Arc::clone(message.topic);
+            known.last = now;
+            known.messages += 1;
+            known.excerpt = excerpt;
+            return;
+        }
+        let new = Quarantined {
+            source: Arc::clone(source),
+            device: device.clone(),
+            topic: Arc::clone(message.topic),
+            first: now,
+            last: now,
+            messages: 1,
+            excerpt,
+        };
+        if self.list.len() < self.bound {
+            self.index.insert(key, self.list.len());
+            self.list.push(new);
+        } else if let Some(old) = self.list.get_mut(self.next) {
+            self.index.remove(&(Arc::clone(&old.source), old.device.clone()));
+            self.index.insert(key, self.next);
+            *old = new;
+            self.next = (self.next + 1) % self.bound;
+        }
+    }
+
+    /// The site has come to know the device.
+    fn release(&mut self, source: &Arc<str>, device: &DeviceId) {
+        if let Some(at) = self.index.remove(&(Arc::clone(source), device.clone())) {
+            self.list.swap_remove(at);
+            if let Some(moved) = self.list.get(at) {
+                self.index.insert((Arc::clone(&moved.source), moved.device.clone()), at);
+            }
+            self.next = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::document::Document;
+    use crate::reading::Quality;
+
+    fn mappings(text: &str) -> Result<Vec<Mapping>, Vec<String>> {
+        let faults = Faults::default();
+        let doc = Document::parse("site.toml", text, &faults).expect("the test writes TOML");
+        let root = doc.root(&faults);
+        let profiles = Profiles::shipped();
+        let read: Vec<Mapping> = root.tables("mapping").iter().filter_map(|r| Mapping::read(r, &profiles)).collect();
+        Mapping::check_overlaps(&read, &faults);
+        root.finish();
+        match faults.take() {
+            found if found.is_empty() => Ok(read),
+            found => Err(found.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    struct Site {
+        router: Router,
+        points: Points,
+        seconds: u64,
+    }
+
+    impl Site {
+        /// `known` are devices of the site: id and profile.
+        fn new(text: &str, known: &[(&str, &str)], limits: Limits) -> Self {
+            let mappings = mappings(text).unwrap_or_else(|faults| panic!("{faults:#?}"));
+            let profiles = Profiles::shipped();
+            let mut points = Points::default();
+            for (id, profile) in known {
+                let profile = profiles.get(profile).expect("a shipped profile");
+                let place = Arc::new(Place::default());
+                points.add(DeviceId::new(*id), None, &profile.id, &place, profile.specs()).expect("ids differ");
+            }
+            let b3 = Place { area: "b3".into(), grid: "W02".into(), building: "3".into(), ..Place::default() };
+            let places = HashMap::from([("b3".to_owned(), Arc::new(b3))]);
+            Self { router: Router::new(vec![("site".into(), mappings)], profiles, places, limits), points, seconds: 0 }
+        }
+
+        fn send(&mut self, topic: &str, payload: &[u8], retained: bool) -> Result<Vec<Reading>, Rejected> {
+            self.seconds += 1;
+            let received = Now {
+                mono: Mono::from_nanos(self.seconds * 1_000_000_000),
+                wall: Wall::from_millis(1_772_328_600_000 + self.seconds as i64 * 1_000),
+            };
+            let mut out = Vec::new();
+            let done =
+                self.router.decode(&mut self.points, "site", &Arc::from(topic), payload, retained, received, &mut out);
+            assert!(done.is_ok() || out.is_empty());
+            done.map(|()| out)
+        }
+
+        /// `g1/lel=12.5 g1/fault=bad(sentinel)`, then what the first reading carries besides.
+        fn said(&mut self, topic: &str, payload: &str) -> String {
+            let (retained, payload) = match payload.strip_prefix("retained ") {
+                Some(payload) => (true, payload),
+                None => (false, payload),
+            };
+            match self.send(topic, payload.as_bytes(), retained) {
+                Err(rejected) => rejected.why.as_str().to_owned(),
+                Ok(readings) if readings.is_empty() => "nothing".to_owned(),
+                Ok(readings) => {
+                    let mut words: Vec<String> = readings
+                        .iter()
+                        .map(|reading| {
+                            let value = match &reading.value {
+                                Ok(value) => value.to_string(),
+                                Err(fault) => format!("bad({})", Quality::Bad(*fault).reason()),
+                            };
+                            format!("{}={value}", self.points.point(reading.point).id)
+                        })
+                        .collect();
+                    let first = &readings[0];
+                    words.extend(first.source_time.map(|time| format!("ts={}", time.millis())));
+                    words.extend(first.sequence.map(|count| format!("seq={count}")));
+                    words.extend(first.retained.then(|| "retained".to_owned()));
+                    words.extend(first.warming_up.then(|| "warm".to_owned()));
+                    words.join(" ")
+                }
+            }
+        }
+    }
+
+    fn play(text: &str, known: &[(&str, &str)], story: &[(&str, &str, &str)]) -> Site {
+        let mut site = Site::new(text, known, Limits::default());
+        for (topic, payload, wanted) in story {
+            assert_eq!(site.said(topic, payload), *wanted, "{topic} {payload}");
+        }
+        let counts = site.router.counts();
+        assert_eq!(counts.messages, story.len() as u64);
+        site
+    }
+
+    const COMMUNITY: &str = "[[mapping]]\ntopic = 'chunhui/{device}/up'\npayload = 'json'\ndevice = '{device}'\n\
+        availability = { topic = 'chunhui/{device}/status', online = 'online', offline = ['offline', 'gone'] }\n";
+
+    #[test]
+    fn known_devices_read_by_their_profile_and_others_are_quarantined() {
+        let mut site = play(
+            COMMUNITY,
+            &[("g1", "anmin-json-gas"), ("s1", "anmin-json-smoke"), ("x1", "shelly-gas")],
+            &[
+                (
+                    "chunhui/g1/up",
+                    "{\"v\":12.5,\"ts\":1772328600000,\"seq\":17}",
+                    "g1/lel=12.5 ts=1772328600000 seq=17",
+                ),
+                ("chunhui/g1/up", "{\"v\":13,\"battery\":80}", "g1/lel=13 g1/battery=80"),
+                ("chunhui/g1/up", "retained {\"v\":13}", "g1/lel=13 retained"),
+                ("chunhui/g1/up", "{\"v\":13,\"warming_up\":true}", "g1/lel=13 warm"),
+                ("chunhui/g1/up", "{\"v\":13}", "g1/lel=13"),
+                // A key that stands twice: the last one counts, as everywhere.
+                ("chunhui/g1/up", "{\"v\":1,\"v\":NaN}", "g1/lel=bad(not_a_value)"),
+                // What a payload calls itself changes nothing.
+                ("chunhui/s1/up", "{\"v\":true,\"device\":\"g1\",\"id\":\"g1\"}", "s1/smoke=true"),
+                ("chunhui/s1/up", "{\"v\":\"maybe\"}", "s1/smoke=bad(not_a_value)"),
+                ("chunhui/g1/status", "online", "nothing"),
+                (
+                    "chunhui/s1/status",
+                    "{\"state\":\"offline\"}",
+                    "s1/smoke=bad(offline) s1/fault=bad(offline) s1/battery=bad(offline)",
+                ),
+                (
+                    "chunhui/s1/status",
+                    "retained GONE",
+                    "s1/smoke=bad(offline) s1/fault=bad(offline) s1/battery=bad(offline)",
+                ),
+                ("chunhui/s1/status", "perhaps", "no_availability"),
+                ("chunhui/x9/status", "offline", "nothing"),
+                ("chunhui/g9/up", "{\"v\":1}", "quarantined"),
+                ("chunhui/g9/up", "{\"v\":2}", "quarantined"),
+                ("chunhui/g1/down", "{}", "no_mapping"),
+                ("chunhui/g1/up", "", "empty"),
+                ("chunhui/g1/up", "{\"w\":1}", "nothing_known"),
+                ("chunhui/g1/up", "v=1", "not_json"),
+                ("chunhui//up", "{\"v\":1}", "bad_device"),
+                ("chunhui/../up", "{\"v\":1}", "bad_device"),
+                ("chunhui/a\\b/up", "{\"v\":1}", "bad_device"),
+                ("chunhui/+/up", "{\"v\":1}", "bad_topic"),
+                ("chunhui/#", "{\"v\":1}", "bad_topic"),
+                ("chunhui/a\0b/up", "{\"v\":1}", "bad_topic"),
+                ("", "{\"v\":1}", "bad_topic"),
+            ],
+        );
+        let list: Vec<&Quarantined> = site.router.quarantined().collect();
+        assert_eq!(list.len(), 1);
+        assert_eq!((list[0].device.as_str(), list[0].messages, list[0].excerpt.as_str()), ("g9", 2, "{\"v\":2}"));
+        assert!(list[0].first < list[0].last);
+        let long = format!("chunhui/{}/up", "x".repeat(2_000));
+        assert_eq!(site.said(&long, "{}"), "bad_topic");
+        assert_eq!(site.router.subscriptions("site"), ["chunhui/+/status", "chunhui/+/up"]);
+        assert_eq!(site.router.subscriptions("other"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn hostile_payloads_are_refused_each_with_its_reason() {
+        let mut site = Site::new(COMMUNITY, &[("g1", "anmin-json-gas")], Limits::default());
+        let nested = format!("{{\"v\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let huge = format!("{{\"v\":1,\"pad\":\"{}\"}}", "x".repeat(300_000));
+        let cases: [(&[u8], &str, &str); 6] = [
+            (nested.as_bytes(), "too_deep", "the payload is more than 16 arrays and objects inside one another"),
+            (huge.as_bytes(), "too_long", "the payload has 300016 bytes, more than 262144"),
+            (b"{\"v\":\"\xff\xfe\"}", "not_utf8", "the payload is not UTF-8 at byte 6"),
+            (b"\xd4\xc6\xc6\xf8", "not_utf8", "the payload is not UTF-8 at byte 0"),
+            (b"{\"v\":1", "not_json", "the payload is not JSON at byte 6"),
+            (b" \0\0", "empty", "the payload is empty"),
+        ];
+        for (payload, reason, message) in cases {
+            let rejected = site.send("chunhui/g1/up", payload, false).expect_err("it cannot be read");
+            assert_eq!(rejected.why.as_str(), reason);
+            assert_eq!(rejected.to_string(), format!("topic \"chunhui/g1/up\": {message}; the message is left out"));
+        }
+        assert_eq!(site.said("chunhui/g1/up", "{\"v\":1e400,\"ts\":\"soon\",\"seq\":-3}"), "g1/lel=bad(not_a_value)");
+        assert_eq!(site.said("chunhui/g1/up", "\u{feff}{\"v\":5}\0"), "g1/lel=5");
+        assert_eq!(site.router.counts().rejected, 6);
+    }
+
+    #[test]
+    fn a_mapping_with_points_of_its_own_provisions_devices_at_their_place() {
+        let text = "[[mapping]]\n\
+            topic = 'shequ/{building}/{unit}/{device}/up'\n\
+            device = 'b{building}-{unit}-{device}'\n\
+            time = { path = '/t', format = 'unix_s' }\n\
+            points = [\n\
+              { name = 'lel', kind = 'gas.lel', path = '/data/lel', range = [-5, 150] },\n\
+              { name = 'smoke', kind = 'fire.smoke', path = '/data/smoke', true_words = ['ALARM!'], silent_after = '1h' },\n\
+            ]\n\
+            expire_after = '90s'\n\
+            unknown = 'provision'\n\
+            location = { place = 'b{building}', unit = '{unit}', floor = '1' }\n";
+        let mut site = play(
+            text,
+            &[],
+            &[
+                ("shequ/3/2/gas/up", "noise", "not_json"),
+                ("shequ/3/2/gas/up", "{\"other\":1}", "nothing_known"),
+                (
+                    "shequ/3/2/gas/up",
+                    "{\"t\":1772328600.5,\"data\":{\"lel\":7,\"smoke\":\"alarm!\"}}",
+                    "b3-2-gas/lel=7 b3-2-gas/smoke=true ts=1772328600500",
+                ),
+                ("shequ/3/2/gas/up", "{\"data\":{\"smoke\":null}}", "b3-2-gas/smoke=bad(sentinel)"),
+                ("shequ/4/2/gas/up", "{\"data\":{\"lel\":7}}", "b4-2-gas/lel=7"),
+            ],
+        );
+        assert_eq!((site.points.devices().len(), site.router.counts().provisioned), (2, 2));
+        let at = |site: &Site, id: &str| {
+            let device = site.points.find_device(id).expect("it was provisioned");
+            site.points.device(device).place.clone()
+        };
+        let place = at(&site, "b3-2-gas");
+        assert_eq!(
+            (place.grid.as_str(), place.building.as_str(), place.unit.as_str(), place.floor.as_str()),
+            ("W02", "3", "2", "1")
+        );
+        assert_eq!(at(&site, "b4-2-gas").area, "b4");
+        let lel = site.points.find("b3-2-gas/lel").expect("it was provisioned");
+        let smoke = site.points.find("b3-2-gas/smoke").expect("it was provisioned");
+        let silent = |site: &Site, ix| site.points.point(ix).spec.silent_after;
+        assert_eq!(silent(&site, lel), Some(Duration::from_secs(90)));
+        assert_eq!(silent(&site, smoke), Some(Duration::from_secs(3_600)));
+        let twin = site.points.find("b4-2-gas/lel").expect("it was provisioned");
+        assert!(
+            Arc::ptr_eq(&site.points.point(lel).spec, &site.points.point(twin).spec),
+            "devices share what they can"
+        );
+        assert_eq!(site.said("shequ/3/2/gas/up", "{\"data\":{\"lel\":8}}"), "b3-2-gas/lel=8");
+    }
+
+    #[test]
+    fn zigbee2mqtt_devices_are_known_by_what_they_send() {
+        let site = play(
+            "[[mapping]]\npreset = 'zigbee2mqtt'\nunknown = 'provision'\nexpire_after = '6h'\n",
+            &[("3号楼%2F厨房", "zigbee2mqtt-gas")],
+            &[
+                (
+                    "zigbee2mqtt/3号楼/厨房",
+                    "{\"gas\":true,\"battery\":null,\"linkquality\":112,\"last_seen\":\"2026-03-01T09:30:00+08:00\"}",
+                    "3号楼%2F厨房/detected=true 3号楼%2F厨房/battery=bad(sentinel) 3号楼%2F厨房/link_quality=112 ts=1772328600000",
+                ),
+                (
+                    "zigbee2mqtt/hall",
+                    "retained {\"smoke\":false,\"battery\":97}",
+                    "hall/smoke=false hall/battery=97 retained",
+                ),
+                ("zigbee2mqtt/lamp", "{\"state\":\"ON\"}", "quarantined"),
+                ("zigbee2mqtt/cellar/availability", "offline", "nothing"),
+                ("zigbee2mqtt/cellar", "{\"water_leak\":true}", "cellar/leak=true"),
+                ("zigbee2mqtt/hall/set", "{\"state\":\"ON\"}", "nothing"),
+                ("zigbee2mqtt/bridge/devices", "[]", "nothing"),
+                ("zigbee2mqtt/bridge/state", "{\"state\":\"online\"}", "nothing"),
+                (
+                    "zigbee2mqtt/cellar/availability",
+                    "{\"state\":\"offline\"}",
+                    "cellar/leak=bad(offline) cellar/battery=bad(offline) cellar/battery_low=bad(offline) \
+                     cellar/tamper=bad(offline) cellar/link_quality=bad(offline)",
+                ),
+            ],
+        );
+        let mut site = site;
+        let lost = site.said("zigbee2mqtt/bridge/state", "offline");
+        assert_eq!(lost.matches("bad(offline)").count(), 5 + 6 + 5, "{lost}");
+        let hall = site.points.find("hall/smoke").expect("it was provisioned");
+        assert_eq!(site.points.point(hall).spec.silent_after, Some(Duration::from_secs(6 * 3_600)));
+        assert_eq!(site.router.subscriptions("site"), ["zigbee2mqtt/#"]);
+    }
+
+    #[test]
+    fn one_value_a_topic_and_warm_up_for_a_while() {
+        let mut site = play(
+            "[[mapping]]\ntopic = 'shellies/{device}/#'\nprofile = 'shelly-gas'\nunknown = 'provision'\n\
+             availability = { topic = 'shellies/{device}/online', online = 'true', offline = 'false' }\n",
+            &[],
+            &[
+                ("shellies/sg-1/info", "{\"wifi\":1}", "nothing_known"),
+                ("shellies/sg-1/sensor/concentration", "5000", "sg-1/lel=10"),
+                ("shellies/sg-1/sensor/operation", "warmup", "sg-1/fault=false warm"),
+                ("shellies/sg-1/sensor/gas", "heavy", "sg-1/detected=true warm"),
+                ("shellies/sg-1/sensor/operation", "normal", "sg-1/fault=false"),
+                ("shellies/sg-1/sensor/gas", "heavy", "sg-1/detected=true"),
+                (
+                    "shellies/sg-1/online",
+                    "false",
+                    "sg-1/detected=bad(offline) sg-1/lel=bad(offline) sg-1/fault=bad(offline)",
+                ),
+                ("shellies/sg-1/online", "true", "nothing"),
+                ("shellies/sg-1/sensor/operation", "warmup", "sg-1/fault=false warm"),
+            ],
+        );
+        site.seconds += 598;
+        assert_eq!(site.said("shellies/sg-1/sensor/gas", "heavy"), "sg-1/detected=true warm");
+        site.seconds += 2;
+        assert_eq!(site.said("shellies/sg-1/sensor/gas", "heavy"), "sg-1/detected=true");
+        assert_eq!(site.said("shellies/sg-1/sensor/operation", "warmup"), "sg-1/fault=false");
+    }
+
+    #[test]
+    fn retained_messages_go_as_the_mapping_says() {
+        for (word, wanted) in [("state_only", "g1/lel=1 retained"), ("accept", "g1/lel=1"), ("ignore", "nothing")] {
+            let text = format!("[[mapping]]\ntopic = 'a/{{device}}'\nretained = '{word}'\n");
+            play(
+                &text,
+                &[("g1", "anmin-json-gas")],
+                &[
+                    ("a/g1", "retained {\"v\":1}", wanted),
+                    ("a/g1", "{\"v\":2}", "g1/lel=2"),
+                    ("a/g1", "retained {\"v\":1}", wanted),
+                ],
+            );
+        }
+    }
+
+    #[test]
+    fn what_devices_can_make_grow_is_bounded() {
+        let text = "[[mapping]]\ntopic = 'a/{device}'\nprofile = 'anmin-json-gas'\nunknown = 'provision'\n";
+        let mut site = Site::new(text, &[], Limits { devices: 10, quarantined: 5 });
+        for n in 0..100 {
+            let said = site.said(&format!("a/d{n}"), "{\"v\":1}");
+            assert_eq!(said, if n < 10 { format!("d{n}/lel=1") } else { "quarantined".to_owned() });
+        }
+        assert_eq!((site.points.devices().len(), site.router.quarantined().len()), (10, 5));
+        let mut last: Vec<&str> = site.router.quarantined().map(|found| found.device.as_str()).collect();
+        last.sort();
+        assert_eq!(last, ["d95", "d96", "d97", "d98", "d99"]);
+        let long = site.send("a/long", "气".repeat(5_000).as_bytes(), false);
+        assert!(long.is_err());
+        assert!(site.router.quarantined().all(|found| found.excerpt.len() <= EXCERPT + 2));
+        let text = "[[mapping]]\ntopic = 'a/{device}'\nunknown = 'drop'\n";
+        let mut site = Site::new(text, &[], Limits::default());
+        assert_eq!(site.said("a/x", "{\"v\":1}"), "unknown_device");
+        assert_eq!(site.router.quarantined().len(), 0);
+    }
+
+    #[test]
+    fn a_faulty_mapping_names_every_fault() {
+        let text = "[[mapping]]\n\
+            topic = 'a/{device}/x{b}'\n\
+            [[mapping]]\n\
+            topic = 'a/{d}'\n\
+            device = '{e}'\n\
+            profile = 'anmin-json-gass'\n\
+            retaind = 'ignore'\n\
+            [[mapping]]\n\
+            topic = 'b/{device}'\n\
+            device = 'same'\n\
+            unknown = 'provision'\n\
+            [[mapping]]\n\
+            topic = 'c/+'\n\
+            [[mapping]]\n\
+            topic = 'd/{device}'\n\
+            profile = ['anmin-json-gas', 'zigbee2mqtt-gas']\n\
+            payload = 'value'\n\
+            availability = { topic = 'd/status' }\n\
+            [[mapping]]\n\
+            topic = 'e/{device}'\n\
+            [[mapping]]\n\
+            topic = 'e/#'\n\
+            device = 'e'\n";
+        let found = mappings(text).expect_err("it is full of faults");
+        assert_eq!(
+            found,
+            [
+                "site.toml:2:9: in \"a/{device}/x{b}\" level \"x{b}\" mixes a wildcard or capture with other text",
+                "site.toml:5:10: \"{e}\" uses {e}, but the topic captures {d}",
+                "site.toml:6:11: there is no profile \"anmin-json-gass\"\n  hint: did you mean `anmin-json-gas`?",
+                "site.toml:7:1: `mapping[1].retaind` is not a known key\n  hint: did you mean `retained`?",
+                "site.toml:10:10: `device` is the same for every topic, although the topic captures {device}\n  hint: device = \"{device}\"",
+                "site.toml:12:1: `mapping[3].device` is missing",
+                "site.toml:16:11: profile \"anmin-json-gas\" has no `signature` by which its devices are known\n  hint: name one profile only",
+                "site.toml:17:11: profile zigbee2mqtt-gas has another `payload`; leave it out here",
+                "site.toml:18:26: the availability topic does not capture {device}",
+                "site.toml:22:9: the mapping shares topics with that of line 20: e/{device}\n  hint: make one of the two topics narrower",
+            ]
+        );
+    }
+
+    /// Goal: no bytes make the router panic, lose count, or let a number out that is not finite. Method: sound messages
+    /// with random damage and plain noise, by seed.
+    #[test]
+    fn whatever_bytes_come_every_message_is_counted_and_numbers_stay_finite() {
+        let sound: [&[u8]; 5] = [
+            b"{\"v\":12.5,\"ts\":1772328600000,\"seq\":17,\"battery\":80,\"fault\":false}",
+            b"{\"gas\":true,\"battery\":null,\"linkquality\":112,\"last_seen\":\"2026-03-01T09:30:00+08:00\"}",
+            "{\"v\":\"厨房\",\"ts\":1e400}".as_bytes(),
+            b"9999.5",
+            b"offline",
+        ];
+        let topics = [
+            "a/g1",
+            "a/g2",
+            "zigbee2mqtt/x",
+            "zigbee2mqtt/x/availability",
+            "s/y/sensor/gas",
+            "s/y/sensor/concentration",
+        ];
+        let text = "[[mapping]]\ntopic = 'a/{device}'\nprofile = 'anmin-json-gas'\nunknown = 'provision'\n\
+            [[mapping]]\npreset = 'zigbee2mqtt'\nunknown = 'provision'\n\
+            [[mapping]]\ntopic = 's/{device}/#'\nprofile = 'shelly-gas'\nunknown = 'provision'\n";
+        for seed in 1..=10_u64 {
+            let mut site = Site::new(text, &[], Limits { devices: 20, quarantined: 5 });
+            let mut state = seed;
+            let mut next = |below: usize| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) as usize % below
+            };
+            let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
+            for _ in 0..3_000 {
+                let mut payload = sound[next(sound.len())].to_vec();
+                for _ in 0..next(6) {
+                    let at = next(payload.len().max(1)).min(payload.len().saturating_sub(1));
+                    match next(4) {
+                        0 if !payload.is_empty() => payload[at] = next(256) as u8,
+                        1 if !payload.is_empty() => drop(payload.remove(at)),
+                        2 => payload.truncate(at),
+                        _ => payload.insert(at, b"0123456789.eE-+[]{}\",:NIn"[next(25)]),
+                    }
+                }
+                let topic = topics[next(topics.len())];
+                match site.send(topic, &payload, next(5) == 0) {
+                    Ok(readings) => {
+                        *outcomes.entry(if readings.is_empty() { "ignored" } else { "read" }).or_default() += 1;
+                        for reading in readings {
+                            let number = reading.value.ok().and_then(|value| value.as_f64());
+                            assert!(number.is_none_or(f64::is_finite), "seed {seed}: {payload:?}");
+                        }
+                    }
+                    Err(rejected) => {
+                        let quarantined = matches!(rejected.why, Why::Quarantined(_));
+                        *outcomes.entry(if quarantined { "quarantined" } else { "rejected" }).or_default() += 1;
+                        assert!(!rejected.to_string().is_empty());
+                    }
+                }
+            }
+            let of = |word: &str| outcomes.get(word).copied().unwrap_or_default();
+            let counts = site.router.counts();
+            assert_eq!(
+                counts.messages,
+                of("read") + counts.ignored + counts.quarantined + counts.rejected,
+                "seed {seed}"
+            );
+            assert_eq!(
+                (of("ignored"), of("quarantined"), of("rejected")),
+                (counts.ignored, counts.quarantined, counts.rejected),
+                "seed {seed}"
+            );
+            assert!(of("read") > 100 && of("rejected") > 100, "seed {seed}: the noise tells nothing: {outcomes:?}");
+        }
+    }
+}
