@@ -827,3 +827,217 @@ impl AsyncWrite for Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use anmin_sensors::document::{Document, Faults};
+    use anmin_sensors::point::{DeviceId, Place, Points};
+    use anmin_sensors::profile::Profiles;
+    use anmin_sensors::reading::{Fault, Value};
+
+    use super::*;
+    use crate::sim::modbus_slaves::{ModbusSlaves, Registers, SharedRegisters};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn read(text: &str) -> Result<Settings, Vec<String>> {
+        let faults = Faults::default();
+        let doc = Document::parse("t.toml", text, &faults).expect("the test writes TOML");
+        let settings = Settings::read(&doc.root(&faults), Path::new("."));
+        settings.ok_or_else(|| faults.take().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_bus_is_read_with_its_defaults() {
+        let tcp = read("id = 'a'\ntransport = 'tcp'\nhost = '127.0.0.1'").expect("sound");
+        assert_eq!(tcp.transport, Transport::Tcp { host: "127.0.0.1".to_owned(), port: 502 });
+        assert_eq!((tcp.timeout, tcp.retries, tcp.max_concurrent_units), (1_000 * MS, 1, 1));
+        assert_eq!(tcp.timing().late_window, Duration::ZERO);
+        let rtu =
+            "id = 'b'\ntransport = 'rtu'\ndevice = '/dev/ttyS0'\nbaud_rate = 4800\nparity = 'even'\nstop_bits = 2";
+        let rtu = read(rtu).expect("sound");
+        let Transport::Rtu(serial) = &rtu.transport else { panic!("it is a serial line") };
+        assert_eq!((serial.baud_rate, serial.parity, serial.stop_bits), (4_800, Parity::Even, StopBits::Two));
+        assert_eq!((rtu.timeout, rtu.timing().late_window), (500 * MS, 3_000 * MS));
+        assert!(serial.silence() > 8 * MS && Serial::new("x", 115_200).silence() == Duration::from_micros(1_750));
+    }
+
+    #[test]
+    fn a_faulty_bus_says_what_is_wrong_with_it() {
+        for (text, wanted) in [
+            ("transport = 'tcp'\nhost = 'x'", "`id` is missing"),
+            ("id = 'a/b'\ntransport = 'tcp'\nhost = 'x'", "holds one of / + #"),
+            ("id = 'a'\nhost = 'x'", "`transport` is missing"),
+            ("id = 'a'\ntransport = 'rtu_over_tpc'\nhost = 'x'", "did you mean `rtu_over_tcp`?"),
+            ("id = 'a'\ntransport = 'tcp'", "`host` is missing"),
+            ("id = 'a'\ntransport = 'tcp'\nhost = 'x'\nbaud_rate = 9600", "`baud_rate` is not a known key"),
+            ("id = 'a'\ntransport = 'rtu'", "`device` is missing"),
+            ("id = 'a'\ntransport = 'rtu'\ndevice = 'x'\nparity = 'evne'", "did you mean `even`?"),
+            ("id = 'a'\ntransport = 'rtu'\ndevice = 'x'\ndata_bits = 9", "expected 7 or 8"),
+            ("id = 'a'\ntransport = 'rtu'\ndevice = 'x'\nbaud_rate = 0", "expected 300 to"),
+            ("id = 'a'\ntransport = 'rtu'\ndevice = 'x'\nmax_concurrent_units = 2", "expected 1 to 1"),
+            ("id = 'a'\ntransport = 'tcp'\nhost = 'x'\ntimeout = '0s'", "between 10ms and 60s"),
+            ("id = 'a'\ntransport = 'tcp'\nhost = 'x'\nreconnect_min = '1m'", "not above `reconnect_max`"),
+            ("id = 'a'\ntransport = 'tcp'\nhost = 'x'\ntimeuot = '1s'", "did you mean `timeout`?"),
+        ] {
+            let faults = match read(text) {
+                Err(faults) => faults,
+                // An unknown key is a fault of the file, noted beside the settings.
+                Ok(_) => {
+                    let faults = Faults::default();
+                    let doc = Document::parse("t.toml", text, &faults).expect("the test writes TOML");
+                    Settings::read(&doc.root(&faults), Path::new("."));
+                    faults.take().iter().map(ToString::to_string).collect()
+                }
+            };
+            assert!(faults.iter().any(|fault| fault.contains(wanted)), "{text}: {faults:?}");
+        }
+    }
+
+    /// Gas detectors on one bus, and what comes of them.
+    struct Site {
+        points: Points,
+        plans: Vec<UnitPlan>,
+        table: SharedRegisters,
+    }
+
+    fn site(units: u8) -> Site {
+        let profiles = Profiles::shipped();
+        let profile = profiles.get("yaoan-ya-k300").expect("it is shipped");
+        let modbus = profile.modbus.as_ref().expect("it speaks Modbus");
+        let (mut points, table) = (Points::default(), Registers::shared());
+        let plans = (1..=units)
+            .map(|unit| {
+                table.write().expect("nobody panics with the table").add_unit(unit, modbus);
+                let id = DeviceId::new(format!("d{unit}"));
+                let place = Arc::new(Place::default());
+                let device = points.add(id, None, &profile.id, &place, profile.specs()).expect("ids differ");
+                let mut plan = UnitPlan::new(unit, modbus, &points, device);
+                (plan.interval, plan.probe_every) = (20 * MS, 50 * MS);
+                plan
+            })
+            .collect();
+        let site = Site { points, plans, table };
+        for unit in 1..=units {
+            site.set(unit, f64::from(unit));
+        }
+        site
+    }
+
+    impl Site {
+        fn set(&self, unit: u8, lel: f64) {
+            let profiles = Profiles::shipped();
+            let modbus = profiles.get("yaoan-ya-k300").and_then(|profile| profile.modbus.clone()).expect("shipped");
+            let register = modbus.registers[0].as_ref().expect("lel is the first point");
+            let mut table = self.table.write().expect("nobody panics with the table");
+            assert!(table.put(unit, register, &Value::Number(lel)));
+        }
+
+        fn silence(&self, unit: u8, silent: bool) {
+            self.table.write().expect("nobody panics with the table").silence(unit, silent);
+        }
+
+        /// Takes inputs until the point reads as wanted.
+        async fn until(&self, inputs: &mut mpsc::Receiver<Input>, point: &str, wanted: Result<Value, Fault>) {
+            let ix = self.points.find(point).expect("the point is there");
+            let wait = async {
+                loop {
+                    let input = inputs.recv().await.expect("the bus is polled");
+                    if let Input::Readings(readings) = input
+                        && readings.iter().any(|reading| reading.point == ix && reading.value == wanted)
+                    {
+                        return;
+                    }
+                }
+            };
+            timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("{point} never read {wanted:?}"));
+        }
+    }
+
+    async fn part_of(inputs: &mut mpsc::Receiver<Input>, name: &str, in_trouble: bool) {
+        let wait = async {
+            loop {
+                match inputs.recv().await.expect("the bus is polled") {
+                    Input::Part(state) if &*state.part == name && state.trouble.is_some() == in_trouble => {
+                        if let Some(trouble) = state.trouble {
+                            assert!(!trouble.message.zh.is_empty() && !trouble.message.en.is_empty());
+                        }
+                        return;
+                    }
+                    _ => {}
+                }
+            }
+        };
+        timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("{name} was never said"));
+    }
+
+    /// What every transport must do: read, say that a unit is gone, and that it is back.
+    async fn reads_loses_and_finds_a_unit(settings: Settings, site: Site) {
+        let (sender, mut inputs) = mpsc::channel(64);
+        let settings = Settings { timeout: 100 * MS, late_window: 100 * MS, ..settings };
+        let task = spawn(settings, site.plans.clone(), Clock::system(), sender);
+        let number = |lel: f64| Ok(Value::Number(lel));
+        site.until(&mut inputs, "d2/lel", number(2.0)).await;
+        site.set(2, 61.2);
+        site.until(&mut inputs, "d2/lel", number(61.2)).await;
+        site.silence(2, true);
+        part_of(&mut inputs, "unit:b/2", true).await;
+        site.until(&mut inputs, "d1/lel", number(1.0)).await;
+        site.until(&mut inputs, "d2/temperature", Err(Fault::Comms)).await;
+        site.silence(2, false);
+        part_of(&mut inputs, "unit:b/2", false).await;
+        site.until(&mut inputs, "d2/lel", number(61.2)).await;
+        drop(inputs);
+        timeout(Duration::from_secs(30), task).await.expect("it ends when nobody listens").expect("and does not panic");
+    }
+
+    fn loopback() -> SocketAddr {
+        ([127, 0, 0, 1], 0).into()
+    }
+
+    #[tokio::test]
+    async fn tcp_reads_loses_and_finds_a_unit() {
+        let site = site(4);
+        let slaves = ModbusSlaves::tcp(loopback(), Arc::clone(&site.table)).await.expect("a port is free");
+        let port = slaves.address().expect("it listens").port();
+        let transport = Transport::Tcp { host: "127.0.0.1".to_owned(), port };
+        reads_loses_and_finds_a_unit(Settings::new("b", transport), site).await;
+    }
+
+    #[tokio::test]
+    async fn tcp_with_several_connections_reads_loses_and_finds_a_unit() {
+        let site = site(8);
+        let slaves = ModbusSlaves::tcp(loopback(), Arc::clone(&site.table)).await.expect("a port is free");
+        let port = slaves.address().expect("it listens").port();
+        let transport = Transport::Tcp { host: "127.0.0.1".to_owned(), port };
+        let settings = Settings { max_concurrent_units: 4, ..Settings::new("b", transport) };
+        reads_loses_and_finds_a_unit(settings, site).await;
+    }
+
+    #[tokio::test]
+    async fn a_serial_line_reads_loses_and_finds_a_unit() {
+        let site = site(4);
+        let slaves = ModbusSlaves::pty(Arc::clone(&site.table)).expect("a pseudo-terminal is free");
+        let device = slaves.device().expect("it has a path").to_owned();
+        reads_loses_and_finds_a_unit(Settings::new("b", Transport::Rtu(Serial::new(device, 115_200))), site).await;
+    }
+
+    #[tokio::test]
+    async fn a_bus_that_cannot_be_reached_is_said_and_found_later() {
+        let site = site(1);
+        let free = tokio::net::TcpListener::bind(loopback()).await.expect("a port is free");
+        let address = free.local_addr().expect("it is bound");
+        drop(free);
+        let transport = Transport::Tcp { host: "127.0.0.1".to_owned(), port: address.port() };
+        let settings = Settings { reconnect_min: 10 * MS, reconnect_max: 20 * MS, ..Settings::new("b", transport) };
+        let (sender, mut inputs) = mpsc::channel(64);
+        let _task = spawn(settings, site.plans.clone(), Clock::system(), sender);
+        part_of(&mut inputs, "bus:b", true).await;
+        site.until(&mut inputs, "d1/lel", Err(Fault::Comms)).await;
+        let _slaves = ModbusSlaves::tcp(address, Arc::clone(&site.table)).await.expect("the port is free");
+        part_of(&mut inputs, "bus:b", false).await;
+        site.until(&mut inputs, "d1/lel", Ok(Value::Number(1.0))).await;
+    }
+}

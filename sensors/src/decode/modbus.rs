@@ -205,6 +205,13 @@ impl Factor {
         }
     }
 
+    fn invert(self, value: f64) -> f64 {
+        match self {
+            Self::Times(scale) => value / scale,
+            Self::Over(over) => value * over,
+        }
+    }
+
     /// The raw number behind a value.
     pub(crate) fn undo(self, value: f64) -> f64 {
         match self {
@@ -526,11 +533,7 @@ impl Register {
         if self.kind == Type::String {
             return self.text(words);
         }
-        let mut wire = [0; 8];
-        for (pair, word) in wire.chunks_exact_mut(2).zip(words) {
-            pair.copy_from_slice(&word.to_be_bytes());
-        }
-        let raw = u64::from_be_bytes(self.order.arrange(&wire[..words.len() * 2]));
+        let Some(raw) = self.raw(words) else { return Err(Fault::Comms) };
         if self.invalid_raw.contains(&raw) {
             return Err(Fault::Sentinel);
         }
@@ -575,6 +578,69 @@ impl Register {
     fn scaled(&self, raw: f64) -> Result<Value, Fault> {
         let value = self.factor.apply(raw) + self.offset;
         if value.is_finite() { Ok(Value::Number(value)) } else { Err(Fault::NotAValue) }
+    }
+
+    /// The registers that decode to `value`, rounded to what they can hold; for simulators. `None` where the register
+    /// cannot carry such a value. `shared` is what the registers hold now: a bit leaves the others as they are.
+    pub fn encode(&self, value: &Value, shared: &[u16]) -> Option<Vec<u16>> {
+        let count = usize::from(self.count);
+        if let (Type::String, Value::Text(text)) = (self.kind, value) {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes.resize(count * 2, 0);
+            let swap = self.order.swaps_bytes();
+            let word = |pair: &[u8]| u16::from_be_bytes(if swap { [pair[1], pair[0]] } else { [pair[0], pair[1]] });
+            return Some(bytes.chunks_exact(2).map(word).collect());
+        }
+        let number = match value {
+            Value::Flag(on) if self.equals.is_empty() => f64::from(u8::from(*on)),
+            Value::Flag(true) => *self.equals.first()? as f64,
+            Value::Flag(false) => (0..=self.equals.len() as u64).find(|raw| !self.equals.contains(raw))? as f64,
+            Value::Number(number) if self.form == Form::Number => self.factor.invert(number - self.offset),
+            Value::Number(_) | Value::Text(_) => return None,
+        };
+        if let Some(bit) = self.bit {
+            let now = shared.get(..count).unwrap_or(&[]);
+            let mask = 1_u64 << bit;
+            let raw = self.raw(now).unwrap_or(0);
+            return Some(self.words(if number >= 0.5 { raw | mask } else { raw & !mask }));
+        }
+        let raw = match self.kind {
+            Type::Float32 => u64::from((number as f32).to_bits()),
+            Type::Float64 => number.to_bits(),
+            // `as` stops at the ends of the type.
+            Type::Int16 => u64::from(number.round() as i16 as u16),
+            Type::Int32 => u64::from(number.round() as i32 as u32),
+            Type::Int64 => number.round() as i64 as u64,
+            Type::Uint32 => u64::from(number.round() as u32),
+            Type::Uint64 => number.round() as u64,
+            Type::Bool => u64::from(number >= 0.5),
+            Type::Uint16 | Type::String => u64::from(number.round() as u16),
+        };
+        Some(if self.table.is_bits() { vec![raw as u16] } else { self.words(raw) })
+    }
+
+    fn raw(&self, words: &[u16]) -> Option<u64> {
+        if words.len() != usize::from(self.count) || words.len() > 4 {
+            return None;
+        }
+        let mut wire = [0; 8];
+        for (pair, word) in wire.chunks_exact_mut(2).zip(words) {
+            pair.copy_from_slice(&word.to_be_bytes());
+        }
+        Some(u64::from_be_bytes(self.order.arrange(&wire[..words.len() * 2])))
+    }
+
+    fn words(&self, raw: u64) -> Vec<u16> {
+        let n = usize::from(self.count) * 2;
+        // Where each byte of the value goes: found by sending the places through the order itself.
+        let places: Vec<u8> = (0..n as u8).collect();
+        let from = self.order.arrange(&places);
+        let value = raw.to_be_bytes();
+        let mut wire = [0; 8];
+        for (byte, at) in value[8 - n..].iter().zip(&from[8 - n..]) {
+            wire[usize::from(*at)] = *byte;
+        }
+        wire[..n].chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()
     }
 
     fn text(&self, words: &[u16]) -> Result<Value, Fault> {
@@ -798,8 +864,9 @@ mod tests {
         ];
         for (kind, order, words, wanted) in table {
             let keys = format!("register = 'holding'\naddress = 0\ntype = '{kind}'\nbyte_order = '{order}'");
-            let got = register(Form::Number, &keys).decode(words);
-            assert_eq!(got, Ok(Value::Number(*wanted)), "{kind} {order} {words:04X?}");
+            let register = register(Form::Number, &keys);
+            assert_eq!(register.decode(words), Ok(Value::Number(*wanted)), "{kind} {order} {words:04X?}");
+            assert_eq!(register.encode(&Value::Number(*wanted), &[]), Some(words.to_vec()), "{kind} {order}, back");
         }
     }
 
@@ -851,6 +918,16 @@ mod tests {
         assert_eq!(text("type = 'string'\nlength = 1", &[0xFFFE]), Err(Fault::NotAValue));
         let coil = register(Form::Flag, "register = 'coil'\naddress = 9");
         assert_eq!((coil.decode_bit(true), coil.decode(&[1])), (Ok(Value::Flag(true)), Err(Fault::Comms)));
+        let bit = register(Form::Flag, &at("type = 'uint32'\nbyte_order = 'CDAB'\nbit = 20"));
+        assert_eq!(bit.encode(&Value::Flag(true), &[0x1234, 0x4301]), Some(vec![0x1234, 0x4311]));
+        assert_eq!(bit.encode(&Value::Flag(false), &[0x1234, 0x4311]), Some(vec![0x1234, 0x4301]));
+        let state = register(Form::Flag, &at("equals = [0, 2]"));
+        assert_eq!(state.encode(&Value::Flag(true), &[]), Some(vec![0]));
+        assert_eq!(state.encode(&Value::Flag(false), &[]), Some(vec![1]));
+        let tenths = register(Form::Number, &at("type = 'int16'\nscale = 0.1\noffset = -40.0"));
+        assert_eq!(tenths.encode(&Value::Number(-41.0), &[]), Some(vec![0xFFF6]));
+        let name = register(Form::Text, &at("type = 'string'\nlength = 3\nbyte_order = 'BADC'"));
+        assert_eq!(name.encode(&Value::Text(Arc::from("AN-7")), &[]), Some(vec![0x4E41, 0x372D, 0]));
         let closed = register(Form::Flag, "register = 'discrete'\naddress = 9\nequals = [0]");
         assert_eq!(closed.decode_bit(true), Ok(Value::Flag(false)));
         assert_eq!(register(Form::Number, &at("")).decode_bit(true), Err(Fault::Comms));

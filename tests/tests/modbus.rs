@@ -1,0 +1,414 @@
+//! Modbus in, against peers that anmin did not write: pymodbus over TCP and over a pair of pseudo-terminals made by
+//! socat, and a slave of raw bytes that misbehaves in every way that the wire allows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anmin::clock::Clock;
+use anmin::intake::modbus::{Serial, Settings, Transport, spawn};
+use anmin::main_loop::Input;
+use anmin_sensors::document::Faults;
+use anmin_sensors::point::{DeviceId, Place, PointIx, Points};
+use anmin_sensors::poll::UnitPlan;
+use anmin_sensors::profile::Profile;
+use anmin_sensors::reading::{Fault, Value};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// No test waits longer for what it waits for.
+const DEADLINE: Duration = Duration::from_secs(60);
+const MS: Duration = Duration::from_millis(1);
+
+/// A process that ends with the test.
+struct Peer {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    commands: ChildStdin,
+}
+
+impl Peer {
+    /// Starts a peer in Python and gives what it says after "ready".
+    fn python(script: &str, arguments: &[&str]) -> (Self, String) {
+        let python = std::env::var("ANMIN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let script = format!("{}/peers/{script}", env!("CARGO_MANIFEST_DIR"));
+        let mut child = Command::new(&python)
+            .arg(&script)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {python}: {error}; see tests/setup.sh"));
+        let (out, commands) = (child.stdout.take().expect("it is piped"), child.stdin.take().expect("it is piped"));
+        let mut peer = Self { child, lines: BufReader::new(out), commands };
+        let line = peer.line();
+        let place = line.strip_prefix("ready").unwrap_or_else(|| panic!("{script} said {line:?}; see tests/setup.sh"));
+        (peer, place.trim().to_owned())
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("the peer speaks UTF-8");
+        line
+    }
+
+    fn requests(&mut self) -> u64 {
+        self.commands.write_all(b"count\n").expect("the peer listens");
+        self.line().trim().trim_start_matches("count ").parse().expect("it counts")
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Two joined pseudo-terminals by socat, and their paths.
+struct Socat(Child);
+
+impl Socat {
+    fn start() -> (Self, [String; 2]) {
+        let mut child = Command::new("socat")
+            .args(["-d", "-d", "pty,raw,echo=0", "pty,raw,echo=0"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start socat: {error}; see tests/setup.sh"));
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let mut path = || {
+            let line =
+                lines.by_ref().map(|line| line.expect("socat speaks UTF-8")).find(|line| line.contains("PTY is "));
+            line.and_then(|line| line.rsplit(' ').next().map(str::to_owned)).expect("socat names both ends")
+        };
+        let paths = [path(), path()];
+        // The pipe stays open: socat must not die of a word that nobody reads.
+        std::thread::spawn(move || lines.for_each(drop));
+        (Self(child), paths)
+    }
+}
+
+impl Drop for Socat {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A bus under test and all that it said.
+struct Site {
+    points: Points,
+    task: JoinHandle<()>,
+    inputs: mpsc::Receiver<Input>,
+    /// By point name `dU/name`: good values and faults, in order.
+    seen: HashMap<String, Vec<Result<Value, Fault>>>,
+    /// By part: whether it was last in trouble.
+    parts: BTreeMap<String, bool>,
+}
+
+impl Site {
+    fn start(profile: &str, units: &[u8], settings: Settings, tune: impl Fn(&mut UnitPlan)) -> Self {
+        let faults = Faults::default();
+        let profile = Profile::parse("p.toml", profile, &faults);
+        let profile = profile.unwrap_or_else(|| panic!("{:?}", faults.take()));
+        let modbus = profile.modbus.clone().expect("the profile speaks Modbus");
+        let mut points = Points::default();
+        let place = Arc::new(Place::default());
+        let plans = units.iter().map(|unit| {
+            let id = DeviceId::new(format!("d{unit}"));
+            let device = points.add(id, None, &profile.id, &place, profile.specs()).expect("units differ");
+            let mut plan = UnitPlan::new(*unit, &modbus, &points, device);
+            plan.interval = 50 * MS;
+            plan.probe_every = 200 * MS;
+            tune(&mut plan);
+            plan
+        });
+        let plans = plans.collect();
+        let (sender, inputs) = mpsc::channel(64);
+        let task = spawn(settings, plans, Clock::system(), sender);
+        Self { points, task, inputs, seen: HashMap::new(), parts: BTreeMap::new() }
+    }
+
+    async fn until(&mut self, what: &str, met: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !met(self) {
+                match self.inputs.recv().await.expect("the bus is polled until the test ends") {
+                    Input::Readings(readings) => {
+                        for reading in readings {
+                            let name = self.points.point(reading.point).id.to_string();
+                            self.seen.entry(name).or_default().push(reading.value);
+                        }
+                    }
+                    Input::Part(state) => drop(self.parts.insert(state.part.to_string(), state.trouble.is_some())),
+                    other => panic!("a bus does not send {other:?}"),
+                }
+            }
+        };
+        if timeout(DEADLINE, wait).await.is_err() {
+            let counts: BTreeMap<&str, (usize, usize)> =
+                self.seen.keys().map(|name| (name.as_str(), (self.good(name).count(), self.bad(name)))).collect();
+            panic!("not within {DEADLINE:?}: {what}; parts {:?}; good and bad readings {counts:?}", self.parts);
+        }
+    }
+
+    fn good(&self, point: &str) -> impl Iterator<Item = &Value> {
+        self.seen.get(point).into_iter().flatten().flatten()
+    }
+
+    fn bad(&self, point: &str) -> usize {
+        self.seen.get(point).into_iter().flatten().filter(|value| value.is_err()).count()
+    }
+
+    fn last(&self, point: &str) -> Option<&Result<Value, Fault>> {
+        self.seen.get(point)?.last()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn tcp(port: &str) -> Transport {
+    Transport::Tcp { host: "127.0.0.1".to_owned(), port: port.parse().expect("the peer names its port") }
+}
+
+fn settings(transport: Transport) -> Settings {
+    Settings {
+        timeout: 200 * MS,
+        reconnect_min: 20 * MS,
+        reconnect_max: 100 * MS,
+        late_window: 600 * MS,
+        ..Settings::new("test", transport)
+    }
+}
+
+/// Everything that pymodbus holds, one point of each sort, a sentinel, and a register that is refused.
+const ALL_SORTS: &str = r#"
+id = "all-sorts"
+title = { zh = "试验", en = "test" }
+[modbus]
+max_register_fill = 100
+[[point]]
+name = "lel"
+kind = "gas.lel"
+register = "holding"
+address = 0
+scale = 0.1
+[[point]]
+name = "temperature"
+kind = "env.temperature"
+register = "holding"
+address = 1
+type = "int16"
+scale = 0.1
+[[point]]
+name = "voltage"
+kind = "power.voltage"
+register = "holding"
+address = 2
+type = "float32"
+[[point]]
+name = "power"
+kind = "power.active_power"
+register = "holding"
+address = 4
+type = "int32"
+[[point]]
+name = "energy"
+kind = "power.energy"
+register = "holding"
+address = 6
+type = "float64"
+[[point]]
+name = "text"
+kind = "device.text"
+register = "holding"
+address = 10
+type = "string"
+length = 2
+[[point]]
+name = "none"
+kind = "gas.co"
+register = "holding"
+address = 100
+invalid_raw = [0xFFFF]
+[[point]]
+name = "refused"
+kind = "power.current"
+register = "holding"
+address = 200
+[[point]]
+name = "frequency"
+kind = "power.frequency"
+register = "input"
+address = 0
+type = "float32"
+[[point]]
+name = "smoke"
+kind = "fire.smoke"
+register = "coil"
+address = 3
+[[point]]
+name = "leak"
+kind = "flood.leak"
+register = "discrete"
+address = 1
+[[point]]
+name = "tamper"
+kind = "device.tamper"
+register = "discrete"
+address = 2
+[[point]]
+name = "bit"
+kind = "device.fault"
+register = "holding"
+address = 0
+type = "bool"
+bit = 1
+"#;
+
+async fn every_sort_reads(transport: Transport) {
+    let mut site = Site::start(ALL_SORTS, &[1, 2, 3], settings(transport), |_| {});
+    site.until("two cycles of units 1 and 2, unit 3 parked", |site| {
+        site.good("d1/bit").count() >= 2
+            && site.good("d2/bit").count() >= 2
+            && site.parts.get("unit:test/3") == Some(&true)
+    })
+    .await;
+    for unit in ["d1", "d2"] {
+        for (name, wanted) in [
+            ("lel", Ok(Value::Number(12.6))),
+            ("temperature", Ok(Value::Number(-5.5))),
+            ("voltage", Ok(Value::Number(f64::from(230.2_f32)))),
+            ("power", Ok(Value::Number(-70_000.0))),
+            ("energy", Ok(Value::Number(1_234.5))),
+            ("text", Ok(Value::Text("AN-7".into()))),
+            ("none", Err(Fault::Sentinel)),
+            ("refused", Err(Fault::Comms)),
+            ("frequency", Ok(Value::Number(50.0))),
+            ("smoke", Ok(Value::Flag(true))),
+            ("leak", Ok(Value::Flag(true))),
+            ("tamper", Ok(Value::Flag(false))),
+            ("bit", Ok(Value::Flag(true))),
+        ] {
+            let point = format!("{unit}/{name}");
+            let all = &site.seen[&point];
+            assert!(all.iter().all(|value| *value == wanted), "{point}: {all:?}, expected {wanted:?}");
+        }
+    }
+    assert!(
+        site.seen.iter().filter(|(name, _)| name.starts_with("d3/")).all(|(_, all)| all.iter().all(Result::is_err))
+    );
+    assert_eq!(site.parts.get("bus:test"), Some(&false));
+}
+
+#[tokio::test]
+async fn pymodbus_over_tcp_gives_every_sort_of_value() {
+    let (_peer, port) = Peer::python("modbus_sim.py", &["tcp"]);
+    every_sort_reads(tcp(&port)).await;
+}
+
+#[tokio::test]
+async fn pymodbus_over_a_serial_line_gives_every_sort_of_value() {
+    let (_socat, [here, there]) = Socat::start();
+    let (_peer, _) = Peer::python("modbus_sim.py", &["rtu", &there]);
+    every_sort_reads(Transport::Rtu(Serial::new(here, 19_200))).await;
+}
+
+/// Two points far enough apart to be asked for separately with equal lengths: the one's late answer fits the other.
+const TWINS: &str = r#"
+id = "twins"
+title = { zh = "试验", en = "test" }
+[modbus]
+max_register_fill = 0
+[[point]]
+name = "a"
+kind = "power.voltage"
+register = "holding"
+address = 100
+type = "uint16"
+[[point]]
+name = "b"
+kind = "power.current"
+register = "holding"
+address = 200
+type = "uint16"
+"#;
+
+async fn nothing_wrong_is_ever_believed(mode: &str, transport: impl Fn(&str) -> Transport) {
+    let (mut peer, place) = Peer::python("modbus_faults.py", &[mode]);
+    let odd = [2, 3, 4, 5, 6, 7, 9, 10, 40, 41, 42];
+    let exceptions: Vec<u8> = (21..=31).collect();
+    let units: Vec<u8> = [&[1, 8], &odd[..], &exceptions[..]].concat();
+    let mut site = Site::start(TWINS, &units, settings(transport(&place)), |plan| plan.fail_after = 4);
+    site.until("good readings of every unit that can give them", |site| {
+        let some = |unit: &u8| ["a", "b"].iter().all(|name| site.good(&format!("d{unit}/{name}")).count() >= 3);
+        site.good("d1/a").count() >= 40 && odd.iter().all(some) && site.bad("d8/a") > 0
+    })
+    .await;
+    for (name, all) in &site.seen {
+        let (unit, point) = name[1..].split_once('/').expect("a device and a point");
+        let unit: f64 = unit.parse().expect("devices are named after units");
+        let wanted = f64::from((unit as u32 * 1_000 + if point == "a" { 100 } else { 200 }) as u16);
+        for value in all {
+            let sound = matches!(value, Ok(Value::Number(number)) if *number == wanted) || *value == Err(Fault::Comms);
+            assert!(sound, "{mode}: {name} read {value:?}, the unit holds {wanted}");
+        }
+    }
+    for unit in exceptions.iter().chain(&[8]) {
+        assert_eq!(site.good(&format!("d{unit}/a")).count(), 0, "{mode}: unit {unit} never answers soundly");
+        assert!(site.bad(&format!("d{unit}/a")) > 0, "{mode}: the silence of unit {unit} must be said");
+    }
+    assert_eq!(site.bad("d1/a") + site.bad("d1/b"), 0, "{mode}: the others' faults cost the sound unit no reading");
+    assert_eq!(site.parts.get("unit:test/8"), Some(&true));
+    assert!(peer.requests() > 0);
+}
+
+#[tokio::test]
+async fn a_misbehaving_unit_over_tcp_is_never_believed() {
+    nothing_wrong_is_ever_believed("mbap", tcp).await;
+}
+
+#[tokio::test]
+async fn a_misbehaving_unit_over_rtu_in_tcp_is_never_believed() {
+    nothing_wrong_is_ever_believed("rtu_tcp", |port| match tcp(port) {
+        Transport::Tcp { host, port } => Transport::RtuOverTcp { host, port },
+        other => other,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_misbehaving_unit_on_a_serial_line_is_never_believed() {
+    nothing_wrong_is_ever_believed("rtu_pty", |device| Transport::Rtu(Serial::new(device, 115_200))).await;
+}
+
+#[tokio::test]
+async fn a_bus_that_vanishes_is_said_and_comes_back_by_itself() {
+    let (peer, port) = Peer::python("modbus_faults.py", &["mbap"]);
+    let mut site = Site::start(TWINS, &[1], settings(tcp(&port)), |_| {});
+    site.until("a reading", |site| site.good("d1/a").count() > 0).await;
+    drop(peer);
+    site.until("the loss is said and the points fail", |site| {
+        site.parts.get("bus:test") == Some(&true) && site.last("d1/b") == Some(&Err(Fault::Comms))
+    })
+    .await;
+    // The peer's port is free again; the simulated slaves take it over.
+    let table = anmin::sim::modbus_slaves::Registers::shared();
+    for (address, raw) in [(100, 1_100), (200, 1_200)] {
+        let mut registers = table.write().expect("nobody panics with the table");
+        registers.set(1, anmin_sensors::decode::modbus::Table::Holding, address, raw);
+    }
+    let address = ([127, 0, 0, 1], port.parse().expect("a port")).into();
+    let _slaves = anmin::sim::modbus_slaves::ModbusSlaves::tcp(address, table).await.expect("the port is free again");
+    site.until("readings again", |site| {
+        site.parts.get("bus:test") == Some(&false) && site.last("d1/b") == Some(&Ok(Value::Number(1_200.0)))
+    })
+    .await;
+    assert_eq!(site.points.find("d1/a"), Some(PointIx(0)));
+}
