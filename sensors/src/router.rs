@@ -590,6 +590,15 @@ impl Router {
         filters
     }
 
+    /// The topic on which the first mapping that can hear the device would hear it: for simulators. `None` where the
+    /// device's id alone does not say it.
+    pub fn topic_of(&self, device: &str) -> Option<String> {
+        self.sources.iter().flat_map(|source| source.mappings.iter()).find_map(|mapping| match &mapping.topics {
+            Topics::Pattern(pattern) => pattern.compose(mapping.device.as_capture()?, device),
+            Topics::Zigbee2Mqtt { base, .. } => Some(format!("{base}/{}", zigbee2mqtt::friendly_name(device))),
+        })
+    }
+
     pub fn counts(&self) -> Counts {
         self.counts
     }

@@ -136,6 +136,22 @@ impl fmt::Display for Pattern {
     }
 }
 
+impl Pattern {
+    /// The topic that captures this, the inverse of [`Pattern::find`]; `None` where a level would still be open.
+    pub fn compose(&self, name: &str, text: &str) -> Option<String> {
+        let levels: Option<Vec<&str>> = self
+            .levels
+            .iter()
+            .map(|level| match level {
+                Level::Is(word) => Some(word.as_str()),
+                Level::Capture(capture) if capture == name => Some(text),
+                Level::Capture(_) | Level::One | Level::Rest => None,
+            })
+            .collect();
+        levels.map(|levels| levels.join("/"))
+    }
+}
+
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
@@ -191,6 +207,14 @@ impl Template {
             .collect()
     }
 
+    /// The capture that it consists of, where it is nothing but one.
+    pub fn as_capture(&self) -> Option<&str> {
+        match &self.0[..] {
+            [Piece::Capture(name)] => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether it is the same whatever was captured.
     pub fn is_fixed(&self) -> bool {
         self.0.iter().all(|piece| matches!(piece, Piece::Text(_)))
@@ -200,6 +224,15 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_is_composed_for_the_device_that_it_would_capture() {
+        for (pattern, wanted) in [("a/{device}/up", Some("a/g1/up")), ("a/{b}/{device}", None), ("a/{device}/#", None)]
+        {
+            let parsed = Pattern::parse(pattern).expect("a sound pattern");
+            assert_eq!(parsed.compose("device", "g1").as_deref(), wanted, "{pattern}");
+        }
+    }
 
     #[test]
     fn patterns_find_their_topics() {
