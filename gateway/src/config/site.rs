@@ -7,44 +7,43 @@ use std::time::Duration;
 
 use anmin_rules::order::Station;
 use anmin_rules::rule::{Level, Text};
-use anmin_sensors::document::{ByteSize, Fault, Reader, did_you_mean};
+use anmin_sensors::document::{Fault, Reader, did_you_mean};
 use anmin_sensors::point::Place;
+use jiff::tz::TimeZone;
+
+use crate::delivery::Site;
 
 /// `[site]`: the community itself.
-#[derive(Clone, Debug)]
-pub struct Site {
-    /// Part of topics, CAP identifiers and the database's tags: letters, digits, `-` and `_`.
-    pub id: String,
-    pub name: Text,
-    /// 12-digit code of the village or residents' committee (GB/T 10114 extension of GB/T 2260).
-    pub area_code: Option<String>,
-    /// Everything that leaves is marked as an exercise.
-    pub exercise: bool,
-}
-
-impl Site {
-    pub fn read(r: &Reader<'_>) -> Option<Self> {
-        let id: Option<String> = r.required("id");
-        if let Some(id) = &id
-            && (id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'))
-        {
-            r.fault(
-                "id",
-                format!("`site.id` is {id:?}, expected letters, digits, - and _"),
-                Some("it becomes part of topics and CAP identifiers; the name may be Chinese".to_owned()),
-            );
-        }
-        let name = text(r, "name").unwrap_or_default();
-        let area_code: Option<String> = r.optional("area_code");
-        if let Some(code) = &area_code
-            && (code.len() != 12 || !code.bytes().all(|b| b.is_ascii_digit()))
-        {
-            r.fault("area_code", format!("`site.area_code` is {code:?}, expected 12 digits"), None);
-        }
-        let exercise = r.or("exercise", false);
-        r.finish();
-        Some(Self { id: id?, name, area_code, exercise })
+pub fn site(r: &Reader<'_>) -> Option<Site> {
+    let id: Option<String> = r.required("id");
+    if let Some(id) = &id
+        && (id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'))
+    {
+        r.fault(
+            "id",
+            format!("`site.id` is {id:?}, expected letters, digits, - and _"),
+            Some("it becomes part of topics and CAP identifiers; the name may be Chinese".to_owned()),
+        );
     }
+    let name = text(r, "name").unwrap_or_default();
+    let area_code: Option<String> = r.optional("area_code");
+    if let Some(code) = &area_code
+        && (code.len() != 12 || !code.bytes().all(|b| b.is_ascii_digit()))
+    {
+        r.fault("area_code", format!("`site.area_code` is {code:?}, expected 12 digits"), None);
+    }
+    let zone: String = r.or("time_zone", "Asia/Shanghai".to_owned());
+    let time_zone = TimeZone::get(&zone).unwrap_or_else(|_| {
+        r.fault(
+            "time_zone",
+            format!("`site.time_zone` is {zone:?}, which is not a zone of the IANA database"),
+            Some("such as \"Asia/Shanghai\"".to_owned()),
+        );
+        TimeZone::UTC
+    });
+    let exercise = r.or("exercise", false);
+    r.finish();
+    Some(Site { id: Arc::from(id?), name, area_code, time_zone, exercise })
 }
 
 /// `name = "春晖社区"` or `name = { zh = "春晖社区", en = "Chunhui" }`.
@@ -152,29 +151,14 @@ impl Desk {
     }
 }
 
-/// `[storage]`: where the two databases live and how large the readings may grow.
-#[derive(Clone, Debug)]
-pub struct Storage {
-    pub dir: PathBuf,
-    pub max_bytes: u64,
-    pub max_age: Duration,
-}
-
-impl Storage {
-    pub fn usual(base: &Path) -> Self {
-        Self { dir: base.join("data"), max_bytes: 2 << 30, max_age: Duration::from_secs(30 * 86_400) }
-    }
-
-    pub fn read(r: &Reader<'_>, base: &Path) -> Self {
-        let usual = Self::usual(base);
-        let storage = Self {
-            dir: r.optional::<String>("dir").map_or(usual.dir, |dir| base.join(dir)),
-            max_bytes: r.or("max_bytes", ByteSize(usual.max_bytes)).0,
-            max_age: r.or("max_age", usual.max_age),
-        };
+/// `[storage] dir`: where the two databases live; `data` beside the configuration unless said otherwise.
+pub fn storage(r: Option<&Reader<'_>>, base: &Path) -> PathBuf {
+    let dir = r.and_then(|r| {
+        let dir: Option<String> = r.optional("dir");
         r.finish();
-        storage
-    }
+        dir
+    });
+    base.join(dir.unwrap_or_else(|| "data".to_owned()))
 }
 
 /// Areas by id, and the stations of each checked to exist. Faults go where the place was read.
