@@ -1,14 +1,27 @@
 //! How anmin speaks to its operator: the log, and the figures at `/metrics`.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
 use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anmin_rules::alarm::AlarmState;
+use anmin_rules::rule::Level;
 use anmin_sensors::time::Mono;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+
+use crate::main_loop::query::Status;
 
 /// Starts the log on standard error. `RUST_LOG` or `filter` chooses what is said; colours only on a terminal.
 pub fn start_log(filter: &str) {
-    use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -22,10 +35,89 @@ pub fn start_log(filter: &str) {
     }
 }
 
+/// Starts the log in a file, for a run whose terminal tells a story of its own.
+pub fn start_log_in(path: &Path) -> Result<(), String> {
+    let file = File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Mutex::new(file))
+        .with_ansi(false)
+        .with_target(false)
+        .try_init()
+        .map_err(|error| format!("cannot start the log: {error}"))
+}
+
 /// Text from outside, made fit for one line of the log: escaped, at most 256 characters.
 pub fn quoted(text: &str) -> String {
     let short: String = text.chars().take(256).collect();
     if short.len() < text.len() { format!("{short:?}…") } else { format!("{short:?}") }
+}
+
+/// Where the main loop leaves its figures once a second for `/metrics`.
+#[derive(Clone, Debug, Default)]
+pub struct Figures(Arc<Mutex<Status>>);
+
+impl Figures {
+    pub fn set(&self, status: Status) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn text(&self) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self.clone()));
+        let mut text = String::new();
+        // Writing to a String cannot fail; a name that the library refuses would show in the test below.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        text
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let status = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let readings = status.readings;
+        for (name, help, count) in [
+            ("anmin_readings_received", "Readings that came in, decoded", readings.received),
+            ("anmin_readings_evaluated", "Readings that were validated and handed to the rules", readings.evaluated),
+            ("anmin_readings_duplicate", "Readings that repeated one before and changed nothing", readings.duplicate),
+            ("anmin_messages_quarantined", "Messages of devices that the site does not know", readings.quarantined),
+            ("anmin_messages_rejected", "Messages that could not be understood", readings.rejected),
+        ] {
+            let counter = ConstCounter::new(count);
+            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(metric)?;
+        }
+        for (name, help, value) in [
+            ("anmin_points", "Points of the site", status.points),
+            ("anmin_devices", "Devices of the site", status.devices),
+            ("anmin_rules", "Rules in force", status.rules),
+            ("anmin_alarms_pending", "Conditions that wait for their on-delay", status.counts.pending),
+            ("anmin_calls_live", "Calls of stations that are not over", status.counts.live_calls),
+            ("anmin_readings_waiting", "Readings that the database has not taken yet", status.readings_waiting),
+            ("anmin_orders_waiting", "Orders that no way out has taken yet", status.orders_waiting),
+            ("anmin_parts_in_trouble", "Parts of anmin or of its surroundings that are ill", status.troubles.len()),
+        ] {
+            let gauge = ConstGauge::new(value as i64);
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        let gauge = ConstGauge::new(0_i64);
+        let mut levels =
+            encoder.encode_descriptor("anmin_alarms", "Alarms in force by level", None, gauge.metric_type())?;
+        for level in Level::ALL {
+            let labels = [("level", level.as_str())];
+            ConstGauge::new(status.counts.at(level) as i64).encode(levels.encode_family(&labels)?)?;
+        }
+        let mut states =
+            encoder.encode_descriptor("anmin_alarms_by_state", "Alarms by state", None, gauge.metric_type())?;
+        for (state, count) in AlarmState::ALL.iter().zip(status.counts.by_state) {
+            let labels = [("state", state.as_str())];
+            ConstGauge::new(count as i64).encode(states.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
 }
 
 /// Keeps a repeated fault from filling the log: says it at once, then at most once a minute with the number in between.
@@ -68,6 +160,25 @@ mod tests {
         let said: Vec<Option<u64>> = [0, 1, 2, 59, 60, 61, 200].map(|s| repeats.say("broker", at(s))).to_vec();
         assert_eq!(said, [Some(0), None, None, None, Some(3), None, Some(1)]);
         assert_eq!(repeats.say("other", at(61)), Some(0));
+    }
+
+    #[test]
+    fn figures_read_as_prometheus_text() {
+        let figures = Figures::default();
+        let mut status = Status { points: 7, ..Status::default() };
+        status.readings.received = 42;
+        status.counts.by_level = [0, 1, 0, 2];
+        figures.set(status);
+        let text = figures.text();
+        for line in [
+            "# TYPE anmin_readings_received counter",
+            "anmin_readings_received_total 42",
+            "anmin_points 7",
+            "anmin_alarms{level=\"red\"} 2",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,370 @@
+//! The daemon: every room started in order, tied together, and stopped in order.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use anmin_rules::alarm::AlarmId;
+use anmin_rules::engine::Engine;
+use anmin_rules::rule::{Finding, Level, Text};
+use anmin_sensors::point::PointId;
+use anmin_sensors::router::{Limits, Router};
+use anmin_sensors::time::Wall;
+use anmin_sensors::validator::Validator;
+use rumqttc::QoS;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::delivery::courier::{self, CourierHandle};
+use crate::delivery::{broadcast, influx, mqtt_out, webhook};
+use crate::intake::broker::{Broker, BrokerHandle};
+use crate::intake::{modbus, mqtt};
+use crate::main_loop::run::{MainLoop, Parts};
+use crate::main_loop::{Feed, Input, PartState, PartTrouble};
+use crate::store::readings::Readings;
+use crate::store::state::Journaled;
+use crate::store::{Bucket, History, StateReader, StateStore, StoreError};
+use crate::telemetry::Figures;
+use crate::web;
+
+/// Inputs that may wait for the main loop. When full, intakes stop reading: the broker or the bus keeps what comes.
+const WAITING_INPUTS: usize = 1_024;
+
+/// `anmin run`.
+pub fn run(site: &Path) -> ExitCode {
+    let config = match Config::load(site) {
+        Ok(config) => config,
+        Err(faults) => {
+            eprintln!("{}", config::report(site, &faults));
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(problem) => return fail(&problem),
+    };
+    runtime.block_on(async {
+        match Daemon::start(config, Clock::system()).await {
+            Ok(daemon) => {
+                daemon.until_told_to_stop().await;
+                daemon.stop().await;
+                ExitCode::SUCCESS
+            }
+            Err(problem) => fail(&problem),
+        }
+    })
+}
+
+pub fn fail(problem: &str) -> ExitCode {
+    error!("{problem}");
+    ExitCode::FAILURE
+}
+
+/// The runtime of all sockets; the main loop and the two writers have threads of their own.
+pub fn runtime() -> Result<Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("anmin-io")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start the runtime: {error}"))
+}
+
+/// A running daemon.
+pub struct Daemon {
+    pub web: SocketAddr,
+    pub broker: Option<BrokerHandle>,
+    /// What screens follow live.
+    pub feed: Feed,
+    inputs: mpsc::Sender<Input>,
+    tasks: Vec<JoinHandle<()>>,
+    server: web::Server,
+    main_loop: thread::JoinHandle<()>,
+}
+
+impl Daemon {
+    /// Starts everything: databases, ways out, main loop, web, and the intakes last. The error is for the operator.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, String> {
+        let now = clock.now();
+        let (inputs, queue) = mpsc::channel(WAITING_INPUTS);
+        let mut tasks = Vec::new();
+        let mut notes: Vec<(&str, Text)> = Vec::new();
+
+        let (journal, restored) = match StateStore::open(&config.storage, now.wall) {
+            Ok((journal, restored)) => (Some(journal), Some(restored)),
+            Err(problem @ (StoreError::InUse { .. } | StoreError::Newer { .. })) => return Err(problem.to_string()),
+            Err(problem) => {
+                notes.push(("store:state", problem.text()));
+                (None, None)
+            }
+        };
+        let consumers: Vec<Arc<str>> = config.influx.iter().map(|out| Arc::clone(&out.id)).collect();
+        let readings = match Readings::open(
+            &config.storage,
+            config.limits,
+            &consumers,
+            now.wall,
+            health_of("store:readings", &inputs),
+        ) {
+            Ok((readings, said)) => {
+                notes.extend(said.into_iter().map(|text| ("store:readings", text)));
+                Some(readings)
+            }
+            Err(problem) => {
+                notes.push(("store:readings", problem.text()));
+                None
+            }
+        };
+
+        let broker = match config.broker.clone() {
+            Some(settings) => {
+                let handle = Broker::start(settings, clock.clone(), inputs.clone()).await.map_err(with_source)?;
+                Some(handle)
+            }
+            None => None,
+        };
+        let couriers = ways_out(&config, broker.as_ref(), &clock, &inputs, &mut tasks)?;
+        if let Some(readings) = &readings {
+            for settings in &config.influx {
+                let reader = readings.reader(&settings.id).map_err(|problem| problem.to_string())?;
+                let forwarder = influx::spawn(settings, reader, clock.clone(), inputs.clone())
+                    .map_err(|problem| format!("way out {}: {problem}", settings.id))?;
+                tasks.push(forwarder.task);
+            }
+        }
+
+        // What must differ from start to start, so that no two alarms ever share an id.
+        let seed = uuid::Uuid::now_v7().as_u128();
+        let mut engine = Engine::new(config.rules, config.desk, (seed ^ (seed >> 64)) as u64);
+        let orders_waiting = restored.as_ref().map_or(0, |restored| restored.orders.len());
+        if let Some(restored) = restored {
+            let (alarms, orders) = (restored.alarms.len(), restored.orders.len());
+            let calls = restored.calls.iter().map(|change| change.call.clone()).collect();
+            engine.restore(now, restored.alarms, calls);
+            for order in restored.orders {
+                match couriers.get(&order.channel) {
+                    Some(courier) => courier.send(order),
+                    None => {
+                        warn!(order = %order.id, "way out {} is no longer configured; the order stays in the journal", order.channel)
+                    }
+                }
+            }
+            if alarms + orders > 0 {
+                info!("taken up from the journal: {alarms} open alarms, {orders} orders to send again");
+            }
+            notes.extend(restored.notes.into_iter().map(|text| ("store:state", text)));
+        }
+
+        let feed = Feed::new();
+        let figures = Figures::default();
+        let router = Router::new(config.mappings, config.profiles, config.places, Limits::default());
+        let subscriptions: Vec<_> = config.mqtt.iter().map(|settings| router.subscriptions(&settings.id)).collect();
+        let archive = archive(&config.storage, readings.as_ref());
+        let parts = Parts {
+            clock: clock.clone(),
+            points: config.points,
+            router,
+            validator: Validator::new(config.validation),
+            engine,
+            journal,
+            readings,
+            couriers,
+            feed: feed.clone(),
+            figures: figures.clone(),
+            orders_waiting,
+        };
+        let main_loop = thread::Builder::new()
+            .name("anmin-main".to_owned())
+            .spawn(move || {
+                // Timers and the queue of inputs, nothing else: it owns all domain state and touches no socket.
+                let own = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                match own {
+                    Ok(own) => own.block_on(MainLoop::new(parts).run(queue)),
+                    Err(problem) => error!("the main loop cannot start: {problem}"),
+                }
+            })
+            .map_err(|error| format!("cannot start the main loop: {error}"))?;
+        for (part, message) in notes {
+            let finding = Finding { level: Level::Orange, limit: None, note: None };
+            let trouble = Some(PartTrouble { finding, message });
+            // The loop runs and its queue is empty: this cannot fail but at the very end.
+            let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble })).await;
+        }
+
+        let link = web::WebLink {
+            inputs: inputs.clone(),
+            feed: feed.clone(),
+            archive,
+            metrics: Arc::new(move || figures.text()),
+            clock: clock.clone(),
+            site: web::Site {
+                id: config.site.id.to_string(),
+                name: config.site.name.clone(),
+                exercise: config.site.exercise,
+                time_zone: config.site.time_zone.clone(),
+            },
+        };
+        let listen = config.web.listen;
+        let server =
+            web::serve(config.web, link).await.map_err(|error| format!("web: cannot listen on {listen}: {error}"))?;
+
+        for bus in config.buses {
+            tasks.push(modbus::spawn(bus.settings, bus.units, clock.clone(), inputs.clone()));
+        }
+        for (settings, subscriptions) in config.mqtt.into_iter().zip(subscriptions) {
+            let settings = settings.or_client_id(&config.site.id);
+            let filters = subscriptions.into_iter().map(|filter| (filter, settings.qos)).collect();
+            tasks.push(mqtt::spawn(settings, filters, clock.clone(), inputs.clone()));
+        }
+        info!("anmin watches {}; the duty desk is at http://{}/", config.site.name.en, server.address);
+        Ok(Self { web: server.address, broker, feed, inputs, tasks, server, main_loop })
+    }
+
+    /// Where commands go in.
+    pub fn inputs(&self) -> mpsc::Sender<Input> {
+        self.inputs.clone()
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    pub async fn until_told_to_stop(&self) {
+        use tokio::signal::unix::{SignalKind, signal};
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+                _ = terminate.recv() => info!("told to stop"),
+                _ = interrupt.recv() => info!("told to stop"),
+            },
+            // Without signal handlers the system's own end the process at once, which every part survives.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Intakes off, what is there judged and committed, then the rest.
+    pub async fn stop(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        if let Some(broker) = &self.broker {
+            broker.stop().await;
+        }
+        self.server.stop().await;
+        // The queue may be full for a moment; the loop takes what came before and ends.
+        let _ = self.inputs.send(Input::Stop).await;
+        let main_loop = self.main_loop;
+        let ended = tokio::task::spawn_blocking(move || main_loop.join().is_ok()).await;
+        if !matches!(ended, Ok(true)) {
+            error!("the main loop ended with a panic; the journal holds what was decided before it");
+        }
+        info!("stopped");
+    }
+}
+
+/// One courier a way out.
+fn ways_out(
+    config: &Config,
+    broker: Option<&BrokerHandle>,
+    clock: &Clock,
+    inputs: &mpsc::Sender<Input>,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> Result<BTreeMap<Arc<str>, CourierHandle>, String> {
+    let mut couriers = BTreeMap::new();
+    let mut add = |(handle, task): (CourierHandle, JoinHandle<()>)| {
+        couriers.insert(Arc::clone(handle.channel()), handle);
+        tasks.push(task);
+    };
+    let named = |id: &Arc<str>| {
+        let id = Arc::clone(id);
+        move |problem: String| format!("way out {id}: {problem}")
+    };
+    for settings in &config.mqtt_out {
+        let id = &settings.channel.id;
+        let carrier = mqtt_out::carrier(settings, &config.site, broker.map(embedded)).map_err(named(id))?;
+        add(courier::spawn(carrier, Arc::clone(id), clock.clone(), inputs.clone()));
+    }
+    for settings in &config.webhooks {
+        let id = &settings.channel.id;
+        let carrier = webhook::carrier(settings, &config.site, clock).map_err(named(id))?;
+        add(courier::spawn(carrier, Arc::clone(id), clock.clone(), inputs.clone()));
+    }
+    for settings in &config.caps {
+        let id = &settings.channel.id;
+        let carrier = broadcast::carrier(settings, &config.site).map_err(named(id))?;
+        add(courier::spawn(carrier, Arc::clone(id), clock.clone(), inputs.clone()));
+    }
+    Ok(couriers)
+}
+
+/// The embedded broker as the MQTT way out sees it.
+fn embedded(broker: &BrokerHandle) -> mqtt_out::Embedded {
+    let broker = broker.clone();
+    Arc::new(move |topic, payload, retain| {
+        broker
+            .publish(topic, payload, QoS::AtLeastOnce, retain)
+            .map(|_subscribers| ())
+            .map_err(|error| error.to_string())
+    })
+}
+
+/// Reports a database's health to the main loop without ever blocking its writer.
+fn health_of(part: &'static str, inputs: &mpsc::Sender<Input>) -> Box<dyn Fn(Option<StoreError>) + Send> {
+    let (inputs, runtime) = (inputs.clone(), tokio::runtime::Handle::current());
+    Box::new(move |problem| {
+        let trouble = problem.map(|problem| PartTrouble {
+            finding: Finding { level: Level::Yellow, limit: None, note: None },
+            message: problem.text(),
+        });
+        let inputs = inputs.clone();
+        runtime.spawn(async move {
+            // Fails only when the main loop has ended.
+            let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble })).await;
+        });
+    })
+}
+
+/// What screens read of the past; where a database is away they are told so.
+fn archive(dir: &Path, readings: Option<&Readings>) -> Arc<dyn web::Archive> {
+    let opened = StateReader::open(dir).and_then(|journal| {
+        let history = match readings {
+            Some(readings) => readings.history()?,
+            None => History::open(dir)?,
+        };
+        Ok(web::Databases { journal: Mutex::new(journal), readings: Mutex::new(history) })
+    });
+    match opened {
+        Ok(databases) => Arc::new(databases),
+        Err(problem) => {
+            warn!("screens will show no history: {problem}");
+            Arc::new(NoArchive(problem.to_string()))
+        }
+    }
+}
+
+/// A past that cannot be read; every question is answered with why.
+struct NoArchive(String);
+
+impl web::Archive for NoArchive {
+    fn readings(&self, _: &PointId, _: Wall, _: Wall, _: usize) -> Result<Vec<Bucket>, String> {
+        Err(self.0.clone())
+    }
+
+    fn recent(&self, _: usize, _: Option<i64>) -> Result<Vec<Journaled>, String> {
+        Err(self.0.clone())
+    }
+
+    fn history(&self, _: AlarmId) -> Result<Vec<Journaled>, String> {
+        Err(self.0.clone())
+    }
+}
+
+fn with_source(error: impl std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,60 @@
+//! Composition root: the subcommands. The only place that knows all rooms.
+
+mod check;
+mod daemon;
+mod demo;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::telemetry;
+
+/// Smart-community IoT gateway and safety-monitoring daemon.
+#[derive(Debug, Parser)]
+#[command(name = "anmin", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play a sample community on this machine and show an alarm from sensor to station.
+    Demo(demo::Options),
+    /// Run the daemon for a site.
+    Run {
+        /// The site's folder, or its configuration file.
+        #[arg(default_value = "/etc/anmin")]
+        site: PathBuf,
+    },
+    /// Read a site as `run` would and report every fault at once.
+    Check {
+        #[arg(default_value = "/etc/anmin")]
+        site: PathBuf,
+    },
+    /// Run the test cases that stand beside rules and in device profiles: the shipped ones and a site's own.
+    Test {
+        /// The site's folder; without it only what is shipped.
+        site: Option<PathBuf>,
+    },
+    /// Play scenarios as MQTT devices and Modbus slaves of a site, before its sensors arrive.
+    Sim(crate::sim::Options),
+}
+
+/// Parses the command line and runs it.
+pub fn main() -> ExitCode {
+    // One TLS provider for the whole process. It can only be there already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match Cli::parse().command {
+        Command::Demo(options) => demo::run(options),
+        Command::Run { site } => {
+            telemetry::start_log("info");
+            daemon::run(&site)
+        }
+        Command::Check { site } => check::check(&site),
+        Command::Test { site } => check::test(site.as_deref()),
+        Command::Sim(options) => crate::sim::run(options),
+    }
+}
