@@ -1,1 +1,8 @@
-//! PROVE: helpers shared by the acceptance tests.
+//! PROVE: what the acceptance tests are made of. They speak with the real daemon as the outside world does: over MQTT,
+//! Modbus, HTTP, files and signals, and never by its own types.
+
+pub mod daemon;
+pub mod http;
+pub mod mqtt;
+pub mod peers;
+pub mod site;

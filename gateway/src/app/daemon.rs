@@ -126,6 +126,7 @@ impl Daemon {
         let broker = match config.broker.clone() {
             Some(settings) => {
                 let handle = Broker::start(settings, clock.clone(), inputs.clone()).await.map_err(with_source)?;
+                info!("devices find the broker at mqtt://{}/", handle.local_addr());
                 Some(handle)
             }
             None => None,

@@ -1,0 +1,158 @@
+//! The real binary, started on a site and watched through its log and its API.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::http;
+
+/// Nothing that is waited for takes so long unless it never happens.
+pub const DEADLINE: Duration = Duration::from_secs(40);
+
+/// A running `anmin run`, killed when dropped.
+pub struct Daemon {
+    child: Child,
+    lines: Receiver<String>,
+    /// What it has said so far.
+    pub log: Vec<String>,
+    pub web: SocketAddr,
+    /// Its own broker, where the site has one.
+    pub broker: Option<SocketAddr>,
+}
+
+impl Daemon {
+    /// Starts the daemon and waits until its duty desk answers.
+    pub fn start(site: &Path) -> Self {
+        let mut child = Command::new(binary())
+            .arg("run")
+            .arg(site)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
+        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (send, lines) = channel();
+        std::thread::spawn(move || {
+            log.lines().map_while(Result::ok).take_while(|line| send.send(line.clone()).is_ok()).for_each(drop);
+        });
+        let mut daemon = Self { child, lines, log: Vec::new(), web: ([127, 0, 0, 1], 0).into(), broker: None };
+        let line = daemon.until("the duty desk is at http://");
+        daemon.web = address(&line, "http://").unwrap_or_else(|| panic!("{line:?}"));
+        daemon.broker = daemon.log.iter().find_map(|line| address(line, "mqtt://"));
+        daemon
+    }
+
+    /// Reads the log on until a line holds `text`; gives that line.
+    pub fn until(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.log.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(why) => panic!("the log has no {text:?} ({why}):\n{}", self.log.join("\n")),
+            }
+        }
+    }
+
+    pub fn get(&self, path: &str) -> Value {
+        http::get(self.web, path).json()
+    }
+
+    /// Asks `path` until the answer is as wanted; gives that answer.
+    pub fn wait(&self, path: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let answer = self.get(path);
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{what} did not come; GET {path} says {answer:#}");
+            pause();
+        }
+    }
+
+    /// Waits for an open alarm of `rule` at `subject` that is as `wanted`.
+    pub fn alarm(&self, rule: &str, subject: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let find = |list: &Value| {
+            let mut alarms = list["alarms"].as_array().into_iter().flatten();
+            alarms.find(|alarm| alarm["rule"] == rule && alarm["subject"] == subject && wanted(alarm)).cloned()
+        };
+        let what = format!("{rule} at {subject}: {what}");
+        find(&self.wait("/api/v1/alarms", &what, |list| find(list).is_some())).expect("it was found")
+    }
+
+    /// As the power would: at once, nothing said to anybody.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the child is ours");
+        self.child.wait().expect("the child is ours");
+    }
+
+    /// As systemd would; gives the exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(killed.is_ok_and(|status| status.success()));
+        self.child.wait().expect("the child is ours").code()
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        resident(self.child.id())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            self.log.extend(self.lines.try_iter());
+            eprintln!("the daemon said:\n{}", self.log.join("\n"));
+        }
+    }
+}
+
+/// The address behind `scheme` in a line of the log.
+fn address(line: &str, scheme: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(scheme)?;
+    rest.split(['/', ' ']).next()?.parse().ok()
+}
+
+/// Between two looks at something that only can be asked.
+pub fn pause() {
+    std::thread::park_timeout(Duration::from_millis(20));
+}
+
+/// Resident memory of a process in bytes.
+pub fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0) * 1_024
+}
+
+/// Runs the binary to its end.
+pub fn anmin(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).stdin(Stdio::null()).output().expect("the binary can be started")
+}
+
+/// The binary of this build: it lies beside the folder of the tests' own.
+pub fn binary() -> PathBuf {
+    let own = std::env::current_exe().expect("a test knows where it lies");
+    let near = own.ancestors().skip(1).take(2).map(|folder| folder.join("anmin")).find(|path| path.is_file());
+    near.unwrap_or_else(|| panic!("no `anmin` near {}: run `cargo build -p anmin`, or `make test`", own.display()))
+}

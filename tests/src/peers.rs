@@ -1,0 +1,294 @@
+//! The world around anmin, started for real: brokers, databases, buses, receivers. Each ends with its test.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::daemon::{DEADLINE, pause};
+use crate::http;
+use crate::site::Site;
+
+/// A process whose output is read line by line, killed when dropped.
+pub struct Peer {
+    child: Child,
+    lines: Receiver<String>,
+    commands: ChildStdin,
+}
+
+impl Peer {
+    pub fn start(program: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {program}: {error}; see tests/setup.sh"));
+        let (send, lines) = channel();
+        let out = BufReader::new(child.stdout.take().expect("it is piped"));
+        let err = BufReader::new(child.stderr.take().expect("it is piped"));
+        let other = send.clone();
+        // Both pipes are read to their end, so that the peer never waits for a reader.
+        std::thread::spawn(move || out.lines().map_while(Result::ok).for_each(|line| drop(send.send(line))));
+        std::thread::spawn(move || err.lines().map_while(Result::ok).for_each(|line| drop(other.send(line))));
+        Self { commands: child.stdin.take().expect("it is piped"), child, lines }
+    }
+
+    /// A script of `tests/peers`.
+    pub fn python(script: &str, arguments: &[&str]) -> Self {
+        let python = std::env::var("ANMIN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let script = format!("{}/peers/{script}", env!("CARGO_MANIFEST_DIR"));
+        Self::start(&python, &[&[script.as_str()], arguments].concat())
+    }
+
+    /// The next line that holds `text`.
+    pub fn until(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        let mut said = Vec::new();
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => said.push(line),
+                Err(why) => panic!("a peer did not say {text:?} ({why}; see tests/setup.sh):\n{}", said.join("\n")),
+            }
+        }
+    }
+
+    pub fn tell(&mut self, command: &str) {
+        writeln!(self.commands, "{command}").expect("the peer listens");
+    }
+
+    /// At once; nothing is said to whom it speaks with.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// Waits until somebody listens on the port.
+pub fn listening(port: u16, what: &str) {
+    let deadline = Instant::now() + DEADLINE;
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < deadline, "{what} does not listen on {port}");
+        pause();
+    }
+}
+
+/// Mosquitto on a port of its own, persistent, as `gateway/docs` advises for sites.
+pub struct Mosquitto {
+    pub port: u16,
+    configuration: PathBuf,
+    peer: Option<Peer>,
+}
+
+impl Mosquitto {
+    pub fn start(site: &Site) -> Self {
+        let port = free_port();
+        let name = format!("mosquitto-{port}");
+        site.write(&format!("{name}/kept"), "");
+        let folder = site.path(&name);
+        let text = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\npersistence_location {}/\n\
+             autosave_on_changes true\nautosave_interval 1\nmax_queued_messages 0\nmax_inflight_messages 1000\n\
+             message_size_limit 8388608\nset_tcp_nodelay true\nlog_dest stderr\n",
+            folder.display()
+        );
+        site.write(&format!("{name}/mosquitto.conf"), &text);
+        let mut mosquitto = Self { port, configuration: folder.join("mosquitto.conf"), peer: None };
+        mosquitto.run();
+        mosquitto
+    }
+
+    /// Starts it (again) and waits until it listens.
+    pub fn run(&mut self) {
+        let mut peer = Peer::start("/usr/sbin/mosquitto", &["-c", &self.configuration.display().to_string()]);
+        peer.until(" running");
+        self.peer = Some(peer);
+    }
+
+    pub fn kill(&mut self) {
+        self.peer = None;
+    }
+}
+
+/// VictoriaMetrics on a port of its own, with its data in the site's folder.
+pub struct VictoriaMetrics {
+    pub port: u16,
+    data: PathBuf,
+    peer: Option<Peer>,
+}
+
+impl VictoriaMetrics {
+    pub fn start(site: &Site) -> Self {
+        let mut database = Self { port: free_port(), data: site.path("victoria-metrics"), peer: None };
+        database.run();
+        database
+    }
+
+    pub fn run(&mut self) {
+        let listen = format!("-httpListenAddr=127.0.0.1:{}", self.port);
+        let data = format!("-storageDataPath={}", self.data.display());
+        // Ten years, so that no test's time is too old; repeats within a millisecond are one.
+        let more = ["-retentionPeriod=10y", "-dedup.minScrapeInterval=1ms", "-memory.allowedBytes=64MB"];
+        self.peer = Some(Peer::start("victoria-metrics", &[&[listen.as_str(), data.as_str()], &more[..]].concat()));
+        listening(self.port, "victoria-metrics");
+    }
+
+    pub fn kill(&mut self) {
+        self.peer = None;
+    }
+
+    fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// Everything that is stored of one field, by point: milliseconds and value.
+    pub fn stored(&self, field: &str) -> BTreeMap<String, Vec<(i64, f64)>> {
+        http::get(self.address(), "/internal/force_flush");
+        let path = format!("/api/v1/export?match%5B%5D=%7B__name__%3D%22{field}%22%7D&start=1&reduce_mem_usage=1");
+        let mut found: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();
+        for line in http::get(self.address(), &path).body.lines() {
+            let series: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+            let point = series["metric"]["point"].as_str().expect("every series has a point").to_owned();
+            let times = series["timestamps"].as_array().into_iter().flatten().filter_map(Value::as_i64);
+            let values = series["values"].as_array().into_iter().flatten().filter_map(Value::as_f64);
+            found.entry(point).or_default().extend(times.zip(values));
+        }
+        found.values_mut().for_each(|rows| rows.sort_by(|a, b| a.0.cmp(&b.0)));
+        found
+    }
+
+    /// Waits until what is stored of a field is as wanted.
+    pub fn wait(
+        &self,
+        field: &str,
+        wanted: impl Fn(&BTreeMap<String, Vec<(i64, f64)>>) -> bool,
+    ) -> BTreeMap<String, Vec<(i64, f64)>> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let stored = self.stored(field);
+            if wanted(&stored) {
+                return stored;
+            }
+            assert!(Instant::now() < deadline, "the database holds of {field}: {stored:?}");
+            pause();
+        }
+    }
+}
+
+/// A receiver of CAP 1.2 by lxml and the OASIS schema.
+pub struct CapReceiver {
+    pub url: String,
+    peer: Peer,
+}
+
+impl CapReceiver {
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut peer = Peer::python("cap_receiver.py", arguments);
+        let line = peer.until("listening");
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+        Self { url: said["listening"].as_str().expect("it says where").to_owned(), peer }
+    }
+
+    /// What it says of the next message of this type.
+    pub fn next(&mut self, kind: &str) -> Value {
+        let line = self.peer.until(&format!("\"msgType\": \"{kind}\""));
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+    }
+}
+
+/// A pair of joined pseudo-terminals by socat: a serial line without wires.
+pub struct Line {
+    pub ends: [String; 2],
+    _peer: Peer,
+}
+
+impl Line {
+    pub fn start() -> Self {
+        let mut peer = Peer::start("socat", &["-d", "-d", "pty,raw,echo=0", "pty,raw,echo=0"]);
+        let mut end = || peer.until("PTY is ").rsplit(' ').next().expect("socat names the end").to_owned();
+        Self { ends: [end(), end()], _peer: peer }
+    }
+}
+
+/// A receiver of webhooks that answers 204 and keeps the bodies.
+pub struct Hook {
+    pub url: String,
+    posts: Receiver<Value>,
+}
+
+impl Hook {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        let url = format!("http://{}/hook", listener.local_addr().expect("it is bound"));
+        let (send, posts) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let send = send.clone();
+                std::thread::spawn(move || {
+                    while let Some(body) = post(&stream)
+                        && send.send(body).is_ok()
+                    {}
+                });
+            }
+        });
+        Self { url, posts }
+    }
+
+    /// The next body that is as wanted.
+    pub fn next(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.posts.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(body) if wanted(&body) => return body,
+                Ok(_) => {}
+                Err(why) => panic!("the webhook did not get {what}: {why}"),
+            }
+        }
+    }
+}
+
+/// One post of a connection, answered.
+fn post(mut stream: &TcpStream) -> Option<Value> {
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+/// A file's text, for assertions.
+pub fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

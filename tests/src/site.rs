@@ -1,0 +1,74 @@
+//! A site in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::daemon::binary;
+
+/// Removed with everything in it when dropped, unless the test is failing.
+pub struct Site {
+    folder: PathBuf,
+}
+
+impl Site {
+    /// A folder with `anmin.toml`: the head that every site has, then `more`.
+    pub fn new(name: &str, more: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let target = binary().parent().expect("the binary lies in a folder").to_owned();
+        let folder = target.join("acceptance").join(format!("{name}-{}-{number}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let site = Self { folder };
+        site.write("anmin.toml", &format!("{HEAD}{more}"));
+        site
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        let folder = path.parent().expect("a file stands in a folder");
+        std::fs::create_dir_all(folder).expect("the target folder can be written");
+        std::fs::write(path, text).expect("the target folder can be written");
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+const HEAD: &str = r#"
+[site]
+id = "acceptance"
+name = { zh = "验收社区", en = "Acceptance" }
+exercise = true
+
+[web]
+listen = "127.0.0.1:0"
+
+[[station]]
+id = "st-1"
+name = "一号站"
+phone = "0000-0000001"
+
+[[station]]
+id = "st-2"
+name = "二号站"
+
+[[place]]
+id = "b1"
+grid = "W01"
+building = "1"
+position = [36.0611, 103.8343]
+stations = ["st-1", "st-2"]
+"#;

@@ -1,0 +1,159 @@
+//! Whatever a device sends, the daemon goes on, says what and where, and counts it; the good reading behind it is judged.
+
+use anmin_tests::daemon::Daemon;
+use anmin_tests::mqtt::Mqtt;
+use anmin_tests::site::Site;
+use serde_json::{Value, json};
+
+/// A site on the embedded broker, with two gas detectors.
+fn site(name: &str) -> Site {
+    Site::new(
+        name,
+        r#"
+[broker]
+listen = "127.0.0.1:0"
+  [[broker.mapping]]
+  topic = "acceptance/{device}/up"
+  payload = "json"
+  device = "{device}"
+  unknown = "quarantine"
+
+[[device]]
+id = "g1"
+profile = "anmin-json-gas"
+place = "b1"
+[[device]]
+id = "g2"
+profile = "anmin-json-gas"
+place = "b1"
+
+[[override]]
+rule = "gas/leak"
+on_delay = "0s"
+off_delay = "0s"
+"#,
+    )
+}
+
+/// The daemon on `site`, and a device that is connected to its broker.
+fn start(site: &Site) -> (Daemon, Mqtt) {
+    let daemon = Daemon::start(site.folder());
+    let port = daemon.broker.expect("it has a broker").port();
+    (daemon, Mqtt::connect(port, "device"))
+}
+
+/// The latest sample of g1's gas point.
+fn sample(daemon: &Daemon, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    daemon.wait("/api/v1/points/g1/lel", what, |point| wanted(&point["sample"]))["sample"].clone()
+}
+
+fn counts(daemon: &Daemon) -> Value {
+    daemon.get("/api/v1/status")["readings"].clone()
+}
+
+#[test]
+fn a_payload_that_cannot_be_understood_is_rejected_and_counted_and_the_next_is_judged() {
+    let site = site("payloads");
+    let (mut daemon, mut device) = start(&site);
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let wide = format!("{{{}\"v\":1}}", "\"k\":0,".repeat(20_000));
+    let cases: [(&str, Vec<u8>); 12] = [
+        ("empty", Vec::new()),
+        ("not JSON", b"gas=12.5".to_vec()),
+        ("broken off", br#"{"v":12.5,"ts":17"#.to_vec()),
+        ("two documents", br#"{"v":1}{"v":2}"#.to_vec()),
+        ("not UTF-8", b"{\"v\":1,\"note\":\"\xff\xfe\"}".to_vec()),
+        ("a NUL", b"{\"v\":\0}".to_vec()),
+        ("random bytes", (0_u32..2_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()),
+        ("deep", deep.into_bytes()),
+        ("deep objects", format!("{}1{}", "{\"v\":".repeat(5_000), "}".repeat(5_000)).into_bytes()),
+        ("an array of nothing", b"[]".to_vec()),
+        ("200 KB of one letter", vec![b'a'; 200 << 10]),
+        ("a text alone", b"\"12.5\"".to_vec()),
+    ];
+    let mut rejected = 0;
+    for (n, (name, payload)) in cases.into_iter().enumerate() {
+        device.publish("acceptance/g1/up", payload);
+        rejected += 1;
+        let value = 1.0 + n as f64 / 10.0;
+        device.publish("acceptance/g1/up", json!({ "v": value }).to_string());
+        sample(&daemon, &format!("the good reading behind {name:?}"), |sample| sample["value"] == value);
+        assert_eq!(counts(&daemon)["rejected"], rejected, "{name} is counted once");
+    }
+    // Wide is no fault: it holds a value.
+    device.publish("acceptance/g1/up", wide);
+    sample(&daemon, "the value in a wide object", |sample| sample["value"] == 1.0);
+    let said = daemon.until("acceptance/g1/up");
+    assert!(said.contains("WARN"), "{said}");
+}
+
+#[test]
+fn what_is_no_number_never_becomes_one_and_clears_no_alarm() {
+    let site = site("numbers");
+    let (daemon, mut device) = start(&site);
+    for _ in 0..2 {
+        device.publish("acceptance/g1/up", r#"{"v":60}"#);
+    }
+    let alarm = daemon.alarm("gas/leak", "g1/lel", "red", |alarm| alarm["level"] == "red");
+    let words = [
+        "NaN",
+        "-Infinity",
+        "1e400",
+        "-1e999",
+        "\"12,5\"",
+        "\"high\"",
+        "\"\"",
+        "null",
+        "[1]",
+        "{}",
+        "-60",
+        "151",
+        "1e18",
+        "99999999999999999999999999",
+        "0x10",
+        "+5",
+        "1.2.3",
+        "\"NaN\"",
+        "\"inf\"",
+    ];
+    for (n, word) in words.iter().enumerate() {
+        device.publish("acceptance/g1/up", format!(r#"{{"v":{word},"seq":{}}}"#, n + 10));
+        let received = daemon.get("/api/v1/points/g1/lel")["sample"].clone();
+        assert!(received["quality"] == "bad" || received["value"] == 60.0, "{word} reads as {received}");
+        let now = daemon.alarm("gas/leak", "g1/lel", "still there", |_| true);
+        assert_eq!((&now["id"], &now["active"], &now["level"]), (&alarm["id"], &json!(true), &json!("red")), "{word}");
+    }
+}
+
+#[test]
+fn a_device_that_the_site_does_not_know_is_quarantined_and_listed() {
+    let site = site("unknown");
+    let (daemon, mut device) = start(&site);
+    for n in 0..3 {
+        device.publish("acceptance/stranger/up", format!(r#"{{"v":{n}}}"#));
+    }
+    let listed = daemon.wait("/api/v1/quarantine", "the stranger", |list| list[0]["messages"] == 3);
+    assert_eq!((&listed[0]["device"], &listed[0]["topic"]), (&json!("stranger"), &json!("acceptance/stranger/up")));
+    assert_eq!(counts(&daemon)["quarantined"], 3);
+    for odd in ["acceptance/../up", "acceptance/a b/up", "acceptance/名/up", "acceptance//up", "other/topic"] {
+        device.publish(odd, r#"{"v":1}"#);
+    }
+    device.publish("acceptance/g1/up", r#"{"v":1.5}"#);
+    sample(&daemon, "the known device behind them", |sample| sample["value"] == 1.5);
+}
+
+#[test]
+fn a_clock_of_1970_or_2099_makes_a_reading_doubtful_and_hides_no_alarm() {
+    for (name, ts) in [("1970", 12_000_i64), ("2099", 4_099_680_000_000), ("before 1970", -5)] {
+        let site = site("clocks");
+        let (daemon, mut device) = start(&site);
+        for seq in 1..3 {
+            device.publish("acceptance/g1/up", json!({ "v": 60.0, "ts": ts, "seq": seq }).to_string());
+        }
+        let alarm =
+            daemon.alarm("gas/leak", "g1/lel", &format!("red in spite of {name}"), |alarm| alarm["level"] == "red");
+        assert_eq!(alarm["reading"]["value"], 60.0, "{name}");
+        let sample = sample(&daemon, "the reading", |sample| sample["value"] == 60.0);
+        assert_eq!(sample["quality"], "uncertain", "{name}: {sample}");
+    }
+}
