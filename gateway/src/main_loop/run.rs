@@ -423,7 +423,7 @@ impl MainLoop {
             broken_rules: Vec::new(),
             troubles,
             orders_waiting: self.parts.orders_waiting,
-            readings_waiting: stored.queued as usize,
+            readings_waiting: stored.waiting as usize,
         }
     }
 }

@@ -205,6 +205,8 @@ pub struct Counts {
     /// Readings in the queue, and bytes of the whole file in use.
     pub queued: u64,
     pub bytes: u64,
+    /// Readings that the slowest consumer has still to take.
+    pub waiting: u64,
 }
 
 /// Told by the writer's thread when it falls ill (`Some`) and when it is well again (`None`). Must not block.
@@ -234,6 +236,7 @@ pub(super) struct Shared {
     synced: AtomicU64,
     queued: AtomicU64,
     bytes: AtomicU64,
+    waiting: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -305,11 +308,13 @@ impl Readings {
             commits: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             queued: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         });
         let (file, notes) = QueueFile::open(dir, consumers, now)?;
         shared.committed.send_replace(file.next_id - 1);
         shared.queued.store(file.queued, Ordering::Relaxed);
+        shared.waiting.store(file.waiting, Ordering::Relaxed);
         let mut writer = Writer {
             dir: dir.to_owned(),
             disk,
@@ -403,6 +408,7 @@ impl Readings {
             commits: read(&shared.commits),
             synced: read(&shared.synced),
             queued: read(&shared.queued),
+            waiting: read(&shared.waiting),
             bytes: read(&shared.bytes),
         }
     }
@@ -471,6 +477,9 @@ struct QueueFile {
     first_id: i64,
     queued: u64,
     queue_bytes: u64,
+    /// Readings behind `taken`, the id up to which every consumer had taken them at the last commit.
+    waiting: u64,
+    taken: i64,
     cursors: HashMap<Arc<str>, i64>,
     cursors_moved: bool,
     compacted: i64,
@@ -673,6 +682,7 @@ impl Writer {
         let appended: u64 = changes.rows.iter().map(|row| row.1).sum();
         let file = &mut self.file;
         (file.first_id, file.queued, file.queue_bytes) = (next.first_id, next.queued, next.queue_bytes);
+        (file.waiting, file.taken) = (next.waiting, next.taken);
         file.next_id = next.next_id;
         file.cursors_moved = false;
         if let Some(job) = &mut file.job {
@@ -703,6 +713,7 @@ impl Writer {
         shared.commits.fetch_add(1, Ordering::Relaxed);
         shared.synced.fetch_add(u64::from(sync), Ordering::Relaxed);
         shared.queued.store(file.queued, Ordering::Relaxed);
+        shared.waiting.store(file.waiting, Ordering::Relaxed);
         shared.bytes.store(next.bytes, Ordering::Relaxed);
         if appended > 0 {
             shared.committed.send_replace(file.next_id - 1);
@@ -717,6 +728,8 @@ impl Writer {
             next_id: self.file.next_id,
             queued: self.file.queued,
             queue_bytes: self.file.queue_bytes,
+            waiting: self.file.waiting,
+            taken: self.file.taken,
             job_next: self.file.job.as_ref().map_or(0, |job| job.next),
             bytes: 0,
         };
@@ -724,8 +737,10 @@ impl Writer {
         let slice = COMPACT_SLICE.max(2 * changes.tail.len());
         let compacting = self.compact(slice, &mut next)?;
         self.write_cursors()?;
+        self.file.count_taken(&mut next)?;
         self.file.forget_taken(&mut next, compacting)?;
         let dropped = self.keep_bounds(&mut next, changes.newest)?;
+        next.waiting = next.waiting.saturating_sub(dropped);
         self.file
             .conn
             .prepare_cached("UPDATE progress SET next_id = ?1, compacted = ?2, compacting = ?3, next_point = ?4")
@@ -794,6 +809,9 @@ impl Writer {
         changes.rows.push((next.next_id, samples, body.len() as u64));
         next.next_id += 1;
         next.queued += samples;
+        if !self.file.cursors.is_empty() {
+            next.waiting += samples;
+        }
         next.queue_bytes += body.len() as u64;
         Ok(())
     }
@@ -913,6 +931,8 @@ struct Next {
     next_id: i64,
     queued: u64,
     queue_bytes: u64,
+    waiting: u64,
+    taken: i64,
     job_next: usize,
     bytes: u64,
 }
@@ -984,8 +1004,12 @@ impl QueueFile {
                 .map_err(sqlite)?;
         }
         tx.commit().map_err(sqlite)?;
+        let taken = cursors.values().copied().min().unwrap_or(i64::MAX);
+        let waiting = samples_in(&conn, taken, i64::MAX)?;
         Ok(Self {
             conn,
+            waiting,
+            taken,
             next_id,
             first_id,
             queued: queued as u64,
@@ -999,13 +1023,28 @@ impl QueueFile {
         })
     }
 
+    /// The last id that every consumer has taken; without consumers nobody waits for any.
+    fn taken(&self) -> i64 {
+        self.cursors.values().copied().min().unwrap_or(i64::MAX)
+    }
+
     /// The last id that every consumer has taken and that is in history.
     fn deletable(&self) -> i64 {
-        self.cursors.values().copied().min().unwrap_or(i64::MAX).min(self.compacted)
+        self.taken().min(self.compacted)
+    }
+
+    /// What the consumers have taken since the last commit waits no longer.
+    fn count_taken(&self, next: &mut Next) -> Result<(), StoreError> {
+        let taken = self.taken();
+        if taken > next.taken {
+            next.waiting = next.waiting.saturating_sub(samples_in(&self.conn, next.taken, taken)?);
+            next.taken = taken;
+        }
+        Ok(())
     }
 
     fn forget_taken(&self, next: &mut Next, compacting: Compacting) -> Result<(), StoreError> {
-        let taken = self.cursors.values().copied().min().unwrap_or(i64::MAX).min(compacting.compacted);
+        let taken = self.taken().min(compacting.compacted);
         if taken >= next.first_id {
             self.delete_up_to(next, taken.min(next.first_id.saturating_add(DELETE_MAX)))?;
         }
@@ -1019,7 +1058,7 @@ impl QueueFile {
             return Ok(None);
         }
         let from = next.first_id;
-        let taken = self.cursors.values().copied().min().unwrap_or(i64::MAX);
+        let taken = self.taken();
         let lost: Option<(i64, i64, i64)> = self
             .conn
             .prepare_cached(
@@ -1068,6 +1107,14 @@ impl QueueFile {
         next.first_id = (up_to + 1).min(next.next_id);
         Ok(())
     }
+}
+
+/// Readings in the queue behind id `after`, up to `up_to`.
+fn samples_in(conn: &Connection, after: i64, up_to: i64) -> Result<u64, StoreError> {
+    conn.prepare_cached("SELECT coalesce(sum(samples), 0) FROM queue WHERE id > ?1 AND id <= ?2")
+        .and_then(|mut sql| sql.query_row([after, up_to], |row| row.get::<_, i64>(0)))
+        .map(|samples| samples as u64)
+        .map_err(sqlite)
 }
 
 pub(super) fn cell_of(time: i64, value: Option<&Value>, quality: Quality) -> Option<Cell> {

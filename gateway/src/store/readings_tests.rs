@@ -238,6 +238,7 @@ fn the_queue_is_kept_for_its_consumers_and_no_longer() {
         rig.settle();
     }
     assert_eq!(rig.readings.counts().queued, 9_000, "the other has taken nothing");
+    assert_eq!(rig.readings.counts().waiting, 9_000, "the slowest counts");
     drop(rig);
     let rig = Rig::open(&dir, Limits::default(), Disk::real());
     assert_eq!(rig.readings.reader(&rig.influx).unwrap().cursor().unwrap(), last - 2, "the cursor is durable");
@@ -246,8 +247,10 @@ fn the_queue_is_kept_for_its_consumers_and_no_longer() {
         rig.settle();
     }
     assert!(rig.readings.counts().queued < 9_000, "the other is gone");
+    assert_eq!(rig.readings.counts().waiting as usize, 9_000 - (last as usize - 2) * BATCH_MAX);
     rig.readings.reader(&rig.influx).unwrap().forwarded(last);
     rig.settle();
+    assert_eq!(rig.readings.counts().waiting, 0);
     assert_eq!(rig.after(last).len(), 0);
     rig.readings.append(batch(vec![number(0, START, 1.0)]), Vec::new());
     rig.settle();
@@ -365,6 +368,7 @@ fn the_file_stays_within_its_bound_and_says_what_went() {
     assert_eq!(gaps.len(), 1, "one unbroken stretch");
     assert_eq!((gaps[0].samples, gaps[0].first.micros()), (counts.dropped, START));
     assert_eq!(rig.all().len() as u64, counts.queued);
+    assert_eq!(counts.waiting, counts.queued, "what was dropped waits no longer");
     let newest = rig.readings.history().unwrap().raw("dev-0/lel", gaps[0].last, Wall::from_micros(i64::MAX)).unwrap();
     assert!(newest.len() > 1_000, "history keeps the newest: {}", newest.len());
 }
@@ -388,6 +392,7 @@ fn history_older_than_its_days_goes() {
     assert!(left[0].0.micros() >= START + 2 * 3_600_000_000, "{:?}", left[0]);
     assert!(left.len() >= 4_200);
     assert_eq!(rig.readings.counts().queued, 21_000 % 4_200, "no consumer: the queue empties into history");
+    assert_eq!(rig.readings.counts().waiting, 0, "no consumer: nobody waits");
 }
 
 #[test]
