@@ -1,0 +1,245 @@
+//! What is measured: the real binary on a site made for the bench, a yardstick, and the broker between.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::cpu_seconds;
+use super::yardstick::Work;
+use crate::daemon::{Daemon, pause};
+use crate::peers::{Peer, free_port, listening};
+use crate::site::Site;
+
+/// Mosquitto as the documented profile for sites has it, but in memory only: it is not what is measured.
+pub struct Broker {
+    pub port: u16,
+    peer: Peer,
+    _site: Site,
+}
+
+impl Broker {
+    pub fn start() -> Self {
+        let port = free_port();
+        let site = Site::new("bench-broker", "");
+        site.write(
+            "mosquitto.conf",
+            &format!(
+                "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence false\nmax_queued_messages 0\n\
+                 max_inflight_messages 1000\nset_tcp_nodelay true\nlog_dest none\n"
+            ),
+        );
+        let peer = Peer::start("/usr/sbin/mosquitto", &["-c", &site.path("mosquitto.conf").display().to_string()]);
+        listening(port, "mosquitto");
+        Self { port, peer, _site: site }
+    }
+
+    pub fn cpu(&self) -> f64 {
+        cpu_seconds(self.peer.pid())
+    }
+}
+
+/// A database that takes everything and keeps nothing: what a real one costs is not what is measured.
+pub struct Sink {
+    pub port: u16,
+}
+
+impl Sink {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                std::thread::spawn(move || while swallow(&stream).is_some() {});
+            }
+        });
+        Self { port }
+    }
+}
+
+/// One request, read and answered with 204.
+fn swallow(mut stream: &TcpStream) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    std::io::copy(&mut reader.take(length), &mut std::io::sink()).ok()?;
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()
+}
+
+/// How anmin's site is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Rules, all of them bound to every device's point.
+    pub rules: u32,
+    pub devices: u32,
+    /// The broker outside, or `None` for the embedded one.
+    pub broker: Option<u16>,
+    pub qos: u8,
+}
+
+/// Devices of one point each from a list, `rules` rules over all of them, alarms to MQTT, readings queued for a database.
+pub fn site(shape: Shape) -> Site {
+    let alarms = match shape.broker {
+        Some(port) => format!("url = \"mqtt://127.0.0.1:{port}\""),
+        None => "broker = \"embedded\"".to_owned(),
+    };
+    let mapping = "topic = \"bench/{device}/up\"\n  payload = \"json\"\n  device = \"{device}\"\n";
+    let source = match shape.broker {
+        Some(port) => format!(
+            "[[mqtt]]\nid = \"site\"\nurl = \"mqtt://127.0.0.1:{port}\"\nqos = {}\n  [[mqtt.mapping]]\n  {mapping}",
+            shape.qos
+        ),
+        None => format!("[broker]\nlisten = \"127.0.0.1:0\"\n  [[broker.mapping]]\n  {mapping}"),
+    };
+    let site = Site::new(
+        "bench",
+        &format!(
+            "{source}\n[[mqtt_out]]\nid = \"alarms\"\n{alarms}\nsystem = false\n\
+             [[influx]]\nurl = \"http://127.0.0.1:{}\"\nbucket = \"bench\"\n[[device_list]]\nfile = \"devices.csv\"\n",
+            Sink::start().port
+        ),
+    );
+    let mut devices = "id,profile,place,floor,room\n".to_owned();
+    for n in 0..shape.devices {
+        devices.push_str(&format!("d{n},bench-gas,b1,{},{n}\n", n / 100));
+    }
+    site.write("devices.csv", &devices);
+    site.write("profiles/bench-gas.toml", PROFILE);
+    for n in 0..shape.rules {
+        // The first is the one that is crossed; the others' limits lie above everything that is sent.
+        let limit = if n == 0 { 50.0 } else { 100.0 + f64::from(n) / 100.0 };
+        site.write(&format!("rules/bench/r{n}.toml"), &RULE.replace("LIMIT", &format!("{limit:.2}")));
+        site.write(&format!("rules/bench/r{n}.rhai"), SCRIPT);
+    }
+    // The shipped rules would bind to the same points: what they cost is part of the first figure, not of the bench's own.
+    site.write(
+        "anmin.d/shipped.toml",
+        &["gas/leak", "device/battery"]
+            .map(|rule| format!("[[override]]\nrule = \"{rule}\"\nenabled = false\n"))
+            .concat(),
+    );
+    site
+}
+
+const PROFILE: &str = r#"
+id = "bench-gas"
+title = { zh = "试验", en = "bench" }
+[mqtt]
+payload = "json"
+time = { path = "/ts", format = "unix_ms" }
+sequence = "/seq"
+[[point]]
+name = "v"
+kind = "gas.lel"
+path = "/v"
+range = [-5.0, 150.0]
+silent_after = "1h"
+"#;
+
+const RULE: &str = r#"
+title = { zh = "试验", en = "bench" }
+on_delay = "0s"
+off_delay = "0s"
+deadband = 1.0
+latch = false
+[[input]]
+role = "gas"
+kind = "gas.lel"
+[limit.yellow]
+value = LIMIT
+unit = "%LEL"
+source = "bench"
+[message]
+zh = "{place}浓度{value} %LEL，限值{limit} %LEL"
+en = "{place}: {value} %LEL, limit {limit} %LEL"
+[advice]
+zh = "无"
+en = "none"
+[[case]]
+name = "it has one"
+steps = [{ at = "0s", gas = 1.0, expect = "normal" }]
+"#;
+
+const SCRIPT: &str = "fn judge(gas) { if above(gas, \"yellow\") { yellow() } else { normal() } }\n";
+
+/// Something that takes readings from a broker.
+pub enum Subject {
+    /// `done` holds what it said of its own CPU when it had taken everything.
+    Yardstick {
+        peer: Peer,
+        done: Option<f64>,
+    },
+    Anmin {
+        daemon: Daemon,
+        _site: Site,
+    },
+}
+
+impl Subject {
+    pub fn yardstick(port: u16, qos: u8, work: Work, count: u64) -> Self {
+        let own = std::env::current_exe().expect("a program knows where it lies");
+        let word = if work == Work::Count { "count" } else { "alarm" };
+        let arguments = ["yardstick", &port.to_string(), &qos.to_string(), word, &count.to_string()];
+        let mut peer = Peer::start(&own.display().to_string(), &arguments);
+        peer.until("up");
+        Self::Yardstick { peer, done: None }
+    }
+
+    /// Starts the daemon and waits until it hears its devices.
+    pub fn anmin(shape: Shape) -> Self {
+        let site = site(shape);
+        let mut daemon = Daemon::start(site.folder());
+        if shape.broker.is_some() {
+            daemon.until("subscribed");
+        }
+        Self::Anmin { daemon, _site: site }
+    }
+
+    pub fn daemon(&self) -> Option<&Daemon> {
+        match self {
+            Self::Anmin { daemon, .. } => Some(daemon),
+            Self::Yardstick { .. } => None,
+        }
+    }
+
+    pub fn cpu(&self) -> f64 {
+        cpu_seconds(match self {
+            Self::Yardstick { peer, .. } => peer.pid(),
+            Self::Anmin { daemon, .. } => daemon.pid(),
+        })
+    }
+
+    /// CPU seconds since [`Self::cpu`] gave `before`; a yardstick that has ended has said it itself.
+    pub fn cpu_since(&self, before: f64) -> f64 {
+        match self {
+            Self::Yardstick { done: Some(used), .. } => *used,
+            _ => self.cpu() - before,
+        }
+    }
+
+    /// Waits until `count` readings have been taken since the start.
+    pub fn wait(&mut self, count: u64) {
+        match self {
+            Self::Yardstick { peer, done } => {
+                *done = peer.until("done").rsplit(' ').next().and_then(|cpu| cpu.parse().ok())
+            }
+            Self::Anmin { daemon, .. } => {
+                let deadline = Instant::now() + Duration::from_secs(120);
+                while daemon.get("/api/v1/status")["readings"]["received"].as_u64() < Some(count) {
+                    assert!(Instant::now() < deadline, "anmin has not taken {count} readings in two minutes");
+                    pause();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What anmin is held against: the least that a program must do to take readings from a broker, and the least that it must
+//! do to raise an alarm. They store nothing, remember nothing and run no rule.
+
+use std::time::{Duration, Instant};
+
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use serde::Deserialize;
+
+use super::cpu_seconds;
+
+/// What a yardstick does with each message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    Count,
+    /// Parse, compare, publish an alarm where the limit is crossed.
+    Alarm,
+}
+
+const LIMIT: f64 = 50.0;
+
+#[derive(Deserialize)]
+struct Message {
+    v: f64,
+    ts: i64,
+    seq: u64,
+}
+
+/// Takes messages until `count` have come; prints "up", then seconds from the first to the last and CPU seconds.
+pub fn run(port: u16, qos: u8, work: Work, count: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut options = MqttOptions::new(format!("yardstick-{work:?}"), "127.0.0.1", port);
+        options.set_keep_alive(Duration::from_secs(20)).set_max_packet_size(1 << 20, 1 << 20).set_inflight(60_000);
+        let (client, mut events) = AsyncClient::new(options, 10_000);
+        let qos = if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        client.subscribe("bench/+/up", qos).await.expect("the client lives");
+        let (mut taken, mut first) = (0_u64, None);
+        let mut cpu = 0.0;
+        let pid = std::process::id();
+        while taken < count {
+            match events.poll().await.expect("the broker stays") {
+                Event::Incoming(Packet::SubAck(_)) => println!("up"),
+                Event::Incoming(Packet::Publish(publish)) => {
+                    if first.is_none() {
+                        (first, cpu) = (Some(Instant::now()), cpu_seconds(pid));
+                    }
+                    taken += 1;
+                    if work == Work::Alarm {
+                        alarm(&client, &publish);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let seconds = first.map_or(0.0, |first| first.elapsed().as_secs_f64());
+        println!("done {seconds} {}", cpu_seconds(pid) - cpu);
+    });
+}
+
+fn alarm(client: &AsyncClient, publish: &rumqttc::Publish) {
+    let Ok(message) = serde_json::from_slice::<Message>(&publish.payload) else { return };
+    if message.v <= LIMIT {
+        return;
+    }
+    let Some(device) = publish.topic.split('/').nth(1) else { return };
+    let text = format!(
+        r#"{{"type":"alarm","device":"{device}","point":"{device}/v","value":{},"source_time":{},"sequence":{}}}"#,
+        message.v, message.ts, message.seq
+    );
+    // A full queue would show as an alarm that never comes.
+    let _ = client.try_publish(format!("yardstick/alarm/{device}"), QoS::AtLeastOnce, false, text);
+}

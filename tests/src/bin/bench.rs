@@ -1,0 +1,37 @@
+//! `make bench`: figures beside yardsticks. With names as arguments only those parts.
+
+use anmin_tests::bench::yardstick::{self, Work};
+use anmin_tests::bench::{latency, size, throughput};
+
+/// A name and what it prints.
+type Part = (&'static str, fn());
+
+const PARTS: [Part; 4] = [
+    ("mosquitto", throughput::through_mosquitto),
+    ("embedded", throughput::embedded),
+    ("latency", latency::run),
+    ("size", size::run),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, port, qos, work, count] = &arguments[..]
+        && word == "yardstick"
+    {
+        let number = |text: &str| text.parse::<u64>().expect("a number");
+        let work = if work == "count" { Work::Count } else { Work::Alarm };
+        return yardstick::run(number(port) as u16, number(qos) as u8, work, number(count));
+    }
+    for name in &arguments {
+        if PARTS.iter().all(|(part, _)| part != name) {
+            let known: Vec<&str> = PARTS.iter().map(|(part, _)| *part).collect();
+            eprintln!("there is no part {name:?}; there are {}", known.join(", "));
+            std::process::exit(2);
+        }
+    }
+    for (name, run) in PARTS {
+        if arguments.is_empty() || arguments.iter().any(|wanted| wanted == name) {
+            run();
+        }
+    }
+}
