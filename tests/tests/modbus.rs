@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::RangeInclusive;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,6 +178,10 @@ fn tcp(port: &str) -> Transport {
     Transport::Tcp { host: "127.0.0.1".to_owned(), port: port.parse().expect("the peer names its port") }
 }
 
+fn rtu_over_tcp(port: &str) -> Transport {
+    Transport::RtuOverTcp { host: "127.0.0.1".to_owned(), port: port.parse().expect("the peer names its port") }
+}
+
 fn settings(transport: Transport) -> Settings {
     Settings {
         timeout: 200 * MS,
@@ -187,7 +192,8 @@ fn settings(transport: Transport) -> Settings {
     }
 }
 
-/// Everything that pymodbus holds, one point of each sort, a sentinel, and a register that is refused.
+/// Everything that pymodbus holds, one point of each sort, a sentinel, and a register that is refused. Unit 3 is not there:
+/// pymodbus 3.16 answers for it with exception 04, as some gateways do, and such a unit must be parked like a silent one.
 const ALL_SORTS: &str = r#"
 id = "all-sorts"
 title = { zh = "试验", en = "test" }
@@ -305,6 +311,7 @@ async fn every_sort_reads(transport: Transport) {
         site.seen.iter().filter(|(name, _)| name.starts_with("d3/")).all(|(_, all)| all.iter().all(Result::is_err))
     );
     assert_eq!(site.parts.get("bus:test"), Some(&false));
+    assert_eq!(site.parts.get("unit:test/1"), Some(&true), "a register that is refused is said");
 }
 
 #[tokio::test]
@@ -340,15 +347,31 @@ address = 200
 type = "uint16"
 "#;
 
-async fn nothing_wrong_is_ever_believed(mode: &str, transport: impl Fn(&str) -> Transport) {
+/// Goal: no answer that is late, foreign, short, long, damaged or doubled ever becomes a value. Method: each register
+/// tells its unit and address, so a value out of place shows. A misbehaviour costs a time limit, so the units stand on
+/// three lines that are read at the same time; each has a sound unit and a dead one.
+async fn nothing_wrong_is_ever_believed(mode: &str, transport: fn(&str) -> Transport) {
+    tokio::join!(
+        nothing_wrong_is_believed_on(mode, transport, &[2, 3, 4, 40], 21..=24),
+        nothing_wrong_is_believed_on(mode, transport, &[5, 6, 7, 41], 25..=28),
+        nothing_wrong_is_believed_on(mode, transport, &[9, 10, 42], 29..=31),
+    );
+}
+
+async fn nothing_wrong_is_believed_on(
+    mode: &str,
+    transport: fn(&str) -> Transport,
+    odd: &[u8],
+    exceptions: RangeInclusive<u8>,
+) {
     let (mut peer, place) = Peer::python("modbus_faults.py", &[mode]);
-    let odd = [2, 3, 4, 5, 6, 7, 9, 10, 40, 41, 42];
-    let exceptions: Vec<u8> = (21..=31).collect();
-    let units: Vec<u8> = [&[1, 8], &odd[..], &exceptions[..]].concat();
+    let exceptions: Vec<u8> = exceptions.collect();
+    let units: Vec<u8> = [&[1, 8], odd, &exceptions[..]].concat();
     let mut site = Site::start(TWINS, &units, settings(transport(&place)), |plan| plan.fail_after = 4);
-    site.until("good readings of every unit that can give them", |site| {
+    site.until("good readings of every unit that can give them, the others are known to give none", |site| {
         let some = |unit: &u8| ["a", "b"].iter().all(|name| site.good(&format!("d{unit}/{name}")).count() >= 3);
-        site.good("d1/a").count() >= 40 && odd.iter().all(some) && site.bad("d8/a") > 0
+        let told = |unit: &u8| site.parts.get(&*format!("unit:test/{unit}")) == Some(&true);
+        site.good("d1/a").count() >= 15 && odd.iter().all(some) && told(&8) && exceptions.iter().all(told)
     })
     .await;
     for (name, all) in &site.seen {
@@ -365,7 +388,6 @@ async fn nothing_wrong_is_ever_believed(mode: &str, transport: impl Fn(&str) -> 
         assert!(site.bad(&format!("d{unit}/a")) > 0, "{mode}: the silence of unit {unit} must be said");
     }
     assert_eq!(site.bad("d1/a") + site.bad("d1/b"), 0, "{mode}: the others' faults cost the sound unit no reading");
-    assert_eq!(site.parts.get("unit:test/8"), Some(&true));
     assert!(peer.requests() > 0);
 }
 
@@ -376,11 +398,7 @@ async fn a_misbehaving_unit_over_tcp_is_never_believed() {
 
 #[tokio::test]
 async fn a_misbehaving_unit_over_rtu_in_tcp_is_never_believed() {
-    nothing_wrong_is_ever_believed("rtu_tcp", |port| match tcp(port) {
-        Transport::Tcp { host, port } => Transport::RtuOverTcp { host, port },
-        other => other,
-    })
-    .await;
+    nothing_wrong_is_ever_believed("rtu_tcp", rtu_over_tcp).await;
 }
 
 #[tokio::test]
