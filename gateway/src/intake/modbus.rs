@@ -1075,6 +1075,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rtu_over_tcp_reads_loses_and_finds_a_unit() {
+        let site = site(4);
+        let slaves = ModbusSlaves::rtu_over_tcp(loopback(), Arc::clone(&site.table)).await.expect("a port is free");
+        let port = slaves.address().expect("it listens").port();
+        let transport = Transport::RtuOverTcp { host: "127.0.0.1".to_owned(), port };
+        reads_loses_and_finds_a_unit(Settings::new("b", transport), site).await;
+    }
+
+    #[tokio::test]
     async fn tcp_with_several_connections_reads_loses_and_finds_a_unit() {
         let site = site(8);
         let slaves = ModbusSlaves::tcp(loopback(), Arc::clone(&site.table)).await.expect("a port is free");
