@@ -182,7 +182,7 @@ impl VictoriaMetrics {
             let values = series["values"].as_array().into_iter().flatten().filter_map(Value::as_f64);
             found.entry(point).or_default().extend(times.zip(values));
         }
-        found.values_mut().for_each(|rows| rows.sort_by(|a, b| a.0.cmp(&b.0)));
+        found.values_mut().for_each(|rows| rows.sort_by_key(|row| row.0));
         found
     }
 
