@@ -11,6 +11,9 @@
 //!   others that are due, and its requests wait only as long as the live units of this bus have lately needed.
 //! - After `fail_after` failed cycles it is parked. A parked unit is probed every `probe_every` with one small request,
 //!   and only in a gap in which nothing else is due; there the probe may wait the whole `timeout`, if the gap has it.
+//!   So is a unit that answers every request with an exception: to be heard is not to be read.
+//! - A unit that answers now and then costs time, too. On a loaded bus its next turn comes later by [`WASTE`] times what
+//!   its last one wasted, so that it wastes at most one part in five of the bus.
 //! - On a bus that never rests a probe is forced once its turn is overdue, one on the whole bus in `probe_every`, and it
 //!   waits no longer than a live unit would need. Every eighth one is patient, in case the unit has become slow.
 
@@ -27,6 +30,8 @@ use crate::time::{Mono, Now};
 pub const QUARANTINE: Duration = Duration::from_secs(600);
 /// A unit that says that it is busy is asked again after so long.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
+/// How much later a turn comes on a loaded bus, in times of what failed tries of the turn before it took.
+const WASTE: u32 = 4;
 /// A learned time limit is never shorter: the operating system may be late by so much on its own.
 const SHORTEST_LIMIT: Duration = Duration::from_millis(25);
 /// Answers that a bus must have seen before its answer times count as learned.
@@ -49,9 +54,11 @@ pub struct UnitPlan {
 }
 
 /// One point that a register carries.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Want {
     point: PointIx,
+    /// The point's name within its device, for messages.
+    name: Arc<str>,
     /// Place in the profile.
     register: usize,
     alarm: bool,
@@ -66,7 +73,10 @@ impl UnitPlan {
             .points()
             .enumerate()
             .filter(|(n, _)| profile.registers.get(*n).is_some_and(Option::is_some))
-            .map(|(register, point)| Want { point, register, alarm: points.point(point).spec.alarm_point })
+            .map(|(register, point)| {
+                let spec = &points.point(point).spec;
+                Want { point, name: Arc::from(spec.name.as_str()), register, alarm: spec.alarm_point }
+            })
             .collect();
         Self {
             unit,
@@ -137,6 +147,14 @@ pub struct Request {
     pub table: Table,
     pub address: u16,
     pub count: u16,
+}
+
+impl Request {
+    /// Whether a serial answer to the one passes for an answer to the other: it tells unit, function and length alone.
+    fn looks_like(self, other: Self) -> bool {
+        let bytes = |request: Self| if request.table.is_bits() { request.count.div_ceil(8) } else { request.count * 2 };
+        self.table == other.table && bytes(self) == bytes(other) && self.address != other.address
+    }
 }
 
 /// Points that are always read together.
@@ -215,6 +233,9 @@ pub struct Timing {
     /// How long after an unanswered request its answer may still come on this line; so long the unit is not asked again,
     /// since nothing in a serial frame tells an old answer from a new one. Zero where closing the connection tells.
     pub late_window: Duration,
+    /// How long after an answer a repeat of it may still come on this line; so long the unit is not asked for other
+    /// registers whose answer would look the same. Zero where answers are numbered.
+    pub repeat_window: Duration,
 }
 
 /// Names one request that is under way.
@@ -261,23 +282,77 @@ pub enum Failure {
     #[error("the connection broke")]
     Lost,
     /// The unit, or the gateway before it, refused.
-    #[error("exception {0}")]
+    #[error("exception {0:02X}, {name}", name = exception_name(*.0))]
     Exception(u8),
+}
+
+impl Failure {
+    /// Whether the unit itself has said no, rather than nothing.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Exception(code) if !matches!(code, 0x0A | 0x0B))
+    }
+}
+
+/// As the Modbus Application Protocol v1.1b3 calls them, section 7.
+fn exception_name(code: u8) -> &'static str {
+    match code {
+        0x01 => "illegal function",
+        0x02 => "illegal data address",
+        0x03 => "illegal data value",
+        0x04 => "server device failure",
+        0x05 => "acknowledge",
+        0x06 => "server device busy",
+        0x08 => "memory parity error",
+        0x0A => "gateway path unavailable",
+        0x0B => "gateway target device failed to respond",
+        _ => "not in the specification",
+    }
 }
 
 /// What an operator should hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A unit does not answer any more.
+    /// A unit does not answer any more, or answers every request with an exception; said again when that changes.
     Parked { unit: u8, device: Arc<str>, why: Failure },
-    /// A parked unit answers again.
+    /// A parked unit can be read again.
     Back { unit: u8, device: Arc<str> },
     /// A unit refuses these points; said once, until they have been read again.
-    Quarantined { unit: u8, device: Arc<str>, points: Vec<PointIx>, code: u8 },
-    /// Points that had been refused were read.
+    Quarantined { unit: u8, device: Arc<str>, points: Vec<PointIx>, why: Failure },
+    /// Points that had been refused or withheld were read.
     Released { unit: u8, device: Arc<str>, points: Vec<PointIx> },
-    /// A unit answers, but not when asked for these points.
+    /// A unit gives other points, but not these.
     Withheld { unit: u8, device: Arc<str>, points: Vec<PointIx>, why: Failure },
+}
+
+impl Event {
+    pub fn unit(&self) -> u8 {
+        match self {
+            Self::Parked { unit, .. }
+            | Self::Back { unit, .. }
+            | Self::Quarantined { unit, .. }
+            | Self::Released { unit, .. }
+            | Self::Withheld { unit, .. } => *unit,
+        }
+    }
+
+    pub fn device(&self) -> &Arc<str> {
+        match self {
+            Self::Parked { device, .. }
+            | Self::Back { device, .. }
+            | Self::Quarantined { device, .. }
+            | Self::Released { device, .. }
+            | Self::Withheld { device, .. } => device,
+        }
+    }
+}
+
+/// What is the matter with a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It gives nothing at all.
+    Parked(Failure),
+    /// It gives its other points, but not the named ones.
+    Lacks { names: Vec<Arc<str>>, why: Failure },
 }
 
 /// What a bus has done since its start.
@@ -316,16 +391,25 @@ struct Block {
     due: Mono,
     /// Tries of the current turn that failed.
     attempts: u32,
+    /// What those tries took, and what they took in the turn before.
+    wasted: [Duration; 2],
     /// Turns in a row that failed.
     fails: u32,
+    /// Of the last failed turn.
+    why: Failure,
     /// Refused by exception 02 or 03: one group, tried every [`QUARANTINE`].
     quarantined: bool,
+    /// An operator has heard that it gives nothing.
+    told: bool,
 }
 
 #[derive(Debug)]
 struct Parked {
+    why: Failure,
     probe_at: Mono,
-    /// Probes since it was parked that had to be forced between the others.
+    /// Probes since it was parked.
+    probes: u32,
+    /// Those of them that had to be forced between the others.
     forced: u32,
 }
 
@@ -339,6 +423,8 @@ struct Unit {
     fails: u32,
     /// The last request was not answered.
     doubt: bool,
+    /// The last request that was answered, and when.
+    answered: Option<(Request, Mono)>,
     own: Learned,
     parked: Option<Parked>,
 }
@@ -353,6 +439,7 @@ impl Unit {
             cuts: Vec::new(),
             fails: 0,
             doubt: false,
+            answered: None,
             own: Learned::default(),
             parked: None,
         };
@@ -363,15 +450,18 @@ impl Unit {
     /// Plans the blocks anew; a block is due when the first of its groups was. Quarantined blocks stay as they are.
     fn rebuild(&mut self, now: Mono) {
         let old = std::mem::take(&mut self.blocks);
-        let due = |groups: &[usize]| {
-            let before = old.iter().filter(|block| !block.quarantined);
-            let shared = before.filter(|block| block.groups.iter().any(|group| groups.contains(group)));
-            shared.map(|block| block.due).min().unwrap_or(now)
-        };
         let out: Vec<usize> = old.iter().filter(|block| block.quarantined).flat_map(|b| b.groups.clone()).collect();
         let mut blocks: Vec<Block> = join(&self.plan.profile, &self.groups, &self.cuts, &out)
             .into_iter()
-            .map(|run| self.block(due(&run), run))
+            .map(|run| {
+                let shared = || {
+                    old.iter()
+                        .filter(|block| !block.quarantined && block.groups.iter().any(|group| run.contains(group)))
+                };
+                let due = shared().map(|block| block.due).min().unwrap_or(now);
+                let told = shared().any(|block| block.told);
+                Block { told, ..self.block(due, run) }
+            })
             .collect();
         blocks.extend(old.into_iter().filter(|block| block.quarantined));
         self.blocks = blocks;
@@ -384,8 +474,11 @@ impl Unit {
             groups,
             due,
             attempts: 0,
+            wasted: [Duration::ZERO; 2],
             fails: 0,
+            why: Failure::Silent,
             quarantined: false,
+            told: false,
         }
     }
 
@@ -407,7 +500,8 @@ impl Unit {
         };
         let (left, right) = block.groups.split_at(cut);
         for (n, groups) in [left, right].into_iter().enumerate() {
-            self.blocks.insert(at + n, self.block(now, groups.to_vec()));
+            let half = Block { told: block.told, ..self.block(now, groups.to_vec()) };
+            self.blocks.insert(at + n, half);
         }
     }
 
@@ -441,12 +535,47 @@ impl Unit {
         }
     }
 
-    /// The smallest request that any sound unit of this plan answers.
-    fn probe(&self) -> Option<usize> {
-        let refused: Vec<usize> =
-            self.blocks.iter().filter(|block| block.quarantined).flat_map(|block| block.groups.clone()).collect();
-        (0..self.groups.len())
-            .min_by_key(|n| (refused.contains(n), self.groups[*n].end - u32::from(self.groups[*n].first)))
+    /// The group to probe a parked unit with: of each block the smallest, in turn, and first those that the unit has
+    /// not refused before.
+    fn probe(&self, turn: u32) -> Option<usize> {
+        let size = |group: &usize| self.groups[*group].end - u32::from(self.groups[*group].first);
+        let smallest = |block: &Block| block.groups.iter().copied().min_by_key(size);
+        let mut groups: Vec<usize> = self.blocks.iter().filter(|block| !block.told).filter_map(smallest).collect();
+        if groups.is_empty() {
+            groups = self.blocks.iter().filter_map(smallest).collect();
+        }
+        groups.sort_by_key(size);
+        groups.get(turn as usize % groups.len().max(1)).copied()
+    }
+
+    /// The unit lives, so what it does not give is no part of a longer silence: each such block is told once.
+    fn tell_withheld(&mut self, events: &mut VecDeque<Event>) {
+        for n in 0..self.blocks.len() {
+            let block = &self.blocks[n];
+            if block.fails >= self.plan.fail_after && !block.told {
+                let (unit, device, points) =
+                    (self.plan.unit, Arc::clone(&self.plan.device), self.points_of(&block.groups));
+                events.push_back(Event::Withheld { unit, device, points, why: block.why });
+                self.blocks[n].told = true;
+            }
+        }
+    }
+
+    /// Gives the unit up until a probe finds it again.
+    fn park(&mut self, why: Failure, now: Now, out: &mut Vec<Reading>, events: &mut VecDeque<Event>) {
+        self.parked = Some(Parked { why, probe_at: now.mono.plus(self.plan.probe_every), probes: 0, forced: 0 });
+        self.fail_all(now, out);
+        events.push_back(Event::Parked { unit: self.plan.unit, device: Arc::clone(&self.plan.device), why });
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        if let Some(parked) = &self.parked {
+            return Some(Trouble::Parked(parked.why));
+        }
+        let told = || self.blocks.iter().filter(|block| block.told);
+        let why = told().next()?.why;
+        let wants = told().flat_map(|block| &block.groups).flat_map(|group| &self.groups[*group].wants);
+        Some(Trouble::Lacks { names: wants.map(|want| Arc::clone(&self.plan.wants[*want].name)).collect(), why })
     }
 }
 
@@ -508,6 +637,11 @@ impl Poller {
         self.events.pop_front()
     }
 
+    /// What is the matter with a unit now; `None` when all is well.
+    pub fn trouble(&self, unit: u8) -> Option<Trouble> {
+        self.units.iter().find(|other| other.plan.unit == unit)?.trouble()
+    }
+
     /// What to do now. Call again after every answer, and at the moment it names.
     pub fn poll_request(&mut self, now: Mono) -> Next {
         let mut wake: Option<Mono> = None;
@@ -520,7 +654,12 @@ impl Poller {
             }
             let gate = self.not_before[usize::from(unit.plan.unit)];
             for (b, block) in unit.blocks.iter().enumerate() {
-                let due = block.due.max(gate);
+                let mut due = block.due.max(gate);
+                if let Some((request, at)) = unit.answered
+                    && request.looks_like(block.request)
+                {
+                    due = due.max(at.plus(self.timing.repeat_window));
+                }
                 if due > now {
                     sooner(&mut next_live, due);
                     continue;
@@ -532,6 +671,7 @@ impl Poller {
                 if unit.doubt || block.fails > 0 {
                     deadline = deadline.plus(self.timing.timeout + unit.plan.interval);
                 }
+                deadline = deadline.plus(block.wasted[1] * WASTE);
                 let key = (deadline, block.fails > 0);
                 if best.is_none_or(|(other, ..)| key < other) {
                     best = Some((key, u, b));
@@ -546,8 +686,8 @@ impl Poller {
             (None, Some(at)) => Some(at.since(now)),
             (None, None) => None,
         };
-        if let Some((u, limit)) = self.probe_for(gap, now, &mut wake)
-            && let Some(group) = self.units[u].probe()
+        if let Some((u, turn, limit)) = self.probe_for(gap, now, &mut wake)
+            && let Some(group) = self.units[u].probe(turn)
         {
             let request = request_of(&self.units[u].groups, &[group]);
             return self.ask(u, What::Probe(group), request, limit, now);
@@ -559,8 +699,14 @@ impl Poller {
         self.ask(u, What::Block(b), request, limit, now)
     }
 
-    /// The parked unit whose probe may go now, and how long it may wait. `gap`: how long the bus has nothing else to do.
-    fn probe_for(&mut self, gap: Option<Duration>, now: Mono, wake: &mut Option<Mono>) -> Option<(usize, Duration)> {
+    /// The parked unit whose probe may go now, which probe it is, and how long it may wait. `gap`: how long the bus has
+    /// nothing else to do.
+    fn probe_for(
+        &mut self,
+        gap: Option<Duration>,
+        now: Mono,
+        wake: &mut Option<Mono>,
+    ) -> Option<(usize, u32, Duration)> {
         let mut forced = None;
         for (u, unit) in self.units.iter().enumerate() {
             let Some(parked) = &unit.parked else { continue };
@@ -574,9 +720,9 @@ impl Poller {
             }
             let short = self.short_limit(unit);
             match gap {
-                None => return Some((u, self.timing.timeout)),
-                Some(gap) if self.timing.timeout <= gap => return Some((u, self.timing.timeout)),
-                Some(gap) if short <= gap => return Some((u, short)),
+                None => return Some((u, parked.probes, self.timing.timeout)),
+                Some(gap) if self.timing.timeout <= gap => return Some((u, parked.probes, self.timing.timeout)),
+                Some(gap) if short <= gap => return Some((u, parked.probes, short)),
                 Some(_) => {}
             }
             let every = unit.plan.probe_every;
@@ -587,15 +733,15 @@ impl Poller {
                 *wake = Some(wake.map_or(at, |before| before.min(at)));
             } else if forced.is_none() {
                 let patient = parked.forced % 8 == 7;
-                forced = Some((u, if patient { self.timing.timeout } else { short }));
+                forced = Some((u, parked.probes, if patient { self.timing.timeout } else { short }));
             }
         }
-        let (u, limit) = forced?;
+        let (u, turn, limit) = forced?;
         self.last_forced = Some(now);
         if let Some(parked) = &mut self.units[u].parked {
             parked.forced = parked.forced.saturating_add(1);
         }
-        Some((u, limit))
+        Some((u, turn, limit))
     }
 
     fn is_under_way(&self, unit: u8) -> bool {
@@ -652,13 +798,21 @@ impl Poller {
             let took = now.mono.since(flight.sent);
             self.bus.learn(took);
             self.units[flight.unit].own.learn(took);
+            self.units[flight.unit].answered = Some((flight.request, now.mono));
         }
         if answer.is_err_and(|failure| failure == Failure::Silent) {
             let unit = usize::from(self.units[flight.unit].plan.unit);
             self.not_before[unit] = flight.sent.plus(self.timing.late_window);
         }
         match flight.what {
-            What::Block(block) => self.block_done(flight.unit, block, answer, now, out),
+            What::Block(block) => {
+                let wasted = &mut self.units[flight.unit].blocks[block].wasted;
+                match answer {
+                    Ok(_) => *wasted = [Duration::ZERO, wasted[0]],
+                    Err(_) => wasted[0] += now.mono.since(flight.sent),
+                }
+                self.block_done(flight.unit, block, answer, now, out);
+            }
             What::Probe(group) => self.probe_done(&flight, group, answer, now, out),
         }
     }
@@ -696,7 +850,8 @@ impl Poller {
         match answer {
             Ok(answer) => {
                 let released = std::mem::take(&mut block.quarantined);
-                let withheld = std::mem::take(&mut block.fails) >= unit.plan.fail_after;
+                let told = std::mem::take(&mut block.told);
+                block.fails = 0;
                 block.attempts = 0;
                 self.counters.late_cycles += u64::from(now.mono.since(block.due) > unit.plan.interval);
                 block.due = block.due.plus(unit.plan.interval).max(now.mono);
@@ -704,14 +859,15 @@ impl Poller {
                 unit.doubt = false;
                 let (groups, request) = (unit.blocks[b].groups.clone(), unit.blocks[b].request);
                 unit.decode(&groups, request, answer, now, out);
-                if released || withheld {
+                if told {
                     self.events.push_back(Event::Released { unit: id, device, points: unit.points_of(&groups) });
                 }
+                unit.tell_withheld(&mut self.events);
                 if released {
                     unit.rebuild(now.mono);
                 }
             }
-            Err(Failure::Exception(code @ (2 | 3))) => {
+            Err(why @ Failure::Exception(2 | 3)) => {
                 unit.fails = 0;
                 unit.doubt = false;
                 if block.groups.len() > 1 {
@@ -719,6 +875,8 @@ impl Poller {
                     return;
                 }
                 let news = !std::mem::replace(&mut block.quarantined, true);
+                block.told = true;
+                block.why = why;
                 block.due = now.mono.plus(QUARANTINE);
                 block.attempts = 0;
                 block.fails = 0;
@@ -726,7 +884,7 @@ impl Poller {
                 unit.fail_points(&groups, now, out);
                 if news {
                     let points = unit.points_of(&groups);
-                    self.events.push_back(Event::Quarantined { unit: id, device, points, code });
+                    self.events.push_back(Event::Quarantined { unit: id, device, points, why });
                     // The cuts of this search looked for the culprit that has now been found.
                     let search = unit.plan.interval.max(Duration::from_secs(10));
                     unit.cuts.retain(|cut| now.mono.since(cut.made) > search);
@@ -738,7 +896,7 @@ impl Poller {
                 block.due = now.mono.plus(BUSY_WAIT);
                 unit.doubt = false;
             }
-            Err(why @ Failure::Exception(code)) if !matches!(code, 0x0A | 0x0B) => {
+            Err(why) if why.is_refusal() => {
                 unit.fails = 0;
                 unit.doubt = false;
                 self.turn_failed(u, b, why, now, out);
@@ -753,9 +911,7 @@ impl Poller {
                 }
                 unit.fails += 1;
                 if unit.fails >= unit.plan.fail_after {
-                    unit.parked = Some(Parked { probe_at: now.mono.plus(unit.plan.probe_every), forced: 0 });
-                    unit.fail_all(now, out);
-                    self.events.push_back(Event::Parked { unit: id, device, why });
+                    unit.park(why, now, out, &mut self.events);
                     return;
                 }
                 // The rest of this cycle would most likely be silence too: on with the others.
@@ -770,23 +926,25 @@ impl Poller {
         }
     }
 
-    /// One turn of one block failed; the unit itself lives.
+    /// One turn of one block failed; after the last one that gave anything the unit is parked.
     fn turn_failed(&mut self, u: usize, b: usize, why: Failure, now: Now, out: &mut Vec<Reading>) {
         let unit = &mut self.units[u];
         let block = &mut unit.blocks[b];
         block.attempts = 0;
+        block.wasted = [Duration::ZERO, block.wasted[0]];
         block.fails = block.fails.saturating_add(1);
+        block.why = why;
         block.due = if block.fails >= unit.plan.fail_after {
             now.mono.plus(unit.plan.probe_every)
         } else {
             block.due.plus(unit.plan.interval).max(now.mono)
         };
-        let news = block.fails == unit.plan.fail_after;
-        let groups = block.groups.clone();
-        unit.fail_points(&groups, now, out);
-        if news {
-            let (id, device) = (unit.plan.unit, Arc::clone(&unit.plan.device));
-            self.events.push_back(Event::Withheld { unit: id, device, points: unit.points_of(&groups), why });
+        let gives_nothing = |block: &Block| block.quarantined || block.fails >= unit.plan.fail_after;
+        if unit.blocks.iter().all(gives_nothing) {
+            unit.park(why, now, out, &mut self.events);
+        } else {
+            let groups = unit.blocks[b].groups.clone();
+            unit.fail_points(&groups, now, out);
         }
     }
 
@@ -799,17 +957,21 @@ impl Poller {
         out: &mut Vec<Reading>,
     ) {
         let unit = &mut self.units[flight.unit];
-        let alive = match answer {
-            Ok(_) => true,
-            Err(Failure::Exception(code)) => !matches!(code, 0x0A | 0x0B),
-            Err(_) => false,
-        };
-        if !alive {
-            unit.fail_all(now, out);
-            if let Some(parked) = &mut unit.parked {
+        let (id, device) = (unit.plan.unit, Arc::clone(&unit.plan.device));
+        match answer {
+            // A unit that knows which addresses it has can be read.
+            Ok(_) | Err(Failure::Exception(2 | 3)) => {}
+            Err(why) => {
+                unit.fail_all(now, out);
+                let Some(parked) = &mut unit.parked else { return };
                 parked.probe_at = now.mono.plus(unit.plan.probe_every);
+                parked.probes = parked.probes.wrapping_add(1);
+                if why.is_refusal() != parked.why.is_refusal() {
+                    parked.why = why;
+                    self.events.push_back(Event::Parked { unit: id, device, why });
+                }
+                return;
             }
-            return;
         }
         unit.parked = None;
         unit.fails = 0;
@@ -822,7 +984,7 @@ impl Poller {
             block.fails = 0;
             block.attempts = 0;
         }
-        self.events.push_back(Event::Back { unit: unit.plan.unit, device: Arc::clone(&unit.plan.device) });
+        self.events.push_back(Event::Back { unit: id, device });
     }
 }
 
@@ -922,6 +1084,8 @@ mod tests {
         now: Mono,
         takes: fn(u8) -> Option<Duration>,
         refuses: fn(u8, Request) -> Option<u8>,
+        /// A unit that hears only every other request.
+        deaf_every_other: Option<u8>,
         asked: Vec<(u64, u8, String)>,
         /// Moment of every good reading, and every fault.
         good: Vec<(Mono, PointIx)>,
@@ -929,7 +1093,7 @@ mod tests {
     }
 
     fn timing() -> Timing {
-        Timing { timeout: 1_000 * MS, retries: 1, late_window: Duration::ZERO }
+        Timing { timeout: 1_000 * MS, retries: 1, late_window: Duration::ZERO, repeat_window: Duration::ZERO }
     }
 
     fn bus(timing: Timing, plans: Vec<UnitPlan>) -> Bus {
@@ -938,6 +1102,7 @@ mod tests {
             now: Mono::default(),
             takes: |_| Some(10 * MS),
             refuses: |_, _| None,
+            deaf_every_other: None,
             asked: Vec::new(),
             good: Vec::new(),
             bad: Vec::new(),
@@ -963,7 +1128,8 @@ mod tests {
 
         fn carry(&mut self, ask: &Ask) {
             self.asked.push((self.ms(), ask.unit, show(&ask.request)));
-            let took = (self.takes)(ask.unit).filter(|took| *took <= ask.limit);
+            let deaf = self.deaf_every_other == Some(ask.unit) && self.asked(ask.unit).len() % 2 == 1;
+            let took = (self.takes)(ask.unit).filter(|took| *took <= ask.limit && !deaf);
             self.now = self.now.plus(took.unwrap_or(ask.limit));
             let (words, bits) = ([7; 125], [true; 2_000]);
             let count = usize::from(ask.request.count);
@@ -1086,7 +1252,8 @@ mod tests {
         let asked: Vec<&str> = bus.asked.iter().map(|(.., request)| request.as_str()).collect();
         assert_eq!(asked, ["h0+8", "h0+4", "h4+4", "h4+2", "h6+2", "h4+1", "h5+1"]);
         let point = PointIx(5);
-        let quarantined = Event::Quarantined { unit: 1, device: Arc::from("d1"), points: vec![point], code: 2 };
+        let why = Failure::Exception(2);
+        let quarantined = Event::Quarantined { unit: 1, device: Arc::from("d1"), points: vec![point], why };
         assert_eq!(bus.events(), [quarantined]);
         assert_eq!(bus.bad, [(bus.bad[0].0, point)]);
         assert_eq!(bus.good.len(), 7, "every other point was read in the same cycle");
@@ -1142,8 +1309,75 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_that_answers_everything_with_an_exception_is_parked_said_and_found_again() {
+        for (code, most) in [(1, 6), (4, 6), (6, 12), (10, 3), (11, 3)] {
+            let mut bus = bus(timing(), plans("interval = '1s'\nmax_register_fill = 0", "h0 h50", 2));
+            bus.refuses = match code {
+                1 => |unit, _| (unit == 1).then_some(1),
+                4 => |unit, _| (unit == 1).then_some(4),
+                6 => |unit, _| (unit == 1).then_some(6),
+                10 => |unit, _| (unit == 1).then_some(10),
+                _ => |unit, _| (unit == 1).then_some(11),
+            };
+            bus.run(10_000);
+            let why = Failure::Exception(code);
+            assert_eq!(bus.events(), [Event::Parked { unit: 1, device: Arc::from("d1"), why }]);
+            assert_eq!(bus.poller.trouble(1), Some(Trouble::Parked(why)));
+            assert_eq!(bus.asked(1).len(), most, "exception {code}: asked no more before the first probe");
+            assert!(bus.bad.iter().any(|(_, point)| *point == PointIx(0)), "exception {code}");
+            bus.run(100_000);
+            assert!(bus.asked(1).len() <= most + 3, "exception {code}: {:?}", bus.asked(1));
+            assert_eq!(bus.asked(2).len(), 200, "exception {code}: the other unit is read as before");
+            assert_eq!(bus.events(), [], "exception {code}: said once");
+            bus.refuses = |_, _| None;
+            bus.run(140_000);
+            assert_eq!(bus.events(), [Event::Back { unit: 1, device: Arc::from("d1") }]);
+            assert_eq!(bus.poller.trouble(1), None);
+            assert!(bus.good.iter().any(|(_, point)| *point == PointIx(1)), "exception {code}");
+        }
+    }
+
+    #[test]
+    fn a_probe_that_the_unit_never_answers_does_not_keep_it_parked() {
+        // The first block is never given; only the second tells that the unit is there again.
+        let mut bus = bus(timing(), plans("interval = '1s'\nmax_register_fill = 0", "h0 h50:float32", 1));
+        bus.refuses = |_, request| (request.address == 0).then_some(4);
+        bus.takes = |_| None;
+        bus.run(20_000);
+        assert_eq!(bus.poller.trouble(1), Some(Trouble::Parked(Failure::Silent)));
+        bus.takes = |_| Some(10 * MS);
+        bus.run(90_000);
+        let why = Failure::Exception(4);
+        let device = || Arc::from("d1");
+        let points = vec![PointIx(0)];
+        let wanted = [
+            Event::Parked { unit: 1, device: device(), why: Failure::Silent },
+            Event::Parked { unit: 1, device: device(), why },
+            Event::Back { unit: 1, device: device() },
+            Event::Withheld { unit: 1, device: device(), points: points.clone(), why },
+        ];
+        assert_eq!(bus.events(), wanted);
+        assert_eq!(bus.poller.trouble(1), Some(Trouble::Lacks { names: vec![Arc::from("p0")], why }));
+        bus.refuses = |_, _| None;
+        bus.run(130_000);
+        assert_eq!(bus.events(), [Event::Released { unit: 1, device: device(), points }]);
+        assert_eq!(bus.poller.trouble(1), None);
+    }
+
+    #[test]
+    fn a_unit_that_answers_now_and_then_takes_no_more_than_a_fifth_of_a_loaded_bus() {
+        let mut bus = bus(timing(), plans("interval = '10ms'", "h0", 8));
+        bus.deaf_every_other = Some(8);
+        bus.run(60_000);
+        // 1 s is wasted on each turn of the flaky unit, which goes on being read.
+        let flaky = bus.good.iter().filter(|(_, point)| *point == PointIx(7)).count();
+        assert!((8..=13).contains(&flaky), "{flaky}");
+        assert!(bus.asked(1).len() > 600, "{}", bus.asked(1).len());
+    }
+
+    #[test]
     fn a_serial_unit_that_was_silent_is_not_asked_until_its_late_answer_cannot_come_any_more() {
-        let timing = Timing { timeout: 200 * MS, retries: 1, late_window: 3_000 * MS };
+        let timing = Timing { timeout: 200 * MS, late_window: 3_000 * MS, ..timing() };
         let mut bus = bus(timing, plans("interval = '500ms'", "h0", 2));
         bus.takes = |unit| (unit != 1).then_some(10 * MS);
         bus.run(900);
@@ -1155,6 +1389,18 @@ mod tests {
         bus.run(4_600);
         assert_eq!(bus.asked(1).len(), 3, "its late answer was heard, so it may be asked again");
         assert!(bus.asked(2).len() >= 9, "the other unit never waited");
+    }
+
+    #[test]
+    fn a_serial_unit_is_not_asked_for_what_a_repeat_of_its_last_answer_would_pass_for() {
+        for (points, asked) in
+            [("h0 h50", [0, 60]), ("h0 h50:float32", [0, 10]), ("h0 i50", [0, 10]), ("c0 c500", [0, 60])]
+        {
+            let mut bus = bus(Timing { repeat_window: 50 * MS, ..timing() }, plans("interval = '1s'", points, 1));
+            bus.run(900);
+            let at: Vec<u64> = bus.asked.iter().map(|(at, ..)| *at).collect();
+            assert_eq!(at, asked, "{points}");
+        }
     }
 
     #[test]

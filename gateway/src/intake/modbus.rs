@@ -7,7 +7,7 @@
 //!   that what still comes on it is nobody's.
 //! - A serial frame has no number. After a failure the line is drained until it is silent; a unit that did not answer
 //!   is not asked again before its answer has been heard or `late_window` has passed. What lies on the line before a
-//!   request is thrown away. The same holds for RTU over TCP: the serial server keeps late answers over a reconnect.
+//!   request is thrown away, and an answer is given time to come twice before its unit is asked for something alike. The same holds for RTU over TCP: the serial server keeps late answers over a reconnect.
 //! - tokio-modbus checks the count of values only by an assertion in debug builds, in its convenience methods. Those are
 //!   not used here: [`Client::call`] gives the raw answer, and the count is checked in every build.
 //!
@@ -25,7 +25,7 @@ use std::time::Duration;
 use anmin_rules::rule::{Finding, Level, Text};
 use anmin_sensors::decode::modbus::{Pdu, Table};
 use anmin_sensors::document::Reader;
-use anmin_sensors::poll::{Answer, Ask, Event, Failure, Next, Poller, Timing, UnitPlan};
+use anmin_sensors::poll::{Answer, Ask, Event, Failure, Next, Poller, Timing, Trouble, UnitPlan};
 use anmin_sensors::reading::Reading;
 use anmin_sensors::time::Mono;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -222,11 +222,11 @@ impl Settings {
     }
 
     fn timing(&self) -> Timing {
-        Timing {
-            timeout: self.timeout,
-            retries: self.retries,
-            late_window: if self.is_serial_framing() { self.late_window.max(self.timeout) } else { Duration::ZERO },
-        }
+        let (late_window, repeat_window) = match self.is_serial_framing() {
+            true => (self.late_window.max(self.timeout), REPEAT_WINDOW),
+            false => (Duration::ZERO, Duration::ZERO),
+        };
+        Timing { timeout: self.timeout, retries: self.retries, late_window, repeat_window }
     }
 }
 
@@ -264,6 +264,8 @@ pub fn spawn(settings: Settings, units: Vec<UnitPlan>, clock: Clock, inputs: mps
 const BATCH_WAIT: Duration = Duration::from_millis(5);
 /// A line is silent when nothing came for so long; USB adapters hand on what they have every 16 ms.
 const LINE_SILENT: Duration = Duration::from_millis(25);
+/// Units and repeaters that say everything twice do so at once.
+const REPEAT_WINDOW: Duration = Duration::from_millis(50);
 /// A line that chatters longer without a pause is used as it is: the CRC must tell.
 const LONGEST_DRAIN: Duration = Duration::from_millis(500);
 /// Requests in a row without a byte, after which RTU over TCP suspects the connection itself.
@@ -297,41 +299,78 @@ impl Bus {
         self.inputs.send(input).await.map_err(|_| Closed)
     }
 
-    /// Tells of what the schedule has found out.
+    /// Tells of what the schedule has found out: each event in the log, what remains of it as the state of the unit.
     async fn tell_events(&self) -> Result<(), Closed> {
         loop {
-            let Some(event) = self.state().poller.poll_event() else { return Ok(()) };
+            let (event, trouble) = {
+                let mut state = self.state();
+                let Some(event) = state.poller.poll_event() else { return Ok(()) };
+                let trouble = state.poller.trouble(event.unit());
+                (event, trouble)
+            };
             let bus = &self.settings.id;
-            match event {
-                Event::Parked { unit, device, why } => {
-                    tracing::warn!(
-                        "bus {bus}: unit {unit} ({device}) does not answer ({why}); it is parked and probed now and then, \
-                         the others are read as before"
-                    );
-                    let trouble = trouble(
-                        why.to_string(),
-                        format!("总线 {bus} 的 {unit} 号设备（{device}）不应答，其测点状态未知"),
-                        format!("unit {unit} ({device}) on bus {bus} does not answer; its points are unknown"),
-                    );
-                    self.send(part(format!("unit:{bus}/{unit}"), Some(trouble))).await?;
-                }
-                Event::Back { unit, device } => {
-                    tracing::info!("bus {bus}: unit {unit} ({device}) answers again");
-                    self.send(part(format!("unit:{bus}/{unit}"), None)).await?;
-                }
-                Event::Quarantined { unit, device, points, code } => tracing::warn!(
-                    "bus {bus}: unit {unit} ({device}) refuses {} of its points with exception {code}; they are left alone \
-                     and tried again every ten minutes: check the addresses of its profile",
+            match &event {
+                Event::Parked { unit, device, why } => tracing::warn!(
+                    "bus {bus}: unit {unit} ({device}) cannot be read ({why}); it is parked and probed now and then, the \
+                     others are read as before"
+                ),
+                Event::Back { unit, device } => tracing::info!("bus {bus}: unit {unit} ({device}) can be read again"),
+                Event::Quarantined { unit, device, points, why } => tracing::warn!(
+                    "bus {bus}: unit {unit} ({device}) refuses {} of its points with {why}; they are left alone and tried \
+                     again every ten minutes: check the addresses of its profile",
                     points.len()
                 ),
                 Event::Released { unit, device, points } => {
-                    tracing::info!("bus {bus}: unit {unit} ({device}) gives {} refused points again", points.len());
+                    tracing::info!("bus {bus}: unit {unit} ({device}) gives {} of its points again", points.len());
                 }
                 Event::Withheld { unit, device, points, why } => tracing::warn!(
                     "bus {bus}: unit {unit} ({device}) answers, but not for {} of its points ({why}); they are tried less \
                      often",
                     points.len()
                 ),
+            }
+            let trouble = trouble.map(|trouble| self.trouble_of(&event, &trouble));
+            self.send(part(format!("unit:{bus}/{}", event.unit()), trouble)).await?;
+        }
+    }
+
+    /// What the officer reads about a unit.
+    fn trouble_of(&self, event: &Event, trouble: &Trouble) -> PartTrouble {
+        let (bus, unit, device) = (&self.settings.id, event.unit(), event.device());
+        let who = (format!("总线 {bus} 的 {unit} 号设备（{device}）"), format!("unit {unit} ({device}) on bus {bus}"));
+        match trouble {
+            Trouble::Parked(why) if why.is_refusal() => part_trouble(
+                Level::Yellow,
+                why,
+                format!("{}对所有请求都应答异常，其测点状态未知", who.0),
+                format!("{} answers every request with an exception; its points are unknown", who.1),
+            ),
+            Trouble::Parked(why) => part_trouble(
+                Level::Yellow,
+                why,
+                format!("{}不应答，其测点状态未知", who.0),
+                format!("{} does not answer; its points are unknown", who.1),
+            ),
+            // The points speak for themselves; this says where to look.
+            Trouble::Lacks { names, why } => {
+                let (count, shown) = (names.len(), &names[..names.len().min(8)]);
+                let more = if shown.len() < count { ("等", " and others") } else { ("", "") };
+                part_trouble(
+                    Level::Blue,
+                    why,
+                    format!(
+                        "{}有 {count} 个测点读不到：{}{}。请核对设备型号和寄存器地址",
+                        who.0,
+                        shown.join("、"),
+                        more.0
+                    ),
+                    format!(
+                        "{} does not give {count} of its points: {}{}; check its model and register addresses",
+                        who.1,
+                        shown.join(", "),
+                        more.1
+                    ),
+                )
             }
         }
     }
@@ -341,8 +380,9 @@ fn part(part: String, trouble: Option<PartTrouble>) -> Input {
     Input::Part(PartState { part: part.into(), trouble })
 }
 
-fn trouble(note: String, zh: String, en: String) -> PartTrouble {
-    PartTrouble { finding: Finding { level: Level::Yellow, limit: None, note: Some(note) }, message: Text { zh, en } }
+fn part_trouble(level: Level, note: impl fmt::Display, zh: String, en: String) -> PartTrouble {
+    let note = Some(note.to_string());
+    PartTrouble { finding: Finding { level, limit: None, note }, message: Text { zh, en } }
 }
 
 /// One connection and what is done over it, one request at a time.
@@ -427,8 +467,9 @@ impl<'b> Lane<'b> {
                     tracing::error!(
                         "bus {id}: cannot reach {transport}: {error}; all its points are unknown, anmin goes on trying"
                     );
-                    let trouble = trouble(
-                        error.to_string(),
+                    let trouble = part_trouble(
+                        Level::Yellow,
+                        error,
                         format!("总线 {id}（{transport}）连接不上，其全部测点状态未知"),
                         format!("bus {id} ({transport}) cannot be reached; all its points are unknown"),
                     );
@@ -567,14 +608,22 @@ impl Link {
             tracing::debug!("bus {}: {error}", settings.id);
             return Err(Failure::Lost);
         }
+        let values = if ask.request.table.is_bits() { ask.request.count.div_ceil(8) } else { ask.request.count * 2 };
+        let (request, answer) = (8, 5 + values);
         let mut limit = ask.limit;
         if let Some(serial) = &self.serial {
-            let answer =
-                if ask.request.table.is_bits() { ask.request.count.div_ceil(8) } else { ask.request.count * 2 };
-            limit += serial.takes(8 + 5 + u32::from(answer));
+            limit += serial.takes(u32::from(request + answer));
         }
         let started = clock.now().mono;
-        let result = self.call(ask, limit).await;
+        let result = if self.is_serial_framing {
+            let damaged = silent_after(self.line.clone(), answer.into(), self.silence());
+            tokio::select! {
+                result = self.call(ask, limit) => result,
+                () = damaged => Err(Failure::Garbled),
+            }
+        } else {
+            self.call(ask, limit).await
+        };
         let result = match result {
             Err(Failure::Silent | Failure::Garbled) if self.is_serial_framing => {
                 let left = limit.saturating_sub(clock.now().mono.since(started));
@@ -669,9 +718,14 @@ impl Link {
         if spoke { Failure::Garbled } else { Failure::Silent }
     }
 
+    /// A pause that no frame has inside it.
+    fn silence(&self) -> Duration {
+        self.serial.as_ref().map_or(LINE_SILENT, |serial| serial.silence().max(LINE_SILENT))
+    }
+
     /// Reads and throws away until nothing comes any more.
     async fn drain(&mut self, clock: &Clock) -> io::Result<()> {
-        let silent = self.serial.as_ref().map_or(LINE_SILENT, |serial| serial.silence().max(LINE_SILENT));
+        let silent = self.silence();
         let end = clock.now().mono.plus(LONGEST_DRAIN);
         let mut bytes = [0; 256];
         while clock.now().mono < end {
@@ -702,6 +756,20 @@ impl Link {
                 }
             }
         });
+    }
+}
+
+/// Waits until as many bytes were heard as a whole answer has, and then none for `silence`. What the master has not taken
+/// by then is damaged: no more of it will come, and the line need not be held for the rest of the time limit.
+async fn silent_after(line: Line, whole: usize, silence: Duration) {
+    let mut before = 0;
+    loop {
+        sleep(silence).await;
+        let heard = line.heard(<[u8]>::len);
+        if heard >= whole && heard == before {
+            return;
+        }
+        before = heard;
     }
 }
 
@@ -1003,6 +1071,15 @@ mod tests {
         let slaves = ModbusSlaves::tcp(loopback(), Arc::clone(&site.table)).await.expect("a port is free");
         let port = slaves.address().expect("it listens").port();
         let transport = Transport::Tcp { host: "127.0.0.1".to_owned(), port };
+        reads_loses_and_finds_a_unit(Settings::new("b", transport), site).await;
+    }
+
+    #[tokio::test]
+    async fn rtu_over_tcp_reads_loses_and_finds_a_unit() {
+        let site = site(4);
+        let slaves = ModbusSlaves::rtu_over_tcp(loopback(), Arc::clone(&site.table)).await.expect("a port is free");
+        let port = slaves.address().expect("it listens").port();
+        let transport = Transport::RtuOverTcp { host: "127.0.0.1".to_owned(), port };
         reads_loses_and_finds_a_unit(Settings::new("b", transport), site).await;
     }
 

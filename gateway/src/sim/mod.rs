@@ -89,8 +89,8 @@ impl World {
         &self.player
     }
 
-    /// Starts the slaves of the buses: TCP buses on their own port of this machine, serial ones on a pseudo-terminal, to
-    /// which a link leads from the path that the bus names.
+    /// Starts the slaves of the buses: those over TCP, whatever their frames, on the bus's port of this machine, serial
+    /// ones on a pseudo-terminal, to which a link leads from the path that the bus names.
     pub async fn start_slaves(&mut self) -> Result<(), String> {
         for bus in &self.buses {
             let id = &bus.settings.id;
@@ -102,8 +102,10 @@ impl World {
                         .await
                         .map_err(problem)?
                 }
-                Transport::RtuOverTcp { .. } => {
-                    return Err(format!("bus {id}: RTU over TCP cannot be played yet; use tcp or rtu"));
+                Transport::RtuOverTcp { port, .. } => {
+                    ModbusSlaves::rtu_over_tcp(SocketAddr::from(([127, 0, 0, 1], *port)), Arc::clone(&table))
+                        .await
+                        .map_err(problem)?
                 }
                 Transport::Rtu(serial) => {
                     let server = ModbusSlaves::pty(Arc::clone(&table)).map_err(problem)?;

@@ -1,4 +1,4 @@
-//! Simulated Modbus slaves over TCP and over a pseudo-terminal, driven by a table of registers.
+//! Simulated Modbus slaves over TCP, RTU over TCP and a pseudo-terminal, driven by a table of registers.
 //!
 //! Whoever plays a scenario writes into [`Registers`]; the slaves answer from it. A unit that is not in the table, or
 //! that has been silenced, does not answer at all, as on a real line. No root and no other program is needed: the
@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use anmin_sensors::decode::modbus::{MAX_BITS, MAX_WORDS, Pdu, Register, Table, Unit, crc16};
 use anmin_sensors::reading::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_modbus::prelude::{ExceptionCode, Request, Response, SlaveRequest};
 use tokio_modbus::server::{Service, tcp};
 use tokio_serial::{SerialPort as _, SerialPortBuilderExt as _, SerialStream};
@@ -113,7 +113,7 @@ impl ModbusSlaves {
         let place = Place::Tcp(listener.local_addr()?);
         let server = tcp::Server::new(listener);
         let task = tokio::spawn(async move {
-            let on_connected = |stream: tokio::net::TcpStream, _| {
+            let on_connected = |stream: TcpStream, _| {
                 let service = TcpService(Arc::clone(&table));
                 // Small answers must not wait for more; a stream that refuses the option still works.
                 let _ = stream.set_nodelay(true);
@@ -127,19 +127,42 @@ impl ModbusSlaves {
         Ok(Self { place, task })
     }
 
+    /// Serves all units of the table over TCP with serial frames, as a serial server does; port 0 takes a free one.
+    pub async fn rtu_over_tcp(address: SocketAddr, table: SharedRegisters) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let place = Place::Tcp(listener.local_addr()?);
+        let task = tokio::spawn(async move {
+            // Its connections end with it.
+            let mut connections = JoinSet::new();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => {
+                            let _ = stream.set_nodelay(true);
+                            connections.spawn(serve_stream(stream, Arc::clone(&table)));
+                        }
+                        Err(error) => tracing::debug!("simulated Modbus slaves missed a connection: {error}"),
+                    },
+                    Some(_) = connections.join_next() => {}
+                }
+            }
+        });
+        Ok(Self { place, task })
+    }
+
     /// Serves all units of the table over RTU on a new pseudo-terminal, whose path is [`ModbusSlaves::device`].
     pub fn pty(table: SharedRegisters) -> io::Result<Self> {
         let (master, slave) = SerialStream::pair().map_err(io::Error::from)?;
         let path = slave.name().ok_or_else(|| io::Error::other("the pseudo-terminal has no name"))?;
         // The other end is opened by its path. Holding it here as well would keep it locked to whoever opened it first.
         drop(slave);
-        Ok(Self { place: Place::Serial(path.into()), task: tokio::spawn(serve_rtu(master, table)) })
+        Ok(Self { place: Place::Serial(path.into()), task: tokio::spawn(serve_line(master, table)) })
     }
 
     /// Serves all units of the table over RTU on a serial line that is there already, 8N1.
     pub fn rtu(path: &Path, baud_rate: u32, table: SharedRegisters) -> io::Result<Self> {
         let port = tokio_serial::new(path.to_string_lossy(), baud_rate).open_native_async()?;
-        Ok(Self { place: Place::Serial(path.to_owned()), task: tokio::spawn(serve_rtu(port, table)) })
+        Ok(Self { place: Place::Serial(path.to_owned()), task: tokio::spawn(serve_line(port, table)) })
     }
 
     /// Where the TCP slaves listen.
@@ -206,19 +229,30 @@ impl Service for TcpService {
     }
 }
 
-/// Answers every request whose CRC fits, whatever noise stands around it.
-async fn serve_rtu(mut port: SerialStream, table: SharedRegisters) {
+/// A serial line for ever. The other end of a pseudo-terminal may be closed, and there is no event for its being opened.
+async fn serve_line(mut port: SerialStream, table: SharedRegisters) {
+    loop {
+        let end = serve_rtu(&mut port, &table).await;
+        tracing::trace!("simulated Modbus slaves: nobody at the other end of the line: {end:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn serve_stream(mut stream: TcpStream, table: SharedRegisters) {
+    if let Err(error) = serve_rtu(&mut stream, &table).await {
+        tracing::debug!("simulated Modbus slaves dropped a connection: {error}");
+    }
+}
+
+/// Answers every request whose CRC fits, whatever noise stands around it, until the other end is closed.
+async fn serve_rtu(port: &mut (impl AsyncRead + AsyncWrite + Unpin), table: &SharedRegisters) -> io::Result<()> {
     const REQUEST: usize = 8;
     let mut buffer: Vec<u8> = Vec::new();
     let mut bytes = [0; 256];
     loop {
-        match port.read(&mut bytes).await {
-            Ok(n) if n > 0 => buffer.extend_from_slice(&bytes[..n]),
-            // The other end of the pseudo-terminal is closed; there is no event for its being opened.
-            Ok(_) | Err(_) => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            }
+        match port.read(&mut bytes).await? {
+            0 => return Ok(()),
+            n => buffer.extend_from_slice(&bytes[..n]),
         }
         while buffer.len() >= REQUEST {
             let Some(Pdu { unit, function, data, .. }) = Pdu::unpack_rtu(&buffer[..REQUEST]) else {
@@ -228,15 +262,13 @@ async fn serve_rtu(mut port: SerialStream, table: SharedRegisters) {
             let answer = match (Table::of_function(function), data) {
                 (Some(of), [a, b, c, d]) => {
                     let (address, count) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
-                    read(&table, unit, of, address, count).map(|result| (of, result))
+                    read(table, unit, of, address, count).map(|result| (of, result))
                 }
                 _ => None,
             };
             buffer.drain(..REQUEST);
-            if let Some((of, result)) = answer
-                && let Err(error) = port.write_all(&frame(unit, of, result)).await
-            {
-                tracing::debug!("simulated Modbus slaves lost their line: {error}");
+            if let Some((of, result)) = answer {
+                port.write_all(&frame(unit, of, result)).await?;
             }
         }
     }
