@@ -235,8 +235,10 @@ mod tests {
 
     const DENIED: Refused = Refused { code: 0x87, words: "not authorized" };
 
-    /// One line an event: second, what happens, and what is said then or by itself until the next line.
-    fn play(story: &[(u64, fn(&mut Health, Now), &[&str])]) {
+    /// Second, what happens, and what is said then or by itself until the next line.
+    type Line<'l> = (u64, fn(&mut Health, Now), &'l [&'l str]);
+
+    fn play(story: &[Line<'_>]) {
         let mut health = Health::new("site".into(), "mqtt://b:1883".to_owned(), "anmin-1".to_owned(), at(0).mono);
         for (n, (second, event, wanted)) in story.iter().enumerate() {
             event(&mut health, at(*second));
