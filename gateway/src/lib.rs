@@ -3,8 +3,10 @@
 //! `intake`, `delivery` and `web` never import one another: they meet in `main_loop`'s types, and only `app` knows all.
 
 pub mod app;
+mod chance;
 pub mod clock;
 pub mod config;
+mod credentials;
 pub mod delivery;
 pub mod intake;
 pub mod main_loop;

@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{Carrier, DeliveryError, Outcome, Receipt, excerpt};
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::main_loop::{Input, PartState, PartTrouble};
 
@@ -566,22 +567,6 @@ fn refused_trouble(channel: &str, order: &OrderId, reason: &str) -> PartTrouble 
                  needs a person."
             ),
         },
-    }
-}
-
-/// SplitMix64: enough for jitter, the same numbers for the same seed.
-#[derive(Debug)]
-pub(super) struct Chance(pub(super) u64);
-
-impl Chance {
-    pub(super) fn up_to(&mut self, most: Duration) -> Duration {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(z % nanos.saturating_add(1).max(1))
     }
 }
 

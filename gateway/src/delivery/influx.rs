@@ -50,9 +50,9 @@ use flate2::write::GzEncoder;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::courier::Chance;
 use super::http::{Answer, Http, Target};
 use super::{Secret, excerpt, read_file};
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::main_loop::{Input, PartState, PartTrouble};
 use crate::store::{Reader, StoreError, StoredSample};

@@ -1,174 +1,374 @@
-//! MQTT from outside brokers, by rumqttc.
+//! MQTT from outside brokers, 3.1.1 and 5, by rumqttc.
+//!
+//! What is promised:
+//!
+//! - A message is acknowledged when the main loop says that it is safe, on the connection that brought it and on no
+//!   other. What nobody made safe comes again: the broker keeps our session, and a token that is dropped ends the connection.
+//! - No connection inherits anything from the one before it: each has a client and a ledger of tokens of its own.
+//! - No packet stops what stands behind it for ever. One above the limit raises the limit. Where a session gets nowhere
+//!   all the same, a second connection without a session takes what is said from then on.
+//! - Every wait has an end: for the network, for CONNACK, for SUBACK, for a ping, for room in the main loop.
+//! - The part `mqtt:<id>` says what is wrong: the broker is away or refuses us, a subscription is refused, a session is lost,
+//!   gets nowhere, or is fought over by two clients with one id.
+//!
+//! It does not know what a topic means. Why it is built so is told in `docs/decisions/0007-mqtt-intake.md`.
 
-use std::path::{Path, PathBuf};
+mod acks;
+mod client;
+mod connection;
+mod health;
+mod policy;
+mod pressure;
+mod settings;
+mod subscriptions;
+
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_sensors::document::{ByteSize, Reader};
+use anmin_sensors::time::{Mono, Now, Wall};
+use futures_util::FutureExt as _;
 use rumqttc::QoS;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
+use self::client::Failure;
+use self::connection::{Connection, End};
+use self::health::{Health, utc};
+use self::policy::{Backoff, PATTERN, PacketLimit, Snag, Standstill, Takeover};
+use self::pressure::Pressure;
+use self::settings::PACKET_LIMIT;
+pub use self::settings::{Protocol, Settings};
+use self::subscriptions::{Answer, Subscriptions};
+use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::main_loop::Input;
+use crate::main_loop::{Input, PartState};
+use crate::telemetry::Repeats;
 
-/// One `[[mqtt]]` table, without its mappings: those belong to the router.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub id: Arc<str>,
-    pub host: String,
-    pub port: u16,
-    /// `mqtts://`: TLS, with `tls_ca` or the certificates that the system trusts.
-    pub tls: bool,
-    /// Stable, since the broker keeps our session under it. Where the file has none, [`Settings::or_client_id`] gives one.
-    pub client_id: Option<String>,
-    pub protocol: Protocol,
-    pub clean_session: bool,
-    /// For subscriptions that do not say otherwise: 0 or 1.
-    pub qos: QoS,
-    pub keep_alive: Duration,
-    pub max_reconnect_interval: Duration,
-    pub username: Option<String>,
-    pub password_file: Option<PathBuf>,
-    pub tls_ca: Option<PathBuf>,
-    pub max_packet_size: usize,
-    /// MQTT 5: how many messages the broker may have in flight to us without our acknowledgement.
-    pub receive_maximum: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    V311,
-    V5,
-}
-
-impl Settings {
-    /// Reads one `[[mqtt]]` table; `mapping` counts as asked for and is left to the router.
-    pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
-        let id: Option<String> = r.required("id");
-        let url: Option<String> = r.required("url");
-        let address = url.as_deref().and_then(|url| match parse_url(url) {
-            Ok(address) => Some(address),
-            Err(why) => {
-                r.fault("url", why, Some("such as \"mqtt://192.168.1.5:1883\" or \"mqtts://broker.local\"".to_owned()));
-                None
-            }
-        });
-        let client_id: Option<String> = r.optional("client_id");
-        if client_id.as_deref().is_some_and(|id| id.is_empty() || id.chars().any(char::is_control)) {
-            r.fault("client_id", "`client_id` is empty or holds control characters", None);
-        }
-        let protocol =
-            r.choice("protocol_version", &[("3.1.1", Protocol::V311), ("5", Protocol::V5)]).unwrap_or(Protocol::V311);
-        let clean_session = r.or("clean_session", false);
-        let qos = match r.or("qos", 1_u8) {
-            0 => QoS::AtMostOnce,
-            1 => QoS::AtLeastOnce,
-            other => {
-                r.fault(
-                    "qos",
-                    format!("`qos` is {other}, expected 0 or 1"),
-                    Some("anmin recognises repeated readings itself: 1 loses nothing".to_owned()),
-                );
-                QoS::AtLeastOnce
-            }
-        };
-        let keep_alive = r.or("keep_alive", Duration::from_secs(20));
-        if !(Duration::from_secs(5)..=Duration::from_secs(3_600)).contains(&keep_alive) {
-            r.fault("keep_alive", "`keep_alive` must lie between 5s and 1h", None);
-        }
-        let max_reconnect_interval = r.or("max_reconnect_interval", Duration::from_secs(30));
-        if max_reconnect_interval < Duration::from_secs(1) {
-            r.fault("max_reconnect_interval", "`max_reconnect_interval` must be 1s or more", None);
-        }
-        let username: Option<String> = r.optional("username");
-        let password_file = r.optional::<String>("password_file").map(|file| base.join(file));
-        if let Some(path) = &password_file
-            && let Err(error) = std::fs::read_to_string(path)
-        {
-            r.fault("password_file", format!("cannot read {}: {error}", path.display()), None);
-        }
-        if password_file.is_some() && username.is_none() {
-            r.fault("password_file", "`password_file` without `username`", None);
-        }
-        let tls_ca = r.optional::<String>("tls_ca").map(|file| base.join(file));
-        let ByteSize(max_packet_size) = r.or("max_packet_size", ByteSize(256 * 1024));
-        if !(1_024..=PACKET_LIMIT as u64).contains(&max_packet_size) {
-            r.fault("max_packet_size", "`max_packet_size` must lie between 1KiB and 16MiB", None);
-        }
-        let receive_maximum = r.or("receive_maximum", 4_096_u16);
-        if receive_maximum == 0 {
-            r.fault("receive_maximum", "`receive_maximum` must be 1 or more", None);
-        }
-        r.tables("mapping");
-        r.finish();
-        let (tls, host, port) = address?;
-        if r.is_faulty() {
-            return None;
-        }
-        Some(Self {
-            id: id?.into(),
-            host,
-            port,
-            tls,
-            client_id,
-            protocol,
-            clean_session,
-            qos,
-            keep_alive,
-            max_reconnect_interval,
-            username,
-            password_file,
-            tls_ca,
-            max_packet_size: max_packet_size as usize,
-            receive_maximum,
-        })
-    }
-
-    /// The client id of the file, or one that is stable for this site and this `[[mqtt]]`.
-    pub fn or_client_id(mut self, site: &str) -> Self {
-        self.client_id.get_or_insert_with(|| format!("anmin-{site}-{}-in", self.id));
-        self
-    }
-}
-
-/// A packet may grow to this when the broker's queue holds one that is larger than `max_packet_size`.
-const PACKET_LIMIT: usize = 16 * 1024 * 1024;
-
-/// `mqtt://host[:port]` or `mqtts://host[:port]` to (TLS, host, port).
-fn parse_url(url: &str) -> Result<(bool, String, u16), String> {
-    let (tls, rest) = if let Some(rest) = url.strip_prefix("mqtts://") {
-        (true, rest)
-    } else if let Some(rest) = url.strip_prefix("mqtt://") {
-        (false, rest)
-    } else {
-        return Err(format!("`url` is {url:?}, expected mqtt://host:port or mqtts://host:port"));
-    };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    if rest.contains('@') {
-        return Err("`url` holds a user name: write `username` and `password_file` instead".to_owned());
-    }
-    // The colons of an IPv6 address stand in brackets: the port begins after the last one.
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => {
-            (host, port.parse().map_err(|_| format!("`url` has {port:?} for a port"))?)
-        }
-        _ => (rest, if tls { 8_883 } else { 1_883 }),
-    };
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() || host.contains(['/', '?', '#', ' ']) || port == 0 {
-        return Err(format!("`url` is {url:?}, expected a host and a port and nothing after them"));
-    }
-    Ok((tls, host.to_owned(), port))
-}
-
-/// Keeps a connection to one outside broker for as long as `inputs` has a receiver.
+/// Keeps a connection to one outside broker for as long as `inputs` has a receiver; abort the task to end it sooner.
+///
+/// Messages go out in batches with the broker's id as their source. `inputs` is bounded; while it is full the broker is
+/// not read.
 pub fn spawn(
     settings: Settings,
     subscriptions: Vec<(String, QoS)>,
     clock: Clock,
     inputs: mpsc::Sender<Input>,
 ) -> JoinHandle<()> {
-    let _ = (settings, subscriptions, clock);
-    tokio::spawn(async move { inputs.closed().await })
+    let client_id = settings.client_id.clone().unwrap_or_else(|| format!("anmin-{}-in", settings.id));
+    let plan = Plan { settings, client_id, role: Role::Main };
+    tokio::spawn(Keeper::new(plan, subscriptions, clock, inputs).run())
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// The one with the session that the broker keeps.
+    Main,
+    /// Takes what is said from now on with QoS 0, while the session of the other gets nowhere.
+    Stopgap,
+}
+
+/// What holds for every connection.
+struct Plan {
+    settings: Settings,
+    client_id: String,
+    role: Role,
+}
+
+impl Plan {
+    fn keeps_session(&self) -> bool {
+        self.role == Role::Main && !self.settings.clean_session
+    }
+
+    /// From the first packet to CONNACK, and from SUBSCRIBE to SUBACK.
+    fn connect_within(&self) -> Duration {
+        self.settings.keep_alive.clamp(Duration::from_secs(5), Duration::from_secs(10))
+    }
+
+    /// For so long the socket may go unread: the broker waits for one and a half keep-alives, and a ping may just be due.
+    fn patience(&self) -> Duration {
+        self.settings.keep_alive / 3
+    }
+
+    fn peer(&self) -> String {
+        let Settings { host, port, tls, .. } = &self.settings;
+        format!("{}://{host}:{port}", if *tls { "mqtts" } else { "mqtt" })
+    }
+}
+
+/// The main loop is gone.
+struct Closed;
+
+/// What outlives a connection.
+struct Keeper {
+    plan: Arc<Plan>,
+    clock: Clock,
+    inputs: mpsc::Sender<Input>,
+    subscriptions: Subscriptions,
+    pressure: Pressure,
+    health: Health,
+    part: Arc<str>,
+    backoff: Backoff,
+    limit: PacketLimit,
+    takeover: Takeover,
+    standstill: Standstill,
+    chance: Chance,
+    repeats: Repeats,
+    /// Since when the connection stands.
+    up: Option<Mono>,
+    /// When the broker last said anything.
+    heard: Wall,
+    /// The broker should have our session.
+    session_expected: bool,
+    filters: Vec<(String, QoS)>,
+    stopgap: Option<Stopgap>,
+}
+
+/// The second connection, for as long as this lives.
+struct Stopgap(JoinHandle<()>);
+
+impl Drop for Stopgap {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Keeper {
+    fn new(plan: Plan, filters: Vec<(String, QoS)>, clock: Clock, inputs: mpsc::Sender<Input>) -> Self {
+        let now = clock.now();
+        let seed =
+            plan.client_id.bytes().fold(now.wall.micros() as u64, |seed, byte| seed.rotate_left(7) ^ u64::from(byte));
+        let id = Arc::clone(&plan.settings.id);
+        Self {
+            subscriptions: Subscriptions::new(filters.iter().cloned()),
+            pressure: Pressure::default(),
+            part: format!("mqtt:{id}").into(),
+            health: Health::new(id, plan.peer(), plan.client_id.clone(), now.mono),
+            backoff: Backoff::new(plan.settings.max_reconnect_interval),
+            limit: PacketLimit::new(plan.settings.max_packet_size, PACKET_LIMIT),
+            takeover: Takeover::default(),
+            standstill: Standstill::default(),
+            chance: Chance(seed),
+            repeats: Repeats::default(),
+            up: None,
+            heard: now.wall,
+            session_expected: false,
+            filters,
+            stopgap: None,
+            plan: Arc::new(plan),
+            clock,
+            inputs,
+        }
+    }
+
+    /// Boxed, since the stopgap is a keeper inside a keeper.
+    fn run(mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            loop {
+                let Ok(wait) = self.connect_once().await else { return };
+                if self.during(sleep(wait)).await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// One connection from its beginning to its end. Gives the time to wait before the next.
+    async fn connect_once(&mut self) -> Result<Duration, Closed> {
+        let now = self.clock.now().mono;
+        let open = Connection::open(Arc::clone(&self.plan), self.limit.at(now), self.pressure.in_flight.clone(), now);
+        match self.during(open).await? {
+            Err(failure) => Ok(self.handle_unreachable(&failure)),
+            Ok((connection, session_present)) => {
+                self.handle_up(session_present);
+                // Whatever a broker sends that makes the client panic costs this connection, not the intake.
+                let end = AssertUnwindSafe(connection.run(self)).catch_unwind().await;
+                match end.unwrap_or(End::Failed(Failure::Panicked)) {
+                    End::MainLoopGone => Err(Closed),
+                    End::Failed(failure) => self.handle_broken(failure).await,
+                }
+            }
+        }
+    }
+
+    /// Does `work` and meanwhile says what is to be said.
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Closed> {
+        let mut work = pin!(work);
+        loop {
+            let now = self.clock.now();
+            let due = self.tick(now);
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = self.inputs.closed() => return Err(Closed),
+                () = sleep(due.since(now.mono)) => {}
+            }
+        }
+    }
+
+    /// Says what is to be said, if there is room. Gives when to look again.
+    fn tick(&mut self, now: Now) -> Mono {
+        let mut due = now.mono.plus(Duration::from_secs(3_600));
+        if let Some(since) = self.up {
+            if now.mono.since(since) >= PATTERN {
+                self.takeover.forget();
+                self.standstill.forget();
+            } else {
+                due = due.min(since.plus(PATTERN));
+            }
+        }
+        self.health.contested = self.takeover.is_going_on();
+        self.health.snag = self.standstill.snag().cloned();
+        self.mind_the_stopgap();
+        due = [self.health.poll_timeout(), self.subscriptions.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now.mono)
+            .fold(due, Mono::min);
+        // The stopgap's broker is the other's, who says how it is.
+        if self.plan.role == Role::Main
+            && let Some(trouble) = self.health.poll_report(now.mono)
+        {
+            match self.inputs.try_send(Input::Part(PartState { part: Arc::clone(&self.part), trouble })) {
+                Ok(()) => self.health.handle_told(now.mono),
+                Err(TrySendError::Full(_)) => due = due.min(now.mono.plus(Duration::from_millis(250))),
+                // Whoever waits for the main loop sees it.
+                Err(TrySendError::Closed(_)) => {}
+            }
+        }
+        due
+    }
+
+    fn mind_the_stopgap(&mut self) {
+        let needed = self.plan.role == Role::Main && self.standstill.snag().is_some();
+        if needed && self.stopgap.is_none() {
+            let Plan { settings, client_id, .. } = &*self.plan;
+            let plan = Plan { settings: settings.clone(), client_id: format!("{client_id}-live"), role: Role::Stopgap };
+            let filters = self.filters.iter().map(|(path, _)| (path.clone(), QoS::AtMostOnce)).collect();
+            let keeper = Self::new(plan, filters, self.clock.clone(), self.inputs.clone());
+            self.stopgap = Some(Stopgap(tokio::spawn(keeper.run())));
+        } else if !needed {
+            self.stopgap = None;
+        }
+    }
+
+    fn pressure(&mut self) -> usize {
+        self.pressure.bytes(self.inputs.max_capacity() - self.inputs.capacity())
+    }
+
+    fn handle_up(&mut self, session_present: bool) {
+        let now = self.clock.now();
+        let (peer, client_id) = (self.plan.peer(), &self.plan.client_id);
+        self.up = Some(now.mono);
+        self.health.handle_up();
+        self.subscriptions.handle_connected(session_present);
+        if self.session_expected && !session_present {
+            tracing::error!(
+                "MQTT broker {peer} has lost the session of {client_id}: messages sent between {} and {} may be lost",
+                utc(self.heard),
+                utc(now.wall)
+            );
+            self.health.handle_loss(self.heard, now);
+        }
+        self.session_expected = self.plan.keeps_session();
+        self.heard = now.wall;
+        if let Some(more) = self.repeats.say("up", now.mono) {
+            let session = if session_present { "takes up its session" } else { "starts a session" };
+            tracing::info!(more, "{client_id} is connected to MQTT broker {peer} and {session}");
+        }
+    }
+
+    /// The broker's answers to a SUBSCRIBE.
+    fn handle_answers(&mut self, answers: &[Answer]) -> Result<(), Failure> {
+        let now = self.clock.now().mono;
+        let lowered = self
+            .subscriptions
+            .handle_answers(now, answers)
+            .map_err(|_| Failure::Unreadable(format!("a SUBACK with {} answers", answers.len())))?;
+        if let Some(first) = lowered.first()
+            && let Some(more) = self.repeats.say("lowered", now)
+        {
+            tracing::warn!(
+                more,
+                "MQTT broker {} grants QoS 0 only for {first} and {} others: what is sent while anmin is away is lost",
+                self.plan.peer(),
+                lowered.len() - 1
+            );
+        }
+        self.health.refused = self.subscriptions.refused().map(|(path, why, more)| (path.to_owned(), why, more));
+        Ok(())
+    }
+
+    /// No connection came about.
+    fn handle_unreachable(&mut self, failure: &Failure) -> Duration {
+        let now = self.clock.now().mono;
+        let words = failure.words();
+        self.takeover.forget();
+        let wait = self.backoff.after(Duration::ZERO, &mut self.chance);
+        if let Some(more) = self.repeats.say("unreachable", now) {
+            tracing::warn!(
+                more,
+                "cannot connect to MQTT broker {}: {}; next attempt in {wait:.1?}",
+                self.plan.peer(),
+                words.en
+            );
+        }
+        self.health.handle_unreachable(now, words);
+        wait
+    }
+
+    /// A connection ended.
+    async fn handle_broken(&mut self, failure: Failure) -> Result<Duration, Closed> {
+        let now = self.clock.now().mono;
+        let stood = self.up.take().map_or(Duration::ZERO, |since| now.since(since));
+        let words = failure.words();
+        let mut at_once = false;
+        match &failure {
+            Failure::Closed(_) => self.takeover.handle_closed(now, stood, false),
+            Failure::TakenOver => self.takeover.handle_closed(now, stood, true),
+            Failure::TooLarge(size) => {
+                at_once = self.limit.handle_too_large(*size, now).is_some();
+                if !at_once {
+                    self.standstill.handle_snag(now, Snag::Poison(words.en.clone()));
+                }
+            }
+            Failure::Unreadable(_) | Failure::Panicked => {
+                self.standstill.handle_snag(now, Snag::Poison(words.en.clone()));
+            }
+            Failure::Unsafe => self.standstill.handle_snag(now, Snag::Unsafe),
+            _ => {}
+        }
+        let wait = match at_once {
+            true => Duration::ZERO,
+            false => {
+                let wait = self.backoff.after(stood, &mut self.chance);
+                self.takeover.wait(wait, &mut self.chance)
+            }
+        };
+        self.health.handle_broken(now, words.clone());
+        if let Some(more) = self.repeats.say("broken", now) {
+            tracing::warn!(
+                more,
+                "the connection to MQTT broker {} ended after {stood:.1?}: {}; next attempt in {wait:.1?}",
+                self.plan.peer(),
+                words.en
+            );
+        }
+        if failure == Failure::Overrun {
+            self.wait_for_room().await?;
+        }
+        Ok(wait)
+    }
+
+    /// Until the main loop is done with half of what it has.
+    async fn wait_for_room(&mut self) -> Result<(), Closed> {
+        while self.pressure() > Pressure::MOST / 2 || self.inputs.capacity() == 0 {
+            self.during(sleep(Duration::from_millis(50))).await?;
+        }
+        Ok(())
+    }
 }

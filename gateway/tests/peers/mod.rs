@@ -335,6 +335,16 @@ impl Mosquitto {
         panic!("mosquitto did not start:\n{said}");
     }
 
+    /// Ends it as a service manager does: it writes down what it is told to keep.
+    pub async fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let pid = child.id().expect("it runs").to_string();
+            let told = Command::new("kill").arg(&pid).status().await.expect("kill is a program");
+            assert!(told.success());
+            soon("mosquitto ends", child.wait()).await.expect("the child is ours");
+        }
+    }
+
     /// Ends it at once: nothing is said to its clients.
     pub async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
