@@ -48,14 +48,26 @@ fn reason(error: &io::Error) -> String {
 }
 
 impl SiteFiles {
+    /// The configuration alone, without profiles and rules.
+    pub fn configuration(path: &Path, faults: &Faults) -> Self {
+        let (base, config) = if path.is_dir() {
+            let mut config = vec![path.join("anmin.toml")];
+            config.extend(below(&path.join("anmin.d"), "toml"));
+            (path, config)
+        } else {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            (parent.unwrap_or(Path::new(".")), vec![path.to_owned()])
+        };
+        let config = config.iter().filter_map(|file| read(file, faults)).collect();
+        Self { base: base.to_owned(), config, ..Self::default() }
+    }
+
     /// Gathers the files of the site at `path`.
     pub fn gather(path: &Path, faults: &Faults) -> Self {
+        let configuration = Self::configuration(path, faults);
         if !path.is_dir() {
-            let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            return Self { base: base.to_owned(), config: read(path, faults).into_iter().collect(), ..Self::default() };
+            return configuration;
         }
-        let mut config = vec![path.join("anmin.toml")];
-        config.extend(below(&path.join("anmin.d"), "toml"));
         let mut rules = Vec::new();
         for area in folders(&path.join("rules")) {
             for toml in below(&area, "toml") {
@@ -72,12 +84,8 @@ impl SiteFiles {
                 });
             }
         }
-        Self {
-            base: path.to_owned(),
-            config: config.iter().filter_map(|file| read(file, faults)).collect(),
-            profiles: below(&path.join("profiles"), "toml").iter().filter_map(|file| read(file, faults)).collect(),
-            rules,
-        }
+        let profiles = below(&path.join("profiles"), "toml").iter().filter_map(|file| read(file, faults)).collect();
+        Self { profiles, rules, ..configuration }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod files;
 pub mod site;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,11 +80,7 @@ impl Config {
     /// Reads the texts of a site. Every fault is noted; `None` where too little is left to go on.
     pub fn parse(files: &SiteFiles, faults: &Faults) -> Option<Self> {
         let base = files.base.as_path();
-        let documents: Vec<Document<'_>> = files
-            .config
-            .iter()
-            .filter_map(|source| Document::parse(source.name.as_str(), &source.text, faults))
-            .collect();
+        let documents = documents(files, faults);
         let roots: Vec<Reader<'_>> = documents.iter().map(|document| document.root(faults)).collect();
         let all = |key: &'static str| roots.iter().flat_map(move |root| root.tables(key)).collect::<Vec<_>>();
 
@@ -200,6 +197,22 @@ impl Config {
     }
 }
 
+/// Where the duty desk of the site at `path` listens, and the file of the token that it asks for: all that a client on
+/// the same machine needs to know. Faults elsewhere in the site do not matter.
+pub fn desk_of(path: &Path) -> Result<(SocketAddr, Option<PathBuf>), Vec<Fault>> {
+    let faults = Faults::default();
+    let files = SiteFiles::configuration(path, &faults);
+    let documents = documents(&files, &faults);
+    let roots: Vec<Reader<'_>> = documents.iter().map(|document| document.root(&faults)).collect();
+    let web = one(&roots, "web");
+    let listen = web.as_ref().map_or(web::Settings::default().listen, web::Settings::read_listen);
+    let token_file = web.as_ref().and_then(|r| r.optional::<String>("token_file")).map(|file| files.base.join(file));
+    match faults.take() {
+        found if found.is_empty() => Ok((listen, token_file)),
+        found => Err(found),
+    }
+}
+
 /// All faults, each with its place and hint, and their number last, where the eye ends.
 pub fn report(site: &Path, faults: &[Fault]) -> String {
     let mut text = String::new();
@@ -209,6 +222,11 @@ pub fn report(site: &Path, faults: &[Fault]) -> String {
     let number = if faults.len() == 1 { "1 fault".to_owned() } else { format!("{} faults", faults.len()) };
     text.push_str(&format!("{}: {number}; nothing was started", site.display()));
     text
+}
+
+fn documents<'t>(files: &'t SiteFiles, faults: &Faults) -> Vec<Document<'t>> {
+    let parse = |source: &'t files::Source| Document::parse(source.name.as_str(), &source.text, faults);
+    files.config.iter().filter_map(parse).collect()
 }
 
 /// A table that a site has once, in whichever file.
