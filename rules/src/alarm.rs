@@ -114,6 +114,19 @@ impl AlarmState {
             Self::OutOfService => "out_of_service",
         }
     }
+
+    pub const fn zh(self) -> &'static str {
+        match self {
+            Self::Normal => "正常",
+            Self::Unacknowledged => "未确认",
+            Self::Acknowledged => "已确认",
+            Self::ReturnedUnacknowledged => "已恢复未确认",
+            Self::Latched => "待复位",
+            Self::Shelved => "已搁置",
+            Self::Suppressed => "已抑制",
+            Self::OutOfService => "已停用",
+        }
+    }
 }
 
 /// Who did it and when.

@@ -225,10 +225,9 @@ impl Step {
 pub fn run_cases(source: &RuleSource) -> Vec<CaseOutcome> {
     let outcome = |case: &str, failure| CaseOutcome { rule: source.name.clone(), case: case.to_owned(), failure };
     let faults = Faults::default();
-    // Loaded first: its faults hold those of the file as well.
     let loaded = RuleSet::load(vec![source.clone()], Vec::new(), &faults);
-    if loaded.rules().len() == 0 {
-        return faults.take().into_iter().map(|fault| outcome("the rule loads", Some(fault))).collect();
+    if let [broken] = loaded.broken() {
+        return broken.faults.iter().map(|fault| outcome("the rule loads", Some(fault.clone()))).collect();
     }
     let Some((spec, cases)) = source.read(&faults) else { return Vec::new() };
     cases

@@ -16,7 +16,7 @@ use crate::health::{Health, SystemRules};
 use crate::order::{Call, CallChange, Order};
 use crate::response::{DeskSettings, Request, ResponseDesk};
 use crate::rule::{Evidence, Finding, Judged, Level, RuleId, RuleSpec, Text, Tuning};
-use crate::set::{Bound, RuleSet};
+use crate::set::{Bound, BrokenRule, RuleSet};
 
 /// What the engine wants done, in the order in which it must become durable: an order never comes before the
 /// transition or call change that it speaks of.
@@ -287,6 +287,19 @@ impl Engine {
         self.watch.handle_part(now, part, trouble);
     }
 
+    /// Says which rules could not be loaded, all of them. Each is a system alarm of its own, until it is loaded or gone:
+    /// say it after every start and every change of the rules, also when there are none.
+    pub fn handle_broken_rules(&mut self, now: Now, broken: &[BrokenRule]) {
+        self.watch.fire(now);
+        self.watch.health.handle_broken_rules(now, broken, &self.rules, &mut self.watch.book);
+        self.watch.drain(now);
+    }
+
+    /// Rules that could not be loaded or that cannot judge.
+    pub fn broken_rules(&self) -> impl Iterator<Item = &RuleId> {
+        self.watch.health.broken_rules()
+    }
+
     pub fn handle_command(&mut self, now: Now, command: Command) -> Result<(), Refusal> {
         self.watch.fire(now);
         self.watch.handle_command(now, &command)
@@ -412,7 +425,7 @@ fn specs_of(rules: &RuleSet) -> Vec<Arc<RuleSpec>> {
 mod tests {
     use std::time::Duration;
 
-    use anmin_sensors::document::Faults;
+    use anmin_sensors::document::{Fault, Faults};
     use anmin_sensors::point::{DeviceId, Kind, PointIx, PointSpec};
     use anmin_sensors::reading::{Quality, Value};
     use anmin_sensors::time::Wall;
@@ -439,7 +452,7 @@ mod tests {
         let faults = Faults::default();
         let sources = library::shipped().into_iter().filter(|source| source.name != leave_out).collect();
         let set = RuleSet::load(sources, Vec::new(), &faults);
-        assert!(faults.is_empty(), "{:?}", faults.take());
+        assert_eq!(set.broken(), []);
         set
     }
 
@@ -608,5 +621,57 @@ mod tests {
         kitchen.hear(61, &[1.0]);
         kitchen.wait_until(100);
         assert_eq!(kitchen.seen(), ["escalated yellow", "returned yellow"]);
+    }
+
+    /// A site's own rule is broken, first one that stands alone, then one under a shipped rule's name.
+    #[test]
+    fn a_rule_that_cannot_be_loaded_is_a_system_alarm_until_it_is_mended() {
+        let mut kitchen = Kitchen::new();
+        let fault = Fault {
+            source: "rules/gas/ours.rhai".to_owned(),
+            line: 7,
+            column: 12,
+            message: "there is no function `abve`".to_owned(),
+            hint: Some("did you mean `above`?".to_owned()),
+        };
+        let broken = |name: &str| vec![BrokenRule { name: name.to_owned(), faults: vec![fault.clone()] }];
+        kitchen.engine.handle_broken_rules(now(0), &broken("gas/ours"));
+        kitchen.take();
+        assert_eq!(kitchen.seen(), ["raised yellow"]);
+        let alarm = Arc::clone(&kitchen.alarms[0]);
+        assert_eq!((alarm.rule.as_str(), alarm.subject.as_str()), ("system/rule", "rule-file:gas/ours"));
+        let others = kitchen.engine.rules().rules().len();
+        let said = format!(
+            "rule gas/ours cannot be loaded: rules/gas/ours.rhai:7:12: there is no function `abve`. Nobody judges what \
+             it was to watch; {others} rules are in force."
+        );
+        assert_eq!(alarm.message.en, said);
+        assert!(alarm.message.zh.contains("目前无人判断"), "{}", alarm.message.zh);
+        assert_eq!(kitchen.engine.broken_rules().map(RuleId::as_str).collect::<Vec<_>>(), ["gas/ours"]);
+
+        let restart = |kitchen: &mut Kitchen, at: u64, broken: &[BrokenRule]| {
+            let alarms = kitchen.alarms.clone();
+            kitchen.engine = Engine::new(rules(""), desk(), at);
+            kitchen.engine.restore(now(at), alarms, Vec::new());
+            kitchen.engine.bind(&kitchen.points);
+            kitchen.engine.handle_broken_rules(now(at), broken);
+            kitchen.wait_until(at + 1);
+            kitchen.take();
+        };
+        restart(&mut kitchen, 10, &broken("gas/ours"));
+        assert!(kitchen.seen().is_empty(), "it is the same alarm after a restart");
+        restart(&mut kitchen, 20, &[]);
+        assert_eq!(kitchen.seen(), ["returned yellow"], "mended or taken away");
+        assert_eq!(kitchen.engine.broken_rules().count(), 0);
+
+        restart(&mut kitchen, 30, &broken("gas/leak"));
+        assert_eq!(kitchen.seen(), ["raised yellow"]);
+        kitchen.hear(40, &[12.0]);
+        kitchen.hear(45, &[12.0]);
+        assert_eq!(kitchen.seen(), ["raised yellow"], "the shipped gas/leak judges on");
+        assert!(kitchen.engine.broken_rules().any(|rule| rule.as_str() == "gas/leak"), "and does not mend the file");
+        let said =
+            &kitchen.engine.alarms().iter().find(|alarm| alarm.subject.as_str() == "rule-file:gas/leak").cloned();
+        assert!(said.as_ref().is_some_and(|alarm| alarm.message.en.contains("The shipped rule of that name judges")));
     }
 }

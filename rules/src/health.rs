@@ -3,10 +3,11 @@
 //! One byte a point remembers what was last thought of it; a sample that changes nothing costs one comparison. A silent
 //! device raises one alarm, however many points it has. Also the rules that anmin brings for itself, `system/...`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anmin_sensors::document;
 use anmin_sensors::point::{DeviceIx, PointIx, Points};
 use anmin_sensors::reading::{Doubt, Fault, Quality, Sample};
 use anmin_sensors::time::Now;
@@ -14,6 +15,7 @@ use anmin_sensors::time::Now;
 use crate::alarm::Subject;
 use crate::book::{AlarmBook, SystemReport};
 use crate::rule::{Evidence, Judged, Level, OnBad, RuleId, RuleSpec, Text, Verdict, Why};
+use crate::set::{BrokenRule, RuleSet};
 
 /// The conditions that anmin watches in its own code.
 #[derive(Clone, Debug)]
@@ -144,6 +146,10 @@ fn spoils_value(fault: Fault) -> bool {
     matches!(fault, Fault::OutOfRange | Fault::Sentinel | Fault::NotAValue)
 }
 
+/// Subjects of alarms about rules: one that cannot judge, and the files of one that cannot be loaded.
+const RULE: &str = "rule:";
+const RULE_FILE: &str = "rule-file:";
+
 /// What is known of the health of points, devices and rules.
 pub(crate) struct Health {
     pub rules: SystemRules,
@@ -154,6 +160,8 @@ pub(crate) struct Health {
     points_seen: usize,
     /// Rules that cannot judge some of their subjects; none at all for one whose alarm was restored.
     failing: BTreeMap<RuleId, BTreeMap<PointIx, Level>>,
+    /// Rules that could not be loaded, and those of restored alarms that could not be before.
+    unloaded: BTreeSet<RuleId>,
     changed: Vec<usize>,
     devices: Vec<DeviceIx>,
 }
@@ -166,6 +174,7 @@ impl Health {
             restored: Vec::new(),
             points_seen: 0,
             failing: BTreeMap::new(),
+            unloaded: BTreeSet::new(),
             changed: Vec::new(),
             devices: Vec::new(),
         }
@@ -175,7 +184,11 @@ impl Health {
     pub fn restore(&mut self, rule: &RuleId, subject: &Subject) {
         if *rule == self.rules.rule.id {
             let name = subject.as_str();
-            self.failing.insert(RuleId::new(name.strip_prefix("rule:").unwrap_or(name)), BTreeMap::new());
+            if let Some(rule) = name.strip_prefix(RULE_FILE) {
+                self.unloaded.insert(RuleId::new(rule));
+            } else {
+                self.failing.insert(RuleId::new(name.strip_prefix(RULE).unwrap_or(name)), BTreeMap::new());
+            }
         } else if *rule == self.rules.silent.id || *rule == self.rules.sensor.id {
             self.restored.push(subject.clone());
         }
@@ -220,7 +233,7 @@ impl Health {
                 subjects.remove(&judged.subject);
                 if subjects.is_empty() {
                     self.failing.remove(&spec.id);
-                    self.report_rule(now, &spec.id, None, book);
+                    self.report_rule(now, RULE, &spec.id, None, book);
                 }
                 return;
             }
@@ -246,7 +259,37 @@ impl Health {
                 device.place.en(),
             ),
         };
-        self.report_rule(now, &spec.id, Some((worst, text)), book);
+        self.report_rule(now, RULE, &spec.id, Some((worst, text)), book);
+    }
+
+    /// `broken` are all rules that could not be loaded; `rules` are in force. A shipped rule may be in force under the
+    /// name of one of the site's own that is broken, so the alarm is about the file, not about the rule.
+    pub fn handle_broken_rules(&mut self, now: Now, broken: &[BrokenRule], rules: &RuleSet, book: &mut AlarmBook) {
+        let before = std::mem::take(&mut self.unloaded);
+        for BrokenRule { name, faults } in broken {
+            let id = RuleId::new(name.as_str());
+            let first = faults.first().map(|fault| document::Fault { hint: None, ..fault.clone() }.to_string());
+            let why = first.unwrap_or_default();
+            let others = rules.rules().len();
+            let (zh, en) = match rules.find(&id) {
+                Some(_) => ("自带的同名规则仍在判断", "The shipped rule of that name judges in its place"),
+                None => ("它所监视的情况目前无人判断", "Nobody judges what it was to watch"),
+            };
+            let text = Text {
+                zh: format!("规则 {id} 无法加载：{why}。{zh}；{others} 条规则照常有效。"),
+                en: format!("rule {id} cannot be loaded: {why}. {en}; {others} rules are in force."),
+            };
+            self.report_rule(now, RULE_FILE, &id, Some((Level::Yellow, text)), book);
+            self.unloaded.insert(id);
+        }
+        for rule in before.difference(&self.unloaded) {
+            self.report_rule(now, RULE_FILE, rule, None, book);
+        }
+    }
+
+    pub fn broken_rules(&self) -> impl Iterator<Item = &RuleId> {
+        // A rule may be both: its file is broken, and the shipped one in its place fails.
+        self.unloaded.iter().chain(self.failing.keys().filter(|rule| !self.unloaded.contains(*rule)))
     }
 
     /// New rules are in force: what was failing is judged anew, what is gone fails no more.
@@ -255,12 +298,12 @@ impl Health {
             std::mem::take(&mut self.failing).into_iter().partition(|(rule, _)| has(rule));
         self.failing = stay.into_keys().map(|rule| (rule, BTreeMap::new())).collect();
         for rule in gone.into_keys() {
-            self.report_rule(now, &rule, None, book);
+            self.report_rule(now, RULE, &rule, None, book);
         }
     }
 
-    fn report_rule(&self, now: Now, rule: &RuleId, trouble: Option<(Level, Text)>, book: &mut AlarmBook) {
-        let subject = Subject::Part(format!("rule:{rule}").into());
+    fn report_rule(&self, now: Now, what: &str, rule: &RuleId, trouble: Option<(Level, Text)>, book: &mut AlarmBook) {
+        let subject = Subject::Part(format!("{what}{rule}").into());
         let evidence = Evidence { received: now.wall, ..Evidence::default() };
         let spec = Arc::clone(&self.rules.rule);
         book.handle_system(now, SystemReport { spec, subject, place: Arc::default(), trouble, evidence });

@@ -128,6 +128,16 @@ pub enum CallState {
 }
 
 impl CallState {
+    pub const ALL: [Self; 7] = [
+        Self::Called,
+        Self::Accepted,
+        Self::OnTheWay,
+        Self::OnScene,
+        Self::StoodDown,
+        Self::Declined,
+        Self::Unanswered,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Called => "called",
@@ -137,6 +147,18 @@ impl CallState {
             Self::StoodDown => "stood_down",
             Self::Declined => "declined",
             Self::Unanswered => "unanswered",
+        }
+    }
+
+    pub const fn zh(self) -> &'static str {
+        match self {
+            Self::Called => "已呼叫",
+            Self::Accepted => "已应答",
+            Self::OnTheWay => "已出动",
+            Self::OnScene => "已到场",
+            Self::StoodDown => "已撤回",
+            Self::Declined => "无法出动",
+            Self::Unanswered => "未应答",
         }
     }
 }

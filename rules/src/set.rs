@@ -68,6 +68,15 @@ impl RuleSource {
     }
 }
 
+/// A rule that could not be taken, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokenRule {
+    /// `area/name`, as its files have it.
+    pub name: String,
+    /// At least one.
+    pub faults: Vec<Fault>,
+}
+
 /// A site's own numbers for a rule: for all its subjects, or for those that every selector given here matches.
 ///
 /// Of several that say something about the same number the most specific wins: point, device, place, profile, kind,
@@ -369,16 +378,22 @@ pub struct RuleSet {
     due: BinaryHeap<Reverse<(Mono, u32, u16)>>,
     sandbox: Sandbox,
     calls: u64,
+    broken: Vec<BrokenRule>,
 }
 
 impl RuleSet {
-    /// Reads, compiles and rehearses the rules. One that fails is left out and its faults say why; the others stay in
-    /// force. A later source takes the place of an earlier one of the same name, unless it fails.
+    /// Reads, compiles and rehearses the rules. One that fails is left out and stands in [`RuleSet::broken`]; the others
+    /// stay in force. A later source takes the place of an earlier one of the same name, unless it fails. `faults` hears
+    /// what is wrong with the overrides.
     pub fn load(sources: Vec<RuleSource>, overrides: Vec<Override>, faults: &Faults) -> Self {
         let mut set = Self::default();
         let mut at_of: HashMap<&str, usize> = HashMap::new();
         for source in &sources {
-            let Some(rule) = set.prepare(source, faults) else { continue };
+            let own = Faults::default();
+            let Some(rule) = set.prepare(source, &own) else {
+                set.broken.push(BrokenRule { name: source.name.clone(), faults: own.take() });
+                continue;
+            };
             match at_of.get(source.name.as_str()) {
                 Some(&at) => set.rules[at] = rule,
                 None => {
@@ -465,6 +480,11 @@ impl RuleSet {
 
     pub fn rules(&self) -> impl ExactSizeIterator<Item = (RuleIx, &RuleSpec)> {
         self.rules.iter().enumerate().map(|(n, rule)| (RuleIx(n as u32), &rule.spec))
+    }
+
+    /// The rules that were left out.
+    pub fn broken(&self) -> &[BrokenRule] {
+        &self.broken
     }
 
     pub fn find(&self, id: &RuleId) -> Option<RuleIx> {
@@ -1217,8 +1237,7 @@ mod tests {
     fn load(sources: Vec<RuleSource>) -> RuleSet {
         let faults = Faults::default();
         let set = RuleSet::load(sources, Vec::new(), &faults);
-        let faults: Vec<String> = faults.take().iter().map(ToString::to_string).collect();
-        assert!(faults.is_empty(), "{}", faults.join("\n"));
+        assert_eq!(set.broken(), []);
         set
     }
 
@@ -1529,9 +1548,10 @@ mod tests {
             source("gas/broken", GAS, "fn judge(gas) {\n    if abve(gas, \"orange\") { red() } else { normal() }\n}\n");
         let set = RuleSet::load(vec![broken, source("gas/leak", GAS, STAGES)], Vec::new(), &faults);
         let left: Vec<&str> = set.rules().map(|(_, spec)| spec.id.as_str()).collect();
-        assert_eq!(left, ["gas/leak"]);
+        assert_eq!((left, faults.is_empty()), (vec!["gas/leak"], true));
+        assert_eq!(set.broken().len(), 1);
         assert_eq!(
-            faults.take()[0].to_string(),
+            set.broken()[0].faults[0].to_string(),
             "site/rules/gas/broken.rhai:2:8: there is no function `abve`\n  hint: did you mean `above(point, \"limit\")`?"
         );
     }
@@ -1546,7 +1566,7 @@ mod tests {
             source("gas/leak", GAS, "fn judge(gas) {"),
         ];
         let mut set = RuleSet::load(sources, Vec::new(), &faults);
-        assert_eq!((set.rules().len(), faults.len()), (1, 1));
+        assert_eq!((set.rules().len(), set.broken().len()), (1, 1));
         let mut points = Points::default();
         let gas = device(&mut points, "g", "a", &["gas.lel"])[0];
         set.bind(&points);

@@ -14,6 +14,10 @@ use crate::config::{self, Config};
 /// Reads the site with the parser of `run`.
 pub fn check(site: &Path) -> ExitCode {
     match Config::load(site) {
+        Ok(config) if !config.broken_rules.is_empty() => {
+            eprintln!("{}", config::report_rules(site, &config.broken_rules, &config.rules));
+            ExitCode::FAILURE
+        }
         Ok(config) => {
             println!(
                 "{}: sound. {} devices with {} points, {} rules, {} buses, {} stations.",
@@ -54,6 +58,7 @@ pub fn test(site: Option<&Path>) -> ExitCode {
             tally.count(&profile.id, &result.case, result.outcome.err().map(|differences| differences.join("; ")));
         }
     }
+    files.broken_rules.iter().flat_map(|rule| &rule.faults).for_each(|fault| faults.note(fault.clone()));
     let faults = faults.take();
     for fault in &faults {
         println!("error: {fault}");

@@ -46,6 +46,9 @@ pub fn run(site: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if !config.broken_rules.is_empty() {
+        eprintln!("{}", config::report_rules(site, &config.broken_rules, &config.rules));
+    }
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(problem) => return fail(&problem),
@@ -162,6 +165,7 @@ impl Daemon {
             }
             notes.extend(restored.notes.into_iter().map(|text| ("store:state", text)));
         }
+        engine.handle_broken_rules(now, &config.broken_rules);
 
         let feed = Feed::new();
         let figures = Figures::default();

@@ -1,8 +1,10 @@
 //! Composition root: the subcommands. The only place that knows all rooms.
 
+mod alarm;
 mod check;
 mod daemon;
 mod demo;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +41,10 @@ enum Command {
         /// The site's folder; without it only what is shipped.
         site: Option<PathBuf>,
     },
+    /// List open alarms, look at one, acknowledge, shelve or reset it.
+    Alarm(alarm::AlarmOptions),
+    /// Say for a station how far its crew is.
+    Call(alarm::CallOptions),
     /// Play scenarios as MQTT devices and Modbus slaves of a site, before its sensors arrive.
     Sim(crate::sim::Options),
 }
@@ -55,6 +61,8 @@ pub fn main() -> ExitCode {
         }
         Command::Check { site } => check::check(&site),
         Command::Test { site } => check::test(site.as_deref()),
+        Command::Alarm(options) => alarm::alarm(options),
+        Command::Call(options) => alarm::call(options),
         Command::Sim(options) => crate::sim::run(options),
     }
 }

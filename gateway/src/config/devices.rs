@@ -1,8 +1,10 @@
 //! `[[device]]` and device lists in CSV: what hangs on the wall and where.
 //!
 //! Property companies keep spreadsheets, so a list is a CSV file whose first line names the columns; the names are the
-//! keys of `[[device]]`. An empty cell is an absent key. UTF-8, with or without the mark that Excel puts in front.
+//! keys of `[[device]]`. An empty cell is an absent key. UTF-8, with or without the mark that Excel puts in front. The
+//! column of a fault in it is the number of the cell.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_sensors::document::{Fault, Faults, Reader, did_you_mean, parse_duration};
@@ -26,13 +28,31 @@ pub struct Entry {
     pub interval: Option<Duration>,
     /// Overrides the profile's: without a reading for so long the device is silent.
     pub silent_after: Option<Duration>,
-    pub at: Fault,
+    at: At,
+}
+
+/// Where an entry stands, for faults that show only beside the rest of the site.
+#[derive(Clone, Debug)]
+struct At {
+    source: Arc<str>,
+    /// Line and column of each of [`At::KEYS`].
+    spots: [(usize, usize); 5],
+}
+
+impl At {
+    const KEYS: [&str; 5] = ["id", "profile", "place", "bus", "unit_id"];
 }
 
 impl Entry {
     pub fn read(r: &Reader<'_>) -> Option<Self> {
         let id: Option<String> = r.required("id");
-        let at = r.place("id");
+        let at = At {
+            source: Arc::from(r.place("id").source),
+            spots: At::KEYS.map(|key| {
+                let Fault { line, column, .. } = r.place(key);
+                (line, column)
+            }),
+        };
         let location = r.table("location");
         let part = |key: &'static str| match &location {
             Some(table) => table.optional(key),
@@ -55,8 +75,25 @@ impl Entry {
         if let Some(table) = &location {
             table.finish();
         }
+        for (key, wait) in [("interval", entry.interval), ("silent_after", entry.silent_after)] {
+            if wait == Some(Duration::ZERO) {
+                r.fault(key, format!("`{key}` is zero"), None);
+            }
+        }
         r.finish();
         id.map(|_| entry)
+    }
+
+    /// A fault at the value of `key`; at the id where the entry does not have that.
+    pub fn fault(&self, key: &str, message: String, hint: Option<String>) -> Fault {
+        let spot = At::KEYS.iter().position(|known| *known == key).unwrap_or(0);
+        let (line, column) = self.at.spots[spot];
+        Fault { source: self.at.source.to_string(), line, column, message, hint }
+    }
+
+    /// `devices.csv:12`: where another entry may be found.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.at.source, self.at.spots[0].0)
     }
 }
 
@@ -77,14 +114,34 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
             return Vec::new();
         }
     };
+    if headers.iter().all(str::is_empty) {
+        let hint = format!("such as {}", COLUMNS[..4].join(","));
+        fault(1, 1, "the first line does not name the columns".to_owned(), Some(hint));
+        return Vec::new();
+    }
+    if let (1, Some(other)) = (headers.len(), headers[0].find([';', '\t'])) {
+        let message = format!("cells are separated by {:?}, expected commas", &headers[0][other..=other]);
+        fault(1, 1, message, Some("save it as \"CSV UTF-8 (comma delimited)\"".to_owned()));
+        return Vec::new();
+    }
     for (n, header) in headers.iter().enumerate() {
         if !COLUMNS.contains(&header) {
             let hint =
                 did_you_mean(header, COLUMNS).unwrap_or_else(|| format!("known columns: {}", COLUMNS.join(", ")));
             fault(1, n + 1, format!("column {header:?} is not known"), Some(hint));
         }
+        if headers.iter().take(n).any(|earlier| earlier == header) {
+            fault(1, n + 1, format!("column {header:?} is there twice"), None);
+        }
+    }
+    let missing = ["id", "profile"].into_iter().filter(|wanted| !headers.iter().any(|header| header == *wanted));
+    // Said once, not for every line.
+    if missing.map(|column| fault(1, 1, format!("there is no column `{column}`"), None)).count() > 0 {
+        return Vec::new();
     }
     let mut entries = Vec::new();
+    let name: Arc<str> = Arc::from(source);
+    let columns = At::KEYS.map(|key| headers.iter().position(|header| header == key).unwrap_or(0) + 1);
     for record in reader.records() {
         let record = match record {
             Ok(record) => record,
@@ -111,7 +168,7 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
             fault(line, column(name).unwrap_or(0) + 1, format!("`{name}` is {text:?}, expected {wanted}"), None);
             None
         };
-        let is_duration = |text: &str| parse_duration(text).is_some();
+        let is_duration = |text: &str| parse_duration(text).is_some_and(|wait| !wait.is_zero());
         let duration = "a duration such as \"2s\"";
         let entry = Entry {
             id: cell("id").unwrap_or_default(),
@@ -126,7 +183,7 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
                 .and_then(|text| text.parse().ok()),
             interval: parsed("interval", duration, &is_duration).as_deref().and_then(parse_duration),
             silent_after: parsed("silent_after", duration, &is_duration).as_deref().and_then(parse_duration),
-            at: Fault { source: source.to_owned(), line: line as usize, column: 1, message: String::new(), hint: None },
+            at: At { source: Arc::clone(&name), spots: columns.map(|column| (line as usize, column)) },
         };
         for (name, absent) in [("id", entry.id.is_empty()), ("profile", entry.profile.is_none())] {
             if absent {
@@ -173,8 +230,8 @@ mod tests {
     #[test]
     fn an_unknown_column_names_the_nearest() {
         let faults = Faults::default();
-        read_csv("d.csv", "id,profle\n", &faults);
+        read_csv("d.csv", "id,profile,palce\n", &faults);
         let found: Vec<String> = faults.take().iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["d.csv:1:2: column \"profle\" is not known\n  hint: did you mean `profile`?"]);
+        assert_eq!(found, ["d.csv:1:3: column \"palce\" is not known\n  hint: did you mean `place`?"]);
     }
 }

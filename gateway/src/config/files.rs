@@ -1,13 +1,14 @@
 //! Which files make up a site, and reading them.
 //!
 //! A site is a folder: `anmin.toml`, `anmin.d/*.toml` in the order of their names, `rules/<area>/<name>.{toml,rhai}`,
-//! `profiles/*.toml`. A single file is a site too; its folder is then the base of relative paths.
+//! `profiles/*.toml`. A single file is a site too; its folder is then the base of relative paths. A file that cannot be
+//! read is a fault, but of a rule's files only that rule's: it keeps nothing else from starting.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use anmin_rules::set::RuleSource;
+use anmin_rules::set::{BrokenRule, RuleSource};
 use anmin_sensors::document::{Fault, Faults};
 
 /// One file as text, under the name that faults give it.
@@ -25,60 +26,109 @@ pub struct SiteFiles {
     pub config: Vec<Source>,
     pub profiles: Vec<Source>,
     pub rules: Vec<RuleSource>,
+    /// Rules whose files cannot be read.
+    pub broken_rules: Vec<BrokenRule>,
 }
+
+/// No file of a site is larger; one that is was named by mistake, and may have no end.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// Reads one file; what cannot be read is a fault that says why.
 pub fn read(path: &Path, faults: &Faults) -> Option<Source> {
     let name = path.display().to_string();
-    let problem = match fs::read(path).map(String::from_utf8) {
-        Ok(Ok(text)) => return Some(Source { name, text }),
-        Ok(Err(error)) => format!("not UTF-8 from byte {} on", error.utf8_error().valid_up_to()),
-        Err(error) => reason(&error),
+    let fault = |line, column, message: String, hint: Option<&str>| {
+        faults.note(Fault { source: name.clone(), line, column, message, hint: hint.map(str::to_owned) });
+        None
     };
-    faults.note(Fault { source: name, line: 0, column: 0, message: format!("cannot be read: {problem}"), hint: None });
-    None
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes)) {
+        Ok(_) if bytes.len() as u64 > MOST_BYTES => {
+            return fault(0, 0, "cannot be read: it is larger than 64 MiB".to_owned(), None);
+        }
+        Ok(_) => {}
+        Err(error) => return fault(0, 0, format!("cannot be read: {}", reason(&error)), None),
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(Source { name, text }),
+        Err(error) => {
+            let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = sound.iter().filter(|byte| **byte == b'\n').count() + 1;
+            // What stands before the fault is UTF-8.
+            let before = String::from_utf8_lossy(sound.rsplit(|byte| *byte == b'\n').next().unwrap_or_default());
+            let message = format!("not UTF-8: byte 0x{:02X}", error.as_bytes()[sound.len()]);
+            fault(line, before.chars().count() + 1, message, Some("save it as UTF-8, not as GBK or UTF-16"))
+        }
+    }
 }
 
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a folder, expected a file".to_owned(),
         _ => error.to_string(),
     }
 }
 
 impl SiteFiles {
+    /// The configuration alone, without profiles and rules.
+    pub fn configuration(path: &Path, faults: &Faults) -> Self {
+        let (base, config) = if path.is_dir() {
+            let mut config = vec![path.join("anmin.toml")];
+            config.extend(below(&path.join("anmin.d"), "toml"));
+            (path, config)
+        } else {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            (parent.unwrap_or(Path::new(".")), vec![path.to_owned()])
+        };
+        let config = config.iter().filter_map(|file| read(file, faults)).collect();
+        Self { base: base.to_owned(), config, ..Self::default() }
+    }
+
     /// Gathers the files of the site at `path`.
     pub fn gather(path: &Path, faults: &Faults) -> Self {
+        let configuration = Self::configuration(path, faults);
         if !path.is_dir() {
-            let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            return Self { base: base.to_owned(), config: read(path, faults).into_iter().collect(), ..Self::default() };
+            return configuration;
         }
-        let mut config = vec![path.join("anmin.toml")];
-        config.extend(below(&path.join("anmin.d"), "toml"));
-        let mut rules = Vec::new();
-        for area in folders(&path.join("rules")) {
-            for toml in below(&area, "toml") {
-                let script = toml.with_extension("rhai");
-                let (Some(toml_text), Some(script_text)) = (read(&toml, faults), read(&script, faults)) else {
-                    continue;
-                };
-                let word = |path: &Path| path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-                rules.push(RuleSource {
-                    folder: path.join("rules").display().to_string(),
-                    name: format!("{}/{}", word(&area), word(&toml)),
-                    toml: toml_text.text,
-                    script: script_text.text,
-                });
+        let (mut rules, mut broken_rules) = (Vec::new(), Vec::new());
+        let folder = path.join("rules");
+        for stray in rule_names(&folder) {
+            let message = "it lies in no folder of an area, so it is not read".to_owned();
+            let hint = Some(format!("such as {}", folder.join("gas").join(&stray).display()));
+            let source = folder.join(&stray).display().to_string();
+            let faults = vec![Fault { source, line: 0, column: 0, message, hint }];
+            broken_rules.push(BrokenRule { name: stray, faults });
+        }
+        for area in folders(&folder) {
+            for stem in rule_names(&area) {
+                let name = format!("{}/{stem}", area.file_name().unwrap_or_default().to_string_lossy());
+                let own = Faults::default();
+                let file = |ending: &str| read(&area.join(format!("{stem}.{ending}")), &own);
+                match (file("toml"), file("rhai")) {
+                    (Some(toml), Some(script)) => rules.push(RuleSource {
+                        folder: folder.display().to_string(),
+                        name,
+                        toml: toml.text,
+                        script: script.text,
+                    }),
+                    _ => broken_rules.push(BrokenRule { name, faults: own.take() }),
+                }
             }
         }
-        Self {
-            base: path.to_owned(),
-            config: config.iter().filter_map(|file| read(file, faults)).collect(),
-            profiles: below(&path.join("profiles"), "toml").iter().filter_map(|file| read(file, faults)).collect(),
-            rules,
-        }
+        let profiles = below(&path.join("profiles"), "toml").iter().filter_map(|file| read(file, faults)).collect();
+        Self { profiles, rules, broken_rules, ..configuration }
     }
+}
+
+/// The names that rules have in a folder: of their two files one is enough to be found.
+fn rule_names(folder: &Path) -> Vec<String> {
+    let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut names: Vec<String> =
+        ["toml", "rhai"].iter().flat_map(|ending| below(folder, ending)).map(|path| stem(&path)).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Files of a folder with this ending, by name; none where the folder is not there.

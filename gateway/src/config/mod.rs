@@ -8,13 +8,15 @@ pub mod files;
 pub mod site;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anmin_rules::library;
 use anmin_rules::order::{Channel, Station};
 use anmin_rules::response::DeskSettings;
-use anmin_rules::set::{Override, RuleSet};
+use anmin_rules::rule::RuleId;
+use anmin_rules::set::{BrokenRule, Override, RuleSet};
 use anmin_sensors::document::{Document, Fault, Faults, Reader, did_you_mean};
 use anmin_sensors::point::{DeviceId, Place, Points};
 use anmin_sensors::poll::UnitPlan;
@@ -53,7 +55,8 @@ pub struct Config {
     pub influx: Vec<influx::Settings>,
     pub web: web::Settings,
     pub rules: RuleSet,
-    /// Rules of the site's own that are not sound; a sound configuration has none.
+    /// Rules of the site's own that cannot be loaded. `check` refuses them; `run` starts without them and says so.
+    pub broken_rules: Vec<BrokenRule>,
     pub base: PathBuf,
 }
 
@@ -64,7 +67,8 @@ pub struct Bus {
 }
 
 impl Config {
-    /// Reads the site at `path`; on any fault nothing but the faults.
+    /// Reads the site at `path`; on any fault nothing but the faults. Rules that cannot be loaded are no fault as long as
+    /// everything else is sound: they are left out, and told in `broken_rules`.
     pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
         let faults = Faults::default();
         let files = SiteFiles::gather(path, &faults);
@@ -79,11 +83,7 @@ impl Config {
     /// Reads the texts of a site. Every fault is noted; `None` where too little is left to go on.
     pub fn parse(files: &SiteFiles, faults: &Faults) -> Option<Self> {
         let base = files.base.as_path();
-        let documents: Vec<Document<'_>> = files
-            .config
-            .iter()
-            .filter_map(|source| Document::parse(source.name.as_str(), &source.text, faults))
-            .collect();
+        let documents = documents(files, faults);
         let roots: Vec<Reader<'_>> = documents.iter().map(|document| document.root(faults)).collect();
         let all = |key: &'static str| roots.iter().flat_map(move |root| root.tables(key)).collect::<Vec<_>>();
 
@@ -101,10 +101,7 @@ impl Config {
         let stations: Vec<Station> = all("station").iter().filter_map(site::station).collect();
         let mut areas: BTreeMap<String, Area> = BTreeMap::new();
         for area in all("place").iter().filter_map(Area::read) {
-            if let Some(twice) = areas.insert(area.place.area.clone(), area) {
-                let message = format!("place {:?} is there twice", twice.place.area);
-                faults.note(Fault { message, ..twice.stations_at });
-            }
+            areas.insert(area.place.area.clone(), area);
         }
         let lists = site::station_lists(&areas, &stations, |fault| faults.note(fault));
 
@@ -128,15 +125,29 @@ impl Config {
             }
             None => mqtt_tables.is_empty().then(broker::Settings::default),
         };
+        if broker_table.is_none() && !mqtt_tables.is_empty() {
+            for r in all("mqtt_out").iter().filter(|r| r.has("broker")) {
+                let hint = "add a [broker] table: beside [[mqtt]] there is none unless the site says so".to_owned();
+                r.fault("broker", "`broker` is \"embedded\", but the site has no embedded broker", Some(hint));
+            }
+        }
 
         let bus_settings: Vec<modbus::Settings> =
             all("bus").iter().filter_map(|r| modbus::Settings::read(r, base)).collect();
         let mut entries: Vec<devices::Entry> = all("device").iter().filter_map(devices::Entry::read).collect();
         for list in all("device_list") {
-            if let Some(file) = list.required::<String>("file")
-                && let Some(source) = files::read(&base.join(file), faults)
-            {
-                entries.extend(devices::read_csv(&source.name, &source.text, faults));
+            if let Some(file) = list.required::<String>("file") {
+                let own = Faults::default();
+                if let Some(source) = files::read(&base.join(file), &own) {
+                    entries.extend(devices::read_csv(&source.name, &source.text, faults));
+                }
+                for fault in own.take() {
+                    match fault.line {
+                        // The file has no place to point at, but its name has.
+                        0 => list.fault("file", format!("{}: {}", fault.source, fault.message), fault.hint),
+                        _ => faults.note(fault),
+                    }
+                }
             }
             list.finish();
         }
@@ -146,6 +157,15 @@ impl Config {
         let webhooks: Vec<_> = all("webhook").iter().filter_map(|r| webhook::Settings::read(r, base)).collect();
         let caps: Vec<_> = all("cap").iter().filter_map(|r| broadcast::Settings::read(r, base)).collect();
         let influx: Vec<_> = all("influx").iter().filter_map(|r| influx::Settings::read(r, base)).collect();
+        for (what, keys) in [
+            ("place", ["place"].as_slice()),
+            ("station", &["station"]),
+            ("broker", &["mqtt"]),
+            ("bus", &["bus"]),
+            ("way out", &["mqtt_out", "webhook", "cap", "influx"]),
+        ] {
+            unique(what, keys.iter().flat_map(|key| all(key)));
+        }
         for root in &roots {
             root.finish();
         }
@@ -165,6 +185,11 @@ impl Config {
         let mut sources = library::shipped();
         sources.extend(files.rules.iter().cloned());
         let rules = RuleSet::load(sources, overrides, faults);
+        let broken_rules: Vec<BrokenRule> = files.broken_rules.iter().chain(rules.broken()).cloned().collect();
+        if !faults.is_empty() {
+            // Nothing will start, so what is wrong with the rules is told with the rest.
+            broken_rules.iter().flat_map(|rule| &rule.faults).for_each(|fault| faults.note(fault.clone()));
+        }
 
         let site = site?;
         Some(Self {
@@ -195,8 +220,25 @@ impl Config {
             influx,
             web: web?,
             rules,
+            broken_rules,
             base: base.to_owned(),
         })
+    }
+}
+
+/// Where the duty desk of the site at `path` listens, and the file of the token that it asks for: all that a client on
+/// the same machine needs to know. Faults elsewhere in the site do not matter.
+pub fn desk_of(path: &Path) -> Result<(SocketAddr, Option<PathBuf>), Vec<Fault>> {
+    let faults = Faults::default();
+    let files = SiteFiles::configuration(path, &faults);
+    let documents = documents(&files, &faults);
+    let roots: Vec<Reader<'_>> = documents.iter().map(|document| document.root(&faults)).collect();
+    let web = one(&roots, "web");
+    let listen = web.as_ref().map_or(web::Settings::default().listen, web::Settings::read_listen);
+    let token_file = web.as_ref().and_then(|r| r.optional::<String>("token_file")).map(|file| files.base.join(file));
+    match faults.take() {
+        found if found.is_empty() => Ok((listen, token_file)),
+        found => Err(found),
     }
 }
 
@@ -206,9 +248,34 @@ pub fn report(site: &Path, faults: &[Fault]) -> String {
     for fault in faults {
         text.push_str(&format!("error: {fault}\n"));
     }
-    let number = if faults.len() == 1 { "1 fault".to_owned() } else { format!("{} faults", faults.len()) };
-    text.push_str(&format!("{}: {number}; nothing was started", site.display()));
+    text.push_str(&format!("{}: {}; nothing was started", site.display(), count(faults.len(), "fault")));
     text
+}
+
+/// Each broken rule with its faults and what judges in its place, and last how many rules are in force all the same.
+pub fn report_rules(site: &Path, broken: &[BrokenRule], rules: &RuleSet) -> String {
+    let mut text = String::new();
+    for BrokenRule { name, faults } in broken {
+        text.push_str(&format!("error: rule {name} cannot be loaded\n"));
+        for fault in faults {
+            text.push_str(&format!("  {}\n", fault.to_string().replace('\n', "\n  ")));
+        }
+        if rules.find(&RuleId::new(name.as_str())).is_some() {
+            text.push_str("  the shipped rule of this name stays in force\n");
+        }
+    }
+    let (ill, well) = (count(broken.len(), "broken rule"), rules.rules().len());
+    text.push_str(&format!("{}: {ill}; the other {well} rules stay in force", site.display()));
+    text
+}
+
+fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+fn documents<'t>(files: &'t SiteFiles, faults: &Faults) -> Vec<Document<'t>> {
+    let parse = |source: &'t files::Source| Document::parse(source.name.as_str(), &source.text, faults);
+    files.config.iter().filter_map(parse).collect()
 }
 
 /// A table that a site has once, in whichever file.
@@ -223,6 +290,22 @@ fn one<'d>(roots: &[Reader<'d>], key: &'static str) -> Option<Reader<'d>> {
         }
     }
     found
+}
+
+/// Notes each id that an earlier one of these tables has.
+fn unique<'d>(what: &str, tables: impl Iterator<Item = Reader<'d>>) {
+    let mut seen: HashMap<String, String> = HashMap::new();
+    for r in tables {
+        let Some(id) = r.optional::<String>("id") else { continue };
+        let Fault { source, line, .. } = r.place("id");
+        if what == "broker" && id == "broker" {
+            r.fault("id", "`id` is \"broker\", which is the name of the embedded broker", None);
+        } else if let Some(first) = seen.get(&id) {
+            r.fault("id", format!("{what} {id:?} is there already"), Some(format!("the other stands at {first}")));
+        } else {
+            seen.insert(id, format!("{source}:{line}"));
+        }
+    }
 }
 
 /// The shipped profiles and the site's own; one of the site's own takes the place of a shipped one with its id.
@@ -248,28 +331,24 @@ fn hang(
     let mut buses: Vec<Bus> = buses.into_iter().map(|settings| Bus { settings, units: Vec::new() }).collect();
     // Devices in one room share one place; a hundred thousand devices do not bring as many.
     let mut rooms: HashMap<(&str, &str, &str, &str), Arc<Place>> = HashMap::new();
-    for entry in entries {
-        let fault = |message: String, hint: Option<String>| {
-            faults.note(Fault { message, hint, ..entry.at.clone() });
-        };
+    for (n, entry) in entries.iter().enumerate() {
+        let fault = |key: &str, message: String, hint: Option<String>| faults.note(entry.fault(key, message, hint));
         let id = match DeviceId::parse(&entry.id) {
             Ok(id) => id,
             Err(why) => {
-                fault(format!("device {:?}: {why}", entry.id), None);
+                fault("id", format!("device {:?}: {why}", entry.id), None);
                 continue;
             }
         };
         let wanted = entry.profile.as_deref().unwrap_or_default();
         let Some(profile) = profiles.get(wanted) else {
-            fault(format!("device {id}: there is no profile {wanted:?}"), profiles.hint(wanted));
+            fault("profile", format!("device {id}: there is no profile {wanted:?}"), profiles.hint(wanted));
             continue;
         };
         let area = entry.place.as_deref().unwrap_or_default();
         if !area.is_empty() && !places.contains_key(area) {
-            fault(
-                format!("device {id}: there is no place {area:?}"),
-                did_you_mean(area, places.keys().map(String::as_str)),
-            );
+            let hint = did_you_mean(area, places.keys().map(String::as_str));
+            fault("place", format!("device {id}: there is no place {area:?}"), hint);
         }
         let part = |part: &'_ Option<String>| -> String { part.clone().unwrap_or_default() };
         let room = (
@@ -294,31 +373,31 @@ fn hang(
         let device = match points.add(id.clone(), entry.name.as_deref(), &profile.id, place, specs) {
             Ok(device) => device,
             Err(error) => {
-                fault(error.to_string(), None);
+                let first = entries[..n].iter().find(|earlier| earlier.id == entry.id);
+                fault("id", error.to_string(), first.map(|first| format!("the other stands at {}", first.place())));
                 continue;
             }
         };
         match (&entry.bus, entry.unit_id, &profile.modbus) {
             (None, None, _) => {}
-            (None, Some(_), _) => fault(format!("device {id} has a `unit_id` and no `bus`"), None),
-            (Some(_), None, _) => fault(format!("device {id} has a `bus` and no `unit_id`"), None),
+            (None, Some(_), _) => fault("unit_id", format!("device {id} has a `unit_id` and no `bus`"), None),
+            (Some(_), None, _) => fault("bus", format!("device {id} has a `bus` and no `unit_id`"), None),
             (Some(_), Some(_), None) => {
-                fault(format!("device {id}: profile {wanted} says nothing about Modbus registers"), None);
+                fault("profile", format!("device {id}: profile {wanted} says nothing about Modbus registers"), None);
             }
-            (Some(bus), Some(unit), Some(registers)) => {
-                let known: Vec<String> = buses.iter().map(|bus| bus.settings.id.to_string()).collect();
-                let Some(bus) = buses.iter_mut().find(|known| &*known.settings.id == bus.as_str()) else {
-                    fault(
-                        format!("device {id}: there is no bus {bus:?}"),
-                        did_you_mean(bus, known.iter().map(String::as_str)),
-                    );
+            (Some(name), Some(unit), Some(registers)) => {
+                let Some(bus) = buses.iter_mut().find(|bus| *bus.settings.id == **name) else {
+                    let hint = did_you_mean(name, buses.iter().map(|bus| &*bus.settings.id));
+                    fault("bus", format!("device {id}: there is no bus {name:?}"), hint);
                     continue;
                 };
+                if !matches!(bus.settings.transport, modbus::Transport::Tcp { .. }) && !(1..=247).contains(&unit) {
+                    let message = format!("device {id}: `unit_id` is {unit}, expected 1 to 247 on bus {name}");
+                    fault("unit_id", message, None);
+                }
                 if let Some(other) = bus.units.iter().find(|other| other.unit == unit) {
-                    fault(
-                        format!("device {id}: unit {unit} of bus {} is device {}", bus.settings.id, other.device),
-                        None,
-                    );
+                    let message = format!("device {id}: unit {unit} of bus {name} is device {}", other.device);
+                    fault("unit_id", message, None);
                 }
                 let mut plan = UnitPlan::new(unit, registers, points, device);
                 plan.interval = entry.interval.unwrap_or(plan.interval);

@@ -25,7 +25,8 @@ pub fn site(r: &Reader<'_>) -> Option<Site> {
             Some("it becomes part of topics and CAP identifiers; the name may be Chinese".to_owned()),
         );
     }
-    let name = text(r, "name").unwrap_or_default();
+    let plain = id.clone().unwrap_or_default();
+    let name = text(r, "name").unwrap_or_else(|| Text { zh: plain.clone(), en: plain });
     let area_code: Option<String> = r.optional("area_code");
     if let Some(code) = &area_code
         && (code.len() != 12 || !code.bytes().all(|b| b.is_ascii_digit()))
@@ -48,9 +49,6 @@ pub fn site(r: &Reader<'_>) -> Option<Site> {
 
 /// `name = "春晖社区"` or `name = { zh = "春晖社区", en = "Chunhui" }`.
 pub fn text(r: &Reader<'_>, key: &'static str) -> Option<Text> {
-    if !r.has(key) {
-        return None;
-    }
     if r.is_table(key) {
         let both = r.table(key)?;
         let (zh, en): (Option<String>, Option<String>) = (both.optional("zh"), both.optional("en"));
@@ -98,7 +96,13 @@ fn position(r: &Reader<'_>) -> Option<(f64, f64)> {
     match numbers[..] {
         [lat, lon] if (-90.0..=90.0).contains(&lat) && (-180.0..=180.0).contains(&lon) => Some((lat, lon)),
         _ => {
-            r.fault("position", "`position` is not [latitude, longitude] in degrees", None);
+            let hint = match numbers[..] {
+                [lon, lat] if (-90.0..=90.0).contains(&lat) && (-180.0..=180.0).contains(&lon) => {
+                    Some(format!("did you mean [{lat}, {lon}]?"))
+                }
+                _ => Some("such as [36.0611, 103.8343], WGS-84".to_owned()),
+            };
+            r.fault("position", format!("`position` is {numbers:?}, expected [latitude, longitude] in degrees"), hint);
             None
         }
     }

@@ -54,7 +54,7 @@ impl Settings {
         let folder: Option<String> = r.optional("folder");
         let to = match (r.has("url"), folder) {
             (true, None) => {
-                let token_file = read_file(r, "token_file", base);
+                let token_file = read_file(r, "token_file", base, Secret::read);
                 Target::read(r, base).map(|target| To::Endpoint { target, token_file })
             }
             (false, Some(folder)) => Some(To::Folder(base.join(folder))),

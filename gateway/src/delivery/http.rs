@@ -23,7 +23,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::{DeliveryError, Receipt, excerpt, read_file, tls};
+use super::{DeliveryError, Receipt, excerpt, read_file, roots, tls};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const TOTAL_LIMIT: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ impl Target {
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
         let url: Option<String> = r.required("url");
         let allow_http = r.or("allow_http", false);
-        let tls_ca = read_file(r, "tls_ca", base);
+        let tls_ca = read_file(r, "tls_ca", base, roots);
         match Self::new(&url?, tls_ca, allow_http) {
             Ok(target) => Some(target),
             Err((message, hint)) => {

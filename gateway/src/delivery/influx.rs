@@ -91,7 +91,7 @@ impl Settings {
         let target = Target::read(r, base);
         let org = r.or("org", String::new());
         let bucket: Option<String> = r.required("bucket");
-        let token_file = read_file(r, "token_file", base);
+        let token_file = read_file(r, "token_file", base, Secret::read);
         let timeout = r.or("timeout", Duration::from_secs(5));
         let batch_max = r.or("batch_max", 5_000_usize);
         let flush_interval = r.or("flush_interval", Duration::from_secs(1));

@@ -97,14 +97,27 @@ fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: boo
     Some(Channel { id: id.into(), form, min_level: min_level?, system })
 }
 
-/// A file named in the configuration, resolved against `base`; it is a fault when there is none.
-fn read_file(r: &Reader<'_>, key: &'static str, base: &Path) -> Option<PathBuf> {
+/// A file named in the configuration, resolved against `base`; it is a fault when there is none, or when `check` finds
+/// that it does not serve, so that what is accepted here does not fail at the start.
+fn read_file<T>(
+    r: &Reader<'_>,
+    key: &'static str,
+    base: &Path,
+    check: impl FnOnce(&Path) -> Result<T, String>,
+) -> Option<PathBuf> {
     let path = base.join(r.optional::<String>(key)?);
     if !path.is_file() {
-        r.fault(key, format!("`{key}` names {}, which is not there", path.display()), None);
+        let what = if path.is_dir() { "is a folder" } else { "is not there" };
+        r.fault(key, format!("`{key}` names {}, which {what}", path.display()), None);
         return None;
     }
-    Some(path)
+    match check(&path) {
+        Ok(_) => Some(path),
+        Err(why) => {
+            r.fault(key, format!("`{key}`: {why}"), None);
+            None
+        }
+    }
 }
 
 /// A peer's words, safe and short enough for a log line, a screen and the journal.

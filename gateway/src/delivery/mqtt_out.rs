@@ -43,7 +43,7 @@ use rumqttc::{QoS, TlsConfiguration, Transport, v5};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Carrier, DeliveryError, Receipt, Secret, Site, event, excerpt, read_channel, read_file, tls};
+use super::{Carrier, DeliveryError, Receipt, Secret, Site, event, excerpt, read_channel, read_file, roots, tls};
 
 /// Publishes under way; a courier has eight orders of three publishes each at most, the status is one more.
 const IN_FLIGHT: u16 = 64;
@@ -126,8 +126,8 @@ fn outside(r: &Reader<'_>, base: &Path) -> Option<Outside> {
     let version = r.choice("protocol_version", &versions).unwrap_or(Version::Five);
     let client_id: Option<String> = r.optional("client_id");
     let username: Option<String> = r.optional("username");
-    let password_file = read_file(r, "password_file", base);
-    let tls_ca = read_file(r, "tls_ca", base);
+    let password_file = read_file(r, "password_file", base, Secret::read);
+    let tls_ca = read_file(r, "tls_ca", base, roots);
     if password_file.is_some() && username.is_none() {
         r.fault("password_file", "`password_file` without `username`", None);
     }

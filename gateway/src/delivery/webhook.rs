@@ -39,7 +39,7 @@ impl Settings {
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
         let channel = read_channel(r, ChannelForm::Events, Level::Blue, true);
         let target = Target::read(r, base);
-        let secret_file = read_file(r, "secret_file", base);
+        let secret_file = read_file(r, "secret_file", base, read_key);
         r.finish();
         Some(Self { channel: channel?, target: target?, secret_file })
     }
@@ -55,11 +55,12 @@ pub struct Webhook {
 
 /// Reads the secret and prepares the client; connects only when there is something to carry.
 pub fn carrier(settings: &Settings, site: &Site, clock: &Clock) -> Result<Webhook, String> {
-    let key = match &settings.secret_file {
-        Some(path) => Some(key(&Secret::read(path)?).map_err(|why| format!("{}: {why}", path.display()))?),
-        None => None,
-    };
+    let key = settings.secret_file.as_deref().map(read_key).transpose()?;
     Ok(Webhook { http: Http::new(&settings.target)?, key, site: site.clone(), clock: clock.clone() })
+}
+
+fn read_key(path: &Path) -> Result<hmac::Key, String> {
+    key(&Secret::read(path)?).map_err(|why| format!("{}: {why}", path.display()))
 }
 
 fn key(secret: &Secret) -> Result<hmac::Key, String> {

@@ -420,7 +420,7 @@ impl MainLoop {
             devices: points.devices().len(),
             quarantined: router.quarantined().len(),
             rules: engine.rules().rules().len(),
-            broken_rules: Vec::new(),
+            broken_rules: engine.broken_rules().map(ToString::to_string).collect(),
             troubles,
             orders_waiting: self.parts.orders_waiting,
             readings_waiting: stored.waiting as usize,

@@ -150,7 +150,8 @@ impl Limits {
         let default = Self::default();
         let max_bytes = r.or("max_bytes", ByteSize(default.max_bytes)).0;
         if max_bytes < 8 << 20 {
-            r.fault("max_bytes", "`max_bytes` is below \"8MiB\", too little for a minute of readings", None);
+            let message = format!("`max_bytes` is {max_bytes} bytes, expected \"8MiB\" or more");
+            r.fault("max_bytes", message, Some("less does not hold a minute of readings".to_owned()));
         }
         let keep = r.or("keep", default.keep);
         r.finish();

@@ -1,1 +1,205 @@
 //! The API from the command line: `anmin alarm` and `anmin call`.
+//!
+//! One request, one answer, within 10 s. It keeps nothing and tries nothing twice: a person sees at once what became of
+//! their command. The answer is handed on as JSON, so that what a newer daemon adds reaches programs that know it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use hyper::{Method, Request, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::wire::TextWire;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Largest answer that is read; ten thousand alarms take a tenth of it.
+const MOST_ANSWER: usize = 256 << 20;
+
+/// Why there is no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address or the token cannot be used at all.
+    #[error("{0}")]
+    Unusable(String),
+    /// Nobody answered, or somebody who is not anmin.
+    #[error("{url}: {why}")]
+    Unreachable { url: String, why: String },
+    /// anmin answered that it does not do this, and why.
+    #[error("{url}: HTTP {status}: {}", .problem.error.en)]
+    Refused { url: String, status: u16, problem: Box<Problem> },
+}
+
+/// What the API answers when it does not do what it was asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Problem {
+    /// A word for programs.
+    pub code: String,
+    pub error: TextWire,
+    pub hint: Option<TextWire>,
+}
+
+/// Speaks with one daemon.
+pub struct Client {
+    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    base: String,
+    token: Option<String>,
+}
+
+impl Client {
+    /// `url` is `http://host:port`, or `https://` and a path where a proxy stands in front.
+    pub fn new(url: &str, token_file: Option<&Path>) -> Result<Self, ClientError> {
+        let unusable = |why: String| ClientError::Unusable(format!("{url:?} is no address of anmin: {why}"));
+        let uri: Uri = url.parse().map_err(|error| unusable(format!("{error}")))?;
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(unusable("expected such as http://127.0.0.1:8420".to_owned())),
+        };
+        if uri.query().is_some() || uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+            return Err(unusable("expected a host, and neither a user's name nor `?`".to_owned()));
+        }
+        let provider = rustls::crypto::ring::default_provider();
+        let tls = rustls::ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
+        let tls = tls.map_err(|error| unusable(format!("TLS cannot start: {error}")))?;
+        let tls = if secure {
+            use hyper_rustls::ConfigBuilderExt as _;
+            let roots = tls.with_native_roots();
+            roots
+                .map_err(|error| unusable(format!("this machine's certificate authorities cannot be read: {error}")))?
+        } else {
+            tls.with_root_certificates(rustls::RootCertStore::empty())
+        };
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_WITHIN));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls.with_no_client_auth())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        Ok(Self {
+            http: legacy::Client::builder(TokioExecutor::new()).build(https),
+            base: url.trim_end_matches('/').to_owned(),
+            token: token_file.map(read_token).transpose()?,
+        })
+    }
+
+    /// Asks; `path` begins with `/` and lies below `/api/v1`.
+    pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.exchange(Method::GET, path, String::new()).await
+    }
+
+    /// Commands. When no answer comes the error says that nobody knows whether it was carried out.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.exchange(Method::POST, path, body.to_string()).await
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: String) -> Result<Value, ClientError> {
+        let url = format!("{}/api/v1{path}", self.base);
+        let command = method == Method::POST;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&url)
+            .header(USER_AGENT, concat!("anmin/", env!("CARGO_PKG_VERSION")))
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request
+            .body(Full::from(body))
+            .map_err(|error| ClientError::Unusable(format!("{url:?} cannot be asked: {error}")))?;
+        let unreachable = |why: String| ClientError::Unreachable { url: self.base.clone(), why };
+        let answered = tokio::time::timeout(ANSWER_WITHIN, async {
+            let response = self.http.request(request).await.map_err(|error| root_cause(&error))?;
+            let (head, body) = response.into_parts();
+            let bytes = Limited::new(body, MOST_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();
+            Ok::<_, String>((head.status, bytes))
+        });
+        let (status, bytes) = match answered.await {
+            Ok(answer) => answer.map_err(unreachable)?,
+            Err(_) if command => {
+                let why = format!("no answer within {ANSWER_WITHIN:?}; nobody knows whether it was carried out");
+                return Err(unreachable(why));
+            }
+            Err(_) => return Err(unreachable(format!("no answer within {ANSWER_WITHIN:?}"))),
+        };
+        let foreign = || unreachable(format!("HTTP {}, but not in the words of anmin", status.as_u16()));
+        if status.is_success() {
+            serde_json::from_slice(&bytes).map_err(|_| foreign())
+        } else {
+            let problem = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
+            Err(ClientError::Refused { url, status: status.as_u16(), problem })
+        }
+    }
+}
+
+/// The URL at which this machine reaches a daemon that listens on `listen`.
+pub fn url_of(listen: SocketAddr) -> String {
+    let ip = match listen.ip() {
+        IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, listen.port()))
+}
+
+fn read_token(path: &Path) -> Result<String, ClientError> {
+    let unusable = |why: String| ClientError::Unusable(format!("token file {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(unusable("it does not hold one line of plain characters".to_owned()));
+    }
+    Ok(token.to_owned())
+}
+
+/// The innermost reason: those around it say only "client error (Connect)".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_listens_everywhere_is_asked_on_this_machine() {
+        for (listen, url) in [
+            ("127.0.0.1:8420", "http://127.0.0.1:8420"),
+            ("0.0.0.0:80", "http://127.0.0.1:80"),
+            ("[::]:8420", "http://[::1]:8420"),
+            ("10.0.0.7:8420", "http://10.0.0.7:8420"),
+        ] {
+            assert_eq!(url_of(listen.parse().expect("an address")), url);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_said() {
+        for (url, words) in [
+            ("127.0.0.1:8420", "no address of anmin"),
+            ("ftp://box", "expected such as"),
+            ("http://li:secret@box", "neither a user's name"),
+            ("http://box/?x", "neither a user's name nor `?`"),
+            ("http:// box", "no address of anmin"),
+        ] {
+            let said = Client::new(url, None).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(said.contains(words), "{url}: {said}");
+        }
+        assert!(Client::new("https://box/anmin/", None).is_ok());
+    }
+}

@@ -56,18 +56,7 @@ impl Default for Settings {
 
 impl Settings {
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
-        let usual = Self::default();
-        let listen = match r.optional::<String>("listen") {
-            None => usual.listen,
-            Some(text) => text.parse().unwrap_or_else(|_| {
-                r.fault(
-                    "listen",
-                    format!("`web.listen` is {text:?}, expected an address and a port"),
-                    Some("such as \"127.0.0.1:8420\", or \"0.0.0.0:8420\" together with `token_file`".to_owned()),
-                );
-                usual.listen
-            }),
-        };
+        let listen = Self::read_listen(r);
         let token = r.optional::<String>("token_file").and_then(|file| {
             let path = base.join(file);
             match Token::load(&path) {
@@ -101,6 +90,20 @@ impl Settings {
         }
         r.finish();
         (!r.is_faulty()).then_some(Self { listen, token, hosts })
+    }
+
+    /// `listen` alone; the usual address, with a fault noted, where it is none.
+    pub fn read_listen(r: &Reader<'_>) -> SocketAddr {
+        let usual = Self::default().listen;
+        let Some(text) = r.optional::<String>("listen") else { return usual };
+        text.parse().unwrap_or_else(|_| {
+            r.fault(
+                "listen",
+                format!("`web.listen` is {text:?}, expected an address and a port"),
+                Some("such as \"127.0.0.1:8420\", or \"0.0.0.0:8420\" together with `token_file`".to_owned()),
+            );
+            usual
+        })
     }
 }
 
