@@ -45,7 +45,8 @@ pub fn tls(ca: Option<&Path>, secure: bool) -> Result<rustls::ClientConfig, Stri
     Ok(builder.with_no_client_auth())
 }
 
-fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
+/// The authorities in a PEM file, at least one.
+pub fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
     let name = path.display();
     let pem = std::fs::read(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
     let mut roots = rustls::RootCertStore::empty();

@@ -22,7 +22,7 @@ use anmin_rules::rule::{Level, Text};
 use anmin_sensors::document::Reader;
 use jiff::tz::TimeZone;
 
-use crate::credentials::{Secret, tls};
+use crate::credentials::{Secret, roots, tls};
 
 /// A way out. One courier owns it and calls it for several orders at once, never for two of one rule and subject.
 pub trait Carrier: Send + Sync + 'static {
