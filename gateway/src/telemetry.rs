@@ -1,6 +1,6 @@
 //! How anmin speaks to its operator: the log, and the figures at `/metrics`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::File;
 use std::io::IsTerminal;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anmin_rules::alarm::AlarmState;
 use anmin_rules::rule::Level;
+use anmin_sensors::poll::Counters;
 use anmin_sensors::time::Mono;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -56,11 +57,33 @@ pub fn quoted(text: &str) -> String {
 
 /// Where the main loop leaves its figures once a second for `/metrics`.
 #[derive(Clone, Debug, Default)]
-pub struct Figures(Arc<Mutex<Status>>);
+pub struct Figures {
+    status: Arc<Mutex<Status>>,
+    buses: Arc<Mutex<BTreeMap<Arc<str>, BusCounters>>>,
+}
+
+/// Where one Modbus bus leaves what it has done.
+#[derive(Clone, Debug, Default)]
+pub struct BusCounters(Arc<Mutex<Counters>>);
+
+impl BusCounters {
+    pub fn set(&self, counters: Counters) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+
+    pub fn get(&self) -> Counters {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Figures {
     pub fn set(&self, status: Status) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// The counters of a bus, which `/metrics` will show.
+    pub fn bus(&self, id: &Arc<str>) -> BusCounters {
+        self.buses.lock().unwrap_or_else(PoisonError::into_inner).entry(Arc::clone(id)).or_default().clone()
     }
 
     /// The text that Prometheus scrapes.
@@ -76,7 +99,7 @@ impl Figures {
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let status = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let readings = status.readings;
         for (name, help, count) in [
             ("anmin_readings_received", "Readings that came in, decoded", readings.received),
@@ -115,6 +138,32 @@ impl Collector for Figures {
         for (state, count) in AlarmState::ALL.iter().zip(status.counts.by_state) {
             let labels = [("state", state.as_str())];
             ConstGauge::new(count as i64).encode(states.encode_family(&labels)?)?;
+        }
+        self.encode_buses(&mut encoder)
+    }
+}
+
+impl Figures {
+    fn encode_buses(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let buses = self.buses.lock().unwrap_or_else(PoisonError::into_inner);
+        let buses: Vec<(&str, Counters)> = buses.iter().map(|(id, counters)| (&**id, counters.get())).collect();
+        let kind = ConstCounter::new(0_u64).metric_type();
+        type Count = fn(&Counters) -> u64;
+        let figures: [(&str, &str, Count); 8] = [
+            ("anmin_modbus_requests", "Requests sent", |bus| bus.requests),
+            ("anmin_modbus_answers", "Requests answered with values", |bus| bus.answers),
+            ("anmin_modbus_silent", "Requests that nobody answered in time", |bus| bus.silent),
+            ("anmin_modbus_garbled", "Damaged, wrong or foreign answers", |bus| bus.garbled),
+            ("anmin_modbus_lost", "Requests whose connection broke", |bus| bus.lost),
+            ("anmin_modbus_exceptions", "Requests answered with an exception", |bus| bus.exceptions),
+            ("anmin_modbus_spikes", "Leaps of alarm points that a second look took back", |bus| bus.spikes),
+            ("anmin_modbus_late_cycles", "Turns that came late because the bus was busy", |bus| bus.late_cycles),
+        ];
+        for (name, help, count) in figures {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (id, counters) in &buses {
+                ConstCounter::new(count(counters)).encode(family.encode_family(&[("bus", *id)])?)?;
+            }
         }
         Ok(())
     }
@@ -169,12 +218,14 @@ mod tests {
         status.readings.received = 42;
         status.counts.by_level = [0, 1, 0, 2];
         figures.set(status);
+        figures.bus(&Arc::from("plant")).set(Counters { garbled: 3, ..Counters::default() });
         let text = figures.text();
         for line in [
             "# TYPE anmin_readings_received counter",
             "anmin_readings_received_total 42",
             "anmin_points 7",
             "anmin_alarms{level=\"red\"} 2",
+            "anmin_modbus_garbled_total{bus=\"plant\"} 3",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

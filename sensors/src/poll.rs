@@ -5,6 +5,10 @@
 //! a frame looks: the caller asks [`Poller::poll_request`], carries the request, and hands the result to
 //! [`Poller::handle_answer`].
 //!
+//! Nothing on a serial line tells a foreign or a late answer for certain, and devices spike. Where an alarm point leaps,
+//! its registers are read once more at once, before anybody hears of it: the leap counts unless the second look takes it
+//! back, also when there is no second answer. A missed alarm is worse than one too many.
+//!
 //! What one dead unit may cost the others, and why it costs them next to nothing:
 //!
 //! - The first unanswered request waits the whole `timeout`. From then on the unit is in doubt: it comes after all
@@ -22,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::decode::modbus::{Register, Table, Unit as Profile, Wake};
-use crate::point::{DeviceIx, PointIx, Points};
+use crate::point::{DeviceIx, Form, PointIx, PointSpec, Points};
 use crate::reading::{Fault, Reading, Value};
 use crate::time::{Mono, Now};
 
@@ -30,6 +34,8 @@ use crate::time::{Mono, Now};
 pub const QUARANTINE: Duration = Duration::from_secs(600);
 /// A unit that says that it is busy is asked again after so long.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
+/// An alarm point that moves by more than this part of its range is looked at twice. What is wrong is seldom nearer.
+const LEAP: f64 = 0.01;
 /// How much later a turn comes on a loaded bus, in times of what failed tries of the turn before it took.
 const WASTE: u32 = 4;
 /// A learned time limit is never shorter: the operating system may be late by so much on its own.
@@ -62,6 +68,29 @@ struct Want {
     /// Place in the profile.
     register: usize,
     alarm: bool,
+    /// A number that moves by more is looked at twice; so is a flag that has this at all.
+    leap: Option<f64>,
+}
+
+impl Want {
+    fn leaps(&self, last: Option<&Value>, value: &Result<Value, Fault>) -> bool {
+        match (self.leap, last, value) {
+            (Some(most), Some(Value::Number(last)), Ok(Value::Number(number))) => (number - last).abs() > most,
+            (Some(_), Some(last @ Value::Flag(_)), Ok(flag)) => last != flag,
+            _ => false,
+        }
+    }
+}
+
+/// What counts as a leap of an alarm point.
+fn leap(spec: &PointSpec) -> Option<f64> {
+    let part = spec.range.map(|(low, high)| (high - low) * LEAP);
+    match spec.kind.info().form {
+        _ if !spec.alarm_point => None,
+        Form::Flag => Some(0.0),
+        Form::Number => part.or(spec.max_jump),
+        Form::Text => None,
+    }
 }
 
 impl UnitPlan {
@@ -75,7 +104,8 @@ impl UnitPlan {
             .filter(|(n, _)| profile.registers.get(*n).is_some_and(Option::is_some))
             .map(|(register, point)| {
                 let spec = &points.point(point).spec;
-                Want { point, name: Arc::from(spec.name.as_str()), register, alarm: spec.alarm_point }
+                let name = Arc::from(spec.name.as_str());
+                Want { point, name, register, alarm: spec.alarm_point, leap: leap(spec) }
             })
             .collect();
         Self {
@@ -364,6 +394,8 @@ pub struct Counters {
     pub garbled: u64,
     pub lost: u64,
     pub exceptions: u64,
+    /// Leaps that the second look took back.
+    pub spikes: u64,
     /// Cycles that began late because the bus was busy: nothing queues up, the rate falls.
     pub late_cycles: u64,
 }
@@ -401,6 +433,8 @@ struct Block {
     quarantined: bool,
     /// An operator has heard that it gives nothing.
     told: bool,
+    /// What the first look at a leap gave.
+    held: Option<Vec<Reading>>,
 }
 
 #[derive(Debug)]
@@ -427,13 +461,16 @@ struct Unit {
     answered: Option<(Request, Mono)>,
     own: Learned,
     parked: Option<Parked>,
+    /// By want: the last good value of those that can leap.
+    last: Vec<Option<Value>>,
 }
 
 impl Unit {
     fn new(plan: UnitPlan, now: Mono) -> Self {
-        let groups = plan.groups();
+        let (groups, last) = (plan.groups(), vec![None; plan.wants.len()]);
         let mut unit = Self {
             plan,
+            last,
             groups,
             blocks: Vec::new(),
             cuts: Vec::new(),
@@ -479,6 +516,7 @@ impl Unit {
             why: Failure::Silent,
             quarantined: false,
             told: false,
+            held: None,
         }
     }
 
@@ -535,6 +573,35 @@ impl Unit {
         }
     }
 
+    /// The wants of `groups`, in the order in which they are decoded.
+    fn wants_of(&self, groups: &[usize]) -> impl Iterator<Item = usize> {
+        groups.iter().flat_map(|group| &self.groups[*group].wants).copied()
+    }
+
+    fn leaps(&self, want: usize, reading: &Reading) -> bool {
+        self.plan.wants[want].leaps(self.last[want].as_ref(), &reading.value)
+    }
+
+    /// Hands out the first look at a leap, but for what the second one takes back; gives the number of those.
+    fn sift(&self, groups: &[usize], first: Vec<Reading>, second: &[Reading], out: &mut Vec<Reading>) -> u64 {
+        let before = out.len() + first.len();
+        let looks = self.wants_of(groups).zip(first).zip(second);
+        out.extend(looks.filter_map(|((want, first), second)| {
+            let back = self.leaps(want, &first) && second.value.is_ok() && !self.leaps(want, second);
+            (!back).then_some(first)
+        }));
+        (before - out.len()) as u64
+    }
+
+    fn hand_out(&mut self, groups: &[usize], readings: Vec<Reading>, out: &mut Vec<Reading>) {
+        for (want, reading) in groups.iter().flat_map(|group| &self.groups[*group].wants).zip(&readings) {
+            if let (Some(_), Ok(value)) = (self.plan.wants[*want].leap, &reading.value) {
+                self.last[*want] = Some(value.clone());
+            }
+        }
+        out.extend(readings);
+    }
+
     /// The group to probe a parked unit with: of each block the smallest, in turn, and first those that the unit has
     /// not refused before.
     fn probe(&self, turn: u32) -> Option<usize> {
@@ -587,7 +654,7 @@ fn reading(point: PointIx, value: Result<Value, Fault>, now: Now) -> Reading {
 enum What {
     Block(usize),
     /// One group of a parked unit.
-    Probe(usize),
+    Probe,
 }
 
 #[derive(Debug)]
@@ -671,7 +738,7 @@ impl Poller {
                 if unit.doubt || block.fails > 0 {
                     deadline = deadline.plus(self.timing.timeout + unit.plan.interval);
                 }
-                deadline = deadline.plus(block.wasted[1] * WASTE);
+                deadline = if block.held.is_some() { Mono::default() } else { deadline.plus(block.wasted[1] * WASTE) };
                 let key = (deadline, block.fails > 0);
                 if best.is_none_or(|(other, ..)| key < other) {
                     best = Some((key, u, b));
@@ -690,11 +757,15 @@ impl Poller {
             && let Some(group) = self.units[u].probe(turn)
         {
             let request = request_of(&self.units[u].groups, &[group]);
-            return self.ask(u, What::Probe(group), request, limit, now);
+            return self.ask(u, What::Probe, request, limit, now);
         }
         let Some((_, u, b)) = best else { return Next::Wait(wake) };
         let (unit, block) = (&self.units[u], &self.units[u].blocks[b]);
-        let limit = if unit.doubt || block.fails > 0 { self.short_limit(unit) } else { self.timing.timeout };
+        let limit = if unit.doubt || block.fails > 0 || block.held.is_some() {
+            self.short_limit(unit)
+        } else {
+            self.timing.timeout
+        };
         let request = block.request;
         self.ask(u, What::Block(b), request, limit, now)
     }
@@ -806,14 +877,12 @@ impl Poller {
         }
         match flight.what {
             What::Block(block) => {
-                let wasted = &mut self.units[flight.unit].blocks[block].wasted;
-                match answer {
-                    Ok(_) => *wasted = [Duration::ZERO, wasted[0]],
-                    Err(_) => wasted[0] += now.mono.since(flight.sent),
+                if answer.is_err() {
+                    self.units[flight.unit].blocks[block].wasted[0] += now.mono.since(flight.sent);
                 }
                 self.block_done(flight.unit, block, answer, now, out);
             }
-            What::Probe(group) => self.probe_done(&flight, group, answer, now, out),
+            What::Probe => self.probe_done(flight.unit, answer.err(), now, out),
         }
     }
 
@@ -827,6 +896,7 @@ impl Poller {
         self.flights.clear();
         self.not_before = [Mono::default(); 256];
         for unit in &mut self.units {
+            out.extend(unit.blocks.iter_mut().filter_map(|block| block.held.take()).flatten());
             unit.fail_all(now, out);
             for block in unit.blocks.iter_mut().filter(|block| !block.quarantined) {
                 block.due = now.mono;
@@ -849,16 +919,26 @@ impl Poller {
         let (id, device) = (unit.plan.unit, Arc::clone(&unit.plan.device));
         match answer {
             Ok(answer) => {
+                unit.fails = 0;
+                unit.doubt = false;
+                let (groups, request, first) = (block.groups.clone(), block.request, block.held.take());
+                let mut readings = Vec::new();
+                unit.decode(&groups, request, answer, now, &mut readings);
+                if let Some(first) = first {
+                    self.counters.spikes += unit.sift(&groups, first, &readings, out);
+                } else if unit.wants_of(&groups).zip(&readings).any(|(want, reading)| unit.leaps(want, reading)) {
+                    unit.blocks[b].held = Some(readings);
+                    return;
+                }
+                unit.hand_out(&groups, readings, out);
+                let block = &mut unit.blocks[b];
                 let released = std::mem::take(&mut block.quarantined);
                 let told = std::mem::take(&mut block.told);
                 block.fails = 0;
                 block.attempts = 0;
+                block.wasted = [Duration::ZERO, block.wasted[0]];
                 self.counters.late_cycles += u64::from(now.mono.since(block.due) > unit.plan.interval);
                 block.due = block.due.plus(unit.plan.interval).max(now.mono);
-                unit.fails = 0;
-                unit.doubt = false;
-                let (groups, request) = (unit.blocks[b].groups.clone(), unit.blocks[b].request);
-                unit.decode(&groups, request, answer, now, out);
                 if told {
                     self.events.push_back(Event::Released { unit: id, device, points: unit.points_of(&groups) });
                 }
@@ -866,6 +946,14 @@ impl Poller {
                 if released {
                     unit.rebuild(now.mono);
                 }
+            }
+            // No second look at a leap: the first one counts, and the next turn will show what is the matter.
+            Err(why) if let Some(first) = block.held.take() => {
+                let groups = block.groups.clone();
+                block.wasted = [Duration::ZERO, block.wasted[0]];
+                block.due = block.due.plus(unit.plan.interval).max(now.mono);
+                unit.doubt = !matches!(why, Failure::Exception(_));
+                unit.hand_out(&groups, first, out);
             }
             Err(why @ Failure::Exception(2 | 3)) => {
                 unit.fails = 0;
@@ -948,20 +1036,13 @@ impl Poller {
         }
     }
 
-    fn probe_done(
-        &mut self,
-        flight: &Flight,
-        group: usize,
-        answer: Result<Answer<'_>, Failure>,
-        now: Now,
-        out: &mut Vec<Reading>,
-    ) {
-        let unit = &mut self.units[flight.unit];
+    fn probe_done(&mut self, u: usize, failure: Option<Failure>, now: Now, out: &mut Vec<Reading>) {
+        let unit = &mut self.units[u];
         let (id, device) = (unit.plan.unit, Arc::clone(&unit.plan.device));
-        match answer {
+        match failure {
             // A unit that knows which addresses it has can be read.
-            Ok(_) | Err(Failure::Exception(2 | 3)) => {}
-            Err(why) => {
+            None | Some(Failure::Exception(2 | 3)) => {}
+            Some(why) => {
                 unit.fail_all(now, out);
                 let Some(parked) = &mut unit.parked else { return };
                 parked.probe_at = now.mono.plus(unit.plan.probe_every);
@@ -976,9 +1057,7 @@ impl Poller {
         unit.parked = None;
         unit.fails = 0;
         unit.doubt = false;
-        if let Ok(answer) = answer {
-            unit.decode(&[group], flight.request, answer, now, out);
-        }
+        // What the probe read is read again at once, in its block.
         for block in unit.blocks.iter_mut().filter(|block| !block.quarantined) {
             block.due = now.mono;
             block.fails = 0;
@@ -992,17 +1071,24 @@ impl Poller {
 mod tests {
     use super::*;
     use crate::document::{Document, Faults};
-    use crate::point::{DeviceId, Form, Kind, Place, PointSpec};
+    use crate::point::{DeviceId, Kind, Place};
     use crate::time::Wall;
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn profile(table: &str, points: &str) -> Arc<Profile> {
-        let text = format!("[modbus]\n{table}\n{points}");
+    /// Coils and discrete inputs are flags, registers are numbers.
+    fn kind_of(word: &str) -> Kind {
+        let is_bit = word.trim_start_matches('!').starts_with(['c', 'd']);
+        Kind::named(if is_bit { "fire.smoke" } else { "power.voltage" }).expect("a shipped kind")
+    }
+
+    fn profile(table: &str, short: &str) -> Arc<Profile> {
+        let text = format!("[modbus]\n{table}\n{}", keys(short));
         let faults = Faults::default();
         let doc = Document::parse("p.toml", &text, &faults).expect("the test writes TOML");
         let root = doc.root(&faults);
-        let readers: Vec<_> = root.tables("point").into_iter().map(|point| (point, Form::Number)).collect();
+        let forms = short.split_whitespace().map(|word| kind_of(word).info().form);
+        let readers: Vec<_> = root.tables("point").into_iter().zip(forms).collect();
         let profile = Profile::read(&root, &readers).expect("there is a [modbus] table");
         assert!(faults.is_empty(), "{:?}", faults.take());
         Arc::new(profile)
@@ -1026,14 +1112,14 @@ mod tests {
     }
 
     fn plans(table: &str, short: &str, units: u8) -> Vec<UnitPlan> {
-        let profile = profile(table, &keys(short));
+        let profile = profile(table, short);
         let mut points = Points::default();
-        let kind = Kind::named("power.voltage").expect("a shipped kind");
         let specs: Vec<Arc<PointSpec>> = short
             .split_whitespace()
             .enumerate()
             .map(|(n, word)| {
-                Arc::new(PointSpec { alarm_point: word.starts_with('!'), ..PointSpec::plain(&format!("p{n}"), kind) })
+                let (alarm_point, range) = (word.starts_with('!'), Some((0.0, 1_000.0)));
+                Arc::new(PointSpec { alarm_point, range, ..PointSpec::plain(&format!("p{n}"), kind_of(word)) })
             })
             .collect();
         (1..=units)
@@ -1086,10 +1172,14 @@ mod tests {
         refuses: fn(u8, Request) -> Option<u8>,
         /// A unit that hears only every other request.
         deaf_every_other: Option<u8>,
+        /// What each request reads in turn, `None` is silence; when they are used up, 7.
+        reads: VecDeque<Option<u16>>,
         asked: Vec<(u64, u8, String)>,
         /// Moment of every good reading, and every fault.
         good: Vec<(Mono, PointIx)>,
         bad: Vec<(Mono, PointIx)>,
+        /// All good values in their order, flags as 0 and 1.
+        numbers: Vec<f64>,
     }
 
     fn timing() -> Timing {
@@ -1103,9 +1193,11 @@ mod tests {
             takes: |_| Some(10 * MS),
             refuses: |_, _| None,
             deaf_every_other: None,
+            reads: VecDeque::new(),
             asked: Vec::new(),
             good: Vec::new(),
             bad: Vec::new(),
+            numbers: Vec::new(),
         }
     }
 
@@ -1129,9 +1221,10 @@ mod tests {
         fn carry(&mut self, ask: &Ask) {
             self.asked.push((self.ms(), ask.unit, show(&ask.request)));
             let deaf = self.deaf_every_other == Some(ask.unit) && self.asked(ask.unit).len() % 2 == 1;
-            let took = (self.takes)(ask.unit).filter(|took| *took <= ask.limit && !deaf);
+            let read = self.reads.pop_front().unwrap_or(Some(7));
+            let took = (self.takes)(ask.unit).filter(|took| *took <= ask.limit && !deaf && read.is_some());
             self.now = self.now.plus(took.unwrap_or(ask.limit));
-            let (words, bits) = ([7; 125], [true; 2_000]);
+            let (words, bits) = ([read.unwrap_or(0); 125], [read != Some(0); 2_000]);
             let count = usize::from(ask.request.count);
             let answer = match took {
                 None => Err(Failure::Silent),
@@ -1145,6 +1238,11 @@ mod tests {
             let now = Now { mono: self.now, wall: Wall::default() };
             self.poller.handle_answer(ask.ticket, answer, now, &mut out);
             for reading in out {
+                match reading.value {
+                    Ok(Value::Number(number)) => self.numbers.push(number),
+                    Ok(Value::Flag(on)) => self.numbers.push(f64::from(u8::from(on))),
+                    _ => {}
+                }
                 let list = if reading.value.is_ok() { &mut self.good } else { &mut self.bad };
                 list.push((self.now, reading.point));
             }
@@ -1373,6 +1471,40 @@ mod tests {
         let flaky = bus.good.iter().filter(|(_, point)| *point == PointIx(7)).count();
         assert!((8..=13).contains(&flaky), "{flaky}");
         assert!(bus.asked(1).len() > 600, "{}", bus.asked(1).len());
+    }
+
+    #[test]
+    fn a_leap_of_an_alarm_point_is_looked_at_twice_before_anybody_hears_of_it() {
+        let spikes = |bus: &Bus| bus.poller.counters().spikes;
+        for (points, reads, numbers, asked, taken_back) in [
+            // Taken back, borne out, and on its way up.
+            (
+                "!h0",
+                [Some(7), Some(900), Some(8), Some(8)].as_slice(),
+                [7, 8, 8].as_slice(),
+                [0, 1_000, 1_010, 2_000],
+                1,
+            ),
+            ("!h0", &[Some(7), Some(900), Some(890), Some(890)], &[7, 900, 890, 890], [0, 1_000, 1_010, 2_000], 0),
+            ("!h0", &[Some(7), Some(100), Some(200), Some(205)], &[7, 100, 200, 205], [0, 1_000, 1_010, 2_000], 0),
+            // No second answer: the first one counts.
+            ("!h0", &[Some(7), Some(900), None, Some(900)], &[7, 900, 900], [0, 1_000, 1_010, 2_010], 0),
+            // A hundredth of the range is no leap; neither is anything of a point that raises no alarm.
+            ("!h0", &[Some(7), Some(17), Some(7), Some(8)], &[7, 17, 7, 8], [0, 1_000, 2_000, 3_000], 0),
+            ("h0", &[Some(7), Some(900), Some(8), Some(8)], &[7, 900, 8, 8], [0, 1_000, 2_000, 3_000], 0),
+            ("!c0", &[Some(0), Some(1), Some(0), Some(0)], &[0, 0, 0], [0, 1_000, 1_010, 2_000], 1),
+        ] {
+            let mut bus = bus(timing(), plans("interval = '1s'", points, 1));
+            bus.reads = reads.iter().copied().collect();
+            while !bus.reads.is_empty() {
+                let next = bus.ms() + 1;
+                bus.run(next);
+            }
+            let at: Vec<u64> = bus.asked.iter().map(|(at, ..)| *at).collect();
+            assert_eq!(at, asked, "{points} {reads:?}");
+            assert_eq!(bus.numbers, numbers.iter().map(|n| f64::from(*n)).collect::<Vec<_>>(), "{points} {reads:?}");
+            assert_eq!((spikes(&bus), bus.bad.len()), (taken_back, 0), "{points} {reads:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ one shows. Every other request of a unit is answered as it should be; the others
     2 late (0.3 s)    6 twice                           10 with another function code
     3 one too few     7 one too many                    21..31 exceptions 1..11, every time
     4 damaged         8 never                           40 byte count odd    41 byte count 0    42 byte count 255
+    11 after an echo of the request, every time         12 the same, and the answer takes its time (0.1 s); serial only
 A line that starts with "count" on standard input is answered with the number of requests so far.
 """
 
@@ -36,8 +37,8 @@ def registers(unit, address, count):
     return b"".join(struct.pack(">H", (unit * 1000 + address + n) & 0xFFFF) for n in range(count))
 
 
-def answers(unit, function, address, count):
-    """What to send: a list of (delay in seconds, unit, function and data, damaged, noise before)."""
+def answers(unit, function, address, count, serial):
+    """What to send: a list of (delay in seconds, unit, function and data or nothing, damaged, noise before)."""
     data = registers(unit, address, count)
     sound = (0, unit, bytes([function, len(data)]) + data, False, b"")
     if 21 <= unit <= 31:
@@ -45,10 +46,12 @@ def answers(unit, function, address, count):
     turn = seen[unit] = seen.get(unit, 0) + 1
     if unit == 8:
         return []
-    if turn % 2 == 0:
+    if turn % 2 == 0 and unit not in (11, 12):
         return [sound]
     short, long = data[:-2], data + b"\x7f\x7f"
     foreign = registers(55, address, count)
+    request = struct.pack(">BBHH", unit, function, address, count)
+    echo = request + crc(request)
     return {
         2: [(0.3, *sound[1:])],
         3: [(0, unit, bytes([function, len(short)]) + short, False, b"")],
@@ -58,6 +61,8 @@ def answers(unit, function, address, count):
         7: [(0, unit, bytes([function, len(long)]) + long, False, b"")],
         9: [(0, *sound[1:4], bytes(range(0xA0, 0xA9)))],
         10: [(0, unit, bytes([function + 1, len(data)]) + data, False, b"")],
+        11: [(0, *sound[1:4], echo)] if serial else [sound],
+        12: [(0, unit, b"", False, echo), (0.1, *sound[1:])] if serial else [sound],
         40: [(0, unit, bytes([function, len(data) - 1]) + data[:-1], False, b"")],
         41: [(0, unit, bytes([function, 0]), False, b"")],
         42: [(0, unit, bytes([function, 255]) + data, False, b"")],
@@ -83,17 +88,19 @@ class Slaves:
             requests += 1
             transaction, body = (frame[:2], frame[6:]) if self.mbap else (b"", frame[:6])
             unit, function, address, count = struct.unpack(">BBHH", body)
-            for delay, source, pdu, damaged, noise in answers(unit, function, address, count):
+            for delay, source, pdu, damaged, noise in answers(unit, function, address, count, not self.mbap):
                 if self.mbap:
                     if damaged:
                         transaction = bytes([transaction[0] ^ 0xFF, transaction[1]])
                     # Noise on TCP is a stray answer to a transaction that was never asked.
                     stray = struct.pack(">HHHBBB", 0xFFFF, 0, 3, source, 0x83, 4) if noise else b""
-                    packet = stray + transaction + struct.pack(">HHB", 0, len(pdu) + 1, source) + pdu
+                    header = transaction + struct.pack(">HHB", 0, len(pdu) + 1, source)
+                    packet = stray + header + pdu if pdu else stray
                 else:
                     whole = bytes([source]) + pdu
                     check = crc(whole)
-                    packet = noise + whole + (bytes([check[0] ^ 0x5A, check[1]]) if damaged else check)
+                    check = bytes([check[0] ^ 0x5A, check[1]]) if damaged else check
+                    packet = noise + whole + check if pdu else noise
                 if delay:
                     asyncio.get_running_loop().call_later(delay, send, packet)
                 else:

@@ -15,6 +15,7 @@ use anmin::main_loop::Input;
 use anmin::sim::World;
 use anmin::sim::modbus_slaves::{ModbusSlaves, Registers, SharedRegisters};
 use anmin::sim::scenario::Scenario;
+use anmin::telemetry::BusCounters;
 use anmin_sensors::decode::modbus::Table;
 use anmin_sensors::document::Faults;
 use anmin_sensors::point::{DeviceId, Place, PointIx, Points};
@@ -68,7 +69,7 @@ impl Site {
         });
         let plans = plans.collect();
         let (sender, inputs) = mpsc::channel(64);
-        let task = spawn(settings, plans, Clock::system(), sender);
+        let task = spawn(settings, plans, Clock::system(), sender, BusCounters::default());
         Self { points, task, inputs, seen: HashMap::new(), parts: BTreeMap::new() }
     }
 
@@ -291,9 +292,9 @@ type = "uint16"
 /// three lines that are read at the same time; each has a sound unit and a dead one.
 async fn nothing_wrong_is_ever_believed(mode: &str, transport: fn(&str) -> Transport) {
     tokio::join!(
-        nothing_wrong_is_believed_on(mode, transport, &[2, 3, 4, 40], 21..=24),
+        nothing_wrong_is_believed_on(mode, transport, &[2, 3, 4, 11, 40], 21..=24),
         nothing_wrong_is_believed_on(mode, transport, &[5, 6, 7, 41], 25..=28),
-        nothing_wrong_is_believed_on(mode, transport, &[9, 10, 42], 29..=31),
+        nothing_wrong_is_believed_on(mode, transport, &[9, 10, 12, 42], 29..=31),
     );
 }
 
@@ -421,7 +422,7 @@ async fn the_devices_of_every_kind_of_bus_can_be_played() {
     let config = load();
     let (sender, mut inputs) = mpsc::channel(64);
     for bus in config.buses {
-        spawn(bus.settings, bus.units, Clock::system(), sender.clone());
+        spawn(bus.settings, bus.units, Clock::system(), sender.clone(), BusCounters::default());
     }
     let mut missing: BTreeSet<String> =
         (0..config.points.len()).map(|n| config.points.point(PointIx(n as u32)).id.to_string()).collect();

@@ -207,7 +207,10 @@ impl Daemon {
             inputs: inputs.clone(),
             feed: feed.clone(),
             archive,
-            metrics: Arc::new(move || figures.text()),
+            metrics: {
+                let figures = figures.clone();
+                Arc::new(move || figures.text())
+            },
             clock: clock.clone(),
             site: web::Site {
                 id: config.site.id.to_string(),
@@ -221,7 +224,8 @@ impl Daemon {
             web::serve(config.web, link).await.map_err(|error| format!("web: cannot listen on {listen}: {error}"))?;
 
         for bus in config.buses {
-            tasks.push(modbus::spawn(bus.settings, bus.units, clock.clone(), inputs.clone()));
+            let counters = figures.bus(&bus.settings.id);
+            tasks.push(modbus::spawn(bus.settings, bus.units, clock.clone(), inputs.clone(), counters));
         }
         for (settings, subscriptions) in config.mqtt.into_iter().zip(subscriptions) {
             let settings = settings.or_client_id(&config.site.id);

@@ -13,17 +13,18 @@
 //!
 //! It does not know what an alarm is, nor what the registers mean.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use anmin_rules::rule::{Finding, Level, Text};
-use anmin_sensors::decode::modbus::{Pdu, Table};
+use anmin_sensors::decode::modbus::{Pdu, Table, crc16};
 use anmin_sensors::document::Reader;
 use anmin_sensors::poll::{Answer, Ask, Event, Failure, Next, Poller, Timing, Trouble, UnitPlan};
 use anmin_sensors::reading::Reading;
@@ -39,6 +40,7 @@ use tokio_serial::{DataBits, Parity, SerialPortBuilderExt as _, SerialStream, St
 
 use crate::clock::Clock;
 use crate::main_loop::{Input, PartState, PartTrouble};
+use crate::telemetry::BusCounters;
 
 /// A `[[bus]]`.
 #[derive(Clone, Debug)]
@@ -244,7 +246,15 @@ impl fmt::Display for Transport {
 ///
 /// Readings go out in batches: at once on a slow bus, at the latest 5 ms after the first on a fast one. `inputs` is
 /// bounded; while it is full the bus is not asked anything, so nothing queues up here.
-pub fn spawn(settings: Settings, units: Vec<UnitPlan>, clock: Clock, inputs: mpsc::Sender<Input>) -> JoinHandle<()> {
+///
+/// What the bus has done is counted in `counters`.
+pub fn spawn(
+    settings: Settings,
+    units: Vec<UnitPlan>,
+    clock: Clock,
+    inputs: mpsc::Sender<Input>,
+    counters: BusCounters,
+) -> JoinHandle<()> {
     let poller = Poller::new(settings.timing(), units, clock.now().mono);
     let lanes = settings.max_concurrent_units;
     let bus = Bus {
@@ -253,6 +263,7 @@ pub fn spawn(settings: Settings, units: Vec<UnitPlan>, clock: Clock, inputs: mps
         settings,
         clock,
         inputs,
+        counters,
     };
     tokio::spawn(async move {
         // All lanes are one task: they share the schedule and never run at the same time.
@@ -277,6 +288,7 @@ struct Bus {
     inputs: mpsc::Sender<Input>,
     state: Mutex<State>,
     changed: Notify,
+    counters: BusCounters,
 }
 
 struct State {
@@ -508,6 +520,7 @@ impl<'b> Lane<'b> {
             for unit in link.late.drain(..) {
                 state.poller.handle_late_answer(unit);
             }
+            self.bus.counters.set(state.poller.counters());
         }
         self.bus.changed.notify_waiters();
         if !waiting {
@@ -591,7 +604,7 @@ impl Link {
                 (Wire::Serial(port), Some(serial.clone()))
             }
         };
-        let line = Line(Arc::new(Mutex::new(Tapped { wire, heard: Vec::new() })));
+        let line = Line(Arc::new(Mutex::new(Tapped::new(wire))));
         let is_serial_framing = settings.is_serial_framing();
         let master = master(&line, is_serial_framing);
         let last_use = clock.now().mono;
@@ -673,6 +686,9 @@ impl Link {
             Table::Input => Request::ReadInputRegisters(address, count),
         };
         self.master.set_slave(Slave(ask.unit));
+        if self.is_serial_framing {
+            self.line.expect_echo(request_frame(ask));
+        }
         let count = usize::from(count);
         match timeout(limit, self.master.call(request)).await {
             Err(_) => Err(Failure::Silent),
@@ -777,6 +793,13 @@ fn master(line: &Line, is_serial_framing: bool) -> Master {
     if is_serial_framing { rtu::attach(line.clone()) } else { tcp::attach(line.clone()) }
 }
 
+/// The serial frame that asks for it.
+fn request_frame(ask: &Ask) -> [u8; 8] {
+    let ([a, b], [c, d]) = (ask.request.address.to_be_bytes(), ask.request.count.to_be_bytes());
+    let [low, high] = crc16(&[ask.unit, ask.request.table.function(), a, b, c, d]).to_le_bytes();
+    [ask.unit, ask.request.table.function(), a, b, c, d, low, high]
+}
+
 /// The answer frame at the start of `bytes`: its length and unit.
 fn whole_frame(bytes: &[u8]) -> Option<(usize, u8)> {
     let length = match bytes {
@@ -801,19 +824,58 @@ enum Wire {
     Serial(SerialStream),
 }
 
-/// The wire, and what came over it since the last request; at most 1 KiB is kept.
+/// The wire, and what came over it since the last request; at most 1 KiB is kept. Adapters that hear themselves give
+/// every request back: such an echo is taken out here, since the master would read it as the start of an answer.
 #[derive(Debug)]
-struct Tapped {
-    wire: Wire,
+struct Tapped<W> {
+    wire: W,
     heard: Vec<u8>,
+    /// The request, until it is known whether it comes back.
+    echo: Vec<u8>,
+    /// So many bytes of it have come and are kept back.
+    echoed: usize,
+    /// What has come and is not read yet.
+    inbox: VecDeque<u8>,
+}
+
+impl<W> Tapped<W> {
+    fn new(wire: W) -> Self {
+        Self { wire, heard: Vec::new(), echo: Vec::new(), echoed: 0, inbox: VecDeque::new() }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if self.echo.get(self.echoed) == Some(byte) {
+                self.echoed += 1;
+                if self.echoed == self.echo.len() {
+                    self.expect(&[]);
+                }
+                continue;
+            }
+            // It is no echo: what was kept back belongs to an answer.
+            let held = self.echo[..self.echoed].to_vec();
+            self.expect(&[]);
+            for byte in held.iter().chain([byte]) {
+                self.inbox.push_back(*byte);
+                if self.heard.len() < 1_024 {
+                    self.heard.push(*byte);
+                }
+            }
+        }
+    }
+
+    fn expect(&mut self, echo: &[u8]) {
+        self.echo = echo.to_vec();
+        self.echoed = 0;
+    }
 }
 
 /// A handle on the wire; clones share it. One of them is read at a time.
 #[derive(Clone, Debug)]
-struct Line(Arc<Mutex<Tapped>>);
+struct Line(Arc<Mutex<Tapped<Wire>>>);
 
 impl Line {
-    fn tapped(&self) -> MutexGuard<'_, Tapped> {
+    fn tapped(&self) -> MutexGuard<'_, Tapped<Wire>> {
         // Nothing under this lock panics halfway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -823,7 +885,13 @@ impl Line {
     }
 
     fn heard_clear(&self) {
-        self.tapped().heard.clear();
+        let mut tapped = self.tapped();
+        tapped.heard.clear();
+        tapped.expect(&[]);
+    }
+
+    fn expect_echo(&self, request: [u8; 8]) {
+        self.tapped().expect(&request);
     }
 
     /// Reads what is there already, without waiting; gives the number of bytes.
@@ -860,15 +928,21 @@ impl Line {
 impl AsyncRead for Line {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut tapped = self.tapped();
-        let before = buf.filled().len();
-        let ready = match &mut tapped.wire {
-            Wire::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Wire::Serial(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
-        let room = 1_024_usize.saturating_sub(tapped.heard.len());
-        let new = &buf.filled()[before..];
-        tapped.heard.extend_from_slice(&new[..new.len().min(room)]);
-        ready
+        while tapped.inbox.is_empty() {
+            let mut bytes = [0; 256];
+            let mut new = ReadBuf::new(&mut bytes);
+            ready!(match &mut tapped.wire {
+                Wire::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut new),
+                Wire::Serial(stream) => Pin::new(stream).poll_read(cx, &mut new),
+            })?;
+            if new.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            tapped.take(new.filled());
+        }
+        let count = tapped.inbox.len().min(buf.remaining());
+        tapped.inbox.drain(..count).for_each(|byte| buf.put_slice(&[byte]));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -1045,7 +1119,7 @@ mod tests {
     async fn reads_loses_and_finds_a_unit(settings: Settings, site: Site) {
         let (sender, mut inputs) = mpsc::channel(64);
         let settings = Settings { timeout: 100 * MS, late_window: 100 * MS, ..settings };
-        let task = spawn(settings, site.plans.clone(), Clock::system(), sender);
+        let task = spawn(settings, site.plans.clone(), Clock::system(), sender, BusCounters::default());
         let number = |lel: f64| Ok(Value::Number(lel));
         site.until(&mut inputs, "d2/lel", number(2.0)).await;
         site.set(2, 61.2);
@@ -1059,6 +1133,29 @@ mod tests {
         site.until(&mut inputs, "d2/lel", number(61.2)).await;
         drop(inputs);
         timeout(Duration::from_secs(30), task).await.expect("it ends when nobody listens").expect("and does not panic");
+    }
+
+    #[test]
+    fn an_echo_of_the_request_is_no_part_of_the_answer() {
+        let ask: &[u8] = &[1, 3, 0xF0, 0x15, 0, 1, 0xA6, 0xCE];
+        let answer: &[u8] = &[1, 3, 2, 0, 7, 0xF9, 0x86];
+        let begins_alike: &[u8] = &[1, 3, 0xF0, 0x15, 9];
+        for (bytes, wanted) in [
+            (answer.to_vec(), answer.to_vec()),
+            ([ask, answer].concat(), answer.to_vec()),
+            ([ask, ask, answer].concat(), [ask, answer].concat()),
+            (begins_alike.to_vec(), begins_alike.to_vec()),
+            (ask[..5].to_vec(), Vec::new()),
+            ([&[0xFF], ask, answer].concat(), [&[0xFF], ask, answer].concat()),
+        ] {
+            for chunk in [1, 2, 3, 256] {
+                let mut tapped = Tapped::new(());
+                tapped.expect(ask);
+                bytes.chunks(chunk).for_each(|bytes| tapped.take(bytes));
+                assert_eq!(tapped.inbox, wanted, "{bytes:02X?} in chunks of {chunk}");
+                assert_eq!(tapped.heard, wanted, "{bytes:02X?} in chunks of {chunk}");
+            }
+        }
     }
 
     fn loopback() -> SocketAddr {
@@ -1110,7 +1207,7 @@ mod tests {
         let transport = Transport::Tcp { host: "127.0.0.1".to_owned(), port: address.port() };
         let settings = Settings { reconnect_min: 10 * MS, reconnect_max: 20 * MS, ..Settings::new("b", transport) };
         let (sender, mut inputs) = mpsc::channel(64);
-        let _task = spawn(settings, site.plans.clone(), Clock::system(), sender);
+        let _task = spawn(settings, site.plans.clone(), Clock::system(), sender, BusCounters::default());
         part_of(&mut inputs, "bus:b", true).await;
         site.until(&mut inputs, "d1/lel", Err(Fault::Comms)).await;
         let _slaves = ModbusSlaves::tcp(address, Arc::clone(&site.table)).await.expect("the port is free");
