@@ -346,7 +346,8 @@ impl Keeper {
             true => Duration::ZERO,
             false => {
                 let wait = self.backoff.after(stood, &mut self.chance);
-                self.takeover.wait(wait, &mut self.chance)
+                let wait = self.takeover.wait(wait, &mut self.chance);
+                self.standstill.wait(wait, &mut self.chance)
             }
         };
         self.health.handle_broken(now, words.clone());

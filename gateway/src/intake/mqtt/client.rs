@@ -71,7 +71,9 @@ pub enum Failure {
     Tls(String),
     /// The broker's CONNACK says no.
     Refused(String),
-    /// The broker closed the connection; MQTT 5 says why.
+    /// The broker's DISCONNECT, which only MQTT 5 knows, says why.
+    Dismissed(String),
+    /// The connection is closed, and nobody says why; the words are the operating system's, if it has any.
     Closed(Option<String>),
     /// Another client came with our id.
     TakenOver,
@@ -98,7 +100,7 @@ impl Failure {
             Self::Tls(why) => text("TLS 握手失败，对方证书不可信或不匹配", format!("TLS fails: {why}")),
             Self::Refused(why) => text(&format!("对方拒绝登录（{why}）"), format!("it refuses the login: {why}")),
             Self::Closed(None) => text("对方关闭了连接", "it closed the connection".to_owned()),
-            Self::Closed(Some(why)) => {
+            Self::Closed(Some(why)) | Self::Dismissed(why) => {
                 text(&format!("对方关闭了连接（{why}）"), format!("it closed the connection: {why}"))
             }
             Self::TakenOver => {
@@ -389,10 +391,10 @@ fn failure_of_five(error: v5::ConnectionError) -> Failure {
             State::Deserialization(Bytes::PayloadSizeLimitExceeded { pkt_size, .. }) => Failure::TooLarge(pkt_size),
             State::IncomingPacketTooLarge { pkt_size, .. } => Failure::TooLarge(pkt_size),
             State::ServerDisconnect { reason_code: Code::SessionTakenOver, .. } => Failure::TakenOver,
-            State::ServerDisconnect { reason_code, reason_string } => Failure::Closed(Some(match reason_string {
+            State::ServerDisconnect { reason_code, reason_string } => Failure::Dismissed(match reason_string {
                 Some(words) => format!("{reason_code:?} {}", quoted(&words)),
                 None => format!("{reason_code:?}"),
-            })),
+            }),
             other => Failure::Unreadable(other.to_string()),
         },
     }

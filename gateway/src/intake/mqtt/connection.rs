@@ -71,10 +71,12 @@ impl Connection {
         now: Mono,
     ) -> Result<(Self, bool), Failure> {
         let files = Arc::clone(&plan);
-        let credentials = tokio::task::spawn_blocking(move || Credentials::read(&files))
-            .await
-            .unwrap_or_else(|error| Err(error.to_string()))
-            .map_err(Failure::Local)?;
+        let read = tokio::task::spawn_blocking(move || Credentials::read(&files));
+        let credentials = match timeout(plan.connect_within(), read).await {
+            Ok(Ok(read)) => read.map_err(Failure::Local)?,
+            Ok(Err(panicked)) => return Err(Failure::Local(panicked.to_string())),
+            Err(_) => return Err(Failure::Local("its files cannot be read in time".to_owned())),
+        };
         let mut client = Client::new(&plan, credentials, max_packet_size);
         // rumqttc has the same limit for the same thing; this one stands even if it forgets an await.
         let first = timeout(plan.connect_within() + Duration::from_secs(1), client.next()).await;

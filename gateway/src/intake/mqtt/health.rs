@@ -148,11 +148,12 @@ impl Health {
             Trouble::Contested => (
                 format!("client id {client_id} is used twice"),
                 format!(
-                    "MQTT 代理 {id}（{peer}）：另有客户端使用同一标识 {client_id}，双方不断把对方挤下线；请改用不同的 client_id"
+                    "MQTT 代理 {id}（{peer}）一连上就断开：很可能另有客户端使用同一标识 {client_id}，双方不断把对方挤下线；\
+                     请改用不同的 client_id"
                 ),
                 format!(
-                    "MQTT broker {id} ({peer}): another client uses the id {client_id}, too, and each throws the other \
-                     out; give one of them another client_id"
+                    "MQTT broker {id} ({peer}) closes each connection at once: most likely another client uses the id \
+                     {client_id}, too, and each throws the other out; give one of them another client_id"
                 ),
             ),
             Trouble::Stuck(Snag::Poison(why)) => (

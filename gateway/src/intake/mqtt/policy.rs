@@ -149,6 +149,8 @@ pub struct Standstill {
 }
 
 impl Standstill {
+    const SHORTEST_WAIT: Duration = Duration::from_secs(60);
+
     pub fn handle_snag(&mut self, now: Mono, snag: Snag) {
         self.ends.note(now);
         self.snag = Some(snag);
@@ -157,6 +159,14 @@ impl Standstill {
     /// A connection has stood for [`PATTERN`].
     pub fn forget(&mut self) {
         *self = Self::default();
+    }
+
+    /// The least wait while it goes on. Each try brings again what stands before the snag, which is old by then.
+    pub fn wait(&self, wait: Duration, chance: &mut Chance) -> Duration {
+        if !self.ends.many {
+            return wait;
+        }
+        wait.max(Self::SHORTEST_WAIT + chance.up_to(Self::SHORTEST_WAIT))
     }
 
     pub fn snag(&self) -> Option<&Snag> {
@@ -235,8 +245,10 @@ mod tests {
         }
         standstill.handle_snag(at(301), Snag::Poison("too large".to_owned()));
         assert_eq!(standstill.snag(), Some(&Snag::Poison("too large".to_owned())));
+        let mut chance = Chance(3);
+        assert!((SECOND * 60..=SECOND * 120).contains(&standstill.wait(SECOND, &mut chance)));
         standstill.forget();
         standstill.handle_snag(at(302), Snag::Unsafe);
-        assert_eq!(standstill.snag(), None);
+        assert_eq!((standstill.snag(), standstill.wait(SECOND, &mut chance)), (None, SECOND));
     }
 }
