@@ -1,60 +1,17 @@
 //! `anmin alarm` and `anmin call` against a served site, over real sockets; the main loop behind it is made up.
 
-#[allow(dead_code, reason = "the example opens alarms while it runs")]
-#[path = "../examples/page/desk.rs"]
-mod desk;
 mod peers;
+mod served;
 
-use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::Arc;
 
-use anmin::clock::Clock;
-use anmin::main_loop::Input;
-use anmin::web::{Server, Settings, Site, Token, WebLink, serve};
-use desk::{Desk, id};
 use peers::{Folder, free_port, soon};
 use serde_json::{Value, json};
+use served::desk::id;
+use served::{Served, site};
 use tokio::process::Command;
-use tokio::sync::mpsc;
 
-struct Running {
-    server: Server,
-    _inputs: mpsc::Sender<Input>,
-}
-
-/// A made-up site with six open alarms, whose ids differ in their last digit only.
-async fn site(token: Option<&str>) -> Running {
-    let clock = Clock::system();
-    let desk = Desk::new(clock.clone());
-    let (inputs, received) = mpsc::channel(64);
-    let link = WebLink {
-        inputs: inputs.clone(),
-        feed: desk.feed.clone(),
-        archive: Arc::clone(&desk.memory) as _,
-        metrics: Arc::new(String::new),
-        clock,
-        site: Site {
-            id: "chunhui".to_owned(),
-            name: desk::text("春晖社区", "Chunhui"),
-            exercise: true,
-            time_zone: jiff::tz::TimeZone::UTC,
-        },
-    };
-    let settings = Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        token: token.map(|token| Token::new(token).expect("a good token")),
-        hosts: Vec::new(),
-    };
-    tokio::spawn(desk.run(received));
-    Running { server: serve(settings, link).await.expect("a free port of this machine"), _inputs: inputs }
-}
-
-impl Running {
-    fn url(&self) -> String {
-        format!("http://{}", self.server.address)
-    }
-
+impl Served {
     /// Runs `anmin` with the words of `line`; `_` in a word stands for a blank.
     async fn anmin(&self, line: &str) -> Ran {
         anmin(line, &[("ANMIN_URL", &self.url()), ("USER", "li")]).await
