@@ -3,6 +3,8 @@
 mod peers;
 mod served;
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Stdio;
 
 use peers::{Folder, free_port, soon};
@@ -189,5 +191,40 @@ async fn a_daemon_that_is_not_there_is_said_with_its_address() {
         for part in ["无法连接", "cannot reach anmin at", url.as_str(), why, "--site", "systemctl status anmin"] {
             assert!(ran.err.contains(part), "no {part:?} in\n{}", ran.err);
         }
+    }
+}
+
+/// `docs/command-line.md` shows the help of every command as the binary gives it. To write it anew:
+/// `UPDATE_GOLDEN=1 cargo test -p anmin --test command_line`.
+#[tokio::test]
+async fn the_reference_shows_every_command_as_its_help_does() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/command-line.md");
+    let text = std::fs::read_to_string(&path).expect("the reference is there");
+    let mut written = String::new();
+    let mut shown = BTreeSet::new();
+    let mut known = BTreeSet::from(["anmin".to_owned()]);
+    for (n, part) in text.split("```console\n$ ").enumerate() {
+        if n == 0 {
+            written.push_str(part);
+            continue;
+        }
+        let (_, after) = part.split_once("```\n").expect("a block has an end");
+        let command = part.lines().next().and_then(|line| line.strip_suffix(" --help")).expect("a block shows a help");
+        let help = anmin(&format!("{} --help", command.trim_start_matches("anmin")), &[]).await;
+        assert_eq!(help.code, 0, "{command}: {}", help.err);
+        let subcommands =
+            help.out.split_once("Commands:\n").map_or("", |(_, rest)| rest.split("\n\n").next().unwrap_or(""));
+        for word in subcommands.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| *word != "help")
+        {
+            known.insert(format!("{command} {word}"));
+        }
+        shown.insert(command.to_owned());
+        written.push_str(&format!("```console\n$ {command} --help\n{}\n```\n{after}", help.out.trim_end()));
+    }
+    assert_eq!(known.difference(&shown).collect::<Vec<_>>(), Vec::<&String>::new(), "not in docs/command-line.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &written).expect("the reference can be written");
+    } else {
+        assert!(text == written, "docs/command-line.md differs from the help; UPDATE_GOLDEN=1 writes it anew");
     }
 }
