@@ -180,6 +180,21 @@ async fn a_broken_rule_keeps_no_site_from_being_watched() {
     assert!(!daemon.said.contains("error"), "{}", daemon.said);
 }
 
+/// The site that a newcomer copies first, in both languages.
+#[test]
+fn the_first_site_of_each_readme_is_sound() {
+    for readme in ["README.md", "README.zh-CN.md"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("gateway/ stands in the root").join(readme);
+        let text = std::fs::read_to_string(path).expect("the file is there");
+        let (_, block) = text.split_once("   ```toml\n").expect("the step in which anmin.toml is written");
+        let lines = block.lines().take_while(|line| line.trim() != "```").map(|line| line.trim_start_matches("   "));
+        let folder = Folder::new(readme);
+        folder.write("anmin.toml", &lines.collect::<Vec<_>>().join("\n"));
+        let (said, code) = check(&folder.0, ".");
+        assert!(code == 0 && said.contains("sound. 2 devices with 11 points"), "{readme}: {said}");
+    }
+}
+
 /// `docs/configuration.md`, taken apart.
 struct Reference {
     text: String,
