@@ -1,60 +1,19 @@
 //! `anmin alarm` and `anmin call` against a served site, over real sockets; the main loop behind it is made up.
 
-#[allow(dead_code, reason = "the example opens alarms while it runs")]
-#[path = "../examples/page/desk.rs"]
-mod desk;
 mod peers;
+mod served;
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 
-use anmin::clock::Clock;
-use anmin::main_loop::Input;
-use anmin::web::{Server, Settings, Site, Token, WebLink, serve};
-use desk::{Desk, id};
 use peers::{Folder, free_port, soon};
 use serde_json::{Value, json};
+use served::desk::id;
+use served::{Served, site};
 use tokio::process::Command;
-use tokio::sync::mpsc;
 
-struct Running {
-    server: Server,
-    _inputs: mpsc::Sender<Input>,
-}
-
-/// A made-up site with six open alarms, whose ids differ in their last digit only.
-async fn site(token: Option<&str>) -> Running {
-    let clock = Clock::system();
-    let desk = Desk::new(clock.clone());
-    let (inputs, received) = mpsc::channel(64);
-    let link = WebLink {
-        inputs: inputs.clone(),
-        feed: desk.feed.clone(),
-        archive: Arc::clone(&desk.memory) as _,
-        metrics: Arc::new(String::new),
-        clock,
-        site: Site {
-            id: "chunhui".to_owned(),
-            name: desk::text("春晖社区", "Chunhui"),
-            exercise: true,
-            time_zone: jiff::tz::TimeZone::UTC,
-        },
-    };
-    let settings = Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        token: token.map(|token| Token::new(token).expect("a good token")),
-        hosts: Vec::new(),
-    };
-    tokio::spawn(desk.run(received));
-    Running { server: serve(settings, link).await.expect("a free port of this machine"), _inputs: inputs }
-}
-
-impl Running {
-    fn url(&self) -> String {
-        format!("http://{}", self.server.address)
-    }
-
+impl Served {
     /// Runs `anmin` with the words of `line`; `_` in a word stands for a blank.
     async fn anmin(&self, line: &str) -> Ran {
         anmin(line, &[("ANMIN_URL", &self.url()), ("USER", "li")]).await
@@ -232,5 +191,40 @@ async fn a_daemon_that_is_not_there_is_said_with_its_address() {
         for part in ["无法连接", "cannot reach anmin at", url.as_str(), why, "--site", "systemctl status anmin"] {
             assert!(ran.err.contains(part), "no {part:?} in\n{}", ran.err);
         }
+    }
+}
+
+/// `docs/command-line.md` shows the help of every command as the binary gives it. To write it anew:
+/// `UPDATE_GOLDEN=1 cargo test -p anmin --test command_line`.
+#[tokio::test]
+async fn the_reference_shows_every_command_as_its_help_does() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/command-line.md");
+    let text = std::fs::read_to_string(&path).expect("the reference is there");
+    let mut written = String::new();
+    let mut shown = BTreeSet::new();
+    let mut known = BTreeSet::from(["anmin".to_owned()]);
+    for (n, part) in text.split("```console\n$ ").enumerate() {
+        if n == 0 {
+            written.push_str(part);
+            continue;
+        }
+        let (_, after) = part.split_once("```\n").expect("a block has an end");
+        let command = part.lines().next().and_then(|line| line.strip_suffix(" --help")).expect("a block shows a help");
+        let help = anmin(&format!("{} --help", command.trim_start_matches("anmin")), &[]).await;
+        assert_eq!(help.code, 0, "{command}: {}", help.err);
+        let subcommands =
+            help.out.split_once("Commands:\n").map_or("", |(_, rest)| rest.split("\n\n").next().unwrap_or(""));
+        for word in subcommands.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| *word != "help")
+        {
+            known.insert(format!("{command} {word}"));
+        }
+        shown.insert(command.to_owned());
+        written.push_str(&format!("```console\n$ {command} --help\n{}\n```\n{after}", help.out.trim_end()));
+    }
+    assert_eq!(known.difference(&shown).collect::<Vec<_>>(), Vec::<&String>::new(), "not in docs/command-line.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &written).expect("the reference can be written");
+    } else {
+        assert!(text == written, "docs/command-line.md differs from the help; UPDATE_GOLDEN=1 writes it anew");
     }
 }

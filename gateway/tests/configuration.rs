@@ -2,10 +2,16 @@
 
 mod peers;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anmin::config::Config;
+use anmin::config::files::{SiteFiles, Source};
+use anmin_sensors::document::Faults;
+use anmin_sensors::point::{Form, KINDS};
+use anmin_sensors::profile::{Profiles, run_cases};
 use peers::{Folder, Raw, free_port, publish, soon};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -172,4 +178,150 @@ async fn a_broken_rule_keeps_no_site_from_being_watched() {
     let mut daemon = Daemon::run(&folder);
     daemon.until(&["rule=system/rule", "rule-file:gas/ours", "cause=\"returned\""]).await;
     assert!(!daemon.said.contains("error"), "{}", daemon.said);
+}
+
+/// The site that a newcomer copies first, in both languages.
+#[test]
+fn the_first_site_of_each_readme_is_sound() {
+    for readme in ["README.md", "README.zh-CN.md"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("gateway/ stands in the root").join(readme);
+        let text = std::fs::read_to_string(path).expect("the file is there");
+        let (_, block) = text.split_once("   ```toml\n").expect("the step in which anmin.toml is written");
+        let lines = block.lines().take_while(|line| line.trim() != "```").map(|line| line.trim_start_matches("   "));
+        let folder = Folder::new(readme);
+        folder.write("anmin.toml", &lines.collect::<Vec<_>>().join("\n"));
+        let (said, code) = check(&folder.0, ".");
+        assert!(code == 0 && said.contains("sound. 2 devices with 11 points"), "{readme}: {said}");
+    }
+}
+
+/// `docs/configuration.md`, taken apart.
+struct Reference {
+    text: String,
+    /// The blocks of examples: the language, the first line of the content in the file, the content.
+    examples: Vec<(String, usize, String)>,
+    /// The keys of its tables, such as `mqtt.mapping.topic`, of profiles `profile:point.kind`.
+    keys: BTreeSet<String>,
+}
+
+impl Reference {
+    fn read() -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+        let text = std::fs::read_to_string(path).expect("the reference is there");
+        let (mut examples, mut keys) = (Vec::new(), BTreeSet::new());
+        let mut tables: Vec<String> = Vec::new();
+        let mut lines = text.lines().enumerate();
+        while let Some((n, line)) = lines.next() {
+            if let Some(heading) = line.strip_prefix("### ") {
+                tables = tables_of(heading);
+            } else if let Some(language) = line.strip_prefix("```").filter(|language| !language.is_empty()) {
+                let body = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
+                examples.push((language.to_owned(), n + 1, body.collect::<Vec<_>>().join("\n") + "\n"));
+            } else if let [_, names, kind, default, _, _] = line.split('|').map(str::trim).collect::<Vec<_>>()[..]
+                && names.starts_with('`')
+            {
+                assert!(!kind.is_empty() && !default.is_empty(), "line {}: {line}", n + 1);
+                for (table, name) in tables.iter().flat_map(|table| quoted(names).map(move |name| (table, name))) {
+                    let key = if table.ends_with(':') { format!("{table}{name}") } else { format!("{table}.{name}") };
+                    if kind == "bilingual text" {
+                        keys.extend(["zh", "en"].map(|language| format!("{key}.{language}")));
+                    }
+                    keys.insert(key);
+                }
+            }
+        }
+        Self { examples, keys, text }
+    }
+}
+
+/// The words in backquotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The tables that a heading names: `[x]` or `[[x]]`, `of a profile` where it is one of those, or a profile's file itself.
+fn tables_of(heading: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut parts = heading.split('`').skip(1);
+    while let (Some(name), after) = (parts.next(), parts.next().unwrap_or_default()) {
+        let path = name.trim_matches(['[', ']']);
+        found.push(match (name.starts_with("profiles/"), after.starts_with(" of a profile")) {
+            (true, _) => "profile:".to_owned(),
+            (_, true) => format!("profile:{path}"),
+            _ => path.to_owned(),
+        });
+    }
+    found
+}
+
+/// The examples of the reference are one sound site, and its tables name the keys that the parser asks for: all of them and
+/// no others. What a reader asks for only in one form of a table is asked for only if there is an example of that form.
+#[tokio::test]
+async fn the_reference_is_what_the_parser_knows() {
+    let reference = Reference::read();
+    let folder = Folder::new("reference");
+    folder.certificates().await;
+    for name in ["secrets", "tls", "data", "rules", "profiles"] {
+        std::fs::create_dir_all(folder.0.join(name)).expect("a folder for files");
+    }
+    for (from, to) in [("ca.pem", "ca.pem"), ("server.pem", "server.pem"), ("server.key", "server.key")] {
+        std::fs::copy(folder.0.join(from), folder.0.join("tls").join(to)).expect("the certificates are there");
+    }
+    folder.write("secrets/accounts", "");
+    folder.write("secrets/acl", "pattern write shequ/+/%u/up\n");
+    for secret in ["web", "zigbee", "office", "property", "town", "tsdb"] {
+        folder.write(&format!("secrets/{secret}"), "0123456789abcdef\n");
+    }
+    let mut files = SiteFiles { base: folder.0.clone(), ..SiteFiles::default() };
+    for (language, line, text) in &reference.examples {
+        // Faults then name the line of the reference.
+        let source = |name: &str| Source { name: name.to_owned(), text: "\n".repeat(*line) + text.as_str() };
+        match (language.as_str(), text.lines().next().unwrap_or_default()) {
+            ("csv", _) => drop(folder.write("devices.csv", text)),
+            ("toml", "# anmin.toml") => files.config.push(source("docs/configuration.md")),
+            ("toml", first) if first.starts_with("# profiles/") => {
+                files.profiles.push(source("docs/configuration.md, profile"));
+            }
+            other => panic!("line {line}: an example says first which file it is of, not {other:?}"),
+        }
+    }
+    let faults = Faults::recording();
+    let config = Config::parse(&files, &faults);
+    let asked = faults.asked();
+    let found: Vec<String> = faults.take().iter().map(ToString::to_string).collect();
+    assert!(found.is_empty() && config.is_some(), "{}", found.join("\n"));
+    let config = config.expect("checked above");
+    assert_eq!(config.points.devices().len(), 4, "two devices stand there, two in the list");
+    for own in config.profiles.iter().filter(|profile| profile.id.starts_with("example-")) {
+        for case in run_cases(own) {
+            assert_eq!(case.outcome, Ok(()), "{}: {}", own.id, case.case);
+        }
+    }
+
+    let known: BTreeSet<String> = asked
+        .into_iter()
+        .map(|(source, key)| if source.ends_with("profile") { format!("profile:{key}") } else { key })
+        .map(|key| key.replacen("broker.mapping", "mqtt.mapping", 1))
+        .collect();
+    // Tables are known to the root by their names alone.
+    let is_table = |key: &&String| known.iter().any(|other| other.starts_with(&format!("{key}.")));
+    let missing: Vec<&String> = known.iter().filter(|key| !reference.keys.contains(*key) && !is_table(key)).collect();
+    assert!(missing.is_empty(), "the parser knows keys that the reference does not name: {missing:#?}");
+    let named = reference.keys.iter().map(|key| key.replacen("broker.mapping", "mqtt.mapping", 1));
+    let unknown: Vec<String> = named.filter(|key| !known.contains(key)).collect();
+    assert!(unknown.is_empty(), "the reference names keys that the parser does not ask for: {unknown:#?}");
+
+    for info in KINDS {
+        let unit = match info.form {
+            Form::Flag => "flag",
+            Form::Text => "text",
+            Form::Number if info.unit.is_empty() => "number",
+            Form::Number => info.unit,
+        };
+        let row = format!("| `{}` | {unit} | {} {} |", info.name, info.en, info.zh);
+        assert!(reference.text.contains(&row), "the reference lacks the row\n{row}");
+    }
+    for profile in Profiles::shipped().iter() {
+        assert!(reference.text.contains(&format!("`{}`", profile.id)), "the reference lacks profile {}", profile.id);
+    }
 }

@@ -16,6 +16,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -56,24 +57,41 @@ impl fmt::Display for Fault {
 
 /// Where all readers of one load note what they find.
 #[derive(Debug, Default)]
-pub struct Faults(RefCell<Vec<Fault>>);
+pub struct Faults {
+    found: RefCell<Vec<Fault>>,
+    asked: Option<RefCell<BTreeSet<Asked>>>,
+}
+
+/// A file, and a key that a reader asked for in it.
+pub type Asked = (String, String);
 
 impl Faults {
+    /// Also remembers every key that readers ask for, whether it is there or not: what a parser knows, for those who
+    /// compare it with its documentation.
+    pub fn recording() -> Self {
+        Self { asked: Some(RefCell::default()), ..Self::default() }
+    }
+
+    /// What was asked for: `mqtt.mapping.topic`, without the numbers of array entries; `*` where any key will do.
+    pub fn asked(&self) -> BTreeSet<Asked> {
+        self.asked.as_ref().map(|asked| asked.borrow().clone()).unwrap_or_default()
+    }
+
     pub fn note(&self, fault: Fault) {
-        self.0.borrow_mut().push(fault);
+        self.found.borrow_mut().push(fault);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.found.borrow().is_empty()
     }
 
     pub fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.found.borrow().len()
     }
 
     /// All faults so far in the order of the text; leaves none behind.
     pub fn take(&self) -> Vec<Fault> {
-        let mut faults = self.0.take();
+        let mut faults = self.found.take();
         faults.sort();
         faults.dedup();
         faults
@@ -154,7 +172,7 @@ impl<'d> Reader<'d> {
     /// Like [`Reader::optional`]; a missing key is a fault.
     pub fn required<T: FromToml>(&self, key: &'static str) -> Option<T> {
         if !self.has(key) {
-            self.asked.borrow_mut().push(key);
+            self.ask(key);
             self.fault_at(self.span.start, format!("`{}` is missing", self.name(key)), None);
             return None;
         }
@@ -252,7 +270,7 @@ impl<'d> Reader<'d> {
     }
 
     fn keys(&self) -> Vec<(&'d str, &'d Spanned<DeValue<'d>>)> {
-        self.asked.borrow_mut().push("*");
+        self.ask("*");
         self.table.iter().map(|(key, value)| (key.get_ref().as_ref(), value)).collect()
     }
 
@@ -299,8 +317,17 @@ impl<'d> Reader<'d> {
     }
 
     fn value(&self, key: &'static str) -> Option<(Range<usize>, &'d DeValue<'d>)> {
-        self.asked.borrow_mut().push(key);
+        self.ask(key);
         self.table.get(key).map(|value| (value.span(), value.get_ref()))
+    }
+
+    fn ask(&self, key: &'static str) {
+        self.asked.borrow_mut().push(key);
+        if let Some(asked) = &self.faults.asked {
+            let name = self.name(key);
+            let plain = name.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect();
+            asked.borrow_mut().insert((self.doc.source.clone(), plain));
+        }
     }
 
     fn fault_at(&self, at: impl Into<At>, message: String, hint: Option<String>) {
@@ -539,6 +566,25 @@ mod tests {
         let found = faults_of("a = 1\nb = = 2\n", |_| ());
         assert_eq!(found.len(), 1);
         assert!(found[0].starts_with("t.toml:2:"), "{found:?}");
+    }
+
+    #[test]
+    fn what_was_asked_for_is_remembered_where_somebody_wants_it() {
+        let faults = Faults::recording();
+        let doc =
+            Document::parse("t.toml", "[[a]]\n[[a.b]]\nx = 1\n[[a]]\ny = 2\n[own]\nk = 'v'\n", &faults).expect("TOML");
+        let root = doc.root(&faults);
+        for a in root.tables("a") {
+            a.optional::<u8>("y");
+            for b in a.tables("b") {
+                b.required::<u8>("x");
+            }
+        }
+        root.table("own").map(|own| own.values::<String>());
+        root.has("only looked at");
+        let asked: Vec<String> = faults.asked().into_iter().map(|(file, key)| format!("{file}: {key}")).collect();
+        assert_eq!(asked, ["a", "a.b", "a.b.x", "a.y", "own", "own.*"].map(|key| format!("t.toml: {key}")));
+        assert!(faults.is_empty() && Faults::default().asked().is_empty());
     }
 
     #[test]

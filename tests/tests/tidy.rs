@@ -103,16 +103,27 @@ fn nothing_is_left_half_done() {
     }
 }
 
+/// How a heading is called in a link: small letters, blanks as dashes, no other punctuation.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let plain = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    headings.map(|heading| heading.to_lowercase().chars().filter(plain).collect::<String>().replace(' ', "-")).collect()
+}
+
 #[test]
 fn every_link_in_the_docs_leads_somewhere() {
     for file in files(".").iter().filter(|file| file.extension().is_some_and(|e| e == "md")) {
         let folder = file.parent().expect("a file stands in a folder");
-        for link in text(file).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let target = link.split('#').next().unwrap_or_default();
-            if target.is_empty() || target.contains("://") || target.starts_with("mailto:") {
+        let own = text(file);
+        for link in own.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.starts_with("mailto:") {
                 continue;
             }
-            assert!(folder.join(target).exists(), "{} links to {target}, which is not there", file.display());
+            let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let path = if target.is_empty() { file.clone() } else { folder.join(target) };
+            assert!(path.exists(), "{} links to {target}, which is not there", file.display());
+            let found = anchor.is_empty() || anchors(&text(&path)).contains(anchor);
+            assert!(found, "{} links to {link}, where there is no such heading", file.display());
         }
     }
 }

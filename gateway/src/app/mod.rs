@@ -33,6 +33,7 @@ enum Command {
     },
     /// Read a site as `run` would and report every fault at once.
     Check {
+        /// The site's folder, or its configuration file.
         #[arg(default_value = "/etc/anmin")]
         site: PathBuf,
     },

@@ -1,0 +1,128 @@
+//! `docs/api.md` against the server: every route, every field, every error is in it, and what is in it is there.
+
+mod peers;
+mod served;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anmin::web::client::{Client, ClientError};
+use peers::soon;
+use serde_json::{Value, json};
+use served::desk::id;
+use served::site;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the file is there")
+}
+
+/// The routes as the router's source has them, `GET /api/v1/status`.
+fn routes() -> BTreeSet<String> {
+    let source = read("src/web/api.rs");
+    let api = source.find("Router::new()\n        .nest(").expect("the API is nested below /api/v1");
+    let mut routes = BTreeSet::new();
+    for (at, _) in source.match_indices(".route(\"") {
+        let (path, rest) = source[at + ".route(\"".len()..].split_once('"').expect("a path ends");
+        let method = rest.trim_start_matches([',', ' ', '\n']).split('(').next().unwrap_or_default();
+        let below = if at < api { "/api/v1" } else { "" };
+        routes.insert(format!("{} {below}{path}", method.to_uppercase()));
+    }
+    assert!(routes.len() >= 16, "{routes:?}");
+    routes
+}
+
+#[test]
+fn every_route_has_a_heading_and_every_heading_a_route() {
+    let reference = read("docs/api.md");
+    let headings: BTreeSet<String> = reference
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .filter(|heading| heading.contains(" /"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(routes().difference(&headings).collect::<Vec<_>>(), Vec::<&String>::new(), "not in docs/api.md");
+    assert_eq!(headings.difference(&routes()).collect::<Vec<_>>(), Vec::<&String>::new(), "only in docs/api.md");
+}
+
+#[test]
+fn every_action_step_and_code_is_there() {
+    let reference = read("docs/api.md");
+    let source = read("src/web/api.rs");
+    for arm in source.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => ")) {
+        assert!(reference.contains(&format!("| `{}` | `{{\"who\"", arm.0)), "docs/api.md lacks {}", arm.0);
+    }
+    let codes = [source, read("src/web/problem.rs"), read("src/web/guard.rs"), read("src/web/events.rs")].concat();
+    for (at, _) in codes.match_indices("StatusCode::") {
+        let rest =
+            codes[at..].trim_start_matches("StatusCode::").trim_start_matches(|c: char| c.is_uppercase() || c == '_');
+        let Some(code) = rest.trim_start_matches([',', ' ', '\n']).strip_prefix('"') else { continue };
+        let code = code.split('"').next().unwrap_or_default();
+        assert!(reference.contains(&format!("| `{code}` |")), "docs/api.md lacks the code {code}");
+    }
+}
+
+/// The names of all fields of a document.
+fn fields(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, inner) in object {
+                found.insert(name.clone());
+                fields(inner, found);
+            }
+        }
+        Value::Array(array) => array.iter().for_each(|inner| fields(inner, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_field_of_every_answer_is_there() {
+    let reference = read("docs/api.md");
+    let site = site(None).await;
+    let client = Client::new(&site.url(), None).expect("a good address");
+    let mut found = BTreeSet::new();
+    let one = id(1);
+    for route in routes().iter().filter_map(|route| route.strip_prefix("GET /api/v1")) {
+        let path = route.replace("{id}", &one.to_string()).replace("{device}", "b3-5-gas").replace("{name}", "lel");
+        if path == "/events" {
+            continue;
+        }
+        let answer = client.get(&path).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        fields(&answer, &mut found);
+    }
+    let refused = client.post(&format!("/alarms/{one}/reset"), &json!({"who": "li"})).await;
+    let Err(ClientError::Refused { problem, .. }) = refused else { panic!("{refused:?}") };
+    fields(&serde_json::to_value(problem).expect("it is JSON"), &mut found);
+
+    // The stream: what it says when somebody acts.
+    let stream = TcpStream::connect(site.server.address).await.expect("the server listens");
+    let (reader, mut writer) = stream.into_split();
+    let head = format!("GET /api/v1/events?readings=yes HTTP/1.1\r\nhost: {}\r\n\r\n", site.server.address);
+    writer.write_all(head.as_bytes()).await.expect("the server reads");
+    let mut lines = BufReader::new(reader).lines();
+    let mut events: BTreeSet<&str> = ["hello", "transition", "call", "readings", "status"].into();
+    let mut acted = false;
+    let mut event = String::new();
+    while !events.is_empty() {
+        let line = soon("an event", lines.next_line()).await.expect("text").expect("the stream goes on");
+        if let Some(name) = line.strip_prefix("event: ") {
+            name.clone_into(&mut event);
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            events.remove(event.as_str());
+            fields(&serde_json::from_str(data).expect("JSON"), &mut found);
+            assert!(reference.contains(&format!("| `{event}` |")), "docs/api.md lacks the event {event}");
+            if !std::mem::replace(&mut acted, true) {
+                for path in [format!("/alarms/{one}/acknowledge"), format!("/alarms/{one}/calls/south/accept")] {
+                    client.post(&path, &json!({"who": "li"})).await.expect("it is allowed");
+                }
+            }
+        }
+    }
+    let missing: Vec<&String> = found
+        .iter()
+        .filter(|name| !reference.contains(&format!("`{name}`")) && !reference.contains(&format!("\"{name}\"")))
+        .collect();
+    assert!(found.len() > 80 && missing.is_empty(), "docs/api.md lacks the fields {missing:?} of {}", found.len());
+}

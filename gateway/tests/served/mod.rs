@@ -1,0 +1,53 @@
+//! A made-up site behind the real server, for tests of what speaks with it.
+
+#[allow(dead_code, reason = "the example opens alarms while it runs")]
+#[path = "../../examples/page/desk.rs"]
+pub mod desk;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anmin::clock::Clock;
+use anmin::main_loop::Input;
+use anmin::web::{Server, Settings, Site, Token, WebLink, serve};
+use desk::Desk;
+use tokio::sync::mpsc;
+
+/// The site while it is served.
+pub struct Served {
+    pub server: Server,
+    _inputs: mpsc::Sender<Input>,
+}
+
+/// Serves on a free port of this machine: six open alarms, whose ids differ in their last digit only.
+pub async fn site(token: Option<&str>) -> Served {
+    let clock = Clock::system();
+    let desk = Desk::new(clock.clone());
+    let (inputs, received) = mpsc::channel(64);
+    let link = WebLink {
+        inputs: inputs.clone(),
+        feed: desk.feed.clone(),
+        archive: Arc::clone(&desk.memory) as _,
+        metrics: Arc::new(|| "anmin_up 1\n# EOF\n".to_owned()),
+        clock,
+        site: Site {
+            id: "chunhui".to_owned(),
+            name: desk::text("春晖社区", "Chunhui"),
+            exercise: true,
+            time_zone: jiff::tz::TimeZone::UTC,
+        },
+    };
+    let settings = Settings {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        token: token.map(|token| Token::new(token).expect("a good token")),
+        hosts: Vec::new(),
+    };
+    tokio::spawn(desk.run(received));
+    Served { server: serve(settings, link).await.expect("a free port of this machine"), _inputs: inputs }
+}
+
+impl Served {
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.address)
+    }
+}
