@@ -8,7 +8,7 @@ use std::time::Duration;
 use anmin::clock::Clock;
 use anmin::main_loop::feed::Readings;
 use anmin::main_loop::query::{
-    AlarmList, AlarmView, DevicePage, PointPage, PointRow, Quarantined, ReadingCounts, Status, Trouble,
+    AlarmList, AlarmView, DevicePage, PointChoices, PointPage, PointRow, Quarantined, ReadingCounts, Status, Trouble,
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query};
 use anmin::store::Bucket;
@@ -458,6 +458,7 @@ impl Desk {
             Query::Point { id, reply } => {
                 drop(reply.send(self.points.find(id.as_str()).map(|ix| PointRow::of(&self.points, ix, latest(ix)))))
             }
+            Query::PointChoices { reply } => drop(reply.send(PointChoices::of(&self.points))),
             Query::Devices { page, reply } => drop(reply.send(DevicePage::select(&self.points, page, latest))),
             Query::Quarantine { reply } => drop(reply.send(vec![Quarantined {
                 source: Arc::from("site"),
