@@ -1,7 +1,7 @@
 //! The routes, the live stream and what the guard turns away, over real sockets. The main loop behind them is made up;
 //! what it decides is not under test here.
 
-#[allow(dead_code, reason = "the example opens alarms while it runs")]
+#[allow(dead_code, reason = "the example and the page's test open more alarms")]
 #[path = "../examples/page/desk.rs"]
 mod desk;
 

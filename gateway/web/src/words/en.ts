@@ -27,7 +27,8 @@ export const en: Words = {
     off: 'Sound is off: tap to switch on',
     on: 'Sound is on',
     turnOff: 'Switch sound off',
-    hush: 'Hush (new alarms still sound)',
+    hush: 'Hush',
+    hushWhat: 'Hush (new alarms still sound)',
   },
   language: { switch: '中文', name: 'Language 语言', zh: '中文', en: 'English' },
   officer: {

@@ -25,7 +25,8 @@ export const zh = {
     off: '声音已关，点此开启',
     on: '声音已开',
     turnOff: '关闭声音',
-    hush: '消音（新报警仍会响）',
+    hush: '消音',
+    hushWhat: '消音（新报警仍会响）',
   },
   language: { switch: 'English', name: '语言 Language', zh: '中文', en: 'English' },
   officer: {
