@@ -1,7 +1,7 @@
 //! The routes, the live stream and what the guard turns away, over real sockets. The main loop behind them is made up;
 //! what it decides is not under test here.
 
-#[allow(dead_code, reason = "the example opens alarms while it runs")]
+#[allow(dead_code, reason = "the example and the page's test open more alarms")]
 #[path = "../examples/page/desk.rs"]
 mod desk;
 
@@ -171,6 +171,10 @@ async fn every_list_can_be_read() {
     assert_eq!((&body["points"][0]["sample"]["reason"], &body["next"]), (&json!("silent"), &json!(30)));
     let (_, body) = site.get("/api/v1/points?kind=gas.lel&building=3&from=0").await;
     assert_eq!(body["points"].as_array().map(Vec::len), Some(3));
+    let (_, body) = site.get("/api/v1/points/choices").await;
+    assert_eq!(body["buildings"], json!(["1", "2", "3"]));
+    let kind = json!({"kind": "gas.lel", "title": {"zh": "可燃气体浓度", "en": "combustible gas"}});
+    assert_eq!((&body["kinds"][0], body["kinds"].as_array().map(Vec::len)), (&kind, Some(8)));
     let (_, body) = site.get("/api/v1/points/b3-5-gas/lel").await;
     assert_eq!((&body["unit"], &body["place"]["zh"]), (&json!("%LEL"), &json!("3号楼2单元5层501")));
     let (_, body) = site

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anmin::clock::Clock;
 use anmin::main_loop::feed::Readings;
 use anmin::main_loop::query::{
-    AlarmList, AlarmView, DevicePage, PointPage, PointRow, Quarantined, ReadingCounts, Status, Trouble,
+    AlarmList, AlarmView, DevicePage, PointChoices, PointPage, PointRow, Quarantined, ReadingCounts, Status, Trouble,
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query};
 use anmin::store::Bucket;
@@ -369,28 +369,36 @@ impl Desk {
     }
 
     /// Puts an alarm in and tells everybody.
-    pub fn open(&mut self, alarm: Alarm, cause: Cause) {
+    fn open(&mut self, alarm: Alarm, cause: Cause) {
         let alarm = Arc::new(alarm);
-        self.alarms.push(Arc::clone(&alarm));
-        self.alarms.sort_by_key(|alarm| (std::cmp::Reverse(alarm.level), alarm.raised_at));
+        let order = |alarm: &Alarm| (std::cmp::Reverse(alarm.level), alarm.raised_at);
+        let at = self.alarms.partition_point(|other| order(other) <= order(&alarm));
+        self.alarms.insert(at, Arc::clone(&alarm));
         self.tell(AlarmState::Normal, cause, alarm);
     }
 
-    /// One more red alarm, now.
-    pub fn open_another(&mut self) -> AlarmId {
-        let alarm = self.alarm(
-            "fire/confirmed",
-            Hazard::Fire,
-            Level::Red,
-            "b2-5-smoke/smoke",
-            0,
-            text("火警确认", "Fire confirmed"),
-            text("2号楼2单元5层501 烟雾与温升同时出现", "Building 2, Floor 5, 501: smoke and heat together"),
-            text("立即组织疏散，拨打119", "Evacuate now and call 119"),
-        );
-        let id = alarm.id;
-        self.open(alarm, Cause::Raised);
-        id
+    /// So many more alarms, of every level and in every building.
+    pub fn storm(&mut self, alarms: usize) {
+        let points: Vec<PointId> = self.points.iter().map(|(_, point)| point.id.clone()).collect();
+        let levels = [Level::Red, Level::Orange, Level::Yellow, Level::Blue];
+        let alarms: Vec<Alarm> = (0..alarms)
+            .map(|n| {
+                let alarm = self.alarm(
+                    "fire/smoke",
+                    Hazard::Fire,
+                    levels[n % levels.len()],
+                    points[n * 7 % points.len()].as_str(),
+                    0,
+                    text("烟雾报警", "Smoke"),
+                    text("烟雾探测器报警", "The smoke detector has given an alarm"),
+                    text("派人到现场查看，准备灭火器", "Send somebody to look, with an extinguisher"),
+                );
+                Alarm { id: id(1_000 + n as u128), ..alarm }
+            })
+            .collect();
+        for alarm in alarms {
+            self.open(alarm, Cause::Raised);
+        }
     }
 
     fn tell(&self, from: AlarmState, cause: Cause, alarm: Arc<Alarm>) {
@@ -458,6 +466,7 @@ impl Desk {
             Query::Point { id, reply } => {
                 drop(reply.send(self.points.find(id.as_str()).map(|ix| PointRow::of(&self.points, ix, latest(ix)))))
             }
+            Query::PointChoices { reply } => drop(reply.send(PointChoices::of(&self.points))),
             Query::Devices { page, reply } => drop(reply.send(DevicePage::select(&self.points, page, latest))),
             Query::Quarantine { reply } => drop(reply.send(vec![Quarantined {
                 source: Arc::from("site"),

@@ -1,5 +1,5 @@
 //! Serves the page of the duty desk with a made-up site behind it, to look at:
-//! `cargo run -p anmin --example page -- 127.0.0.1:8421`. The word `storm` after the address opens a thousand alarms.
+//! `cargo run -p anmin --example page -- 127.0.0.1:8421`. A number after the address opens so many alarms more.
 
 mod desk;
 
@@ -20,10 +20,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let clock = Clock::system();
     let mut desk = desk::Desk::new(clock.clone());
-    if arguments.next().as_deref() == Some("storm") {
-        for _ in 0..1_000 {
-            desk.open_another();
-        }
+    if let Some(alarms) = arguments.next() {
+        desk.storm(alarms.parse()?);
     }
     let (inputs, received) = mpsc::channel(256);
     let link = WebLink {

@@ -1,5 +1,6 @@
 //! Questions to the main loop, answered from its own state between two turns: no question waits for a disk.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use anmin_rules::alarm::{Alarm, AlarmId, Class};
 use anmin_rules::engine::Counts;
 use anmin_rules::order::Call;
 use anmin_rules::rule::{Level, Text};
-use anmin_sensors::point::{Device, DeviceId, Kind, Place, Point, PointId, PointIx, Points};
+use anmin_sensors::point::{Device, DeviceId, KINDS, Kind, Place, Point, PointId, PointIx, Points};
 use anmin_sensors::reading::{Quality, Sample};
 use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
@@ -19,6 +20,7 @@ pub enum Query {
     Alarm { id: AlarmId, reply: oneshot::Sender<Option<AlarmView>> },
     Points { filter: PointFilter, page: Page, reply: oneshot::Sender<PointPage> },
     Point { id: PointId, reply: oneshot::Sender<Option<PointRow>> },
+    PointChoices { reply: oneshot::Sender<PointChoices> },
     Devices { page: Page, reply: oneshot::Sender<DevicePage> },
     Quarantine { reply: oneshot::Sender<Vec<Quarantined>> },
     Status { reply: oneshot::Sender<Status> },
@@ -197,6 +199,39 @@ impl PointPage {
     }
 }
 
+/// What the site's points can be filtered by: only what is there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PointChoices {
+    /// Sorted as text.
+    pub buildings: Vec<String>,
+    /// In the order of [`KINDS`].
+    pub kinds: Vec<Kind>,
+}
+
+impl PointChoices {
+    pub fn of(points: &Points) -> Self {
+        let mut buildings = BTreeSet::new();
+        // Devices of one building mostly follow one another: most of them need no look-up.
+        let mut last = "";
+        for (_, device) in points.devices() {
+            let building = device.place.building.as_str();
+            if building != last {
+                buildings.insert(building);
+                last = building;
+            }
+        }
+        let kinds: BTreeSet<&str> = points.iter().map(|(_, point)| point.spec.kind.as_str()).collect();
+        Self {
+            buildings: buildings.into_iter().filter(|building| !building.is_empty()).map(str::to_owned).collect(),
+            kinds: KINDS
+                .iter()
+                .filter(|info| kinds.contains(info.name))
+                .filter_map(|info| Kind::named(info.name))
+                .collect(),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct DeviceRow {
     pub id: DeviceId,
@@ -361,6 +396,15 @@ mod tests {
                 assert_eq!(seen.len(), expected, "{name} by {limit}");
             }
         }
+    }
+
+    #[test]
+    fn choices_are_what_is_there_and_nothing_else() {
+        let (points, _) = site();
+        let choices = PointChoices::of(&points);
+        let kinds: Vec<&str> = choices.kinds.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!((choices.buildings, kinds), (vec!["1".into(), "2".into()], vec!["gas.lel", "device.battery"]));
+        assert_eq!(PointChoices::of(&Points::default()), PointChoices::default());
     }
 
     #[test]

@@ -22,7 +22,8 @@ use tracing::{error, info, warn};
 
 use super::feed::{Feed, FeedEvent};
 use super::query::{
-    AlarmList, AlarmView, DevicePage, PointPage, PointRow, Quarantined, Query, ReadingCounts, Status, Trouble,
+    AlarmList, AlarmView, DevicePage, PointChoices, PointPage, PointRow, Quarantined, Query, ReadingCounts, Status,
+    Trouble,
 };
 use super::{Input, PartState};
 use crate::clock::Clock;
@@ -379,6 +380,9 @@ impl MainLoop {
             }
             Query::Point { id, reply } => {
                 let _ = reply.send(points.find(id.as_str()).map(|ix| PointRow::of(points, ix, latest(ix))));
+            }
+            Query::PointChoices { reply } => {
+                let _ = reply.send(PointChoices::of(points));
             }
             Query::Devices { page, reply } => {
                 let _ = reply.send(DevicePage::select(points, page, latest));

@@ -26,8 +26,8 @@ use super::events::{Hub, last_event_id};
 use super::guard::{Guard, guard};
 use super::problem::Problem;
 use super::wire::{
-    AlarmViewWire, AlarmsWire, BucketWire, DevicesWire, JournalWire, PointWire, PointsWire, QuarantinedWire,
-    StatusWire, Writer,
+    AlarmViewWire, AlarmsWire, BucketWire, DevicesWire, JournalWire, PointChoicesWire, PointWire, PointsWire,
+    QuarantinedWire, StatusWire, Writer,
 };
 use super::{Archive, WebLink, page};
 use crate::main_loop::query::{AlarmFilter, Page, PointFilter, QualityIs, Status, is_class};
@@ -60,6 +60,7 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/alarms/{id}/calls/{station}/{step}", post(call_step))
         .route("/journal", get(journal))
         .route("/points", get(points))
+        .route("/points/choices", get(point_choices))
         .route("/points/{device}/{name}", get(point))
         .route("/points/{device}/{name}/history", get(point_history))
         .route("/devices", get(devices))
@@ -311,6 +312,11 @@ async fn points(State(desk): State<Desk>, uri: Uri) -> Answer<PointsWire> {
     let page = Page { from: from.unwrap_or(0), limit: rows(limit, USUAL_ROWS)? };
     let found = desk.ask(|reply| Query::Points { filter, page, reply }).await?;
     Ok(Json(desk.writer().points(desk.link.clock.now().wall, &found)))
+}
+
+async fn point_choices(State(desk): State<Desk>) -> Answer<PointChoicesWire> {
+    let choices = desk.ask(|reply| Query::PointChoices { reply }).await?;
+    Ok(Json(desk.writer().point_choices(choices)))
 }
 
 fn point_id(device: &str, name: &str) -> PointId {

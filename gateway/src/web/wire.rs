@@ -6,7 +6,7 @@
 use anmin_rules::alarm::{Alarm, By, Cause, Subject, Transition};
 use anmin_rules::order::{Call, CallChange};
 use anmin_rules::rule::{Level, Text};
-use anmin_sensors::point::{Place, PointId};
+use anmin_sensors::point::{Kind, KindInfo, Place, PointId};
 use anmin_sensors::reading::{Sample, Value};
 use anmin_sensors::time::Wall;
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use jiff::tz::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::Site;
-use crate::main_loop::query::{DevicePage, PointPage, PointRow, Quarantined, Status};
+use crate::main_loop::query::{DevicePage, PointChoices, PointPage, PointRow, Quarantined, Status};
 use crate::store::Bucket;
 use crate::store::state::{Entry, Journaled};
 
@@ -255,6 +255,19 @@ pub struct PointsWire {
     pub points: Vec<PointWire>,
     pub next: Option<u32>,
     pub of: usize,
+}
+
+/// What points can be filtered by.
+#[derive(Clone, Debug, Serialize)]
+pub struct PointChoicesWire {
+    pub buildings: Vec<String>,
+    pub kinds: Vec<KindWire>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct KindWire {
+    pub kind: &'static str,
+    pub title: TextWire,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -532,6 +545,14 @@ impl Writer<'_> {
             place: row.place.as_ref().into(),
             sample: row.sample.as_ref().map(|sample| self.sample(sample)),
         }
+    }
+
+    pub fn point_choices(self, choices: PointChoices) -> PointChoicesWire {
+        let kind = |kind: Kind| {
+            let KindInfo { name, zh, en, .. } = *kind.info();
+            KindWire { kind: name, title: TextWire { zh: zh.to_owned(), en: en.to_owned() } }
+        };
+        PointChoicesWire { buildings: choices.buildings, kinds: choices.kinds.into_iter().map(kind).collect() }
     }
 
     pub fn points(self, now: Wall, page: &PointPage) -> PointsWire {

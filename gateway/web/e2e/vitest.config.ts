@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  test: {
+    dir: import.meta.dirname,
+    include: ['*.e2e.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    // One story after the other: they share a site, and the machine may be small.
+    fileParallelism: false,
+  },
+})

@@ -1,0 +1,82 @@
+/** Questions and commands to anmin. Every answer comes in time or fails with words for the officer. */
+
+import type { ProblemBody, Text } from './wire'
+
+/** Longer than anmin itself waits for its main loop. */
+const WITHIN_MS = 10_000
+
+/** Why something did not work, in both languages. */
+export class Problem extends Error {
+  constructor(
+    readonly code: string,
+    readonly text: Text,
+    readonly hint: Text | null = null,
+  ) {
+    super(text.en)
+  }
+}
+
+export const UNREACHABLE: Text = { zh: '连不上安民主机', en: 'anmin cannot be reached' }
+
+let token: string | null = null
+let tokenIsAsked: () => void = () => {}
+
+/** Sent with every request; `null` where none is needed. */
+export function useToken(text: string | null): void {
+  token = text
+}
+
+/** Calls back whenever anmin turns a request away for want of the token. */
+export function whenTokenIsAsked(then: () => void): void {
+  tokenIsAsked = then
+}
+
+export function headers(more: Record<string, string> = {}): Record<string, string> {
+  return token === null ? more : { ...more, Authorization: `Bearer ${token}` }
+}
+
+/** Turns an answer that is not good into a {@link Problem}. */
+export async function checked(response: Response): Promise<Response> {
+  if (response.ok) return response
+  if (response.status === 401) tokenIsAsked()
+  const body = (await response.json().catch(() => null)) as ProblemBody | null
+  if (body?.error) throw new Problem(body.code, body.error, body.hint)
+  throw new Problem('unknown', {
+    zh: `意外的应答（${response.status}）`,
+    en: `an unexpected answer (${response.status})`,
+  })
+}
+
+async function request<T>(path: string, init: RequestInit): Promise<T> {
+  let response: Response
+  try {
+    response = await fetch(`/api/v1${path}`, { ...init, cache: 'no-store', signal: AbortSignal.timeout(WITHIN_MS) })
+  } catch {
+    throw new Problem('unreachable', UNREACHABLE)
+  }
+  await checked(response)
+  try {
+    return (await response.json()) as T
+  } catch {
+    throw new Problem('unreachable', UNREACHABLE)
+  }
+}
+
+export function ask<T>(path: string, parameters: Record<string, string> = {}): Promise<T> {
+  const said = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== '')).toString()
+  return request<T>(said === '' ? path : `${path}?${said}`, { headers: headers() })
+}
+
+export function command<T>(path: string, body: object): Promise<T> {
+  return request<T>(path, {
+    method: 'POST',
+    headers: headers({ 'Content-Type': 'application/json' }),
+    body: JSON.stringify(body),
+  })
+}
+
+/** A point's path under `/points`: its id is `device/name`, and either part may hold Chinese. */
+export function pointPath(id: string): string {
+  const slash = id.indexOf('/')
+  return `/points/${encodeURIComponent(id.slice(0, slash))}/${encodeURIComponent(id.slice(slash + 1))}`
+}

@@ -1,0 +1,264 @@
+/**
+ * The JSON of the API, version 1, as `gateway/src/web/wire.rs` writes it. Moments are RFC 3339 with the site's offset.
+ */
+
+export interface Text {
+  zh: string
+  en: string
+}
+
+export const LEVELS = ['red', 'orange', 'yellow', 'blue'] as const
+/** The four warning colours, gravest first. */
+export type Level = (typeof LEVELS)[number]
+
+export const ALARM_STATES = [
+  'normal',
+  'unacknowledged',
+  'acknowledged',
+  'returned_unacknowledged',
+  'latched',
+  'shelved',
+  'suppressed',
+  'out_of_service',
+] as const
+export type AlarmState = (typeof ALARM_STATES)[number]
+
+export type HazardClass = 'gas' | 'fire' | 'power' | 'flood' | 'care' | 'device' | 'system'
+
+export type Value = number | boolean | string
+
+export interface Place extends Text {
+  area: string
+  grid: string
+  building: string
+  unit: string
+  floor: string
+  room: string
+  position: [number, number] | null
+}
+
+export interface By {
+  by: string
+  at: string
+}
+
+export interface Shelf {
+  until: string
+  by: string
+  why: string
+}
+
+/** The reading that an alarm's last change rests on. */
+export interface Evidence {
+  point: string | null
+  value: Value | null
+  unit: string
+  limit: { name: string; value: number } | null
+  source_time: string | null
+  sequence: number | null
+  received: string
+}
+
+export interface Alarm {
+  id: string
+  /** Number of its transitions so far: the larger one is the newer state. */
+  seq: number
+  rule: string
+  subject: string
+  subject_type: 'point' | 'device' | 'part'
+  class: HazardClass
+  level: Level
+  peak: Level
+  state: AlarmState
+  open: boolean
+  active: boolean
+  latched: boolean
+  title: Text
+  message: Text
+  advice: Text
+  place: Place
+  reading: Evidence
+  raised_at: string
+  changed_at: string
+  acknowledged: By | null
+  shelved: Shelf | null
+  out_of_service: By | null
+  escalation: number
+  escalate_at: string | null
+  realarm_at: string | null
+}
+
+export type CallState =
+  | 'called'
+  | 'accepted'
+  | 'on_the_way'
+  | 'on_scene'
+  | 'stood_down'
+  | 'declined'
+  | 'unanswered'
+
+export interface Call {
+  alarm: string
+  station: string
+  station_name: string
+  state: CallState
+  live: boolean
+  late: boolean
+  respond_by: string
+  arrive_by: string
+  steps: { state: CallState; at: string; by: string; why: string }[]
+  seq: number
+}
+
+export interface AlarmList {
+  now: string
+  alarms: Alarm[]
+  calls: Call[]
+}
+
+/** What a command leaves behind; `alarm` is null when it closed the alarm. */
+export interface AlarmView {
+  alarm: Alarm | null
+  calls: Call[]
+}
+
+export type AlarmCause =
+  | 'raised'
+  | 'level_changed'
+  | 'returned'
+  | 'realarmed'
+  | 'acknowledged'
+  | 'reset'
+  | 'shelved'
+  | 'unshelved'
+  | 'taken_out_of_service'
+  | 'returned_to_service'
+  | 'escalated'
+
+export interface Transition {
+  at: string
+  cause: AlarmCause
+  by: string | null
+  why: string | null
+  from: AlarmState
+  to: AlarmState
+  from_level: Level | null
+  alarm: Alarm
+}
+
+export interface CallChange {
+  at: string
+  cause: string
+  message: Text
+  call: Call
+  level: Level
+  place: Place
+}
+
+/** One row of the journal: exactly one of the three. */
+export interface JournalRow {
+  n: number
+  transition?: Transition
+  call?: CallChange
+  damaged?: string
+}
+
+export type Quality = 'good' | 'uncertain' | 'bad'
+
+export interface Sample {
+  value: Value | null
+  quality: Quality
+  /** Empty for good. */
+  reason: string
+  time: string
+  source_time: string | null
+  received: string
+  sequence: number | null
+  news: boolean
+}
+
+export interface Point {
+  id: string
+  device: string
+  label: string
+  kind: string
+  hazard: HazardClass
+  title: Text
+  unit: string
+  alarm_point: boolean
+  place: Place
+  /** `null`: nothing was heard of it since the start. */
+  sample: Sample | null
+}
+
+export interface PointPage {
+  now: string
+  points: Point[]
+  next: number | null
+  of: number
+}
+
+export interface ChangedPoints {
+  points: { id: string; sample: Sample }[]
+  truncated: boolean
+}
+
+/** What points can be filtered by. */
+export interface PointChoices {
+  buildings: string[]
+  kinds: { kind: string; title: Text }[]
+}
+
+export interface Bucket {
+  at: string
+  count: number
+  bad: number
+  min: number | null
+  max: number | null
+  mean: number | null
+}
+
+export interface Quarantined {
+  source: string
+  device: string
+  topic: string
+  excerpt: string
+  messages: number
+  first: string
+  last: string
+}
+
+export interface Status {
+  version: string
+  site: string
+  name: Text
+  exercise: boolean
+  now: string
+  uptime_seconds: number
+  open_alarms: number
+  by_level: Record<Level, number>
+  live_calls: number
+  pending: number
+  readings: { received: number; evaluated: number; duplicate: number; quarantined: number; rejected: number }
+  points: number
+  devices: number
+  quarantined_devices: number
+  rules: number
+  broken_rules: string[]
+  troubles: { part: string; level: Level; message: Text }[]
+  orders_waiting: number
+  readings_waiting: number
+}
+
+export interface Hello {
+  version: string
+  site: string
+  now: string
+}
+
+/** What the API says when something does not work. */
+export interface ProblemBody {
+  code: string
+  error: Text
+  hint: Text | null
+}

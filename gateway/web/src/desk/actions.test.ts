@@ -1,0 +1,48 @@
+import { expect, test } from 'vitest'
+import { ALARM_STATES, type CallState } from '../api/wire'
+import { acts, leading, runningClock, steps } from './actions'
+import { alarm, call } from './made'
+
+test('each state of an alarm offers what makes sense in it', () => {
+  const offers = ALARM_STATES.map((state) => {
+    const { next, more } = acts(alarm('a', { state }))
+    return `${state}: ${next} | ${more.join(' ')}`
+  })
+  expect(offers).toEqual([
+    'normal: null | ',
+    'unacknowledged: acknowledge | shelve out-of-service',
+    'acknowledged: null | reset shelve out-of-service',
+    'returned_unacknowledged: acknowledge | shelve out-of-service',
+    'latched: reset | shelve out-of-service',
+    'shelved: unshelve | acknowledge out-of-service',
+    'suppressed: null | ',
+    'out_of_service: return-to-service | acknowledge',
+  ])
+})
+
+test('each state of a call offers its next step and runs its own clock', () => {
+  const states: CallState[] = [
+    'called', 'accepted', 'on_the_way', 'on_scene', 'stood_down', 'declined', 'unanswered',
+  ]
+  const said = states.map((state) => {
+    const one = call('a', { state })
+    return `${state}: ${steps(one).next}, ${runningClock(one)?.what ?? 'no clock'}`
+  })
+  expect(said).toEqual([
+    'called: accept, respond',
+    'accepted: on-the-way, arrive',
+    'on_the_way: on-scene, arrive',
+    'on_scene: stand-down, no clock',
+    'stood_down: null, no clock',
+    'declined: accept, no clock',
+    'unanswered: accept, no clock',
+  ])
+})
+
+test('the crew that is nearest to coming speaks for an alarm', () => {
+  const states = (...list: CallState[]) => list.map((state, n) => call('a', { state, station: `st-${n}` }))
+  expect(leading([])).toBe(undefined)
+  expect(leading(states('unanswered', 'called'))?.state).toBe('called')
+  expect(leading(states('called', 'on_the_way'))?.state).toBe('on_the_way')
+  expect(leading(states('declined', 'unanswered'))?.station).toBe('st-1')
+})

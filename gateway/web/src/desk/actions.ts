@@ -1,0 +1,68 @@
+/** What an officer can do with an alarm or a station's call as it stands. anmin itself decides; this is what is offered. */
+
+import type { Alarm, Call, CallState } from '../api/wire'
+
+export type Act = 'acknowledge' | 'reset' | 'shelve' | 'unshelve' | 'out-of-service' | 'return-to-service'
+
+export interface Offer<T> {
+  /** The one that most likely comes next. */
+  next: T | null
+  more: T[]
+}
+
+export function acts(alarm: Alarm): Offer<Act> {
+  const unseen: Act[] = alarm.acknowledged === null ? ['acknowledge'] : []
+  switch (alarm.state) {
+    case 'unacknowledged':
+    case 'returned_unacknowledged':
+      return { next: 'acknowledge', more: ['shelve', 'out-of-service'] }
+    // Refused while the condition lasts, but an alarm that nobody judges any more has no other way to end.
+    case 'acknowledged':
+      return { next: null, more: ['reset', 'shelve', 'out-of-service'] }
+    case 'latched':
+      return { next: 'reset', more: ['shelve', 'out-of-service'] }
+    case 'shelved':
+      return { next: 'unshelve', more: [...unseen, 'out-of-service'] }
+    case 'out_of_service':
+      return { next: 'return-to-service', more: unseen }
+    case 'suppressed':
+    case 'normal':
+      return { next: null, more: [] }
+  }
+}
+
+export type Step = 'accept' | 'on-the-way' | 'on-scene' | 'stand-down' | 'decline'
+
+const STEPS: Record<CallState, Offer<Step>> = {
+  called: { next: 'accept', more: ['on-the-way', 'on-scene', 'decline', 'stand-down'] },
+  accepted: { next: 'on-the-way', more: ['on-scene', 'decline', 'stand-down'] },
+  on_the_way: { next: 'on-scene', more: ['decline', 'stand-down'] },
+  on_scene: { next: 'stand-down', more: [] },
+  unanswered: { next: 'accept', more: ['on-the-way', 'on-scene', 'decline', 'stand-down'] },
+  declined: { next: 'accept', more: ['on-the-way', 'on-scene', 'stand-down'] },
+  stood_down: { next: null, more: [] },
+}
+
+export function steps(call: Call): Offer<Step> {
+  return STEPS[call.state]
+}
+
+/** Which clock of a call runs: until the crew must have answered, or must be there. */
+export function runningClock(call: Call): { what: 'respond' | 'arrive'; until: string } | null {
+  switch (call.state) {
+    case 'called':
+      return { what: 'respond', until: call.respond_by }
+    case 'accepted':
+    case 'on_the_way':
+      return { what: 'arrive', until: call.arrive_by }
+    default:
+      return null
+  }
+}
+
+/** The call that tells most about who comes: the furthest of those that live, else the last one tried. */
+export function leading(calls: readonly Call[]): Call | undefined {
+  const way: CallState[] = ['on_scene', 'on_the_way', 'accepted', 'called']
+  const live = way.map((state) => calls.find((call) => call.state === state)).find((call) => call !== undefined)
+  return live ?? calls[calls.length - 1]
+}

@@ -1,0 +1,73 @@
+/** Who is on duty at this device, and the commands given in that name. */
+
+import { ref, shallowRef } from 'vue'
+import { command, Problem } from '../api/client'
+import type { Alarm, AlarmView, Call, Text } from '../api/wire'
+import type { Act, Step } from './actions'
+import { remember, remembered } from './memory'
+import { takeView } from './state'
+
+export const officer = ref(remembered('officer') ?? '')
+
+/** While a name is asked for: what to do with the answer. */
+export const asking = shallowRef<((name: string | null) => void) | null>(null)
+
+/** The officer's name, asked for once; `null` when the question was closed. */
+export function named(): Promise<string | null> {
+  return officer.value === '' ? askName() : Promise.resolve(officer.value)
+}
+
+export function askName(): Promise<string | null> {
+  asking.value?.(null)
+  return new Promise((resolve) => {
+    asking.value = (name) => {
+      asking.value = null
+      if (name !== null) {
+        officer.value = name
+        remember('officer', name)
+      }
+      resolve(name)
+    }
+  })
+}
+
+/** What a command needs besides a name. */
+export interface Particulars {
+  why?: string
+  minutes?: number
+}
+
+async function give(alarm: string, path: string, particulars: Particulars): Promise<void> {
+  const who = await named()
+  if (who === null) return
+  takeView(alarm, await command<AlarmView>(`/alarms/${alarm}/${path}`, { who, ...particulars }))
+}
+
+export function act(alarm: Alarm, what: Act, particulars: Particulars = {}): Promise<void> {
+  return give(alarm.id, what, particulars)
+}
+
+export function step(call: Call, what: Step, particulars: Particulars = {}): Promise<void> {
+  return give(call.alarm, `calls/${encodeURIComponent(call.station)}/${what}`, particulars)
+}
+
+export interface Notice {
+  n: number
+  text: Text
+  hint: Text | null
+}
+
+/** What did not work, until the officer has read it. */
+export const notices = ref<Notice[]>([])
+let last = 0
+
+export function complain(error: unknown): void {
+  if (!(error instanceof Problem)) throw error
+  const notice = { n: (last += 1), text: error.text, hint: error.hint }
+  // The same complaint twice is one.
+  notices.value = [...notices.value.filter(({ text }) => text.en !== notice.text.en), notice].slice(-3)
+}
+
+export function dismiss(n: number): void {
+  notices.value = notices.value.filter((notice) => notice.n !== n)
+}

@@ -1,0 +1,247 @@
+/**
+ * What the screen knows: alarms, calls, how anmin stands, and whether all that can be trusted. Fed by the live stream;
+ * the list of alarms is asked for at the start and whenever the stream says that something was missed.
+ */
+
+import { computed, ref, shallowRef } from 'vue'
+import { ask, useToken, whenTokenIsAsked } from '../api/client'
+import { LiveStream } from '../api/stream'
+import type { ServerEvent } from '../api/sse'
+import type { Alarm, AlarmList, AlarmView, Call, CallChange, ChangedPoints, Hello, Status, Transition } from '../api/wire'
+import { millis, offsetOf, stampAt } from '../words/format'
+import { AlarmBook, byGravity, isArrival } from './book'
+import { keepToken, tokenOfSession } from './memory'
+import { Mark, trust, type Trust } from './trust'
+
+/** News are put on the screen at most this often: a storm of them must not keep the browser from everything else. */
+const FLUSH_MS = 100
+
+const book = new AlarmBook()
+/** Counts changes of the book, which is no reactive object itself. */
+const turn = ref(0)
+
+/** All open alarms, gravest first. */
+export const alarms = computed<readonly Alarm[]>(() => {
+  void turn.value
+  return book.all().sort(byGravity)
+})
+
+export function alarmOf(id: string): Alarm | undefined {
+  void turn.value
+  return book.get(id)
+}
+
+export function callsOf(id: string): Call[] {
+  void turn.value
+  return book.calls(id)
+}
+
+export const status = shallowRef<Status | null>(null)
+export const trusted = ref<Trust>('starting')
+/** Whether the list of alarms has ever been loaded. */
+export const listed = ref(false)
+/** The last arrivals, gravest first; a new array each time. */
+export const arrivals = shallowRef<readonly Alarm[]>([])
+/** A newer anmin answers than the one that this page came from. */
+export const newerVersion = ref<string | null>(null)
+/** Whether the token must be entered: for the first time, or again. */
+export const tokenAsked = ref<'no' | 'first' | 'again'>('no')
+
+/** The site's time, in milliseconds since 1970: anmin's clock, carried on by the browser's. */
+export const now = ref(Date.now())
+const offset = ref(0)
+/** The stamp of now. */
+export const nowStamp = computed(() => stampAt(now.value, offset.value))
+export const siteOffset = computed(() => offset.value)
+/** When anmin last said how it stands, by its own clock. */
+export const heardAt = ref<string | null>(null)
+
+let beat: Mark | null = null
+let broken: Mark | null = null
+let unlisted: Mark | null = new Mark()
+const opened = new Mark()
+let clockSet = { at: performance.now(), wall: Date.now() }
+
+let loading = false
+let loadAgain = false
+/** News that came while the list was on its way: they are taken after it. */
+let held: ServerEvent[] = []
+let arrived: Alarm[] = []
+let flush: number | null = null
+
+const readers = new Set<(changed: ChangedPoints) => void>()
+
+const stream = new LiveStream({
+  opened: () => {
+    broken = null
+    tick()
+  },
+  broke: () => {
+    broken ??= new Mark()
+    tick()
+  },
+  told: (event) => {
+    switch (event.name) {
+      case 'hello':
+        return greeted(JSON.parse(event.data) as Hello)
+      case 'resync':
+        unlisted = new Mark()
+        return void load()
+      case 'status':
+        return heard(JSON.parse(event.data) as Status)
+      case 'readings':
+        return tellReaders(JSON.parse(event.data) as ChangedPoints)
+      default:
+        if (loading) held.push(event)
+        else take(event)
+    }
+  },
+})
+
+function greeted(hello: Hello): void {
+  setClock(hello.now)
+  const known = status.value?.version
+  if (known !== undefined && known !== hello.version) newerVersion.value = hello.version
+  if (unlisted) void load()
+}
+
+function heard(said: Status): void {
+  beat = new Mark()
+  status.value = said
+  heardAt.value = said.now
+  setClock(said.now)
+  // A list that could not be had is asked for again with every beat.
+  if (unlisted) void load()
+  tick()
+}
+
+function setClock(stamp: string): void {
+  clockSet = { at: performance.now(), wall: millis(stamp) }
+  offset.value = offsetOf(stamp)
+  tick()
+}
+
+async function load(): Promise<void> {
+  if (loading) {
+    loadAgain = true
+    return
+  }
+  loading = true
+  let loaded = listed.value
+  try {
+    do {
+      loadAgain = false
+      const list = await ask<AlarmList>('/alarms')
+      book.replace(list)
+    } while (loadAgain)
+    unlisted = null
+    loaded = true
+  } catch {
+    // `unlisted` stays set: the next beat asks again, and the screen says that it cannot be trusted.
+  } finally {
+    loading = false
+    const waited = held
+    held = []
+    for (const event of waited) take(event)
+    // At once: whoever shows the list for the first time must not find it empty.
+    put()
+    listed.value = loaded
+    tick()
+  }
+}
+
+function take(event: ServerEvent): void {
+  if (event.name === 'transition') {
+    const { alarm } = JSON.parse(event.data) as Transition
+    const before = book.get(alarm.id)
+    if (book.take(alarm) && isArrival(before, alarm)) arrived.push(alarm)
+  } else if (event.name === 'call') {
+    book.takeCall((JSON.parse(event.data) as CallChange).call)
+  }
+  changed()
+}
+
+function changed(): void {
+  flush ??= window.setTimeout(() => {
+    flush = null
+    put()
+  }, FLUSH_MS)
+}
+
+/** Puts what is known on the screen. */
+function put(): void {
+  turn.value += 1
+  if (arrived.length > 0) {
+    arrivals.value = arrived.sort(byGravity)
+    arrived = []
+  }
+}
+
+function tellReaders(news: ChangedPoints): void {
+  for (const reader of readers) reader(news)
+}
+
+function tick(): void {
+  now.value = Math.round(clockSet.wall + performance.now() - clockSet.at)
+  trusted.value = trust({
+    openFor: opened.ago,
+    sinceBeat: beat?.ago ?? null,
+    brokenFor: broken?.ago ?? null,
+    unlistedFor: unlisted?.ago ?? null,
+  })
+}
+
+/** What a command left behind, shown without waiting for the stream. */
+export function takeView(id: string, view: AlarmView): void {
+  book.takeView(id, view)
+  changed()
+}
+
+/** Calls back with changed points until the returned function is called. */
+export function readPoints(reader: (changed: ChangedPoints) => void): () => void {
+  readers.add(reader)
+  stream.wantReadings(true)
+  return () => {
+    readers.delete(reader)
+    if (readers.size === 0) stream.wantReadings(false)
+  }
+}
+
+/** Whether a token is in use. */
+export const hasToken = ref(false)
+
+/** Goes on with this token. */
+export function enter(token: string): void {
+  useToken(token)
+  keepToken(token)
+  hasToken.value = true
+  tokenAsked.value = 'no'
+  stream.start()
+}
+
+/** Forgets the token and everything that was shown with it. */
+export function leave(): void {
+  keepToken(null)
+  location.reload()
+}
+
+export function start(): void {
+  const token = tokenOfSession()
+  useToken(token)
+  hasToken.value = token !== null
+  let tried = hasToken.value
+  whenTokenIsAsked(() => {
+    if (tokenAsked.value !== 'no') return
+    tokenAsked.value = tried ? 'again' : 'first'
+    tried = true
+  })
+  stream.start()
+  window.setInterval(tick, 1_000)
+  // A tab that comes to the front, or a network that comes back, does not wait for the next attempt.
+  const hurry = () => {
+    tick()
+    if (broken && document.visibilityState === 'visible') stream.reopen()
+  }
+  document.addEventListener('visibilitychange', hurry)
+  window.addEventListener('online', hurry)
+}

@@ -1,0 +1,15 @@
+import { createApp } from 'vue'
+import App from './App.vue'
+import * as announce from './desk/announce'
+import * as presence from './desk/presence'
+import { follow } from './desk/route'
+import * as sound from './desk/sound'
+import * as state from './desk/state'
+import { i18n } from './words'
+
+follow()
+state.start()
+presence.start()
+announce.start()
+sound.start()
+createApp(App).use(i18n).mount('#app')
