@@ -158,7 +158,7 @@ impl CallState {
             Self::OnScene => "已到场",
             Self::StoodDown => "已撤回",
             Self::Declined => "无法出动",
-            Self::Unanswered => "未应答",
+            Self::Unanswered => "无人应答",
         }
     }
 }
