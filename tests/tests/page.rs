@@ -55,7 +55,7 @@ impl Stage {
         Mqtt::connect(broker.port(), "devices")
     }
 
-    /// `gas ROOM VALUE`, `storm ALARMS`, `stop`, `start`.
+    /// `gas ROOM VALUE`, `storm ALARMS`, `freeze`, `thaw`, `stop`, `start`.
     fn act(&mut self, line: &str) {
         match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["gas", room, value] => {
@@ -73,6 +73,8 @@ impl Stage {
                     (format!("acceptance/flat-{n}/up"), json!({ "v": value }).to_string().into_bytes())
                 }));
             }
+            ["freeze"] => self.signal("STOP"),
+            ["thaw"] => self.signal("CONT"),
             ["stop"] => drop(self.daemon.take()),
             ["start"] => {
                 // Where it was before: screens come back to the address that they know.
@@ -83,6 +85,12 @@ impl Stage {
             }
             _ => panic!("nobody knows what {line:?} means"),
         }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.daemon.as_ref().expect("the daemon runs").pid().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill -{name} {pid}");
     }
 
     /// Has the story told, and does what it asks for until it ends.

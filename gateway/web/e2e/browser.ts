@@ -30,7 +30,7 @@ export function launch(): Promise<Browser> {
 
 export class Watched {
   readonly complaints: string[] = []
-  /** While the connection is cut on purpose, the browser may say that it is. */
+  /** While requests must fail, the browser may say that they do. */
   cut = false
 
   private constructor(readonly page: Page) {
@@ -38,7 +38,7 @@ export class Watched {
     page.on('pageerror', (error) => this.complaints.push(`error: ${error.message}`))
     page.on('console', (message) => {
       const network = message.text().startsWith('Failed to load resource')
-      if (message.type() === 'error' && !(network && this.cut)) this.complaints.push(`console: ${message.text()}`)
+      if (message.type() === 'error' && !(network && this.cut)) this.complaints.push(`console: ${message.text()} ${message.location().url}`)
     })
     page.on('request', (request) => {
       if (new globalThis.URL(request.url()).origin !== origin) this.complaints.push(`request: ${request.url()}`)
@@ -51,6 +51,12 @@ export class Watched {
     const page = await context.newPage()
     const watched = new Watched(page)
     await page.addInitScript(() => {
+      const { start } = OscillatorNode.prototype
+      Object.assign(globalThis, { tones: 0 })
+      OscillatorNode.prototype.start = function (when) {
+        Object.assign(globalThis, { tones: (globalThis as unknown as { tones: number }).tones + 1 })
+        start.call(this, when)
+      }
       document.addEventListener('securitypolicyviolation', (event) => {
         console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`)
       })
@@ -73,6 +79,11 @@ export class Watched {
     expect(found, what).toEqual([])
     const wider = await this.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
     expect(wider, `${what}: wider than the screen`).toBe(0)
+  }
+
+  /** How many tones the page has sounded. */
+  tones(): Promise<number> {
+    return this.page.evaluate(() => (globalThis as unknown as { tones: number }).tones)
   }
 
   async picture(name: string): Promise<void> {

@@ -119,6 +119,21 @@ test('shelving wants a reason, is refused beyond the limit, and comes back', asy
   await card(desk).getByText('未确认').waitFor()
 })
 
+test('it sounds until it is hushed or acknowledged', async () => {
+  const before = await desk.tones()
+  await expect.poll(() => desk.tones(), { timeout: 5_000 }).toBeGreaterThan(before)
+  await desk.page.getByRole('button', { name: '消音' }).click()
+  await desk.page.getByRole('button', { name: '消音' }).waitFor({ state: 'detached' })
+  expect(await phone.tones(), 'nobody has touched the phone').toBe(0)
+})
+
+test('a filter never hides an alarm without saying so', async () => {
+  await desk.page.getByRole('button', { name: /蓝色/ }).click()
+  await desk.page.getByText('筛选隐藏了 1 条报警，其中 1 条未确认').waitFor()
+  await desk.page.getByRole('button', { name: '清除筛选' }).click()
+  await card(desk).waitFor()
+})
+
 test('everything can be done by keyboard', async () => {
   await card(desk).getByRole('link').focus()
   await desk.page.keyboard.press('Tab')
@@ -179,7 +194,16 @@ test('a lost connection is said at once, and what was missed comes back with it'
   await desk.page.locator('.alarm', { hasText: '橙色' }).waitFor()
   await phone.page.locator('.alarm', { hasText: 'Orange' }).waitFor()
   await card(desk).getByText('已确认').waitFor()
+  // A detector that nobody configured is known again, and its history with it, once it has spoken.
+  await stage('gas kitchen 61')
   for (const watched of [desk, phone]) watched.cut = false
+})
+
+test('a main loop that stands still is said too, though the connection lives', async () => {
+  await stage('freeze')
+  await lost(desk).waitFor()
+  await stage('thaw')
+  await lost(desk).waitFor({ state: 'detached' })
 })
 
 test('when the gas is gone a person resets the latch, and the alarm ends', async () => {
