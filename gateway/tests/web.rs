@@ -234,6 +234,37 @@ async fn commands_change_the_alarm_and_say_how_it_stands() {
     assert_eq!((status, &body["code"]), (StatusCode::NOT_FOUND, &json!("no_such_call")));
 }
 
+/// The page where `make web` has built it, else how to get it. Assets are named by what is in them and kept for ever.
+#[tokio::test]
+async fn the_page_is_served_whole_or_says_how_to_get_it() {
+    let site = site(None, true).await;
+    let get = async |path: &str| {
+        let response = site.send(site.request(Method::GET, path, "")).await;
+        let header = |name: &str| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+        };
+        let (kind, keep) = (header("content-type"), header("cache-control"));
+        (kind, keep, read(response).await.1.as_str().unwrap_or_default().to_owned())
+    };
+    let (kind, keep, index) = get("/").await;
+    assert_eq!((kind.as_str(), keep.as_str()), ("text/html; charset=utf-8", "no-cache"));
+    let assets: Vec<&str> = index.split('"').filter(|part| part.starts_with("/assets/")).collect();
+    if assets.is_empty() {
+        assert!(index.matches("make web").count() == 2 && index.contains("/api/v1/status"), "{index}");
+    }
+    for asset in assets {
+        let (kind, keep, text) = get(asset).await;
+        let expected = match asset.rsplit('.').next() {
+            Some("js") => "text/javascript; charset=utf-8",
+            Some("css") => "text/css; charset=utf-8",
+            _ => "image/svg+xml",
+        };
+        assert_eq!((kind.as_str(), keep.as_str()), (expected, "public, max-age=31536000, immutable"), "{asset}");
+        assert!(!text.is_empty(), "{asset}");
+    }
+    assert_eq!(site.get("/assets/../page.rs").await.0, StatusCode::NOT_FOUND);
+}
+
 #[tokio::test]
 async fn bad_requests_are_told_what_is_wrong() {
     let site = site(None, true).await;

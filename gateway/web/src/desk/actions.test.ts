@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { ALARM_STATES, type CallState } from '../api/wire'
-import { acts, leading, runningClock, steps } from './actions'
+import { acts, leading, runningClock, steps, wayOf } from './actions'
 import { alarm, call } from './made'
 
 test('each state of an alarm offers what makes sense in it', () => {
@@ -37,6 +37,17 @@ test('each state of a call offers its next step and runs its own clock', () => {
     'declined: accept, no clock',
     'unanswered: accept, no clock',
   ])
+})
+
+test('a station that is called again begins its way again', () => {
+  const went = (...states: CallState[]) => {
+    const steps = states.map((state, n) => ({ state, at: `14:0${n}`, by: 'li', why: '' }))
+    return wayOf(call('a', { steps, state: states[states.length - 1] ?? 'called' })).map(({ at, done }) => [at, done])
+  }
+  expect(went('called')).toEqual([['14:00', true], [null, false], [null, false], [null, false]])
+  expect(went('called', 'accepted', 'on_scene')).toEqual([['14:00', true], ['14:01', true], [null, true], ['14:02', true]])
+  expect(went('called', 'accepted', 'declined', 'called')).toEqual([['14:03', true], [null, false], [null, false], [null, false]])
+  expect(went('called', 'unanswered')).toEqual([['14:00', true], [null, false], [null, false], [null, false]])
 })
 
 test('the crew that is nearest to coming speaks for an alarm', () => {

@@ -60,6 +60,28 @@ export function runningClock(call: Call): { what: 'respond' | 'arrive'; until: s
   }
 }
 
+/** The states that a call goes through when all goes well. */
+export const WAY = ['called', 'accepted', 'on_the_way', 'on_scene'] as const
+
+export interface Milestone {
+  state: (typeof WAY)[number]
+  /** When it was reached; `null` also where a later one was reached without it. */
+  at: string | null
+  done: boolean
+}
+
+/** How far a call has come since the station was last called: it may have been called before, and in vain. */
+export function wayOf(call: Call): Milestone[] {
+  const from = call.steps.findLastIndex(({ state }) => state === 'called')
+  const since = call.steps.slice(Math.max(0, from))
+  const furthest = Math.max(...since.map(({ state }) => (WAY as readonly CallState[]).indexOf(state)))
+  return WAY.map((state, n) => ({
+    state,
+    at: since.find((step) => step.state === state)?.at ?? null,
+    done: n <= furthest,
+  }))
+}
+
 /** The call that tells most about who comes: the furthest of those that live, else the last one tried. */
 export function leading(calls: readonly Call[]): Call | undefined {
   const way: CallState[] = ['on_scene', 'on_the_way', 'accepted', 'called']

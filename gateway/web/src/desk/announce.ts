@@ -26,7 +26,8 @@ export function start(): void {
     const grave = gravest.level === 'red' || gravest.level === 'orange'
     ;(grave ? urgent : polite).value = text
   })
-  watch(trusted, (trust) => {
+  watch(trusted, (trust, before) => {
+    if (trust === 'live' && before === 'lost') announce(t('lost.back'))
     if (trust !== 'lost') return
     const time = heardAt.value === null ? '—' : moment(heardAt.value, nowStamp.value)
     urgent.value = t('lost.told', { time })

@@ -146,7 +146,6 @@ async function load(): Promise<void> {
     // At once: whoever shows the list for the first time must not find it empty.
     put()
     listed.value = loaded
-    tick()
   }
 }
 
@@ -170,6 +169,8 @@ function changed(): void {
 
 /** Puts what is known on the screen. */
 function put(): void {
+  // The clock too: what has just begun must not seem to begin in the future.
+  tick()
   turn.value += 1
   if (arrived.length > 0) {
     arrivals.value = arrived.sort(byGravity)

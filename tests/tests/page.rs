@@ -1,0 +1,164 @@
+//! The duty desk's page in Debian's Chromium, with the real binary behind it. The stories are told in
+//! `gateway/web/e2e/`; here is what happens behind the scenes, when a story asks for it.
+
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anmin_tests::daemon::{Daemon, pause};
+use anmin_tests::mqtt::Mqtt;
+use anmin_tests::site::Site;
+use serde_json::json;
+
+/// Kitchens and bathrooms with a gas detector, whoever speaks first; and a topic on which nobody is known.
+const GAS: &str = r#"
+[broker]
+listen = "127.0.0.1:0"
+  [[broker.mapping]]
+  topic = "acceptance/{device}/up"
+  payload = "json"
+  device = "{device}"
+  unknown = "provision"
+  profile = "anmin-json-gas"
+  location = { place = "b1" }
+  [[broker.mapping]]
+  topic = "unknown/{device}/up"
+  payload = "json"
+  device = "{device}"
+  unknown = "quarantine"
+
+[[override]]
+rule = "gas/leak"
+on_delay = "0s"
+off_delay = "0s"
+"#;
+
+const LISTEN: &str = "listen = \"127.0.0.1:0\"";
+
+struct Stage {
+    site: Site,
+    daemon: Option<Daemon>,
+    web: SocketAddr,
+}
+
+impl Stage {
+    fn new(name: &str) -> Self {
+        let site = Site::new(name, GAS);
+        let daemon = Daemon::start(site.folder());
+        let web = daemon.web;
+        Self { site, daemon: Some(daemon), web }
+    }
+
+    fn devices(&self) -> Mqtt {
+        let broker = self.daemon.as_ref().and_then(|daemon| daemon.broker).expect("the daemon runs its broker");
+        Mqtt::connect(broker.port(), "devices")
+    }
+
+    /// `gas ROOM VALUE`, `storm ALARMS`, `freeze`, `thaw`, `stop`, `start`.
+    fn act(&mut self, line: &str) {
+        match line.split(' ').collect::<Vec<_>>().as_slice() {
+            ["gas", room, value] => {
+                let value: f64 = value.parse().expect("a number");
+                let mut devices = self.devices();
+                for _ in 0..2 {
+                    devices.publish(&format!("acceptance/{room}/up"), json!({ "v": value }).to_string());
+                }
+                devices.publish("unknown/stranger/up", json!({ "v": value }).to_string());
+            }
+            ["storm", alarms] => {
+                let alarms: usize = alarms.parse().expect("a number");
+                self.devices().publish_all((0..alarms).map(|n| {
+                    let value = [12.0, 30.0, 60.0][n % 3];
+                    (format!("acceptance/flat-{n}/up"), json!({ "v": value }).to_string().into_bytes())
+                }));
+            }
+            ["freeze"] => self.signal("STOP"),
+            ["thaw"] => self.signal("CONT"),
+            ["stop"] => drop(self.daemon.take()),
+            ["start"] => {
+                // Where it was before: screens come back to the address that they know.
+                let path = self.site.path("anmin.toml");
+                let text = std::fs::read_to_string(path).expect("the site has a configuration");
+                self.site.write("anmin.toml", &text.replacen(LISTEN, &format!("listen = \"{}\"", self.web), 1));
+                self.daemon = Some(Daemon::start(self.site.folder()));
+            }
+            _ => panic!("nobody knows what {line:?} means"),
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.daemon.as_ref().expect("the daemon runs").pid().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill -{name} {pid}");
+    }
+
+    /// Has the story told, and does what it asks for until it ends.
+    fn tell(mut self, story: &str, token: &str) {
+        let requests = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        requests.set_nonblocking(true).expect("a listener can be told not to block");
+        let stage = requests.local_addr().expect("it is bound");
+        let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/web");
+        let vitest = web.join("node_modules/vitest/vitest.mjs");
+        assert!(vitest.exists(), "the page's tools are not there: run `make web`");
+        let child = Command::new("node")
+            .arg(vitest)
+            .args(["run", "--config", "e2e/vitest.config.ts", story])
+            .current_dir(&web)
+            .env("ANMIN_URL", format!("http://{}", self.web))
+            .env("ANMIN_STAGE", stage.to_string())
+            .env("ANMIN_TOKEN", token)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("node can be started");
+        let mut child = Killed(child);
+        loop {
+            if let Some(status) = child.0.try_wait().expect("the child is ours") {
+                assert!(status.success(), "the story {story:?} did not end well");
+                return;
+            }
+            match requests.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).expect("a stream can be told to block");
+                    let mut line = String::new();
+                    BufReader::new(&stream).read_line(&mut line).expect("a story asks in lines");
+                    self.act(line.trim());
+                    (&stream).write_all(b"done\n").expect("the story waits for it");
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => pause(),
+                Err(error) => panic!("the stage's door: {error}"),
+            }
+        }
+    }
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_officer_gets_through_a_gas_leak() {
+    Stage::new("officer").tell("officer", "");
+}
+
+#[test]
+fn a_storm_of_ten_thousand_alarms_freezes_nothing() {
+    Stage::new("storm").tell("storm", "");
+}
+
+#[test]
+fn a_token_is_asked_for_and_kept_until_the_page_is_closed() {
+    let token = "correct-horse-battery-staple";
+    let site = Site::new("token", GAS);
+    let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
+    site.write("anmin.toml", &text.replacen(LISTEN, &format!("{LISTEN}\ntoken_file = \"token\""), 1));
+    site.write("token", token);
+    let daemon = Daemon::start(site.folder());
+    let web = daemon.web;
+    Stage { site, daemon: Some(daemon), web }.tell("token", token);
+}
