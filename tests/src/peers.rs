@@ -302,7 +302,14 @@ fn post(mut stream: &TcpStream) -> Option<Value> {
     serde_json::from_slice(&body).ok()
 }
 
-/// A file's text, for assertions.
+/// A file's text, once it is there.
 pub fn text(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match std::fs::read_to_string(path) {
+            Ok(text) => return text,
+            Err(error) => assert!(Instant::now() < deadline, "{}: {error}", path.display()),
+        }
+        pause();
+    }
 }

@@ -166,7 +166,8 @@ interval = "500ms"
             line.ends[0]
         ),
     );
-    let daemon = Daemon::start(site.folder());
+    let mut daemon = Daemon::start(site.folder());
+    daemon.until("is subscribed to");
     let mut office = Mqtt::connect(broker.port, "office");
     office.subscribe("anmin/v1/acceptance/#");
     daemon.wait("/api/v1/status", "all parts well", |status| status["troubles"] == json!([]));
@@ -194,8 +195,10 @@ interval = "500ms"
         let points = ["meter-rtu", "meter-tcp"].map(|device| format!("{device}/{name}"));
         let stored = database.wait(&format!("{field}_value"), |stored| points.iter().all(|p| stored.contains_key(p)));
         for point in &points {
+            // VictoriaMetrics keeps ten to twelve digits.
+            let same = |value: f64| (value - wanted).abs() <= wanted.abs() * 1e-9;
             assert!(
-                stored[point].iter().all(|(_, value)| *value == wanted),
+                stored[point].iter().all(|(_, value)| same(*value)),
                 "{point}: {:?}, expected {wanted}",
                 stored[point]
             );
@@ -281,8 +284,7 @@ interval = "500ms"
     assert_eq!((&cancel["ok"], &cancel["faults"]), (&json!(true), &json!([])));
     office.next("no retained state is left", |publish| publish.topic == state && publish.payload.is_empty());
 
-    let status = daemon.get("/api/v1/status");
+    let status = daemon.wait("/api/v1/status", "every order is taken", |status| status["orders_waiting"] == 0);
     assert_eq!(status["readings"]["rejected"], 0, "{status:#}");
-    assert_eq!(status["orders_waiting"], 0, "{status:#}");
     assert_eq!(daemon.terminate(), Some(0));
 }

@@ -299,6 +299,12 @@ impl Keeper {
                 lowered.len() - 1
             );
         }
+        if let Some(granted) = self.subscriptions.granted()
+            && let Some(more) = self.repeats.say("subscribed", now)
+        {
+            let (client_id, peer) = (&self.plan.client_id, self.plan.peer());
+            tracing::info!(more, "{client_id} is subscribed to {granted} topic filters at MQTT broker {peer}");
+        }
         self.health.refused = self.subscriptions.refused().map(|(path, why, more)| (path.to_owned(), why, more));
         Ok(())
     }

@@ -200,7 +200,7 @@ impl Subject {
         let site = site(shape);
         let mut daemon = Daemon::start(site.folder());
         if shape.broker.is_some() {
-            daemon.until("subscribed");
+            daemon.until("is subscribed to");
         }
         Self::Anmin { daemon, _site: site }
     }

@@ -127,6 +127,12 @@ impl Subscriptions {
         self.retry_at
     }
 
+    /// How many filters are granted, once the broker has answered to all.
+    pub fn granted(&self) -> Option<usize> {
+        let all_answered = self.filters.iter().all(|filter| filter.standing != Standing::Open);
+        all_answered.then(|| self.filters.iter().filter(|filter| filter.standing == Standing::Granted).count())
+    }
+
     /// The first filter that is refused, why, and how many others are.
     pub fn refused(&self) -> Option<(&str, Refused, usize)> {
         let mut refused = self.filters.iter().filter_map(|filter| match filter.standing {
@@ -179,11 +185,12 @@ mod tests {
         site.handle_connected(true);
         assert_eq!(asks(&mut site, 62), ["b/#"]);
         assert_eq!(site.handle_answers(at(63), &[GRANTED]), Ok(vec![]));
-        assert_eq!((site.refused(), site.poll_timeout()), (None, None));
+        assert_eq!((site.refused(), site.poll_timeout(), site.granted()), (None, None, Some(3)));
         assert_eq!(asks(&mut site, 999), Vec::<String>::new());
         site.handle_connected(true);
         assert_eq!(asks(&mut site, 1_000), Vec::<String>::new());
         site.handle_connected(false);
+        assert_eq!(site.granted(), None);
         assert_eq!(asks(&mut site, 1_001), ["a/#", "b/#", "c/#"]);
     }
 
