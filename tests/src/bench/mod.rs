@@ -5,6 +5,7 @@
 
 pub mod latency;
 pub mod load;
+pub mod modbus;
 pub mod size;
 pub mod subject;
 pub mod throughput;
