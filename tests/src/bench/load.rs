@@ -89,7 +89,8 @@ fn flood_one(load: Load, connection: u32, devices: u32, count: u64) {
         for _ in 0..room.min(count - sent) {
             let device = connection * devices + (sent % u64::from(devices)) as u32;
             let id = (sent % 60_000) as u16 + 1;
-            packet(&mut out, load.qos, id, device, QUIET, ts + sent, sent + 1);
+            let round = sent / u64::from(devices);
+            packet(&mut out, load.qos, id, device, QUIET, ts + round, ts + round);
             sent += 1;
         }
         stream.write_all(&out).expect("the broker reads");
