@@ -157,3 +157,44 @@ fn a_clock_of_1970_or_2099_makes_a_reading_doubtful_and_hides_no_alarm() {
         assert_eq!(sample["quality"], "uncertain", "{name}: {sample}");
     }
 }
+
+#[test]
+fn rules_that_cannot_be_read_loop_or_recurse_are_said_and_stop_no_other() {
+    let toml = |rule: &str| {
+        format!(
+            "title = {{ zh = \"试\", en = \"test\" }}\non_delay = \"0s\"\n[[input]]\nrole = \"gas\"\nkind = \"gas.lel\"\n\
+             [limit.yellow]\nvalue = 5.0\nunit = \"%LEL\"\nsource = \"test\"\n\
+             [message]\nzh = \"试\"\nen = \"{rule}\"\n[advice]\nzh = \"无\"\nen = \"none\"\n\
+             [[case]]\nname = \"one\"\nsteps = [{{ at = \"0s\", gas = 1.0, expect = \"normal\" }}]\n"
+        )
+    };
+    let site = site("rules");
+    for (name, script) in [
+        ("syntax", "fn judge(gas) { if above(gas, \"yellow\" { yellow() } }"),
+        ("endless", "fn judge(gas) { let n = 0; while true { n += 1; } normal() }"),
+        ("recursive", "fn deep(n) { deep(n + 1) } fn judge(gas) { deep(0) }"),
+        ("late", "fn judge(gas) { if gas.value > 40.0 { let n = 0; loop { n += 1; } } normal() }"),
+        ("sound", "fn judge(gas) { if above(gas, \"yellow\") { yellow() } else { normal() } }"),
+    ] {
+        site.write(&format!("rules/test/{name}.toml"), &toml(name));
+        site.write(&format!("rules/test/{name}.rhai"), script);
+    }
+    let (daemon, mut device) = start(&site);
+    // Those that cannot be loaded, each as an alarm of its own that names the file.
+    for name in ["syntax", "endless", "recursive"] {
+        let alarm = daemon.alarm("system/rule", &format!("rule-file:test/{name}"), "it is said", |_| true);
+        assert!(alarm["message"]["en"].as_str().is_some_and(|text| text.contains(name)), "{alarm:#}");
+    }
+    // One that fails only at a value that nobody tried: from then on it is said, and the others judge.
+    for _ in 0..2 {
+        device.publish("acceptance/g1/up", r#"{"v":45}"#);
+    }
+    daemon.alarm("test/sound", "g1/lel", "the sound rule judges", |alarm| alarm["level"] == "yellow");
+    daemon.alarm("gas/leak", "g1/lel", "the shipped rule judges", |alarm| alarm["level"] == "orange");
+    daemon.wait("/api/v1/alarms", "the rule that ran away is said", |list| {
+        let mut alarms = list["alarms"].as_array().into_iter().flatten();
+        alarms.any(|alarm| {
+            alarm["class"] == "system" && alarm["message"]["en"].as_str().is_some_and(|t| t.contains("late"))
+        })
+    });
+}
