@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anmin_tests::daemon::{Daemon, pause};
+use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::site::Site;
 use serde_json::json;
@@ -101,6 +102,8 @@ impl Stage {
         let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/web");
         let vitest = web.join("node_modules/vitest/vitest.mjs");
         assert!(vitest.exists(), "the page's tools are not there: run `make web`");
+        let page = http::get(self.web, "/").body;
+        assert!(page.contains("/assets/"), "the binary carries no page: run `make web`, then build it again");
         let child = Command::new("node")
             .arg(vitest)
             .args(["run", "--config", "e2e/vitest.config.ts", story])
