@@ -11,17 +11,21 @@ one shows. Every other request of a unit is answered as it should be; the others
     3 one too few     7 one too many                    21..31 exceptions 1..11, every time
     4 damaged         8 never                           40 byte count odd    41 byte count 0    42 byte count 255
     11 after an echo of the request, every time         12 the same, and the answer takes its time (0.1 s); serial only
+    13 with one bit in 200 turned over, every time; serial only
+    14 only when byte 8F stands before the request; serial only
 A line that starts with "count" on standard input is answered with the number of requests so far.
 """
 
 import asyncio
 import os
+import random
 import struct
 import sys
 import tty
 
 seen = {}
 requests = 0
+noise = random.Random(13)
 
 
 def crc(data):
@@ -46,7 +50,7 @@ def answers(unit, function, address, count, serial):
     turn = seen[unit] = seen.get(unit, 0) + 1
     if unit == 8:
         return []
-    if turn % 2 == 0 and unit not in (11, 12):
+    if turn % 2 == 0 and unit not in (11, 12, 13, 14):
         return [sound]
     short, long = data[:-2], data + b"\x7f\x7f"
     foreign = registers(55, address, count)
@@ -69,10 +73,15 @@ def answers(unit, function, address, count, serial):
     }.get(unit, [sound])
 
 
+def turned_over(packet):
+    return bytes(byte ^ sum((noise.random() < 1 / 200) << bit for bit in range(8)) for byte in packet)
+
+
 class Slaves:
     def __init__(self, mbap):
         self.mbap = mbap
         self.buffer = b""
+        self.woken = False
 
     def take(self, data, send):
         """Takes bytes of the line and sends what is due, now or later."""
@@ -82,25 +91,31 @@ class Slaves:
         while len(self.buffer) >= size:
             frame = self.buffer[:size]
             if not self.mbap and crc(frame[:6]) != frame[6:]:
+                self.woken = self.buffer[0] == 0x8F
                 self.buffer = self.buffer[1:]
                 continue
+            is_awake, self.woken = self.woken, False
             self.buffer = self.buffer[size:]
             requests += 1
             transaction, body = (frame[:2], frame[6:]) if self.mbap else (b"", frame[:6])
             unit, function, address, count = struct.unpack(">BBHH", body)
-            for delay, source, pdu, damaged, noise in answers(unit, function, address, count, not self.mbap):
+            if unit == 14 and not self.mbap and not is_awake:
+                continue
+            for delay, source, pdu, damaged, before in answers(unit, function, address, count, not self.mbap):
                 if self.mbap:
                     if damaged:
                         transaction = bytes([transaction[0] ^ 0xFF, transaction[1]])
                     # Noise on TCP is a stray answer to a transaction that was never asked.
-                    stray = struct.pack(">HHHBBB", 0xFFFF, 0, 3, source, 0x83, 4) if noise else b""
+                    stray = struct.pack(">HHHBBB", 0xFFFF, 0, 3, source, 0x83, 4) if before else b""
                     header = transaction + struct.pack(">HHB", 0, len(pdu) + 1, source)
                     packet = stray + header + pdu if pdu else stray
                 else:
                     whole = bytes([source]) + pdu
                     check = crc(whole)
                     check = bytes([check[0] ^ 0x5A, check[1]]) if damaged else check
-                    packet = noise + whole + check if pdu else noise
+                    packet = before + whole + check if pdu else before
+                    if unit == 13:
+                        packet = turned_over(packet)
                 if delay:
                     asyncio.get_running_loop().call_later(delay, send, packet)
                 else:
