@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::load::{Latencies, Load, paced};
+use super::load::{CROSSINGS, Latencies, Load, paced};
 use super::subject::{Broker, Shape, Subject};
 use super::yardstick::Work;
 use super::{median, quantile};
@@ -30,7 +30,7 @@ fn line(rate: u64, name: &str, rounds: &[Latencies], against: Option<[f64; 3]>) 
 /// Through Mosquitto beside the smallest loop, and through the embedded broker.
 pub fn run() {
     println!(
-        "\nAlarm latency in ms, QoS 1, 1,000 devices, one reading in 20 crosses; {ROUNDS} rounds of {LENGTH:?}, medians"
+        "\nAlarm latency in ms, QoS 1, 1,000 devices, {CROSSINGS} a second cross; {ROUNDS} rounds of {LENGTH:?}, medians"
     );
     println!("{:<10}{:<26}{:>10}{:>10}{:>10}{:>22}", "readings/s", "subject", "p50", "p99", "p99.9", "alarms seen");
     for rate in [1_000, 10_000] {

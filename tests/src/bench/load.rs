@@ -21,8 +21,8 @@ const WINDOW: u64 = 1_000;
 /// Below the yardstick's limit, and above it.
 const QUIET: &str = "12.5";
 const CROSSES: &str = "60.0";
-/// Every so many readings of a device one crosses, in [`paced`].
-pub const CROSSES_EVERY: u64 = 20;
+/// Readings that cross the limit in one second of [`paced`], whatever the rate.
+pub const CROSSINGS: u64 = 50;
 
 fn topic(device: u32) -> String {
     format!("bench/d{device}/up")
@@ -115,8 +115,8 @@ pub struct Latencies {
     pub crossed: usize,
 }
 
-/// Publishes `rate` readings a second for `length`; each device crosses the limit with every [`CROSSES_EVERY`]th
-/// reading and is back with the next. Alarm messages are looked for on `alarms`.
+/// Publishes `rate` readings a second for `length`; [`CROSSINGS`] of them cross the limit, each device is back with its
+/// next. Alarm messages are looked for on `alarms`.
 pub fn paced(load: Load, rate: u64, length: Duration, alarms: &str) -> Latencies {
     type Sent = Arc<Mutex<HashMap<(u32, u64), Instant>>>;
     let sent: Sent = Arc::default();
@@ -148,6 +148,7 @@ pub fn paced(load: Load, rate: u64, length: Duration, alarms: &str) -> Latencies
         let mut chunk = vec![0; 64 << 10];
         while acks.read(&mut chunk).is_ok_and(|read| read > 0) {}
     });
+    let every = rate / CROSSINGS;
     let start = Instant::now();
     let (mut n, mut crossed) = (0_u64, 0);
     let mut out = Vec::new();
@@ -164,7 +165,7 @@ pub fn paced(load: Load, rate: u64, length: Duration, alarms: &str) -> Latencies
         while n < due {
             let (device, round) = ((n % u64::from(load.devices)) as u32, n / u64::from(load.devices));
             // Devices take turns, so that alarms come evenly.
-            let crosses = (round + u64::from(device)) % CROSSES_EVERY == CROSSES_EVERY / 2;
+            let crosses = (round + u64::from(device)) % every == every / 2;
             let value = if crosses { CROSSES } else { QUIET };
             packet(&mut out, load.qos, (n % 60_000) as u16 + 1, device, value, ts, round + 1);
             if crosses {

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::acks::{Acks, Owed};
 use super::client::{Client, Credentials, Event, Failure, Publish};
-use super::pressure::{InFlight, Pressure};
+use super::pressure::{InFlight, Pace, Pressure};
 use super::{Closed, Keeper, Plan};
 use crate::intake::Message;
 use crate::main_loop::Input;
@@ -32,6 +32,7 @@ pub struct Connection {
     acks: Arc<Acks>,
     batch: Vec<Message>,
     batch_bytes: usize,
+    pace: Pace,
     /// Of the batch, for the queue's sake: bytes of messages without a token.
     untracked: usize,
     received: Now,
@@ -89,6 +90,7 @@ impl Connection {
             acks: Acks::new(in_flight),
             batch: Vec::new(),
             batch_bytes: 0,
+            pace: Pace::default(),
             untracked: 0,
             received: Now::default(),
             owed: Vec::new(),
@@ -135,11 +137,16 @@ impl Connection {
                 None => break,
             }
         }
+        let flood = !self.batch.is_empty() && self.pace.handle_taken(now.mono, self.batch.len());
         self.hand_over(keeper).await?;
         self.acknowledge(keeper).await?;
         self.hold_back(keeper).await?;
         if self.acks.is_forsaken() {
             return Err(Failure::Unsafe.into());
+        }
+        if flood {
+            sleep(Pace::REST).await;
+            return Ok(());
         }
         tokio::select! {
             event = self.client.next() => self.handle(keeper, event?),
