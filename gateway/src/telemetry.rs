@@ -175,26 +175,30 @@ pub struct Repeats {
     seen: HashMap<String, (Mono, u64)>,
 }
 
+/// How many like it were kept back; a field of the log that is left out where there were none.
+pub type More = Option<u64>;
+
 impl Repeats {
     const EVERY: Duration = Duration::from_secs(60);
     /// Bound of remembered faults; when reached the memory starts again, at worst some lines are said twice.
     const MOST: usize = 1_000;
 
-    /// `Some(n)`: say it now, `n` more were kept back since it was last said. `None`: keep it back.
-    pub fn say(&mut self, key: &str, now: Mono) -> Option<u64> {
+    /// `Some`: say it now, with how many more were kept back since it was last said, if any. `None`: keep it back.
+    pub fn say(&mut self, key: &str, now: Mono) -> Option<More> {
         if let Some((last, held)) = self.seen.get_mut(key) {
             if now.since(*last) < Self::EVERY {
                 *held += 1;
                 return None;
             }
             *last = now;
-            return Some(std::mem::take(held));
+            let held = std::mem::take(held);
+            return Some((held > 0).then_some(held));
         }
         if self.seen.len() >= Self::MOST {
             self.seen.clear();
         }
         self.seen.insert(key.to_owned(), (now, 0));
-        Some(0)
+        Some(None)
     }
 }
 
@@ -206,9 +210,9 @@ mod tests {
     fn a_repeated_fault_is_said_once_a_minute_with_its_count() {
         let mut repeats = Repeats::default();
         let at = |seconds: u64| Mono::default().plus(Duration::from_secs(seconds));
-        let said: Vec<Option<u64>> = [0, 1, 2, 59, 60, 61, 200].map(|s| repeats.say("broker", at(s))).to_vec();
-        assert_eq!(said, [Some(0), None, None, None, Some(3), None, Some(1)]);
-        assert_eq!(repeats.say("other", at(61)), Some(0));
+        let said: Vec<Option<More>> = [0, 1, 2, 59, 60, 61, 200].map(|s| repeats.say("broker", at(s))).to_vec();
+        assert_eq!(said, [Some(None), None, None, None, Some(Some(3)), None, Some(Some(1))]);
+        assert_eq!(repeats.say("other", at(61)), Some(None));
     }
 
     #[test]

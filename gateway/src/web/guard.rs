@@ -127,7 +127,8 @@ impl Guard {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(more) = refused.say(&key, self.clock.now().mono) {
             tracing::warn!(
-                "web: turned away {} {} from {peer}: {} ({more} more of these since it was last said)",
+                more,
+                "web: turned away {} {} from {peer}: {}",
                 request.method(),
                 quoted(request.uri().path()),
                 problem.error.en,

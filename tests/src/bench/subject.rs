@@ -111,7 +111,8 @@ pub fn site(shape: Shape) -> Site {
     );
     let mut devices = "id,profile,place,floor,room\n".to_owned();
     for n in 0..shape.devices {
-        devices.push_str(&format!("d{n},bench-gas,b1,{},{n}\n", n / 100));
+        // Four to a room.
+        devices.push_str(&format!("d{n},bench-gas,b1,{},{}\n", n / 100, n / 4));
     }
     site.write("devices.csv", &devices);
     site.write("profiles/bench-gas.toml", PROFILE);
