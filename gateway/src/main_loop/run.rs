@@ -36,6 +36,9 @@ use crate::telemetry::{Figures, Repeats};
 /// How many inputs one turn takes at most: bounds the time until its effects are let out.
 const MOST_INPUTS: usize = 256;
 
+/// Buffers keep room for so many readings from turn to turn; what a burst needed beyond it is given back.
+const KEPT_ROOM: usize = 4_096;
+
 /// What the loop is made of, as `app` composes it.
 pub struct Parts {
     pub clock: Clock,
@@ -154,6 +157,8 @@ impl MainLoop {
         self.evaluate(now);
         self.parts.engine.handle_timeout(now, &self.parts.points);
         self.let_out(now);
+        self.scratch.readings.shrink_to(KEPT_ROOM);
+        self.scratch.samples.shrink_to(KEPT_ROOM);
         self.show_readings(now);
         if now.mono >= self.figures_due {
             self.figures_due = now.mono.plus(Duration::from_secs(1));

@@ -594,7 +594,9 @@ impl Writer {
                     }
                     let mut queue = shared.lock();
                     let room = 16_usize.saturating_sub(queue.spare.len());
-                    queue.spare.extend(spare.into_iter().filter(|vec| vec.capacity() > 0).take(room));
+                    // A burst's vectors go: kept, they would hold its memory for good.
+                    let worth = |vec: &Vec<Sample>| (1..=BATCH_MAX).contains(&vec.capacity());
+                    queue.spare.extend(spare.into_iter().filter(worth).take(room));
                     if stop && queue.work.is_empty() {
                         return;
                     }
