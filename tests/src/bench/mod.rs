@@ -6,6 +6,7 @@
 pub mod latency;
 pub mod load;
 pub mod modbus;
+pub mod rules;
 pub mod size;
 pub mod subject;
 pub mod throughput;

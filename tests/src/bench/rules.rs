@@ -1,8 +1,6 @@
-//! Nanoseconds a reading through the rule set, and a script call; `cargo bench -p anmin-rules`.
+//! Nanoseconds a reading through the rule set, and a script call.
 //!
 //! Values stay below every limit unless the line says otherwise, as they do on all days but one.
-
-#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -69,7 +67,7 @@ fn readings(devices: usize, count: usize, value: impl Fn(usize) -> f64) -> Vec<S
         .collect()
 }
 
-fn run(
+fn measure(
     name: &str,
     rules: usize,
     devices: usize,
@@ -112,18 +110,19 @@ fn run(
     );
 }
 
-fn main() {
-    // Cargo gives benches `--bench`; nothing here takes arguments.
+/// Prints a line for each case.
+pub fn run() {
+    println!("\nRules: nanoseconds a reading, best of five rounds");
     let quiet = |n: usize| (n % 500) as f64 / 10.0;
     for rules in [1, 10, 100, 1_000] {
-        run("normal, all rules on every point", rules, 100, STAGES, quiet, |_| None);
+        measure("normal, all rules on every point", rules, 100, STAGES, quiet, |_| None);
     }
-    run("normal, all rules on every point", 10_000, 50, STAGES, quiet, |_| None);
+    measure("normal, all rules on every point", 10_000, 50, STAGES, quiet, |_| None);
     for devices in [1_000, 10_000, 100_000] {
-        run("normal, one rule", 1, devices, STAGES, quiet, |_| None);
+        measure("normal, one rule", 1, devices, STAGES, quiet, |_| None);
     }
-    run("alarm stands, evidence kept fresh", 1, 100, STAGES, |_| 75.0, |_| Some(Level::Orange));
-    run(
+    measure("alarm stands, evidence kept fresh", 1, 100, STAGES, |_| 75.0, |_| Some(Level::Orange));
+    measure(
         "alarm of one rule stands among many",
         1_000,
         100,
@@ -131,6 +130,6 @@ fn main() {
         |n| [60.7, 60.8][n % 2],
         |rule| (rule == RuleIx(0)).then_some(Level::Yellow),
     );
-    run("each reading crosses a limit: a script call", 1, 1, STAGES, |n| [1.0, 75.0][n % 2], |_| None);
-    run("script reads the value: a script call", 1, 100, READS, quiet, |_| None);
+    measure("each reading crosses a limit: a script call", 1, 1, STAGES, |n| [1.0, 75.0][n % 2], |_| None);
+    measure("script reads the value: a script call", 1, 100, READS, quiet, |_| None);
 }
