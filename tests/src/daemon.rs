@@ -32,6 +32,8 @@ impl Daemon {
             .arg("run")
             .arg(site)
             .env_remove("RUST_LOG")
+            // As the unit has it.
+            .env("MALLOC_ARENA_MAX", "2")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
