@@ -1,68 +1,31 @@
 //! The routes, the live stream and what the guard turns away, over real sockets. The main loop behind them is made up;
 //! what it decides is not under test here.
 
-#[allow(dead_code, reason = "the example and the page's test open more alarms")]
-#[path = "../examples/page/desk.rs"]
-mod desk;
+mod served;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
-use anmin::clock::Clock;
-use anmin::main_loop::{Feed, Input};
-use anmin::web::{Server, Settings, Site, Token, WebLink, serve};
+use anmin::web::Settings;
 use anmin_sensors::document::{Document, Faults};
 use bytes::Bytes;
-use desk::{Desk, id};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use served::desk::id;
+use served::{Served, serve_site};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 
-struct Running {
-    server: Server,
-    feed: Feed,
-    _inputs: mpsc::Sender<Input>,
-}
+/// Speaks HTTP with the site.
+struct Running(Served);
 
-/// Serves a made-up site on a free port of this machine. `answers` says whether there is a main loop.
 async fn site(token: Option<&str>, answers: bool) -> Running {
-    let clock = Clock::system();
-    let desk = Desk::new(clock.clone());
-    let (inputs, received) = mpsc::channel(64);
-    let link = WebLink {
-        inputs: inputs.clone(),
-        feed: desk.feed.clone(),
-        archive: Arc::clone(&desk.memory) as _,
-        metrics: Arc::new(|| "anmin_up 1\n# EOF\n".to_owned()),
-        clock,
-        site: Site {
-            id: "chunhui".to_owned(),
-            name: desk::text("春晖社区", "Chunhui"),
-            exercise: true,
-            time_zone: jiff::tz::TimeZone::UTC,
-        },
-    };
-    let settings = Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        token: token.map(|token| Token::new(token).expect("a good token")),
-        hosts: vec!["anmin.lan".to_owned()],
-    };
-    let feed = desk.feed.clone();
-    if answers {
-        tokio::spawn(desk.run(received));
-    }
-    let server = serve(settings, link).await.expect("a free port of this machine");
-    Running { server, feed, _inputs: inputs }
+    Running(serve_site(token, answers).await)
 }
 
 impl Running {
     async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
-        let stream = TcpStream::connect(self.server.address).await.expect("the server listens");
+        let stream = TcpStream::connect(self.0.server.address).await.expect("the server listens");
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
         tokio::spawn(connection);
@@ -70,7 +33,7 @@ impl Running {
     }
 
     fn request(&self, method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
-        let mut request = Request::builder().method(&method).uri(path).header(HOST, self.server.address.to_string());
+        let mut request = Request::builder().method(&method).uri(path).header(HOST, self.0.server.address.to_string());
         if method == Method::POST {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -333,7 +296,7 @@ async fn bad_requests_are_told_what_is_wrong() {
 #[tokio::test]
 async fn only_our_own_page_and_programs_may_ask() {
     let site = site(None, true).await;
-    let own = site.server.address.to_string();
+    let own = site.0.server.address.to_string();
     let own_origin = format!("http://{own}");
     let act = format!("/api/v1/alarms/{}/acknowledge", id(1));
     // Method, path, the headers that differ from a good request, the answer.
@@ -461,12 +424,12 @@ async fn a_listener_that_cannot_resume_is_told_to_load_afresh() {
 #[tokio::test]
 async fn readings_come_to_those_who_ask_for_them_and_status_to_all() {
     let site = site(None, true).await;
-    assert!(!site.feed.readings_wanted());
+    assert!(!site.0.feed.readings_wanted());
     let mut plain = site.events("/api/v1/events", None).await;
     plain.next_of(NEWS).await.expect("the stream is open");
-    assert!(!site.feed.readings_wanted());
+    assert!(!site.0.feed.readings_wanted());
     let mut wants = site.events("/api/v1/events?readings=yes", None).await;
-    assert!(site.feed.readings_wanted());
+    assert!(site.0.feed.readings_wanted());
     let changed = wants.next_of(&["readings"]).await.expect("the stream is open");
     let row = &changed.data["points"][0];
     assert!(row["id"].is_string() && row["sample"]["quality"] == json!("good"), "{row}");

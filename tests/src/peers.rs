@@ -280,8 +280,15 @@ impl Hook {
     }
 }
 
-/// One post of a connection, answered.
-fn post(mut stream: &TcpStream) -> Option<Value> {
+/// One JSON post of a connection, answered.
+fn post(stream: &TcpStream) -> Option<Value> {
+    let mut body = Vec::new();
+    take_request(stream, &mut body)?;
+    serde_json::from_slice(&body).ok()
+}
+
+/// Reads one HTTP request, gives its body to `into` and answers with 204. `None` at the end of the connection.
+pub fn take_request(mut stream: &TcpStream, into: &mut impl std::io::Write) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut length = 0;
     loop {
@@ -296,10 +303,8 @@ fn post(mut stream: &TcpStream) -> Option<Value> {
             break;
         }
     }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").ok()?;
-    serde_json::from_slice(&body).ok()
+    std::io::copy(&mut reader.take(length), into).ok()?;
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()
 }
 
 /// A file's text, once it is there.

@@ -72,3 +72,16 @@ building = "1"
 position = [36.0611, 103.8343]
 stations = ["st-1", "st-2"]
 "#;
+
+/// Gas detectors on the embedded broker, taken in as they speak: `acceptance/<device>/up`.
+pub const GAS_AS_IT_SPEAKS: &str = r#"
+[broker]
+listen = "127.0.0.1:0"
+  [[broker.mapping]]
+  topic = "acceptance/{device}/up"
+  payload = "json"
+  device = "{device}"
+  unknown = "provision"
+  profile = "anmin-json-gas"
+  location = { place = "b1" }
+"#;

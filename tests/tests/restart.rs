@@ -4,24 +4,14 @@ use anmin_tests::daemon::Daemon;
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::peers::CapReceiver;
-use anmin_tests::site::Site;
+use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
 fn site(cap: &str) -> Site {
     Site::new(
         "restart",
         &format!(
-            r#"
-[broker]
-listen = "127.0.0.1:0"
-  [[broker.mapping]]
-  topic = "acceptance/{{device}}/up"
-  payload = "json"
-  device = "{{device}}"
-  unknown = "provision"
-  profile = "anmin-json-gas"
-  location = {{ place = "b1" }}
-
+            r#"{GAS_AS_IT_SPEAKS}
 [[mqtt_out]]
 id = "alarms"
 broker = "embedded"

@@ -3,7 +3,7 @@
 use anmin_tests::daemon::Daemon;
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::peers::{CapReceiver, VictoriaMetrics, free_port};
-use anmin_tests::site::Site;
+use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
 #[test]
@@ -14,17 +14,7 @@ fn a_way_out_without_its_peer_holds_up_no_other() {
     site.write(
         "anmin.d/all.toml",
         &format!(
-            r#"
-[broker]
-listen = "127.0.0.1:0"
-  [[broker.mapping]]
-  topic = "acceptance/{{device}}/up"
-  payload = "json"
-  device = "{{device}}"
-  unknown = "provision"
-  profile = "anmin-json-gas"
-  location = {{ place = "b1" }}
-
+            r#"{GAS_AS_IT_SPEAKS}
 [[mqtt_out]]
 id = "alarms"
 broker = "embedded"

@@ -1,6 +1,6 @@
 //! A made-up site behind the real server, for tests of what speaks with it.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
 
-#[allow(dead_code, reason = "the example opens alarms while it runs")]
 #[path = "../../examples/page/desk.rs"]
 pub mod desk;
 
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anmin::clock::Clock;
-use anmin::main_loop::Input;
+use anmin::main_loop::{Feed, Input};
 use anmin::web::{Server, Settings, Site, Token, WebLink, serve};
 use desk::Desk;
 use tokio::sync::mpsc;
@@ -16,11 +16,18 @@ use tokio::sync::mpsc;
 /// The site while it is served.
 pub struct Served {
     pub server: Server,
+    /// What the desk would say to the live stream.
+    pub feed: Feed,
     _inputs: mpsc::Sender<Input>,
 }
 
 /// Serves on a free port of this machine: six open alarms, whose ids differ in their last digit only.
 pub async fn site(token: Option<&str>) -> Served {
+    serve_site(token, true).await
+}
+
+/// The same; `answers` says whether there is a main loop behind it.
+pub async fn serve_site(token: Option<&str>, answers: bool) -> Served {
     let clock = Clock::system();
     let desk = Desk::new(clock.clone());
     let (inputs, received) = mpsc::channel(64);
@@ -40,10 +47,14 @@ pub async fn site(token: Option<&str>) -> Served {
     let settings = Settings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         token: token.map(|token| Token::new(token).expect("a good token")),
-        hosts: Vec::new(),
+        hosts: vec!["anmin.lan".to_owned()],
     };
-    tokio::spawn(desk.run(received));
-    Served { server: serve(settings, link).await.expect("a free port of this machine"), _inputs: inputs }
+    let feed = desk.feed.clone();
+    if answers {
+        tokio::spawn(desk.run(received));
+    }
+    let server = serve(settings, link).await.expect("a free port of this machine");
+    Served { server, feed, _inputs: inputs }
 }
 
 impl Served {

@@ -1,13 +1,12 @@
 //! What is measured: the real binary on a site made for the bench, a yardstick, and the broker between.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::cpu_seconds;
 use super::yardstick::Work;
 use crate::daemon::{Daemon, pause};
-use crate::peers::{Peer, free_port, listening};
+use crate::peers::{Peer, free_port, listening, take_request};
 use crate::site::Site;
 
 /// Mosquitto as the documented profile for sites has it, but in memory only: it is not what is measured.
@@ -49,31 +48,11 @@ impl Sink {
         let port = listener.local_addr().expect("it is bound").port();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                std::thread::spawn(move || while swallow(&stream).is_some() {});
+                std::thread::spawn(move || while take_request(&stream, &mut std::io::sink()).is_some() {});
             }
         });
         Self { port }
     }
-}
-
-/// One request, read and answered with 204.
-fn swallow(mut stream: &TcpStream) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-        if line == "\r\n" {
-            break;
-        }
-    }
-    std::io::copy(&mut reader.take(length), &mut std::io::sink()).ok()?;
-    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()
 }
 
 /// How anmin's site is made.
