@@ -11,7 +11,7 @@
 //! | `gaps` | queue ids that were dropped before every consumer had them, and how many readings they held |
 //! | `progress` | one row: next queue id, how far the queue has been sorted into history |
 //!
-//! One thread owns the connection that writes. Everything queued becomes one transaction: within 2 ms when readings of QoS 1
+//! One thread owns the connection that writes. Everything queued becomes one transaction: within 5 ms when readings of QoS 1
 //! wait for their acknowledgement, else every 200 ms. A commit with acknowledgements waits for the disk; without any,
 //! every fifth does, so QoS 0 readings of up to a second go with a power cut and flash memory lives longer.
 //!
@@ -59,7 +59,7 @@ const GROUP_WAIT: Duration = Duration::from_millis(200);
 
 /// How long readings that wait for their acknowledgement wait for others to share a commit: what waits for the disk is
 /// the source's window, not an alarm, and every sync costs the journal's next one time.
-const ACK_WAIT: Duration = Duration::from_millis(2);
+const ACK_WAIT: Duration = Duration::from_millis(5);
 
 /// How long the writer sleeps with nothing to do, and waits after a failed commit.
 const IDLE_WAIT: Duration = Duration::from_secs(1);

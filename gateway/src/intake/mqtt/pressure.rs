@@ -56,22 +56,26 @@ impl Pressure {
 #[derive(Debug, Default)]
 pub struct Pace {
     since: Mono,
-    taken: usize,
+    taken: u32,
 }
 
 impl Pace {
-    /// More than this in [`Pace::REST`] is a flood.
-    const FLOOD: usize = 20;
-    /// Below a flood nothing waits: at 10,000 messages a second an alarm is as quick as at one.
+    /// More messages than this in a millisecond are a flood. Below it nothing waits: at 10,000 messages a second an alarm
+    /// is as quick as at one.
+    const FLOOD: u32 = 40;
     pub const REST: Duration = Duration::from_millis(1);
 
     /// So many messages were taken. Says whether to rest for [`Pace::REST`] before reading on.
     pub fn handle_taken(&mut self, now: Mono, count: usize) -> bool {
-        if now.since(self.since) > Self::REST {
-            (self.since, self.taken) = (now, 0);
+        let elapsed = now.since(self.since);
+        self.taken = self.taken.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        if elapsed <= Self::REST {
+            return self.taken > Self::FLOOD;
         }
-        self.taken += count;
-        self.taken > Self::FLOOD
+        // A rest takes longer than it should, so what came meanwhile is held against the time that it took.
+        let flood = f64::from(self.taken) > f64::from(Self::FLOOD) * elapsed.as_secs_f64() * 1e3;
+        (self.since, self.taken) = (now, 0);
+        flood
     }
 }
 
@@ -83,13 +87,15 @@ mod tests {
     fn only_a_flood_is_let_gather() {
         // Microseconds and messages of each turn, and whether the last one is followed by a rest.
         type Case = (&'static [(u64, usize)], bool);
-        let cases: [Case; 5] = [
+        let cases: [Case; 6] = [
             (&[(0, 1)], false),
             // 10,000 a second, in bursts of five.
             (&[(0, 5), (500, 5), (1_001, 5), (1_501, 5), (2_002, 5)], false),
-            (&[(0, 5), (100, 5), (200, 5), (300, 5), (400, 5)], true),
-            (&[(0, 512)], true),
-            (&[(0, 512), (1_500, 5)], false),
+            // The same after the load stood still for a moment, and after a rest that took long.
+            (&[(0, 5), (4_000, 40), (6_500, 25)], false),
+            (&[(0, 5), (100, 15), (200, 15), (300, 15)], true),
+            (&[(0, 5), (10, 512)], true),
+            (&[(0, 5), (10, 512), (2_100, 110)], true),
         ];
         for (turns, wanted) in cases {
             let mut pace = Pace::default();
