@@ -9,20 +9,11 @@ use std::process::{Child, Command, Stdio};
 use anmin_tests::daemon::{Daemon, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
-use anmin_tests::site::Site;
+use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::json;
 
-/// Kitchens and bathrooms with a gas detector, whoever speaks first; and a topic on which nobody is known.
-const GAS: &str = r#"
-[broker]
-listen = "127.0.0.1:0"
-  [[broker.mapping]]
-  topic = "acceptance/{device}/up"
-  payload = "json"
-  device = "{device}"
-  unknown = "provision"
-  profile = "anmin-json-gas"
-  location = { place = "b1" }
+/// Beside the gas detectors a topic on which nobody is known.
+const MORE: &str = r#"
   [[broker.mapping]]
   topic = "unknown/{device}/up"
   payload = "json"
@@ -35,6 +26,11 @@ on_delay = "0s"
 off_delay = "0s"
 "#;
 
+/// Kitchens and bathrooms with a gas detector, whoever speaks first.
+fn gas() -> String {
+    format!("{GAS_AS_IT_SPEAKS}{MORE}")
+}
+
 const LISTEN: &str = "listen = \"127.0.0.1:0\"";
 
 struct Stage {
@@ -45,7 +41,7 @@ struct Stage {
 
 impl Stage {
     fn new(name: &str) -> Self {
-        let site = Site::new(name, GAS);
+        let site = Site::new(name, &gas());
         let daemon = Daemon::start(site.folder());
         let web = daemon.web;
         Self { site, daemon: Some(daemon), web }
@@ -157,7 +153,7 @@ fn a_storm_of_ten_thousand_alarms_freezes_nothing() {
 #[test]
 fn a_token_is_asked_for_and_kept_until_the_page_is_closed() {
     let token = "correct-horse-battery-staple";
-    let site = Site::new("token", GAS);
+    let site = Site::new("token", &gas());
     let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
     site.write("anmin.toml", &text.replacen(LISTEN, &format!("{LISTEN}\ntoken_file = \"token\""), 1));
     site.write("token", token);
