@@ -4,8 +4,10 @@
 //! (4, LE) and its LZ4 block. A body that fails its CRC is never decoded.
 //!
 //! Payload of a **batch** (queue; many points, in order of arrival): count; points, each the difference to the one before;
-//! times in microseconds likewise; qualities as runs; values. Payload of a **chunk** (history; one point): count; times
-//! as differences of differences; qualities as runs; form of the numbers; numbers.
+//! times in microseconds likewise; qualities as runs; values. Payload of a **chunk** (history): count; times as
+//! differences of differences; qualities as runs; form of the numbers; numbers. Where a chunk holds more than one point,
+//! its readings stand point by point, and its **members** say whose they are: for each point the difference to the one
+//! before (the first in full) and how many readings.
 //!
 //! Whole numbers are LEB128, signed ones zigzag. A run is `length, code`; code is the place in [`Quality::ALL`], plus 16
 //! in a chunk where there is no value, plus 32 where the value is a flag. A value of a batch is one varint whose low
@@ -22,6 +24,7 @@
 //! bits back: it is used only where dividing gives exactly the number again. The numbers of a chunk share one such form
 //! and are differences; where one does not fit (form 5) each is XORed with the one before.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anmin_sensors::reading::{Quality, Value};
@@ -144,17 +147,46 @@ pub(super) fn decode_batch(body: &[u8]) -> Result<Vec<StoredSample>, ColumnError
     Ok(samples)
 }
 
-pub(super) fn encode_chunk(cells: &[Cell]) -> Vec<u8> {
-    let mut payload = Vec::with_capacity(16 + cells.len() * 6);
-    put(&mut payload, cells.len() as u64);
+/// Whose the readings of a chunk are, which are sorted by point.
+pub(super) fn encode_members(cells: &[(u32, Cell)]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    let mut before = 0;
+    for run in cells.chunk_by(|(a, _), (b, _)| a == b) {
+        put(&mut payload, u64::from(run[0].0 - before));
+        put(&mut payload, run.len() as u64);
+        before = run[0].0;
+    }
+    seal(&payload)
+}
+
+/// Where the readings of `point` stand in the chunk with these members.
+pub(super) fn member(body: &[u8], point: u32) -> Result<Range<usize>, ColumnError> {
+    let mut unpacked = Vec::new();
+    let mut from = Source(unseal(body, &mut unpacked)?);
+    let (mut at, mut start) = (0_u64, 0_usize);
+    while !from.0.is_empty() {
+        at = at.saturating_add(from.number()?);
+        let count = usize::try_from(from.number()?).map_err(|_| ColumnError::Form)?;
+        if at >= u64::from(point) {
+            return Ok(start..start + if at == u64::from(point) { count } else { 0 });
+        }
+        start = start.checked_add(count).ok_or(ColumnError::Form)?;
+    }
+    Ok(start..start)
+}
+
+pub(super) fn encode_chunk(cells: &[(u32, Cell)]) -> Vec<u8> {
+    let cells = || cells.iter().map(|(_, cell)| cell);
+    let mut payload = Vec::with_capacity(16 + cells().len() * 6);
+    put(&mut payload, cells().len() as u64);
     let (mut time, mut step) = (0_i64, 0_i64);
-    for cell in cells {
+    for cell in cells() {
         let next = cell.time.wrapping_sub(time);
         put_signed(&mut payload, next.wrapping_sub(step));
         (time, step) = (cell.time, next);
     }
     let mut run = (0, 0);
-    for cell in cells {
+    for cell in cells() {
         if run.1 == cell.code {
             run.0 += 1;
         } else {
@@ -163,7 +195,7 @@ pub(super) fn encode_chunk(cells: &[Cell]) -> Vec<u8> {
         }
     }
     put_run(&mut payload, run);
-    let numbers = || cells.iter().filter(|cell| cell.code & NO_VALUE == 0).map(|cell| cell.value);
+    let numbers = || cells().filter(|cell| cell.code & NO_VALUE == 0).map(|cell| cell.value);
     let form = (0..POWERS.len()).find(|form| numbers().all(|number| scaled(number, *form).is_some()));
     payload.push(form.unwrap_or(POWERS.len()) as u8);
     let (mut whole, mut bits) = (0_i64, 0_u64);
@@ -490,15 +522,34 @@ mod tests {
                 })
                 .collect();
             let mut back = Vec::new();
-            decode_chunk(&encode_chunk(&cells), &mut back).unwrap();
+            let of_one: Vec<(u32, Cell)> = cells.iter().map(|cell| (3, *cell)).collect();
+            decode_chunk(&encode_chunk(&of_one), &mut back).unwrap();
             assert_eq!(format!("{back:?}"), format!("{cells:?}"));
         }
     }
 
     #[test]
+    fn a_shared_chunk_says_whose_its_readings_are() {
+        let cell = Cell { time: 0, value: 1.0, code: 0 };
+        let cells: Vec<(u32, Cell)> =
+            [(70, 3), (71, 1), (100, 200)].iter().flat_map(|(point, count)| vec![(*point, cell); *count]).collect();
+        let body = encode_members(&cells);
+        let cases = [(0, 0..0), (69, 0..0), (70, 0..3), (71, 3..4), (99, 4..4), (100, 4..204), (101, 204..204)];
+        for (point, wanted) in cases {
+            assert_eq!(member(&body, point), Ok(wanted), "point {point}");
+        }
+        for at in 0..body.len() {
+            let mut bad = body.clone();
+            bad[at] ^= 0x10;
+            assert_eq!(member(&bad, 100), Err(ColumnError::Checksum), "byte {at}");
+        }
+    }
+
+    #[test]
     fn a_second_of_jittery_decimals_takes_less_than_eight_bytes() {
-        let cells: Vec<Cell> = (0..150_i64)
+        let cells: Vec<(u32, Cell)> = (0..150_i64)
             .map(|n| Cell { time: n * 1_000_000 + n * 7_919 % 20_000, value: (220 + n % 9) as f64 + 0.3, code: 0 })
+            .map(|cell| (3, cell))
             .collect();
         let body = encode_chunk(&cells);
         assert!(body.len() < 150 * 6, "{} bytes", body.len());

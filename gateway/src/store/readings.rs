@@ -1,22 +1,24 @@
 //! readings.db: the queue for forwarding and the history for charts. Large, bounded, may be lost without losing an alarm.
 //!
-//! Tables of schema 1 (times are microseconds of the wall clock; bodies as in [`super::column`]):
+//! Tables of schema 2 (times are microseconds of the wall clock; bodies as in [`super::column`]):
 //!
 //! | table | row |
 //! |---|---|
 //! | `points` | a point's number, stable over restarts, with the names that a time-series database wants as tags |
 //! | `queue` | one batch of readings in order of arrival under an ascending id that is never used twice |
-//! | `chunks` | some readings of one point: the history |
+//! | `chunks` | some readings of one point, or of some points of one group of [`GROUP`]: the history |
 //! | `cursors` | up to which queue id each consumer has taken |
 //! | `gaps` | queue ids that were dropped before every consumer had them, and how many readings they held |
 //! | `progress` | one row: next queue id, how far the queue has been sorted into history |
 //!
-//! One thread owns the connection that writes. Everything queued becomes one transaction: within 5 ms when readings of QoS 1
-//! wait for their acknowledgement, else every 200 ms. A commit with acknowledgements waits for the disk; without any,
+//! One thread owns the connection that writes. Everything queued becomes one transaction: within 5 to 25 ms when readings
+//! of QoS 1 wait for their acknowledgement, else every 200 ms. A commit with acknowledgements waits for the disk; without any,
 //! every fifth does, so QoS 0 readings of up to a second go with a power cut and flash memory lives longer.
 //!
-//! **Compaction** sorts each 131,072 readings by point and appends them to the points' chunks, a slice with each commit,
-//! so that no acknowledgement waits long behind it. The slice and the mark of how far it got are one transaction.
+//! **Compaction** sorts each 131,072 readings by point and writes them down as chunks, a slice with each commit, so that
+//! no acknowledgement waits long behind it. The slice and the mark of how far it got are one transaction. A chunk is
+//! written once and never again: points that seldom speak share one, so that a hundred thousand of them cost a few
+//! thousand rows each time, not a hundred thousand.
 //!
 //! **Bounds.** When the file's used pages pass `max_bytes` the oldest go: queue batches while the queue holds more than
 //! half, history otherwise. Readings that a consumer had not taken yet are counted and recorded in `gaps`.
@@ -27,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anmin_rules::rule::Text;
 use anmin_sensors::document::{ByteSize, Reader as TomlReader};
@@ -57,9 +59,15 @@ const QUEUED_URGENT: usize = 32_768;
 /// How long readings without acknowledgement wait for others to share a commit.
 const GROUP_WAIT: Duration = Duration::from_millis(200);
 
-/// How long readings that wait for their acknowledgement wait for others to share a commit: what waits for the disk is
-/// the source's window, not an alarm, and every sync costs the journal's next one time.
+/// How long readings that wait for their acknowledgement wait for others to share a commit, at least: what waits for the
+/// disk is the source's window, not an alarm, and every sync costs the journal's next one time.
 const ACK_WAIT: Duration = Duration::from_millis(5);
+
+/// ... at most, while more keep coming: a source that pauses for [`ACK_PAUSE`] may have filled its window, and so many
+/// acknowledgements fill the window of most.
+const ACK_WAIT_LONGEST: Duration = Duration::from_millis(25);
+const ACK_PAUSE: Duration = Duration::from_millis(2);
+const ACKS_MANY: usize = 256;
 
 /// How long the writer sleeps with nothing to do, and waits after a failed commit.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
@@ -77,17 +85,21 @@ const COMPACT_AFTER: Duration = Duration::from_secs(600);
 /// Readings that compaction sorts in with each commit, or twice what came with it if that is more.
 const COMPACT_SLICE: usize = if cfg!(test) { 512 } else { 8_192 };
 
-/// The last chunk of a point grows until it has so many readings.
-const CHUNK_GROWS_BELOW: usize = 120;
+/// Points whose numbers divided by this are the same may share a chunk.
+pub(super) const GROUP: u32 = 64;
+
+/// Readings in one chunk at most.
 const CHUNK_MAX: usize = 480;
 
-/// ... and no longer than this, so that chunks age nearly in the order of their ids.
-const CHUNK_SPAN: i64 = 86_400_000_000;
+/// Microseconds from the oldest to the newest reading of one chunk at most: where a chart's time begins says which
+/// chunks can matter to it, and chunks age nearly in the order of their ids.
+pub(super) const CHUNK_SPAN: i64 = 86_400_000_000;
 
 /// Rows that one commit deletes at most, so that none takes long.
 const DELETE_MAX: i64 = 2_000;
 
-const MIGRATIONS: super::Migrations = &["
+const MIGRATIONS: super::Migrations = &[
+    "
     CREATE TABLE points (
         number INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
@@ -132,7 +144,16 @@ const MIGRATIONS: super::Migrations = &["
         next_point INTEGER NOT NULL
     );
     INSERT INTO progress VALUES (1, 1, 0, 0, 0);
-"];
+",
+    "
+    ALTER TABLE chunks ADD COLUMN grp INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE chunks ADD COLUMN last_point INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE chunks ADD COLUMN members BLOB;
+    UPDATE chunks SET grp = point / 64, last_point = point;
+    DROP INDEX chunks_of_point;
+    CREATE INDEX chunks_of_group ON chunks (grp, first, last, point, last_point);
+",
+];
 
 /// How much may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,6 +290,26 @@ impl Shared {
         let mut queue = self.lock();
         let cursor = queue.cursors.entry(Arc::clone(consumer)).or_insert(id);
         *cursor = id.max(*cursor);
+    }
+
+    /// Waits for more readings to share the commit of those that wait for their acknowledgement.
+    fn gather<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+        let start = Instant::now();
+        let mut wait = ACK_WAIT;
+        loop {
+            let before = queue.acks;
+            queue = self
+                .wake
+                .wait_timeout_while(queue, wait, |queue| !queue.stop && queue.samples < QUEUED_URGENT)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+            let paused = wait == ACK_PAUSE && queue.acks == before;
+            let enough = queue.stop || queue.samples >= QUEUED_URGENT || queue.acks >= ACKS_MANY;
+            if enough || paused || start.elapsed() >= ACK_WAIT_LONGEST {
+                return queue;
+            }
+            wait = ACK_PAUSE;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -546,11 +587,7 @@ impl Writer {
                             .0;
                     }
                     if queue.acks > 0 {
-                        queue = shared
-                            .wake
-                            .wait_timeout_while(queue, ACK_WAIT, |queue| !queue.stop && queue.samples < QUEUED_URGENT)
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .0;
+                        queue = shared.gather(queue);
                     }
                     held.extend(queue.work.drain(..));
                     (queue.samples, queue.acks) = (0, 0);
@@ -830,19 +867,17 @@ impl Writer {
         Ok(())
     }
 
-    /// Moves about `budget` readings of the running compaction into chunks, whole points only.
+    /// Moves about `budget` readings of the running compaction into chunks, whole groups of points only.
     fn compact(&self, budget: usize, next: &mut Next) -> Result<Compacting, StoreError> {
         let Some(job) = &self.file.job else {
             return Ok(Compacting { compacted: self.file.compacted, up_to: 0, point: None });
         };
         let end = job.cells.len().min(next.job_next + budget);
-        let mut cells = Vec::new();
         while next.job_next < end {
-            let point = job.cells[next.job_next].0;
-            let run = job.cells[next.job_next..].partition_point(|(other, _)| *other <= point);
-            cells.clear();
-            cells.extend(job.cells[next.job_next..next.job_next + run].iter().map(|(_, cell)| *cell));
-            append_chunk(&self.file.conn, point, &mut cells)?;
+            let left = &job.cells[next.job_next..];
+            let group = left[0].0 / GROUP;
+            let run = left.partition_point(|(point, _)| point / GROUP <= group);
+            put_chunks(&self.file.conn, group, &left[..run])?;
             next.job_next += run;
         }
         Ok(match job.cells.get(next.job_next) {
@@ -1188,41 +1223,29 @@ fn number_of(conn: &Connection, point: &NewPoint) -> Result<u32, StoreError> {
     .map_err(sqlite)
 }
 
-/// Puts a point's readings behind its last chunk, or into it while that is small.
-fn append_chunk(conn: &Connection, point: u32, cells: &mut Vec<Cell>) -> Result<(), StoreError> {
-    let last: Option<(i64, i64, i64)> = conn
-        .prepare_cached("SELECT id, samples, first FROM chunks WHERE point = ?1 ORDER BY first DESC LIMIT 1")
-        .and_then(|mut sql| sql.query_row([point], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional())
-        .map_err(sqlite)?;
-    let mut grow = None;
-    if let Some((id, samples, first)) = last
-        && samples < CHUNK_GROWS_BELOW as i64
-        && cells.last().is_some_and(|cell| cell.time.saturating_sub(first) < CHUNK_SPAN)
-    {
-        let body: Vec<u8> = conn
-            .prepare_cached("SELECT body FROM chunks WHERE id = ?1")
-            .and_then(|mut sql| sql.query_row([id], |row| row.get(0)))
-            .map_err(sqlite)?;
-        let mut joined = Vec::with_capacity(samples as usize + cells.len());
-        // A chunk that fails its checksum is left as it is, for who may look into it.
-        if column::decode_chunk(&body, &mut joined).is_ok() {
-            joined.append(cells);
-            *cells = joined;
-            grow = Some(id);
-        }
-    }
-    for piece in cells.chunks(CHUNK_MAX) {
-        let first = piece.iter().map(|cell| cell.time).min().unwrap_or(0);
-        let last = piece.iter().map(|cell| cell.time).max().unwrap_or(0);
-        let body = column::encode_chunk(piece);
-        match grow.take() {
-            Some(id) => conn
-                .prepare_cached("UPDATE chunks SET first = ?2, last = ?3, samples = ?4, body = ?5 WHERE id = ?1")
-                .and_then(|mut sql| sql.execute(params![id, first, last, piece.len() as i64, body])),
-            None => conn
-                .prepare_cached("INSERT INTO chunks (point, first, last, samples, body) VALUES (?1, ?2, ?3, ?4, ?5)")
-                .and_then(|mut sql| sql.execute(params![point, first, last, piece.len() as i64, body])),
-        }
+/// Writes down the readings of one group, which are sorted by point.
+fn put_chunks(conn: &Connection, group: u32, mut cells: &[(u32, Cell)]) -> Result<(), StoreError> {
+    while let [(point, cell), ..] = cells {
+        let (mut first, mut last) = (cell.time, cell.time);
+        let fits = cells.iter().take(CHUNK_MAX).take_while(|(_, cell)| {
+            (first, last) = (first.min(cell.time), last.max(cell.time));
+            last.saturating_sub(first) < CHUNK_SPAN
+        });
+        let (piece, rest) = cells.split_at(fits.count().max(1));
+        cells = rest;
+        let (first, last) = piece
+            .iter()
+            .fold((cell.time, cell.time), |(first, last), (_, cell)| (first.min(cell.time), last.max(cell.time)));
+        let last_point = piece.last().map_or(*point, |(point, _)| *point);
+        let members = (last_point != *point).then(|| column::encode_members(piece));
+        conn.prepare_cached(
+            "INSERT INTO chunks (grp, point, last_point, first, last, samples, members, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )
+        .and_then(|mut sql| {
+            let body = column::encode_chunk(piece);
+            sql.execute(params![group, point, last_point, first, last, piece.len() as i64, members, body])
+        })
         .map_err(sqlite)?;
     }
     Ok(())

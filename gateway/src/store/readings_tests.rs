@@ -456,5 +456,65 @@ fn a_newer_file_is_refused() {
     drop(rig);
     Connection::open(dir.path().join(FILE)).unwrap().execute_batch("PRAGMA user_version = 7").unwrap();
     let opened = Readings::open(dir.path(), Limits::default(), &[], Wall::default(), Box::new(|_| ()));
-    assert!(matches!(opened, Err(StoreError::Newer { found: 7, known: 1, .. })));
+    assert!(matches!(opened, Err(StoreError::Newer { found: 7, known: 2, .. })));
+}
+
+#[test]
+fn history_of_the_first_schema_is_still_there() {
+    let dir = TestDir::new("first-schema");
+    let from = Wall::from_micros(START);
+    {
+        let conn = Connection::open(dir.path().join(FILE)).unwrap();
+        conn.execute_batch(MIGRATIONS[0]).unwrap();
+        conn.pragma_update(None, "user_version", 1).unwrap();
+        for number in [3_u32, 70] {
+            let cells: Vec<(u32, Cell)> = (0..10)
+                .map(|n| (number, Cell { time: START + n * 1_000_000, value: f64::from(number), code: 0 }))
+                .collect();
+            conn.execute(
+                "INSERT INTO points VALUES (?1, ?2, 'gas.lel', 'd', '', '', '', '', '', '')",
+                params![number, format!("d/{number}")],
+            )
+            .unwrap();
+            conn.execute(
+                "INSERT INTO chunks (point, first, last, samples, body) VALUES (?1, ?2, ?3, 10, ?4)",
+                params![number, cells[0].1.time, cells[9].1.time, column::encode_chunk(&cells)],
+            )
+            .unwrap();
+        }
+    }
+    let (store, notes) =
+        Readings::open(dir.path(), Limits::default(), &[], from, Box::new(|_| {})).expect("it is brought forward");
+    assert!(notes.is_empty(), "nothing was set aside: {notes:?}");
+    for number in [3_u32, 70] {
+        let all =
+            store.history().unwrap().raw(&format!("d/{number}"), Wall::from_micros(0), Wall::from_micros(i64::MAX));
+        let values: Vec<Option<f64>> = all.unwrap().into_iter().map(|(_, value, _)| value).collect();
+        assert_eq!(values, vec![Some(f64::from(number)); 10]);
+    }
+}
+
+/// Goal: a community of many points that each speak seldom does not rewrite its history with every compaction.
+#[test]
+fn points_that_seldom_speak_share_their_chunks() {
+    let rig = Rig::new("readings-share");
+    let points = site(1_000);
+    let at = |n: usize| START + n as i64 * 1_000_000;
+    let spread = (0..COMPACT_AT).map(|n| number((n % 3_000) as u32, at(n), n as f64)).collect();
+    rig.readings.append(ReadingsBatch { points: news(&points), samples: spread }, Vec::new());
+    // One slice of the compaction with each commit.
+    (0..COMPACT_AT / COMPACT_SLICE + 2).for_each(|_| rig.settle());
+    let conn = Connection::open(rig.dir.path().join(FILE)).unwrap();
+    let sum = |what: &str| -> i64 {
+        conn.query_row(&format!("SELECT coalesce({what}, 0) FROM chunks"), [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(sum("sum(samples)"), COMPACT_AT as i64, "all of it is sorted in");
+    assert!(sum("count(*)") <= 3_000 / i64::from(GROUP) + 1, "{} chunks", sum("count(*)"));
+    let mut history = rig.readings.history().unwrap();
+    for (ix, point) in points.iter().step_by(77) {
+        let all = history.raw(point.id.as_str(), Wall::from_micros(0), Wall::from_micros(i64::MAX)).unwrap();
+        let values: Vec<f64> = all.into_iter().filter_map(|(_, value, _)| value).collect();
+        let wanted: Vec<f64> = (ix.0 as usize..COMPACT_AT).step_by(3_000).map(|n| n as f64).collect();
+        assert_eq!(values, wanted, "{}", point.id);
+    }
 }

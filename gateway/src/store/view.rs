@@ -14,8 +14,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use tokio::sync::watch;
 
 use super::StoreError;
-use super::column::{self, Cell, NO_VALUE, StoredSample};
-use super::readings::{FILE, Shared, cell_of, sqlite};
+use super::column::{self, Cell, ColumnError, NO_VALUE, StoredSample};
+use super::readings::{CHUNK_SPAN, FILE, GROUP, Shared, cell_of, sqlite};
 
 /// The names of a point as the file has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,17 +249,27 @@ impl History {
         let (from, to) = (from.micros(), to.micros());
         let mut cells = Vec::new();
         let mut sql = tx
-            .prepare_cached("SELECT body FROM chunks WHERE point = ?1 AND first < ?3 AND last >= ?2 ORDER BY first")
+            .prepare_cached(
+                "SELECT members, body FROM chunks
+                 WHERE grp = ?1 AND first > ?3 AND first < ?5 AND last >= ?4 AND point <= ?2 AND last_point >= ?2
+                 ORDER BY first",
+            )
             .map_err(sqlite)?;
-        let mut rows = sql.query(params![number, from, to]).map_err(sqlite)?;
+        let earliest = from.saturating_sub(CHUNK_SPAN);
+        let mut rows = sql.query(params![number / GROUP, number, earliest, from, to]).map_err(sqlite)?;
         while let Some(row) = rows.next().map_err(sqlite)? {
-            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
+            let members = row.get_ref(0).and_then(|members| Ok(members.as_blob_or_null()?)).map_err(sqlite)?;
+            let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
             cells.clear();
-            if let Err(error) = column::decode_chunk(body, &mut cells) {
-                tracing::error!(point, %error, "A chunk of history is damaged; the chart has a hole.");
-                continue;
+            let own = column::decode_chunk(body, &mut cells).and_then(|()| match members {
+                Some(members) => column::member(members, number),
+                None => Ok(0..cells.len()),
+            });
+            let own = own.and_then(|own| cells.get(own).ok_or(ColumnError::Form));
+            match own {
+                Ok(own) => own.iter().filter(|cell| (from..to).contains(&cell.time)).for_each(&mut take),
+                Err(error) => tracing::error!(point, %error, "A chunk of history is damaged; the chart has a hole."),
             }
-            cells.iter().filter(|cell| (from..to).contains(&cell.time)).for_each(&mut take);
         }
         drop(rows);
         let (compacted, up_to, next_point): (i64, i64, u32) = tx
