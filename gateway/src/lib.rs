@@ -10,6 +10,7 @@ mod credentials;
 pub mod delivery;
 pub mod intake;
 pub mod main_loop;
+pub mod pulse;
 pub mod sim;
 pub mod store;
 pub mod telemetry;

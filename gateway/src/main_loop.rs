@@ -40,6 +40,8 @@ pub enum Input {
         outcome: Outcome,
     },
     Query(Query),
+    /// A beat of the self-test, by its number.
+    Pulse(u64),
     Stop,
 }
 

@@ -16,10 +16,11 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
 use crate::main_loop::query::Status;
+use crate::pulse::Seen;
 
 /// Starts the log on standard error. `RUST_LOG` or `filter` chooses what is said; colours only on a terminal.
 pub fn start_log(filter: &str) {
@@ -60,6 +61,7 @@ pub fn quoted(text: &str) -> String {
 pub struct Figures {
     status: Arc<Mutex<Status>>,
     buses: Arc<Mutex<BTreeMap<Arc<str>, BusCounters>>>,
+    pulse: Arc<Mutex<Seen>>,
 }
 
 /// Where one Modbus bus leaves what it has done.
@@ -81,6 +83,16 @@ impl Figures {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
+    /// What the main loop left last.
+    pub fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the self-test has seen.
+    pub fn set_pulse(&self, seen: Seen) {
+        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+
     /// The counters of a bus, which `/metrics` will show.
     pub fn bus(&self, id: &Arc<str>) -> BusCounters {
         self.buses.lock().unwrap_or_else(PoisonError::into_inner).entry(Arc::clone(id)).or_default().clone()
@@ -99,7 +111,7 @@ impl Figures {
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let status = self.status();
         let readings = status.readings;
         for (name, help, count) in [
             ("anmin_readings_received", "Readings that came in, decoded", readings.received),
@@ -139,11 +151,30 @@ impl Collector for Figures {
             let labels = [("state", state.as_str())];
             ConstGauge::new(count as i64).encode(states.encode_family(&labels)?)?;
         }
+        self.encode_pulse(&mut encoder)?;
         self.encode_buses(&mut encoder)
     }
 }
 
 impl Figures {
+    fn encode_pulse(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let seen = *self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = ConstCounter::new(seen.failed);
+        let help = "Beats of the self-test that did not come through";
+        failed.encode(encoder.encode_descriptor("anmin_pulse_failed", help, None, failed.metric_type())?)?;
+        // Nothing until the first has come through: a zero would be a time and a speed that never were.
+        let Some((at, took)) = seen.last else { return Ok(()) };
+        for (name, help, seconds) in [
+            ("anmin_pulse_last_success_timestamp", "When the self-test last came through", at.micros() as f64 / 1e6),
+            ("anmin_pulse_latency", "How long it took from the queue to the end of the path", took.as_secs_f64()),
+        ] {
+            let gauge = ConstGauge::new(seconds);
+            let metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+
     fn encode_buses(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let buses = self.buses.lock().unwrap_or_else(PoisonError::into_inner);
         let buses: Vec<(&str, Counters)> = buses.iter().map(|(id, counters)| (&**id, counters.get())).collect();

@@ -28,12 +28,18 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon and waits until its duty desk answers.
     pub fn start(site: &Path) -> Self {
+        Self::start_with(site, &[])
+    }
+
+    /// [`Daemon::start`] with these variables in its environment.
+    pub fn start_with(site: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(binary())
             .arg("run")
             .arg(site)
             .env_remove("RUST_LOG")
             // As the unit has it.
             .env("MALLOC_ARENA_MAX", "2")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

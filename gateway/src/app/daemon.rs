@@ -16,23 +16,26 @@ use anmin_sensors::time::Wall;
 use anmin_sensors::validator::Validator;
 use rumqttc::QoS;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::delivery::courier::{self, CourierHandle};
-use crate::delivery::{broadcast, influx, mqtt_out, webhook};
+use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, webhook};
 use crate::intake::broker::{Broker, BrokerHandle};
 use crate::intake::{modbus, mqtt};
 use crate::main_loop::run::{MainLoop, Parts};
 use crate::main_loop::{Feed, Input, PartState, PartTrouble};
+use crate::pulse::{Pulse, Watch};
 use crate::store::readings::Readings;
 use crate::store::state::Journaled;
-use crate::store::{Bucket, History, StateReader, StateStore, StoreError};
+use crate::store::{Bucket, History, Reader, StateReader, StateStore, StoreError};
 use crate::telemetry::Figures;
 use crate::web;
+
+use super::supervisor;
 
 /// Inputs that may wait for the main loop. When full, intakes stop reading: the broker or the bus keeps what comes.
 const WAITING_INPUTS: usize = 1_024;
@@ -53,6 +56,7 @@ pub fn run(site: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(problem) => return fail(&problem),
     };
+    supervisor::watch_panics();
     runtime.block_on(async {
         match Daemon::start(config, Clock::system()).await {
             Ok(daemon) => {
@@ -90,6 +94,7 @@ pub struct Daemon {
     tasks: Vec<JoinHandle<()>>,
     server: web::Server,
     main_loop: thread::JoinHandle<()>,
+    watch: Watch,
 }
 
 impl Daemon {
@@ -134,13 +139,14 @@ impl Daemon {
             }
             None => None,
         };
-        let couriers = ways_out(&config, broker.as_ref(), &clock, &inputs, &mut tasks)?;
+        let figures = Figures::default();
+        let (came_through, beats) = watch::channel(0);
+        let alive = Alive { clock: clock.clone(), figures: figures.clone(), beats };
+        let couriers = ways_out(&config, broker.as_ref(), &alive, &inputs, &mut tasks)?;
         if let Some(readings) = &readings {
             for settings in &config.influx {
                 let reader = readings.reader(&settings.id).map_err(|problem| problem.to_string())?;
-                let forwarder = influx::spawn(settings, reader, clock.clone(), inputs.clone())
-                    .map_err(|problem| format!("way out {}: {problem}", settings.id))?;
-                tasks.push(forwarder.task);
+                tasks.push(forward(settings, reader, &clock, &inputs)?);
             }
         }
 
@@ -168,10 +174,11 @@ impl Daemon {
         engine.handle_broken_rules(now, &config.broken_rules);
 
         let feed = Feed::new();
-        let figures = Figures::default();
         let router = Router::new(config.mappings, config.profiles, config.places, Limits::default());
         let subscriptions: Vec<_> = config.mqtt.iter().map(|settings| router.subscriptions(&settings.id)).collect();
         let archive = archive(&config.storage, readings.as_ref());
+        let pulse = Pulse::new((seed >> 32) as u64, clock.clone(), inputs.clone());
+        let progress = pulse.progress();
         let parts = Parts {
             clock: clock.clone(),
             points: config.points,
@@ -182,12 +189,14 @@ impl Daemon {
             readings,
             couriers,
             feed: feed.clone(),
+            pulse: Some(pulse),
             figures: figures.clone(),
             orders_waiting,
         };
         let main_loop = thread::Builder::new()
             .name("anmin-main".to_owned())
             .spawn(move || {
+                let _end = supervisor::EndOnPanic("main loop");
                 // Timers and the queue of inputs, nothing else: it owns all domain state and touches no socket.
                 let own = tokio::runtime::Builder::new_current_thread().enable_time().build();
                 match own {
@@ -225,15 +234,23 @@ impl Daemon {
 
         for bus in config.buses {
             let counters = figures.bus(&bus.settings.id);
-            tasks.push(modbus::spawn(bus.settings, bus.units, clock.clone(), inputs.clone(), counters));
+            let (clock, to) = (clock.clone(), inputs.clone());
+            tasks.push(supervisor::keep(format!("bus:{}", bus.settings.id), inputs.clone(), move || {
+                modbus::spawn(bus.settings.clone(), bus.units.clone(), clock.clone(), to.clone(), counters.clone())
+            }));
         }
         for (settings, subscriptions) in config.mqtt.into_iter().zip(subscriptions) {
             let settings = settings.or_client_id(&config.site.id);
             let filters = subscriptions.into_iter().map(|filter| (filter, settings.qos)).collect();
-            tasks.push(mqtt::spawn(settings, filters, clock.clone(), inputs.clone()));
+            let (clock, to) = (clock.clone(), inputs.clone());
+            let filters: Vec<(String, QoS)> = filters;
+            tasks.push(supervisor::keep(format!("mqtt:{}", settings.id), inputs.clone(), move || {
+                mqtt::spawn(settings.clone(), filters.clone(), clock.clone(), to.clone())
+            }));
         }
+        let watch = Watch::start(progress, clock, inputs.clone(), figures, came_through)?;
         info!("anmin watches {}; the duty desk is at http://{}/", config.site.name.en, server.address);
-        Ok(Self { web: server.address, broker, feed, inputs, tasks, server, main_loop })
+        Ok(Self { web: server.address, broker, feed, inputs, tasks, server, main_loop, watch })
     }
 
     /// Where commands go in.
@@ -256,6 +273,7 @@ impl Daemon {
 
     /// Intakes off, what is there judged and committed, then the rest.
     pub async fn stop(self) {
+        drop(self.watch);
         for task in &self.tasks {
             task.abort();
         }
@@ -266,27 +284,51 @@ impl Daemon {
         // The queue may be full for a moment; the loop takes what came before and ends.
         let _ = self.inputs.send(Input::Stop).await;
         let main_loop = self.main_loop;
-        let ended = tokio::task::spawn_blocking(move || main_loop.join().is_ok()).await;
-        if !matches!(ended, Ok(true)) {
-            error!("the main loop ended with a panic; the journal holds what was decided before it");
-        }
+        // A panic in it has ended the process already.
+        let _ = tokio::task::spawn_blocking(move || main_loop.join()).await;
         info!("stopped");
     }
 }
 
-/// One courier a way out.
+/// The forwarder of one `[[influx]]`, started again from its cursor where it fails.
+fn forward(
+    settings: &influx::Settings,
+    reader: Reader,
+    clock: &Clock,
+    inputs: &mpsc::Sender<Input>,
+) -> Result<JoinHandle<()>, String> {
+    let name = format!("way-out:{}", settings.id);
+    let (settings, clock, to) = (settings.clone(), clock.clone(), inputs.clone());
+    let mut start = move || -> Result<JoinHandle<()>, String> {
+        let reader = reader.again().map_err(|problem| problem.to_string())?;
+        let forwarder = influx::spawn(&settings, reader, clock.clone(), to.clone())
+            .map_err(|problem| format!("way out {}: {problem}", settings.id))?;
+        Ok(forwarder.task)
+    };
+    let mut first = Some(start()?);
+    Ok(supervisor::keep(name, inputs.clone(), move || {
+        let started = first.take().map_or_else(&mut start, Ok);
+        started.unwrap_or_else(|problem| tokio::spawn(async move { panic!("{problem}") }))
+    }))
+}
+
+/// What heartbeats need to know.
+struct Alive {
+    clock: Clock,
+    figures: Figures,
+    beats: watch::Receiver<u64>,
+}
+
+/// One courier a way out, and a heartbeat where one is wanted.
 fn ways_out(
     config: &Config,
     broker: Option<&BrokerHandle>,
-    clock: &Clock,
+    alive: &Alive,
     inputs: &mpsc::Sender<Input>,
     tasks: &mut Vec<JoinHandle<()>>,
 ) -> Result<BTreeMap<Arc<str>, CourierHandle>, String> {
     let mut couriers = BTreeMap::new();
-    let mut add = |(handle, task): (CourierHandle, JoinHandle<()>)| {
-        couriers.insert(Arc::clone(handle.channel()), handle);
-        tasks.push(task);
-    };
+    let mut ways = Ways { config, alive, inputs, tasks, couriers: &mut couriers };
     let named = |id: &Arc<str>| {
         let id = Arc::clone(id);
         move |problem: String| format!("way out {id}: {problem}")
@@ -294,19 +336,42 @@ fn ways_out(
     for settings in &config.mqtt_out {
         let id = &settings.channel.id;
         let carrier = mqtt_out::carrier(settings, &config.site, broker.map(embedded)).map_err(named(id))?;
-        add(courier::spawn(carrier, Arc::clone(id), clock.clone(), inputs.clone()));
+        ways.add(carrier, id, settings.heartbeat);
     }
     for settings in &config.webhooks {
         let id = &settings.channel.id;
-        let carrier = webhook::carrier(settings, &config.site, clock).map_err(named(id))?;
-        add(courier::spawn(carrier, Arc::clone(id), clock.clone(), inputs.clone()));
+        let carrier = webhook::carrier(settings, &config.site, &alive.clock).map_err(named(id))?;
+        ways.add(carrier, id, settings.heartbeat);
     }
     for settings in &config.caps {
         let id = &settings.channel.id;
         let carrier = broadcast::carrier(settings, &config.site).map_err(named(id))?;
-        add(courier::spawn(carrier, Arc::clone(id), clock.clone(), inputs.clone()));
+        ways.add(carrier, id, false);
     }
     Ok(couriers)
+}
+
+struct Ways<'a> {
+    config: &'a Config,
+    alive: &'a Alive,
+    inputs: &'a mpsc::Sender<Input>,
+    tasks: &'a mut Vec<JoinHandle<()>>,
+    couriers: &'a mut BTreeMap<Arc<str>, CourierHandle>,
+}
+
+impl Ways<'_> {
+    fn add<C: Carrier>(&mut self, carrier: C, id: &Arc<str>, heartbeat: bool) {
+        let carrier = Arc::new(carrier);
+        let Alive { clock, figures, beats } = self.alive;
+        if heartbeat {
+            let (site, clock) = (self.config.site.clone(), clock.clone());
+            let (figures, beats) = (figures.clone(), beats.clone());
+            self.tasks.push(heartbeat::spawn(Arc::clone(&carrier), Arc::clone(id), site, clock, figures, beats));
+        }
+        let (handle, task) = courier::spawn(carrier, Arc::clone(id), clock.clone(), self.inputs.clone());
+        self.tasks.push(supervisor::or_end(format!("courier of {id}"), task));
+        self.couriers.insert(Arc::clone(id), handle);
+    }
 }
 
 /// The embedded broker as the MQTT way out sees it.

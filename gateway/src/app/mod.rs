@@ -4,6 +4,7 @@ mod alarm;
 mod check;
 mod daemon;
 mod demo;
+mod supervisor;
 mod table;
 
 use std::path::PathBuf;

@@ -1,12 +1,13 @@
 //! The JSON of alarm events and states, version 1: what MQTT and webhooks carry.
 //!
 //! The schema is published as `gateway/schema/alarm-event-v1.json` and embedded as [`SCHEMA`]. Within version 1 fields
-//! may be added, never removed or given another meaning. Four documents share it, told apart by `type`:
+//! may be added, never removed or given another meaning. Five documents share it, told apart by `type`:
 //!
 //! - `alarm.event`: one transition. `order` is the idempotency key: a receiver that remembers it acts once.
 //! - `alarm.state`: the alarm as it stands, for whoever comes later; the same fields without what changed.
 //! - `call.event`: one change of one call of a micro fire station.
 //! - `status`: whether anmin is there.
+//! - `heartbeat`: that it is alive, how its alarms stand and what is in trouble; see [`super::heartbeat`].
 //!
 //! Every moment is given twice: RFC 3339 with the site's offset for people, milliseconds since 1970 for machines.
 //! `reading` names the point, the source time and the sequence of the reading that an alarm rests on, so that any tool
@@ -14,7 +15,7 @@
 
 use anmin_rules::alarm::{Alarm, By, Cause, Subject, Transition};
 use anmin_rules::order::{Call, CallChange, OrderId};
-use anmin_rules::rule::Text;
+use anmin_rules::rule::{Level, Text};
 use anmin_sensors::point::Place;
 use anmin_sensors::reading::Value;
 use anmin_sensors::time::Wall;
@@ -23,6 +24,7 @@ use jiff::{Timestamp, ZonedDateTime};
 use serde::Serialize;
 
 use super::Site;
+use super::heartbeat::{self, Heartbeat};
 
 /// Version of the documents, in each as `schema`.
 pub const VERSION: &str = "1";
@@ -102,6 +104,40 @@ pub fn status(site: &Site, online: bool) -> Vec<u8> {
         exercise: site.exercise,
         online,
         version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// That anmin is alive, as `heartbeat`.
+pub fn heartbeat(site: &Site, beat: &Heartbeat<'_>) -> Vec<u8> {
+    let Heartbeat { sequence, at, started, status } = beat;
+    let at_level = |level| status.counts.at(level);
+    encode(&HeartbeatDocument {
+        schema: VERSION,
+        kind: "heartbeat",
+        site: &site.id,
+        exercise: site.exercise,
+        version: env!("CARGO_PKG_VERSION"),
+        sequence: *sequence,
+        at: Moment::new(*at, &site.time_zone),
+        started: Moment::new(*started, &site.time_zone),
+        every_seconds: heartbeat::EVERY.as_secs(),
+        alarms: AlarmsDocument {
+            open: status.counts.open,
+            red: at_level(Level::Red),
+            orange: at_level(Level::Orange),
+            yellow: at_level(Level::Yellow),
+            blue: at_level(Level::Blue),
+        },
+        orders_waiting: status.orders_waiting,
+        troubles: status
+            .troubles
+            .iter()
+            .map(|trouble| TroubleDocument {
+                part: &trouble.part,
+                level: trouble.level.as_str(),
+                message: (&trouble.message).into(),
+            })
+            .collect(),
     })
 }
 
@@ -394,6 +430,39 @@ struct StatusDocument<'a> {
 }
 
 #[derive(Serialize)]
+struct HeartbeatDocument<'a> {
+    schema: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    site: &'a str,
+    exercise: bool,
+    version: &'static str,
+    sequence: u64,
+    at: Moment,
+    started: Moment,
+    every_seconds: u64,
+    alarms: AlarmsDocument,
+    orders_waiting: usize,
+    troubles: Vec<TroubleDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct AlarmsDocument {
+    open: usize,
+    red: usize,
+    orange: usize,
+    yellow: usize,
+    blue: usize,
+}
+
+#[derive(Serialize)]
+struct TroubleDocument<'a> {
+    part: &'a str,
+    level: &'static str,
+    message: TextDocument<'a>,
+}
+
+#[derive(Serialize)]
 struct StepDocument<'a> {
     state: &'static str,
     at: Moment,
@@ -406,11 +475,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     use anmin_rules::alarm::{AlarmState, Shelf};
-    use anmin_rules::rule::Level;
     use serde_json::Value as Json;
 
     use super::*;
     use crate::delivery::samples::{self, RAISED, check_golden, site};
+    use crate::main_loop::query::{Status, Trouble};
 
     /// Every document that version 1 knows, in the forms that differ.
     fn documents() -> Vec<(&'static str, Vec<u8>)> {
@@ -438,6 +507,25 @@ mod tests {
                     samples::closed(),
                 ),
             ),
+            ("heartbeat", {
+                let mut status = Status { orders_waiting: 2, ..Status::default() };
+                status.counts.open = 3;
+                status.counts.by_level = [1, 0, 1, 1];
+                status.troubles.push(Trouble {
+                    part: "bus:plant".into(),
+                    level: Level::Yellow,
+                    message: samples::text("总线 plant 无应答", "bus plant does not answer"),
+                });
+                heartbeat(
+                    &site(),
+                    &Heartbeat {
+                        sequence: 7,
+                        at: RAISED,
+                        started: Wall::from_millis(RAISED.millis() - 210_000),
+                        status: &status,
+                    },
+                )
+            }),
             ("shelved", event(4, AlarmState::Unacknowledged, Cause::Shelved { by: "li".to_owned() }, shelved)),
             ("part", event(5, AlarmState::Normal, Cause::Escalated(2), part)),
             ("state", alarm_state(&site(), &samples::alarm())),

@@ -4,6 +4,7 @@ pub mod broadcast;
 pub mod cap;
 pub mod courier;
 pub mod event;
+pub mod heartbeat;
 mod http;
 
 pub mod influx;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use anmin_rules::order::{Channel, ChannelForm, Order};
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::document::Reader;
+use bytes::Bytes;
 use jiff::tz::TimeZone;
 
 use crate::credentials::{Secret, roots, tls};
@@ -33,6 +35,26 @@ pub trait Carrier: Send + Sync + 'static {
     /// Whether the peer can be reached, where the carrier knows it without an order. Asked every few seconds.
     fn reachable(&self) -> Option<bool> {
         None
+    }
+
+    /// Tells the peer once that anmin is alive, where it takes such news; `id` is never used twice.
+    fn tell_alive(&self, id: &str, document: Bytes) -> impl Future<Output = Result<(), DeliveryError>> + Send {
+        let (_, _) = (id, document);
+        std::future::ready(Ok(()))
+    }
+}
+
+impl<C: Carrier> Carrier for Arc<C> {
+    fn carry(&self, order: &Order) -> impl Future<Output = Result<Receipt, DeliveryError>> + Send {
+        (**self).carry(order)
+    }
+
+    fn reachable(&self) -> Option<bool> {
+        (**self).reachable()
+    }
+
+    fn tell_alive(&self, id: &str, document: Bytes) -> impl Future<Output = Result<(), DeliveryError>> + Send {
+        (**self).tell_alive(id, document)
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `anmin/v1/<site>/alarm/<rule>/<subject>/state` | `alarm.state`: how the alarm stands | yes |
 //! | `anmin/v1/<site>/call/<station>/<alarm>/event` | `call.event`: one change of a station's call | no |
 //! | `anmin/v1/<site>/status` | `status`: whether anmin is there; the will says when it is not | yes |
+//! | `anmin/v1/<site>/heartbeat` | `heartbeat`: that it is alive, every 30 s | yes |
 //!
 //! A rule is two levels, `gas/leak`; a subject is `device/point`, a device, or a part of anmin. When an alarm is closed
 //! its state says `normal` once more and is then cleared by an empty retained payload: no retained state means no open
@@ -60,6 +61,8 @@ pub type Embedded = Arc<dyn Fn(&str, Bytes, bool) -> Result<(), String> + Send +
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub channel: Channel,
+    /// Whether it tells every 30 s that anmin is alive.
+    pub heartbeat: bool,
     prefix: String,
     to: To,
 }
@@ -91,6 +94,7 @@ enum Version {
 impl Settings {
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
         let channel = read_channel(r, ChannelForm::Events, Level::Blue, true);
+        let heartbeat = r.or("heartbeat", true);
         let prefix = r.or("topic_prefix", "anmin".to_owned());
         let whole = |level: &str| !level.is_empty() && escape(level) == level;
         if prefix.starts_with('$') || prefix.len() > 200 || !prefix.split('/').all(whole) {
@@ -111,7 +115,7 @@ impl Settings {
             }
         };
         r.finish();
-        Some(Self { channel: channel?, prefix, to: to? })
+        Some(Self { channel: channel?, heartbeat, prefix, to: to? })
     }
 
     /// Whether it needs the embedded broker.
@@ -220,7 +224,31 @@ impl Drop for MqttOut {
 
 impl Carrier for MqttOut {
     async fn carry(&self, order: &Order) -> Result<Receipt, DeliveryError> {
-        let publishes = self.publishes(order)?;
+        self.publish(self.publishes(order)?, order.id.as_str()).await?;
+        Ok(Receipt { detail: "acknowledged by the broker".to_owned() })
+    }
+
+    fn reachable(&self) -> Option<bool> {
+        match &self.way {
+            Way::Embedded(_) => None,
+            Way::Outside { link, .. } => Some(link.lock().client.is_some()),
+        }
+    }
+
+    async fn tell_alive(&self, id: &str, document: Bytes) -> Result<(), DeliveryError> {
+        self.publish(vec![Publish { topic: self.topics.heartbeat(), payload: document, retain: true }], id).await
+    }
+}
+
+struct Publish {
+    topic: String,
+    payload: Bytes,
+    retain: bool,
+}
+
+impl MqttOut {
+    /// All of them, in order; `id` is the idempotency key.
+    async fn publish(&self, publishes: Vec<Publish>, id: &str) -> Result<(), DeliveryError> {
         if let Some(large) = publishes.iter().find(|one| one.payload.len() > LARGEST || one.topic.len() > 65_535) {
             let (topic, payload) = (large.topic.len(), large.payload.len());
             return Err(DeliveryError::Never(format!(
@@ -235,7 +263,7 @@ impl Carrier for MqttOut {
             }
             Way::Outside { link, .. } => {
                 // All are handed in before the first is waited for: they go in order and cost one round trip.
-                let answers: Vec<_> = publishes.into_iter().map(|one| link.publish(one, order.id.as_str())).collect();
+                let answers: Vec<_> = publishes.into_iter().map(|one| link.publish(one, id)).collect();
                 for answer in answers {
                     let gone =
                         |_| Err(DeliveryError::Retry("the connection broke before the acknowledgement".to_owned()));
@@ -243,24 +271,9 @@ impl Carrier for MqttOut {
                 }
             }
         }
-        Ok(Receipt { detail: "acknowledged by the broker".to_owned() })
+        Ok(())
     }
 
-    fn reachable(&self) -> Option<bool> {
-        match &self.way {
-            Way::Embedded(_) => None,
-            Way::Outside { link, .. } => Some(link.lock().client.is_some()),
-        }
-    }
-}
-
-struct Publish {
-    topic: String,
-    payload: Bytes,
-    retain: bool,
-}
-
-impl MqttOut {
     fn publishes(&self, order: &Order) -> Result<Vec<Publish>, DeliveryError> {
         let news = |topic, payload: Vec<u8>| Publish { topic, payload: payload.into(), retain: false };
         let kept = |topic, payload: Vec<u8>| Publish { topic, payload: payload.into(), retain: true };
@@ -296,6 +309,10 @@ struct Topics {
 impl Topics {
     fn status(&self) -> String {
         format!("{}/status", self.root)
+    }
+
+    fn heartbeat(&self) -> String {
+        format!("{}/heartbeat", self.root)
     }
 
     fn alarm(&self, alarm: &Alarm, leaf: &str) -> String {

@@ -11,6 +11,7 @@
 //! url         = "https://office.example.cn/hooks/anmin"
 //! secret_file = "secrets/office"      # whsec_… or plain text of at least 16 bytes; no file, no signature
 //! min_level   = "yellow"
+//! heartbeat   = true                  # a `heartbeat` every 30 s; default false
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ use crate::clock::Clock;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub channel: Channel,
+    /// Whether it tells every 30 s that anmin is alive.
+    pub heartbeat: bool,
     target: Target,
     secret_file: Option<PathBuf>,
 }
@@ -38,10 +41,11 @@ pub struct Settings {
 impl Settings {
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
         let channel = read_channel(r, ChannelForm::Events, Level::Blue, true);
+        let heartbeat = r.or("heartbeat", false);
         let target = Target::read(r, base);
         let secret_file = read_file(r, "secret_file", base, read_key);
         r.finish();
-        Some(Self { channel: channel?, target: target?, secret_file })
+        Some(Self { channel: channel?, heartbeat, target: target?, secret_file })
     }
 }
 
@@ -91,7 +95,16 @@ impl Carrier for Webhook {
             OrderBody::Call(change) => event::call_event(&self.site, &order.id, change),
             OrderBody::Cap(_) => return Err(DeliveryError::Never("a webhook carries events, not CAP".to_owned())),
         };
-        let id = order.id.as_str();
+        self.post(order.id.as_str(), body.into()).await
+    }
+
+    async fn tell_alive(&self, id: &str, document: Bytes) -> Result<(), DeliveryError> {
+        self.post(id, document).await.map(|_receipt| ())
+    }
+}
+
+impl Webhook {
+    async fn post(&self, id: &str, body: Bytes) -> Result<Receipt, DeliveryError> {
         let timestamp = self.clock.now().wall.millis().div_euclid(1_000).to_string();
         let mut headers = vec![
             ("content-type", "application/json"),
@@ -103,7 +116,7 @@ impl Carrier for Webhook {
         if let Some(signature) = &signature {
             headers.push(("webhook-signature", signature));
         }
-        self.http.post(&headers, Bytes::from(body)).await
+        self.http.post(&headers, body).await
     }
 }
 

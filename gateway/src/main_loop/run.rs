@@ -29,6 +29,7 @@ use super::{Input, PartState};
 use crate::clock::Clock;
 use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
+use crate::pulse::{Pulse, Stage};
 use crate::store::readings::{NewPoint, Readings, ReadingsBatch};
 use crate::store::{OrderOutcome, StateStore, StoreError, Turn};
 use crate::telemetry::{Figures, Repeats};
@@ -51,6 +52,8 @@ pub struct Parts {
     pub readings: Option<Readings>,
     pub couriers: BTreeMap<Arc<str>, CourierHandle>,
     pub feed: Feed,
+    /// What takes the self-test's beats through; `None` where nobody sends any.
+    pub pulse: Option<Pulse>,
     pub figures: Figures,
     /// Orders of the last run that went to the couriers again.
     pub orders_waiting: usize,
@@ -88,6 +91,8 @@ struct Scratch {
     transitions: Vec<Arc<Transition>>,
     calls: Vec<Arc<CallChange>>,
     orders: Vec<Order>,
+    /// The beat of this turn, and what is to be carried of it.
+    beat: Option<(u64, Vec<Order>)>,
 }
 
 impl MainLoop {
@@ -228,11 +233,16 @@ impl MainLoop {
                 // The person hears of it when it is durable.
                 self.scratch.replies.push((reply, result));
             }
+            Input::Outcome { order, .. } if Pulse::owns(&order) => {}
             Input::Outcome { order, outcome } => {
                 self.parts.orders_waiting = self.parts.orders_waiting.saturating_sub(1);
                 self.scratch.outcomes.push(OrderOutcome { order, outcome, at: now.wall });
             }
             Input::Query(query) => self.answer(now, query),
+            Input::Pulse(beat) => {
+                let orders = self.parts.pulse.as_mut().map(|pulse| pulse.beat(now, beat));
+                self.scratch.beat = orders.map(|orders| (beat, orders));
+            }
             Input::Messages { .. } | Input::Readings(_) | Input::Stop => {}
         }
     }
@@ -261,6 +271,7 @@ impl MainLoop {
             self.handle_part(now, change);
             self.drain_effects();
         }
+        self.let_out_beat(now);
         let scratch = &mut self.scratch;
         for transition in scratch.transitions.drain(..) {
             info!(
@@ -303,6 +314,23 @@ impl MainLoop {
             self.append(batch, Vec::new());
         } else {
             self.append(batch, acks);
+        }
+    }
+
+    /// The self-test's beat goes the way of a turn that raised an alarm: journal, courier, readings.
+    fn let_out_beat(&mut self, now: Now) {
+        let (Some((beat, orders)), Some(pulse)) = (self.scratch.beat.take(), &self.parts.pulse) else { return };
+        let progress = pulse.progress();
+        let journaled = self.parts.journal.as_mut().map_or(Ok(()), |journal| journal.mark_alive(now.wall));
+        if journaled.is_ok() {
+            progress.reach(Stage::Journaled, beat);
+        }
+        orders.into_iter().for_each(|order| pulse.send(order));
+        let stored = Ack::new(move || progress.reach(Stage::Stored, beat));
+        match &self.parts.readings {
+            Some(readings) => readings.append(ReadingsBatch::default(), vec![stored]),
+            // Its absence has an alarm of its own.
+            None => stored.done(),
         }
     }
 

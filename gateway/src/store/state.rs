@@ -269,6 +269,17 @@ impl StateStore {
         self.commit(&Turn { outcomes: &[outcome], ..Turn::default() })
     }
 
+    /// Writes down that anmin was alive at `at`, synced like any commit.
+    pub fn mark_alive(&mut self, at: Wall) -> Result<(), StoreError> {
+        self.disk.before_commit(FILE)?;
+        let db = self.db.as_mut().ok_or_else(not_open)?;
+        db.conn
+            .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('alive', ?1)")
+            .and_then(|mut sql| sql.execute([at.micros().to_string()]))
+            .map(drop)
+            .map_err(sqlite)
+    }
+
     /// Entries (transitions, call changes, orders, outcomes) that wait in memory for the disk.
     pub fn unwritten(&self) -> usize {
         self.unwritten_entries

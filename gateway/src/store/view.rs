@@ -60,6 +60,11 @@ impl Reader {
         })
     }
 
+    /// Another view for the same consumer, with a connection of its own.
+    pub fn again(&self) -> Result<Self, StoreError> {
+        Self::open(&self.view.dir, &self.consumer, &self.shared)
+    }
+
     /// Up to which id this consumer had taken when the database was last written.
     pub fn cursor(&mut self) -> Result<i64, StoreError> {
         self.view
