@@ -72,7 +72,9 @@ pub fn watch_panics() {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("unnamed");
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        let said = panic.payload_as_str().unwrap_or("nothing said");
+        let payload = panic.payload();
+        let said = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        let said = said.unwrap_or("nothing said");
         error!(thread = name, at, "anmin has failed inside: {said}");
         if name == WRITER {
             end(name);
