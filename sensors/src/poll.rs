@@ -679,7 +679,16 @@ impl Unit {
 }
 
 fn reading(point: PointIx, value: Result<Value, Fault>, now: Now) -> Reading {
-    Reading { point, value, source_time: None, received: now, sequence: None, retained: false, warming_up: false }
+    Reading {
+        point,
+        value,
+        source_time: None,
+        received: now,
+        sequence: None,
+        retained: false,
+        redelivered: false,
+        warming_up: false,
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -139,6 +139,8 @@ pub struct Reading {
     pub sequence: Option<u64>,
     /// The broker kept it for us: state, never news.
     pub retained: bool,
+    /// Its message came before, and whoever sent it never heard that it was safe: MQTT's DUP flag.
+    pub redelivered: bool,
     /// The device says that it is warming up.
     pub warming_up: bool,
 }

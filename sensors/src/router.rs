@@ -851,7 +851,8 @@ struct Message<'m> {
 impl Message<'_> {
     fn reading(&self, point: PointIx, value: Result<Value, Fault>, retained: bool) -> Reading {
         let received = self.received;
-        Reading { point, value, source_time: None, received, sequence: None, retained, warming_up: false }
+        let (source_time, sequence) = (None, None);
+        Reading { point, value, source_time, received, sequence, retained, redelivered: false, warming_up: false }
     }
 }
 

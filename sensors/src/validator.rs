@@ -8,11 +8,11 @@
 //! clock that was set back, makes a reading doubtful, not old.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use crate::document::Reader;
-use crate::point::{Form, Hazard, Point, PointIx, PointSpec, Points};
+use crate::point::{Form, Hazard, Point, PointId, PointIx, PointSpec, Points};
 use crate::reading::{Doubt, Fault, Quality, Reading, Sample, Value};
 use crate::time::{Mono, Now, Wall};
 
@@ -87,7 +87,30 @@ pub struct Validator {
     states: Vec<State>,
     /// When to look whether a point has fallen silent: at most one entry a point, never later than due.
     watch: BinaryHeap<Reverse<(Mono, PointIx)>>,
+    /// What the last run had judged, of points that are not there yet, and of those that are.
+    judged_of: HashMap<PointId, Judged>,
+    judged: HashMap<PointIx, Judged>,
     counts: Counts,
+}
+
+/// The newest reading of a point that an earlier run judged for good: what came of it is in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    pub source_time: Option<Wall>,
+    pub sequence: Option<u64>,
+}
+
+impl Judged {
+    /// Whether the reading had come by then. Only what is delivered again can have; a device that neither stamps nor
+    /// counts cannot be told.
+    fn covers(&self, reading: &Reading) -> bool {
+        let by_time = self.source_time.zip(reading.source_time).map(|(judged, at)| at <= judged);
+        let by_count = self.sequence.zip(reading.sequence).map(|(judged, count)| count <= judged);
+        reading.redelivered
+            && (by_time.is_some() || by_count.is_some())
+            && by_time != Some(false)
+            && by_count != Some(false)
+    }
 }
 
 /// What is remembered of a point. There may be hundreds of thousands, so it is kept small.
@@ -165,6 +188,12 @@ impl Validator {
         Self { settings, ..Self::default() }
     }
 
+    /// After a restart: a point's readings up to this one were judged before it. Those that a broker delivers again are
+    /// stored, like other late ones, and no news. Once, before anything is handled; the newest of a point.
+    pub fn recall(&mut self, point: PointId, judged: Judged) {
+        self.judged_of.insert(point, judged);
+    }
+
     /// Begins to watch every point that was added since the last call for silence, also those that never spoke. The
     /// other calls do it, too; this one is for a start without readings.
     pub fn watch(&mut self, points: &Points, now: Now) {
@@ -176,6 +205,11 @@ impl Validator {
                 self.watch.push(Reverse((now.mono.plus(wait), ix)));
             }
             self.states.push(state);
+            if !self.judged_of.is_empty()
+                && let Some(judged) = self.judged_of.remove(&points.point(ix).id)
+            {
+                self.judged.insert(ix, judged);
+            }
         }
     }
 
@@ -239,9 +273,22 @@ impl Validator {
         self.counts
     }
 
+    /// Whether the run before this one judged it. Brokers deliver in order: with the first newer reading it is over.
+    fn was_judged(&mut self, reading: &Reading) -> bool {
+        if self.judged.is_empty() {
+            return false;
+        }
+        let covered = self.judged.get(&reading.point).is_some_and(|judged| judged.covers(reading));
+        if !covered {
+            self.judged.remove(&reading.point);
+        }
+        covered
+    }
+
     /// `None` for a repeat.
     fn take(&mut self, point: &Point, reading: &Reading) -> Option<Sample> {
         let settings = self.settings;
+        let judged = self.was_judged(reading);
         let state = &mut self.states[reading.point.0 as usize];
         let spec = &point.spec;
         let received = reading.received;
@@ -254,7 +301,7 @@ impl Validator {
         {
             return None;
         }
-        let late = state.is_late(reading, settings.fresh);
+        let late = state.is_late(reading, settings.fresh) || judged;
         let fresh = !late && reading.source_time.is_some_and(|at| at.distance(received.wall) <= settings.fresh);
         let unconfirmed = reading.retained && !fresh;
         let lost = match reading.value {
@@ -511,11 +558,14 @@ mod tests {
         }
     }
 
-    /// One line a reading: `12s 5.0 ts=11 seq=3 retained warm -> good news`. Times in seconds; `ts` is relative to the start,
+    /// One line a reading: `12s 5.0 ts=11 seq=3 retained again warm -> good news`. Times in seconds; `ts` is relative to the start,
     /// `@` before it makes it Unix seconds. A value may be a fault's name. `silent?` asks for a time-out instead.
     fn play(spec: PointSpec, story: &str) {
+        play_on(Validator::default(), spec, story);
+    }
+
+    fn play_on(mut validator: Validator, spec: PointSpec, story: &str) {
         let points = site(spec);
-        let mut validator = Validator::default();
         validator.watch(&points, at(0.0));
         for line in story.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (left, wanted) = line.split_once("->").expect("a line of the story has an arrow");
@@ -541,6 +591,7 @@ mod tests {
                     received: now,
                     sequence: None,
                     retained: false,
+                    redelivered: false,
                     warming_up: false,
                 };
                 for word in words {
@@ -558,6 +609,7 @@ mod tests {
                         }
                         Some(("seq", count)) => reading.sequence = Some(count.parse().expect("a count")),
                         _ if word == "retained" => reading.retained = true,
+                        _ if word == "again" => reading.redelivered = true,
                         _ if word == "warm" => reading.warming_up = true,
                         _ => panic!("{word:?} means nothing"),
                     }
@@ -769,6 +821,40 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_run_judged_is_stored_and_no_news_when_it_is_delivered_again() {
+        let stamp = |seconds: f64| Some(at(seconds).wall);
+        let cases = [
+            // Stamped and counted.
+            (
+                Judged { source_time: stamp(5.0), sequence: Some(7) },
+                "10s 60 ts=4 seq=6 again -> good state
+                 10s 61 ts=5 seq=7 again -> good state
+                 10s 62 ts=6 seq=8 again -> good news
+                 10s 63 ts=7 seq=9 -> good news",
+            ),
+            // Only one of the two is there.
+            (
+                Judged { source_time: stamp(5.0), sequence: None },
+                "10s 60 ts=5 again -> good state\n11s 61 ts=6 -> good news",
+            ),
+            (
+                Judged { source_time: None, sequence: Some(7) },
+                "10s 60 seq=7 again -> good state\n11s 61 seq=8 -> good news",
+            ),
+            // A detector that started again with its clock behind is heard: what it says was never sent before.
+            (Judged { source_time: stamp(5.0), sequence: Some(7) }, "10s 60 ts=1 seq=1 -> good news"),
+            // Stamp and count disagree, or there is neither: better twice than never.
+            (Judged { source_time: stamp(5.0), sequence: Some(7) }, "10s 60 ts=6 seq=1 again -> good news"),
+            (Judged { source_time: stamp(5.0), sequence: Some(7) }, "10s 60 again -> good news"),
+        ];
+        for (judged, story) in cases {
+            let mut validator = Validator::default();
+            validator.recall(site(gas()).point(PointIx(0)).id.clone(), judged);
+            play_on(validator, gas(), story);
+        }
+    }
+
+    #[test]
     fn what_the_broker_kept_does_not_replace_what_was_heard() {
         let points = site(gas());
         let mut validator = Validator::default();
@@ -779,6 +865,7 @@ mod tests {
             received: at(1.0),
             sequence: None,
             retained,
+            redelivered: false,
             warming_up: false,
         };
         let mut latest = |reading: Reading| {
@@ -866,6 +953,7 @@ mod tests {
                         _ => Some(u64::MAX - next(3)),
                     },
                     retained: next(6) == 0,
+                    redelivered: next(4) == 0,
                     warming_up: next(9) == 0,
                 };
                 validator.handle_readings(at(clock), &points, &[reading], &mut out);

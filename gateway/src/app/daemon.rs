@@ -9,11 +9,11 @@ use std::thread;
 
 use anmin_rules::alarm::AlarmId;
 use anmin_rules::engine::Engine;
-use anmin_rules::rule::{Finding, Level, Text};
+use anmin_rules::rule::{Evidence, Finding, Level, Text};
 use anmin_sensors::point::PointId;
 use anmin_sensors::router::{Limits, Router};
 use anmin_sensors::time::Wall;
-use anmin_sensors::validator::Validator;
+use anmin_sensors::validator::{Judged, Validator};
 use rumqttc::QoS;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
@@ -179,11 +179,22 @@ impl Daemon {
         let archive = archive(&config.storage, readings.as_ref());
         let pulse = Pulse::new((seed >> 32) as u64, clock.clone(), inputs.clone());
         let progress = pulse.progress();
+        let mut validator = Validator::new(config.validation);
+        match journal.as_ref().map_or(Ok(Vec::new()), StateStore::judged) {
+            Ok(judged) => judged.into_iter().for_each(|Evidence { point, source_time, sequence, .. }| {
+                if let Some(point) = point {
+                    validator.recall(point, Judged { source_time, sequence });
+                }
+            }),
+            Err(problem) => {
+                warn!("what was judged before is not known, so a repeat may raise an alarm again: {problem}")
+            }
+        }
         let parts = Parts {
             clock: clock.clone(),
             points: config.points,
             router,
-            validator: Validator::new(config.validation),
+            validator,
             engine,
             journal,
             readings,

@@ -16,6 +16,8 @@ pub struct Message {
     pub payload: Bytes,
     /// Kept by the broker from before we subscribed: state, never news.
     pub retained: bool,
+    /// Sent before without an acknowledgement; the DUP flag.
+    pub redelivered: bool,
     pub received: Now,
     /// `None` for QoS 0.
     pub ack: Option<Ack>,

@@ -175,6 +175,7 @@ impl MainLoop {
     fn decode(&mut self, now: Now, source: &Arc<str>, messages: Vec<Message>) {
         let Parts { router, points, .. } = &mut self.parts;
         for message in messages {
+            let first = self.scratch.readings.len();
             let decoded = router.decode(
                 points,
                 source,
@@ -188,6 +189,9 @@ impl MainLoop {
                 && let Some(more) = self.repeats.say(rejected.why.as_str(), now.mono)
             {
                 warn!(source = &**source, more, "{rejected}");
+            }
+            if message.redelivered {
+                self.scratch.readings[first..].iter_mut().for_each(|reading| reading.redelivered = true);
             }
             self.scratch.acks.extend(message.ack);
         }

@@ -21,15 +21,15 @@
 //! What cannot be written stays in memory, whole turns in order, and goes first into the next commit that succeeds, so
 //! the journal heals when there is room again. This module does not know who carries orders.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anmin_rules::alarm::{Alarm, AlarmId, Transition};
+use anmin_rules::alarm::{Alarm, AlarmId, Cause, Transition};
 use anmin_rules::order::{CallChange, Order, OrderBody, OrderId};
-use anmin_rules::rule::Text;
+use anmin_rules::rule::{Evidence, Text};
 use anmin_sensors::time::Wall;
 use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
@@ -55,6 +55,9 @@ const CHECKED_AT_START: i64 = 512;
 
 /// A file up to this size is checked page by page at every start (about 50 ms).
 const QUICK_CHECK_BYTES: u64 = 32 << 20;
+
+/// Journal rows in which [`StateStore::judged`] looks: as many as brokers have messages in flight, and some.
+const LOOKED_BACK: usize = 4_096;
 
 const MIGRATIONS: super::Migrations = &["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -298,6 +301,23 @@ impl StateStore {
     /// The newest `limit` rows of the journal older than row `before`, newest first.
     pub fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, StoreError> {
         recent(self.conn()?, limit, before)
+    }
+
+    /// The newest reading of each point that an alarm was raised, changed or cleared by, as far as the last
+    /// [`LOOKED_BACK`] rows tell. What a broker delivers again after a crash can only be about these.
+    pub fn judged(&self) -> Result<Vec<Evidence>, StoreError> {
+        let mut known = HashSet::new();
+        let rows = self.recent(LOOKED_BACK, None)?.into_iter();
+        let rests_on = |row: Journaled| match row.entry {
+            Entry::Transition(transition) => match transition.cause {
+                Cause::Raised | Cause::Realarmed | Cause::LevelChanged(_) | Cause::Returned => {
+                    Some(transition.alarm.evidence.clone())
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        Ok(rows.filter_map(rests_on).filter(|found| known.insert(found.point.clone())).collect())
     }
 
     /// All rows about one alarm, oldest first.
@@ -1045,7 +1065,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use anmin_rules::alarm::{AlarmState, Cause, Condition};
+    use anmin_rules::alarm::{AlarmState, Condition};
     use anmin_rules::order::{Call, CallStamp, CallState};
 
     use super::super::tests::TestDir;
@@ -1133,6 +1153,30 @@ mod tests {
         assert_eq!(back.orders, orders);
         let checked = store.check().unwrap();
         assert_eq!(checked, Checked { rows: 4, ..Checked::default() });
+    }
+
+    #[test]
+    fn the_newest_reading_that_changed_an_alarm_is_known_for_each_point() {
+        let dir = TestDir::new("state-judged");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!(store.judged().unwrap(), []);
+        let step = |cause: Cause, point: &str, sequence: u64| {
+            let mut alarm = numbered(1);
+            alarm.evidence.point = Some(anmin_sensors::point::PointId::new(point));
+            alarm.evidence.sequence = Some(sequence);
+            transition(AlarmState::Normal, cause, alarm)
+        };
+        let story = [
+            step(Cause::Raised, "g1/lel", 3),
+            step(Cause::Raised, "g2/lel", 7),
+            step(Cause::Returned, "g1/lel", 5),
+            // What a person does rests on a reading of long ago.
+            step(Cause::Acknowledged { by: "li".to_owned() }, "g2/lel", 1),
+        ];
+        store.commit(&Turn { transitions: &story, ..Turn::default() }).unwrap();
+        let judged = store.judged().unwrap();
+        let found = judged.iter().map(|judged| (judged.point.as_ref().unwrap().as_str(), judged.sequence));
+        assert_eq!(found.collect::<Vec<_>>(), [("g1/lel", Some(5)), ("g2/lel", Some(7))]);
     }
 
     #[test]

@@ -595,6 +595,7 @@ impl Peer {
             payload: frames.slice(payload),
             // We are the broker: whatever reaches us is said now.
             retained: false,
+            redelivered: publish.dup,
             received: now,
             ack: ack.map(|token| Ack::new(move || token.done())),
         });
@@ -776,7 +777,7 @@ impl Peer {
 }
 
 fn will_message(topic: Arc<str>, will: Will, now: Now) -> Message {
-    Message { topic, payload: will.payload.into(), retained: false, received: now, ack: None }
+    Message { topic, payload: will.payload.into(), retained: false, redelivered: false, received: now, ack: None }
 }
 
 fn write_delivery(output: &mut BytesMut, version: Version, queued: &hub::Queued, id: u16, dup: bool, now: Now) {

@@ -54,6 +54,7 @@ pub struct Publish {
     pub topic: Arc<str>,
     pub payload: Bytes,
     pub retained: bool,
+    pub redelivered: bool,
     /// `None` for QoS 0.
     pub owed: Option<Owed>,
 }
@@ -279,6 +280,7 @@ fn from_three(event: rumqttc::Event) -> Event {
             topic: publish.topic.into(),
             payload: publish.payload,
             retained: publish.retain,
+            redelivered: publish.dup,
             owed: match publish.qos {
                 QoS::AtMostOnce => None,
                 QoS::AtLeastOnce => Some(Owed::PubAck(publish.pkid)),
@@ -311,6 +313,7 @@ fn from_five(event: v5::Event) -> Event {
             },
             payload: publish.payload,
             retained: publish.retain,
+            redelivered: publish.dup,
             owed: match publish.qos {
                 Of::AtMostOnce => None,
                 Of::AtLeastOnce => Some(Owed::PubAck(publish.pkid)),

@@ -199,12 +199,12 @@ impl Connection {
         if self.batch.is_empty() {
             self.received = keeper.clock.now();
         }
-        let Publish { topic, payload, retained, owed } = publish;
+        let Publish { topic, payload, retained, redelivered, owed } = publish;
         let bytes = topic.len() + payload.len() + MESSAGE;
         self.batch_bytes += bytes;
         self.untracked += if owed.is_none() { bytes } else { 0 };
         let ack = owed.map(|owed| self.acks.token(owed, bytes));
-        self.batch.push(Message { topic, payload, retained, received: self.received, ack });
+        self.batch.push(Message { topic, payload, retained, redelivered, received: self.received, ack });
     }
 
     /// Gives the batch to the main loop.
