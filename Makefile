@@ -1,6 +1,6 @@
 # Thin names for what cargo and npm do. `make demo` and `make test` need a Debian machine with the Rust toolchain,
 # Node.js, make and python3; what else the tests need, tests/setup.sh installs.
-.PHONY: demo web build test lint bench setup clean
+.PHONY: demo web build test torture lint bench setup clean
 CARGO ?= cargo
 export ANMIN_PYTHON ?= $(CURDIR)/target/test-python/bin/python3
 
@@ -37,6 +37,11 @@ test: setup lint ## everything that proves anmin
 	then $(CARGO) nextest run --workspace --locked --no-fail-fast; \
 	else $(CARGO) test --workspace --locked --no-fail-fast; fi
 	$(CARGO) test --workspace --locked --doc
+
+torture: setup web ## the kill test for a night: make torture ROUNDS=1000, SEED=7 to play one again
+	$(CARGO) build --release --locked -p anmin
+	ANMIN_KILL_ROUNDS=$(or $(ROUNDS),1000) $(if $(SEED),ANMIN_KILL_SEED=$(SEED)) \
+	$(CARGO) test --release --locked -p anmin-tests --test kill -- --nocapture nothing_acknowledged
 
 bench: setup web ## figures beside yardsticks, in one run
 	$(CARGO) build --release --locked -p anmin -p anmin-tests

@@ -166,7 +166,12 @@ def main():
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            length = int(self.headers.get("Content-Length", 0))
+            body = self.rfile.read(length)
+            if len(body) < length:
+                # The sender was killed in the middle of it: half a message is none.
+                self.close_connection = True
+                return
             with one_at_a_time:
                 answer = self.take(body)
             self.answer(*answer)
@@ -204,7 +209,13 @@ def main():
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request, client_address):
+            # A sender that is gone is no news; anything else is a fault of this script.
+            if not isinstance(sys.exception(), ConnectionError):
+                super().handle_error(request, client_address)
+
+    server = Server(("127.0.0.1", options.port), Handler)
     say({"listening": f"http://127.0.0.1:{server.server_port}/cap"})
     try:
         server.serve_forever()

@@ -28,33 +28,42 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon and waits until its duty desk answers.
     pub fn start(site: &Path) -> Self {
-        Self::start_with(site, &[])
+        let mut daemon = Self::launch(site);
+        daemon.ready();
+        daemon
     }
 
-    /// [`Daemon::start`] with these variables in its environment.
-    pub fn start_with(site: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(binary())
+    /// Starts the daemon and waits for nothing.
+    pub fn launch(site: &Path) -> Self {
+        Self::launch_by(&mut Command::new(binary()), site)
+    }
+
+    /// As [`Daemon::launch`], by a command that runs the binary in surroundings of its own.
+    pub fn launch_by(command: &mut Command, site: &Path) -> Self {
+        let mut child = command
             .arg("run")
             .arg(site)
             .env_remove("RUST_LOG")
             // As the unit has it.
             .env("MALLOC_ARENA_MAX", "2")
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
+            .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
         let log = BufReader::new(child.stderr.take().expect("it is piped"));
         let (send, lines) = channel();
         std::thread::spawn(move || {
             log.lines().map_while(Result::ok).take_while(|line| send.send(line.clone()).is_ok()).for_each(drop);
         });
-        let mut daemon = Self { child, lines, log: Vec::new(), web: ([127, 0, 0, 1], 0).into(), broker: None };
-        let line = daemon.until("the duty desk is at http://");
-        daemon.web = address(&line, "http://").unwrap_or_else(|| panic!("{line:?}"));
-        daemon.broker = daemon.log.iter().find_map(|line| address(line, "mqtt://"));
-        daemon
+        Self { child, lines, log: Vec::new(), web: ([127, 0, 0, 1], 0).into(), broker: None }
+    }
+
+    /// Waits until the duty desk answers.
+    pub fn ready(&mut self) {
+        let line = self.until("the duty desk is at http://");
+        self.web = address(&line, "http://").unwrap_or_else(|| panic!("{line:?}"));
+        self.broker = self.log.iter().find_map(|line| address(line, "mqtt://"));
     }
 
     /// Waits until the log has a line that holds `text`; gives the first such line.
@@ -75,6 +84,13 @@ impl Daemon {
                 Err(why) => panic!("the log has no {text:?} ({why}):\n{}", self.log.join("\n")),
             }
         }
+    }
+
+    /// One figure of `/metrics`, labels and all; 0 when it is not there.
+    pub fn figure(&self, name: &str) -> u64 {
+        let text = http::get(self.web, "/metrics").body;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap_or_else(|error| panic!("{name} is {value:?}: {error}")))
     }
 
     pub fn get(&self, path: &str) -> Value {

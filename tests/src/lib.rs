@@ -7,3 +7,4 @@ pub mod http;
 pub mod mqtt;
 pub mod peers;
 pub mod site;
+pub mod storm;

@@ -89,6 +89,17 @@ impl Mqtt {
         }
     }
 
+    /// Everything that has come and nobody has taken, waiting for so long when there is nothing.
+    pub fn take(&mut self, wait: Duration) -> Vec<Publish> {
+        let mut taken = std::mem::take(&mut self.waiting);
+        let first = if taken.is_empty() { self.packets.recv_timeout(wait).ok() } else { None };
+        taken.extend(first.into_iter().chain(self.packets.try_iter()).filter_map(|packet| match packet {
+            Packet::Publish(publish) => Some(publish),
+            _ => None,
+        }));
+        taken
+    }
+
     fn until(&mut self, what: &str, wanted: impl Fn(&Packet) -> bool) -> Packet {
         let deadline = Instant::now() + DEADLINE;
         loop {

@@ -60,6 +60,11 @@ impl Peer {
         }
     }
 
+    /// What it has said and nobody has read.
+    pub fn said(&mut self) -> Vec<String> {
+        self.lines.try_iter().collect()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -174,10 +179,19 @@ impl VictoriaMetrics {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// Everything that is stored of one field, by point: milliseconds and value.
+    /// Everything that is stored of one field, by point: milliseconds and value. Repeats are there as often as they came.
     pub fn stored(&self, field: &str) -> BTreeMap<String, Vec<(i64, f64)>> {
+        self.export(field, "&reduce_mem_usage=1")
+    }
+
+    /// As [`VictoriaMetrics::stored`], as a chart sees it: what came again under its series and time is there once.
+    pub fn deduplicated(&self, field: &str) -> BTreeMap<String, Vec<(i64, f64)>> {
+        self.export(field, "")
+    }
+
+    fn export(&self, field: &str, how: &str) -> BTreeMap<String, Vec<(i64, f64)>> {
         http::get(self.address(), "/internal/force_flush");
-        let path = format!("/api/v1/export?match%5B%5D=%7B__name__%3D%22{field}%22%7D&start=1&reduce_mem_usage=1");
+        let path = format!("/api/v1/export?match%5B%5D=%7B__name__%3D%22{field}%22%7D&start=1{how}");
         let mut found: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();
         for line in http::get(self.address(), &path).body.lines() {
             let series: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
@@ -226,6 +240,12 @@ impl CapReceiver {
     pub fn next(&mut self, kind: &str) -> Value {
         let line = self.peer.until(&format!("\"msgType\": \"{kind}\""));
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+    }
+
+    /// What it says of every message that nobody has asked about.
+    pub fn taken(&mut self) -> Vec<Value> {
+        let parse = |line: &String| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+        self.peer.said().iter().map(parse).collect()
     }
 }
 

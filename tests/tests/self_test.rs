@@ -2,9 +2,11 @@
 //! operator and the emergency office are told.
 
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
-use anmin_tests::daemon::{DEADLINE, Daemon, pause};
+use anmin_tests::daemon::{DEADLINE, Daemon, binary, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
@@ -14,6 +16,13 @@ use serde_json::Value;
 fn figure(daemon: &Daemon, name: &str) -> Option<f64> {
     let text = http::get(daemon.web, "/metrics").body;
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// As systemd starts it, with a socket of ours to be told at.
+fn told_to(socket: &Path, site: &Site) -> Daemon {
+    let mut daemon = Daemon::launch_by(Command::new(binary()).env("NOTIFY_SOCKET", socket), site.folder());
+    daemon.ready();
+    daemon
 }
 
 #[test]
@@ -27,7 +36,7 @@ fn systemd_hears_that_it_is_ready_that_it_lives_and_that_it_stops() {
         let length = systemd.recv(&mut buffer).expect("it is told in time");
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
-    let daemon = Daemon::start_with(site.folder(), &[("NOTIFY_SOCKET", &path.display().to_string())]);
+    let daemon = told_to(&path, &site);
     assert_eq!(hear().trim(), "READY=1\nWATCHDOG=1", "only once the first beat has come through");
     assert_eq!(hear().trim(), "WATCHDOG=1", "and again with the next");
 
@@ -53,7 +62,7 @@ fn a_disk_that_does_not_answer_is_named_and_the_watchdog_is_fed_all_the_same() {
     let path = site.path("notify");
     let systemd = UnixDatagram::bind(&path).expect("the site's folder takes a socket");
     systemd.set_read_timeout(Some(DEADLINE)).expect("a socket has this option");
-    let mut daemon = Daemon::start_with(site.folder(), &[("NOTIFY_SOCKET", &path.display().to_string())]);
+    let mut daemon = told_to(&path, &site);
     daemon.wait("/api/v1/status", "the first beat", |_| figure(&daemon, "anmin_pulse_latency_seconds").is_some());
 
     let lock = rusqlite::Connection::open(site.path("data/readings.db")).expect("the daemon has made it");
