@@ -201,6 +201,7 @@ impl Pulse {
             source_time: None,
             received: now,
             sequence: Some(beat),
+            redelivered: false,
             retained: false,
             warming_up: false,
         };

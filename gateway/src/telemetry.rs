@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
+use crate::delivery::courier::Tally;
+use crate::delivery::influx::Stats;
 use crate::main_loop::query::Status;
 use crate::pulse::Seen;
 
@@ -62,6 +65,8 @@ pub struct Figures {
     status: Arc<Mutex<Status>>,
     buses: Arc<Mutex<BTreeMap<Arc<str>, BusCounters>>>,
     pulse: Arc<Mutex<Seen>>,
+    ways_out: Arc<Mutex<BTreeMap<Arc<str>, Arc<Tally>>>>,
+    databases: Arc<Mutex<BTreeMap<Arc<str>, Arc<Stats>>>>,
 }
 
 /// Where one Modbus bus leaves what it has done.
@@ -98,6 +103,16 @@ impl Figures {
         self.buses.lock().unwrap_or_else(PoisonError::into_inner).entry(Arc::clone(id)).or_default().clone()
     }
 
+    /// `/metrics` will show what becomes of the orders of a way out.
+    pub fn way_out(&self, id: &Arc<str>, tally: &Arc<Tally>) {
+        self.ways_out.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(id), Arc::clone(tally));
+    }
+
+    /// `/metrics` will show what becomes of the readings for a database.
+    pub fn database(&self, id: &Arc<str>, stats: &Arc<Stats>) {
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(id), Arc::clone(stats));
+    }
+
     /// The text that Prometheus scrapes.
     pub fn text(&self) -> String {
         let mut registry = Registry::default();
@@ -114,11 +129,23 @@ impl Collector for Figures {
         let status = self.status();
         let readings = status.readings;
         for (name, help, count) in [
-            ("anmin_readings_received", "Readings that came in, decoded", readings.received),
+            ("anmin_readings_received", "Readings that came in, and messages that gave none", readings.received),
             ("anmin_readings_evaluated", "Readings that were validated and handed to the rules", readings.evaluated),
             ("anmin_readings_duplicate", "Readings that repeated one before and changed nothing", readings.duplicate),
             ("anmin_messages_quarantined", "Messages of devices that the site does not know", readings.quarantined),
             ("anmin_messages_rejected", "Messages that could not be understood", readings.rejected),
+            ("anmin_readings_silent", "Readings made here because a point fell silent", readings.silent),
+            ("anmin_readings_stored", "Readings written to disk", status.stored.stored),
+            (
+                "anmin_readings_shed",
+                "Readings given up because the disk was away or could not follow",
+                status.stored.shed,
+            ),
+            (
+                "anmin_readings_dropped",
+                "Readings given up on disk, for want of room, before every database had them",
+                status.stored.dropped,
+            ),
         ] {
             let counter = ConstCounter::new(count);
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
@@ -152,7 +179,9 @@ impl Collector for Figures {
             ConstGauge::new(count as i64).encode(states.encode_family(&labels)?)?;
         }
         self.encode_pulse(&mut encoder)?;
-        self.encode_buses(&mut encoder)
+        self.encode_buses(&mut encoder)?;
+        self.encode_orders(&mut encoder)?;
+        self.encode_databases(&mut encoder, status.stored.stored)
     }
 }
 
@@ -171,6 +200,60 @@ impl Figures {
             let gauge = ConstGauge::new(seconds);
             let metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), gauge.metric_type())?;
             gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+
+    fn encode_orders(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let ways_out = self.ways_out.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        type Count = fn(&Tally) -> &AtomicU64;
+        let figures: [(&str, &str, Count); 3] = [
+            ("anmin_orders_created", "Orders for a way out, those that the last run left included", |tally| {
+                &tally.created
+            }),
+            ("anmin_orders_accepted", "Orders that the peer has taken", |tally| &tally.accepted),
+            ("anmin_orders_dead_lettered", "Orders given up and kept", |tally| &tally.dead),
+        ];
+        for (name, help, count) in figures {
+            let mut family = encoder.encode_descriptor(name, help, None, ConstCounter::new(0_u64).metric_type())?;
+            for (id, tally) in &ways_out {
+                let count = count(tally).load(Ordering::Relaxed);
+                ConstCounter::new(count).encode(family.encode_family(&[("way_out", &**id)])?)?;
+            }
+        }
+        let (name, help) = ("anmin_orders_pending", "Orders that the peer has not taken yet");
+        let mut family = encoder.encode_descriptor(name, help, None, ConstGauge::new(0_i64).metric_type())?;
+        for (id, tally) in &ways_out {
+            let pending = tally.pending.load(Ordering::Relaxed) as i64;
+            ConstGauge::new(pending).encode(family.encode_family(&[("way_out", &**id)])?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_databases(&self, encoder: &mut DescriptorEncoder<'_>, stored: u64) -> Result<(), fmt::Error> {
+        let databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        type Count = fn(&Stats) -> u64;
+        let figures: [(&str, &str, Count); 4] = [
+            ("anmin_forward_created", "Readings for a database, those that the last run left included", |stats| {
+                stats.before
+            }),
+            ("anmin_forward_accepted", "Readings that the database has taken", |stats| {
+                stats.sent.load(Ordering::Relaxed)
+            }),
+            ("anmin_forward_refused", "Readings that the database refused for ever", |stats| {
+                stats.refused.load(Ordering::Relaxed)
+            }),
+            ("anmin_forward_skipped", "Readings that cannot be said to a database", |stats| {
+                stats.skipped.load(Ordering::Relaxed)
+            }),
+        ];
+        for (n, (name, help, count)) in figures.into_iter().enumerate() {
+            let mut family = encoder.encode_descriptor(name, help, None, ConstCounter::new(0_u64).metric_type())?;
+            for (id, stats) in &databases {
+                // What was stored in this run came on top of what waited.
+                let count = count(stats) + if n == 0 { stored } else { 0 };
+                ConstCounter::new(count).encode(family.encode_family(&[("database", &**id)])?)?;
+            }
         }
         Ok(())
     }
@@ -251,9 +334,15 @@ mod tests {
         let figures = Figures::default();
         let mut status = Status { points: 7, ..Status::default() };
         status.readings.received = 42;
+        status.stored.stored = 30;
         status.counts.by_level = [0, 1, 0, 2];
         figures.set(status);
         figures.bus(&Arc::from("plant")).set(Counters { garbled: 3, ..Counters::default() });
+        let tally = Arc::new(Tally::default());
+        tally.created.store(5, Ordering::Relaxed);
+        tally.pending.store(2, Ordering::Relaxed);
+        figures.way_out(&Arc::from("office"), &tally);
+        figures.database(&Arc::from("tsdb"), &Arc::new(Stats { before: 7, ..Stats::default() }));
         let text = figures.text();
         for line in [
             "# TYPE anmin_readings_received counter",
@@ -261,6 +350,9 @@ mod tests {
             "anmin_points 7",
             "anmin_alarms{level=\"red\"} 2",
             "anmin_modbus_garbled_total{bus=\"plant\"} 3",
+            "anmin_orders_created_total{way_out=\"office\"} 5",
+            "anmin_orders_pending{way_out=\"office\"} 2",
+            "anmin_forward_created_total{database=\"tsdb\"} 37",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -14,7 +14,8 @@
 
 use std::time::{Duration, Instant};
 
-use anmin_tests::daemon::Daemon;
+use anmin_tests::daemon::{DEADLINE, Daemon, pause};
+use anmin_tests::mqtt::Mqtt;
 use anmin_tests::peers::{CapReceiver, Mosquitto, VictoriaMetrics};
 use anmin_tests::site::Site;
 use anmin_tests::storm::{self, Chance, Ledger, Load, Office, Officer};
@@ -53,6 +54,11 @@ max_reconnect_interval = "1s"
   unknown = "provision"
   profile = "anmin-json-gas"
   location = {{ place = "b1" }}
+  [[mqtt.mapping]]
+  topic = "{{device}}/up"
+  payload = "json"
+  device = "{{device}}"
+  unknown = "quarantine"
 [[mqtt_out]]
 id = "alarms"
 url = "mqtt://127.0.0.1:{port}"
@@ -119,7 +125,88 @@ flush_interval = "100ms"
             officer.repeats,
             office.repeats,
         );
+        if done == rounds {
+            every_reading_and_order_is_accounted_for(&daemon, broker.port);
+        }
         daemon.kill();
+    }
+}
+
+/// G16: at a quiet moment the figures agree with one another in exact integers, after messages of every fate.
+fn every_reading_and_order_is_accounted_for(daemon: &Daemon, broker: u16) {
+    let before = daemon.figure("anmin_readings_received_total");
+    let mut devices = Mqtt::connect(broker, "odd-devices");
+    let reading = r#"{"v":2.0,"seq":900000}"#;
+    devices.publish_all(
+        [
+            ("acceptance/g0/up", reading),
+            ("acceptance/g0/up", reading),
+            ("acceptance/g1/up", "no reading at all"),
+            ("stranger/up", reading),
+        ]
+        .map(|(topic, payload)| (topic.to_owned(), payload.into())),
+    );
+    let sum = |names: &[&str]| names.iter().map(|name| daemon.figure(name)).sum::<u64>();
+    let accounts: [(&[&str], &[&str]); 5] = [
+        (
+            &["anmin_readings_received_total"],
+            &[
+                "anmin_readings_evaluated_total",
+                "anmin_readings_duplicate_total",
+                "anmin_messages_quarantined_total",
+                "anmin_messages_rejected_total",
+            ],
+        ),
+        (
+            &["anmin_readings_evaluated_total", "anmin_readings_silent_total"],
+            &["anmin_readings_stored_total", "anmin_readings_shed_total"],
+        ),
+        (
+            &["anmin_forward_created_total{database=\"tsdb\"}"],
+            &[
+                "anmin_forward_accepted_total{database=\"tsdb\"}",
+                "anmin_forward_refused_total{database=\"tsdb\"}",
+                "anmin_forward_skipped_total{database=\"tsdb\"}",
+                "anmin_readings_waiting",
+                "anmin_readings_dropped_total",
+            ],
+        ),
+        (
+            &["anmin_orders_created_total{way_out=\"office\"}"],
+            &[
+                "anmin_orders_accepted_total{way_out=\"office\"}",
+                "anmin_orders_pending{way_out=\"office\"}",
+                "anmin_orders_dead_lettered_total{way_out=\"office\"}",
+            ],
+        ),
+        (
+            &["anmin_orders_created_total{way_out=\"alarms\"}"],
+            &[
+                "anmin_orders_accepted_total{way_out=\"alarms\"}",
+                "anmin_orders_pending{way_out=\"alarms\"}",
+                "anmin_orders_dead_lettered_total{way_out=\"alarms\"}",
+            ],
+        ),
+    ];
+    // Figures are fresh once a second, and the last commit may just be on its way: quiet is when they no longer move.
+    let quiet = || sum(accounts[0].0) == before + 4 && accounts.iter().all(|(came, became)| sum(came) == sum(became));
+    let deadline = Instant::now() + DEADLINE;
+    while !quiet() {
+        assert!(
+            Instant::now() < deadline,
+            "of {}: {:#?}",
+            before + 4,
+            accounts.map(|(came, became)| (
+                came,
+                sum(came),
+                became.iter().map(|name| (*name, sum(&[name]))).collect::<Vec<_>>()
+            ))
+        );
+        pause();
+    }
+    for fate in ["anmin_readings_duplicate_total", "anmin_messages_quarantined_total", "anmin_messages_rejected_total"]
+    {
+        assert!(daemon.figure(fate) > 0, "{fate}");
     }
 }
 

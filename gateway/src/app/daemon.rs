@@ -143,10 +143,11 @@ impl Daemon {
         let (came_through, beats) = watch::channel(0);
         let alive = Alive { clock: clock.clone(), figures: figures.clone(), beats };
         let couriers = ways_out(&config, broker.as_ref(), &alive, &inputs, &mut tasks)?;
+        couriers.iter().for_each(|(id, courier)| figures.way_out(id, courier.tally()));
         if let Some(readings) = &readings {
             for settings in &config.influx {
                 let reader = readings.reader(&settings.id).map_err(|problem| problem.to_string())?;
-                tasks.push(forward(settings, reader, &clock, &inputs)?);
+                tasks.push(forward(settings, reader, &clock, &inputs, &figures)?);
             }
         }
 
@@ -307,13 +308,15 @@ fn forward(
     reader: Reader,
     clock: &Clock,
     inputs: &mpsc::Sender<Input>,
+    figures: &Figures,
 ) -> Result<JoinHandle<()>, String> {
     let name = format!("way-out:{}", settings.id);
-    let (settings, clock, to) = (settings.clone(), clock.clone(), inputs.clone());
+    let (settings, clock, to, figures) = (settings.clone(), clock.clone(), inputs.clone(), figures.clone());
     let mut start = move || -> Result<JoinHandle<()>, String> {
         let reader = reader.again().map_err(|problem| problem.to_string())?;
         let forwarder = influx::spawn(&settings, reader, clock.clone(), to.clone())
             .map_err(|problem| format!("way out {}: {problem}", settings.id))?;
+        figures.database(&settings.id, &forwarder.stats);
         Ok(forwarder.task)
     };
     let mut first = Some(start()?);

@@ -21,6 +21,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, Class, Subject};
@@ -54,12 +55,26 @@ const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(600);
 const TROUBLE_AFTER: Duration = Duration::from_secs(60);
 const ASK_REACHABLE_EVERY: Duration = Duration::from_secs(5);
 
+/// What became of the orders of one way out in this run: at any quiet moment `created = accepted + dead + pending`.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Handed in: those that the last run left, and new ones.
+    pub created: AtomicU64,
+    /// Taken by the peer.
+    pub accepted: AtomicU64,
+    /// Given up and kept as dead letters.
+    pub dead: AtomicU64,
+    /// Not through yet, as the courier itself counts them.
+    pub pending: AtomicU64,
+}
+
 /// Where the main loop hands in orders. Cheap to clone; the courier ends when the last one is gone and its backlog empty.
 #[derive(Clone, Debug)]
 pub struct CourierHandle {
     channel: Arc<str>,
     /// Unbounded because the main loop must neither wait nor drop; [`Backlog`] says what bounds it.
     orders: mpsc::UnboundedSender<Order>,
+    tally: Arc<Tally>,
 }
 
 impl CourierHandle {
@@ -68,8 +83,13 @@ impl CourierHandle {
         &self.channel
     }
 
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
     /// Never waits. An order sent to a courier that has ended stays in the journal and goes out after the next start.
     pub fn send(&self, order: Order) {
+        self.tally.created.fetch_add(1, Ordering::Relaxed);
         if let Err(lost) = self.orders.send(order) {
             tracing::error!(way_out = %self.channel, order = %lost.0.id,
                 "the courier has ended; the order stays in the journal until the next start");
@@ -89,13 +109,15 @@ pub fn spawn<C: Carrier>(
     let seed =
         channel.bytes().fold(clock.now().wall.micros() as u64, |seed, byte| seed.rotate_left(7) ^ u64::from(byte));
     let backlog = Backlog::new(Arc::clone(&channel), seed);
-    let task = tokio::spawn(run(Arc::new(carrier), backlog, clock, queue, inputs));
-    (CourierHandle { channel, orders }, task)
+    let tally = Arc::new(Tally::default());
+    let task = tokio::spawn(run(Arc::new(carrier), backlog, Arc::clone(&tally), clock, queue, inputs));
+    (CourierHandle { channel, orders, tally }, task)
 }
 
 async fn run<C: Carrier>(
     carrier: Arc<C>,
     mut backlog: Backlog,
+    tally: Arc<Tally>,
     clock: Clock,
     mut queue: mpsc::UnboundedReceiver<Order>,
     inputs: mpsc::Sender<Input>,
@@ -111,8 +133,14 @@ async fn run<C: Carrier>(
             attempts.push(try_once(Arc::clone(&carrier), attempt));
         }
         while let Some(report) = backlog.poll_report(now) {
+            match &report {
+                Input::Outcome { outcome: Outcome::Delivered(_), .. } => tally.accepted.fetch_add(1, Ordering::Relaxed),
+                Input::Outcome { outcome: Outcome::Dead(_), .. } => tally.dead.fetch_add(1, Ordering::Relaxed),
+                _ => 0,
+            };
             reports.push_back(report);
         }
+        tally.pending.store(backlog.len() as u64, Ordering::Relaxed);
         if !open && attempts.is_empty() && reports.is_empty() && backlog.is_empty() {
             return;
         }

@@ -136,6 +136,8 @@ impl Settings {
 /// What became of the readings of one `[[influx]]` in this run.
 #[derive(Debug, Default)]
 pub struct Stats {
+    /// Readings that waited in the queue when this run began.
+    pub before: u64,
     /// Lines that the database took.
     pub sent: AtomicU64,
     /// Lines that it refused for ever.
@@ -158,7 +160,7 @@ pub struct Forwarder {
 /// Starts forwarding. Call it inside a Tokio runtime. The task ends by itself when the main loop is gone.
 pub fn spawn(
     settings: &Settings,
-    reader: Reader,
+    mut reader: Reader,
     clock: Clock,
     inputs: mpsc::Sender<Input>,
 ) -> Result<Forwarder, String> {
@@ -167,7 +169,8 @@ pub fn spawn(
         query = format!("org={}&{query}", percent(&settings.org));
     }
     let http = Http::new(&settings.target.at("/api/v2/write", &query)?)?;
-    let stats = Arc::new(Stats::default());
+    let before = reader.behind().map_err(|problem| problem.to_string())?;
+    let stats = Arc::new(Stats { before, ..Stats::default() });
     let seed = clock.now().wall.micros() as u64;
     let committed = reader.committed();
     let source = Source { reader, naming: settings.naming.clone(), heads: Vec::new(), ties: HashMap::new() };

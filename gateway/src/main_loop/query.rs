@@ -13,6 +13,8 @@ use anmin_sensors::reading::{Quality, Sample};
 use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
 
+use crate::store::Counts as Stored;
+
 /// A question with the place for its answer. The asker may be gone: a reply that nobody takes is dropped.
 #[derive(Debug)]
 pub enum Query {
@@ -296,6 +298,8 @@ pub struct Status {
     pub uptime: Duration,
     pub counts: Counts,
     pub readings: ReadingCounts,
+    /// What became of those that were evaluated.
+    pub stored: Stored,
     pub points: usize,
     pub devices: usize,
     pub quarantined: usize,
@@ -310,15 +314,18 @@ pub struct Status {
     pub readings_waiting: usize,
 }
 
-/// Since the start.
+/// Since the start. `received = evaluated + duplicate + quarantined + rejected`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadingCounts {
+    /// Readings, and messages that gave none.
     pub received: u64,
     pub evaluated: u64,
     pub duplicate: u64,
     pub quarantined: u64,
     /// Payloads that could not be understood.
     pub rejected: u64,
+    /// Made here, because a point fell silent.
+    pub silent: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -1159,7 +1159,7 @@ impl QueueFile {
 }
 
 /// Readings in the queue behind id `after`, up to `up_to`.
-fn samples_in(conn: &Connection, after: i64, up_to: i64) -> Result<u64, StoreError> {
+pub(super) fn samples_in(conn: &Connection, after: i64, up_to: i64) -> Result<u64, StoreError> {
     conn.prepare_cached("SELECT coalesce(sum(samples), 0) FROM queue WHERE id > ?1 AND id <= ?2")
         .and_then(|mut sql| sql.query_row([after, up_to], |row| row.get::<_, i64>(0)))
         .map(|samples| samples as u64)

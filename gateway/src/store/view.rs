@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::StoreError;
 use super::column::{self, Cell, ColumnError, NO_VALUE, StoredSample};
-use super::readings::{CHUNK_SPAN, FILE, GROUP, Shared, cell_of, sqlite};
+use super::readings::{CHUNK_SPAN, FILE, GROUP, Shared, cell_of, samples_in, sqlite};
 
 /// The names of a point as the file has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,12 @@ impl Reader {
             .and_then(|mut sql| sql.query_row([&*self.consumer], |row| row.get(0)).optional())
             .map(|id| id.unwrap_or(0))
             .map_err(sqlite)
+    }
+
+    /// Readings in the queue behind [`Reader::cursor`].
+    pub fn behind(&mut self) -> Result<u64, StoreError> {
+        let taken = self.cursor()?;
+        samples_in(self.view.conn()?, taken, i64::MAX)
     }
 
     /// The next batches after `after` in order, until they hold `max_samples`; `None` when there are none. A batch is
