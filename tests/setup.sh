@@ -15,6 +15,9 @@ need mbpoll mbpoll
 need socat socat
 need chromium chromium
 need openssl openssl
+need unshare util-linux
+need prlimit util-linux
+need faketime faketime
 [ -d /usr/share/fonts/opentype/noto ] || missing="$missing fonts-noto-cjk"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 

@@ -143,6 +143,13 @@ impl Mosquitto {
     pub fn kill(&mut self) {
         self.peer = None;
     }
+
+    /// While it is down: it loses its memory, sessions and all.
+    pub fn forget(&self) {
+        let memory = self.configuration.with_file_name("mosquitto.db");
+        // It may not have written anything yet.
+        let _ = std::fs::remove_file(memory);
+    }
 }
 
 /// VictoriaMetrics on a port of its own, with its data in the site's folder.

@@ -25,6 +25,7 @@ mod subscriptions;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anmin_sensors::time::{Mono, Now, Wall};
@@ -126,14 +127,22 @@ struct Keeper {
     session_expected: bool,
     filters: Vec<(String, QoS)>,
     stopgap: Option<Stopgap>,
+    /// Subscribed at least once.
+    live: Arc<AtomicBool>,
+    /// The stopgap was live before this connection began, so that nothing was said between the two.
+    covered: bool,
 }
 
 /// The second connection, for as long as this lives.
-struct Stopgap(JoinHandle<()>);
+struct Stopgap {
+    task: JoinHandle<()>,
+    /// Once it has been subscribed.
+    live: Arc<AtomicBool>,
+}
 
 impl Drop for Stopgap {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -159,6 +168,8 @@ impl Keeper {
             session_expected: false,
             filters,
             stopgap: None,
+            live: Arc::default(),
+            covered: false,
             plan: Arc::new(plan),
             clock,
             inputs,
@@ -180,6 +191,7 @@ impl Keeper {
     /// One connection from its beginning to its end. Gives the time to wait before the next.
     async fn connect_once(&mut self) -> Result<Duration, Closed> {
         let now = self.clock.now().mono;
+        self.covered = self.stopgap.as_ref().is_some_and(|stopgap| stopgap.live.load(Ordering::Relaxed));
         let open = Connection::open(Arc::clone(&self.plan), self.limit.at(now), self.pressure.in_flight.clone(), now);
         match self.during(open).await? {
             Err(failure) => Ok(self.handle_unreachable(&failure)),
@@ -250,7 +262,8 @@ impl Keeper {
             let plan = Plan { settings: settings.clone(), client_id: format!("{client_id}-live"), role: Role::Stopgap };
             let filters = self.filters.iter().map(|(path, _)| (path.clone(), QoS::AtMostOnce)).collect();
             let keeper = Self::new(plan, filters, self.clock.clone(), self.inputs.clone());
-            self.stopgap = Some(Stopgap(tokio::spawn(keeper.run())));
+            let live = Arc::clone(&keeper.live);
+            self.stopgap = Some(Stopgap { task: tokio::spawn(keeper.run()), live });
         } else if !needed {
             self.stopgap = None;
         }
@@ -299,6 +312,7 @@ impl Keeper {
                 lowered.len() - 1
             );
         }
+        self.live.fetch_or(self.subscriptions.granted().is_some(), Ordering::Relaxed);
         if let Some(granted) = self.subscriptions.granted()
             && let Some(more) = self.repeats.say("subscribed", now)
         {
@@ -353,7 +367,8 @@ impl Keeper {
             false => {
                 let wait = self.backoff.after(stood, &mut self.chance);
                 let wait = self.takeover.wait(wait, &mut self.chance);
-                self.standstill.wait(wait, &mut self.chance)
+                // What was said while neither was there waits in the session: one more look, soon.
+                if self.covered { self.standstill.wait(wait, &mut self.chance) } else { wait }
             }
         };
         self.health.handle_broken(now, words.clone());
