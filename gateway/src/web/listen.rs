@@ -35,12 +35,20 @@ const WRITE_WITHIN: Duration = Duration::from_secs(15);
 pub(super) async fn accept(listener: TcpListener, router: Router) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut failed = false;
     loop {
         let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                if std::mem::take(&mut failed) {
+                    tracing::info!("web: takes connections again");
+                }
+                accepted
+            }
             Err(error) => {
                 // No file handles, most often: those that are open must be closed first.
-                tracing::error!("web: cannot take a connection: {error}; trying again in a second");
+                if !std::mem::replace(&mut failed, true) {
+                    tracing::error!("web: cannot take a connection: {error}; trying again every second");
+                }
                 sleep(Duration::from_secs(1)).await;
                 continue;
             }
