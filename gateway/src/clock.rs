@@ -1,7 +1,7 @@
 //! The only reader of the operating system's clocks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anmin_sensors::time::{Mono, Now, Wall};
@@ -15,10 +15,10 @@ enum Source {
     System {
         start: Instant,
     },
-    /// Moved by hand: nanoseconds since start, added to a fixed wall time.
+    /// Moved by hand: nanoseconds since start, added to a wall time in microseconds.
     Manual {
         elapsed: Arc<AtomicU64>,
-        wall_at_start: Wall,
+        wall_at_start: Arc<AtomicI64>,
     },
 }
 
@@ -29,6 +29,7 @@ impl Clock {
 
     /// A clock for tests that stands still until [`Clock::advance`].
     pub fn manual(wall_at_start: Wall) -> Self {
+        let wall_at_start = Arc::new(AtomicI64::new(wall_at_start.micros()));
         Self(Source::Manual { elapsed: Arc::default(), wall_at_start })
     }
 
@@ -44,7 +45,8 @@ impl Clock {
             }
             Source::Manual { elapsed, wall_at_start } => {
                 let wait = Duration::from_nanos(elapsed.load(Ordering::SeqCst));
-                Now { mono: Mono::default().plus(wait), wall: wall_at_start.plus(wait) }
+                let wall = Wall::from_micros(wall_at_start.load(Ordering::SeqCst));
+                Now { mono: Mono::default().plus(wait), wall: wall.plus(wait) }
             }
         }
     }
@@ -53,6 +55,12 @@ impl Clock {
     pub fn advance(&self, by: Duration) {
         if let Source::Manual { elapsed, .. } = &self.0 {
             elapsed.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+    /// Steps a manual clock's wall time, as NTP or a person would; delays must not notice.
+    pub fn step_wall(&self, micros: i64) {
+        if let Source::Manual { wall_at_start, .. } = &self.0 {
+            wall_at_start.fetch_add(micros, Ordering::SeqCst);
         }
     }
 }

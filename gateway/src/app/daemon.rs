@@ -153,27 +153,7 @@ impl Daemon {
 
         // What must differ from start to start, so that no two alarms ever share an id.
         let seed = uuid::Uuid::now_v7().as_u128();
-        let mut engine = Engine::new(config.rules, config.desk, (seed ^ (seed >> 64)) as u64);
-        let orders_waiting = restored.as_ref().map_or(0, |restored| restored.orders.len());
-        if let Some(restored) = restored {
-            let (alarms, orders) = (restored.alarms.len(), restored.orders.len());
-            let calls = restored.calls.iter().map(|change| change.call.clone()).collect();
-            engine.restore(now, restored.alarms, calls);
-            for order in restored.orders {
-                match couriers.get(&order.channel) {
-                    Some(courier) => courier.send(order),
-                    None => {
-                        warn!(order = %order.id, "way out {} is no longer configured; the order stays in the journal", order.channel)
-                    }
-                }
-            }
-            if alarms + orders > 0 {
-                info!("taken up from the journal: {alarms} open alarms, {orders} orders to send again");
-            }
-            notes.extend(restored.notes.into_iter().map(|text| ("store:state", text)));
-        }
-        engine.handle_broken_rules(now, &config.broken_rules);
-
+        let engine = Engine::new(config.rules, config.desk, (seed ^ (seed >> 64)) as u64);
         let feed = Feed::new();
         let router = Router::new(config.mappings, config.profiles, config.places, Limits::default());
         let subscriptions: Vec<_> = config.mqtt.iter().map(|settings| router.subscriptions(&settings.id)).collect();
@@ -191,7 +171,7 @@ impl Daemon {
                 warn!("what was judged before is not known, so a repeat may raise an alarm again: {problem}")
             }
         }
-        let parts = Parts {
+        let mut parts = Parts {
             clock: clock.clone(),
             points: config.points,
             router,
@@ -203,8 +183,13 @@ impl Daemon {
             feed: feed.clone(),
             pulse: Some(pulse),
             figures: figures.clone(),
-            orders_waiting,
+            orders_waiting: 0,
         };
+        if let Some(mut restored) = restored {
+            notes.extend(std::mem::take(&mut restored.notes).into_iter().map(|text| ("store:state", text)));
+            parts.take_up(now, restored);
+        }
+        parts.engine.handle_broken_rules(now, &config.broken_rules);
         let main_loop = thread::Builder::new()
             .name("anmin-main".to_owned())
             .spawn(move || {

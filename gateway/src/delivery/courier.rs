@@ -78,6 +78,12 @@ pub struct CourierHandle {
 }
 
 impl CourierHandle {
+    /// The main loop's end and the courier's end.
+    pub fn pair(channel: Arc<str>) -> (Self, mpsc::UnboundedReceiver<Order>) {
+        let (orders, queue) = mpsc::unbounded_channel();
+        (Self { channel, orders, tally: Arc::default() }, queue)
+    }
+
     /// Id of the way out.
     pub fn channel(&self) -> &Arc<str> {
         &self.channel
@@ -105,13 +111,12 @@ pub fn spawn<C: Carrier>(
     clock: Clock,
     inputs: mpsc::Sender<Input>,
 ) -> (CourierHandle, JoinHandle<()>) {
-    let (orders, queue) = mpsc::unbounded_channel();
+    let (handle, queue) = CourierHandle::pair(Arc::clone(&channel));
     let seed =
         channel.bytes().fold(clock.now().wall.micros() as u64, |seed, byte| seed.rotate_left(7) ^ u64::from(byte));
-    let backlog = Backlog::new(Arc::clone(&channel), seed);
-    let tally = Arc::new(Tally::default());
-    let task = tokio::spawn(run(Arc::new(carrier), backlog, Arc::clone(&tally), clock, queue, inputs));
-    (CourierHandle { channel, orders, tally }, task)
+    let backlog = Backlog::new(channel, seed);
+    let task = tokio::spawn(run(Arc::new(carrier), backlog, Arc::clone(&handle.tally), clock, queue, inputs));
+    (handle, task)
 }
 
 async fn run<C: Carrier>(

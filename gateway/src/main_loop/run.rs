@@ -31,7 +31,7 @@ use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
 use crate::store::readings::{NewPoint, Readings, ReadingsBatch};
-use crate::store::{OrderOutcome, StateStore, StoreError, Turn};
+use crate::store::{OrderOutcome, Restored, StateStore, StoreError, Turn};
 use crate::telemetry::{Figures, Repeats};
 
 /// How many inputs one turn takes at most: bounds the time until its effects are let out.
@@ -57,6 +57,27 @@ pub struct Parts {
     pub figures: Figures,
     /// Orders of the last run that went to the couriers again.
     pub orders_waiting: usize,
+}
+
+impl Parts {
+    /// Takes up what the last run left in the journal: open alarms and their calls, and the orders without a receipt,
+    /// which go to the couriers again under the same ids. Once, before the loop is made.
+    pub fn take_up(&mut self, now: Now, restored: Restored) {
+        let Restored { alarms, calls, orders, .. } = restored;
+        if alarms.len() + orders.len() > 0 {
+            info!("taken up from the journal: {} open alarms, {} orders to send again", alarms.len(), orders.len());
+        }
+        self.engine.restore(now, alarms, calls.iter().map(|change| change.call.clone()).collect());
+        self.orders_waiting = orders.len();
+        for order in orders {
+            match self.couriers.get(&order.channel) {
+                Some(courier) => courier.send(order),
+                None => {
+                    warn!(order = %order.id, "way out {} is no longer configured; the order stays in the journal", order.channel)
+                }
+            }
+        }
+    }
 }
 
 /// The owner of all domain state. Nobody else touches it.

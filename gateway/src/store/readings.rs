@@ -243,6 +243,7 @@ pub type OnHealth = Box<dyn Fn(Option<StoreError>) + Send>;
 pub struct Readings {
     dir: PathBuf,
     shared: Arc<Shared>,
+    /// `None` where a test takes the steps.
     writer: Option<JoinHandle<()>>,
 }
 
@@ -293,7 +294,7 @@ impl Shared {
     }
 
     /// Waits for more readings to share the commit of those that wait for their acknowledgement.
-    fn gather<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+    fn gather(&self, mut queue: MutexGuard<'_, Queue>) {
         let start = Instant::now();
         let mut wait = ACK_WAIT;
         loop {
@@ -306,7 +307,7 @@ impl Shared {
             let paused = wait == ACK_PAUSE && queue.acks == before;
             let enough = queue.stop || queue.samples >= QUEUED_URGENT || queue.acks >= ACKS_MANY;
             if enough || paused || start.elapsed() >= ACK_WAIT_LONGEST {
-                return queue;
+                return;
             }
             wait = ACK_PAUSE;
         }
@@ -342,6 +343,24 @@ impl Readings {
         on_health: OnHealth,
         disk: Disk,
     ) -> Result<(Self, Vec<Text>), StoreError> {
+        let (mut readings, writer, notes) = Self::open_stepped(dir, limits, consumers, now, on_health, disk)?;
+        let thread = std::thread::Builder::new()
+            .name("anmin-readings".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| StoreError::io(FILE, &error))?;
+        readings.writer = Some(thread);
+        Ok((readings, notes))
+    }
+
+    /// [`Readings::open_on`] without the thread: nothing is written but by [`Writer::step`].
+    pub fn open_stepped(
+        dir: &Path,
+        limits: Limits,
+        consumers: &[Arc<str>],
+        now: Wall,
+        on_health: OnHealth,
+        disk: Disk,
+    ) -> Result<(Self, Writer, Vec<Text>), StoreError> {
         fs::create_dir_all(dir).map_err(|error| StoreError::io(FILE, &error))?;
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
@@ -369,6 +388,7 @@ impl Readings {
             shared: Arc::clone(&shared),
             on_health,
             file,
+            held: Vec::new(),
             encoder: BatchEncoder::default(),
             points: Vec::new(),
             numbers: Vec::new(),
@@ -381,11 +401,7 @@ impl Readings {
             well: 0,
         };
         writer.recover_tail()?;
-        let thread = std::thread::Builder::new()
-            .name("anmin-readings".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|error| StoreError::io(FILE, &error))?;
-        Ok((Self { dir: dir.to_owned(), shared, writer: Some(thread) }, notes))
+        Ok((Self { dir: dir.to_owned(), shared, writer: None }, writer, notes))
     }
 
     /// Hands readings over and returns at once. `acks` are called when the readings are on disk. When the writer
@@ -488,8 +504,8 @@ impl Queue {
     }
 }
 
-/// The thread that owns the writing connection.
-struct Writer {
+/// The owner of the writing connection: a thread of its own, or a test that takes each step by hand.
+pub struct Writer {
     dir: PathBuf,
     disk: Disk,
     limits: Limits,
@@ -497,6 +513,8 @@ struct Writer {
     shared: Arc<Shared>,
     on_health: OnHealth,
     file: QueueFile,
+    /// Taken from the queue and not committed yet: more than nothing only after a commit that failed.
+    held: Vec<Work>,
     encoder: BatchEncoder,
     /// All points of this run, by [`PointIx`], to name them again in a new file.
     points: Vec<NewPoint>,
@@ -568,85 +586,97 @@ impl Writer {
             }
         }
         let _gone = Gone(Arc::clone(&self.shared));
-        let shared = Arc::clone(&self.shared);
-        let mut held: Vec<Work> = Vec::new();
         loop {
-            let stop = {
+            self.wait();
+            if !self.step() {
+                return;
+            }
+        }
+    }
+
+    /// Until there is enough to do, or for long enough.
+    fn wait(&self) {
+        let wake = &self.shared.wake;
+        let mut queue = self.shared.lock();
+        if !self.held.is_empty() {
+            // The last commit failed: the same again, after a while.
+            let _ = wake.wait_timeout_while(queue, IDLE_WAIT, |queue| !queue.stop);
+            return;
+        }
+        queue = wake
+            .wait_timeout_while(queue, IDLE_WAIT, |queue| queue.work.is_empty() && !queue.stop)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        if !queue.work.is_empty() {
+            queue = wake
+                .wait_timeout_while(queue, GROUP_WAIT, |queue| !queue.is_urgent())
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        if queue.acks > 0 {
+            self.shared.gather(queue);
+        }
+    }
+
+    /// Commits what waits and gives its acknowledgements, without waiting for more. False when it was told to stop and
+    /// nothing is left, or nothing more can be done about it.
+    pub fn step(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let stop = {
+            let mut queue = shared.lock();
+            if self.held.is_empty() {
+                self.held.extend(queue.work.drain(..));
+                (queue.samples, queue.acks) = (0, 0);
+            }
+            for point in queue.points.drain(..) {
+                match (point.ix.0 as usize).cmp(&self.points.len()) {
+                    std::cmp::Ordering::Equal => self.points.push(point),
+                    std::cmp::Ordering::Less => {}
+                    std::cmp::Ordering::Greater => {
+                        tracing::error!(point = %point.id, "A point came out of order; its readings are not kept.");
+                    }
+                }
+            }
+            for (consumer, id) in queue.cursors.drain() {
+                if let Some(cursor) = self.file.cursors.get_mut(&consumer)
+                    && id > *cursor
+                {
+                    *cursor = id;
+                    self.file.cursors_moved = true;
+                }
+            }
+            queue.stop
+        };
+        let mut held = std::mem::take(&mut self.held);
+        match self.commit(&held) {
+            Ok(()) => {
+                self.set_health(None);
+                let mut spare = Vec::with_capacity(held.len());
+                for mut work in held.drain(..) {
+                    for ack in work.acks {
+                        ack.done();
+                    }
+                    work.samples.clear();
+                    spare.push(work.samples);
+                }
+                self.held = held;
                 let mut queue = shared.lock();
-                if held.is_empty() {
-                    queue = shared
-                        .wake
-                        .wait_timeout_while(queue, IDLE_WAIT, |queue| queue.work.is_empty() && !queue.stop)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0;
-                    if !queue.work.is_empty() {
-                        queue = shared
-                            .wake
-                            .wait_timeout_while(queue, GROUP_WAIT, |queue| !queue.is_urgent())
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .0;
-                    }
-                    if queue.acks > 0 {
-                        queue = shared.gather(queue);
-                    }
-                    held.extend(queue.work.drain(..));
-                    (queue.samples, queue.acks) = (0, 0);
-                } else {
-                    // The last commit failed: the same again, after a while.
-                    queue = shared
-                        .wake
-                        .wait_timeout_while(queue, IDLE_WAIT, |queue| !queue.stop)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0;
+                let room = 16_usize.saturating_sub(queue.spare.len());
+                // A burst's vectors go: kept, they would hold its memory for good.
+                let worth = |vec: &Vec<Sample>| (1..=BATCH_MAX).contains(&vec.capacity());
+                queue.spare.extend(spare.into_iter().filter(worth).take(room));
+                !(stop && queue.work.is_empty())
+            }
+            Err(error) => {
+                self.set_health(Some(&error));
+                if stop {
+                    let left: usize = held.drain(..).map(|work| work.samples.len()).sum();
+                    shared.shed.fetch_add(left as u64, Ordering::Relaxed);
+                    tracing::error!(%error, readings = left, "The last readings could not be written and are lost.");
+                    return false;
                 }
-                for point in queue.points.drain(..) {
-                    match (point.ix.0 as usize).cmp(&self.points.len()) {
-                        std::cmp::Ordering::Equal => self.points.push(point),
-                        std::cmp::Ordering::Less => {}
-                        std::cmp::Ordering::Greater => {
-                            tracing::error!(point = %point.id, "A point came out of order; its readings are not kept.");
-                        }
-                    }
-                }
-                for (consumer, id) in queue.cursors.drain() {
-                    if let Some(cursor) = self.file.cursors.get_mut(&consumer)
-                        && id > *cursor
-                    {
-                        *cursor = id;
-                        self.file.cursors_moved = true;
-                    }
-                }
-                queue.stop
-            };
-            match self.commit(&held) {
-                Ok(()) => {
-                    self.set_health(None);
-                    let mut spare = Vec::with_capacity(held.len());
-                    for mut work in held.drain(..) {
-                        for ack in work.acks {
-                            ack.done();
-                        }
-                        work.samples.clear();
-                        spare.push(work.samples);
-                    }
-                    let mut queue = shared.lock();
-                    let room = 16_usize.saturating_sub(queue.spare.len());
-                    // A burst's vectors go: kept, they would hold its memory for good.
-                    let worth = |vec: &Vec<Sample>| (1..=BATCH_MAX).contains(&vec.capacity());
-                    queue.spare.extend(spare.into_iter().filter(worth).take(room));
-                    if stop && queue.work.is_empty() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    self.set_health(Some(&error));
-                    if stop {
-                        let left: usize = held.drain(..).map(|work| work.samples.len()).sum();
-                        shared.shed.fetch_add(left as u64, Ordering::Relaxed);
-                        tracing::error!(%error, readings = left, "The last readings could not be written and are lost.");
-                        return;
-                    }
-                }
+                self.held = held;
+                true
             }
         }
     }
