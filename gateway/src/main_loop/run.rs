@@ -109,11 +109,25 @@ struct Scratch {
     acks: Vec<Ack>,
     replies: Vec<Reply>,
     outcomes: Vec<OrderOutcome>,
+    effects: Effects,
+    /// The beat of this turn, and what is to be carried of it.
+    beat: Option<(u64, Vec<Order>)>,
+}
+
+/// What the engine wants done, sorted as the journal takes it.
+#[derive(Default)]
+struct Effects {
     transitions: Vec<Arc<Transition>>,
     calls: Vec<Arc<CallChange>>,
     orders: Vec<Order>,
-    /// The beat of this turn, and what is to be carried of it.
-    beat: Option<(u64, Vec<Order>)>,
+}
+
+impl Effects {
+    fn append(&mut self, later: &mut Self) {
+        self.transitions.append(&mut later.transitions);
+        self.calls.append(&mut later.calls);
+        self.orders.append(&mut later.orders);
+    }
 }
 
 impl MainLoop {
@@ -290,15 +304,19 @@ impl MainLoop {
 
     /// Journal first, then the world.
     fn let_out(&mut self, now: Now) {
-        self.drain_effects();
-        if let Some(change) = self.commit() {
-            // The journal fell ill or got well: that is an alarm too, and goes out with this turn.
-            self.handle_part(now, change);
+        let mut committed = Effects::default();
+        loop {
             self.drain_effects();
+            let change = self.commit();
+            committed.append(&mut self.scratch.effects);
+            // The journal fell ill or got well: that is an alarm too, journaled like any other, and goes out with this
+            // turn.
+            let Some(change) = change else { break };
+            self.handle_part(now, change);
         }
-        self.let_out_beat(now);
+        self.scratch.effects = committed;
         let scratch = &mut self.scratch;
-        for transition in scratch.transitions.drain(..) {
+        for transition in scratch.effects.transitions.drain(..) {
             info!(
                 alarm = %transition.alarm.id,
                 rule = %transition.alarm.rule,
@@ -311,12 +329,12 @@ impl MainLoop {
             );
             self.parts.feed.publish(FeedEvent::Transition(transition));
         }
-        for change in scratch.calls.drain(..) {
+        for change in scratch.effects.calls.drain(..) {
             info!(alarm = %change.call.alarm, station = &*change.call.station, state = change.call.state.as_str(), "{}", change.message.en);
             self.parts.feed.publish(FeedEvent::Call(change));
         }
-        self.parts.orders_waiting += scratch.orders.len();
-        for order in scratch.orders.drain(..) {
+        self.parts.orders_waiting += scratch.effects.orders.len();
+        for order in scratch.effects.orders.drain(..) {
             match self.parts.couriers.get(&order.channel) {
                 Some(courier) => courier.send(order),
                 None => {
@@ -328,12 +346,14 @@ impl MainLoop {
             // The asker may have hung up; the command holds all the same.
             let _ = reply.send(result);
         }
+        self.let_out_beat(now);
+        let scratch = &mut self.scratch;
         if scratch.batch.is_empty() && scratch.acks.is_empty() {
             return;
         }
         let spare = self.parts.readings.as_ref().map(Readings::spare).unwrap_or_default();
         let (batch, acks) = (std::mem::replace(&mut scratch.batch, spare), std::mem::take(&mut scratch.acks));
-        if self.journal_trouble.is_some() {
+        if self.journal_trouble.is_some() || self.parts.journal.is_none() {
             // Not safe yet: dropped tokens leave the messages with the broker, which delivers them again.
             drop(acks);
             self.append(batch, Vec::new());
@@ -370,9 +390,9 @@ impl MainLoop {
     fn drain_effects(&mut self) {
         while let Some(effect) = self.parts.engine.poll_effect() {
             match effect {
-                Effect::Transition(transition) => self.scratch.transitions.push(transition),
-                Effect::Call(change) => self.scratch.calls.push(change),
-                Effect::Order(order) => self.scratch.orders.push(order),
+                Effect::Transition(transition) => self.scratch.effects.transitions.push(transition),
+                Effect::Call(change) => self.scratch.effects.calls.push(change),
+                Effect::Order(order) => self.scratch.effects.orders.push(order),
             }
         }
     }
@@ -381,12 +401,15 @@ impl MainLoop {
     fn commit(&mut self) -> Option<PartState> {
         let scratch = &mut self.scratch;
         let turn = Turn {
-            transitions: &scratch.transitions,
-            calls: &scratch.calls,
-            orders: &scratch.orders,
+            transitions: &scratch.effects.transitions,
+            calls: &scratch.effects.calls,
+            orders: &scratch.effects.orders,
             outcomes: &scratch.outcomes,
         };
-        let journal = self.parts.journal.as_mut()?;
+        let Some(journal) = self.parts.journal.as_mut() else {
+            scratch.outcomes.clear();
+            return None;
+        };
         if turn.is_empty() && self.journal_trouble.is_none() {
             return None;
         }
