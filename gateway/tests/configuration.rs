@@ -321,7 +321,56 @@ async fn the_reference_is_what_the_parser_knows() {
         let row = format!("| `{}` | {unit} | {} {} |", info.name, info.en, info.zh);
         assert!(reference.text.contains(&row), "the reference lacks the row\n{row}");
     }
-    for profile in Profiles::shipped().iter() {
-        assert!(reference.text.contains(&format!("`{}`", profile.id)), "the reference lacks profile {}", profile.id);
+}
+
+/// The catalogue lists what the shipped files hold. To write it anew:
+/// `UPDATE_GOLDEN=1 cargo test -p anmin --test configuration`.
+#[test]
+fn the_catalogue_of_profiles_is_what_is_shipped() {
+    let profiles = Profiles::shipped();
+    let mut rows: Vec<(bool, &str, &str, String)> = profiles
+        .iter()
+        .map(|profile| {
+            let mut over: Vec<&str> = Vec::new();
+            over.extend(profile.mqtt.iter().map(|_| "MQTT"));
+            over.extend(profile.modbus.iter().map(|_| "Modbus"));
+            let mut kinds: Vec<(&str, usize)> = Vec::new();
+            for spec in profile.specs() {
+                match kinds.iter_mut().find(|(kind, _)| *kind == spec.kind.as_str()) {
+                    Some((_, count)) => *count += 1,
+                    None => kinds.push((spec.kind.as_str(), 1)),
+                }
+            }
+            let several = |count: usize| if count == 1 { String::new() } else { format!(" ×{count}") };
+            let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("`{kind}`{}", several(*count))).collect();
+            let vendor = if profile.vendor.is_empty() { "any 通用" } else { &profile.vendor };
+            let row = format!(
+                "| {vendor} | {} | {} {} | [`{}`](../../sensors/profiles/{}.toml) | {} | {} |\n",
+                profile.model,
+                profile.zh,
+                profile.en,
+                profile.id,
+                profile.id,
+                over.join(", "),
+                kinds.join(", "),
+            );
+            (profile.vendor.is_empty(), vendor, profile.model.as_str(), row)
+        })
+        .collect();
+    rows.sort();
+    let mut text = String::from(
+        "# Device profiles\n\n\
+         The models that anmin brings, by vendor and model. 随附的设备型号，按厂家和型号排列。Give a device the `profile` of its row.\n\
+         Where yours is not here, copy the nearest of those for any vendor, set what its manual says, and prove it with a frame\n\
+         or message of its own as a `[[case]]`; the keys stand in [configuration](configuration.md#device-profiles).\n\
+         找不到型号时，复制最接近的通用文件，按说明书修改，并用设备自己的报文作为 `[[case]]` 验证。\n\n\
+         | vendor 厂家 | model 型号 | what 名称 | profile | over | points 测点 |\n|---|---|---|---|---|---|\n",
+    );
+    rows.into_iter().for_each(|(.., row)| text.push_str(&row));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/profiles.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).expect("the catalogue can be written");
     }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(text == written, "docs/profiles.md differs from the files; UPDATE_GOLDEN=1 writes it anew");
 }

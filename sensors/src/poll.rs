@@ -68,7 +68,7 @@ struct Want {
     /// Place in the profile.
     register: usize,
     alarm: bool,
-    /// A number that moves by more is looked at twice; so is a flag that has this at all.
+    /// A number that moves by more is looked at twice; so is a flag that has this at all. Counters never leap.
     leap: Option<f64>,
 }
 
@@ -105,7 +105,9 @@ impl UnitPlan {
             .map(|(register, point)| {
                 let spec = &points.point(point).spec;
                 let name = Arc::from(spec.name.as_str());
-                Want { point, name, register, alarm: spec.alarm_point, leap: leap(spec) }
+                let counts = profile.registers[register].as_ref().is_some_and(Register::is_counter);
+                let leap = if counts { None } else { leap(spec) };
+                Want { point, name, register, alarm: spec.alarm_point, leap }
             })
             .collect();
         Self {
@@ -220,6 +222,7 @@ fn join(profile: &Profile, groups: &[Group], cuts: &[Cut], out: &[usize]) -> Vec
             let gap = u32::from(group.first).saturating_sub(end);
             let fill = u32::from(profile.max_register_fill) * if group.table.is_bits() { 16 } else { 1 };
             last.table == group.table
+                && !profile.one_point_per_request
                 && group.end.max(end) - u32::from(start.first) <= most(profile, group.table)
                 && gap <= fill
                 && (gap == 0 || !profile.is_forbidden(group.table, end as u16, gap as u16))
@@ -462,14 +465,17 @@ struct Unit {
     parked: Option<Parked>,
     /// By want: the last good value of those that can leap.
     last: Vec<Option<Value>>,
+    /// By want: where those that count stood.
+    counts: Vec<Option<u64>>,
 }
 
 impl Unit {
     fn new(plan: UnitPlan, now: Mono) -> Self {
-        let (groups, last) = (plan.groups(), vec![None; plan.wants.len()]);
+        let (groups, last, counts) = (plan.groups(), vec![None; plan.wants.len()], vec![None; plan.wants.len()]);
         let mut unit = Self {
             plan,
             last,
+            counts,
             groups,
             blocks: Vec::new(),
             cuts: Vec::new(),
@@ -556,16 +562,22 @@ impl Unit {
         out.extend(self.plan.wants.iter().map(|want| reading(want.point, Err(Fault::Comms), now)));
     }
 
-    fn decode(&self, groups: &[usize], request: Request, answer: Answer<'_>, now: Now, out: &mut Vec<Reading>) {
-        for want in groups.iter().flat_map(|group| &self.groups[*group].wants) {
-            let want = &self.plan.wants[*want];
+    fn decode(&mut self, groups: &[usize], request: Request, answer: Answer<'_>, now: Now, out: &mut Vec<Reading>) {
+        for n in groups.iter().flat_map(|group| &self.groups[*group].wants).copied() {
+            let want = &self.plan.wants[n];
             let register = self.plan.register(want);
             let at = usize::from(register.address - request.address);
             let value = match answer {
                 // The caller of this function has checked the count; `get` keeps a defect from becoming a panic.
-                Answer::Words(words) => words
-                    .get(at..at + usize::from(register.count))
-                    .map_or(Err(Fault::Comms), |own| register.decode(own)),
+                Answer::Words(words) => match words.get(at..at + usize::from(register.count)) {
+                    None => Err(Fault::Comms),
+                    // The first look at a counter shows no rise: how long it has counted nobody knows.
+                    Some(own) if register.is_counter() => register.count(own).and_then(|now| {
+                        let before = self.counts[n].replace(now).unwrap_or(now);
+                        register.rise(before, now)
+                    }),
+                    Some(own) => register.decode(own),
+                },
                 Answer::Bits(bits) => bits.get(at).map_or(Err(Fault::Comms), |bit| register.decode_bit(*bit)),
             };
             out.push(reading(want.point, value, now));
@@ -714,6 +726,8 @@ pub struct Poller {
     units: Vec<Unit>,
     /// By address on the bus: not to be asked before.
     not_before: [Mono; 256],
+    /// By address on the bus: until then the unit rests, as its profile wants it.
+    rests_until: [Mono; 256],
     flights: Vec<Flight>,
     tickets: u64,
     bus: Learned,
@@ -728,6 +742,7 @@ impl Poller {
             timing,
             units: plans.into_iter().map(|plan| Unit::new(plan, now)).collect(),
             not_before: [Mono::default(); 256],
+            rests_until: [Mono::default(); 256],
             flights: Vec::new(),
             tickets: 0,
             bus: Learned::default(),
@@ -760,7 +775,7 @@ impl Poller {
             if unit.parked.is_some() || self.is_under_way(unit.plan.unit) {
                 continue;
             }
-            let gate = self.not_before[usize::from(unit.plan.unit)];
+            let gate = self.gate(unit.plan.unit);
             for (b, block) in unit.blocks.iter().enumerate() {
                 let due = block.due.max(gate).max(unit.not_before(block, self.timing));
                 if due > now {
@@ -812,7 +827,7 @@ impl Poller {
             if self.is_under_way(unit.plan.unit) {
                 continue;
             }
-            let due = parked.probe_at.max(self.not_before[usize::from(unit.plan.unit)]);
+            let due = parked.probe_at.max(self.gate(unit.plan.unit));
             if due > now {
                 *wake = Some(wake.map_or(due, |before| before.min(due)));
                 continue;
@@ -841,6 +856,11 @@ impl Poller {
             parked.forced = parked.forced.saturating_add(1);
         }
         Some((u, turn, limit))
+    }
+
+    /// Before which nothing at this address may be asked.
+    fn gate(&self, unit: u8) -> Mono {
+        self.not_before[usize::from(unit)].max(self.rests_until[usize::from(unit)])
     }
 
     fn is_under_way(&self, unit: u8) -> bool {
@@ -875,6 +895,8 @@ impl Poller {
     ) {
         let Some(at) = self.flights.iter().position(|flight| flight.ticket == ticket) else { return };
         let flight = self.flights.swap_remove(at);
+        let plan = &self.units[flight.unit].plan;
+        self.rests_until[usize::from(plan.unit)] = now.mono.plus(plan.profile.pause_between_requests);
         let count = usize::from(flight.request.count);
         // A wrong count is a damaged answer whichever way the library let it through.
         let answer = answer.and_then(|answer| match answer {
@@ -1124,7 +1146,8 @@ mod tests {
         Arc::new(profile)
     }
 
-    /// `h0 i3:float32 c9`: holding 0, input 3 as a float, coil 9; `!` in front makes it an alarm point.
+    /// `h0 i3:float32 h5:counter c9`: holding 0, input 3 as a float, holding 5 that counts up, coil 9; `!` in front makes it
+    /// an alarm point.
     fn keys(short: &str) -> String {
         let point = |word: &str| {
             let word = word.trim_start_matches('!');
@@ -1135,7 +1158,11 @@ mod tests {
                 "c" => "coil",
                 _ => "discrete",
             };
-            let kind = if kind.is_empty() { String::new() } else { format!("type = '{kind}'\n") };
+            let kind = match kind {
+                "" => String::new(),
+                "counter" => "counter = true\n".to_owned(),
+                _ => format!("type = '{kind}'\n"),
+            };
             format!("[[point]]\nregister = '{table}'\naddress = {}\n{kind}", &place[1..])
         };
         short.split_whitespace().map(point).collect()
@@ -1188,6 +1215,7 @@ mod tests {
             ("", "h0:uint32 h1 h1", "h0+2"),
             ("", "h40 !h0", "h0+1 h40+1"),
             ("", "h0 !h40", "h40+1 h0+1"),
+            ("one_point_per_request = true", "h0 h1:float32 h1 h3", "h0+1 h1+2 h3+1"),
         ] {
             let requests: Vec<String> = plans(table, points, 1)[0].requests().iter().map(show).collect();
             assert_eq!(requests.join(" "), wanted, "{table} {points}");
@@ -1296,6 +1324,31 @@ mod tests {
         let order: Vec<(u64, u8)> = bus.asked.iter().map(|(at, unit, _)| (*at, *unit)).collect();
         let cycle = |start: u64| [(start, 3), (start + 10, 4), (start + 20, 1), (start + 30, 2)];
         assert_eq!(order, [cycle(0), cycle(1_000), cycle(2_000)].concat());
+    }
+
+    /// The unit of two requests a cycle rests 100 ms after each; the others are asked meanwhile.
+    #[test]
+    fn a_unit_that_needs_a_pause_gets_it_and_holds_up_nobody() {
+        let mut mixed = plans("interval = '1s'\npause_between_requests = '100ms'", "h0 h40", 1);
+        mixed.extend(plans("interval = '1s'", "h0", 2).split_off(1));
+        let mut bus = bus(timing(), mixed);
+        bus.run(1_050);
+        assert_eq!((bus.asked(1), bus.asked(2)), (vec![0, 110, 1_000], vec![10, 1_010]));
+        bus.takes = |_| None;
+        bus.run(9_000);
+        let silent = bus.asked(1).split_off(3);
+        let paused = silent.windows(2).all(|pair| pair[1] - pair[0] >= 1_100);
+        assert!(silent.len() >= 3 && paused, "a pause follows a wait for nothing, too: {silent:?}");
+    }
+
+    #[test]
+    fn a_counter_reads_as_what_it_rose_by() {
+        let mut bus = bus(timing(), plans("interval = '1s'", "!h0:counter", 1));
+        bus.reads = [65_500, 65_500, 65_530, 4, 4, 1].map(Some).into();
+        bus.run(5_900);
+        // Nothing is known of before; it stands; it rises; it runs over; it stands; it begins again and has risen by 1.
+        assert_eq!(bus.numbers, [0.0, 0.0, 30.0, 10.0, 0.0, 1.0]);
+        assert_eq!(bus.poller.counters().requests, 6, "a rise is no leap that needs a second look");
     }
 
     #[test]

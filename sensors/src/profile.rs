@@ -11,6 +11,7 @@ use std::time::Duration;
 use include_dir::{Dir, include_dir};
 use toml::de::DeValue;
 
+use crate::decode::binary::parse_hex;
 use crate::decode::message::{Payload, Shape, Source};
 use crate::decode::modbus;
 use crate::decode::stamp::iso8601;
@@ -59,8 +60,8 @@ pub struct Case {
 enum Input {
     /// A payload, and the part of the topic below the device.
     Message { topic: String, payload: Vec<u8> },
-    /// A request and its answer.
-    Frames { request: Vec<u8>, answer: Vec<u8> },
+    /// A request and its answer, and the answer before that, for counters.
+    Frames { request: Vec<u8>, earlier: Option<Vec<u8>>, answer: Vec<u8> },
 }
 
 /// What became of one [`Case`].
@@ -263,7 +264,7 @@ fn read_spec(r: &Reader<'_>) -> PointSpec {
 fn check_unit(r: &Reader<'_>, kind: Kind) {
     let Some(unit) = r.optional::<String>("unit") else { return };
     let ours = kind.info().unit;
-    if unit != ours && !r.has("scale") {
+    if unit != ours && !r.has("scale") && !r.has("span") {
         let hint = match (unit.as_str(), ours) {
             _ if ours.is_empty() => "leave `unit` out".to_owned(),
             ("A", "mA") | ("V", "mV") | ("kW", "W") => "scale = 1000.0".to_owned(),
@@ -342,7 +343,7 @@ impl Case {
     fn read_input(r: &Reader<'_>) -> Option<Input> {
         let hex = |key: &'static str| {
             let text: String = r.required(key)?;
-            let bytes = modbus::parse_hex(&text);
+            let bytes = parse_hex(&text);
             if bytes.is_none() {
                 r.fault(key, format!("`{key}` is not pairs of hexadecimal digits"), None);
             }
@@ -350,7 +351,8 @@ impl Case {
         };
         if r.has("request") {
             let (request, answer) = (hex("request"), hex("answer"));
-            return Some(Input::Frames { request: request?, answer: answer? });
+            let earlier = if r.has("earlier") { Some(hex("earlier")?) } else { None };
+            return Some(Input::Frames { request: request?, earlier, answer: answer? });
         }
         let topic = r.or("topic", String::new());
         let payload =
@@ -380,11 +382,11 @@ impl Case {
                     Err(unreadable) => Some(unreadable.to_string()),
                 }
             }
-            Input::Frames { request, answer } => {
+            Input::Frames { request, earlier, answer } => {
                 let Some(unit) = &profile.modbus else {
                     return Err(vec!["the profile does not speak Modbus".to_owned()]);
                 };
-                match unit.decode_frames(request, answer) {
+                match unit.decode_frames(request, earlier.as_deref(), answer) {
                     Ok(values) => {
                         got.extend(values.into_iter().map(|(n, value)| (name(n), value)));
                         None

@@ -1,5 +1,6 @@
 //! Bytes to readings, one file a wire format.
 
+pub mod binary;
 pub mod json;
 pub mod message;
 pub mod modbus;

@@ -1,16 +1,18 @@
 //! Modbus: the register keys of a profile, registers to values, and the frames of the sample cases.
 //!
-//! Promises that nothing that fails becomes a number: a wrong count of registers, a maker's "no value", NaN and
-//! infinity each give a [`Fault`]. It does not know sockets, serial lines or when to ask; that is `poll` and the
+//! Promises that nothing that fails becomes a number; what the bits of a register mean is [`Field`]'s. It does not know sockets, serial lines or when to ask; that is `poll` and the
 //! gateway. Word and byte order are those of the Modbus Application Protocol v1.1b3 where it has any, else the profile's.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::decode::binary::{ByteOrder, Field, Room, Type, parse_hex};
 use crate::document::Reader;
 use crate::point::Form;
 use crate::reading::{Fault, Value};
+
+pub use crate::decode::binary::crc16;
 
 /// Most registers that one request may ask for (function codes 03 and 04).
 pub const MAX_WORDS: u16 = 125;
@@ -75,95 +77,6 @@ impl Table {
     }
 }
 
-/// Which bytes of a value stand where on the wire: `ABCD` is the highest byte first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ByteOrder {
-    Abcd,
-    Cdab,
-    Badc,
-    Dcba,
-    /// Any order of eight bytes, for 64-bit values only: the value's byte at each place on the wire.
-    Eight([u8; 8]),
-}
-
-impl ByteOrder {
-    const WORDS: [(&'static str, Self); 4] =
-        [("ABCD", Self::Abcd), ("CDAB", Self::Cdab), ("BADC", Self::Badc), ("DCBA", Self::Dcba)];
-
-    /// One of the four, or eight letters `A` to `H`, each once.
-    pub fn named(name: &str) -> Option<Self> {
-        if let Some((_, order)) = Self::WORDS.iter().find(|(word, _)| *word == name) {
-            return Some(*order);
-        }
-        let letters: [u8; 8] = name.as_bytes().try_into().ok()?;
-        let places = letters.map(|letter| letter.wrapping_sub(b'A'));
-        (0..8).all(|place| places.contains(&place)).then_some(Self::Eight(places))
-    }
-
-    fn swaps_bytes(self) -> bool {
-        matches!(self, Self::Badc | Self::Dcba)
-    }
-
-    /// The value's bytes, highest first, from `wire`, which has two, four or eight.
-    fn arrange(self, wire: &[u8]) -> [u8; 8] {
-        let n = wire.len();
-        let mut value = [0; 8];
-        for (at, byte) in wire.iter().enumerate() {
-            let place = match self {
-                Self::Abcd => at,
-                // Words backwards, the bytes of each word in order.
-                Self::Cdab => n - 2 - (at & !1) + (at & 1),
-                Self::Badc => at ^ 1,
-                Self::Dcba => n - 1 - at,
-                Self::Eight(places) if n == 8 => usize::from(places[at]),
-                // Refused when the profile is read; plain order is the harmless reading of it.
-                Self::Eight(_) => at,
-            };
-            value[8 - n + place] = *byte;
-        }
-        value
-    }
-}
-
-/// How a register's bits are to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
-    Bool,
-    Int16,
-    Uint16,
-    Int32,
-    Uint32,
-    Int64,
-    Uint64,
-    Float32,
-    Float64,
-    /// Two characters a register, ended by a zero byte or the last register.
-    String,
-}
-
-impl Type {
-    const CHOICES: [(&'static str, Self); 10] = [
-        ("bool", Self::Bool),
-        ("int16", Self::Int16),
-        ("uint16", Self::Uint16),
-        ("int32", Self::Int32),
-        ("uint32", Self::Uint32),
-        ("int64", Self::Int64),
-        ("uint64", Self::Uint64),
-        ("float32", Self::Float32),
-        ("float64", Self::Float64),
-        ("string", Self::String),
-    ];
-
-    const fn words(self) -> u16 {
-        match self {
-            Self::Bool | Self::Int16 | Self::Uint16 | Self::String => 1,
-            Self::Int32 | Self::Uint32 | Self::Float32 => 2,
-            Self::Int64 | Self::Uint64 | Self::Float64 => 4,
-        }
-    }
-}
-
 /// Where one point stands in a unit and what its bits mean.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Register {
@@ -172,53 +85,7 @@ pub struct Register {
     pub address: u16,
     /// Registers, or 1 for a coil or discrete input.
     pub count: u16,
-    kind: Type,
-    order: ByteOrder,
-    bit: Option<u8>,
-    /// `true` for a point whose kind is a flag.
-    form: Form,
-    factor: Factor,
-    offset: f64,
-    /// Raw values that the maker uses for "no value", in the width of the type.
-    invalid_raw: Vec<u64>,
-    /// Raw values that make a flag true; empty: every value but 0.
-    equals: Vec<u64>,
-}
-
-/// `0.1` has no exact binary form: 126 * 0.1 is 12.600000000000001, 126 / 10 is 12.6.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Factor {
-    Times(f64),
-    Over(f64),
-}
-
-impl Factor {
-    pub(crate) fn of(scale: f64) -> Self {
-        let over = (1.0 / scale).round();
-        if scale.abs() < 1.0 && (over * scale - 1.0).abs() < 1e-12 { Self::Over(over) } else { Self::Times(scale) }
-    }
-
-    pub(crate) fn apply(self, raw: f64) -> f64 {
-        match self {
-            Self::Times(scale) => raw * scale,
-            Self::Over(over) => raw / over,
-        }
-    }
-
-    fn invert(self, value: f64) -> f64 {
-        match self {
-            Self::Times(scale) => value / scale,
-            Self::Over(over) => value * over,
-        }
-    }
-
-    /// The raw number behind a value.
-    pub(crate) fn undo(self, value: f64) -> f64 {
-        match self {
-            Self::Times(scale) => value / scale,
-            Self::Over(over) => value * over,
-        }
-    }
+    field: Field,
 }
 
 /// Bytes that wake a unit before every request, and the pause that it needs after them.
@@ -248,8 +115,12 @@ pub struct Unit {
     /// Registers of a gap that may be read to join two blocks; 0 never joins over a gap.
     pub max_register_fill: u16,
     pub forbidden_registers: Vec<Forbidden>,
+    /// Each point has a request of its own; bits of one register share it.
+    pub one_point_per_request: bool,
     /// Serial lines only.
     pub wake: Option<Arc<Wake>>,
+    /// Between an answer of the unit, or the wait for one, and the next request to it; others may be asked meanwhile.
+    pub pause_between_requests: Duration,
     /// How often the unit is read where the device does not say.
     pub interval: Duration,
     /// One for each point of the profile, in its order; `None` for a point that no register carries.
@@ -265,7 +136,9 @@ impl Default for Unit {
             max_bit_registers_per_request: MAX_BITS,
             max_register_fill: 16,
             forbidden_registers: Vec::new(),
+            one_point_per_request: false,
             wake: None,
+            pause_between_requests: Duration::ZERO,
             interval: Duration::from_secs(2),
             registers: Vec::new(),
         }
@@ -291,7 +164,7 @@ impl Unit {
     }
 
     fn read_table(&mut self, r: &Reader<'_>) {
-        if let Some(order) = read_order(r) {
+        if let Some(order) = ByteOrder::read(r) {
             self.byte_order = order;
         }
         self.address_base = r.choice_number("address_base", &[0, 1]).unwrap_or(0);
@@ -318,6 +191,8 @@ impl Unit {
                 ),
             }
         }
+        self.one_point_per_request = r.or("one_point_per_request", false);
+        self.pause_between_requests = r.or("pause_between_requests", Duration::ZERO);
         if let Some(text) = r.optional::<String>("wake_bytes") {
             match parse_hex(&text) {
                 Some(bytes) if (1..=16).contains(&bytes.len()) => {
@@ -348,8 +223,16 @@ impl Unit {
     }
 
     /// Values of all points that a request and its answer carry, by their place in the profile. Both frames are RTU
-    /// (unit to CRC) or TCP (transaction to data). This is how the sample frames of a profile are checked.
-    pub fn decode_frames(&self, request: &[u8], answer: &[u8]) -> Result<Vec<Decoded>, FrameError> {
+    /// (unit to CRC) or TCP (transaction to data). `earlier` is the answer before, from which counters have risen. This
+    /// is how the sample frames of a profile are checked.
+    pub fn decode_frames(
+        &self,
+        request: &[u8],
+        earlier: Option<&[u8]>,
+        answer: &[u8],
+    ) -> Result<Vec<Decoded>, FrameError> {
+        let before = earlier.map(|earlier| self.decode_frames(request, None, earlier).map(|_| earlier)).transpose()?;
+        let before = before.map(Pdu::unpack).transpose()?.map(|pdu| words_of(pdu.data.get(1..).unwrap_or_default()));
         let request = Pdu::unpack(request)?;
         let answer = Pdu::unpack(answer)?;
         let table = Table::of_function(request.function).ok_or(FrameError::NotARead(request.function))?;
@@ -370,13 +253,22 @@ impl Unit {
         if usize::from(*bytes) != data.len() || data.len() != wanted {
             return Err(FrameError::Length);
         }
-        let words: Vec<u16> = data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+        let words = words_of(data);
         let values = self.inside(table, first, count).map(|(n, register)| {
             let at = usize::from(register.address - first);
             let value = if table.is_bits() {
                 register.decode_bit(data[at / 8] >> (at % 8) & 1 == 1)
             } else {
-                register.decode(&words[at..at + usize::from(register.count)])
+                let place = at..at + usize::from(register.count);
+                let now = &words[place.clone()];
+                let counted = register.is_counter().then(|| register.count(now));
+                match counted {
+                    Some(now) => now.and_then(|now| {
+                        let before = before.as_ref().and_then(|before| register.count(before.get(place)?).ok());
+                        register.rise(before.unwrap_or(now), now)
+                    }),
+                    None => register.decode(now),
+                }
             };
             (n, value)
         });
@@ -403,67 +295,19 @@ impl Register {
     /// Reads the register keys of one point; the caller calls `finish`.
     fn read(r: &Reader<'_>, unit: &Unit, form: Form) -> Option<Self> {
         let (table, address) = Self::read_place(r, unit)?;
-        let kind = r
-            .choice("type", &Type::CHOICES)
-            .or_else(|| (!r.has("type")).then_some(if table.is_bits() { Type::Bool } else { Type::Uint16 }))?;
-        let length = r.optional::<u16>("length");
-        let bit = r.optional::<u8>("bit");
-        let order = if r.has("byte_order") { read_order(r)? } else { unit.byte_order };
-        let scale = r.or("scale", 1.0);
-        let offset = r.or("offset", 0.0);
-        let invalid = r.or::<Vec<i64>>("invalid_raw", Vec::new());
-        let equals = if r.has("equals") { r.optional::<Vec<i64>>("equals")? } else { Vec::new() };
-
+        let room = Room {
+            usual: if table.is_bits() { Type::Bool } else { Type::Uint16 },
+            grain: if table.is_bits() { 0 } else { 2 },
+            piece: if table.is_bits() { table.as_str() } else { "register" },
+            longest: MAX_WORDS,
+            order: unit.byte_order,
+        };
+        let field = Field::read(r, form, room)?;
+        let count = if table.is_bits() { 1 } else { field.size().div_ceil(2) as u16 };
         let wrong = |key: &str, message: String| {
             r.fault(key, message, None);
             None::<Self>
         };
-        let word = Type::CHOICES.iter().find(|(_, of)| *of == kind).map_or("", |(word, _)| word);
-        if table.is_bits() && kind != Type::Bool {
-            return wrong("type", format!("`type` is {word:?}, but a {} is one bit: \"bool\"", table.as_str()));
-        }
-        if kind == Type::Bool && !table.is_bits() && bit.is_none() {
-            return wrong(
-                "type",
-                "`type` is \"bool\" in a 16-bit register, so `bit` must say which, 0 to 15".to_owned(),
-            );
-        }
-        let is_integer =
-            matches!(kind, Type::Int16 | Type::Uint16 | Type::Int32 | Type::Uint32 | Type::Int64 | Type::Uint64);
-        if let Some(bit) = bit {
-            let bits = kind.words() * 16;
-            if table.is_bits() || !(is_integer || kind == Type::Bool) || u16::from(bit) >= bits {
-                return wrong(
-                    "bit",
-                    format!("`bit` is {bit}, which type {word:?} in table {} does not have", table.as_str()),
-                );
-            }
-        }
-        if (kind == Type::String) != (form == Form::Text) {
-            let message = match form {
-                Form::Text => format!("`type` is {word:?}, but the point's kind is text: \"string\""),
-                _ => "`type` is \"string\", but the point's kind is not text".to_owned(),
-            };
-            return wrong("type", message);
-        }
-        match (kind, length) {
-            (Type::String, None) => return wrong("length", "`length` is missing: registers of the string".to_owned()),
-            (Type::String, Some(n)) if !(1..=MAX_WORDS).contains(&n) => {
-                return wrong("length", format!("`length` is {n}, expected 1 to {MAX_WORDS} registers"));
-            }
-            (Type::String, Some(_)) | (_, None) => {}
-            (_, Some(_)) => return wrong("length", format!("`length` is for strings; type {word:?} has its own")),
-        }
-        if matches!(order, ByteOrder::Eight(_)) && kind.words() != 4 {
-            return wrong("byte_order", format!("an order of eight letters does not fit type {word:?}"));
-        }
-        if scale == 0.0 {
-            return wrong("scale", "`scale` is 0, which makes every value the same".to_owned());
-        }
-        if !equals.is_empty() && (form != Form::Flag || bit.is_some()) {
-            return wrong("equals", "`equals` is for whole registers whose point is a flag".to_owned());
-        }
-        let count = if table.is_bits() { 1 } else { length.unwrap_or(kind.words()) };
         if u32::from(address) + u32::from(count) > 0x1_0000 {
             return wrong("address", format!("{count} registers from {address} go beyond 65535"));
         }
@@ -473,25 +317,7 @@ impl Register {
         if count > unit.max_word_registers_per_request && !table.is_bits() {
             return wrong("type", format!("{count} registers are more than `max_word_registers_per_request`"));
         }
-        let raw = |key: &str, values: Vec<i64>| {
-            values.into_iter().map(|value| width(kind, value)).collect::<Option<Vec<u64>>>().or_else(|| {
-                r.fault(key, format!("`{key}` holds a value that type {word:?} cannot have"), None);
-                None
-            })
-        };
-        Some(Self {
-            table,
-            address,
-            count,
-            kind,
-            order,
-            bit,
-            form,
-            factor: Factor::of(scale),
-            offset,
-            invalid_raw: raw("invalid_raw", invalid)?,
-            equals: raw("equals", equals)?,
-        })
+        Some(Self { table, address, count, field })
     }
 
     fn read_place(r: &Reader<'_>, unit: &Unit) -> Option<(Table, u16)> {
@@ -527,156 +353,56 @@ impl Register {
 
     /// The value of `words`, which must be exactly this register's `count`.
     pub fn decode(&self, words: &[u16]) -> Result<Value, Fault> {
-        if words.len() != usize::from(self.count) || self.table.is_bits() {
-            return Err(Fault::Comms);
-        }
-        if self.kind == Type::String {
-            return self.text(words);
-        }
-        let Some(raw) = self.raw(words) else { return Err(Fault::Comms) };
-        if self.invalid_raw.contains(&raw) {
-            return Err(Fault::Sentinel);
-        }
-        if let Some(bit) = self.bit {
-            return self.flag_or_number(raw >> bit & 1);
-        }
-        let number = match self.kind {
-            Type::Int16 => f64::from(raw as u16 as i16),
-            Type::Int32 => f64::from(raw as u32 as i32),
-            Type::Int64 => raw as i64 as f64,
-            Type::Float32 => f64::from(f32::from_bits(raw as u32)),
-            Type::Float64 => f64::from_bits(raw),
-            _ => raw as f64,
-        };
-        if !number.is_finite() {
-            return Err(Fault::NotAValue);
-        }
-        if self.form == Form::Flag {
-            let on = if self.equals.is_empty() { number != 0.0 } else { self.equals.contains(&raw) };
-            return Ok(Value::Flag(on));
-        }
-        self.scaled(number)
+        if self.table.is_bits() { Err(Fault::Comms) } else { on_wire(words, |bytes| self.field.decode(bytes)) }
     }
 
     /// The value of a coil or discrete input.
     pub fn decode_bit(&self, bit: bool) -> Result<Value, Fault> {
-        if !self.table.is_bits() {
-            return Err(Fault::Comms);
-        }
-        let raw = u64::from(bit);
-        if self.invalid_raw.contains(&raw) { Err(Fault::Sentinel) } else { self.flag_or_number(raw) }
+        if self.table.is_bits() { self.field.decode_bit(bit) } else { Err(Fault::Comms) }
     }
 
-    fn flag_or_number(&self, raw: u64) -> Result<Value, Fault> {
-        match self.form {
-            Form::Flag if self.equals.is_empty() => Ok(Value::Flag(raw != 0)),
-            Form::Flag => Ok(Value::Flag(self.equals.contains(&raw))),
-            _ => self.scaled(raw as f64),
-        }
+    /// Whether the value is what a count rose by since the answer before.
+    pub fn is_counter(&self) -> bool {
+        self.field.is_counter()
     }
 
-    fn scaled(&self, raw: f64) -> Result<Value, Fault> {
-        let value = self.factor.apply(raw) + self.offset;
-        if value.is_finite() { Ok(Value::Number(value)) } else { Err(Fault::NotAValue) }
+    /// Where a counter stands.
+    pub fn count(&self, words: &[u16]) -> Result<u64, Fault> {
+        on_wire(words, |bytes| self.field.count(bytes))
+    }
+
+    /// What a counter rose by.
+    pub fn rise(&self, before: u64, now: u64) -> Result<Value, Fault> {
+        self.field.rise(before, now)
     }
 
     /// The registers that decode to `value`, rounded to what they can hold; for simulators. `None` where the register
     /// cannot carry such a value. `shared` is what the registers hold now: a bit leaves the others as they are.
     pub fn encode(&self, value: &Value, shared: &[u16]) -> Option<Vec<u16>> {
-        let count = usize::from(self.count);
-        if let (Type::String, Value::Text(text)) = (self.kind, value) {
-            let mut bytes = text.as_bytes().to_vec();
-            bytes.resize(count * 2, 0);
-            let swap = self.order.swaps_bytes();
-            let word = |pair: &[u8]| u16::from_be_bytes(if swap { [pair[1], pair[0]] } else { [pair[0], pair[1]] });
-            return Some(bytes.chunks_exact(2).map(word).collect());
+        if self.table.is_bits() {
+            return self.field.encode(value, &[0]).map(|bytes| bytes.into_iter().map(u16::from).collect());
         }
-        let number = match value {
-            Value::Flag(on) if self.equals.is_empty() => f64::from(u8::from(*on)),
-            Value::Flag(true) => *self.equals.first()? as f64,
-            Value::Flag(false) => (0..=self.equals.len() as u64).find(|raw| !self.equals.contains(raw))? as f64,
-            Value::Number(number) if self.form == Form::Number => self.factor.invert(number - self.offset),
-            Value::Number(_) | Value::Text(_) => return None,
-        };
-        if let Some(bit) = self.bit {
-            let now = shared.get(..count).unwrap_or(&[]);
-            let mask = 1_u64 << bit;
-            let raw = self.raw(now).unwrap_or(0);
-            return Some(self.words(if number >= 0.5 { raw | mask } else { raw & !mask }));
-        }
-        let raw = match self.kind {
-            Type::Float32 => u64::from((number as f32).to_bits()),
-            Type::Float64 => number.to_bits(),
-            // `as` stops at the ends of the type.
-            Type::Int16 => u64::from(number.round() as i16 as u16),
-            Type::Int32 => u64::from(number.round() as i32 as u32),
-            Type::Int64 => number.round() as i64 as u64,
-            Type::Uint32 => u64::from(number.round() as u32),
-            Type::Uint64 => number.round() as u64,
-            Type::Bool => u64::from(number >= 0.5),
-            Type::Uint16 | Type::String => u64::from(number.round() as u16),
-        };
-        Some(if self.table.is_bits() { vec![raw as u16] } else { self.words(raw) })
+        let bytes = on_wire(shared, |now| self.field.encode(value, now))?;
+        Some(bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect())
     }
+}
 
-    fn raw(&self, words: &[u16]) -> Option<u64> {
-        if words.len() != usize::from(self.count) || words.len() > 4 {
-            return None;
-        }
-        let mut wire = [0; 8];
-        for (pair, word) in wire.chunks_exact_mut(2).zip(words) {
-            pair.copy_from_slice(&word.to_be_bytes());
-        }
-        Some(u64::from_be_bytes(self.order.arrange(&wire[..words.len() * 2])))
-    }
+fn words_of(data: &[u8]) -> Vec<u16> {
+    data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()
+}
 
-    fn words(&self, raw: u64) -> Vec<u16> {
-        let n = usize::from(self.count) * 2;
-        // Where each byte of the value goes: found by sending the places through the order itself.
-        let places: Vec<u8> = (0..n as u8).collect();
-        let from = self.order.arrange(&places);
-        let value = raw.to_be_bytes();
-        let mut wire = [0; 8];
-        for (byte, at) in value[8 - n..].iter().zip(&from[8 - n..]) {
-            wire[usize::from(*at)] = *byte;
-        }
-        wire[..n].chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()
+/// Hands over registers as they stand on the wire; numbers without an allocation.
+fn on_wire<T>(words: &[u16], take: impl FnOnce(&[u8]) -> T) -> T {
+    let mut short = [0; 8];
+    if let Some(bytes) = short.get_mut(..words.len() * 2) {
+        bytes.chunks_exact_mut(2).zip(words).for_each(|(pair, word)| pair.copy_from_slice(&word.to_be_bytes()));
+        return take(bytes);
     }
-
-    fn text(&self, words: &[u16]) -> Result<Value, Fault> {
-        let swap = self.order.swaps_bytes();
-        let bytes: Vec<u8> =
-            words.iter().flat_map(|word| if swap { word.to_le_bytes() } else { word.to_be_bytes() }).collect();
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-        match std::str::from_utf8(&bytes[..end]) {
-            Ok(text) if !text.chars().any(char::is_control) => Ok(Value::Text(Arc::from(text.trim_end()))),
-            _ => Err(Fault::NotAValue),
-        }
-    }
+    take(&words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>())
 }
 
 /// A point by its place in the profile, and what its register says.
 pub type Decoded = (usize, Result<Value, Fault>);
-
-/// A number of a profile as raw bits in the width of the type; `None` when it does not fit.
-fn width(kind: Type, value: i64) -> Option<u64> {
-    match (kind, kind.words()) {
-        (Type::Bool, _) => (0..=1).contains(&value).then_some(value as u64),
-        (_, 1) if (-0x8000..=0xFFFF).contains(&value) => Some(value as u16 as u64),
-        (_, 2) if (-0x8000_0000..=0xFFFF_FFFF).contains(&value) => Some(value as u32 as u64),
-        (_, 4) => Some(value as u64),
-        _ => None,
-    }
-}
-
-fn read_order(r: &Reader<'_>) -> Option<ByteOrder> {
-    let word: String = r.optional("byte_order")?;
-    ByteOrder::named(&word).or_else(|| {
-        let message = format!("`byte_order` is {word:?}, expected ABCD, CDAB, BADC, DCBA or eight letters A to H");
-        r.fault("byte_order", message, None);
-        None
-    })
-}
 
 /// `40001` and `400001`: the first digit is the table, the rest counts from 1.
 fn parse_entity(text: &str) -> Option<(Table, u16)> {
@@ -704,25 +430,6 @@ fn parse_forbidden(text: &str, base: u16) -> Option<Forbidden> {
     };
     let (first, last) = (number(first)?, number(last)?);
     (first <= last).then_some(Forbidden { table, first, last })
-}
-
-/// Pairs of hexadecimal digits with or without spaces between.
-pub fn parse_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    digits
-        .chunks_exact(2)
-        .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
-        .collect()
-}
-
-/// CRC-16 of a serial frame: polynomial 0xA001, start 0xFFFF; sent low byte first.
-pub fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0xFFFF, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xA001 } else { crc >> 1 })
-    })
 }
 
 /// Why sample frames do not make sense together.
@@ -858,6 +565,8 @@ mod tests {
             ("float32", "CDAB", &[0x3333, 0x4366], f64::from(230.2_f32)),
             ("float32", "BADC", &[0x6643, 0x3333], f64::from(230.2_f32)),
             ("float32", "DCBA", &[0x3333, 0x6643], f64::from(230.2_f32)),
+            ("bcd16", "ABCD", &[0x1234], 1_234.0),
+            ("bcd32", "CDAB", &[0x5678, 0x1234], 12_345_678.0),
             ("float64", "ABCD", &[0x406C, 0xC666, 0x6666, 0x6666], 230.2),
             ("float64", "CDAB", &[0x6666, 0x6666, 0xC666, 0x406C], 230.2),
             ("float64", "DCBA", &[0x6666, 0x6666, 0x66C6, 0x6C40], 230.2),
@@ -885,6 +594,10 @@ mod tests {
             ("type = 'float32'", &[0xFF80, 0], Fault::NotAValue),
             ("type = 'float64'", &[0x7FF8, 0, 0, 0], Fault::NotAValue),
             ("type = 'float64'\nscale = 1e300", &[0x7FE0, 0, 0, 0], Fault::NotAValue),
+            ("type = 'bcd16'", &[0x12A4], Fault::NotAValue),
+            ("type = 'int16'\nraw_range = [3600, 21000]", &[3_599], Fault::Sentinel),
+            ("type = 'int16'\nraw_range = [3600, 21000]", &[21_001], Fault::Sentinel),
+            ("type = 'int16'\nraw_range = [-5, 5]", &[0xFFFA], Fault::Sentinel),
             ("type = 'uint16'", &[], Fault::Comms),
             ("type = 'uint16'", &[1, 2], Fault::Comms),
             ("type = 'float32'", &[0x4366], Fault::Comms),
@@ -903,6 +616,12 @@ mod tests {
         assert_eq!(number(&at("scale = 0.1"), &[126]), Ok(Value::Number(12.6)));
         assert_eq!(number(&at("type = 'int16'\nscale = 0.1\noffset = -40.0"), &[0xFFF6]), Ok(Value::Number(-41.0)));
         assert_eq!(number(&at("scale = 2.5"), &[4]), Ok(Value::Number(10.0)));
+        let loop_current = at("raw_range = [3600, 21000]\nspan = { raw = [4000, 20000], value = [0, 500] }");
+        for (raw, level) in [(4_000, 0.0), (20_000, 500.0), (12_000, 250.0), (4_800, 25.0), (3_600, -12.5)] {
+            assert_eq!(number(&loop_current, &[raw]), Ok(Value::Number(level)));
+            let back = register(Form::Number, &loop_current).encode(&Value::Number(level), &[]);
+            assert_eq!(back, Some(vec![raw]));
+        }
         assert_eq!(number(&at("type = 'bool'\nbit = 15"), &[0x8000]), Ok(Value::Number(1.0)));
         assert_eq!(flag(&at("type = 'bool'\nbit = 3"), &[0x0008]), Ok(Value::Flag(true)));
         assert_eq!(flag(&at("type = 'bool'\nbit = 3"), &[0xFFF7]), Ok(Value::Flag(false)));
@@ -924,6 +643,8 @@ mod tests {
         let state = register(Form::Flag, &at("equals = [0, 2]"));
         assert_eq!(state.encode(&Value::Flag(true), &[]), Some(vec![0]));
         assert_eq!(state.encode(&Value::Flag(false), &[]), Some(vec![1]));
+        let pulses = register(Form::Number, &at("counter = true\nscale = 0.5"));
+        assert_eq!(pulses.encode(&Value::Number(2.0), &[65_535]), Some(vec![3]));
         let tenths = register(Form::Number, &at("type = 'int16'\nscale = 0.1\noffset = -40.0"));
         assert_eq!(tenths.encode(&Value::Number(-41.0), &[]), Some(vec![0xFFF6]));
         let name = register(Form::Text, &at("type = 'string'\nlength = 3\nbyte_order = 'BADC'"));
@@ -976,6 +697,22 @@ mod tests {
             ),
             ("", Form::Number, "register = 'holding'\naddress = 1\nscale = 0", "same"),
             ("", Form::Number, "register = 'holding'\naddress = 1\ninvalid_raw = [70000]", "cannot have"),
+            ("", Form::Number, "register = 'holding'\naddress = 1\ntype = 'uint8'", "has 16 bits"),
+            ("", Form::Number, "register = 'holding'\naddress = 1\nraw_range = [5, 5]", "[lowest, highest]"),
+            ("", Form::Flag, "register = 'holding'\naddress = 1\ncounter = true", "whose point is a number"),
+            ("", Form::Number, "register = 'holding'\naddress = 1\ntype = 'float32'\ncounter = true", "whole numbers"),
+            (
+                "",
+                Form::Number,
+                "register = 'holding'\naddress = 1\nspan = { raw = [4, 4], value = [0, 5] }",
+                "two numbers that differ",
+            ),
+            (
+                "",
+                Form::Number,
+                "register = 'holding'\naddress = 1\nscale = 2\nspan = { raw = [4, 20], value = [0, 5] }",
+                "leave those out",
+            ),
             ("", Form::Number, "register = 'holding'\naddress = 1\nequals = [1]", "whose point is a flag"),
             ("", Form::Number, "register = 'holding'\naddress = 65535\ntype = 'int32'", "beyond 65535"),
             ("forbidden_registers = ['0-9']", Form::Number, "register = 'input'\naddress = 9", "forbidden_registers"),
@@ -998,7 +735,7 @@ mod tests {
     fn sample_frames_decode_and_damaged_ones_are_refused() {
         let sdm = unit("", &[(Form::Number, "register = 'input'\naddress = 0\ntype = 'float32'")]).expect("sound");
         let frames = |request: &str, answer: &str| {
-            sdm.decode_frames(&parse_hex(request).expect("hex"), &parse_hex(answer).expect("hex"))
+            sdm.decode_frames(&parse_hex(request).expect("hex"), None, &parse_hex(answer).expect("hex"))
         };
         let ask = "01 04 00 00 00 02 71 CB";
         let volts = Value::Number(f64::from(230.2_f32));
@@ -1023,7 +760,7 @@ mod tests {
         ];
         let request = parse_hex("01 03 00 00 00 08 44 0C").expect("hex");
         let answer = parse_hex("01 03 10 00 7E 00 01 00 01 00 E7 00 01 00 64 00 19 00 32 C2 EA").expect("hex");
-        let got = unit("", &points).expect("sound").decode_frames(&request, &answer);
+        let got = unit("", &points).expect("sound").decode_frames(&request, None, &answer);
         let wanted = vec![(0, Ok(Value::Number(12.6))), (1, Ok(Value::Flag(true))), (2, Ok(Value::Number(23.1)))];
         assert_eq!(got, Ok(wanted));
     }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use toml::de::DeValue;
 
+use crate::decode::binary::Scale;
 use crate::decode::json::{Scalar, quoted};
-use crate::decode::modbus::Factor;
 use crate::document::{FromToml, Reader};
 use crate::point::{Form, Kind};
 use crate::reading::{Fault, Value};
@@ -49,8 +49,7 @@ const FALSE_WORDS: &[&str] = &[
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conversion {
     form: Form,
-    factor: Factor,
-    offset: f64,
+    scale: Scale,
     sentinels: Vec<Word>,
     true_words: Vec<Word>,
     false_words: Vec<Word>,
@@ -62,8 +61,7 @@ impl Conversion {
     pub fn plain(form: Form) -> Self {
         Self {
             form,
-            factor: Factor::of(1.0),
-            offset: 0.0,
+            scale: Scale::NONE,
             sentinels: Vec::new(),
             true_words: Vec::new(),
             false_words: Vec::new(),
@@ -71,17 +69,12 @@ impl Conversion {
         }
     }
 
-    /// Reads `scale`, `offset`, `sentinels`, `true_words`, `false_words` and `numbers_in_text` of one point.
+    /// Reads `scale`, `offset`, `span`, `sentinels`, `true_words`, `false_words` and `numbers_in_text` of one point.
     pub fn read(r: &Reader<'_>, kind: Kind) -> Self {
         let form = kind.info().form;
-        let scale = r.or("scale", 1.0);
-        if scale == 0.0 {
-            r.fault("scale", "`scale` is 0, which makes every value the same", None);
-        }
         let conversion = Self {
             form,
-            factor: Factor::of(if scale == 0.0 { 1.0 } else { scale }),
-            offset: r.or("offset", 0.0),
+            scale: Scale::read(r),
             sentinels: r.or("sentinels", Vec::new()),
             true_words: r.or("true_words", Vec::new()),
             false_words: r.or("false_words", Vec::new()),
@@ -89,8 +82,8 @@ impl Conversion {
         };
         let keys: &[&str] = match form {
             Form::Number => &["true_words", "false_words"],
-            Form::Flag => &["scale", "offset", "numbers_in_text"],
-            Form::Text => &["scale", "offset", "numbers_in_text", "true_words", "false_words"],
+            Form::Flag => &["scale", "offset", "span", "numbers_in_text"],
+            Form::Text => &["scale", "offset", "span", "numbers_in_text", "true_words", "false_words"],
         };
         for key in keys.iter().filter(|key| r.has(key)) {
             let what = match form {
@@ -135,7 +128,7 @@ impl Conversion {
     /// What a device would write into a JSON document for this value: the way back of [`Conversion::scalar`].
     pub fn compose(&self, value: &Value) -> String {
         match value {
-            Value::Number(number) => self.factor.undo(number - self.offset).to_string(),
+            Value::Number(number) => self.scale.undo(*number).to_string(),
             Value::Flag(flag) => match if *flag { &self.true_words } else { &self.false_words }.first() {
                 Some(Word { number: Some(number), .. }) => number.to_string(),
                 Some(word) => quoted(&word.text),
@@ -156,7 +149,7 @@ impl Conversion {
         match self.form {
             Form::Number if is_number => {
                 let raw = decimal(text).ok_or(Fault::NotAValue)?;
-                let value = self.factor.apply(raw) + self.offset;
+                let value = self.scale.apply(raw);
                 // Adding zero turns -0 into 0: a value that prints "-0" makes people doubt the rest.
                 if value.abs() <= LARGEST { Ok(Value::Number(value + 0.0)) } else { Err(Fault::NotAValue) }
             }
