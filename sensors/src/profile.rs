@@ -12,8 +12,10 @@ use include_dir::{Dir, include_dir};
 use toml::de::DeValue;
 
 use crate::decode::binary::parse_hex;
-use crate::decode::message::{Payload, Shape, Source};
+use crate::decode::frame::Layout;
+use crate::decode::message::{self, Payload, Shape, Source};
 use crate::decode::modbus;
+use crate::decode::properties::Property;
 use crate::decode::stamp::iso8601;
 use crate::decode::value::Conversion;
 use crate::document::{Document, Faults, FromToml, Reader, did_you_mean};
@@ -50,6 +52,8 @@ pub struct Case {
     expect: BTreeMap<String, Value>,
     faults: BTreeMap<String, Fault>,
     time: Option<Wall>,
+    /// Of points whose values have one of their own.
+    times: BTreeMap<String, Wall>,
     sequence: Option<u64>,
     warming_up: Option<bool>,
     /// Nothing of it can be used.
@@ -116,7 +120,7 @@ impl Profile {
             if !on_mqtt && !modbus::Register::is_in(point) {
                 point.fault(
                     "name",
-                    "the point has neither a `path` or `topic` on MQTT nor a `register`",
+                    "the point has neither a place in MQTT messages (`path`, `topic`, `at`, `property`) nor a `register`",
                     payload.is_none().then(|| "a profile for MQTT has a [mqtt] table".to_owned()),
                 );
             }
@@ -141,15 +145,14 @@ impl Profile {
     }
 
     /// A profile without a file, for a mapping that has its points inline: reads `point_key` and the keys of a `[mqtt]`
-    /// table out of `r`.
-    pub fn inline(r: &Reader<'_>, id: Arc<str>, point_key: &'static str) -> Self {
+    /// table out of `r`. `usual` is the payload where it says none.
+    pub fn inline(r: &Reader<'_>, id: Arc<str>, point_key: &'static str, usual: Payload) -> Self {
         let points = r.tables(point_key);
-        let payload = r.choice("payload", &Payload::CHOICES).unwrap_or(Payload::Json);
+        let payload = r.choice("payload", &Payload::CHOICES).unwrap_or(usual);
         let (specs, shape) = read_points(&points, Some(payload), Some(r));
         for (n, point) in points.iter().enumerate() {
             if shape.as_ref().is_some_and(|shape| matches!(shape.sources().get(n), Some(None))) {
-                let key = if payload == Payload::Json { "path" } else { "topic" };
-                point.fault("name", format!("the point has no `{key}`"), None);
+                point.fault("name", format!("the point has no `{}`", payload.key()), None);
             }
             point.finish();
         }
@@ -210,20 +213,44 @@ fn read_points(
         if specs.iter().any(|other| other.name == spec.name) {
             r.fault("name", format!("there are two points named {:?}", spec.name), None);
         }
-        let at: Option<String> = match payload {
+        let frame = || Layout::is_in(r).then_some(message::Place::Frame);
+        let place = match payload {
             None => None,
-            Some(Payload::Json) => r.optional("path"),
-            Some(Payload::Value) if r.has("topic") => r.optional("topic"),
+            Some(Payload::Json) => {
+                r.optional("path").map(|Pointers(paths)| message::Place::Paths(paths)).or_else(frame)
+            }
+            Some(Payload::Value) if r.has("topic") => r.optional("topic").map(message::Place::Topic),
             // The only point of a device may be the whole of its topic.
-            Some(Payload::Value) => (points.len() == 1).then(String::new),
+            Some(Payload::Value) => (points.len() == 1).then(|| message::Place::Topic(String::new())),
+            Some(Payload::Hex | Payload::Bytes) => frame(),
+            Some(Payload::Properties) => {
+                let (name, service) = (r.optional("property"), r.optional("service"));
+                name.map(|name| message::Place::Property(Property { name, service }))
+            }
         };
         let conversion = Conversion::read(r, spec.kind);
         check_unit(r, spec.kind);
-        sources.push(at.map(|at| Source { at, conversion }));
+        sources.push(place.map(|place| Source { place, conversion }));
         specs.push(spec);
     }
-    let shape = mqtt.map(|mqtt| Shape::read(mqtt, points.iter().zip(sources).collect()));
+    let shape =
+        mqtt.zip(payload).map(|(mqtt, payload)| Shape::read(mqtt, payload, points.iter().zip(sources).collect()));
     (specs, shape)
+}
+
+/// One JSON pointer or several.
+struct Pointers(Vec<String>);
+
+impl FromToml for Pointers {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        String::from_toml(value)
+            .map(|path| vec![path])
+            .or_else(|_| Vec::from_toml(value))
+            .ok()
+            .filter(|paths| !paths.is_empty())
+            .map(Self)
+            .ok_or_else(|| "a path such as \"/data/lel\", or a list of paths".to_owned())
+    }
 }
 
 fn read_spec(r: &Reader<'_>) -> PointSpec {
@@ -319,19 +346,29 @@ impl Case {
                 }
             }
         }
-        let time = r.optional::<String>("time").and_then(|text| {
+        let moment = |owner: &Reader<'_>, key: &str, text: String| {
             let time = iso8601(&text, None);
             if time.is_none() {
-                r.fault("time", format!("`time` is {text:?}, expected such as \"2026-03-01T09:30:00+08:00\""), None);
+                owner.fault(key, format!("`{key}` is {text:?}, expected such as \"2026-03-01T09:30:00+08:00\""), None);
             }
             time
-        });
+        };
+        let time = r.optional::<String>("time").and_then(|text| moment(r, "time", text));
+        let mut times = BTreeMap::new();
+        if let Some(table) = r.table("times") {
+            for (point, text) in table.values::<String>() {
+                if let (Some(_), Some(time)) = (known(&table, point), moment(&table, point, text)) {
+                    times.insert(point.to_owned(), time);
+                }
+            }
+        }
         let case = Self {
             name: name.unwrap_or_default(),
             input: input?,
             expect,
             faults,
             time,
+            times,
             sequence: r.optional("sequence"),
             warming_up: r.optional("warming_up"),
             refused: r.or("refused", false),
@@ -375,6 +412,10 @@ impl Case {
                 match shape.decode(topic, payload, |n, value| drop(got.insert(name(n), value))) {
                     Ok(stamp) => {
                         differ("the time", show(self.time.and(stamp.time)), show(self.time));
+                        for (point, time) in &self.times {
+                            let own = stamp.times.iter().rev().find(|(n, _)| name(*n) == point).map(|(_, time)| *time);
+                            differ(&format!("the time of {point}"), show(own), show(Some(*time)));
+                        }
                         differ("the sequence", show(self.sequence.and(stamp.sequence)), show(self.sequence));
                         differ("warming up", show(self.warming_up.and(stamp.warming_up)), show(self.warming_up));
                         None
@@ -562,7 +603,7 @@ mod tests {
                 "p.toml:8:8: `kind` is \"gas.lell\", which is not a kind of point\n  hint: did you mean `gas.lel`?",
                 "p.toml:13:8: `unit` is \"mm\", but flood.level is in \"cm\"\n  hint: scale = 0.1",
                 "p.toml:15:9: `range` is not [lowest, highest]",
-                "p.toml:17:8: the point has neither a `path` or `topic` on MQTT nor a `register`",
+                "p.toml:17:8: the point has neither a place in MQTT messages (`path`, `topic`, `at`, `property`) nor a `register`",
                 "p.toml:19:9: `scale` has no meaning for kind \"fire.smoke\", which is a flag",
                 "p.toml:23:18: there is no point named \"lol\"\n  hint: did you mean `lel`?",
                 "p.toml:24:17: \"ill\" is not a fault such as \"sentinel\"",

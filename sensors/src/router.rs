@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::decode::json::{Paths, Scalar};
 use crate::decode::message::{Payload, Shape, Unreadable, text};
+use crate::decode::preset::{Preset, below};
 use crate::decode::topic::{Found, Pattern, Template};
 use crate::decode::value::Word;
 use crate::decode::zigbee2mqtt;
@@ -76,10 +77,14 @@ pub struct Mapping {
     at: document::Fault,
 }
 
-#[derive(Clone, Debug)]
-enum Topics {
-    Pattern(Pattern),
-    Zigbee2Mqtt { base: String, all: Pattern },
+/// The patterns of one mapping; all that it subscribes to, but for what tells who is there.
+#[derive(Clone, Debug, Default)]
+struct Topics {
+    states: Vec<Pattern>,
+    /// Devices use these, too, and they say nothing about the community.
+    others: Vec<Pattern>,
+    /// Zigbee2MQTT's base: its topics need more than patterns.
+    zigbee: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,33 +119,17 @@ enum About<'t> {
 impl Mapping {
     /// Reads one mapping; faults in it are noted. `profiles` are those that the site knows.
     pub fn read(r: &Reader<'_>, profiles: &Profiles) -> Option<Self> {
-        let preset = r.choice("preset", &[("zigbee2mqtt", ())]);
+        let preset = r.choice("preset", &Preset::choices());
+        let base = preset.map(|preset| r.or("base_topic", preset.base.to_owned())).unwrap_or_default();
         let topics = match preset {
-            Some(()) => {
-                if r.has("topic") {
-                    r.fault("topic", "the preset knows its topics; `base_topic` moves them", None);
-                    r.optional::<String>("topic");
-                }
-                let base = r.or("base_topic", "zigbee2mqtt".to_owned());
-                match Pattern::parse(&format!("{base}/#")) {
-                    Ok(all) if all.filter() == all.to_string() && !base.contains(['+', '#']) => {
-                        Some(Topics::Zigbee2Mqtt { base, all })
-                    }
-                    _ => {
-                        r.fault(
-                            "base_topic",
-                            format!("`base_topic` is {base:?}, expected a topic without wildcards"),
-                            None,
-                        );
-                        None
-                    }
-                }
-            }
-            None => r.required::<String>("topic").and_then(|text| pattern(r, "topic", &text)).map(Topics::Pattern),
+            Some(preset) => Topics::of(r, preset, &base),
+            // A preset that is not known has topics that are not known.
+            None if r.has("preset") => r.optional::<String>("topic").and(None),
+            None => r.required::<String>("topic").and_then(|text| pattern(r, "topic", &text)).map(Topics::one),
         };
         let captures: Vec<&str> = match &topics {
-            Some(Topics::Pattern(pattern)) => pattern.captures().collect(),
-            Some(Topics::Zigbee2Mqtt { .. }) => vec!["device"],
+            Some(topics) if topics.zigbee.is_some() => vec!["device"],
+            Some(topics) => topics.states.first().into_iter().flat_map(Pattern::captures).collect(),
             None => Vec::new(),
         };
         // Without a topic, what uses its captures cannot be judged.
@@ -169,11 +158,16 @@ impl Mapping {
             let hint = Some("device = \"{device}\"".to_owned());
             r.fault("device", "`device` is the same for every topic, although the topic captures {device}", hint);
         }
-        let inline = (r.has("points") && r.has("topic")).then(|| {
-            let id = format!("mapping:{}", r.optional::<String>("topic").unwrap_or_default());
-            Arc::new(Profile::inline(r, Arc::from(id), "points"))
+        let inline = (r.has("points") && (r.has("topic") || preset.is_some())).then(|| {
+            let id = format!(
+                "mapping:{}",
+                topics.iter().flat_map(|t| &t.states).next().map(ToString::to_string).unwrap_or_default()
+            );
+            let usual = preset.map_or(Payload::Json, |preset| preset.payload);
+            Arc::new(Profile::inline(r, Arc::from(id), "points", usual))
         });
-        let named = Self::read_profiles(r, profiles, preset.is_some());
+        let usual = preset.filter(|_| inline.is_none()).map_or(&[][..], |preset| preset.profiles);
+        let named = Self::read_profiles(r, profiles, usual);
         if inline.is_some() && r.has("profile") {
             r.fault("profile", "a mapping has `points` of its own or a `profile`, not both", None);
         }
@@ -203,8 +197,8 @@ impl Mapping {
             table.finish();
         }
         let availability = match r.table("availability") {
-            Some(table) => Availability::read(&table, preset.is_none(), &captures),
-            None => preset.map(|()| Availability::usual()),
+            Some(table) => Availability::read(&table, preset.map(|preset| (preset, &*base)), &captures),
+            None => preset.and_then(|preset| Availability::of(preset, &base)),
         };
         let expire_after = r.optional("expire_after");
         let retained = r.choice("retained", &choices).unwrap_or(Retained::StateOnly);
@@ -224,14 +218,9 @@ impl Mapping {
         (!r.is_faulty()).then_some(mapping)
     }
 
-    fn read_profiles(r: &Reader<'_>, profiles: &Profiles, zigbee: bool) -> Vec<Arc<Profile>> {
-        let names: Names = match r.optional("profile") {
-            Some(names) => names,
-            None if zigbee => {
-                Names(["zigbee2mqtt-gas", "zigbee2mqtt-smoke", "zigbee2mqtt-leak"].map(str::to_owned).into())
-            }
-            None => Names(Vec::new()),
-        };
+    fn read_profiles(r: &Reader<'_>, profiles: &Profiles, usual: &[&str]) -> Vec<Arc<Profile>> {
+        let names =
+            r.optional("profile").unwrap_or_else(|| Names(usual.iter().map(|name| (*name).to_owned()).collect()));
         let mut found = Vec::new();
         for name in &names.0 {
             match profiles.get(name) {
@@ -252,13 +241,14 @@ impl Mapping {
     /// Notes every pair of mappings of one broker that would fight for a topic.
     pub fn check_overlaps(mappings: &[Self], faults: &Faults) {
         for (n, later) in mappings.iter().enumerate() {
-            if let Some(earlier) = mappings[..n].iter().find(|earlier| earlier.pattern().overlaps(later.pattern())) {
+            let shared = |earlier: &Self| {
+                let shared = |pattern: &&Pattern| later.patterns().any(|other| other.overlaps(pattern));
+                earlier.patterns().find(shared).map(ToString::to_string)
+            };
+            if let Some((earlier, pattern)) = mappings[..n].iter().find_map(|earlier| Some((earlier, shared(earlier)?)))
+            {
                 faults.note(document::Fault {
-                    message: format!(
-                        "the mapping shares topics with that of line {}: {}",
-                        earlier.at.line,
-                        earlier.pattern()
-                    ),
+                    message: format!("the mapping shares topics with that of line {}: {pattern}", earlier.at.line),
                     hint: Some("make one of the two topics narrower".to_owned()),
                     ..later.at.clone()
                 });
@@ -266,35 +256,55 @@ impl Mapping {
         }
     }
 
-    fn pattern(&self) -> &Pattern {
-        match &self.topics {
-            Topics::Pattern(pattern) | Topics::Zigbee2Mqtt { all: pattern, .. } => pattern,
-        }
+    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.topics.states.iter()
     }
 
     fn about<'t>(&'t self, topic: &'t str, name: &'t mut String) -> Option<About<'t>> {
-        match &self.topics {
-            Topics::Pattern(pattern) => {
-                let available = self.availability.as_ref().and_then(|availability| availability.topic.as_ref());
-                // The narrower topic first: a mapping with # takes its own availability topic, too.
-                available
-                    .and_then(|available| available.find(topic))
-                    .map(About::Availability)
-                    .or_else(|| pattern.find(topic).map(About::State))
-            }
-            Topics::Zigbee2Mqtt { base, .. } => {
-                let about = zigbee2mqtt::topic(base, topic)?;
-                let (zigbee2mqtt::Topic::State(friendly) | zigbee2mqtt::Topic::Availability(friendly)) = about else {
-                    return Some(if about == zigbee2mqtt::Topic::Bridge { About::Bridge } else { About::Other });
-                };
-                *name = zigbee2mqtt::device_id(friendly);
-                let found = Found { captures: vec![("device", name.as_str())], rest: None };
-                Some(match about {
-                    zigbee2mqtt::Topic::State(_) => About::State(found),
-                    _ => About::Availability(found),
-                })
-            }
+        let Some(base) = &self.topics.zigbee else {
+            let available = self.availability.as_ref().and_then(|availability| availability.topic.as_ref());
+            let find = |patterns: &'t [Pattern]| patterns.iter().find_map(|pattern| pattern.find(topic));
+            // The narrower topic first: a mapping with # takes its own availability topic, too.
+            return available
+                .and_then(|available| available.find(topic))
+                .map(About::Availability)
+                .or_else(|| find(&self.topics.states).map(About::State))
+                .or_else(|| find(&self.topics.others).map(|_| About::Other));
+        };
+        let about = zigbee2mqtt::topic(base, topic)?;
+        let (zigbee2mqtt::Topic::State(friendly) | zigbee2mqtt::Topic::Availability(friendly)) = about else {
+            return Some(if about == zigbee2mqtt::Topic::Bridge { About::Bridge } else { About::Other });
+        };
+        *name = zigbee2mqtt::device_id(friendly);
+        let found = Found { captures: vec![("device", name.as_str())], rest: None };
+        Some(match about {
+            zigbee2mqtt::Topic::State(_) => About::State(found),
+            _ => About::Availability(found),
+        })
+    }
+}
+
+impl Topics {
+    fn one(pattern: Pattern) -> Self {
+        Self { states: vec![pattern], ..Self::default() }
+    }
+
+    /// Those of a preset below the mapping's base.
+    fn of(r: &Reader<'_>, preset: &Preset, base: &str) -> Option<Self> {
+        if r.has("topic") {
+            r.fault("topic", "the preset knows its topics; `base_topic` moves them", None);
+            r.optional::<String>("topic");
         }
+        if !base.is_empty() && Pattern::parse(base).is_err() || base.contains(['+', '#', '{']) {
+            let message = format!("`base_topic` is {base:?}, expected a topic without wildcards");
+            r.fault("base_topic", message, None);
+            return None;
+        }
+        // Invariant: the patterns of the presets are sound, also below a sound base; a test walks them.
+        let under =
+            |topics: &[&str]| topics.iter().filter_map(|topic| Pattern::parse(&below(base, topic)).ok()).collect();
+        let zigbee = (preset.name == "zigbee2mqtt").then(|| base.to_owned());
+        Some(Self { states: under(preset.states), others: under(preset.others), zigbee })
     }
 }
 
@@ -319,8 +329,22 @@ impl Availability {
         }
     }
 
-    fn read(r: &Reader<'_>, has_topic: bool, captures: &[&str]) -> Option<Self> {
-        let mut availability = Self::usual();
+    /// The preset's, below the mapping's base; `None` where its devices never say good-bye.
+    fn of(preset: &Preset, base: &str) -> Option<Self> {
+        let known = preset.availability.as_ref()?;
+        let topic = (!known.topic.is_empty()).then(|| below(base, known.topic));
+        Some(Self {
+            topic: topic.and_then(|topic| Pattern::parse(&topic).ok()),
+            online: vec![Word::new(known.online)],
+            offline: vec![Word::new(known.offline)],
+            ..Self::usual()
+        })
+    }
+
+    fn read(r: &Reader<'_>, preset: Option<(&Preset, &str)>, captures: &[&str]) -> Option<Self> {
+        let known = preset.and_then(|(preset, base)| Self::of(preset, base));
+        let has_topic = known.is_none();
+        let mut availability = known.unwrap_or_else(Self::usual);
         if has_topic {
             availability.topic = r.required::<String>("topic").and_then(|text| pattern(r, "topic", &text));
             let found: Vec<&str> = availability.topic.iter().flat_map(Pattern::captures).collect();
@@ -428,6 +452,8 @@ impl Why {
             Self::Unreadable(Unreadable::NotUtf8(_)) => "not_utf8",
             Self::Unreadable(Unreadable::Json(crate::decode::json::JsonError::TooDeep)) => "too_deep",
             Self::Unreadable(Unreadable::Json(_)) => "not_json",
+            Self::Unreadable(Unreadable::NotBytes) => "not_bytes",
+            Self::Unreadable(Unreadable::Frame(_)) => "bad_frame",
             Self::Unreadable(Unreadable::NothingKnown) => "nothing_known",
             Self::NoAvailability => "no_availability",
         }
@@ -581,7 +607,7 @@ impl Router {
     pub fn subscriptions(&self, source: &str) -> Vec<String> {
         let mut filters: Vec<String> = Vec::new();
         for mapping in self.sources.iter().filter(|of| *of.id == *source).flat_map(|of| of.mappings.iter()) {
-            filters.push(mapping.pattern().filter());
+            filters.extend(mapping.patterns().map(Pattern::filter));
             let available = mapping.availability.as_ref().and_then(|availability| availability.topic.as_ref());
             filters.extend(available.map(Pattern::filter));
         }
@@ -593,9 +619,10 @@ impl Router {
     /// The topic on which the first mapping that can hear the device would hear it: for simulators. `None` where the
     /// device's id alone does not say it.
     pub fn topic_of(&self, device: &str) -> Option<String> {
-        self.sources.iter().flat_map(|source| source.mappings.iter()).find_map(|mapping| match &mapping.topics {
-            Topics::Pattern(pattern) => pattern.compose(mapping.device.as_capture()?, device),
-            Topics::Zigbee2Mqtt { base, .. } => Some(format!("{base}/{}", zigbee2mqtt::friendly_name(device))),
+        let mut mappings = self.sources.iter().flat_map(|source| source.mappings.iter());
+        mappings.find_map(|mapping| match &mapping.topics.zigbee {
+            Some(base) => Some(format!("{base}/{}", zigbee2mqtt::friendly_name(device))),
+            None => mapping.patterns().next()?.compose(mapping.device.as_capture()?, device),
         })
     }
 
@@ -749,9 +776,8 @@ impl Router {
                 .collect(),
             Some(wait) => profile.specs_silent_after(wait).into(),
         });
-        let label = matches!(mapping.topics, Topics::Zigbee2Mqtt { .. })
-            .then(|| found.get("device").map(zigbee2mqtt::friendly_name))
-            .flatten();
+        let zigbee = mapping.topics.zigbee.is_some();
+        let label = zigbee.then(|| found.get("device").map(zigbee2mqtt::friendly_name)).flatten();
         let device = points
             .add(id, label.as_deref(), &profile.id, &place, specs)
             .map_err(|error: AddError| Why::BadDevice(error.to_string()))?;
@@ -913,7 +939,7 @@ impl Route {
             (Some(says), _) => says,
             // One value a topic: what another topic has said still holds.
             (None, Payload::Value) => warming.contains_key(&self.device),
-            (None, Payload::Json) => false,
+            (None, _) => false,
         };
         let warming_up = if warming_up {
             let since = *warming.entry(self.device).or_insert(message.received.mono);
@@ -928,6 +954,12 @@ impl Route {
             reading.source_time = stamp.time;
             reading.sequence = stamp.sequence;
             reading.warming_up = warming_up;
+        }
+        for (n, time) in stamp.times {
+            let point = binding.offsets.get(n).copied().flatten().map(|offset| PointIx(self.first.0 + offset));
+            if let Some(reading) = out[start..].iter_mut().find(|reading| Some(reading.point) == point) {
+                reading.source_time = Some(time);
+            }
         }
         Ok(())
     }
@@ -992,6 +1024,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::decode::preset::PRESETS;
     use crate::document::Document;
     use crate::reading::Quality;
 
@@ -1259,6 +1292,157 @@ mod tests {
         assert_eq!(site.router.subscriptions("site"), ["zigbee2mqtt/#"]);
     }
 
+    /// Each publisher as it is set up when nothing is said but its name: state, good-bye, what is of no interest.
+    #[test]
+    fn a_preset_knows_the_topics_of_its_publisher() {
+        play(
+            "[[mapping]]\npreset = 'tasmota'\nprofile = 'tasmota-switch'\nunknown = 'provision'\n",
+            &[("cellar", "tasmota-ds18b20")],
+            &[
+                (
+                    "tele/panji-3/SENSOR",
+                    "{\"Time\":\"2026-03-01T09:30:00\",\"Switch1\":\"ON\"}",
+                    "panji-3/input=true ts=1772328600000",
+                ),
+                ("stat/panji-3/RESULT", "{\"Switch1\":{\"Action\":\"OFF\"}}", "panji-3/input=false"),
+                ("stat/panji-3/RESULT", "{\"POWER\":\"OFF\"}", "nothing_known"),
+                ("tele/cellar/SENSOR", "{\"DS18B20\":{\"Temperature\":20.6}}", "cellar/temperature=20.6"),
+                ("tele/panji-3/STATE", "{\"Uptime\":\"1T00:00:00\"}", "nothing"),
+                ("stat/panji-3/POWER", "ON", "nothing"),
+                ("tele/panji-3/LWT", "retained Online", "nothing"),
+                ("tele/panji-3/LWT", "Offline", "panji-3/input=bad(offline)"),
+            ],
+        );
+        let said =
+            "{\"src\":\"s\",\"method\":\"NotifyStatus\",\"params\":{\"ts\":1772328600.5,\"smoke:0\":{\"alarm\":true}}}";
+        play(
+            "[[mapping]]\npreset = 'shelly'\nunknown = 'provision'\n",
+            &[],
+            &[
+                ("shellyplussmoke-a1b2/events/rpc", said, "shellyplussmoke-a1b2/smoke=true ts=1772328600500"),
+                ("shellyplug-1/events/rpc", "{\"params\":{\"switch:0\":{}}}", "quarantined"),
+                (
+                    "shellyplussmoke-a1b2/online",
+                    "false",
+                    "shellyplussmoke-a1b2/smoke=bad(offline) shellyplussmoke-a1b2/battery=bad(offline) \
+                     shellyplussmoke-a1b2/signal=bad(offline)",
+                ),
+                ("shellyplussmoke-a1b2/online", "true", "nothing"),
+            ],
+        );
+        play(
+            "[[mapping]]\npreset = 'chirpstack'\nprofile = 'generic-lorawan-level'\nunknown = 'provision'\n\
+             device = 'lora-{device}'\nlocation = { place = '{application}' }\n",
+            &[("lora-02", "milesight-em500-swl")],
+            &[
+                (
+                    "application/a1/device/01/event/up",
+                    "{\"time\":\"2026-03-01T01:30:00Z\",\"fCnt\":7,\"object\":{\"level_mm\":300}}",
+                    "lora-01/level=30 ts=1772328600000 seq=7",
+                ),
+                (
+                    "application/a1/device/01/event/status",
+                    "{\"margin\":20,\"batteryLevel\":87.5}",
+                    "lora-01/battery=87.5",
+                ),
+                (
+                    "application/a1/device/02/event/up",
+                    "{\"fPort\":85,\"data\":\"AXVkA3cCAA==\"}",
+                    "lora-02/battery=100 lora-02/level=2",
+                ),
+                ("application/a1/device/02/event/up", "{\"fPort\":85,\"data\":\"AXV*\"}", "not_bytes"),
+                ("application/a1/device/02/event/up", "{\"fPort\":2,\"data\":\"AXVk\"}", "nothing"),
+                ("application/a1/device/01/event/join", "{}", "nothing"),
+                ("application/a1/device/01/event/log", "{}", "nothing"),
+                ("application/a1/device/01/command/down", "{}", "no_mapping"),
+            ],
+        );
+        let report =
+            "{\"params\":{\"GasConcentration\":{\"value\":12.6,\"time\":1772328600000},\"BatteryPercentage\":80}}";
+        let huawei = "{\"services\":[{\"properties\":{\"GasConcentration\":7},\"event_time\":\"20260301T013000Z\"}]}";
+        for (preset, topic, payload, wanted) in [
+            ("aliyun", "/sys/pk/g1/thing/event/property/post", report, "g1/lel=12.6 g1/battery=80 ts=1772328600000"),
+            ("onenet", "$sys/pid/g1/thing/property/post", report, "g1/lel=12.6 g1/battery=80 ts=1772328600000"),
+            (
+                "tencent",
+                "$thing/up/property/pid/g1",
+                "{\"timestamp\":1772328600000,\"params\":{\"GasConcentration\":3}}",
+                "g1/lel=3 ts=1772328600000",
+            ),
+            ("huawei", "$oc/devices/g1/sys/properties/report", huawei, "g1/lel=7 ts=1772328600000"),
+        ] {
+            let unknown = topic.replace("g1", "lamp");
+            let text = format!("[[mapping]]\npreset = '{preset}'\nunknown = 'provision'\n");
+            let story = [(topic, payload, wanted), (unknown.as_str(), "{\"params\":{\"Lamp\":1}}", "quarantined")];
+            let site = play(&text, &[], &story);
+            let ix = |name: &str| site.points.find(name).expect("it was provisioned");
+            assert!(site.points.point(ix("g1/lel")).spec.alarm_point);
+        }
+    }
+
+    /// The value of a property keeps its own time; one without has none.
+    #[test]
+    fn a_report_may_carry_values_of_several_times() {
+        let mut site = Site::new("[[mapping]]\npreset = 'aliyun'\n", &[("g1", "alink-gas")], Limits::default());
+        let report = b"{\"params\":{\"GasConcentration\":{\"value\":1,\"time\":1772328600000},\"GasState\":{\"value\":0,\"time\":1772328601000},\"BatteryPercentage\":80}}";
+        let readings = site.send("/sys/pk/g1/thing/event/property/post", report, false).expect("it is sound");
+        let times: Vec<_> = readings.iter().map(|reading| reading.source_time.map(Wall::millis)).collect();
+        assert_eq!(times, [Some(1_772_328_600_000), Some(1_772_328_601_000), None]);
+    }
+
+    #[test]
+    fn a_mapping_may_move_a_preset_and_give_it_points_of_its_own() {
+        let site = play(
+            "[[mapping]]\npreset = 'huawei'\nbase_topic = 'cloud/huawei'\nunknown = 'provision'\n\
+             points = [{ name = 'level', kind = 'flood.level', property = 'mm', service = 'Sump', unit = 'mm', scale = 0.1 }]\n\
+             [[mapping]]\npreset = 'tasmota'\nbase_topic = 'b3'\nprofile = 'tasmota-ds18b20'\n\
+             availability = { online = 'here', offline = ['gone'] }\n",
+            &[("t1", "tasmota-ds18b20")],
+            &[
+                (
+                    "cloud/huawei/devices/d1/sys/properties/report",
+                    "{\"services\":[{\"service_id\":\"Sump\",\"properties\":{\"mm\":126}},{\"service_id\":\"Other\",\"properties\":{\"mm\":9}}]}",
+                    "d1/level=12.6",
+                ),
+                ("b3/tele/t1/SENSOR", "{\"DS18B20\":{\"Temperature\":20.6}}", "t1/temperature=20.6"),
+                ("b3/tele/t1/LWT", "gone", "t1/temperature=bad(offline)"),
+                ("tele/t1/SENSOR", "{}", "no_mapping"),
+            ],
+        );
+        assert_eq!(
+            site.router.subscriptions("site"),
+            ["b3/stat/+/RESULT", "b3/tele/+/LWT", "b3/tele/+/SENSOR", "cloud/huawei/devices/+/sys/properties/report"]
+        );
+        let found = mappings(
+            "[[mapping]]\npreset = 'tasmota'\n[[mapping]]\ntopic = 'tele/{device}/SENSOR'\n[[mapping]]\npreset = 'tasmoto'\n[[mapping]]\npreset = 'shelly'\nbase_topic = 'a/#'\n",
+        );
+        assert_eq!(
+            found.expect_err("three faults"),
+            [
+                "site.toml:4:9: the mapping shares topics with that of line 2: tele/{device}/SENSOR\n  hint: make one of the two topics narrower",
+                "site.toml:6:10: `mapping[2].preset` is \"tasmoto\", expected one of zigbee2mqtt, tasmota, shelly, chirpstack, aliyun, onenet, huawei, tencent\n  hint: did you mean `tasmota`?",
+                "site.toml:9:14: `base_topic` is \"a/#\", expected a topic without wildcards",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_preset_is_sound_and_its_profiles_are_there() {
+        let profiles = Profiles::shipped();
+        for preset in &PRESETS {
+            let text = format!("[[mapping]]\npreset = '{}'\n", preset.name);
+            let read = mappings(&text).unwrap_or_else(|faults| panic!("{}: {faults:?}", preset.name));
+            let topics = &read[0].topics;
+            assert_eq!((topics.states.len(), topics.others.len()), (preset.states.len(), preset.others.len()));
+            let available = read[0].availability.as_ref().map(|availability| availability.topic.is_some());
+            assert_eq!(available, preset.availability.as_ref().map(|known| !known.topic.is_empty()), "{}", preset.name);
+            for name in preset.profiles {
+                let shape = profiles.get(name).and_then(|profile| profile.mqtt.clone()).expect("a shipped profile");
+                assert!(shape.has_signature() && shape.payload == preset.payload, "{name}");
+            }
+        }
+    }
+
     #[test]
     fn one_value_a_topic_and_warm_up_for_a_while() {
         let mut site = play(
@@ -1372,12 +1556,16 @@ mod tests {
     /// with random damage and plain noise, by seed.
     #[test]
     fn whatever_bytes_come_every_message_is_counted_and_numbers_stay_finite() {
-        let sound: [&[u8]; 5] = [
+        let sound: [&[u8]; 9] = [
             b"{\"v\":12.5,\"ts\":1772328600000,\"seq\":17,\"battery\":80,\"fault\":false}",
             b"{\"gas\":true,\"battery\":null,\"linkquality\":112,\"last_seen\":\"2026-03-01T09:30:00+08:00\"}",
             "{\"v\":\"厨房\",\"ts\":1e400}".as_bytes(),
             b"9999.5",
             b"offline",
+            b"{\"fPort\":85,\"data\":\"AXVkA3cCAA==\",\"fCnt\":7}",
+            b"{\"params\":{\"GasConcentration\":{\"value\":1,\"time\":1772328600000},\"GasState\":1}}",
+            b"{\"services\":[{\"service_id\":\"Gas\",\"properties\":{\"GasConcentration\":7},\"event_time\":\"20260301T013000Z\"}]}",
+            b"01 03 04 01 08 00 01 7A 0D",
         ];
         let topics = [
             "a/g1",
@@ -1386,10 +1574,16 @@ mod tests {
             "zigbee2mqtt/x/availability",
             "s/y/sensor/gas",
             "s/y/sensor/concentration",
+            "application/a/device/1/event/up",
+            "/sys/p/1/thing/event/property/post",
+            "hex/1",
         ];
         let text = "[[mapping]]\ntopic = 'a/{device}'\nprofile = 'anmin-json-gas'\nunknown = 'provision'\n\
             [[mapping]]\npreset = 'zigbee2mqtt'\nunknown = 'provision'\n\
-            [[mapping]]\ntopic = 's/{device}/#'\nprofile = 'shelly-gas'\nunknown = 'provision'\n";
+            [[mapping]]\ntopic = 's/{device}/#'\nprofile = 'shelly-gas'\nunknown = 'provision'\n\
+            [[mapping]]\npreset = 'chirpstack'\nprofile = 'milesight-em500-swl'\ndevice = 'l{device}'\nunknown = 'provision'\n\
+            [[mapping]]\npreset = 'aliyun'\ndevice = 'p{device}'\nunknown = 'provision'\n\
+            [[mapping]]\ntopic = 'hex/{device}'\ndevice = 'h{device}'\nprofile = 'generic-dtu-gas-hex'\nunknown = 'provision'\n";
         for seed in 1..=10_u64 {
             let mut site = Site::new(text, &[], Limits { devices: 20, quarantined: 5 });
             let mut state = seed;

@@ -244,6 +244,8 @@ pub(crate) struct Room {
     /// The longest text, in pieces.
     pub longest: u16,
     pub order: ByteOrder,
+    /// Whether they are read again and again, so that a counter rises from one look to the next.
+    pub counters: bool,
 }
 
 impl Field {
@@ -258,7 +260,7 @@ impl Field {
         let invalid = r.or::<Vec<i64>>("invalid_raw", Vec::new());
         let raw_range = r.optional::<Vec<f64>>("raw_range");
         let equals = if r.has("equals") { r.optional::<Vec<i64>>("equals")? } else { Vec::new() };
-        let counter = r.or("counter", false);
+        let counter = room.counters && r.or("counter", false);
 
         let wrong = |key: &str, message: String| {
             r.fault(key, message, None);

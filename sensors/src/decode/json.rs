@@ -1,6 +1,6 @@
 //! JSON: the values at a few known paths, in one pass, without a tree.
 //!
-//! The paths are RFC 6901 pointers, compiled once. The scanner accepts RFC 8259 and, beyond it, the tokens `NaN`,
+//! The paths are RFC 6901 pointers, compiled once; beyond the RFC, `*` stands for every place of an array. The scanner accepts RFC 8259 and, beyond it, the tokens `NaN`,
 //! `Infinity` and their kin, which devices do send: they become "no number" at their own path, where a strict parser
 //! would throw away the smoke flag that stands beside them. A number that no `f64` can hold does the same. Depth is
 //! bounded; the length of the text is the caller's to bound. It does not know what a value means.
@@ -197,7 +197,8 @@ impl<'p, F: FnMut(usize, Scalar<'p>)> Scanner<'p, '_, F> {
         }
         for n in 0.. {
             let child = node.and_then(|node| {
-                self.paths.nodes[node].children.iter().find(|child| child.index == Some(n)).map(|child| child.node)
+                let children = &self.paths.nodes[node].children;
+                children.iter().find(|child| child.index == Some(n) || *child.key == *"*").map(|child| child.node)
             });
             self.value(child, depth)?;
             self.space();
@@ -378,6 +379,8 @@ mod tests {
             (&["/a/b", "/a/c"], r#"{"a":{"c":true,"b":null},"b":9}"#, &[(1, "Flag(true)"), (0, "Null")]),
             (&["/0/v", "/1"], r#"[{"v":1},"x"]"#, &[(0, "Number(\"1\")"), (1, "Text(\"x\")")]),
             (&["/01"], r#"[0,1]"#, &[]),
+            (&["/*/v", "/*"], r#"[{"v":1},2]"#, &[(1, "Compound"), (0, "Number(\"1\")"), (1, "Number(\"2\")")]),
+            (&["/*"], r#"{"*":1,"x":2}"#, &[(0, "Number(\"1\")")]),
             (&[""], "7e2", &[(0, "Number(\"7e2\")")]),
             (&["/a~1b/m~0n"], r#"{"a/b":{"m~n":1}}"#, &[(0, "Number(\"1\")")]),
             (&["/气体"], r#"{"\u6c14体":3}"#, &[(0, "Number(\"3\")")]),

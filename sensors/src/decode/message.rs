@@ -3,10 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::decode::frame::{Encoding, FrameError, Layout, Only};
 use crate::decode::json::{JsonError, Paths, Scalar, quoted, tokens};
+use crate::decode::properties::{Properties, Property};
 use crate::decode::stamp::{TimeFormat, Zone};
 use crate::decode::value::{Conversion, Word};
 use crate::document::Reader;
+use crate::point::Form;
 use crate::reading::{Fault, Value};
 use crate::time::Wall;
 
@@ -19,14 +22,36 @@ const WARM_UP: Duration = Duration::from_secs(600);
 /// What a payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// A JSON document with a value at a path for each point.
+    /// A JSON document with a value at a path for each point, or with a frame in it.
     Json,
     /// One value; which point it belongs to is said by the topic.
     Value,
+    /// A frame in hexadecimal digits.
+    Hex,
+    /// A frame as it is.
+    Bytes,
+    /// A property report of a device platform.
+    Properties,
 }
 
 impl Payload {
-    pub const CHOICES: [(&'static str, Self); 2] = [("json", Self::Json), ("value", Self::Value)];
+    pub const CHOICES: [(&'static str, Self); 5] = [
+        ("json", Self::Json),
+        ("value", Self::Value),
+        ("hex", Self::Hex),
+        ("bytes", Self::Bytes),
+        ("properties", Self::Properties),
+    ];
+
+    /// The key by which a point says where it stands.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Json => "path",
+            Self::Value => "topic",
+            Self::Hex | Self::Bytes => "at",
+            Self::Properties => "property",
+        }
+    }
 }
 
 /// Why nothing of a payload can be used.
@@ -44,15 +69,23 @@ pub enum Unreadable {
     /// Not JSON, or nested too deep.
     #[error("the payload is {0}")]
     Json(JsonError),
+    /// The profile awaits bytes in hexadecimal digits or Base64, and this is neither.
+    #[error("the payload has no bytes in the encoding that the profile says")]
+    NotBytes,
+    /// Not a frame of this model.
+    #[error("the frame {0}")]
+    Frame(FrameError),
     /// Well formed, but no path or topic of the profile is in it.
     #[error("the payload has nothing that the profile knows")]
     NothingKnown,
 }
 
 /// What a message says about itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     pub time: Option<Wall>,
+    /// Points whose values have a time of their own.
+    pub times: Vec<(usize, Wall)>,
     pub sequence: Option<u64>,
     /// `None`: the message says nothing about warming up.
     pub warming_up: Option<bool>,
@@ -68,6 +101,11 @@ pub struct Shape {
     targets: Vec<Target>,
     /// The paths of `targets`, as written.
     pointers: Vec<String>,
+    layout: Layout,
+    /// In JSON documents, how the frame is written.
+    encoding: Encoding,
+    only: Option<Only>,
+    properties: Properties,
     time_format: TimeFormat,
     zone: Option<Zone>,
     warm_words: Vec<Word>,
@@ -81,9 +119,20 @@ pub struct Shape {
 /// Where one point stands and how it is to be read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
-    /// A JSON pointer, or the part of the topic below the device.
-    pub at: String,
+    pub place: Place,
     pub conversion: Conversion,
+}
+
+/// Where one point stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// JSON pointers, of which a message has one.
+    Paths(Vec<String>),
+    /// The part of the topic below the device.
+    Topic(String),
+    Property(Property),
+    /// The layout knows.
+    Frame,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,19 +142,24 @@ enum Target {
     Sequence,
     WarmUp,
     Signature,
+    Frame,
+    Only,
 }
 
 impl Shape {
-    /// Reads `payload`, `time`, `sequence`, `warm_up` and `signature` of a `[mqtt]` table or a mapping. `points` are the
-    /// places of its points, each with its reader for faults.
-    pub fn read(r: &Reader<'_>, points: Vec<(&Reader<'_>, Option<Source>)>) -> Self {
-        let payload = r.choice("payload", &Payload::CHOICES).unwrap_or(Payload::Json);
+    /// Reads `time`, `sequence`, `warm_up`, `signature`, `frame` and `bytes` of a `[mqtt]` table or a mapping. `points` are
+    /// the places of its points, each with its reader for faults.
+    pub fn read(r: &Reader<'_>, payload: Payload, points: Vec<(&Reader<'_>, Option<Source>)>) -> Self {
         let mut shape = Self {
             payload,
             sources: Vec::new(),
             paths: Paths::default(),
             targets: Vec::new(),
             pointers: Vec::new(),
+            layout: Layout::default(),
+            encoding: Encoding::Base64,
+            only: None,
+            properties: Properties::default(),
             time_format: TimeFormat::Auto,
             zone: None,
             warm_words: Vec::new(),
@@ -124,9 +178,30 @@ impl Shape {
                 Err(wrong) => owner.fault(key, wrong, None),
             };
         for (n, (point, source)) in points.iter().enumerate() {
-            if let (Payload::Json, Some(source)) = (payload, source) {
-                seek(point, "path", source.at.clone(), Target::Point(n));
+            if let Some(Source { place: Place::Paths(paths), .. }) = source {
+                paths.iter().for_each(|path| seek(point, "path", path.clone(), Target::Point(n)));
             }
+        }
+        let is_framed = |n: usize| {
+            points.get(n).is_some_and(|(_, source)| source.as_ref().is_some_and(|s| s.place == Place::Frame))
+        };
+        if let Some(bytes) = r.table("bytes") {
+            if payload != Payload::Json {
+                r.fault("bytes", "`bytes` says where a JSON document holds a frame", None);
+            }
+            if let Some(path) = bytes.required::<String>("path") {
+                seek(&bytes, "path", path, Target::Frame);
+            }
+            shape.encoding = bytes.choice("encoding", &Encoding::CHOICES).unwrap_or(Encoding::Base64);
+            shape.only = bytes.table("only").and_then(|only| {
+                let read = Only::read(&only)?;
+                seek(&only, "path", read.path.clone(), Target::Only);
+                Some(read)
+            });
+            bytes.finish();
+        } else if payload == Payload::Json && (0..points.len()).any(is_framed) {
+            let hint = Some("bytes = { path = \"/data\", encoding = \"base64\" }".to_owned());
+            r.fault("bytes", "`bytes` is missing: where the document holds the frame", hint);
         }
         let mut told = false;
         if r.is_table("time") {
@@ -152,17 +227,22 @@ impl Shape {
             seek(r, "sequence", path, Target::Sequence);
             told = true;
         }
-        if let Some(path) = r.optional::<String>("signature") {
-            seek(r, "signature", path, Target::Signature);
-            shape.has_signature = true;
-            told = true;
+        let signature = r.optional::<String>("signature");
+        shape.has_signature = signature.is_some();
+        match (&signature, payload) {
+            (Some(path), Payload::Json) => seek(r, "signature", path.clone(), Target::Signature),
+            (None, _) | (Some(_), Payload::Properties) => {}
+            (Some(_), _) => told = true,
         }
-        if told && payload == Payload::Value {
-            let hint = Some("one value a topic carries neither time nor count; leave them out".to_owned());
+        if told && payload != Payload::Json {
+            let hint = Some("other payloads carry neither time nor count at a path; leave them out".to_owned());
             r.fault("payload", "`time`, `sequence` and `signature` are for payload \"json\"", hint);
         }
         if let Some(warm_up) = r.table("warm_up") {
             match payload {
+                Payload::Hex | Payload::Bytes | Payload::Properties => {
+                    r.fault("warm_up", "`warm_up` is for payloads \"json\" and \"value\"", None);
+                }
                 Payload::Json => {
                     if let Some(path) = warm_up.required::<String>("path") {
                         seek(&warm_up, "path", path, Target::WarmUp);
@@ -176,6 +256,19 @@ impl Shape {
         }
         // Each pointer was compiled alone above, so the set compiles.
         shape.paths = Paths::new(shape.pointers.iter().map(String::as_str)).unwrap_or_default();
+        let forms: Vec<_> = points
+            .iter()
+            .map(|(point, source)| (*point, source.as_ref().map_or(Form::Number, |s| s.conversion.form())))
+            .collect();
+        shape.layout = Layout::read(r, &forms, is_framed);
+        if payload == Payload::Properties {
+            let property = |source: &Option<Source>| match source.as_ref().map(|source| &source.place) {
+                Some(Place::Property(property)) => Some(property.clone()),
+                _ => None,
+            };
+            let properties: Vec<_> = points.iter().map(|(_, source)| property(source)).collect();
+            shape.properties = Properties::new(&properties, signature.as_deref());
+        }
         shape.sources = points.into_iter().map(|(_, source)| source).collect();
         shape
     }
@@ -195,8 +288,11 @@ impl Shape {
         self.has_signature
     }
 
-    /// Whether a JSON payload bears this profile's signature, be it null.
+    /// Whether a payload bears this profile's signature, be it null.
     pub fn is_signed(&self, payload: &[u8]) -> bool {
+        if self.payload == Payload::Properties {
+            return text(payload).is_ok_and(|text| self.properties.is_signed(text));
+        }
         let mut signed = false;
         let look = text(payload).and_then(|text| {
             let mut found =
@@ -214,32 +310,82 @@ impl Shape {
         payload: &[u8],
         mut found: impl FnMut(usize, Result<Value, Fault>),
     ) -> Result<Stamp, Unreadable> {
-        let text = text(payload)?;
         let mut stamp = Stamp::default();
         let mut known = false;
         match self.payload {
-            Payload::Json => self
-                .paths
-                .read(text, &mut |slot, scalar| match self.targets.get(slot) {
-                    Some(Target::Point(n)) => {
-                        if let Some(Some(source)) = self.sources.get(*n) {
-                            known = true;
-                            found(*n, source.conversion.scalar(&scalar));
+            Payload::Json => {
+                let (mut frame, mut meant) = (None, self.only.is_none());
+                self.paths
+                    .read(text(payload)?, &mut |slot, scalar| match self.targets.get(slot) {
+                        Some(Target::Point(n)) => {
+                            if let Some(Some(source)) = self.sources.get(*n)
+                                && source.takes(&scalar)
+                            {
+                                known = true;
+                                found(*n, source.conversion.scalar(&scalar));
+                            }
                         }
+                        Some(Target::Time) => stamp.time = self.time_format.read(&scalar, self.zone),
+                        Some(Target::Sequence) => stamp.sequence = sequence(&scalar),
+                        Some(Target::WarmUp) => {
+                            known = true;
+                            stamp.warming_up = Some(self.says_warm_up(&scalar));
+                        }
+                        Some(Target::Frame) => frame = Some(scalar),
+                        Some(Target::Only) => meant = self.only.as_ref().is_some_and(|only| only.is(&scalar)),
+                        Some(Target::Signature) | None => {}
+                    })
+                    .map_err(Unreadable::Json)?;
+                match frame {
+                    // Another of the device's messages: well known, and nothing in it for us.
+                    Some(_) if !meant => known = true,
+                    Some(Scalar::Text(text)) => {
+                        let bytes = self.encoding.decode(&text).ok_or(Unreadable::NotBytes)?;
+                        let mut found = |n, value| {
+                            known = true;
+                            found(n, value);
+                        };
+                        self.layout.decode(&bytes, &mut found).map_err(Unreadable::Frame)?;
                     }
-                    Some(Target::Time) => stamp.time = self.time_format.read(&scalar, self.zone),
-                    Some(Target::Sequence) => stamp.sequence = sequence(&scalar),
-                    Some(Target::WarmUp) => {
+                    // A message without data, as radio networks pass them on, is none.
+                    Some(Scalar::Null) | None => {}
+                    Some(_) => return Err(Unreadable::NotBytes),
+                }
+            }
+            Payload::Hex | Payload::Bytes => {
+                let decoded;
+                let bytes = if self.payload == Payload::Hex {
+                    decoded = Encoding::Hex.decode(text(payload)?).ok_or(Unreadable::NotBytes)?;
+                    &decoded
+                } else if payload.len() > MAX_PAYLOAD {
+                    return Err(Unreadable::TooLong(payload.len()));
+                } else if payload.is_empty() {
+                    return Err(Unreadable::Empty);
+                } else {
+                    payload
+                };
+                let mut found = |n, value| {
+                    known = true;
+                    found(n, value);
+                };
+                self.layout.decode(bytes, &mut found).map_err(Unreadable::Frame)?;
+            }
+            Payload::Properties => {
+                let take = |n: usize, scalar: &Scalar<'_>| {
+                    if let Some(Some(source)) = self.sources.get(n) {
                         known = true;
-                        stamp.warming_up = Some(self.says_warm_up(&scalar));
+                        found(n, source.conversion.scalar(scalar));
                     }
-                    Some(Target::Signature) | None => {}
-                })
-                .map_err(Unreadable::Json)?,
+                };
+                let times = &mut stamp.times;
+                let whole = self.properties.read(text(payload)?, take, |n, time| times.push((n, time)));
+                stamp.time = whole.map_err(Unreadable::Json)?;
+            }
             Payload::Value => {
+                let text = text(payload)?;
                 for (n, source) in self.sources.iter().enumerate() {
                     if let Some(source) = source
-                        && source.at == topic
+                        && matches!(&source.place, Place::Topic(own) if own == topic)
                     {
                         known = true;
                         found(n, source.conversion.plain_text(text));
@@ -263,13 +409,14 @@ impl Shape {
         let mut tree = Tree::default();
         for (n, value) in values {
             let source = self.sources.get(*n)?.as_ref()?;
-            tree.put(&source.at, source.conversion.compose(value))?;
+            let Place::Paths(paths) = &source.place else { return None };
+            tree.put(paths.first()?, source.conversion.compose(value))?;
         }
         for (target, pointer) in self.targets.iter().zip(&self.pointers) {
             match target {
                 Target::Time => tree.put(pointer, time.millis().to_string())?,
                 Target::Sequence => tree.put(pointer, sequence.to_string())?,
-                Target::Point(_) | Target::WarmUp | Target::Signature => {}
+                Target::Point(_) | Target::WarmUp | Target::Signature | Target::Frame | Target::Only => {}
             }
         }
         Some(tree.to_string())
@@ -284,6 +431,13 @@ impl Shape {
             Scalar::Null | Scalar::NoNumber | Scalar::Compound => return false,
         };
         self.warm_words.iter().any(|warm| warm.is(word))
+    }
+}
+
+impl Source {
+    /// Of several paths one may lead to a document that holds the other.
+    fn takes(&self, scalar: &Scalar<'_>) -> bool {
+        !(matches!(scalar, Scalar::Compound) && matches!(&self.place, Place::Paths(paths) if paths.len() > 1))
     }
 }
 

@@ -1,9 +1,12 @@
 //! Bytes to readings, one file a wire format.
 
 pub mod binary;
+pub mod frame;
 pub mod json;
 pub mod message;
 pub mod modbus;
+pub mod preset;
+pub mod properties;
 pub mod stamp;
 pub mod topic;
 pub mod value;

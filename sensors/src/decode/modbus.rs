@@ -301,6 +301,7 @@ impl Register {
             piece: if table.is_bits() { table.as_str() } else { "register" },
             longest: MAX_WORDS,
             order: unit.byte_order,
+            counters: true,
         };
         let field = Field::read(r, form, room)?;
         let count = if table.is_bits() { 1 } else { field.size().div_ceil(2) as u16 };

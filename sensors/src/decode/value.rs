@@ -99,6 +99,10 @@ impl Conversion {
         conversion
     }
 
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
     /// What a JSON document holds at the point's path.
     pub fn scalar(&self, scalar: &Scalar<'_>) -> Result<Value, Fault> {
         match scalar {
