@@ -16,4 +16,5 @@ pub mod script;
 pub mod set;
 #[cfg(test)]
 mod timeline;
+mod window;
 mod words;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anmin_sensors::point::Hazard;
 use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{Alarm, AlarmId, AlarmState, CapRef, Cause, Class, Refusal, Transition};
@@ -536,7 +537,11 @@ fn last_round(calls: &[Placed], stations: &[Station]) -> BTreeSet<usize> {
 /// What a CAP channel must say now, given the last thing it said that is still in force.
 fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> Option<CapMessage> {
     // Who takes a sensor out of service says that its word is not to be trusted: the public is told so.
-    let over = !alarm.is_open() || alarm.out_of_service.is_some() || !channel.wants(alarm.class, alarm.level);
+    let over = !alarm.is_open()
+        || alarm.out_of_service.is_some()
+        || !channel.wants(alarm.class, alarm.level)
+        // Noise next door, a lift that stands still, an empty battery: for the duty desk, never for the public.
+        || matches!(alarm.class, Class::Hazard(Hazard::Care | Hazard::Device));
     match last {
         Some(_) if over => Some(CapMessage::Cancel),
         // A shelf silences people's screens; what the public was told stays in force.

@@ -10,6 +10,8 @@ use anmin_sensors::point::{Form, KINDS, Kind, PointId, PointIx};
 use anmin_sensors::reading::{Fault, Value};
 use anmin_sensors::time::Wall;
 
+pub use crate::window::Measure;
+
 /// The four warning colours: blue IV, yellow III, orange II, red I. Ordered by gravity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
@@ -91,8 +93,32 @@ pub enum Scope {
     Room,
     /// Points of the kind on the subject's floor.
     Floor,
+    /// Points of the kind on the next floor up.
+    Above,
+    /// Points of the kind on the next floor down.
+    Below,
+    /// Points of the kind in rooms of the subject's room's name on any floor: a shaft, a stair well.
+    Shaft,
+    /// Points of the kind in the subject's unit of the building.
+    Unit,
     /// Points of the kind in the subject's building.
     Building,
+    /// Points of the kind anywhere.
+    Site,
+}
+
+impl Scope {
+    pub const CHOICES: [(&'static str, Self); 9] = [
+        ("device", Self::Device),
+        ("room", Self::Room),
+        ("floor", Self::Floor),
+        ("above", Self::Above),
+        ("below", Self::Below),
+        ("shaft", Self::Shaft),
+        ("unit", Self::Unit),
+        ("building", Self::Building),
+        ("site", Self::Site),
+    ];
 }
 
 /// One role that a script's function takes.
@@ -104,6 +130,8 @@ pub struct Input {
     pub scope: Scope,
     /// A subject without a point for this input still gets the rule; the script sees an absent input.
     pub optional: bool,
+    /// Only points of these ids, `*` standing for any letters; all when empty.
+    pub points: Vec<String>,
 }
 
 /// Inputs that a rule may have.
@@ -119,6 +147,8 @@ pub struct Limit {
     /// The level that breaking it stands for: the one it is named after unless the file says otherwise. The deadband
     /// holds a broken limit while the alarm stands at this level or above; without a level, at any.
     pub level: Option<Level>,
+    /// Instead of the rule's, for limits in another unit than the subject's.
+    pub deadband: Option<f64>,
 }
 
 /// What bad quality means for a rule.
@@ -130,13 +160,21 @@ pub enum OnBad {
     Raise(Level),
 }
 
-/// A sum over a sliding time, kept by the engine, read by the script under `name`.
+/// What the engine makes of an input's recent past, read by the script under `name`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     pub name: String,
-    /// Role whose values are summed.
+    pub measure: Measure,
+    /// Role that is watched; for a difference also a window declared before.
     pub input: String,
+    /// What a difference takes away from its input: a role, or a window declared before.
+    pub minus: Option<String>,
+    /// No time for a difference, which is about this moment.
     pub over: Duration,
+    /// For counts and times: the limit that the value must come to. A flag needs none.
+    pub limit: Option<String>,
+    /// Time that must be known within the window before it says anything.
+    pub least: Duration,
 }
 
 /// Everything about a rule but its script.
@@ -288,17 +326,16 @@ impl Input {
     fn read(r: &Reader<'_>) -> Option<Self> {
         let role: Option<String> = r.required("role");
         let kind = kind(r, "kind");
-        let scopes =
-            [("device", Scope::Device), ("room", Scope::Room), ("floor", Scope::Floor), ("building", Scope::Building)];
-        let scope = r.choice("scope", &scopes).unwrap_or(Scope::Device);
+        let scope = r.choice("scope", &Scope::CHOICES).unwrap_or(Scope::Device);
         let optional = r.or("optional", false);
+        let points = r.or("points", Vec::new());
         if let Some(role) = &role
             && !is_name(role)
         {
             r.fault("role", format!("`role` is {role:?}, expected a name such as \"gas\" or \"heat_2\""), None);
         }
         r.finish();
-        Some(Self { role: role?, kind: kind?, scope, optional }).filter(|_| !r.is_faulty())
+        Some(Self { role: role?, kind: kind?, scope, optional, points }).filter(|_| !r.is_faulty())
     }
 }
 
@@ -306,6 +343,10 @@ impl Limit {
     fn read(name: &str, r: &Reader<'_>) -> Option<Self> {
         let (value, unit, source) = (r.required("value"), r.required("unit"), r.required::<String>("source"));
         let level = r.choice("level", &Level::CHOICES).or_else(|| Level::named(name));
+        let deadband = r.optional("deadband");
+        if deadband.is_some_and(|deadband| deadband < 0.0) {
+            r.fault("deadband", "`deadband` is negative, expected 0 or more", None);
+        }
         if source.as_ref().is_some_and(|source| source.trim().is_empty()) {
             r.fault(
                 "source",
@@ -314,23 +355,39 @@ impl Limit {
             );
         }
         r.finish();
-        Some(Self { value: value?, unit: unit?, source: source?, level }).filter(|_| !r.is_faulty())
+        Some(Self { value: value?, unit: unit?, source: source?, level, deadband }).filter(|_| !r.is_faulty())
     }
 }
 
 impl Window {
     fn read(r: &Reader<'_>) -> Option<Self> {
-        let (name, input, over) = (r.required::<String>("name"), r.required("input"), r.required("over"));
+        let (name, input) = (r.required::<String>("name"), r.required("input"));
+        let measure = r.choice("measure", &Measure::CHOICES).unwrap_or(Measure::Sum);
+        let is_difference = measure == Measure::Difference;
+        let over = if is_difference { Some(Duration::ZERO) } else { r.required("over") };
+        let minus: Option<String> = if is_difference { r.required("minus") } else { None };
+        let compares = matches!(measure, Measure::Count | Measure::TimeAbove);
+        let limit = if compares { r.optional("limit") } else { None };
+        let waits = matches!(measure, Measure::Mean | Measure::Min | Measure::Max | Measure::Slope);
+        let least = match over {
+            Some(over) if waits => r.or("least", over / 2),
+            _ if measure == Measure::TimeAbove => r.or("least", Duration::ZERO),
+            _ => Duration::ZERO,
+        };
         if let Some(name) = &name
             && !is_name(name)
         {
             r.fault("name", format!("`name` is {name:?}, expected a name such as \"rain_3h\""), None);
         }
-        if over.is_some_and(|over: Duration| over.is_zero()) {
+        if over.is_some_and(|over: Duration| over.is_zero() && !is_difference) {
             r.fault("over", "a window over no time holds nothing", None);
         }
+        if over.is_some_and(|over| least > over) {
+            r.fault("least", "`least` is longer than the window, which would never say anything", None);
+        }
         r.finish();
-        Some(Self { name: name?, input: input?, over: over? }).filter(|_| !r.is_faulty())
+        let window = Self { name: name?, measure, input: input?, minus, over: over?, limit, least };
+        Some(window).filter(|_| !r.is_faulty())
     }
 }
 
@@ -405,34 +462,22 @@ impl RuleSpec {
         if self.inputs.first().is_some_and(|subject| subject.optional) {
             r.fault("input", "the first input is the subject and cannot be optional", None);
         }
-        for (n, window) in self.windows.iter().enumerate() {
-            if self.windows[..n].iter().any(|other| other.name == window.name) {
-                r.fault("window", format!("two windows have the name {:?}", window.name), None);
-            }
-            match self.inputs.iter().find(|input| input.role == window.input) {
-                None => r.fault(
-                    "window",
-                    format!("window `{}` sums the input {:?}, which there is not", window.name, window.input),
-                    did_you_mean(&window.input, self.inputs.iter().map(|input| input.role.as_str())),
-                ),
-                Some(input) if input.kind.info().form == Form::Text => {
-                    r.fault(
-                        "window",
-                        format!("window `{}` cannot sum {}, which is text", window.name, input.kind.as_str()),
-                        None,
-                    );
-                }
-                Some(_) => {}
-            }
+        for n in 0..self.windows.len() {
+            self.check_window(r, n);
         }
         for (name, limit) in &self.limits {
-            if !self.inputs.iter().any(|input| input.kind.info().unit == limit.unit) {
-                let units: Vec<&str> = self.inputs.iter().map(|input| input.kind.info().unit).collect();
-                r.fault(
-                    "limit",
-                    format!("limit `{name}` is in {:?}, but the inputs are in {}", limit.unit, units.join(", ")),
-                    None,
+            let units = || {
+                let inputs = self.inputs.iter().map(|input| input.kind.info().unit.to_owned());
+                inputs.chain(self.windows.iter().map(|window| self.unit_of(window)))
+            };
+            if !units().any(|unit| unit == limit.unit) {
+                let known: Vec<String> = units().collect();
+                let message = format!(
+                    "limit `{name}` is in {:?}, but inputs and windows are in {}",
+                    limit.unit,
+                    known.join(", ")
                 );
+                r.fault("limit", message, None);
             }
         }
         for (key, text) in [("message", &self.message), ("advice", &self.advice)] {
@@ -442,6 +487,62 @@ impl RuleSpec {
                     r.fault(key, format!("`{key}` holds {{{word}}}, which nothing fills"), did_you_mean(word, known));
                 }
             }
+        }
+    }
+}
+
+impl RuleSpec {
+    fn check_window(&self, r: &Reader<'_>, n: usize) {
+        let window = &self.windows[n];
+        let (before, name) = (&self.windows[..n], &window.name);
+        if before.iter().any(|other| other.name == *name) {
+            r.fault("window", format!("two windows have the name {name:?}"), None);
+        }
+        let mut operand = |operand: &String| match self.inputs.iter().find(|input| input.role == *operand) {
+            Some(input) if input.kind.info().form == Form::Text => {
+                let message = format!("window `{name}` cannot watch {}, which is text", input.kind.as_str());
+                r.fault("window", message, None);
+            }
+            Some(_) => {}
+            None if window.measure == Measure::Difference && before.iter().any(|other| other.name == *operand) => {}
+            None => r.fault(
+                "window",
+                format!("window `{name}` watches the input {operand:?}, which there is not"),
+                did_you_mean(operand, self.inputs.iter().map(|input| input.role.as_str())),
+            ),
+        };
+        operand(&window.input);
+        window.minus.iter().for_each(&mut operand);
+        let input = self.inputs.iter().find(|input| input.role == window.input);
+        let is_number = input.is_some_and(|input| input.kind.info().form == Form::Number);
+        match &window.limit {
+            Some(limit) if !self.limits.contains_key(limit) => {
+                let hint = did_you_mean(limit, self.limits.keys().map(String::as_str));
+                r.fault("window", format!("window `{name}` names the limit {limit:?}, which there is not"), hint);
+            }
+            None if is_number && matches!(window.measure, Measure::Count | Measure::TimeAbove) => {
+                let message = format!("window `{name}` does not say what its input must come to: `limit` is missing");
+                r.fault("window", message, None);
+            }
+            _ => {}
+        }
+    }
+
+    /// The unit of a window's value, in which limits for it are given.
+    pub fn unit_of(&self, window: &Window) -> String {
+        let own = match self.inputs.iter().find(|input| input.role == window.input) {
+            Some(input) => input.kind.info().unit.to_owned(),
+            // A difference of a window declared before; declared otherwise it has had its fault.
+            None => {
+                let mut before = self.windows.iter().take_while(|other| other.name != window.name);
+                before.find(|other| other.name == window.input).map(|other| self.unit_of(other)).unwrap_or_default()
+            }
+        };
+        match window.measure {
+            Measure::Slope => format!("{own}/min"),
+            Measure::TimeAbove => "s".to_owned(),
+            Measure::Count => String::new(),
+            Measure::Sum | Measure::Mean | Measure::Min | Measure::Max | Measure::Difference => own,
         }
     }
 }

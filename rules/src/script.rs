@@ -32,7 +32,12 @@ pub const VOCABULARY: &[(&str, &str, &str)] = &[
     ),
     ("on", "on(point)", "whether a flag is true (a number: at least 0.5)"),
     ("limit", "limit(\"name\")", "the limit's value as it holds for this subject"),
-    ("window", "window(\"name\")", "the window's sum, for above, below and .value"),
+    ("window", "window(\"name\")", "a window of the rule's file, for above, below, .value and .ok"),
+    (
+        "count_above",
+        "count_above(point, \"limit\")",
+        "at how many of the input's points the value is at or above the limit",
+    ),
     ("normal", "normal()", "nothing is wrong"),
     ("blue", "blue() or blue(\"note\")", "abnormal, level IV"),
     ("yellow", "yellow() or yellow(\"note\")", "abnormal, level III"),
@@ -60,6 +65,12 @@ pub const PROPERTIES: &[(&str, &str)] = &[
     ("ok", "whether the quality is good"),
     ("on", "as on(point)"),
     ("present", "whether the site has such a point and it has spoken"),
+];
+
+/// What a script may read of a window: `window("rain_3h").value`.
+pub const WINDOW_PROPERTIES: &[(&str, &str)] = &[
+    ("value", "the number; () while too little is known; the rule is then asked anew for each reading"),
+    ("ok", "whether enough is known for a value"),
 ];
 
 /// Operations that one call may take; some ten times more than the longest rule that we can think of.
@@ -153,9 +164,19 @@ pub(crate) struct Role {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sum {
-    pub value: f64,
+pub(crate) struct Seen {
+    /// `None` while too little is known.
+    pub value: Option<f64>,
     pub track: Track,
+}
+
+/// How far a broken limit moves back while its alarm stands.
+#[derive(Clone, Copy, Debug)]
+enum Band {
+    /// By the deadband of the rule, which is in the subject's unit: for the subject alone.
+    Subject,
+    /// By its own.
+    Own(f64),
 }
 
 /// The names that a script may use, taken from its rule.
@@ -163,8 +184,8 @@ pub(crate) struct Sum {
 pub(crate) struct Names {
     roles: Vec<String>,
     units: Vec<&'static str>,
-    limits: Vec<(String, Option<Level>)>,
-    /// With the position of the input that is summed.
+    limits: Vec<(String, Option<Level>, Band)>,
+    /// With the position of the input that is watched.
     windows: Vec<(String, usize)>,
 }
 
@@ -173,7 +194,19 @@ impl Names {
         Self {
             roles: spec.inputs.iter().map(|input| input.role.clone()).collect(),
             units: spec.inputs.iter().map(|input| input.kind.info().unit).collect(),
-            limits: spec.limits.iter().map(|(name, limit)| (name.clone(), limit.level)).collect(),
+            limits: spec
+                .limits
+                .iter()
+                .map(|(name, limit)| {
+                    let same_unit = spec.inputs.first().is_some_and(|input| input.kind.info().unit == limit.unit);
+                    let band = match limit.deadband {
+                        Some(own) => Band::Own(own),
+                        None if same_unit => Band::Subject,
+                        None => Band::Own(0.0),
+                    };
+                    (name.clone(), limit.level, band)
+                })
+                .collect(),
             windows: spec
                 .windows
                 .iter()
@@ -191,7 +224,7 @@ impl Names {
 pub(crate) struct Frame {
     pub names: Arc<Names>,
     pub roles: Vec<Role>,
-    pub windows: Vec<Sum>,
+    pub windows: Vec<Seen>,
     pub limits: Vec<f64>,
     pub deadband: f64,
     /// The level at which the alarm stands now.
@@ -204,42 +237,58 @@ pub(crate) struct Frame {
 
 impl Frame {
     fn limit(&self, name: &str) -> Result<usize, String> {
-        self.names.limits.iter().position(|(known, _)| known == name).ok_or_else(|| {
-            let hint = did_you_mean(name, self.names.limits.iter().map(|(known, _)| known.as_str()));
+        self.names.limits.iter().position(|(known, ..)| known == name).ok_or_else(|| {
+            let hint = did_you_mean(name, self.names.limits.iter().map(|(known, ..)| known.as_str()));
             with_hint(format!("there is no limit `{name}`"), hint)
         })
     }
 
     /// The limit as it stands in this moment: moved by the deadband while the alarm stands at its level or above.
-    fn moved(&self, limit: usize, by: f64, of_subject: bool) -> f64 {
-        let level = self.names.limits[limit].1;
+    fn moved(&self, limit: usize, up: bool, of_subject: bool) -> f64 {
+        let (_, level, band) = &self.names.limits[limit];
         let held = self.active.is_some_and(|active| level.is_none_or(|level| active >= level));
-        if held && of_subject { self.limits[limit] + by } else { self.limits[limit] }
+        let by = match band {
+            Band::Own(own) => *own,
+            Band::Subject if of_subject => self.deadband,
+            Band::Subject => 0.0,
+        };
+        match (held, up) {
+            (false, _) => self.limits[limit],
+            (true, true) => self.limits[limit] - by,
+            (true, false) => self.limits[limit] + by,
+        }
     }
 
-    fn compare(&mut self, role: usize, name: &str, above: bool) -> Result<bool, String> {
+    /// At how many of the input's points the comparison says yes.
+    fn compare(&mut self, role: usize, name: &str, above: bool) -> Result<i64, String> {
         let limit = self.limit(name)?;
-        let at = self.moved(limit, if above { -self.deadband } else { self.deadband }, role == 0);
-        let mut any = false;
+        let at = self.moved(limit, above, role == 0);
+        let mut count = 0;
         // Each member is asked, also after a yes: only then is it known for which values of each the answer holds.
         for member in &mut self.roles[role].members {
             member.track.used = true;
             if let Some(value) = &member.value {
                 let number =
                     value.as_f64().ok_or_else(|| format!("`{}` is text and has no limit", self.names.roles[role]))?;
-                any |= if above { member.track.at_least(number, at) } else { member.track.at_most(number, at) };
+                let yes = if above { member.track.at_least(number, at) } else { member.track.at_most(number, at) };
+                count += i64::from(yes);
             }
         }
-        self.decide(any, limit);
-        Ok(any)
+        self.decide(count > 0, limit);
+        Ok(count)
     }
 
     fn compare_window(&mut self, window: usize, name: &str, above: bool) -> Result<bool, String> {
         let limit = self.limit(name)?;
         let of_subject = self.names.windows[window].1 == 0;
-        let at = self.moved(limit, if above { -self.deadband } else { self.deadband }, of_subject);
-        let sum = &mut self.windows[window];
-        let yes = if above { sum.track.at_least(sum.value, at) } else { sum.track.at_most(sum.value, at) };
+        let at = self.moved(limit, above, of_subject);
+        let seen = &mut self.windows[window];
+        seen.track.used = true;
+        let yes = match seen.value {
+            None => false,
+            Some(value) if above => seen.track.at_least(value, at),
+            Some(value) => seen.track.at_most(value, at),
+        };
         self.decide(yes, limit);
         Ok(yes)
     }
@@ -311,9 +360,9 @@ impl Frame {
 #[derive(Clone, Copy, Debug)]
 struct Probe(u8);
 
-/// A window's sum as a script holds it.
+/// A window as a script holds it.
 #[derive(Clone, Copy, Debug)]
-struct SumProbe(u8);
+struct WindowProbe(u8);
 
 /// What a script must return.
 #[derive(Clone, Debug)]
@@ -376,20 +425,23 @@ fn harden() -> Engine {
 
     engine
         .register_type_with_name::<Probe>("point")
-        .register_type_with_name::<SumProbe>("window")
+        .register_type_with_name::<WindowProbe>("window")
         .register_type_with_name::<Said>("finding");
     engine
         .register_fn("above", |context: NativeCallContext, point: Probe, name: ImmutableString| {
-            ask(&context, |frame| frame.compare(usize::from(point.0), &name, true))
+            ask(&context, |frame| Ok(frame.compare(usize::from(point.0), &name, true)? > 0))
         })
         .register_fn("below", |context: NativeCallContext, point: Probe, name: ImmutableString| {
-            ask(&context, |frame| frame.compare(usize::from(point.0), &name, false))
+            ask(&context, |frame| Ok(frame.compare(usize::from(point.0), &name, false)? > 0))
         })
-        .register_fn("above", |context: NativeCallContext, sum: SumProbe, name: ImmutableString| {
-            ask(&context, |frame| frame.compare_window(usize::from(sum.0), &name, true))
+        .register_fn("above", |context: NativeCallContext, window: WindowProbe, name: ImmutableString| {
+            ask(&context, |frame| frame.compare_window(usize::from(window.0), &name, true))
         })
-        .register_fn("below", |context: NativeCallContext, sum: SumProbe, name: ImmutableString| {
-            ask(&context, |frame| frame.compare_window(usize::from(sum.0), &name, false))
+        .register_fn("below", |context: NativeCallContext, window: WindowProbe, name: ImmutableString| {
+            ask(&context, |frame| frame.compare_window(usize::from(window.0), &name, false))
+        })
+        .register_fn("count_above", |context: NativeCallContext, point: Probe, name: ImmutableString| {
+            ask(&context, |frame| frame.compare(usize::from(point.0), &name, true))
         })
         .register_fn("on", |context: NativeCallContext, point: Probe| {
             ask(&context, |frame| frame.is_on(usize::from(point.0)))
@@ -401,7 +453,7 @@ fn harden() -> Engine {
             ask(&context, |frame| {
                 let known = frame.names.windows.iter().map(|(known, _)| known.as_str());
                 match known.clone().position(|known| known == name.as_str()) {
-                    Some(at) => Ok(SumProbe(at as u8)),
+                    Some(at) => Ok(WindowProbe(at as u8)),
                     None => Err(with_hint(format!("there is no window `{name}`"), did_you_mean(&name, known))),
                 }
             })
@@ -428,11 +480,18 @@ fn harden() -> Engine {
         .register_get("present", |context: NativeCallContext, point: &mut Probe| {
             ask(&context, |frame| Ok(!frame.roles[usize::from(point.0)].members.is_empty()))
         })
-        .register_get("value", |context: NativeCallContext, sum: &mut SumProbe| {
+        .register_get("value", |context: NativeCallContext, window: &mut WindowProbe| {
             ask(&context, |frame| {
-                let sum = &mut frame.windows[usize::from(sum.0)];
-                sum.track.read = true;
-                Ok(sum.value)
+                let seen = &mut frame.windows[usize::from(window.0)];
+                (seen.track.used, seen.track.read) = (true, true);
+                Ok(seen.value.map_or(Dynamic::UNIT, Dynamic::from_float))
+            })
+        })
+        .register_get("ok", |context: NativeCallContext, window: &mut WindowProbe| {
+            ask(&context, |frame| {
+                let seen = &mut frame.windows[usize::from(window.0)];
+                seen.track.used = true;
+                Ok(seen.value.is_some())
             })
         });
     engine
@@ -770,7 +829,7 @@ mod words {
         defined.map_or((0, 0), |pair| (pair[1].line, pair[1].column))
     }
 
-    /// Checks the name that `above`, `below`, `limit` or `window` ends with, where it stands there as a plain text.
+    /// Checks the name that `above`, `below`, `count_above`, `limit` or `window` ends with, where it stands there as a plain text.
     fn argument(
         words: &[Word<'_>],
         at: usize,
@@ -778,7 +837,7 @@ mod words {
         names: &Names,
         note: &mut impl FnMut(&Word<'_>, String, Option<String>),
     ) {
-        let limits = matches!(name, "above" | "below" | "limit");
+        let limits = matches!(name, "above" | "below" | "count_above" | "limit");
         if !limits && name != "window" {
             return;
         }
@@ -793,7 +852,7 @@ mod words {
                             && !text.contains('\\')
                         {
                             let known: Vec<&str> = if limits {
-                                names.limits.iter().map(|(name, _)| name.as_str()).collect()
+                                names.limits.iter().map(|(name, ..)| name.as_str()).collect()
                             } else {
                                 names.windows.iter().map(|(name, _)| name.as_str()).collect()
                             };
@@ -912,7 +971,7 @@ mod tests {
     use anmin_sensors::point::Kind;
 
     use super::*;
-    use crate::rule::{Input, Limit, OnBad, RuleId, Scope, Text, Window};
+    use crate::rule::{Input, Limit, Measure, OnBad, RuleId, Scope, Text, Window};
 
     fn spec() -> RuleSpec {
         let input = |role: &str, kind| Input {
@@ -920,13 +979,23 @@ mod tests {
             kind: Kind::named(kind).expect("a known kind"),
             scope: Scope::Room,
             optional: role != "gas",
+            points: Vec::new(),
         };
-        let limit = |value| Limit { value, unit: "%LEL".to_owned(), source: "test".to_owned(), level: None };
+        let limit =
+            |value| Limit { value, unit: "%LEL".to_owned(), source: "test".to_owned(), level: None, deadband: None };
         RuleSpec {
             id: RuleId::new("gas/test"),
             title: Text::default(),
             inputs: vec![input("gas", "gas.lel"), input("text", "device.text")],
-            windows: vec![Window { name: "hour".to_owned(), input: "gas".to_owned(), over: Duration::from_secs(3600) }],
+            windows: vec![Window {
+                name: "hour".to_owned(),
+                measure: Measure::Sum,
+                input: "gas".to_owned(),
+                minus: None,
+                over: Duration::from_secs(3600),
+                limit: None,
+                least: Duration::ZERO,
+            }],
             limits: BTreeMap::from([("low".to_owned(), limit(10.0)), ("high".to_owned(), limit(20.0))]),
             on_delay: Duration::ZERO,
             off_delay: Duration::ZERO,
@@ -955,7 +1024,7 @@ mod tests {
                     Role { members: vec![member(Value::Number(15.0))] },
                     Role { members: vec![member(Value::Text("hello".into()))] },
                 ],
-                windows: vec![Sum { value: 42.0, track: Track::default() }],
+                windows: vec![Seen { value: Some(42.0), track: Track::default() }],
                 // In the order of their names: high, low.
                 limits: vec![20.0, 10.0],
                 ..Frame::default()
@@ -979,6 +1048,7 @@ mod tests {
             ("if text.value == \"hello\" && text.present { blue() } else { normal() }", "blue"),
             ("if above(window(\"hour\"), \"high\") { blue() } else { normal() }", "blue"),
             ("if window(\"hour\").value + limit(\"low\") == 52.0 { blue() } else { normal() }", "blue"),
+            ("if window(\"hour\").ok && count_above(gas, \"low\") == 1 { blue() } else { normal() }", "blue"),
             ("if gas.age_s > 2.0 && gas.ok { blue() } else { normal() }", "blue"),
             ("unknown(\"no idea\")", "unknown no idea"),
             ("normal(\"fine\")", "normal fine"),

@@ -10,21 +10,22 @@
 //! This file does not know delays, latches or people: it says what is so at this moment.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_sensors::document::{Document, Fault, Faults, Reader, did_you_mean};
 use anmin_sensors::point::{Form, Place, PointIx, Points};
-use anmin_sensors::reading::{Quality, Sample, Value};
+use anmin_sensors::reading::{Doubt, Quality, Sample, Value};
 use anmin_sensors::time::{Mono, Now};
 
 use crate::cases::Case;
 use crate::rule::{
-    Evidence, Finding, Judged, Level, MAX_INPUTS, OnBad, RuleId, RuleIx, RuleSpec, Scope, Tuning, Verdict, Why,
+    Evidence, Finding, Input, Judged, Level, MAX_INPUTS, OnBad, RuleId, RuleIx, RuleSpec, Scope, Tuning, Verdict, Why,
 };
-use crate::script::{Answer, Frame, Member, Names, Opinion, Role, Sandbox, Script, ScriptError, Sum, Track};
+use crate::script::{Answer, Frame, Member, Names, Opinion, Role, Sandbox, Script, ScriptError, Seen, Track};
+use crate::window::{Operand, Sliding, Windows};
 
 /// The two files of one rule as text, with the names that faults give them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,55 +268,7 @@ struct Instance {
 struct Extra {
     /// The other inputs' links.
     links: Vec<u32>,
-    windows: Vec<Sliding>,
-}
-
-/// A sum over a sliding time, in at most some hundred steps.
-struct Sliding {
-    role: u8,
-    over: Duration,
-    steps: VecDeque<Step>,
-    value: f64,
-    track: Track,
-}
-
-struct Step {
-    first: Mono,
-    last: Mono,
-    sum: f64,
-}
-
-impl Sliding {
-    fn add(&mut self, at: Mono, value: f64) {
-        match self.steps.back_mut() {
-            Some(step) if at.since(step.first) < self.over / 120 => {
-                step.last = step.last.max(at);
-                step.sum += value;
-            }
-            _ => self.steps.push_back(Step { first: at, last: at, sum: value }),
-        }
-        self.value += value;
-    }
-
-    /// A step leaves as a whole when its last value is too old: the sum errs to the full side.
-    fn expire(&mut self, now: Mono) {
-        let before = self.steps.len();
-        while self.steps.front().is_some_and(|step| step.last.plus(self.over) <= now) {
-            self.steps.pop_front();
-        }
-        if self.steps.len() != before {
-            // Summed anew, so that nothing of what has left stays behind as a rounding error.
-            self.value = self.steps.iter().map(|step| step.sum).sum();
-        }
-    }
-
-    fn due(&self) -> Option<Mono> {
-        self.steps.front().map(|step| step.last.plus(self.over))
-    }
-
-    fn holds(&self) -> bool {
-        !self.track.read && self.track.low <= self.value && self.value < self.track.high
-    }
+    windows: Windows,
 }
 
 /// One point that one instance reads.
@@ -375,7 +328,8 @@ pub struct RuleSet {
     instances: Vec<Instance>,
     latest: Vec<Option<Sample>>,
     noisy: HashMap<u32, Vec<u32>>,
-    due: BinaryHeap<Reverse<(Mono, u32, u16)>>,
+    /// When an instance's windows must be looked at; what is not the instance's own `wake` is out of date.
+    due: BinaryHeap<Reverse<(Mono, u32)>>,
     sandbox: Sandbox,
     calls: u64,
     broken: Vec<BrokenRule>,
@@ -536,9 +490,12 @@ impl RuleSet {
 
     fn bind_subject(&mut self, rule_at: u32, subject: PointIx, points: &Points, bound: &mut Bound) {
         let rule = &mut self.rules[rule_at as usize];
+        if !is_named(&rule.spec.inputs[0], points, subject) {
+            return;
+        }
         if let Some(joins) = &mut rule.joins {
             for (role, input) in rule.spec.inputs.iter().enumerate().skip(1) {
-                if let Some(key) = scope_key(input.scope, points, subject) {
+                if let Some(key) = scope_key(input.scope, points, subject, true) {
                     joins.subjects.entry((role as u8, key)).or_default().push(subject.0);
                 }
             }
@@ -550,7 +507,10 @@ impl RuleSet {
         let rule = &mut self.rules[rule_at as usize];
         let input = &rule.spec.inputs[usize::from(role)];
         let scope = input.scope;
-        let (Some(joins), Some(key)) = (&mut rule.joins, scope_key(scope, points, point)) else { return };
+        if !is_named(input, points, point) {
+            return;
+        }
+        let (Some(joins), Some(key)) = (&mut rule.joins, scope_key(scope, points, point, false)) else { return };
         joins.others.entry((role, key)).or_default().push(point.0);
         for subject in joins.subjects.get(&(role, key)).cloned().unwrap_or_default() {
             let subject = PointIx(subject);
@@ -570,7 +530,7 @@ impl RuleSet {
         let mut others: Vec<(u8, PointIx)> = Vec::new();
         let rule = &self.rules[rule_at as usize];
         for (role, input) in rule.spec.inputs.iter().enumerate().skip(1) {
-            let found = rule.joins.as_ref().zip(scope_key(input.scope, points, subject));
+            let found = rule.joins.as_ref().zip(scope_key(input.scope, points, subject, true));
             let found = found.and_then(|(joins, key)| joins.others.get(&(role as u8, key)));
             let before = others.len();
             for point in found.into_iter().flatten().map(|&point| PointIx(point)) {
@@ -588,18 +548,7 @@ impl RuleSet {
             return;
         }
         let instance = self.instances.len() as u32;
-        let windows: Vec<Sliding> = rule
-            .spec
-            .windows
-            .iter()
-            .map(|window| Sliding {
-                role: rule.spec.inputs.iter().position(|input| input.role == window.input).unwrap_or(0) as u8,
-                over: window.over,
-                steps: VecDeque::new(),
-                value: 0.0,
-                track: Track::default(),
-            })
-            .collect();
+        let windows = windows_of(&rule.spec, &rule.tunings[tuning as usize]);
         let plain = rule.joins.is_none() && windows.is_empty();
         if let Some(joins) = &mut rule.joins {
             joins.instances.insert(subject.0, instance);
@@ -650,6 +599,13 @@ impl RuleSet {
     fn add_link(&mut self, instance: u32, role: u8, point: PointIx) -> u32 {
         let at = self.links.len() as u32;
         let row = &mut self.rows[point.0 as usize];
+        // A window misses nothing, not even what is said before the subject has spoken.
+        let extra = self.instances[instance as usize].extra.as_ref();
+        let watched = extra.is_some_and(|extra| extra.windows.watch(role));
+        if watched {
+            row.noisy = true;
+            self.noisy.entry(point.0).or_default().push(at);
+        }
         self.links.push(Link {
             low: f64::NEG_INFINITY,
             high: f64::INFINITY,
@@ -658,8 +614,8 @@ impl RuleSet {
             next: row.first,
             role,
             read: false,
-            noisy: false,
-            listed: false,
+            noisy: watched,
+            listed: watched,
         });
         row.first = at;
         row.seen = None;
@@ -749,7 +705,7 @@ impl RuleSet {
         }
     }
 
-    /// When [`RuleSet::handle_timeout`] is due: a window loses something that it had summed.
+    /// When [`RuleSet::handle_timeout`] is due: a window's value may leave the range in which a verdict stays.
     pub fn poll_timeout(&self) -> Option<Mono> {
         self.due.peek().map(|Reverse((at, ..))| *at)
     }
@@ -762,30 +718,38 @@ impl RuleSet {
         active: &impl Fn(RuleIx, PointIx) -> Option<Level>,
         out: &mut Vec<Judged>,
     ) {
-        while let Some(&Reverse((at, instance, window))) = self.due.peek() {
+        while let Some(&Reverse((at, instance))) = self.due.peek() {
             if at > now.mono {
                 return;
             }
             self.due.pop();
             let found = &mut self.instances[instance as usize];
-            let Some(sliding) = found.extra.as_mut().and_then(|extra| extra.windows.get_mut(usize::from(window)))
-            else {
-                continue;
-            };
-            sliding.expire(now.mono);
-            if let Some(next) = sliding.due() {
-                self.due.push(Reverse((next, instance, window)));
-            }
             let (rule, subject) = (RuleIx(found.rule), PointIx(found.subject));
-            if sliding.holds() && found.fresh {
+            let Some(windows) = found.extra.as_mut().map(|extra| &mut extra.windows) else { continue };
+            if windows.wake != Some(at) {
                 continue;
             }
-            if let Some(sample) = self.spoken(subject) {
-                let level = active(rule, subject);
+            windows.wake = None;
+            let level = active(rule, subject);
+            let holds = windows.look(now.mono) && found.fresh && found.active == level;
+            if !holds && let Some(sample) = self.spoken(subject) {
                 self.evaluate(instance, &sample, now, level);
                 self.emit(instance, &sample, points, level, out);
                 self.settle(instance);
             }
+            self.wake(instance, now);
+        }
+    }
+
+    /// Asks to be woken when an instance's windows may change its answer by time alone.
+    fn wake(&mut self, at: u32, now: Now) {
+        let Some(windows) = self.instances[at as usize].extra.as_mut().map(|extra| &mut extra.windows) else { return };
+        if let Some(due) = windows.due(now.mono)
+            && windows.wake.is_none_or(|wake| due < wake)
+        {
+            // A later time stays as it is asked for: coming too early costs a look and is harmless.
+            windows.wake = Some(due);
+            self.due.push(Reverse((due, at)));
         }
     }
 
@@ -879,24 +843,33 @@ impl RuleSet {
         active: &impl Fn(RuleIx, PointIx) -> Option<Level>,
         out: &mut Vec<Judged>,
     ) {
-        let link = &self.links[at as usize];
+        let Self { links, instances, rows, latest, .. } = self;
+        let link = &links[at as usize];
         let (at, role, holds) = (link.instance, link.role, link.holds(number));
-        let instance = &mut self.instances[at as usize];
-        let mut sums_hold = true;
-        if let Some(extra) = &mut instance.extra {
-            for (n, window) in extra.windows.iter_mut().enumerate() {
-                if window.role == role && !matches!(sample.quality, Quality::Bad(_)) && number.is_finite() {
-                    if window.steps.is_empty() {
-                        self.due.push(Reverse((now.mono.plus(window.over), at, n as u16)));
+        let instance = &mut instances[at as usize];
+        let mut windows_hold = true;
+        if let Some(extra) = instance.extra.as_mut().filter(|extra| !extra.windows.is_empty()) {
+            if extra.windows.watch(role) {
+                let own = usable(sample);
+                let now_is = match role {
+                    0 => own,
+                    _ => {
+                        let of_role = extra.links.iter().map(|link| &links[*link as usize]);
+                        let latest = of_role.filter(|link| link.role == role).filter_map(|link| {
+                            usable(latest.get(rows[link.point as usize].latest as usize)?.as_ref()?)
+                        });
+                        latest.reduce(f64::max)
                     }
-                    window.add(now.mono, number);
-                }
-                sums_hold &= window.holds();
+                };
+                let doubtful = sample.quality == Quality::Uncertain(Doubt::Jump);
+                let heard = sample.received.mono.min(now.mono);
+                extra.windows.hear(role, heard, own, now_is, doubtful);
             }
+            windows_hold = extra.windows.look(now.mono);
         }
         let (rule, subject) = (RuleIx(instance.rule), PointIx(instance.subject));
         let level = active(rule, subject);
-        let again = forced || !instance.fresh || instance.active != level || !holds || !sums_hold;
+        let again = forced || !instance.fresh || instance.active != level || !holds || !windows_hold;
         if role == 0 {
             if again {
                 self.evaluate(at, sample, now, level);
@@ -910,6 +883,9 @@ impl RuleSet {
                 self.emit(at, &own, points, level, out);
                 self.settle(at);
             }
+        }
+        if self.instances[at as usize].extra.is_some() {
+            self.wake(at, now);
         }
     }
 
@@ -938,9 +914,8 @@ impl RuleSet {
             }
         }
         if let Some(extra) = &instance.extra {
-            frame
-                .windows
-                .extend(extra.windows.iter().map(|window| Sum { value: window.value, track: Track::default() }));
+            let seen = |window: &Sliding| Seen { value: window.value(), track: Track::default() };
+            frame.windows.extend(extra.windows.iter().map(seen));
         }
         let blocked = rule
             .spec
@@ -1025,9 +1000,10 @@ impl RuleSet {
             (link.low, link.high, link.read) = (track.low, track.high, track.read || timed);
         }
         if let Some(extra) = &mut instance.extra {
-            for (window, sum) in extra.windows.iter_mut().zip(&frame.windows) {
-                window.track = if blocked.is_some() { Track::default() } else { sum.track };
+            for (window, seen) in extra.windows.iter_mut().zip(&frame.windows) {
+                window.track = if blocked.is_some() { Track::default() } else { seen.track };
                 window.track.read |= timed;
+                window.judged_known = seen.value.is_some();
             }
         }
     }
@@ -1103,7 +1079,7 @@ impl RuleSet {
         let abnormal = instance.outcome != Outcome::Normal
             || instance.emitted != Some(Outcome::Normal)
             || instance.active.is_some();
-        let sums = instance.extra.as_ref().is_some_and(|extra| !extra.windows.is_empty());
+        let windows = instance.extra.as_ref().map(|extra| &extra.windows);
         let others = instance.extra.as_ref().map(|extra| extra.links.as_slice()).unwrap_or_default();
         for at in std::iter::once(&instance.link).chain(others) {
             let link = &mut links[*at as usize];
@@ -1112,7 +1088,8 @@ impl RuleSet {
                 row.low = row.low.max(link.low);
                 row.high = row.high.min(link.high);
             }
-            link.noisy = link.read || sums || (abnormal && link.role == 0);
+            let watched = windows.is_some_and(|windows| windows.watch(link.role));
+            link.noisy = link.read || watched || (abnormal && link.role == 0);
             if link.noisy && !link.listed {
                 link.listed = true;
                 row.noisy = true;
@@ -1120,6 +1097,32 @@ impl RuleSet {
             }
         }
     }
+}
+
+/// What a window may take for a number: nothing of a bad value.
+fn usable(sample: &Sample) -> Option<f64> {
+    let value = sample.value.as_ref().filter(|_| !matches!(sample.quality, Quality::Bad(_)));
+    value.and_then(Value::as_f64).filter(|number| number.is_finite())
+}
+
+/// The rule's windows for a new instance, empty.
+fn windows_of(spec: &RuleSpec, tuning: &Tuning) -> Windows {
+    let operand = |name: &String| {
+        let role = spec.inputs.iter().position(|input| input.role == *name).map(|at| Operand::Role(at as u8));
+        let window = || spec.windows.iter().position(|window| window.name == *name);
+        // One of the two is there, or the rule would not have been taken.
+        role.or_else(|| window().map(|at| Operand::Window(at as u8))).unwrap_or(Operand::Role(0))
+    };
+    let all = spec.windows.iter().map(|window| {
+        let of = operand(&window.input);
+        let limit = window.limit.as_ref().and_then(|name| spec.limits.keys().position(|known| known == name));
+        let mut sliding = Sliding::new(window.measure, of, window.over);
+        sliding.less = window.minus.as_ref().map_or(of, operand);
+        sliding.least = window.least;
+        sliding.threshold = limit.map_or(sliding.threshold, |at| tuning.limits[at]);
+        sliding
+    });
+    Windows::new(all.collect(), spec.inputs.len())
 }
 
 /// The number that ranges are about. Bad values are all alike; a text is a number to nobody and never in a range.
@@ -1180,35 +1183,55 @@ fn rehearse(sandbox: &mut Sandbox, spec: &RuleSpec, names: &Arc<Names>, script: 
                 track: Track::default(),
             });
         }
-        frame.windows.extend(spec.windows.iter().map(|_| Sum { value: number, track: Track::default() }));
+        let value = (!alone).then_some(number);
+        frame.windows.extend(spec.windows.iter().map(|_| Seen { value, track: Track::default() }));
         drop(frame);
         sandbox.call(script)?;
     }
     Ok(())
 }
 
+/// Whether the input takes this point, where it names some.
+fn is_named(input: &Input, points: &Points, point: PointIx) -> bool {
+    let id = points.point(point).id.as_str();
+    input.points.is_empty() || input.points.iter().any(|pattern| glob(pattern, id))
+}
+
 /// What subject and other must have in common, as one number; `None` when the place is not known well enough.
 /// Equal numbers are checked again by [`in_scope`].
-fn scope_key(scope: Scope, points: &Points, point: PointIx) -> Option<u64> {
-    let Place { area, building, unit, floor, room, .. } = &*points.device_of(point).place;
+fn scope_key(scope: Scope, points: &Points, point: PointIx, is_subject: bool) -> Option<u64> {
+    let place = &*points.device_of(point).place;
+    let Place { area, building, unit, floor, room, .. } = place;
     let mut hasher = DefaultHasher::new();
+    let storey = |of_other: i32| place.storey().map(|storey| if is_subject { storey + of_other } else { storey });
     match scope {
         Scope::Device => points.point(point).device.0.hash(&mut hasher),
         Scope::Room if !room.is_empty() && !floor.is_empty() => (area, building, unit, floor, room).hash(&mut hasher),
         Scope::Floor if !floor.is_empty() => (area, building, unit, floor).hash(&mut hasher),
+        Scope::Above => (area, building, unit, storey(1)?).hash(&mut hasher),
+        Scope::Below => (area, building, unit, storey(-1)?).hash(&mut hasher),
+        Scope::Shaft if !room.is_empty() => (area, building, unit, room).hash(&mut hasher),
+        Scope::Unit if !(area.is_empty() && building.is_empty()) => (area, building, unit).hash(&mut hasher),
         Scope::Building if !(area.is_empty() && building.is_empty()) => (area, building).hash(&mut hasher),
-        Scope::Room | Scope::Floor | Scope::Building => return None,
+        Scope::Site => {}
+        Scope::Room | Scope::Floor | Scope::Shaft | Scope::Unit | Scope::Building => return None,
     }
     Some(hasher.finish())
 }
 
 fn in_scope(scope: Scope, points: &Points, subject: PointIx, other: PointIx) -> bool {
     let (here, there) = (&points.device_of(subject).place, &points.device_of(other).place);
+    let higher = || Some(there.storey()? - here.storey()?).filter(|_| here.same_unit(there));
     match scope {
         Scope::Device => points.point(subject).device == points.point(other).device,
         Scope::Room => here.same_room(there),
         Scope::Floor => here.same_floor(there),
+        Scope::Above => higher() == Some(1),
+        Scope::Below => higher() == Some(-1),
+        Scope::Shaft => here.same_unit(there) && here.room == there.room && !here.room.is_empty(),
+        Scope::Unit => here.same_unit(there),
         Scope::Building => here.same_building(there),
+        Scope::Site => true,
     }
 }
 
@@ -1217,7 +1240,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use anmin_sensors::point::{DeviceId, Kind, PointSpec};
-    use anmin_sensors::reading::{Doubt, Fault as Bad};
+    use anmin_sensors::reading::Fault as Bad;
     use anmin_sensors::time::Wall;
 
     use super::*;
@@ -1418,6 +1441,17 @@ mod tests {
             ("room", "a/1/1/1/", false),
             ("floor", "a/1/1/1/102", true),
             ("floor", "a/1/1/2/101", false),
+            ("above", "a/1/1/2/901", true),
+            ("above", "a/1/2/2/901", false),
+            ("above", "a/1/1/1/102", false),
+            ("below", "a/1/1/B1/", true),
+            ("below", "a/1/1/-1/", true),
+            ("below", "a/1/1/2/101", false),
+            ("shaft", "a/1/1/9/101", true),
+            ("shaft", "a/1/1/9/102", false),
+            ("unit", "a/1/1/9/", true),
+            ("unit", "a/1/2/1/101", false),
+            ("site", "z/7///", true),
             ("building", "a/1/2/7/", true),
             ("building", "a/2/1/1/101", false),
         ];
@@ -1603,6 +1637,19 @@ mod tests {
              [[input]]\nrole = \"other\"\nkind = \"gas.lel\"\nscope = \"room\"\noptional = true\n{limits}"
         );
         let sums = format!("{one}[[window]]\nname = \"sum\"\ninput = \"gas\"\nover = \"40s\"\n");
+        let window = |name: &str, rest: &str| {
+            format!("[[window]]\nname = \"{name}\"\nmeasure = \"{name}\"\ninput = \"gas\"\n{rest}\n")
+        };
+        let stairs = [
+            &two,
+            "[limit.long]\nvalue = 9\nunit = \"s\"\nlevel = \"blue\"\nsource = \"test\"\n",
+            &window("mean", "over = \"30s\"\nleast = \"5s\""),
+            &window("slope", "over = \"50s\""),
+            &window("time_above", "over = \"60s\"\nlimit = \"any\""),
+            &window("difference", "minus = \"mean\""),
+            "[[window]]\nname = \"most\"\nmeasure = \"max\"\ninput = \"other\"\nover = \"25s\"\nleast = \"0s\"\n",
+        ]
+        .concat();
         let sources = || {
             vec![
                 source(
@@ -1644,6 +1691,21 @@ mod tests {
                     "t/sum",
                     &sums,
                     "fn judge(gas) { if above(window(\"sum\"), \"high\") { red() } else if above(gas, \"any\") { yellow() } else { normal() } }",
+                ),
+                source(
+                    "t/mean",
+                    &stairs,
+                    "fn judge(gas, other) { if above(window(\"mean\"), \"any\") { red() } else if window(\"slope\").ok && above(window(\"slope\"), \"low\") { yellow() } else { normal() } }",
+                ),
+                source(
+                    "t/time",
+                    &stairs,
+                    "fn judge(gas, other) { if above(window(\"time_above\"), \"long\") { orange() } else if below(window(\"difference\"), \"low\") && above(window(\"most\"), \"high\") { blue() } else { normal() } }",
+                ),
+                source(
+                    "t/count",
+                    &two,
+                    "fn judge(gas, other) { if count_above(other, \"any\") >= 2 { red() } else { normal() } }",
                 ),
                 source(
                     "t/sum_value",
@@ -1705,7 +1767,14 @@ mod tests {
                         };
                     }
                 }
-                assert_eq!(stands[0], stands[1], "seed {seed}, step {step}, {spoken:?}");
+                let other = stands[0].iter().find(|(key, said)| stands[1].get(key) != Some(said));
+                assert_eq!(
+                    other,
+                    None,
+                    "seed {seed}, step {step}, {spoken:?}, slowly {:?}",
+                    other.and_then(|(key, _)| stands[1].get(key))
+                );
+                assert_eq!(stands[0].len(), stands[1].len(), "seed {seed}, step {step}, {spoken:?}");
                 // The book follows after a while, as delays have it.
                 for (key, level) in levels_of {
                     if roll(3) > 0 {

@@ -384,6 +384,7 @@ fn plain_spec() -> RuleSpec {
             kind: Kind::named("gas.lel").expect("a kind of the table in sensors"),
             scope: Scope::Device,
             optional: false,
+            points: Vec::new(),
         }],
         windows: Vec::new(),
         limits: BTreeMap::new(),

@@ -15,7 +15,9 @@ pub enum Hazard {
     Fire,
     Power,
     Flood,
-    /// The environment and the comfort of residents: temperature, humidity, noise.
+    /// Slopes and walls that move.
+    Ground,
+    /// People who need help at home or in a lift; the environment and the comfort of residents: temperature, noise.
     Care,
     /// The health of the device itself: battery, radio, cover.
     Device,
@@ -28,6 +30,7 @@ impl Hazard {
             Self::Fire => "fire",
             Self::Power => "power",
             Self::Flood => "flood",
+            Self::Ground => "ground",
             Self::Care => "care",
             Self::Device => "device",
         }
@@ -123,10 +126,22 @@ pub static KINDS: &[KindInfo] = &[
     kind("power.insulation", Hazard::Power, Form::Number, "MOhm", "绝缘电阻", "insulation resistance"),
     kind("power.energy", Hazard::Power, Form::Number, "kWh", "电能", "energy"),
     kind("power.frequency", Hazard::Power, Form::Number, "Hz", "频率", "frequency"),
+    kind("power.arc", Hazard::Power, Form::Number, "", "每秒电弧半波数", "arcing half-cycles within a second"),
+    kind("power.phase_lost", Hazard::Power, Form::Flag, "", "缺相", "phase lost"),
     kind("power.supply", Hazard::Power, Form::Flag, "", "市电供电", "mains supply present"),
     kind("flood.level", Hazard::Flood, Form::Number, "cm", "积水深度", "water level"),
     kind("flood.leak", Hazard::Flood, Form::Flag, "", "漏水", "water leak"),
     kind("flood.rain", Hazard::Flood, Form::Number, "mm", "雨量增量", "rain since the last reading"),
+    kind("flood.pump_running", Hazard::Flood, Form::Flag, "", "排水泵运行", "drainage pump running"),
+    kind("flood.pump_fault", Hazard::Flood, Form::Flag, "", "排水泵故障", "drainage pump fault"),
+    kind("ground.tilt", Hazard::Ground, Form::Number, "deg", "倾斜角", "tilt"),
+    kind("ground.crack", Hazard::Ground, Form::Number, "mm", "裂缝宽度", "crack width"),
+    kind("care.sos", Hazard::Care, Form::Flag, "", "紧急呼叫", "SOS button"),
+    kind("care.fall", Hazard::Care, Form::Flag, "", "跌倒", "fall"),
+    kind("care.motion", Hazard::Care, Form::Flag, "", "人员活动", "motion"),
+    kind("care.lift_trapped", Hazard::Care, Form::Flag, "", "电梯困人", "people trapped in a lift"),
+    kind("care.lift_fault", Hazard::Care, Form::Flag, "", "电梯故障", "lift fault"),
+    kind("env.noise", Hazard::Care, Form::Number, "dB", "噪声", "noise"),
     kind("env.temperature", Hazard::Care, Form::Number, "degC", "环境温度", "temperature"),
     kind("env.humidity", Hazard::Care, Form::Number, "%RH", "环境湿度", "humidity"),
     kind("device.state", Hazard::Device, Form::Number, "", "设备状态码", "device state code"),
@@ -251,7 +266,23 @@ impl Place {
     }
 
     pub fn same_floor(&self, other: &Self) -> bool {
-        self.same_building(other) && self.unit == other.unit && self.floor == other.floor && !self.floor.is_empty()
+        self.same_unit(other) && self.floor == other.floor && !self.floor.is_empty()
+    }
+
+    /// The floor as a number, so that neighbours differ by one: `5`, `5F`, `5层` are 5; `B1` and `-1` lie below the first
+    /// and are 0. `None` when the floor's name is no number.
+    pub fn storey(&self) -> Option<i32> {
+        let name = self.floor.trim().trim_end_matches(['层', '楼', 'F', 'f']);
+        let (below, name) = match name.strip_prefix(['B', 'b', '-']).or_else(|| name.strip_prefix("地下")) {
+            Some(name) => (true, name),
+            None => (false, name.strip_prefix(['F', 'f']).unwrap_or(name)),
+        };
+        let number = name.parse::<u16>().ok().map(i32::from).filter(|number| *number > 0)?;
+        Some(if below { 1 - number } else { number })
+    }
+
+    pub fn same_unit(&self, other: &Self) -> bool {
+        self.same_building(other) && self.unit == other.unit
     }
 
     pub fn same_building(&self, other: &Self) -> bool {

@@ -75,7 +75,7 @@ enum AlarmCommand {
         /// Only from this level on.
         #[arg(long, value_name = "LEVEL", value_parser = ["blue", "yellow", "orange", "red"])]
         min_level: Option<String>,
-        /// Only of this class: gas, fire, power, flood, care, device or system.
+        /// Only of this class: gas, fire, power, flood, ground, care, device or system.
         #[arg(long)]
         class: Option<String>,
         /// Only in this building.

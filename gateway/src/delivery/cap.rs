@@ -417,6 +417,10 @@ fn kind(alarm: &Alarm) -> Kind {
             let responses = ["Monitor", "Prepare", "Avoid", "Evacuate"];
             plain("积水内涝", "Flooding", &["Met", "Infra"], Some("11A02"), responses)
         }
+        Class::Hazard(Hazard::Ground) => {
+            let responses = ["Monitor", "Prepare", "Avoid", "Evacuate"];
+            plain("地质灾害隐患", "Unstable ground", &["Geo", "Safety"], Some("11D01"), responses)
+        }
         Class::Hazard(Hazard::Care) => {
             let responses = ["Monitor", "Monitor", "Prepare", "Avoid"];
             plain("环境异常", "Indoor environment", &["Health"], None, responses)
@@ -1179,7 +1183,8 @@ pub(super) mod tests {
 
     #[test]
     fn every_level_hazard_and_status_gives_a_message_that_passes() {
-        let hazards = [Hazard::Gas, Hazard::Fire, Hazard::Power, Hazard::Flood, Hazard::Care, Hazard::Device];
+        let hazards =
+            [Hazard::Gas, Hazard::Fire, Hazard::Power, Hazard::Flood, Hazard::Ground, Hazard::Care, Hazard::Device];
         let classes = hazards.into_iter().map(Class::Hazard).chain([Class::System]);
         for class in classes {
             for level in Level::ALL {

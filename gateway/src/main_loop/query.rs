@@ -337,8 +337,8 @@ pub struct Trouble {
 
 /// The words of [`AlarmFilter::class`].
 pub fn is_class(word: &str) -> bool {
-    use anmin_sensors::point::Hazard::{Care, Device, Fire, Flood, Gas, Power};
-    [Gas, Fire, Power, Flood, Care, Device]
+    use anmin_sensors::point::Hazard::{Care, Device, Fire, Flood, Gas, Ground, Power};
+    [Gas, Fire, Power, Flood, Ground, Care, Device]
         .into_iter()
         .map(Class::Hazard)
         .chain([Class::System])

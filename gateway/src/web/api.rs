@@ -226,7 +226,7 @@ async fn alarms(State(desk): State<Desk>, uri: Uri) -> Answer<AlarmsWire> {
     };
     if let Some(class) = class.as_deref().filter(|class| !is_class(class)) {
         return Err(Problem::bad_request(format_args!(
-            "{:?} is not one of gas, fire, power, flood, care, device, system",
+            "{:?} is not one of gas, fire, power, flood, ground, care, device, system",
             short(class)
         )));
     }

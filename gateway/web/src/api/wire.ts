@@ -23,7 +23,7 @@ export const ALARM_STATES = [
 ] as const
 export type AlarmState = (typeof ALARM_STATES)[number]
 
-export type HazardClass = 'gas' | 'fire' | 'power' | 'flood' | 'care' | 'device' | 'system'
+export type HazardClass = 'gas' | 'fire' | 'power' | 'flood' | 'ground' | 'care' | 'device' | 'system'
 
 export type Value = number | boolean | string
 
