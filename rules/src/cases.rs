@@ -12,9 +12,16 @@
 //! ```
 //!
 //! A step gives some inputs a value, a value with its quality, or the reason why there is none, and says what must
-//! stand afterwards: `normal`, a level, or `undetermined`. A step without inputs lets time pass. Cases are about
-//! verdicts: the alarm follows them without delay here, because delays and latches belong to the alarm and have
-//! timelines of their own. An input that a case never mentions is not there.
+//! stand afterwards: `normal`, a level, or `undetermined`. A step without inputs lets time pass. An input that a case
+//! never mentions is not there.
+//!
+//! A step may last: `{ at = "0s", for = "10m", every = "10s", gas = [2.0, 20.0] }` is a reading each ten seconds on a
+//! straight line, `gas = 9.0, jitter = 2.0` one that is now above and now below; `worst` is then the highest level that
+//! may stand in the meantime. `restart = true` takes the power away for a moment: windows begin anew, open alarms stay.
+//!
+//! Cases are about verdicts, and the alarm follows them without delay. Where one says `alarm`, what it says is about the
+//! alarm itself: the case then runs with the rule's delays, and the deadband holds only what has been raised. `raised`
+//! says how often people have been told so far.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -26,6 +33,8 @@ use anmin_sensors::point::{DeviceId, Form, Place, PointIx, PointSpec, Points};
 use anmin_sensors::reading::{Quality, Sample, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
 
+use crate::alarm::Cause;
+use crate::book::{AlarmBook, BookSettings};
 use crate::rule::{Judged, Level, RuleSpec, Scope, Verdict};
 use crate::set::{RuleSet, RuleSource};
 
@@ -39,15 +48,28 @@ pub struct Case {
 #[derive(Clone, Debug, PartialEq)]
 struct Step {
     at: Duration,
+    /// How long it lasts, and the time between two of its readings.
+    lasts: Option<(Duration, Duration)>,
     /// By position of the input.
     inputs: Vec<(usize, Option<Value>, Quality)>,
+    /// Where a straight line ends, by position of the input.
+    ends: Vec<(usize, f64)>,
+    jitter: f64,
+    restart: bool,
     expect: Option<Expected>,
+    /// What the alarm must be: `normal` for none, or the level of an active one.
+    alarm: Option<Expected>,
+    /// How often an alarm was raised, or came back, since the case began.
+    raised: Option<f64>,
+    /// The highest that may stand during the step.
+    worst: Option<Expected>,
     /// The limit that the finding must name.
     limit: Option<String>,
     place: Fault,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// In the order of gravity; what is undetermined is not less than anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Expected {
     Normal,
     Level(Level),
@@ -85,6 +107,7 @@ pub struct CaseOutcome {
 #[derive(Clone, Debug)]
 enum Given {
     Value(Value),
+    Line(f64, f64),
     With { value: Value, quality: String },
 }
 
@@ -95,12 +118,19 @@ impl FromToml for Given {
             DeValue::String(text) => Some(Value::Text(text.as_ref().into())),
             other => f64::from_toml(other).ok().map(Value::Number),
         };
-        let wanted = || "a value, the name of a quality, or { value = ..., quality = \"...\" }".to_owned();
+        let wanted = || "a value, [from, to], the name of a quality, or { value = ..., quality = \"...\" }".to_owned();
         match value {
             DeValue::Table(table) => {
                 let get = |key| table.get(key).map(|value| value.get_ref());
                 match (get("value").and_then(plain), get("quality").and_then(DeValue::as_str), table.len()) {
                     (Some(value), Some(quality), 2) => Ok(Self::With { value, quality: quality.to_owned() }),
+                    _ => Err(wanted()),
+                }
+            }
+            DeValue::Array(ends) => {
+                let number = |at: usize| ends.get(at).and_then(|end| f64::from_toml(end.get_ref()).ok());
+                match (number(0), number(1), ends.len()) {
+                    (Some(from), Some(to), 2) => Ok(Self::Line(from, to)),
                     _ => Err(wanted()),
                 }
             }
@@ -112,6 +142,12 @@ impl FromToml for Given {
 fn quality_named(name: &str) -> Option<Quality> {
     Quality::ALL.into_iter().find(|quality| quality.reason() == name || (*quality == Quality::Good && name == "good"))
 }
+
+/// What a step may say besides its inputs.
+const KEYS: [&str; 10] = ["at", "expect", "limit", "alarm", "raised", "worst", "for", "every", "jitter", "restart"];
+
+/// Readings that one step may stand for.
+const MAX_READINGS: u128 = 20_000;
 
 impl Case {
     /// Reads one case; `spec` is `None` when the rule itself could not be read and the steps cannot be understood.
@@ -128,13 +164,13 @@ impl Case {
                         entry.fault("at", "steps must follow each other in time", None);
                         whole = false;
                     }
-                    last = step.at;
+                    last = step.at + step.lasts.map_or(Duration::ZERO, |(lasts, _)| lasts);
                     steps.push(step);
                 }
                 None => whole = false,
             }
         }
-        if spec.is_some() && whole && !steps.iter().any(|step| step.expect.is_some()) {
+        if spec.is_some() && whole && !steps.iter().any(|step| step.says_something()) {
             r.fault("steps", "the case expects nothing", Some("give a step `expect`".to_owned()));
         }
         r.finish();
@@ -143,9 +179,27 @@ impl Case {
 }
 
 impl Step {
+    fn says_something(&self) -> bool {
+        self.expect.or(self.alarm).or(self.worst).is_some() || self.raised.is_some()
+    }
+
     fn read(r: &Reader<'_>, spec: &RuleSpec) -> Option<Self> {
-        let mut step =
-            Self { at: Duration::ZERO, inputs: Vec::new(), expect: None, limit: None, place: r.place("expect") };
+        let place = ["expect", "alarm", "worst", "raised"].into_iter().find(|key| r.has(key)).unwrap_or("expect");
+        let mut step = Self {
+            at: Duration::ZERO,
+            lasts: None,
+            inputs: Vec::new(),
+            ends: Vec::new(),
+            jitter: 0.0,
+            restart: false,
+            expect: None,
+            alarm: None,
+            raised: None,
+            worst: None,
+            limit: None,
+            place: r.place(place),
+        };
+        let (mut lasts, mut every) = (None, None);
         let sound = Cell::new(true);
         let fault = |key: &str, message: String, hint: Option<String>| {
             sound.set(false);
@@ -162,12 +216,31 @@ impl Step {
                     Some(at) => (step.at, timed) = (at, true),
                     None => fault(key, "`at` is not a duration such as \"30s\" or \"12h\"".to_owned(), None),
                 },
-                "expect" => match text.as_deref().and_then(Expected::named) {
-                    Some(expected) => step.expect = Some(expected),
+                "for" | "every" => match text.as_deref().and_then(parse_duration).filter(|time| !time.is_zero()) {
+                    Some(time) if key == "for" => lasts = Some(time),
+                    Some(time) => every = Some(time),
+                    None => fault(key, format!("`{key}` is not a duration such as \"30s\" or \"12h\""), None),
+                },
+                "jitter" | "raised" => match given {
+                    Given::Value(Value::Number(jitter)) if key == "jitter" => step.jitter = jitter,
+                    Given::Value(Value::Number(times)) => step.raised = Some(times),
+                    _ => fault(key, format!("`{key}` is not a number"), None),
+                },
+                "restart" => match given {
+                    Given::Value(Value::Flag(restart)) => step.restart = restart,
+                    _ => fault(key, "`restart` is neither true nor false".to_owned(), None),
+                },
+                "expect" | "alarm" | "worst" => match text.as_deref().and_then(Expected::named) {
+                    Some(Expected::Undetermined) if key == "alarm" => {
+                        fault(key, "an alarm is normal, blue, yellow, orange or red".to_owned(), None);
+                    }
+                    Some(expected) if key == "expect" => step.expect = Some(expected),
+                    Some(expected) if key == "alarm" => step.alarm = Some(expected),
+                    Some(expected) => step.worst = Some(expected),
                     None => {
                         let words = "normal, blue, yellow, orange, red, undetermined";
                         let hint = did_you_mean(text.as_deref().unwrap_or_default(), words.split(", "));
-                        fault(key, format!("`expect` is not one of {words}"), hint);
+                        fault(key, format!("`{key}` is not one of {words}"), hint);
                     }
                 },
                 "limit" => match text {
@@ -177,14 +250,18 @@ impl Step {
                 role => {
                     let Some(at) = spec.inputs.iter().position(|input| input.role == role) else {
                         let known = spec.inputs.iter().map(|input| input.role.as_str());
-                        let hint = did_you_mean(role, known.chain(["at", "expect", "limit"]));
-                        fault(role, format!("`{role}` is neither an input nor at, expect, limit"), hint);
+                        let hint = did_you_mean(role, known.chain(KEYS));
+                        fault(role, format!("`{role}` is neither an input nor {}", KEYS.join(", ")), hint);
                         continue;
                     };
                     let form = spec.inputs[at].kind.info().form;
                     let (value, quality) = match (given, form) {
                         (Given::Value(Value::Text(name)), Form::Number | Form::Flag) => (None, quality_named(&name)),
                         (Given::Value(value), _) => (Some(value), Some(Quality::Good)),
+                        (Given::Line(from, to), _) => {
+                            step.ends.push((at, to));
+                            (Some(Value::Number(from)), Some(Quality::Good))
+                        }
                         (Given::With { value, quality }, _) => (Some(value), quality_named(&quality)),
                     };
                     let fits = match (&value, form) {
@@ -214,6 +291,16 @@ impl Step {
                 }
             }
         }
+        match (lasts, every) {
+            (Some(lasts), Some(every)) if lasts.as_nanos() / every.as_nanos() <= MAX_READINGS => {
+                step.lasts = Some((lasts, every));
+            }
+            (Some(_), Some(_)) => {
+                fault("every", format!("that is more than {MAX_READINGS} readings in one step"), None);
+            }
+            (None, None) if step.ends.is_empty() => {}
+            _ => fault("for", "a step that lasts says `for` and `every`".to_owned(), None),
+        }
         if !timed && sound.get() {
             fault("at", "the step does not say when: `at` is missing".to_owned(), None);
         }
@@ -233,90 +320,217 @@ pub fn run_cases(source: &RuleSource) -> Vec<CaseOutcome> {
     cases
         .iter()
         .map(|case| {
-            // The same text has just been loaded without a fault.
-            let set = RuleSet::load(vec![source.clone()], Vec::new(), &faults);
-            outcome(&case.name, play(&spec, case, set).err())
+            let loaded = || RuleSet::load(vec![source.clone()], Vec::new(), &Faults::default());
+            outcome(&case.name, Play::new(&spec, case, &loaded).run().err())
         })
         .collect()
 }
 
-fn play(spec: &RuleSpec, case: &Case, mut set: RuleSet) -> Result<(), Fault> {
-    let mut points = Points::default();
-    let subject = site(spec, case, &mut points);
-    let mut inputs = BTreeMap::from([(0, subject)]);
-    for role in 1..spec.inputs.len() {
-        if let Some(point) = points.find(&format!("case-{role}/value")) {
-            inputs.insert(role, point);
-        } else if let Some(point) = points.find(&format!("case-0/{}", spec.inputs[role].role)) {
-            inputs.insert(role, point);
+/// A case on its stage: one device in one room, one rule, and the book of alarms where the case speaks of alarms.
+struct Play<'c> {
+    case: &'c Case,
+    spec: Arc<RuleSpec>,
+    load: &'c dyn Fn() -> RuleSet,
+    set: RuleSet,
+    points: Points,
+    /// By position.
+    inputs: BTreeMap<usize, PointIx>,
+    /// `None` where the alarm follows the verdict without delay.
+    book: Option<AlarmBook>,
+    start: Now,
+    stands: Verdict,
+    level: Option<Level>,
+    raised: f64,
+    /// The highest that has stood in the step so far.
+    worst: Expected,
+    out: Vec<Judged>,
+}
+
+impl<'c> Play<'c> {
+    fn new(spec: &RuleSpec, case: &'c Case, load: &'c dyn Fn() -> RuleSet) -> Self {
+        let mut points = Points::default();
+        let subject = site(spec, case, &mut points);
+        let mut inputs = BTreeMap::from([(0, subject)]);
+        for role in 1..spec.inputs.len() {
+            if let Some(point) = points.find(&format!("case-{role}/value")) {
+                inputs.insert(role, point);
+            } else if let Some(point) = points.find(&format!("case-0/{}", spec.inputs[role].role)) {
+                inputs.insert(role, point);
+            }
+        }
+        // The same text has just been loaded without a fault.
+        let mut set = load();
+        set.bind(&points);
+        let settings = BookSettings { max_shelve: Duration::ZERO, max_shelve_red: Duration::ZERO };
+        let delays = case.steps.iter().any(|step| step.alarm.is_some() || step.raised.is_some());
+        Self {
+            case,
+            spec: Arc::new(spec.clone()),
+            load,
+            set,
+            points,
+            inputs,
+            book: delays.then(|| AlarmBook::new(settings, 1)),
+            start: Now { mono: Mono::from_nanos(1), wall: Wall::from_millis(1_767_225_600_000) },
+            stands: Verdict::Normal,
+            level: None,
+            raised: 0.0,
+            worst: Expected::Normal,
+            out: Vec::new(),
         }
     }
-    set.bind(&points);
-    let start = Now { mono: Mono::from_nanos(1), wall: Wall::from_millis(1_767_225_600_000) };
-    let mut stands = Verdict::Normal;
-    let mut level = None;
-    let mut out = Vec::new();
-    let follow = |out: &mut Vec<Judged>, stands: &mut Verdict, level: &mut Option<Level>| {
-        for judged in out.drain(..) {
+
+    fn run(mut self) -> Result<(), Fault> {
+        for step in &self.case.steps {
+            if step.restart {
+                self.walk_to(step.at);
+                // The journal keeps alarms, and nothing keeps windows.
+                self.set = (self.load)();
+                self.set.bind(&self.points);
+            }
+            self.worst = self.found(step);
+            let (lasts, every) = step.lasts.unwrap_or((Duration::ZERO, Duration::from_secs(1)));
+            let readings = u32::try_from(lasts.as_nanos() / every.as_nanos()).unwrap_or(0);
+            for n in 0..=readings {
+                self.walk_to(step.at + every * n);
+                for (role, value, quality) in &step.inputs {
+                    let mut value = value.clone();
+                    if let Some(Value::Number(number)) = &mut value {
+                        if let Some((_, to)) = step.ends.iter().find(|(at, _)| at == role) {
+                            *number += (to - *number) * f64::from(n) / f64::from(readings.max(1));
+                        }
+                        *number += if n % 2 == 0 { step.jitter } else { -step.jitter };
+                    }
+                    self.hear(step.at + every * n, *role, value, *quality);
+                }
+                self.note(step);
+            }
+            self.walk_to(step.at + lasts);
+            self.note(step);
+            self.check(step)?;
+        }
+        Ok(())
+    }
+
+    fn now(&self, at: Duration) -> Now {
+        self.start.plus(at)
+    }
+
+    /// Jumps from deadline to deadline until `at`.
+    fn walk_to(&mut self, at: Duration) {
+        let now = self.now(at);
+        loop {
+            let timers = [self.set.poll_timeout(), self.book.as_ref().and_then(AlarmBook::poll_timeout)];
+            let Some(due) = timers.into_iter().flatten().min().filter(|due| *due <= now.mono) else { return };
+            let then = self.start.plus(due.since(self.start.mono));
+            if let Some(book) = &mut self.book {
+                while book.fire_one(then) {}
+            }
+            self.judge(then, None);
+        }
+    }
+
+    fn hear(&mut self, at: Duration, role: usize, value: Option<Value>, quality: Quality) {
+        let now = self.now(at);
+        let sample = Sample {
+            // A case that gives an input a value has made its point.
+            point: self.inputs[&role],
+            value,
+            quality,
+            time: now.wall,
+            source_time: Some(now.wall),
+            received: now,
+            sequence: None,
+            news: true,
+        };
+        self.judge(now, Some(sample));
+    }
+
+    fn judge(&mut self, now: Now, sample: Option<Sample>) {
+        let (set, points, out) = (&mut self.set, &self.points, &mut self.out);
+        let follows = self.level;
+        let book = self.book.as_ref();
+        let active = |rule, subject| book.map_or(follows, |book| book.held(rule, subject));
+        match sample {
+            Some(sample) => set.handle_samples(now, points, &[sample], &active, out),
+            None => set.handle_timeout(now, points, &active, out),
+        }
+        for judged in self.out.drain(..) {
+            if let Some(book) = &mut self.book {
+                let tuning = self.set.tuning(judged.rule, judged.subject).clone();
+                book.handle_judged(now, &self.points, &self.spec, &tuning, &judged);
+            }
             match &judged.verdict {
-                Verdict::Normal => *level = None,
-                Verdict::Abnormal(finding) => *level = Some(finding.level),
+                Verdict::Normal => self.level = None,
+                Verdict::Abnormal(finding) => self.level = Some(finding.level),
                 // Not knowing clears nothing.
                 Verdict::Undetermined(_) => {}
             }
-            *stands = judged.verdict;
+            self.stands = judged.verdict;
         }
-    };
-    for step in &case.steps {
-        let now = start.plus(step.at);
-        loop {
-            let active = level;
-            match set.poll_timeout() {
-                Some(due) if due <= now.mono => {
-                    let then = start.plus(due.since(start.mono));
-                    set.handle_timeout(then, &points, &|_, _| active, &mut out);
-                }
-                _ => break,
-            }
-            follow(&mut out, &mut stands, &mut level);
+        while let Some(transition) = self.book.as_mut().and_then(AlarmBook::poll_transition) {
+            self.raised += f64::from(u8::from(matches!(transition.cause, Cause::Raised | Cause::Realarmed)));
         }
-        for (role, value, quality) in &step.inputs {
-            let active = level;
-            let sample = Sample {
-                // A case that gives an input a value has made its point.
-                point: inputs[role],
-                value: value.clone(),
-                quality: *quality,
-                time: now.wall,
-                source_time: Some(now.wall),
-                received: now,
-                sequence: None,
-                news: true,
-            };
-            set.handle_samples(now, &points, &[sample], &|_, _| active, &mut out);
-            follow(&mut out, &mut stands, &mut level);
+    }
+
+    /// The level of the alarm that is active, as far as the case follows one.
+    fn alarm(&self) -> Expected {
+        let book = self.book.as_ref();
+        let active = book.and_then(|book| book.alarms().find(|alarm| alarm.is_active()).map(|alarm| alarm.level));
+        active.map_or(Expected::Normal, Expected::Level)
+    }
+
+    /// What the step is about: the alarm where the case speaks of alarms, else the verdict.
+    fn found(&self, step: &Step) -> Expected {
+        match &self.stands {
+            _ if step.alarm.is_some() || (step.expect.is_none() && self.book.is_some()) => self.alarm(),
+            Verdict::Normal => Expected::Normal,
+            Verdict::Abnormal(finding) => Expected::Level(finding.level),
+            Verdict::Undetermined(_) => Expected::Undetermined,
         }
-        let found = match &stands {
+    }
+
+    fn note(&mut self, step: &Step) {
+        self.worst = self.worst.max(self.found(step));
+    }
+
+    fn check(&self, step: &Step) -> Result<(), Fault> {
+        let failed = |what: String, wanted: &str| Fault {
+            message: format!("case {:?} at {:?}: expected {wanted}, found {what}", self.case.name, step.at),
+            ..step.place.clone()
+        };
+        let verdict = match &self.stands {
             Verdict::Normal => Expected::Normal,
             Verdict::Abnormal(finding) => Expected::Level(finding.level),
             Verdict::Undetermined(_) => Expected::Undetermined,
         };
-        let case_name = &case.name;
-        let failed = |what: String, wanted: &str| Fault {
-            message: format!("case {case_name:?} at {:?}: expected {wanted}, found {what}", step.at),
-            ..step.place.clone()
-        };
         if let Some(expected) = step.expect
-            && expected != found
+            && expected != verdict
         {
-            let why = match &stands {
+            let why = match &self.stands {
                 Verdict::Undetermined(why) => format!("undetermined ({why:?})"),
-                _ => found.as_str().to_owned(),
+                _ => verdict.as_str().to_owned(),
             };
             return Err(failed(why, expected.as_str()));
         }
+        if let Some(expected) = step.alarm
+            && expected != self.alarm()
+        {
+            let wanted = format!("the alarm {}", expected.as_str());
+            return Err(failed(format!("{} (verdict {})", self.alarm().as_str(), verdict.as_str()), &wanted));
+        }
+        if let Some(raised) = step.raised
+            && raised != self.raised
+        {
+            return Err(failed(format!("{} times", self.raised), &format!("raised {raised} times")));
+        }
+        if let Some(worst) = step.worst
+            && self.worst > worst
+        {
+            return Err(failed(self.worst.as_str().to_owned(), &format!("at worst {}", worst.as_str())));
+        }
         if let Some(wanted) = &step.limit {
-            let named = match &stands {
+            let named = match &self.stands {
                 Verdict::Abnormal(finding) => finding.limit.as_ref().map_or("none", |(name, _)| name.as_str()),
                 _ => "none",
             };
@@ -324,8 +538,8 @@ fn play(spec: &RuleSpec, case: &Case, mut set: RuleSet) -> Result<(), Fault> {
                 return Err(failed(format!("limit {named}"), &format!("limit {wanted}")));
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// A room with a point for each input that the case speaks of: on the subject's device, or on one of its own.
@@ -406,7 +620,7 @@ mod tests {
             ),
             (
                 "{ at = \"0s\", gsa = 30, expect = \"orange\" }",
-                "the rule loads: 20: `gsa` is neither an input nor at, expect, limit (did you mean `gas`?)",
+                "the rule loads: 20: `gsa` is neither an input nor at, expect, limit, alarm, raised, worst, for, every, jitter, restart (did you mean `gas`?)",
             ),
             (
                 "{ at = \"0s\", gas = 30, expect = \"ornage\" }",
@@ -415,6 +629,23 @@ mod tests {
             (
                 "{ at = \"9s\", gas = 30, expect = \"orange\" },{ at = \"1s\", gas = 30 }",
                 "the rule loads: 51: steps must follow each other in time ()",
+            ),
+            (
+                "{ at = \"0s\", for = \"1m\", every = \"10s\", gas = 24.5, jitter = 1.0, worst = \"orange\", expect = \"orange\" }",
+                "c: ok",
+            ),
+            (
+                "{ at = \"0s\", for = \"1m\", every = \"1s\", gas = [0.0, 30.0], worst = \"yellow\" }",
+                "c: 67: case \"c\" at 0ns: expected at worst yellow, found orange ()",
+            ),
+            ("{ at = \"0s\", gas = 30, alarm = \"normal\" },{ at = \"1s\", gas = 1, alarm = \"normal\" }", "c: ok"),
+            (
+                "{ at = \"0s\", gas = 30 },{ at = \"2s\", gas = 30, restart = true, alarm = \"red\" }",
+                "c: 72: case \"c\" at 2s: expected the alarm red, found orange (verdict orange) ()",
+            ),
+            (
+                "{ at = \"0s\", for = \"1m\", gas = 3 }",
+                "the rule loads: 24: a step that lasts says `for` and `every` ()",
             ),
             ("{ at = \"9s\", gas = true }", "the rule loads: 20: `gas` takes a number or the name of a bad quality ()"),
             ("{ gas = 3 }", "the rule loads: 1: the step does not say when: `at` is missing ()"),
