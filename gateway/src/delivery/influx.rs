@@ -15,9 +15,13 @@
 //! ```
 //!
 //! One task per stanza takes readings from the queue on disk behind its own cursor, encodes ([`line`]), compresses and
-//! posts them, and moves the cursor once a whole batch is through. So readings arrive at least once, in the order of
-//! the queue; a repeat carries the same time stamps and overwrites itself. It holds one batch in memory whatever the
-//! database does, and nothing waits for it.
+//! posts them, and moves the cursor once a whole batch is through. So readings arrive at least once; a repeat carries
+//! the same time stamps and overwrites itself. It holds one batch in memory whatever the database does, and nothing
+//! waits for it.
+//!
+//! They go in the order of the queue, but where much waits, as after days without the database, what is measured now goes
+//! before it ([`Progress`]): every `flush_interval`, with the backlog in the requests between. The cursor stays with the
+//! backlog, so a crash in the middle repeats and loses nothing.
 //!
 //! | answer | what it does |
 //! |---|---|
@@ -169,11 +173,17 @@ pub fn spawn(
         query = format!("org={}&{query}", percent(&settings.org));
     }
     let http = Http::new(&settings.target.at("/api/v2/write", &query)?)?;
-    let before = reader.behind().map_err(|problem| problem.to_string())?;
+    let before = reader.cursor().and_then(|taken| reader.behind(taken)).map_err(|problem| problem.to_string())?;
     let stats = Arc::new(Stats { before, ..Stats::default() });
     let seed = clock.now().wall.micros() as u64;
     let committed = reader.committed();
-    let source = Source { reader, naming: settings.naming.clone(), heads: Vec::new(), ties: HashMap::new() };
+    let source = Source {
+        reader,
+        naming: settings.naming.clone(),
+        heads: Vec::new(),
+        ties: HashMap::new(),
+        live_ties: HashMap::new(),
+    };
     let post = Post { http, settings: settings.clone(), token: read_token(settings)?, stats: Arc::clone(&stats) };
     let lane = Lane {
         post,
@@ -236,10 +246,80 @@ fn judge(answer: Result<Answer, String>) -> Verdict {
     }
 }
 
+/// So many full requests that wait are a backlog.
+const BACKLOG: u64 = 4;
+
+/// Which stretch of the queue a batch is from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Track {
+    /// All of it, in order.
+    #[default]
+    Whole,
+    /// What has come since the backlog was seen.
+    Live,
+    Backlog,
+}
+
+/// How far the queue has been sent. Ids of rows.
+#[derive(Debug)]
+struct Progress {
+    /// Everything up to here has arrived: the cursor.
+    through: i64,
+    ahead: Option<Ahead>,
+}
+
+/// While a backlog waits.
+#[derive(Debug)]
+struct Ahead {
+    /// The last row of the backlog.
+    backlog: i64,
+    /// From the one behind it up to here all has arrived.
+    live: i64,
+    /// What is said now goes next from here on, the backlog before.
+    due: Mono,
+}
+
+impl Progress {
+    /// The stretch to take the next batch from: its track, behind which row, and the last row.
+    fn next(&self, now: Mono, committed: i64) -> (Track, i64, i64) {
+        match &self.ahead {
+            None => (Track::Whole, self.through, i64::MAX),
+            Some(ahead) if now >= ahead.due && committed > ahead.live => (Track::Live, ahead.live, i64::MAX),
+            Some(ahead) => (Track::Backlog, self.through, ahead.backlog),
+        }
+    }
+
+    /// Much waits: from the row behind `committed` on, readings go before it.
+    fn handle_backlog(&mut self, now: Mono, committed: i64) {
+        self.ahead = Some(Ahead { backlog: committed, live: committed, due: now });
+    }
+
+    /// A batch up to this row has arrived. Live data come next after `pause`.
+    fn handle_arrived(&mut self, now: Mono, track: Track, up_to: i64, pause: Duration) {
+        match (&mut self.ahead, track) {
+            (Some(ahead), Track::Live) => (ahead.live, ahead.due) = (up_to, now.plus(pause)),
+            _ => self.through = up_to,
+        }
+    }
+
+    /// Nothing is left of the stretch, which was looked for when `committed` was the last row.
+    fn handle_empty(&mut self, track: Track, committed: i64) {
+        match (&mut self.ahead, track) {
+            (Some(ahead), Track::Backlog) => {
+                self.through = ahead.live;
+                self.ahead = None;
+            }
+            (Some(ahead), Track::Live) => ahead.live = committed,
+            _ => {}
+        }
+    }
+}
+
 /// The readings of a few rows of the queue as lines.
 #[derive(Debug, Default)]
 struct Batch {
-    /// The cursor once all lines are through.
+    track: Track,
+    /// The last row once all lines are through.
     up_to: i64,
     text: String,
     /// Where each line ends.
@@ -272,12 +352,43 @@ struct Source {
     heads: Vec<Option<Box<str>>>,
     /// The last time of each point and how many readings had it.
     ties: HashMap<u32, (i64, u32)>,
+    /// The same for live data that go before a backlog.
+    live_ties: HashMap<u32, (i64, u32)>,
 }
 
 impl Source {
-    fn take(&mut self, after: i64, limit: usize) -> Result<Option<Batch>, StoreError> {
-        let Some(taken) = self.reader.next(after, limit)? else { return Ok(None) };
-        let mut batch = Batch { up_to: taken.up_to, ..Batch::default() };
+    fn ties(&mut self, track: Track) -> &mut HashMap<u32, (i64, u32)> {
+        if track == Track::Live { &mut self.live_ties } else { &mut self.ties }
+    }
+
+    /// The next batch by `known`, which is found out first where it is not; `looks`: whether there may be a backlog.
+    fn take_next(
+        &mut self,
+        known: &mut Option<Progress>,
+        now: Mono,
+        committed: i64,
+        limit: usize,
+        looks: bool,
+    ) -> Result<(Track, Option<Batch>), StoreError> {
+        let progress = match known {
+            Some(progress) => progress,
+            None => known.insert(Progress { through: self.reader.cursor()?, ahead: None }),
+        };
+        if looks && progress.ahead.is_none() && self.reader.behind(progress.through)? > limit as u64 * BACKLOG {
+            progress.handle_backlog(now, committed);
+        }
+        let stretch = progress.next(now, committed);
+        Ok((stretch.0, self.take(stretch, limit)?))
+    }
+
+    fn take(&mut self, (track, after, last): (Track, i64, i64), limit: usize) -> Result<Option<Batch>, StoreError> {
+        let Some(taken) = self.reader.next_within(after, last, limit)? else {
+            if track == Track::Backlog {
+                self.ties = std::mem::take(&mut self.live_ties);
+            }
+            return Ok(None);
+        };
+        let mut batch = Batch { track, up_to: taken.up_to, ..Batch::default() };
         batch.text.reserve(taken.samples.len() * 128);
         for sample in &taken.samples {
             if self.encode(sample, &mut batch)? {
@@ -291,10 +402,11 @@ impl Source {
 
     /// Gives a batch back that is to be taken anew: the same readings then get the same time stamps.
     fn put_back(&mut self, batch: &Batch) {
+        let ties = self.ties(batch.track);
         for (point, before) in batch.ties.iter().rev() {
             match before {
-                Some(tie) => self.ties.insert(*point, *tie),
-                None => self.ties.remove(point),
+                Some(tie) => ties.insert(*point, *tie),
+                None => ties.remove(point),
             };
         }
     }
@@ -308,13 +420,14 @@ impl Source {
             let label = self.reader.label(sample.point)?;
             self.heads[number] = label.map(|label| line::head(&label, &self.naming).into());
         }
-        let Some(head) = self.heads[number].as_deref() else { return Ok(false) };
         let time = sample.time.micros();
-        let before = self.ties.get(&sample.point).copied();
+        let ties = self.ties(batch.track);
+        let before = ties.get(&sample.point).copied();
         // A thousand readings in one microsecond would run into the next one.
         let tie = before.filter(|(last, _)| *last == time).map_or(0, |(_, tie)| (tie + 1).min(999));
-        self.ties.insert(sample.point, (time, tie));
+        ties.insert(sample.point, (time, tie));
         batch.ties.push((sample.point, before));
+        let Some(head) = self.heads[number].as_deref() else { return Ok(false) };
         Ok(line::push(&mut batch.text, head, sample, tie).is_ok())
     }
 }
@@ -600,40 +713,50 @@ enum Carried {
 impl Lane {
     async fn run(mut self, source: Source, mut committed: watch::Receiver<i64>) {
         let mut idle = Some(source);
-        let mut after = None;
+        let mut known: Option<Progress> = None;
+        // The last batch was a full request: much more may wait.
+        let mut full = false;
         while let Some(mut source) = idle.take() {
             let limit = self.post.settings.batch_max;
+            let (now, last) = (self.report.clock.now().mono, *committed.borrow());
+            let looks = full;
             let taken = tokio::task::spawn_blocking(move || {
-                let cursor = after.map_or_else(|| source.reader.cursor(), Ok);
-                let taken = cursor.and_then(|after| Ok((after, source.take(after, limit)?)));
-                (source, taken)
+                let taken = source.take_next(&mut known, now, last, limit, looks);
+                (source, known, taken)
             });
             // A panic in there is a defect; the batch is still on disk, the task ends and says so through its handle.
-            let Ok((mut source, taken)) = taken.await else { return };
-            match taken {
-                Ok((at, Some(batch))) => {
-                    after = Some(at);
-                    let full = batch.ends.len() >= limit;
+            let Ok((mut source, progress, taken)) = taken.await else { return };
+            known = progress;
+            full = false;
+            match (taken, &mut known) {
+                (Ok((track, Some(batch))), Some(progress)) => {
+                    full = batch.ends.len() >= limit;
                     let batch = Arc::new(batch);
                     match self.carry(&batch).await {
                         Carried::Through => {
-                            source.reader.forwarded(batch.up_to);
-                            after = Some(batch.up_to);
-                            if !full {
-                                tokio::time::sleep(self.post.settings.flush_interval).await;
+                            let (now, pause) = (self.report.clock.now().mono, self.post.settings.flush_interval);
+                            progress.handle_arrived(now, track, batch.up_to, pause);
+                            source.reader.forwarded(progress.through);
+                            if !full && track == Track::Whole {
+                                tokio::time::sleep(pause).await;
                             }
                         }
                         Carried::Again => source.put_back(&batch),
                         Carried::Gone => return,
                     }
                 }
-                Ok((at, None)) => {
-                    after = Some(at);
-                    if committed.wait_for(|last| *last > at).await.is_err() {
+                (Ok((Track::Whole, None)), Some(progress)) => {
+                    let through = progress.through;
+                    if committed.wait_for(|last| *last > through).await.is_err() {
                         return;
                     }
                 }
-                Err(error) => {
+                (Ok((track, None)), Some(progress)) => {
+                    progress.handle_empty(track, last);
+                    source.reader.forwarded(progress.through);
+                }
+                (Ok(_), None) => {}
+                (Err(error), _) => {
                     if !self.report.handle_failure(&error.to_string(), false).await {
                         return;
                     }

@@ -75,18 +75,25 @@ impl Reader {
             .map_err(sqlite)
     }
 
-    /// Readings in the queue behind [`Reader::cursor`].
-    pub fn behind(&mut self) -> Result<u64, StoreError> {
-        let taken = self.cursor()?;
-        samples_in(self.view.conn()?, taken, i64::MAX)
+    /// Readings in the queue behind `after`.
+    pub fn behind(&mut self, after: i64) -> Result<u64, StoreError> {
+        samples_in(self.view.conn()?, after, i64::MAX)
     }
 
     /// The next batches after `after` in order, until they hold `max_samples`; `None` when there are none. A batch is
     /// never split, so there may be some more. A batch whose bytes are damaged is passed over and counted.
     pub fn next(&mut self, after: i64, max_samples: usize) -> Result<Option<Taken>, StoreError> {
-        let mut sql =
-            self.view.conn()?.prepare_cached("SELECT id, body FROM queue WHERE id > ?1 ORDER BY id").map_err(sqlite)?;
-        let mut rows = sql.query([after]).map_err(sqlite)?;
+        self.next_within(after, i64::MAX, max_samples)
+    }
+
+    /// As [`Reader::next`], from the batches up to `last`.
+    pub fn next_within(&mut self, after: i64, last: i64, max_samples: usize) -> Result<Option<Taken>, StoreError> {
+        let mut sql = self
+            .view
+            .conn()?
+            .prepare_cached("SELECT id, body FROM queue WHERE id > ?1 AND id <= ?2 ORDER BY id")
+            .map_err(sqlite)?;
+        let mut rows = sql.query([after, last]).map_err(sqlite)?;
         let mut taken = Taken { up_to: after, samples: Vec::new() };
         while taken.samples.len() < max_samples
             && let Some(row) = rows.next().map_err(sqlite)?

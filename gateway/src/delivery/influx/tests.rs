@@ -167,6 +167,8 @@ struct State {
     always: Option<Answers>,
     requests: usize,
     stored_twice: usize,
+    /// Times in the order in which they came.
+    arrived: Vec<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -253,6 +255,7 @@ fn answer(state: &mut State, lines: &[Line]) -> Option<String> {
     };
     for line in stored {
         let series = format!("{} {:?}", line.measurement, line.tags);
+        state.arrived.push(line.nanos);
         if state.points.insert((series, line.nanos), format!("{:?}", line.fields)).is_some() {
             state.stored_twice += 1;
         }
@@ -445,6 +448,57 @@ async fn everything_arrives_once_through_any_answer() {
     rig.store(more);
     rig.until(|stats| stats.sent.load(Ordering::Relaxed) == 2_100).await;
     assert_eq!(database.points().len(), rig.expected(&readings(2_100)).len());
+}
+
+#[test]
+fn what_is_said_now_goes_before_a_backlog_and_the_cursor_stays_with_the_backlog() {
+    let at = |seconds: u64| Mono::default().plus(Duration::from_secs(seconds));
+    let pause = Duration::from_secs(1);
+    let mut progress = Progress { through: 10, ahead: None };
+    assert_eq!(progress.next(at(0), 100), (Track::Whole, 10, i64::MAX));
+    progress.handle_arrived(at(0), Track::Whole, 20, pause);
+    progress.handle_backlog(at(0), 100);
+    // Second, last row committed, the stretch that comes next, and the row up to which it arrives; 0 when it is empty.
+    let story = [
+        (0, 100, (Track::Backlog, 20, 100), 50),
+        (0, 101, (Track::Live, 100, i64::MAX), 101),
+        (0, 102, (Track::Backlog, 50, 100), 90),
+        (1, 104, (Track::Live, 101, i64::MAX), 104),
+        (1, 104, (Track::Backlog, 90, 100), 100),
+        (3, 104, (Track::Backlog, 100, 100), 0),
+        (3, 104, (Track::Whole, 104, i64::MAX), 0),
+    ];
+    for (second, committed, wanted, arrived) in story {
+        let stretch = progress.next(at(second), committed);
+        assert_eq!(stretch, wanted, "at {second} s with {committed} rows: {progress:?}");
+        let before = progress.through;
+        match arrived {
+            0 => progress.handle_empty(stretch.0, committed),
+            row => progress.handle_arrived(at(second), stretch.0, row, pause),
+        }
+        assert!(stretch.0 != Track::Live || progress.through == before, "live data move no cursor");
+    }
+}
+
+/// Goal: after days without the database a reading of now is there soon, and the backlog whole. Method: a hundred requests
+/// wait; a reading is stored once the first few are through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reading_of_now_does_not_wait_behind_the_backlog() {
+    let database = Database::start(Vec::new(), Answers::Takes).await;
+    let mut rig = Rig::new("backlog");
+    let backlog = readings(40_000);
+    rig.store(backlog.clone());
+    rig.forward(database.address, "batch_max = 400");
+    rig.until(|stats| stats.sent.load(Ordering::Relaxed) >= 1_200).await;
+    let now = vec![sample(0, START + 1_000_000_000_000, Some(Value::Number(1.0)), Quality::Good)];
+    rig.store(now.clone());
+    rig.until(|stats| stats.sent.load(Ordering::Relaxed) == 40_001).await;
+    let all = [backlog, now].concat();
+    assert_eq!(database.points().into_keys().collect::<BTreeSet<_>>(), rig.expected(&all));
+    let state = database.state.lock().unwrap();
+    assert_eq!((state.arrived.len(), state.stored_twice), (40_001, 0));
+    let live = state.arrived.iter().position(|nanos| *nanos == (START + 1_000_000_000_000) * 1_000);
+    assert!(live.is_some_and(|place| place < 36_000), "{live:?} of 40001");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
