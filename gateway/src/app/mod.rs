@@ -4,6 +4,8 @@ mod alarm;
 mod check;
 mod daemon;
 mod demo;
+mod export;
+mod keep;
 mod supervisor;
 mod table;
 
@@ -47,6 +49,14 @@ enum Command {
     Alarm(alarm::AlarmOptions),
     /// Say for a station how far its crew is.
     Call(alarm::CallOptions),
+    /// Save both databases and the site's files in a new folder, also while the daemon runs.
+    Backup(keep::BackupOptions),
+    /// Put a backup in the place of the databases; what was there is kept under a name with its time.
+    Restore(keep::RestoreOptions),
+    /// Check both databases to the last byte, and mend them where that is asked for.
+    Fsck(keep::FsckOptions),
+    /// Write what was measured in a stretch of time, as CSV or line protocol.
+    Export(export::Options),
     /// Play scenarios as MQTT devices and Modbus slaves of a site, before its sensors arrive.
     Sim(crate::sim::Options),
 }
@@ -65,6 +75,10 @@ pub fn main() -> ExitCode {
         Command::Test { site } => check::test(site.as_deref()),
         Command::Alarm(options) => alarm::alarm(options),
         Command::Call(options) => alarm::call(options),
+        Command::Backup(options) => keep::backup(&options),
+        Command::Restore(options) => keep::restore(&options),
+        Command::Fsck(options) => keep::fsck(&options),
+        Command::Export(options) => export::run(&options),
         Command::Sim(options) => crate::sim::run(options),
     }
 }

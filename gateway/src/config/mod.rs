@@ -30,6 +30,7 @@ use crate::store::readings::Limits;
 use crate::web;
 
 use files::SiteFiles;
+use jiff::tz::TimeZone;
 use site::{Area, Desk};
 
 /// A whole site, sound.
@@ -238,6 +239,21 @@ pub fn desk_of(path: &Path) -> Result<(SocketAddr, Option<PathBuf>), Vec<Fault>>
     let token_file = web.as_ref().and_then(|r| r.optional::<String>("token_file")).map(|file| files.base.join(file));
     match faults.take() {
         found if found.is_empty() => Ok((listen, token_file)),
+        found => Err(found),
+    }
+}
+
+/// Where the site at `path` keeps its databases, and the time zone of its clocks: all that is needed to look after them.
+/// Faults elsewhere in the site do not matter.
+pub fn storage_of(path: &Path) -> Result<(PathBuf, TimeZone), Vec<Fault>> {
+    let faults = Faults::default();
+    let files = SiteFiles::configuration(path, &faults);
+    let documents = documents(&files, &faults);
+    let roots: Vec<Reader<'_>> = documents.iter().map(|document| document.root(&faults)).collect();
+    let storage = site::storage(one(&roots, "storage").as_ref(), &files.base);
+    let zone = one(&roots, "site").map_or(TimeZone::UTC, |r| site::time_zone(&r));
+    match faults.take() {
+        found if found.is_empty() => Ok((storage, zone)),
         found => Err(found),
     }
 }

@@ -33,18 +33,23 @@ pub fn site(r: &Reader<'_>) -> Option<Site> {
     {
         r.fault("area_code", format!("`site.area_code` is {code:?}, expected 12 digits"), None);
     }
+    let time_zone = time_zone(r);
+    let exercise = r.or("exercise", false);
+    r.finish();
+    Some(Site { id: Arc::from(id?), name, area_code, time_zone, exercise })
+}
+
+/// `[site] time_zone`.
+pub fn time_zone(r: &Reader<'_>) -> TimeZone {
     let zone: String = r.or("time_zone", "Asia/Shanghai".to_owned());
-    let time_zone = TimeZone::get(&zone).unwrap_or_else(|_| {
+    TimeZone::get(&zone).unwrap_or_else(|_| {
         r.fault(
             "time_zone",
             format!("`site.time_zone` is {zone:?}, which is not a zone of the IANA database"),
             Some("such as \"Asia/Shanghai\"".to_owned()),
         );
         TimeZone::UTC
-    });
-    let exercise = r.or("exercise", false);
-    r.finish();
-    Some(Site { id: Arc::from(id?), name, area_code, time_zone, exercise })
+    })
 }
 
 /// `name = "春晖社区"` or `name = { zh = "春晖社区", en = "Chunhui" }`.

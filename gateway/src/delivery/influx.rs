@@ -35,7 +35,7 @@
 //! Writes do not go through the influxdb2 crate, which sees no `Retry-After`; it is asked what is wrong when a write is
 //! denied. See `gateway/docs/decisions/0005-influx.md`.
 
-mod line;
+pub mod line;
 
 use std::collections::HashMap;
 use std::io::Write as _;

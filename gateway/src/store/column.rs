@@ -24,7 +24,6 @@
 //! bits back: it is used only where dividing gives exactly the number again. The numbers of a chunk share one such form
 //! and are differences; where one does not fit (form 5) each is XORed with the one before.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use anmin_sensors::reading::{Quality, Value};
@@ -159,20 +158,28 @@ pub(super) fn encode_members(cells: &[(u32, Cell)]) -> Vec<u8> {
     seal(&payload)
 }
 
-/// Where the readings of `point` stand in the chunk with these members.
-pub(super) fn member(body: &[u8], point: u32) -> Result<Range<usize>, ColumnError> {
+/// Reads a chunk into `cells` and gives whose they are, one point behind the other: as its members say, or all of them
+/// the only `point`'s.
+pub(super) fn decode_shared(
+    body: &[u8],
+    members: Option<&[u8]>,
+    point: u32,
+    cells: &mut Vec<Cell>,
+) -> Result<Vec<(u32, usize)>, ColumnError> {
+    cells.clear();
+    decode_chunk(body, cells)?;
+    let Some(members) = members else { return Ok(vec![(point, cells.len())]) };
     let mut unpacked = Vec::new();
-    let mut from = Source(unseal(body, &mut unpacked)?);
-    let (mut at, mut start) = (0_u64, 0_usize);
+    let mut from = Source(unseal(members, &mut unpacked)?);
+    let (mut owners, mut owner, mut all) = (Vec::new(), 0_u32, 0_usize);
     while !from.0.is_empty() {
-        at = at.saturating_add(from.number()?);
+        let step = u32::try_from(from.number()?).map_err(|_| ColumnError::Form)?;
         let count = usize::try_from(from.number()?).map_err(|_| ColumnError::Form)?;
-        if at >= u64::from(point) {
-            return Ok(start..start + if at == u64::from(point) { count } else { 0 });
-        }
-        start = start.checked_add(count).ok_or(ColumnError::Form)?;
+        owner = owner.checked_add(step).ok_or(ColumnError::Form)?;
+        all = all.checked_add(count).ok_or(ColumnError::Form)?;
+        owners.push((owner, count));
     }
-    Ok(start..start)
+    if all == cells.len() { Ok(owners) } else { Err(ColumnError::Form) }
 }
 
 pub(super) fn encode_chunk(cells: &[(u32, Cell)]) -> Vec<u8> {
@@ -533,15 +540,20 @@ mod tests {
         let cell = Cell { time: 0, value: 1.0, code: 0 };
         let cells: Vec<(u32, Cell)> =
             [(70, 3), (71, 1), (100, 200)].iter().flat_map(|(point, count)| vec![(*point, cell); *count]).collect();
-        let body = encode_members(&cells);
-        let cases = [(0, 0..0), (69, 0..0), (70, 0..3), (71, 3..4), (99, 4..4), (100, 4..204), (101, 204..204)];
-        for (point, wanted) in cases {
-            assert_eq!(member(&body, point), Ok(wanted), "point {point}");
-        }
-        for at in 0..body.len() {
-            let mut bad = body.clone();
+        let (body, members) = (encode_chunk(&cells), encode_members(&cells));
+        let mut back = Vec::new();
+        assert_eq!(decode_shared(&body, Some(&members), 70, &mut back), Ok(vec![(70, 3), (71, 1), (100, 200)]));
+        assert_eq!(
+            decode_shared(&body, None, 70, &mut back),
+            Ok(vec![(70, 204)]),
+            "a chunk of one point names it elsewhere"
+        );
+        let fewer = encode_members(&cells[1..]);
+        assert_eq!(decode_shared(&body, Some(&fewer), 70, &mut back), Err(ColumnError::Form));
+        for at in 0..members.len() {
+            let mut bad = members.clone();
             bad[at] ^= 0x10;
-            assert_eq!(member(&bad, 100), Err(ColumnError::Checksum), "byte {at}");
+            assert_eq!(decode_shared(&body, Some(&bad), 70, &mut back), Err(ColumnError::Checksum), "byte {at}");
         }
     }
 

@@ -5,9 +5,12 @@
 //! time and a new one is started, so damage never keeps the daemon from starting. A file of a newer anmin is refused.
 //! This room knows neither sockets nor the alarm rules: it keeps what it is given and gives it back.
 
+pub mod backup;
 pub mod column;
+pub mod fsck;
 pub mod readings;
 pub mod record;
+mod salvage;
 pub mod state;
 pub mod view;
 
@@ -78,6 +81,16 @@ impl StoreError {
     pub(crate) fn sqlite(file: &str, error: rusqlite::Error) -> Self {
         let file = file.to_owned();
         let why = error.to_string();
+        // What comes back is not of the form in which it was written.
+        if matches!(
+            error,
+            rusqlite::Error::Utf8Error(..)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+        ) {
+            return Self::Damaged { file, why };
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full { file },
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly { file },
@@ -130,17 +143,28 @@ impl std::fmt::Debug for Disk {
 /// One forward step of a schema: SQL that brings `user_version` from its index to the next.
 type Migrations = &'static [&'static str];
 
+/// No anmin has so many schemas: a larger number was never written by one.
+const MOST_SCHEMAS: i64 = 1_000;
+
 /// Brings a connection to the newest schema, each step in a transaction of its own.
 fn migrate(db: &mut Connection, file: &str, steps: Migrations) -> Result<(), StoreError> {
     let err = |error| StoreError::sqlite(file, error);
+    let damaged = |why: String| StoreError::Damaged { file: file.to_owned(), why };
     let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(err)?;
     let known = steps.len() as i64;
+    if !(0..=MOST_SCHEMAS).contains(&found) {
+        return Err(damaged(format!("its schema has the number {found}")));
+    }
     if found > known {
         return Err(StoreError::Newer { file: file.to_owned(), found, known });
     }
-    for (at, step) in steps.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+    for (at, step) in steps.iter().enumerate().skip(found as usize) {
         let tx = db.transaction().map_err(err)?;
-        tx.execute_batch(step).map_err(err)?;
+        // Every step fits what the steps before it have made: what it does not fit is not what its number says.
+        tx.execute_batch(step).map_err(|error| match err(error) {
+            StoreError::Other { why, .. } => damaged(format!("schema {at} does not hold what it should: {why}")),
+            other => other,
+        })?;
         tx.pragma_update(None, "user_version", at as i64 + 1).map_err(err)?;
         tx.commit().map_err(err)?;
     }
@@ -149,22 +173,25 @@ fn migrate(db: &mut Connection, file: &str, steps: Migrations) -> Result<(), Sto
 
 /// Renames a damaged database and what SQLite keeps beside it to `<name>.bad-<time>`; gives the new path.
 fn set_aside(path: &Path, now: Wall) -> io::Result<PathBuf> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let stamp = stamp(now);
-    let bad = (0..)
-        .map(|n| if n == 0 { format!("{name}.bad-{stamp}") } else { format!("{name}.bad-{stamp}-{n}") })
-        .map(|name| path.with_file_name(name))
+    put_aside(path, &format!("bad-{}", stamp(now)))
+}
+
+/// Renames a file and what SQLite keeps beside it to `<name>.<word>`, a name that nothing has yet.
+fn put_aside(path: &Path, word: &str) -> io::Result<PathBuf> {
+    let aside = (0..)
+        .map(|n| if n == 0 { format!(".{word}") } else { format!(".{word}-{n}") })
+        .map(|ending| beside(path, &ending))
         .find(|candidate| !candidate.exists())
-        .unwrap_or_else(|| path.with_extension("bad"));
+        .unwrap_or_else(|| path.with_extension(word));
     for suffix in ["-wal", "-shm", ""] {
         let from = beside(path, suffix);
-        match fs::rename(&from, beside(&bad, suffix)) {
+        match fs::rename(&from, beside(&aside, suffix)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(bad)
+    Ok(aside)
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

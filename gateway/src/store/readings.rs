@@ -23,7 +23,7 @@
 //! **Bounds.** When the file's used pages pass `max_bytes` the oldest go: queue batches while the queue holds more than
 //! half, history otherwise. Readings that a consumer had not taken yet are counted and recorded in `gaps`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +36,8 @@ use anmin_sensors::document::{ByteSize, Reader as TomlReader};
 use anmin_sensors::point::{DeviceId, Kind, Place, PointId, PointIx, Points};
 use anmin_sensors::reading::{Quality, Sample, Value};
 use anmin_sensors::time::{Mono, Wall};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::types::Value as SqlValue;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use tokio::sync::watch;
 
 use super::column::{self, BatchEncoder, Cell, FLAG, NO_VALUE};
@@ -98,7 +99,7 @@ pub(super) const CHUNK_SPAN: i64 = 86_400_000_000;
 /// Rows that one commit deletes at most, so that none takes long.
 const DELETE_MAX: i64 = 2_000;
 
-const MIGRATIONS: super::Migrations = &[
+pub(super) const MIGRATIONS: super::Migrations = &[
     "
     CREATE TABLE points (
         number INTEGER PRIMARY KEY,
@@ -1188,6 +1189,83 @@ impl QueueFile {
     }
 }
 
+/// Makes the new file `path` of what is sound in `bad`: points, batches, chunks, and how far each consumer is. Gives how
+/// many batches and chunks it holds, and how many were left out.
+pub(super) fn rebuild(bad: &Path, path: &Path) -> Result<(u64, u64), StoreError> {
+    let new = QueueFile::open_file(path, &[])?.conn;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let Ok(old) = Connection::open_with_flags(bad, flags) else { return Ok((0, 0)) };
+    let tx = new.unchecked_transaction().map_err(sqlite)?;
+    let any = |_: &[SqlValue]| true;
+    for (table, key, columns) in
+        [("points", "number", 10), ("cursors", "consumer", 2), ("gaps", "last_id", 5), ("progress", "one", 5)]
+    {
+        copy_sound(&old, &tx, table, key, columns, &any)?;
+    }
+    let points: HashSet<i64> = tx
+        .prepare("SELECT number FROM points")
+        .and_then(|mut sql| sql.query_map([], |row| row.get(0))?.collect())
+        .map_err(sqlite)?;
+    let batch = |values: &[SqlValue]| match values {
+        [_, SqlValue::Integer(samples), _, _, SqlValue::Blob(body)] => column::decode_batch(body).is_ok_and(|read| {
+            read.len() as i64 == *samples && read.iter().all(|one| points.contains(&i64::from(one.point)))
+        }),
+        _ => false,
+    };
+    let chunk = |values: &[SqlValue]| match values {
+        [_, SqlValue::Integer(point), _, _, SqlValue::Integer(samples), SqlValue::Blob(body), _, _, members] => {
+            let members = match members {
+                SqlValue::Blob(members) => Some(&members[..]),
+                _ => None,
+            };
+            let point = u32::try_from(*point).unwrap_or(0);
+            column::decode_shared(body, members, point, &mut Vec::new()).is_ok_and(|owners| {
+                owners.iter().map(|(_, count)| count).sum::<usize>() as i64 == *samples
+                    && owners.iter().all(|(point, _)| points.contains(&i64::from(*point)))
+            })
+        }
+        _ => false,
+    };
+    let batches = copy_sound(&old, &tx, "queue", "id", 5, &batch)?;
+    let chunks = copy_sound(&old, &tx, "chunks", "id", 9, &chunk)?;
+    tx.commit().map_err(sqlite)?;
+    Ok((batches.0 + chunks.0, batches.1 + chunks.1))
+}
+
+/// Copies the rows of a table that are sound; gives how many were and how many were not. It walks from both ends: a page
+/// that cannot be read stops each walk where it stands.
+fn copy_sound(
+    old: &Connection,
+    new: &Connection,
+    table: &str,
+    key: &str,
+    columns: usize,
+    sound: &dyn Fn(&[SqlValue]) -> bool,
+) -> Result<(u64, u64), StoreError> {
+    let (mut kept, mut lost) = (0, 0);
+    let places = (1..=columns).map(|n| format!("?{n}")).collect::<Vec<_>>().join(", ");
+    let mut put = new.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})")).map_err(sqlite)?;
+    for order in ["", "DESC"] {
+        let Ok(mut sql) = old.prepare(&format!("SELECT * FROM {table} ORDER BY {key} {order}")) else { continue };
+        let Ok(mut rows) = sql.query([]) else { continue };
+        loop {
+            let row = match rows.next() {
+                Ok(Some(row)) => row,
+                Ok(None) => return Ok((kept, lost)),
+                Err(_) => break,
+            };
+            match (0..columns).map(|n| row.get(n)).collect::<rusqlite::Result<Vec<SqlValue>>>() {
+                Ok(values) if sound(&values) => {
+                    put.execute(rusqlite::params_from_iter(&values)).map_err(sqlite)?;
+                    kept += 1;
+                }
+                _ => lost += 1,
+            }
+        }
+    }
+    Ok((kept, lost))
+}
+
 /// Readings in the queue behind id `after`, up to `up_to`.
 pub(super) fn samples_in(conn: &Connection, after: i64, up_to: i64) -> Result<u64, StoreError> {
     conn.prepare_cached("SELECT coalesce(sum(samples), 0) FROM queue WHERE id > ?1 AND id <= ?2")
@@ -1301,4 +1379,4 @@ pub(super) fn sqlite(error: rusqlite::Error) -> StoreError {
 
 #[cfg(test)]
 #[path = "readings_tests.rs"]
-mod tests;
+pub(super) mod tests;

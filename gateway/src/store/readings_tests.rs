@@ -107,6 +107,19 @@ impl Rig {
     }
 }
 
+/// Leaves a file with so many readings of one device's three points, the older ones in history.
+pub(in crate::store) fn some_readings(dir: &Arc<TestDir>, count: usize) {
+    let rig = Rig::open(dir, Limits::default(), Disk::real());
+    let mut points = news(&site(1));
+    for part in (0..count).collect::<Vec<_>>().chunks(COMPACT_AT) {
+        let samples = part.iter().map(|n| number(*n as u32 % 2, START + *n as i64 * 1_000_000, *n as f64)).collect();
+        let flags = vec![sample(1, START + part[0] as i64, Some(Value::Flag(true)), Quality::Good)];
+        rig.readings.append(ReadingsBatch { points: std::mem::take(&mut points), samples }, Vec::new());
+        rig.readings.append(batch(flags), Vec::new());
+        rig.settle();
+    }
+}
+
 #[test]
 fn what_is_appended_is_read_back_in_order_also_after_a_restart() {
     let rig = Rig::new("readings-basic");
@@ -301,6 +314,20 @@ fn history_is_whole_at_every_step_of_compaction_and_after_a_crash_there() {
             }
             let raw = history.raw(point.id.as_str(), Wall::from_micros(i64::MIN), Wall::from_micros(i64::MAX)).unwrap();
             assert_eq!(raw.len(), all.len(), "step {step} {}", point.id);
+            let mut streamed = Vec::new();
+            for (number, _) in history.points(Some(point.id.as_str()), None, None).unwrap() {
+                let to = Wall::from_micros(i64::MAX);
+                let take = |sample: StoredSample| {
+                    let value = sample.value.map(|value| match value {
+                        Value::Number(number) => number,
+                        other => panic!("{other:?}"),
+                    });
+                    streamed.push((sample.time, value, sample.quality));
+                    true
+                };
+                history.stream(number, Wall::from_micros(i64::MIN), to, take).unwrap();
+            }
+            assert!(streamed == raw, "step {step} {}: a stream is in order and whole", point.id);
         }
     };
     let mut history = rig.readings.history().unwrap();
@@ -339,6 +366,48 @@ fn history_is_whole_at_every_step_of_compaction_and_after_a_crash_there() {
     let conn = Connection::open(rig.dir.path().join(FILE)).unwrap();
     let chunks: i64 = conn.query_row("SELECT sum(samples) FROM chunks", [], |row| row.get(0)).unwrap();
     assert!(chunks > 10_000, "most of it is sorted in: {chunks}");
+}
+
+/// A slow reader of a stream holds nobody up: what is compacted, and what comes, while it reads, changes nothing of it.
+#[test]
+fn a_stream_is_as_of_the_moment_at_which_it_began() {
+    let rig = Rig::new("readings-stream");
+    rig.readings.append(ReadingsBatch { points: news(&site(1)), samples: Vec::new() }, Vec::new());
+    let put = |from: i64, count: i64| {
+        // Every third is late, as after a network that was away.
+        let late = |n: i64| if n % 3 == 0 { -7_500_000 } else { 0 };
+        let samples = (from..from + count).map(|n| number(0, START + n * 1_000_000 + late(n), n as f64)).collect();
+        rig.readings.append(batch(samples), Vec::new());
+        rig.settle();
+    };
+    (0..20).for_each(|n| put(n * 300, 300));
+    let mut history = rig.readings.history().unwrap();
+    let points = history.points(None, Some("dev-0"), Some("gas.lel")).unwrap();
+    assert_eq!(points.iter().map(|(_, label)| label.point.as_str()).collect::<Vec<_>>(), ["dev-0/lel"]);
+    assert!(history.points(Some("dev-0/lel"), Some("other"), None).unwrap().is_empty());
+    let mut got = Vec::new();
+    let take = |sample: StoredSample| {
+        if got.len() == 100 {
+            (20..50).for_each(|n| put(n * 300, 300));
+        }
+        got.push((sample.time.micros(), sample.value));
+        true
+    };
+    history.stream(points[0].0, Wall::from_micros(i64::MIN), Wall::from_micros(i64::MAX), take).unwrap();
+    assert!(got.is_sorted_by_key(|(time, _)| *time), "in order of time");
+    let mut values: Vec<f64> =
+        got.iter().map(|(_, value)| if let Some(Value::Number(number)) = value { *number } else { -1.0 }).collect();
+    values.sort_by(f64::total_cmp);
+    assert_eq!(values, (0..6_000).map(f64::from).collect::<Vec<_>>(), "each once, and none that came later");
+    let mut few = 0;
+    let part = (Wall::from_micros(START + 60_000_000), Wall::from_micros(START + 120_000_000));
+    history
+        .stream(points[0].0, part.0, part.1, |_| {
+            few += 1;
+            few < 10
+        })
+        .unwrap();
+    assert_eq!(few, 10, "it ends where the taker has enough");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //!
 //! | table | row |
 //! |---|---|
-//! | `meta` | `installation` (UUID of this file's first start), `epoch` (number of starts) |
+//! | `meta` | `installation` (UUID of this file's first start), `epoch` (number of starts), `numbers_from` (see below) |
 //! | `journal` | one transition (kind 1) or call change (kind 2): `n` 1, 2, 3 ... without gaps, JSON record, hash chain |
 //! | `heads` | the last journal row of each open alarm, so a restart reads these and not the whole journal |
 //! | `calls` | the last journal row of each call that is not over, or whose alarm is open |
@@ -18,6 +18,11 @@
 //!
 //! An order whose event was journaled in the same turn refers to that row; any other body stands whole in the order.
 //!
+//! **No number comes twice.** Order ids and CAP identifiers are made of an alarm's id and the number of its transition. A
+//! file that was restored from a backup, or that lost rows, has forgotten numbers which receivers have seen. Then
+//! `numbers_from` is set to the second since 1970 at which that happened, and every alarm and call that is taken up
+//! counts on from there: an alarm has fewer transitions than its life has seconds.
+//!
 //! What cannot be written stays in memory, whole turns in order, and goes first into the next commit that succeeds, so
 //! the journal heals when there is room again. This module does not know who carries orders.
 
@@ -26,19 +31,22 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmId, Cause, Transition};
 use anmin_rules::order::{CallChange, Order, OrderBody, OrderId};
 use anmin_rules::rule::{Evidence, Text};
-use anmin_sensors::time::Wall;
+use anmin_sensors::time::{Mono, Wall};
 use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
 use super::record::{self, Body, RecordError};
-use super::{DirLock, Disk, StoreError, migrate, set_aside};
+use super::salvage::{self, Salvaged};
+use super::{DirLock, Disk, StoreError, beside, migrate, set_aside};
 use crate::delivery::Outcome;
 
-const FILE: &str = "state.db";
+pub(super) const FILE: &str = "state.db";
 const RESERVE: &str = "state.reserve";
 
 /// Room kept beside the database and given up when the disk is full: about 2,000 alarms of five transitions each.
@@ -59,7 +67,7 @@ const QUICK_CHECK_BYTES: u64 = 32 << 20;
 /// Journal rows in which [`StateStore::judged`] looks: as many as brokers have messages in flight, and some.
 const LOOKED_BACK: usize = 4_096;
 
-const MIGRATIONS: super::Migrations = &["
+pub(super) const MIGRATIONS: super::Migrations = &["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE journal (
         n INTEGER PRIMARY KEY,
@@ -93,14 +101,14 @@ const MIGRATIONS: super::Migrations = &["
     CREATE INDEX orders_not_delivered ON orders (state, n) WHERE state <> 1;
 "];
 
-const TRANSITION: i64 = 1;
-const CALL: i64 = 2;
+pub(super) const TRANSITION: i64 = 1;
+pub(super) const CALL: i64 = 2;
 
-const PENDING: i64 = 0;
-const DELIVERED: i64 = 1;
-const DEAD: i64 = 2;
+pub(super) const PENDING: i64 = 0;
+pub(super) const DELIVERED: i64 = 1;
+pub(super) const DEAD: i64 = 2;
 
-type Hash = [u8; 32];
+pub(super) type Hash = [u8; 32];
 
 /// Everything that one turn of the main loop wants durable, in one transaction.
 #[derive(Clone, Copy, Debug, Default)]
@@ -186,13 +194,31 @@ pub struct Checked {
 pub struct StateStore {
     dir: PathBuf,
     disk: Disk,
-    /// `None` after the file was found damaged while running, until the next commit has made a new one.
+    /// `None` while the file cannot be opened, and after it was found damaged until the next commit has made a new one.
     db: Option<Db>,
+    /// `None` while the directory itself is away.
+    lock: Option<DirLock>,
+    /// What the file holds has been taken up, and the start is counted in it.
+    taken_up: bool,
+    /// Orders that were read from the file before it could be opened for writing.
+    read_before: HashSet<OrderId>,
+    late: Option<Restored>,
+    live: Live,
     unwritten: VecDeque<OwnedTurn>,
     unwritten_entries: usize,
     dropped: u64,
     notes: Vec<Text>,
-    _lock: DirLock,
+    trouble: Option<StoreError>,
+    reserve: Reserve,
+}
+
+/// What somebody is still owed, as far as it is written: it goes into the new file when the old one breaks.
+#[derive(Debug, Default)]
+struct Live {
+    count: u64,
+    alarms: HashMap<AlarmId, (u64, Arc<Transition>)>,
+    calls: HashMap<(AlarmId, Arc<str>), (u64, Arc<CallChange>)>,
+    orders: HashMap<OrderId, (u64, Order)>,
 }
 
 #[derive(Debug)]
@@ -217,30 +243,118 @@ impl OwnedTurn {
     }
 }
 
+impl Live {
+    fn take(&mut self, turn: &OwnedTurn) {
+        for transition in &turn.transitions {
+            let alarm = &transition.alarm;
+            if alarm.is_open() {
+                self.count += 1;
+                self.alarms.insert(alarm.id, (self.count, Arc::clone(transition)));
+            } else {
+                self.alarms.remove(&alarm.id);
+                self.calls.retain(|(of, _), (_, change)| *of != alarm.id || change.call.is_live());
+            }
+        }
+        for change in &turn.calls {
+            let call = &change.call;
+            let key = (call.alarm, Arc::clone(&call.station));
+            if call.is_live() || self.alarms.contains_key(&call.alarm) {
+                self.count += 1;
+                self.calls.insert(key, (self.count, Arc::clone(change)));
+            } else {
+                self.calls.remove(&key);
+            }
+        }
+        for order in &turn.orders {
+            self.count += 1;
+            self.orders.entry(order.id.clone()).or_insert_with(|| (self.count, order.clone()));
+        }
+        for ended in &turn.outcomes {
+            self.orders.remove(&ended.order);
+        }
+    }
+
+    /// All of it in the order in which it was written.
+    fn turn(&self) -> OwnedTurn {
+        fn in_order<T: Clone>(all: impl Iterator<Item = (u64, T)>) -> Vec<T> {
+            let mut all: Vec<(u64, T)> = all.collect();
+            all.sort_by_key(|(n, _)| *n);
+            all.into_iter().map(|(_, one)| one).collect()
+        }
+        OwnedTurn {
+            transitions: in_order(self.alarms.values().cloned()),
+            calls: in_order(self.calls.values().cloned()),
+            orders: in_order(self.orders.values().cloned()),
+            outcomes: Vec::new(),
+        }
+    }
+}
+
 impl StateStore {
-    /// Opens `dir/state.db`, made when it is not there; counts the start. A damaged file is set aside, what can be read
-    /// of its open alarms, calls and pending orders is carried over into a new one, and `Restored::notes` says so.
+    /// Opens `dir/state.db`, made when it is not there; counts the start. A damaged file is set aside, everything that can
+    /// still be read is carried over into a new one, and `Restored::notes` says so.
+    ///
+    /// A file that cannot be opened does not keep the daemon from starting: what can be read of it is taken up,
+    /// [`StateStore::trouble`] says what is the matter, and every commit tries again. What it holds beyond that comes by
+    /// [`StateStore::take_late`]. The only errors are another anmin on the directory and a file of a newer one.
     pub fn open(dir: &Path, now: Wall) -> Result<(Self, Restored), StoreError> {
         Self::open_on(dir, now, Disk::real())
     }
 
     /// [`StateStore::open`] on a disk that a test can break.
     pub fn open_on(dir: &Path, now: Wall, disk: Disk) -> Result<(Self, Restored), StoreError> {
-        let lock = DirLock::take(dir)?;
-        disk.before_commit(FILE)?;
-        let (db, restored) = Db::open(dir, now, true)?;
-        keep_reserve(dir);
-        let store = Self {
+        let mut store = Self {
             dir: dir.to_owned(),
             disk,
-            db: Some(db),
+            db: None,
+            lock: None,
+            taken_up: false,
+            read_before: HashSet::new(),
+            late: None,
+            live: Live::default(),
             unwritten: VecDeque::new(),
             unwritten_entries: 0,
             dropped: 0,
             notes: Vec::new(),
-            _lock: lock,
+            trouble: None,
+            reserve: Reserve::new(dir),
         };
-        Ok((store, restored))
+        match store.open_file(now) {
+            Ok(restored) => {
+                store.reserve.fill();
+                Ok((store, restored))
+            }
+            Err(error @ (StoreError::InUse { .. } | StoreError::Newer { .. })) => Err(error),
+            Err(error) => {
+                let restored = Db::only_read(dir).unwrap_or_else(|| Restored::nothing(now));
+                tracing::error!(
+                    %error,
+                    alarms = restored.alarms.len(),
+                    orders = restored.orders.len(),
+                    "The journal cannot be opened. anmin goes on with what it could read and tries again; alarms go out from memory."
+                );
+                store.read_before = restored.orders.iter().map(|order| order.id.clone()).collect();
+                store.trouble = Some(error);
+                Ok((store, restored))
+            }
+        }
+    }
+
+    /// What the journal suffers from since the last commit or the opening.
+    pub fn trouble(&self) -> Option<&StoreError> {
+        self.trouble.as_ref()
+    }
+
+    /// What a file held that could only be opened after the start, as far as it was not known: alarms and calls that are
+    /// still open, orders that nobody has sent. Once, with the commit that succeeded first.
+    pub fn take_late(&mut self) -> Option<Restored> {
+        self.late.take()
+    }
+
+    /// Whether there is room kept beside the database for the day when the disk is full. Fills it again, at most once a
+    /// minute, off this thread. Call it now and then.
+    pub fn tend_reserve(&mut self, now: Mono) -> bool {
+        self.reserve.tend(now)
     }
 
     /// Makes one turn durable. On an error the turn is kept in memory and goes first into the next commit, so the
@@ -263,6 +377,7 @@ impl StateStore {
             self.unwritten_entries -= oldest.entries();
             self.dropped += oldest.entries() as u64;
         }
+        self.trouble = result.as_ref().err().cloned();
         result
     }
 
@@ -360,6 +475,11 @@ impl StateStore {
     }
 
     fn write_all(&mut self) -> Result<(), StoreError> {
+        let mut late = None;
+        if self.db.is_none() {
+            let now = self.unwritten.iter().find_map(OwnedTurn::at).unwrap_or_default();
+            late = self.open_again(now)?;
+        }
         while !self.unwritten.is_empty() {
             let mut count = 0;
             let turns = self
@@ -373,10 +493,7 @@ impl StateStore {
                 .count();
             match self.write(turns) {
                 Ok(()) => {}
-                Err(StoreError::Full { .. }) if fs::remove_file(self.dir.join(RESERVE)).is_ok() => {
-                    tracing::error!(file = FILE, "The disk is full; anmin gave up its reserve to write the journal.");
-                    self.write(turns)?;
-                }
+                Err(StoreError::Full { .. }) if self.reserve.give_up() => self.write(turns)?,
                 Err(error @ StoreError::Damaged { .. }) => {
                     self.db = None;
                     return Err(error);
@@ -384,8 +501,21 @@ impl StateStore {
                 Err(error) => return Err(error),
             }
             for turn in self.unwritten.drain(..turns) {
+                self.live.take(&turn);
                 self.unwritten_entries -= turn.entries();
             }
+        }
+        if let Some(from_file) = late {
+            let owed = self.live.turn();
+            let orders = owed.orders.into_iter().filter(|order| {
+                from_file.orders.iter().any(|other| other.id == order.id) && !self.read_before.contains(&order.id)
+            });
+            self.late = Some(Restored {
+                alarms: owed.transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect(),
+                calls: owed.calls,
+                orders: orders.collect(),
+                ..from_file
+            });
         }
         Ok(())
     }
@@ -393,17 +523,38 @@ impl StateStore {
     /// Writes the first `turns` turns in one transaction.
     fn write(&mut self, turns: usize) -> Result<(), StoreError> {
         self.disk.before_commit(FILE)?;
-        // After a damaged file was let go: a new one, with what can be read of the old.
-        if self.db.is_none() {
-            let now = self.unwritten.iter().find_map(OwnedTurn::at).unwrap_or_default();
-            let (db, restored) = Db::open(&self.dir, now, false)?;
-            self.notes.extend(restored.notes);
-            self.db = Some(db);
-        }
         let db = self.db.as_mut().ok_or_else(not_open)?;
         let (last, chain) = db.write(self.unwritten.iter().take(turns)).map_err(sqlite)?;
         (db.last, db.chain) = (last, chain);
         Ok(())
+    }
+
+    /// The first opening of the file in this run.
+    fn open_file(&mut self, now: Wall) -> Result<Restored, StoreError> {
+        if self.lock.is_none() {
+            self.lock = Some(DirLock::take(&self.dir)?);
+        }
+        self.disk.before_commit(FILE)?;
+        let (db, restored, live) = Db::open(&self.dir, now, true)?;
+        (self.db, self.live, self.taken_up) = (Some(db), live, true);
+        Ok(restored)
+    }
+
+    /// After a damaged file was let go: a new one, with what can be read of the old and what this run knows. Or a file that
+    /// could not be opened at the start: gives what it holds.
+    fn open_again(&mut self, now: Wall) -> Result<Option<Restored>, StoreError> {
+        if !self.taken_up {
+            let mut restored = self.open_file(now)?;
+            self.notes.append(&mut restored.notes);
+            self.reserve.fill();
+            return Ok(Some(restored));
+        }
+        self.disk.before_commit(FILE)?;
+        let (mut db, restored, _) = Db::open(&self.dir, now, false)?;
+        self.notes.extend(restored.notes);
+        db.reconcile(&self.live)?;
+        self.db = Some(db);
+        Ok(None)
     }
 }
 
@@ -448,12 +599,25 @@ impl StateReader {
     }
 }
 
+impl Restored {
+    fn nothing(now: Wall) -> Self {
+        Self {
+            alarms: Vec::new(),
+            calls: Vec::new(),
+            orders: Vec::new(),
+            installation: new_installation(now),
+            epoch: 1,
+            notes: Vec::new(),
+        }
+    }
+}
+
 impl Db {
     /// `start` counts a start of the daemon; false when the file is replaced in the middle of a run.
-    fn open(dir: &Path, now: Wall, start: bool) -> Result<(Self, Restored), StoreError> {
+    fn open(dir: &Path, now: Wall, start: bool) -> Result<(Self, Restored, Live), StoreError> {
         let path = dir.join(FILE);
         let mut notes = Vec::new();
-        if fs::metadata(&path).is_ok_and(|meta| meta.len() == 0) {
+        if fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
             notes.push(Text {
                 zh: format!("{FILE} 为空文件，此前的报警记录不在其中"),
                 en: format!("{FILE} was an empty file: what it may have held before is not there"),
@@ -461,49 +625,123 @@ impl Db {
         }
         match Self::open_file(&path, now, start, &mut notes) {
             Err(StoreError::Damaged { why, .. }) => {
-                let bad = set_aside(&path, now).map_err(|error| StoreError::io(FILE, &error))?;
-                let shown = bad.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                let saved = Saved::read(&bad);
-                tracing::error!(
-                    file = FILE,
-                    set_aside = %shown,
-                    why = %why,
-                    alarms = saved.alarms.len(),
-                    orders = saved.orders.len(),
-                    "The journal is damaged. anmin set it aside, carried over what can be read and started a new one."
-                );
-                notes = vec![Text {
-                    zh: format!(
-                        "{FILE} 已损坏，已另存为 {shown}；从中恢复未关闭报警 {} 条、待发指令 {} 条，其余记录请从该文件查找",
-                        saved.alarms.len(),
-                        saved.orders.len()
-                    ),
-                    en: format!(
-                        "{FILE} was damaged and is kept as {shown}; {} open alarms and {} pending orders were read from it, look there for the rest",
-                        saved.alarms.len(),
-                        saved.orders.len()
-                    ),
-                }];
-                let mut db = Self::create(&path)?;
-                db.take_over(saved, now)?;
-                let restored = db.restore(now, start, notes)?;
-                Ok((db, restored))
+                let (mut db, note) = Self::rebuild(&path, now, salvage::MOST_AT_START, &why)?;
+                let (restored, live) = db.restore(now, start, vec![note])?;
+                Ok((db, restored, live))
             }
             other => other,
         }
     }
 
-    fn open_file(path: &Path, now: Wall, start: bool, notes: &mut Vec<Text>) -> Result<(Self, Restored), StoreError> {
+    /// Sets the file aside and makes a new one of what can be read of it, its newest `most` rows. The text says so.
+    fn rebuild(path: &Path, now: Wall, most: i64, why: &str) -> Result<(Self, Text), StoreError> {
+        let bad = set_aside(path, now).map_err(|error| StoreError::io(FILE, &error))?;
+        let shown = bad.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut db = Self::create(path)?;
+        let saved = salvage::carry_over(&bad, &mut db.conn, now, most).map_err(sqlite)?;
+        tracing::error!(
+            file = FILE,
+            set_aside = %shown,
+            why = %why,
+            rows = saved.rows,
+            alarms = saved.open,
+            orders = saved.pending,
+            lost = saved.lost,
+            "The journal is damaged. anmin set it aside and carried over into a new one what can be read."
+        );
+        let Salvaged { rows, open, pending, .. } = saved;
+        let note = Text {
+            zh: format!(
+                "{FILE} 已损坏，已另存为 {shown}；从中恢复记录 {rows} 条，包括未关闭报警 {open} 条、待发指令 {pending} 条，其余请从该文件查找"
+            ),
+            en: format!(
+                "{FILE} was damaged and is kept as {shown}; {rows} records, {open} open alarms and {pending} pending orders among them, were read from it, look there for the rest"
+            ),
+        };
+        Ok((db, note))
+    }
+
+    fn open_file(
+        path: &Path,
+        now: Wall,
+        start: bool,
+        notes: &mut Vec<Text>,
+    ) -> Result<(Self, Restored, Live), StoreError> {
+        if fs::metadata(path).is_ok_and(|meta| meta.is_dir()) {
+            return Err(damaged("it is a folder"));
+        }
         let size = fs::metadata(path).map_or(0, |meta| meta.len());
         let mut db = Self::create(path)?;
         if size <= QUICK_CHECK_BYTES {
             let verdict: String = db.conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
             if verdict != "ok" {
-                return Err(StoreError::Damaged { file: FILE.to_owned(), why: verdict });
+                return Err(damaged(&verdict));
             }
         }
-        let restored = db.restore(now, start, std::mem::take(notes))?;
-        Ok((db, restored))
+        let (restored, live) = db.restore(now, start, std::mem::take(notes))?;
+        Ok((db, restored, live))
+    }
+
+    /// What can be read of a file that cannot be opened for writing. Where SQLite must write to read, on a read-only file
+    /// system after a crash, it does so on a copy.
+    fn only_read(dir: &Path) -> Option<Restored> {
+        let read = |path: &Path| -> Option<Restored> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let db = Self { conn: Connection::open_with_flags(path, flags).ok()?, last: 0, chain: [0; 32] };
+            let mut notes = Vec::new();
+            let mut floor = db.numbers_from().ok()?;
+            let alarms = db.open_alarms(&mut floor, Wall::default(), &mut notes).ok()?;
+            let calls = db.open_calls(floor, &mut notes).ok()?;
+            let (orders, _) = db.pending_orders().ok()?;
+            let alarms = alarms.into_iter().map(|transition| Arc::clone(&transition.alarm)).collect();
+            Some(Restored { alarms, calls, orders, notes, ..Restored::nothing(Wall::default()) })
+        };
+        let path = dir.join(FILE);
+        read(&path).or_else(|| {
+            let copy = std::env::temp_dir().join(format!("anmin-{}-{FILE}", std::process::id()));
+            fs::copy(&path, &copy).ok()?;
+            // Without one the file is whole by itself.
+            let _ = fs::copy(beside(&path, "-wal"), beside(&copy, "-wal"));
+            let restored = read(&copy);
+            for suffix in ["", "-wal", "-shm"] {
+                let _ = fs::remove_file(beside(&copy, suffix));
+            }
+            restored
+        })
+    }
+
+    /// Makes the tables of what is owed say what this run knows, which is more than a file that had to be salvaged.
+    fn reconcile(&mut self, live: &Live) -> Result<(), StoreError> {
+        let owed = live.turn();
+        let known = |n: i64| transition_at(&self.conn, n).map(|row| row.map_or(0, |transition| transition.alarm.seq));
+        let mut written: HashMap<AlarmId, u32> = HashMap::new();
+        for (alarm, n) in heads(&self.conn, "SELECT alarm, n FROM heads")? {
+            if let Ok(id) = uuid::Uuid::from_slice(&alarm) {
+                written.insert(AlarmId(id), known(n)?);
+            }
+        }
+        let lost = OwnedTurn {
+            transitions: owed
+                .transitions
+                .into_iter()
+                .filter(|transition| written.get(&transition.alarm.id).is_none_or(|seq| *seq < transition.alarm.seq))
+                .collect(),
+            // Few, and only the last one of each counts.
+            calls: owed.calls,
+            orders: owed.orders,
+            outcomes: Vec::new(),
+        };
+        (self.last, self.chain) = self.write(std::iter::once(&lost)).map_err(sqlite)?;
+        for alarm in written.keys().filter(|alarm| !live.alarms.contains_key(*alarm)) {
+            self.conn.execute("DELETE FROM heads WHERE alarm = ?1", [alarm.0.as_bytes()]).map_err(sqlite)?;
+        }
+        let (pending, _) = self.pending_orders()?;
+        for order in pending.iter().filter(|order| !live.orders.contains_key(&order.id)) {
+            self.conn
+                .execute("UPDATE orders SET state = ?2 WHERE id = ?1", params![order.id.as_str(), DELIVERED])
+                .map_err(sqlite)?;
+        }
+        Ok(())
     }
 
     fn create(path: &Path) -> Result<Self, StoreError> {
@@ -519,13 +757,40 @@ impl Db {
     }
 
     /// Reads what the last run left and counts the start.
-    fn restore(&mut self, now: Wall, start: bool, mut notes: Vec<Text>) -> Result<Restored, StoreError> {
+    fn restore(&mut self, now: Wall, start: bool, mut notes: Vec<Text>) -> Result<(Restored, Live), StoreError> {
         let (installation, epoch) = self.count_start(now, start)?;
         self.find_end(installation, &mut notes)?;
-        let alarms = self.open_alarms(&mut notes)?;
-        let calls = self.open_calls(&mut notes)?;
-        let orders = self.pending_orders(now, &mut notes)?;
-        Ok(Restored { alarms, calls, orders, installation, epoch, notes })
+        let mut floor = self.numbers_from()?;
+        let transitions = self.open_alarms(&mut floor, now, &mut notes)?;
+        self.set("numbers_from", &floor.to_string())?;
+        let calls = self.open_calls(floor, &mut notes)?;
+        let (orders, lost) = self.pending_orders()?;
+        self.bury(lost, now, &mut notes)?;
+        let mut live = Live::default();
+        live.take(&OwnedTurn {
+            transitions: transitions.clone(),
+            calls: calls.clone(),
+            orders: orders.clone(),
+            outcomes: Vec::new(),
+        });
+        let alarms = transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect();
+        Ok((Restored { alarms, calls, orders, installation, epoch, notes }, live))
+    }
+
+    /// The least number that a transition may have; see the top of this file.
+    fn numbers_from(&self) -> Result<u32, StoreError> {
+        let text: Option<String> = self
+            .conn
+            .query_row("SELECT value FROM meta WHERE key = 'numbers_from'", [], |row| row.get(0))
+            .optional()
+            .map_err(sqlite)?;
+        text.map_or(Ok(0), |text| text.parse().map_err(|_| damaged("the least number of a transition is not a number")))
+    }
+
+    fn set(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value
+                   WHERE value <> excluded.value";
+        self.conn.execute(sql, [key, value]).map(|_| ()).map_err(sqlite)
     }
 
     fn count_start(&mut self, now: Wall, start: bool) -> Result<(uuid::Uuid, u64), StoreError> {
@@ -585,10 +850,16 @@ impl Db {
         Ok(())
     }
 
-    /// A head whose row is damaged falls back to the last good row of its alarm.
-    fn open_alarms(&self, notes: &mut Vec<Text>) -> Result<Vec<Arc<Alarm>>, StoreError> {
+    /// The last transition of each open alarm. A head whose row is damaged falls back to the last good row of its alarm;
+    /// since receivers may have seen the numbers in between, all go on from a new `floor`.
+    fn open_alarms(
+        &self,
+        floor: &mut u32,
+        now: Wall,
+        notes: &mut Vec<Text>,
+    ) -> Result<Vec<Arc<Transition>>, StoreError> {
         let heads = heads(&self.conn, "SELECT alarm, n FROM heads ORDER BY n")?;
-        let mut alarms = Vec::with_capacity(heads.len());
+        let mut open = Vec::with_capacity(heads.len());
         for (alarm, n) in heads {
             let mut at = Some(n);
             let mut found = None;
@@ -608,29 +879,35 @@ impl Db {
                     .map_err(sqlite)?;
             }
             let name = uuid::Uuid::from_slice(&alarm).map_or_else(|_| "?".to_owned(), |id| id.to_string());
-            match (found, at) {
-                (Some(transition), Some(at)) if at == n => alarms.push(transition.alarm),
-                (Some(transition), _) => {
-                    notes.push(Text {
-                        zh: format!("报警 {name} 的最后记录已损坏，按其上一条完好记录恢复"),
-                        en: format!("the last record of alarm {name} is damaged; it stands as of the last good one"),
-                    });
-                    alarms.push(transition.alarm);
-                }
-                (None, _) => notes.push(Text {
+            if found.is_some() && at != Some(n) {
+                *floor = (*floor).max(second(now));
+                notes.push(Text {
+                    zh: format!("报警 {name} 的最后记录已损坏，按其上一条完好记录恢复"),
+                    en: format!("the last record of alarm {name} is damaged; it stands as of the last good one"),
+                });
+            }
+            match found {
+                Some(transition) => open.push(transition),
+                None => notes.push(Text {
                     zh: format!("报警 {name} 的全部记录已损坏，无法恢复"),
                     en: format!("every record of alarm {name} is damaged; it could not be restored"),
                 }),
             }
         }
-        Ok(alarms)
+        for transition in open.iter_mut().filter(|transition| transition.alarm.seq < *floor) {
+            Arc::make_mut(&mut transition.alarm).seq = *floor;
+        }
+        Ok(open.into_iter().map(Arc::new).collect())
     }
 
-    fn open_calls(&self, notes: &mut Vec<Text>) -> Result<Vec<Arc<CallChange>>, StoreError> {
+    fn open_calls(&self, floor: u32, notes: &mut Vec<Text>) -> Result<Vec<Arc<CallChange>>, StoreError> {
         let mut calls = Vec::new();
         for (_, n) in heads(&self.conn, "SELECT alarm, n FROM calls ORDER BY n")? {
             match call_at(&self.conn, n)? {
-                Ok(change) => calls.push(Arc::new(change)),
+                Ok(mut change) => {
+                    change.call.seq = change.call.seq.max(floor);
+                    calls.push(Arc::new(change));
+                }
                 Err(why) => notes.push(Text {
                     zh: format!("调派记录（第 {n} 条）已损坏，无法恢复"),
                     en: format!("a call of a station could not be restored: row {n}: {why}"),
@@ -640,24 +917,28 @@ impl Db {
         Ok(calls)
     }
 
-    /// An order whose body cannot be read becomes a dead letter: it can be listed, it cannot be sent.
-    fn pending_orders(&mut self, now: Wall, notes: &mut Vec<Text>) -> Result<Vec<Order>, StoreError> {
+    /// Orders without a receipt, and those whose body cannot be read.
+    #[expect(clippy::type_complexity, reason = "an id and why")]
+    fn pending_orders(&self) -> Result<(Vec<Order>, Vec<(String, RecordError)>), StoreError> {
         let mut orders = Vec::new();
         let mut lost = Vec::new();
-        {
-            let mut sql = self
-                .conn
-                .prepare("SELECT id, channel, body, sum FROM orders WHERE state = ?1 ORDER BY n")
-                .map_err(sqlite)?;
-            let mut rows = sql.query([PENDING]).map_err(sqlite)?;
-            while let Some(row) = rows.next().map_err(sqlite)? {
-                let (id, channel, body) = order_row(&self.conn, row)?;
-                match body {
-                    Ok(body) => orders.push(Order { id: OrderId::new(id), channel: channel.into(), body }),
-                    Err(why) => lost.push((id, why)),
-                }
+        let mut sql = self
+            .conn
+            .prepare("SELECT id, channel, body, sum FROM orders WHERE state = ?1 ORDER BY n")
+            .map_err(sqlite)?;
+        let mut rows = sql.query([PENDING]).map_err(sqlite)?;
+        while let Some(row) = rows.next().map_err(sqlite)? {
+            let (id, channel, body) = order_row(&self.conn, row)?;
+            match body {
+                Ok(body) => orders.push(Order { id: OrderId::new(id), channel: channel.into(), body }),
+                Err(why) => lost.push((id, why)),
             }
         }
+        Ok((orders, lost))
+    }
+
+    /// An order whose body cannot be read becomes a dead letter: it can be listed, it cannot be sent.
+    fn bury(&self, lost: Vec<(String, RecordError)>, now: Wall, notes: &mut Vec<Text>) -> Result<(), StoreError> {
         for (id, why) in lost {
             tracing::error!(order = %id, why = %why, "A pending order is damaged and cannot be sent; it is a dead letter now.");
             self.conn
@@ -671,7 +952,7 @@ impl Db {
                 en: format!("pending order {id} is damaged and cannot be sent; it is listed as a dead letter"),
             });
         }
-        Ok(orders)
+        Ok(())
     }
 
     fn write<'t>(&mut self, turns: impl Iterator<Item = &'t OwnedTurn>) -> rusqlite::Result<(i64, Hash)> {
@@ -740,81 +1021,31 @@ impl Db {
         tx.commit()?;
         Ok((last, chain))
     }
-
-    /// Puts what was read from a damaged file into this new one.
-    fn take_over(&mut self, saved: Saved, now: Wall) -> Result<(), StoreError> {
-        // Without the old number of starts this must count as another installation, so that no identifier comes twice.
-        let (installation, epoch) = saved.identity.unwrap_or_else(|| (new_installation(now), 0));
-        let set = "INSERT INTO meta (key, value) VALUES (?1, ?2)";
-        self.conn.execute(set, params!["installation", installation.to_string()]).map_err(sqlite)?;
-        self.conn.execute(set, params!["epoch", epoch.to_string()]).map_err(sqlite)?;
-        self.chain = first_link(installation);
-        let turn =
-            OwnedTurn { transitions: saved.alarms, calls: saved.calls, orders: saved.orders, outcomes: Vec::new() };
-        (self.last, self.chain) = self.write(std::iter::once(&turn)).map_err(sqlite)?;
-        Ok(())
-    }
 }
 
-/// What can still be read of a damaged file.
-#[derive(Default)]
-struct Saved {
-    identity: Option<(uuid::Uuid, u64)>,
-    alarms: Vec<Arc<Transition>>,
-    calls: Vec<Arc<CallChange>>,
-    orders: Vec<Order>,
+/// Sets the file aside and makes a new one of everything that can be read of it. The caller holds the directory.
+pub(super) fn rebuild(path: &Path, now: Wall) -> Result<Text, StoreError> {
+    if !path.exists() {
+        Db::open_file(path, now, false, &mut Vec::new())?;
+        return Ok(Text { zh: format!("已新建 {FILE}"), en: format!("{FILE} was made anew") });
+    }
+    let (mut db, note) = Db::rebuild(path, now, i64::MAX, "fsck")?;
+    db.restore(now, false, Vec::new())?;
+    Ok(note)
 }
 
-impl Saved {
-    fn read(path: &Path) -> Self {
-        let Ok(conn) = Connection::open(path) else { return Self::default() };
-        let meta = |key: &str| -> Option<String> {
-            conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).ok()
-        };
-        let identity = meta("installation")
-            .and_then(|text| uuid::Uuid::parse_str(&text).ok())
-            .zip(meta("epoch").and_then(|text| text.parse().ok()));
-        let rows = |sql: &str| heads(&conn, sql).unwrap_or_default();
-        // Heads first; when their table is gone, whatever the journal still gives, the last row of each alarm.
-        let mut open = rows("SELECT alarm, n FROM heads ORDER BY n");
-        if open.is_empty() {
-            open = rows("SELECT alarm, max(n) AS last FROM journal WHERE kind = 1 GROUP BY alarm ORDER BY last");
-        }
-        let alarms = open
-            .iter()
-            .filter_map(|(_, n)| transition_at(&conn, *n).ok()?.ok())
-            .filter(|transition| transition.alarm.is_open())
-            .map(Arc::new)
-            .collect();
-        let calls = rows("SELECT alarm, n FROM calls ORDER BY n")
-            .iter()
-            .filter_map(|(_, n)| call_at(&conn, *n).ok()?.ok())
-            .map(Arc::new)
-            .collect();
-        Self { identity, alarms, calls, orders: Self::orders(&conn).unwrap_or_default() }
-    }
-
-    /// Stops at the first row that SQLite cannot reach.
-    fn orders(conn: &Connection) -> rusqlite::Result<Vec<Order>> {
-        let mut sql = conn.prepare("SELECT id, channel, body, sum FROM orders WHERE state = 0 ORDER BY n")?;
-        let mut rows = sql.query([])?;
-        let mut orders = Vec::new();
-        while let Ok(Some(row)) = rows.next() {
-            if let Ok((id, channel, Ok(body))) = order_row(conn, row) {
-                orders.push(Order { id: OrderId::new(id), channel: channel.into(), body });
-            }
-        }
-        Ok(orders)
-    }
+/// Seconds since 1970, within what a number of transitions can be.
+pub(super) fn second(now: Wall) -> u32 {
+    u32::try_from(now.micros() / 1_000_000).unwrap_or(0)
 }
 
-fn new_installation(now: Wall) -> uuid::Uuid {
+pub(super) fn new_installation(now: Wall) -> uuid::Uuid {
     let micros = u64::try_from(now.micros()).unwrap_or(0);
     let nanos = u32::try_from(micros % 1_000_000 * 1_000).unwrap_or(0);
     uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, micros / 1_000_000, nanos))
 }
 
-fn append(
+pub(super) fn append(
     tx: &Connection,
     last: i64,
     chain: &Hash,
@@ -833,15 +1064,15 @@ fn append(
     Ok((n, chain))
 }
 
-fn first_link(installation: uuid::Uuid) -> Hash {
+pub(super) fn first_link(installation: uuid::Uuid) -> Hash {
     sha256(&[b"anmin journal\0", installation.as_bytes()])
 }
 
-fn row_sum(n: i64, kind: i64, record: &str) -> Hash {
+pub(super) fn row_sum(n: i64, kind: i64, record: &str) -> Hash {
     sha256(&[&n.to_be_bytes(), &kind.to_be_bytes(), record.as_bytes()])
 }
 
-fn order_sum(id: &str, channel: &str, body: &str) -> Hash {
+pub(super) fn order_sum(id: &str, channel: &str, body: &str) -> Hash {
     let lengths = [id.len() as u64, channel.len() as u64].map(u64::to_be_bytes).concat();
     sha256(&[&lengths, id.as_bytes(), channel.as_bytes(), body.as_bytes()])
 }
@@ -918,7 +1149,7 @@ fn call_at(conn: &Connection, n: i64) -> Result<Result<CallChange, RecordError>,
     Ok(record_at(conn, n, CALL)?.and_then(|json| record::read_call(&json)))
 }
 
-fn heads(conn: &Connection, sql: &str) -> Result<Vec<(Vec<u8>, i64)>, StoreError> {
+pub(super) fn heads(conn: &Connection, sql: &str) -> Result<Vec<(Vec<u8>, i64)>, StoreError> {
     let mut sql = conn.prepare(sql).map_err(sqlite)?;
     let rows = sql.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(sqlite)?;
     rows.collect::<rusqlite::Result<_>>().map_err(sqlite)
@@ -1001,7 +1232,7 @@ fn dead_letters(conn: &Connection) -> Result<Vec<DeadLetter>, StoreError> {
     Ok(letters)
 }
 
-fn check(conn: &Connection) -> Result<Checked, StoreError> {
+pub(super) fn check(conn: &Connection) -> Result<Checked, StoreError> {
     let mut checked = Checked::default();
     walk(conn, 0, |row, n, good| {
         checked.rows += 1;
@@ -1020,32 +1251,91 @@ fn check(conn: &Connection) -> Result<Checked, StoreError> {
     let mut sql = conn.prepare("SELECT id, channel, body, sum FROM orders ORDER BY n").map_err(sqlite)?;
     let mut rows = sql.query([]).map_err(sqlite)?;
     while let Some(row) = rows.next().map_err(sqlite)? {
-        if let (id, _, Err(_)) = order_row(conn, row)? {
-            checked.bad_orders.push(OrderId::new(id));
+        match order_row(conn, row)? {
+            // Given up with its event when the file was salvaged: lost, but not unsaid.
+            (_, _, Ok(_) | Err(RecordError::Missing(0))) => {}
+            (id, ..) => checked.bad_orders.push(OrderId::new(id)),
         }
     }
     Ok(checked)
 }
 
-/// Fills the reserve when it is not there. Without room there is no reserve, and that is all.
-fn keep_reserve(dir: &Path) {
-    let path = dir.join(RESERVE);
-    if fs::metadata(&path).is_ok_and(|meta| meta.len() >= RESERVE_BYTES) {
-        return;
+/// Room kept beside the database, given up when the disk is full.
+#[derive(Debug)]
+struct Reserve {
+    path: PathBuf,
+    held: bool,
+    filling: Option<JoinHandle<bool>>,
+    tried: Mono,
+}
+
+impl Reserve {
+    const TRY_EVERY: Duration = Duration::from_secs(60);
+
+    fn new(dir: &Path) -> Self {
+        Self { path: dir.join(RESERVE), held: false, filling: None, tried: Mono::default() }
+    }
+
+    /// Fills it when it is not there. Without room there is no reserve, and that is all.
+    fn fill(&mut self) {
+        self.held = fill(&self.path, 1);
+    }
+
+    /// Whether there was something to give up.
+    fn give_up(&mut self) -> bool {
+        // One that is being filled is in the way of the journal.
+        if let Some(filling) = self.filling.take() {
+            self.held |= filling.join().unwrap_or(false);
+        }
+        let given = std::mem::take(&mut self.held) && fs::remove_file(&self.path).is_ok();
+        if given {
+            tracing::error!(file = FILE, "The disk is full; anmin gave up its reserve to write the journal.");
+        }
+        given
+    }
+
+    fn tend(&mut self, now: Mono) -> bool {
+        if let Some(filled) = self.filling.take_if(|filling| filling.is_finished()) {
+            self.held = filled.join().unwrap_or(false);
+            if self.held {
+                tracing::info!(file = RESERVE, "There is room again; the journal's reserve is kept.");
+            }
+        }
+        if !self.held && self.filling.is_none() && now.since(self.tried) >= Self::TRY_EVERY {
+            self.tried = now;
+            let path = self.path.clone();
+            // Twice the room must be there, or the reserve would come and go while the disk is nearly full.
+            self.filling = std::thread::Builder::new()
+                .name("anmin-reserve".to_owned())
+                .spawn(move || fill(&path, 2))
+                .map_err(|error| tracing::warn!(%error, "The reserve cannot be filled."))
+                .ok();
+        }
+        self.held
+    }
+}
+
+/// Makes the reserve if there is `times` its room; whether it is there afterwards.
+fn fill(path: &Path, times: u64) -> bool {
+    if fs::metadata(path).is_ok_and(|meta| meta.len() >= RESERVE_BYTES) {
+        return true;
     }
     let fill = || -> std::io::Result<()> {
-        let mut file = File::create(&path)?;
+        let mut file = File::create(path)?;
         // Written, not only set to its length: a sparse file reserves nothing.
         let block = vec![0_u8; 64 << 10];
-        for _ in 0..RESERVE_BYTES / block.len() as u64 {
+        for _ in 0..times * RESERVE_BYTES / block.len() as u64 {
             file.write_all(&block)?;
         }
+        file.set_len(RESERVE_BYTES)?;
         file.sync_all()
     };
-    if let Err(error) = fill() {
+    let filled = fill();
+    if let Err(error) = &filled {
         tracing::warn!(file = RESERVE, %error, "No room for the journal's reserve; anmin goes on without it.");
-        let _ = fs::remove_file(&path);
+        let _ = fs::remove_file(path);
     }
+    filled.is_ok()
 }
 
 fn sqlite(error: rusqlite::Error) -> StoreError {
@@ -1063,7 +1353,6 @@ fn not_open() -> StoreError {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use anmin_rules::alarm::{AlarmState, Condition};
     use anmin_rules::order::{Call, CallStamp, CallState};
@@ -1327,7 +1616,8 @@ mod tests {
                     UPDATE journal SET record = replace(record, '\"red\"', '\"blue\"') WHERE n = 3",
         );
         let (store, back) = StateStore::open(dir.path(), RAISED).unwrap();
-        assert_eq!(back.alarms, [Arc::new(numbered(2))], "alarm 2 as of its last good record, alarm 1 has none");
+        let two = Alarm { seq: second(RAISED), ..numbered(2) };
+        assert_eq!(back.alarms, [Arc::new(two)], "alarm 2 as of its last good record, alarm 1 has none");
         assert_eq!(back.orders, [], "its event is row 1");
         assert_eq!(back.notes.len(), 4, "{:?}", back.notes);
         assert_eq!(store.check().unwrap().bad_rows, [1, 3]);
@@ -1373,66 +1663,142 @@ mod tests {
         StateStore::open(dir.path(), RAISED).unwrap();
     }
 
-    /// Goal: whatever happens to the file, anmin starts, keeps the evidence, says so, and serves nothing that was not
-    /// written. Method: cut the file at and around every page boundary, overwrite every page, and open it.
+    const SOUND: usize = 20;
+
+    /// A file with twenty open alarms and an order for each, as many that are closed, and a call.
+    fn sound_file(name: &str) -> TestDir {
+        let dir = TestDir::new(name);
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        for n in 0..SOUND as u128 {
+            let (one, closed) = (raised(n), raised(1_000 + n));
+            let order = event(&one, "mqtt");
+            store.commit(&Turn { transitions: &[one, closed], orders: &[order], ..Turn::default() }).unwrap();
+            store.commit(&Turn { transitions: &[over(1_000 + n)], ..Turn::default() }).unwrap();
+        }
+        store.commit(&Turn { calls: &[call_change()], ..Turn::default() }).unwrap();
+        dir
+    }
+
+    /// Opens what `damage` has made of a sound file, checks every promise, and gives how many alarms are left.
+    fn survive(what: &str, damage: impl FnOnce(&Path)) -> usize {
+        let dir = TestDir::new("state-damaged");
+        damage(&dir.path().join(FILE));
+        let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(store.trouble(), None, "{what}");
+        for alarm in &back.alarms {
+            assert!(alarm.seq == 1 || alarm.seq == second(RAISED), "{what}: {}", alarm.seq);
+            let n = alarm.id.0.as_u128();
+            // An alarm whose end is lost is open: the safe side.
+            assert_eq!(Alarm { seq: 1, ..Alarm::clone(alarm) }, numbered(n), "{what}");
+        }
+        for order in &back.orders {
+            let OrderBody::Event(transition) = &order.body else { panic!("{order:?}") };
+            assert_eq!(*order, event(&raised(transition.alarm.id.0.as_u128()), "mqtt"), "{what}");
+        }
+        let left = back.alarms.iter().filter(|alarm| alarm.id.0.as_u128() < SOUND as u128).count();
+        if left < SOUND || back.orders.len() < SOUND || back.calls.is_empty() {
+            assert!(!back.notes.is_empty(), "{what}: something is gone and nobody says so");
+        }
+        let aside: Vec<String> = fs::read_dir(dir.path())
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name.contains(".bad-"))
+            .collect();
+        assert!(aside.iter().all(|name| name.starts_with("state.db.bad-20260301T013000Z")), "{what}: {aside:?}");
+        assert!(aside.iter().all(|name| !name.contains("reading")), "{what}: {aside:?}");
+        store.commit(&Turn { transitions: &[raised(99)], ..Turn::default() }).unwrap();
+        drop(store);
+        let (store, again) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!(again.alarms.len(), back.alarms.len() + 1, "{what}");
+        if !aside.is_empty() {
+            assert_eq!(again.notes, [], "{what}: the new file is whole");
+            let checked = store.check().unwrap();
+            assert!(checked.bad_rows.is_empty(), "{what}");
+            assert!(checked.bad_orders.is_empty(), "{what}");
+        }
+        left
+    }
+
+    /// Goal: whatever happens to the file, anmin starts, keeps the evidence, says so, serves nothing that was not written,
+    /// and keeps every alarm that stands on a page that can be read. Method: cut the file at and within every page,
+    /// overwrite every page, empty it, and flip a bit at many places of it.
     #[test]
-    fn any_damage_is_survived_and_said() {
-        let good = TestDir::new("state-damage");
-        {
-            let (mut store, _) = StateStore::open(good.path(), RAISED).unwrap();
-            for n in 0..40 {
-                let one = raised(n);
-                let order = event(&one, "mqtt");
-                store.commit(&Turn { transitions: &[one], orders: &[order], ..Turn::default() }).unwrap();
-            }
-        }
+    fn any_damage_is_survived_and_costs_no_more_than_what_it_hit() {
+        let good = sound_file("state-damage");
         let bytes = fs::read(good.path().join(FILE)).unwrap();
-        let pages = bytes.len() / 4096;
+        const PAGE: usize = 4096;
+        let pages = bytes.len() / PAGE;
         assert!(pages > 20, "{pages}");
-        let mut set_aside = 0;
-        for page in 0..=pages {
-            for (kind, damaged) in [
-                ("cut", bytes[..page * 4096].to_vec()),
-                ("torn", bytes[..(page * 4096 + 1_000).min(bytes.len())].to_vec()),
-                ("overwritten", {
-                    let mut bytes = bytes.clone();
-                    let end = (page * 4096 + 4096).min(bytes.len());
-                    bytes[page * 4096..end].iter_mut().for_each(|byte| *byte ^= 0x5a);
-                    bytes
-                }),
-            ] {
-                if damaged == bytes {
-                    continue;
-                }
-                let dir = TestDir::new("state-damaged");
-                fs::write(dir.path().join(FILE), &damaged).unwrap();
-                let (mut store, back) =
-                    StateStore::open(dir.path(), RAISED).unwrap_or_else(|e| panic!("{kind} {page}: {e}"));
-                assert!(!back.notes.is_empty(), "{kind} page {page} was not noticed");
-                for alarm in &back.alarms {
-                    assert_eq!(**alarm, numbered(alarm.id.0.as_u128()), "{kind} page {page}");
-                }
-                for order in &back.orders {
-                    let OrderBody::Event(transition) = &order.body else { panic!("{order:?}") };
-                    assert_eq!(*order, event(&raised(transition.alarm.id.0.as_u128()), "mqtt"));
-                }
-                let bad = fs::read_dir(dir.path())
-                    .unwrap()
-                    .flatten()
-                    .filter(|entry| entry.file_name().to_string_lossy().ends_with("bad-20260301T013000Z"))
-                    .count();
-                set_aside += bad;
-                store.commit(&Turn { transitions: &[raised(99)], ..Turn::default() }).unwrap();
-                drop(store);
-                let (store, again) = StateStore::open(dir.path(), RAISED).unwrap();
-                assert_eq!(again.alarms.len(), back.alarms.len() + 1);
-                if bad > 0 {
-                    assert_eq!(again.notes, [], "the new file is whole");
-                    assert!(store.check().unwrap().bad_rows.is_empty());
-                }
+        let with = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = bytes.clone();
+            change(&mut bytes);
+            move |path: &Path| fs::write(path, bytes).unwrap()
+        };
+        for page in 0..pages {
+            let (start, end) = (page * PAGE, (page + 1) * PAGE);
+            survive(&format!("cut before page {page}"), with(&|bytes| bytes.truncate(start)));
+            survive(&format!("cut within page {page}"), with(&|bytes| bytes.truncate(start + 1_000)));
+            let mut hit = vec![
+                (
+                    format!("page {page} inverted"),
+                    survive("an inverted page", with(&|b| b[start..end].iter_mut().for_each(|b| *b ^= 0x5a))),
+                ),
+                (format!("page {page} emptied"), survive("an empty page", with(&|b| b[start..end].fill(0)))),
+            ];
+            // The schema's number at 60 to 63 of the first page may say that a newer anmin wrote the file.
+            for at in (start + 7 * page..end).step_by(if page < 3 { 211 } else { 4_000 }) {
+                let what = format!("a bit of byte {at} on page {page}");
+                hit.push((what.clone(), survive(&what, with(&|bytes| bytes[at] ^= 0x10))));
+            }
+            for (what, left) in hit {
+                // Two rows of the journal stand on a page, and one transition of an alarm that is open.
+                assert!(left + 1 >= SOUND, "{what} costs {} alarms", SOUND - left);
             }
         }
-        assert!(set_aside > pages, "{set_aside} of {pages} pages");
+    }
+
+    #[test]
+    fn what_is_no_database_at_all_is_set_aside_too() {
+        let good = sound_file("state-other");
+        let sound = good.path().join(FILE);
+        let noise: Vec<u8> = (0..100_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        type Damage<'d> = (&'d str, usize, Box<dyn FnOnce(&Path) + 'd>);
+        let cases: [Damage<'_>; 5] = [
+            ("an empty file", 0, Box::new(|path| fs::write(path, b"").unwrap())),
+            ("noise", 0, Box::new(|path| fs::write(path, &noise).unwrap())),
+            ("a text", 0, Box::new(|path| fs::write(path, "state").unwrap())),
+            ("a folder", 0, Box::new(|path| fs::create_dir(path).unwrap())),
+            (
+                "a write-ahead log of another file",
+                SOUND,
+                Box::new(|path| {
+                    fs::copy(&sound, path).unwrap();
+                    fs::write(beside(path, "-wal"), &noise).unwrap();
+                }),
+            ),
+        ];
+        for (what, left, damage) in cases {
+            assert_eq!(survive(what, damage), left, "{what}");
+        }
+    }
+
+    /// The log of the last commits is gone after a crash: what it held is not there, the rest is whole.
+    #[test]
+    fn without_its_log_the_file_is_as_old_as_its_last_checkpoint() {
+        let dir = TestDir::new("state-no-log");
+        let copy = TestDir::new("state-no-log-copy");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        store.commit(&Turn { transitions: &[raised(1)], ..Turn::default() }).unwrap();
+        store.db.as_ref().unwrap().conn.query_row("PRAGMA wal_checkpoint", [], |_| Ok(())).unwrap();
+        store.commit(&Turn { transitions: &[raised(2)], ..Turn::default() }).unwrap();
+        for (with_log, alarms) in [(true, 2), (false, 1)] {
+            for suffix in ["", "-wal"].iter().filter(|suffix| with_log || suffix.is_empty()) {
+                fs::copy(beside(&dir.path().join(FILE), suffix), beside(&copy.path().join(FILE), suffix)).unwrap();
+            }
+            let (_, back) = StateStore::open(copy.path(), RAISED).unwrap();
+            assert_eq!((back.alarms.len(), back.notes.len()), (alarms, 0));
+        }
     }
 
     #[test]
@@ -1459,7 +1825,7 @@ mod tests {
         drop(store);
         let (_, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_ne!(back.installation, first.installation, "without the old count of starts it is another installation");
-        assert_eq!(back.alarms.len(), 2);
+        assert_eq!(back.alarms.len(), 3, "nothing can be read of the file, but the run knew what it held");
     }
 
     #[test]

@@ -3,18 +3,19 @@
 //! Each has a connection of its own, never writes, and follows the writer to a new file. What stands in the tables is
 //! said in [`super::readings`].
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anmin_sensors::reading::Quality;
+use anmin_sensors::reading::{Quality, Value};
 use anmin_sensors::time::Wall;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 use tokio::sync::watch;
 
 use super::StoreError;
-use super::column::{self, Cell, ColumnError, NO_VALUE, StoredSample};
+use super::column::{self, Cell, ColumnError, FLAG, NO_VALUE, StoredSample};
 use super::readings::{CHUNK_SPAN, FILE, GROUP, Shared, cell_of, samples_in, sqlite};
 
 /// The names of a point as the file has them.
@@ -130,22 +131,7 @@ impl Reader {
             .prepare_cached(
                 "SELECT id, kind, device, area, grid, building, unit, floor, room FROM points WHERE number = ?1",
             )
-            .and_then(|mut sql| {
-                sql.query_row([number], |row| {
-                    Ok(Label {
-                        point: row.get(0)?,
-                        kind: row.get(1)?,
-                        device: row.get(2)?,
-                        area: row.get(3)?,
-                        grid: row.get(4)?,
-                        building: row.get(5)?,
-                        unit: row.get(6)?,
-                        floor: row.get(7)?,
-                        room: row.get(8)?,
-                    })
-                })
-                .optional()
-            })
+            .and_then(|mut sql| sql.query_row([number], label).optional())
             .map_err(sqlite)
     }
 
@@ -238,6 +224,98 @@ impl History {
             .collect())
     }
 
+    /// The points that the file knows with their numbers, in the order of their ids; each filter that is there must fit.
+    pub fn points(
+        &mut self,
+        point: Option<&str>,
+        device: Option<&str>,
+        kind: Option<&str>,
+    ) -> Result<Vec<(u32, Label)>, StoreError> {
+        self.0
+            .conn()?
+            .prepare_cached(
+                "SELECT id, kind, device, area, grid, building, unit, floor, room, number FROM points
+                 WHERE (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR device = ?2) AND (?3 IS NULL OR kind = ?3) ORDER BY id",
+            )
+            .and_then(|mut sql| sql.query_map(params![point, device, kind], |row| Ok((row.get(9)?, label(row)?)))?.collect())
+            .map_err(sqlite)
+    }
+
+    /// Hands over every reading of a point in `from..to` in order of time, until `take` says false. Holds one chunk in
+    /// memory and what is not in chunks yet, and no transaction while `take` is called: the writer's log does not grow
+    /// behind a slow reader. Texts are not in history.
+    pub fn stream(
+        &mut self,
+        number: u32,
+        from: Wall,
+        to: Wall,
+        mut take: impl FnMut(StoredSample) -> bool,
+    ) -> Result<(), StoreError> {
+        let (from, to) = (from.micros(), to.micros());
+        let (chunks, mut tail) = self.outline(number, from, to)?;
+        tail.sort_by_key(|cell| cell.time);
+        let (mut tail, mut sorted) = (VecDeque::from(tail), VecDeque::<Cell>::new());
+        // What lies before the next chunk: no later chunk can hold anything earlier.
+        let mut give = |sorted: &mut VecDeque<Cell>, before: i64| -> bool {
+            loop {
+                let times = [&*sorted, &tail].map(|cells| cells.front().map_or(i64::MAX, |cell| cell.time));
+                if times[0].min(times[1]) >= before {
+                    return true;
+                }
+                let cell = if times[0] <= times[1] { sorted.pop_front() } else { tail.pop_front() };
+                let Some(cell) = cell else { return true };
+                if (from..to).contains(&cell.time)
+                    && let Some(sample) = sample_of(number, &cell)
+                    && !take(sample)
+                {
+                    return false;
+                }
+            }
+        };
+        let mut cells = Vec::new();
+        for (id, first) in chunks {
+            if !give(&mut sorted, first) {
+                return Ok(());
+            }
+            let chunk: Option<(Option<Vec<u8>>, Vec<u8>)> = self
+                .0
+                .conn()?
+                .prepare_cached("SELECT members, body FROM chunks WHERE id = ?1")
+                .and_then(|mut sql| sql.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+                .map_err(sqlite)?;
+            match chunk.map(|(members, body)| own_cells(&body, members.as_deref(), number, &mut cells)) {
+                // Too old by now, and gone.
+                None => {}
+                Some(Ok(own)) => sorted.extend(own),
+                Some(Err(error)) => {
+                    tracing::error!(id, %error, "A chunk of history is damaged; what it held is left out.");
+                }
+            }
+            sorted.make_contiguous().sort_by_key(|cell| cell.time);
+        }
+        give(&mut sorted, i64::MAX);
+        Ok(())
+    }
+
+    /// The chunks that a range touches, each with its first time, and what is not in chunks yet, all as of one moment.
+    #[expect(clippy::type_complexity, reason = "two lists for one caller")]
+    fn outline(&mut self, number: u32, from: i64, to: i64) -> Result<(Vec<(i64, i64)>, Vec<Cell>), StoreError> {
+        let tx = self.0.conn()?.unchecked_transaction().map_err(sqlite)?;
+        let chunks = tx
+            .prepare_cached(&format!("SELECT id, first {CHUNKS_OF_POINT}"))
+            .and_then(|mut sql| {
+                let earliest = from.saturating_sub(CHUNK_SPAN);
+                sql.query_map(params![number / GROUP, number, earliest, from, to], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?
+                .collect()
+            })
+            .map_err(sqlite)?;
+        let mut tail = Vec::new();
+        each_not_in_chunks(&tx, number, from, to, |cell| tail.push(*cell))?;
+        Ok((chunks, tail))
+    }
+
     /// What was dropped before it was forwarded, oldest first.
     pub fn gaps(&mut self) -> Result<Vec<Gap>, StoreError> {
         self.0
@@ -266,53 +344,93 @@ impl History {
         let Some(number) = number else { return Ok(()) };
         let (from, to) = (from.micros(), to.micros());
         let mut cells = Vec::new();
-        let mut sql = tx
-            .prepare_cached(
-                "SELECT members, body FROM chunks
-                 WHERE grp = ?1 AND first > ?3 AND first < ?5 AND last >= ?4 AND point <= ?2 AND last_point >= ?2
-                 ORDER BY first",
-            )
-            .map_err(sqlite)?;
+        let mut sql = tx.prepare_cached(&format!("SELECT members, body {CHUNKS_OF_POINT}")).map_err(sqlite)?;
         let earliest = from.saturating_sub(CHUNK_SPAN);
         let mut rows = sql.query(params![number / GROUP, number, earliest, from, to]).map_err(sqlite)?;
         while let Some(row) = rows.next().map_err(sqlite)? {
             let members = row.get_ref(0).and_then(|members| Ok(members.as_blob_or_null()?)).map_err(sqlite)?;
             let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
-            cells.clear();
-            let own = column::decode_chunk(body, &mut cells).and_then(|()| match members {
-                Some(members) => column::member(members, number),
-                None => Ok(0..cells.len()),
-            });
-            let own = own.and_then(|own| cells.get(own).ok_or(ColumnError::Form));
-            match own {
+            match own_cells(body, members, number, &mut cells) {
                 Ok(own) => own.iter().filter(|cell| (from..to).contains(&cell.time)).for_each(&mut take),
                 Err(error) => tracing::error!(point, %error, "A chunk of history is damaged; the chart has a hole."),
             }
         }
-        drop(rows);
-        let (compacted, up_to, next_point): (i64, i64, u32) = tx
-            .query_row("SELECT compacted, compacting, next_point FROM progress", [], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
-            .map_err(sqlite)?;
-        let after = if number < next_point { up_to } else { compacted };
-        let mut sql = tx
-            .prepare_cached("SELECT body FROM queue WHERE id > ?1 AND first < ?3 AND last >= ?2 ORDER BY id")
-            .map_err(sqlite)?;
-        let mut rows = sql.query(params![after, from, to]).map_err(sqlite)?;
-        while let Some(row) = rows.next().map_err(sqlite)? {
-            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
-            for sample in column::decode_batch(body).unwrap_or_default() {
-                if sample.point == number
-                    && let Some(cell) = cell_of(sample.time.micros(), sample.value.as_ref(), sample.quality)
-                    && (from..to).contains(&cell.time)
-                {
-                    take(&cell);
-                }
+        each_not_in_chunks(&tx, number, from, to, take)
+    }
+}
+
+/// The chunks that hold readings of a point in a range: group, point, earliest first time, from, to.
+const CHUNKS_OF_POINT: &str = "FROM chunks
+    WHERE grp = ?1 AND first > ?3 AND first < ?5 AND last >= ?4 AND point <= ?2 AND last_point >= ?2 ORDER BY first";
+
+/// What a chunk holds of one point. `cells` is used again from chunk to chunk.
+fn own_cells<'c>(
+    body: &[u8],
+    members: Option<&[u8]>,
+    point: u32,
+    cells: &'c mut Vec<Cell>,
+) -> Result<&'c [Cell], ColumnError> {
+    let owners = column::decode_shared(body, members, point, cells)?;
+    let before = owners.iter().take_while(|(owner, _)| *owner < point).map(|(_, count)| count).sum::<usize>();
+    let own = owners.iter().find(|(owner, _)| *owner == point).map_or(0, |(_, count)| *count);
+    Ok(&cells[before..before + own])
+}
+
+/// Readings of a point that compaction has not moved into chunks yet, within one transaction with the look at the chunks.
+fn each_not_in_chunks(
+    tx: &Connection,
+    number: u32,
+    from: i64,
+    to: i64,
+    mut take: impl FnMut(&Cell),
+) -> Result<(), StoreError> {
+    let (compacted, up_to, next_point): (i64, i64, u32) = tx
+        .query_row("SELECT compacted, compacting, next_point FROM progress", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .map_err(sqlite)?;
+    let after = if number < next_point { up_to } else { compacted };
+    let mut sql = tx
+        .prepare_cached("SELECT body FROM queue WHERE id > ?1 AND first < ?3 AND last >= ?2 ORDER BY id")
+        .map_err(sqlite)?;
+    let mut rows = sql.query(params![after, from, to]).map_err(sqlite)?;
+    while let Some(row) = rows.next().map_err(sqlite)? {
+        let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
+        for sample in column::decode_batch(body).unwrap_or_default() {
+            if sample.point == number
+                && let Some(cell) = cell_of(sample.time.micros(), sample.value.as_ref(), sample.quality)
+                && (from..to).contains(&cell.time)
+            {
+                take(&cell);
             }
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// A cell as it was before it entered history.
+fn sample_of(point: u32, cell: &Cell) -> Option<StoredSample> {
+    let value = match cell.code {
+        code if code & NO_VALUE != 0 => None,
+        code if code & FLAG != 0 => Some(Value::Flag(cell.value != 0.0)),
+        _ => Some(Value::Number(cell.value)),
+    };
+    let quality = column::quality_of(cell.code).ok()?;
+    Some(StoredSample { point, time: Wall::from_micros(cell.time), value, quality })
+}
+
+fn label(row: &Row<'_>) -> rusqlite::Result<Label> {
+    Ok(Label {
+        point: row.get(0)?,
+        kind: row.get(1)?,
+        device: row.get(2)?,
+        area: row.get(3)?,
+        grid: row.get(4)?,
+        building: row.get(5)?,
+        unit: row.get(6)?,
+        floor: row.get(7)?,
+        room: row.get(8)?,
+    })
 }
 
 /// A reading connection that follows the writer to a new file.

@@ -1,0 +1,129 @@
+//! Looking after the databases: a backup of a daemon at work, and what comes back of it.
+
+use std::collections::BTreeSet;
+
+use anmin_tests::daemon::{Daemon, anmin};
+use anmin_tests::http;
+use anmin_tests::mqtt::Mqtt;
+use anmin_tests::peers::CapReceiver;
+use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
+use serde_json::{Value, json};
+
+fn devices(daemon: &Daemon) -> Mqtt {
+    Mqtt::connect(daemon.broker.expect("the site has a broker").port(), "devices")
+}
+
+fn say(device: &mut Mqtt, value: f64) {
+    for _ in 0..2 {
+        device.publish("acceptance/g1/up", json!({ "v": value }).to_string());
+    }
+}
+
+fn run(arguments: &[&str], code: i32, parts: &[&str]) {
+    let ran = anmin(arguments);
+    let said = format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(ran.status.code(), Some(code), "{arguments:?}: {said}");
+    for part in parts {
+        assert!(said.contains(part), "{arguments:?}: no {part:?} in\n{said}");
+    }
+}
+
+/// Goal: after an old backup has come back, the office hears everything anew that happens from then on, nothing of it
+/// under an identifier that it knows. Method: one past goes on behind the backup and is thrown away; another begins at
+/// the backup; the office keeps what it was sent by both.
+#[test]
+fn an_old_backup_comes_back_and_no_identifier_is_used_twice() {
+    let mut cap = CapReceiver::start(&[]);
+    let more = format!(
+        r#"{GAS_AS_IT_SPEAKS}
+[[cap]]
+id = "office"
+url = "{}"
+min_level = "yellow"
+sender = "acceptance.anmin.example.cn"
+status = "exercise"
+
+[[override]]
+rule = "gas/leak"
+on_delay = "0s"
+off_delay = "0s"
+"#,
+        cap.url
+    );
+    let site = Site::new("keeping", &more);
+    let folder = site.folder().to_str().expect("a plain name");
+    let backup = site.path("backup");
+    let backup = backup.to_str().expect("a plain name");
+
+    let daemon = Daemon::start(site.folder());
+    let mut device = devices(&daemon);
+    let mut known = BTreeSet::new();
+    let mut new = |message: &Value| {
+        let identifier = message["identifier"].as_str().expect("a message has an identifier").to_owned();
+        assert_eq!(message["repeated"], json!(false), "{message}");
+        assert!(known.insert(identifier), "sent twice: {message}");
+    };
+    say(&mut device, 12.0);
+    let alarm = daemon.alarm("gas/leak", "g1/lel", "yellow", |alarm| alarm["level"] == "yellow");
+    new(&cap.next("Alert"));
+    daemon.wait("/api/v1/status", "the office has taken it", |status| status["orders_waiting"] == 0);
+    run(
+        &["backup", backup, folder],
+        0,
+        &["state.db", "readings.db", "site/anmin.toml", "已备份", "secrets are among them"],
+    );
+    run(&["backup", backup, folder], 1, &["已存在且不为空", "is there already and not empty"]);
+    run(
+        &["restore", backup, folder],
+        1,
+        &["已被另一个安民进程使用", "another anmin is running", "systemctl stop anmin"],
+    );
+    run(&["fsck", folder], 0, &["完好 · sound", "open alarms 1", "未关闭报警 1"]);
+    run(&["fsck", folder, "--repair"], 0, &["sound"]);
+
+    // The past that will be forgotten.
+    say(&mut device, 30.0);
+    new(&cap.next("Update"));
+    say(&mut device, 60.0);
+    new(&cap.next("Update"));
+    let acknowledge = format!("/api/v1/alarms/{}/acknowledge", alarm["id"].as_str().expect("an id"));
+    assert_eq!(http::post(daemon.web, &acknowledge, &json!({ "who": "li" })).status, 200);
+    daemon.wait("/api/v1/status", "the office has taken it", |status| status["orders_waiting"] == 0);
+    assert_eq!(daemon.terminate(), Some(0));
+
+    run(
+        &["restore", backup, folder],
+        0,
+        &["state.db.before-restore-", "kept as", "报警编号自", "alarms count on from"],
+    );
+    run(&["fsck", folder], 0, &["sound"]);
+    let daemon = Daemon::start(site.folder());
+    let back = daemon.alarm("gas/leak", "g1/lel", "as it was", |_| true);
+    assert_eq!((&back["id"], &back["level"], &back["acknowledged"]), (&alarm["id"], &json!("yellow"), &Value::Null));
+    let mut device = devices(&daemon);
+    say(&mut device, 30.0);
+    new(&cap.next("Update"));
+    say(&mut device, 60.0);
+    new(&cap.next("Update"));
+    say(&mut device, 0.1);
+    assert_eq!(http::post(daemon.web, &acknowledge, &json!({ "who": "li" })).status, 200);
+    daemon.wait("/api/v1/status", "the office has taken it", |status| status["orders_waiting"] == 0);
+    assert_eq!(daemon.terminate(), Some(0));
+
+    // A damaged database is found, and mended.
+    let journal = site.path("data/state.db");
+    let mut bytes = std::fs::read(&journal).expect("it is there");
+    bytes[4_096 * 2..4_096 * 3].fill(0);
+    std::fs::write(&journal, bytes).expect("it can be written");
+    run(&["fsck", folder], 1, &["损坏：", "damaged: SQLite", "--repair", "nothing was changed"]);
+    run(&["fsck", folder, "--repair"], 0, &["已损坏，已另存为 state.db.bad-", "mended"]);
+    run(&["fsck", folder], 0, &["sound"]);
+
+    // To a machine that has nothing yet.
+    let other = Site::new("keeping-elsewhere", "");
+    std::fs::remove_file(other.path("anmin.toml")).expect("it is there");
+    let other = other.folder().to_str().expect("a plain name");
+    run(&["restore", backup, other], 1, &["站点配置有误", "--with-site puts the site's files back"]);
+    run(&["restore", backup, other, "--with-site"], 0, &["restored", "anmin.toml", "state.db"]);
+    run(&["fsck", other], 0, &["open alarms 1"]);
+}
