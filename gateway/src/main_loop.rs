@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::delivery::Outcome;
 use crate::intake::Message;
+use crate::store::StoreError;
 
 pub use feed::{Feed, FeedEvent};
 pub use query::Query;
@@ -39,10 +40,24 @@ pub enum Input {
         order: OrderId,
         outcome: Outcome,
     },
+    /// Send dead letters again, under their ids. Answers which were.
+    Resend {
+        who: String,
+        which: Resend,
+        reply: oneshot::Sender<Result<Vec<OrderId>, StoreError>>,
+    },
     Query(Query),
     /// A beat of the self-test, by its number.
     Pulse(u64),
     Stop,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resend {
+    Order(OrderId),
+    /// All of one way out.
+    WayOut(Arc<str>),
 }
 
 /// Health of one part of anmin or its surroundings.

@@ -146,6 +146,7 @@ impl Collector for Figures {
                 "Readings given up on disk, for want of room, before every database had them",
                 status.stored.dropped,
             ),
+            ("anmin_journal_dropped", "Entries that never reached the journal", status.journal.dropped),
         ] {
             let counter = ConstCounter::new(count);
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
@@ -159,6 +160,13 @@ impl Collector for Figures {
             ("anmin_calls_live", "Calls of stations that are not over", status.counts.live_calls),
             ("anmin_readings_waiting", "Readings that the database has not taken yet", status.readings_waiting),
             ("anmin_orders_waiting", "Orders that no way out has taken yet", status.orders_waiting),
+            ("anmin_readings_bytes", "Bytes in use in readings.db", status.stored.bytes as usize),
+            ("anmin_journal_unwritten", "Entries in memory that the journal could not take", status.journal.unwritten),
+            (
+                "anmin_journal_reserve",
+                "1 while there is room kept for a full disk",
+                usize::from(status.journal.reserve),
+            ),
             ("anmin_parts_in_trouble", "Parts of anmin or of its surroundings that are ill", status.troubles.len()),
         ] {
             let gauge = ConstGauge::new(value as i64);

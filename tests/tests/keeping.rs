@@ -1,8 +1,13 @@
-//! Looking after the databases: a backup of a daemon at work, and what comes back of it.
+//! Looking after the databases: a backup of a daemon at work and what comes back of it, a journal that is away for a while,
+//! orders that nobody would take.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 
-use anmin_tests::daemon::{Daemon, anmin};
+use anmin_tests::daemon::{DEADLINE, Daemon, anmin};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::peers::CapReceiver;
@@ -126,4 +131,113 @@ off_delay = "0s"
     run(&["restore", backup, other], 1, &["站点配置有误", "--with-site puts the site's files back"]);
     run(&["restore", backup, other, "--with-site"], 0, &["restored", "anmin.toml", "state.db"]);
     run(&["fsck", other], 0, &["open alarms 1"]);
+}
+
+/// Goal: an alarm that was raised while the journal was away goes out all the same, keeps no sensor waiting, and is known
+/// after a power cut that comes once the journal is back. Method: something stands in the way of the databases' folder.
+#[test]
+fn what_was_decided_without_a_journal_is_in_it_when_it_comes_back() {
+    let mut cap = CapReceiver::start(&[]);
+    let more = format!(
+        r#"{GAS_AS_IT_SPEAKS}
+[[cap]]
+id = "office"
+url = "{}"
+min_level = "yellow"
+sender = "acceptance.anmin.example.cn"
+status = "exercise"
+
+[[override]]
+rule = "gas/leak"
+on_delay = "0s"
+"#,
+        cap.url
+    );
+    let site = Site::new("keeping-away", &more);
+    site.write("data", "in the way of the databases' folder");
+    let daemon = Daemon::start(site.folder());
+    let part = |part: &'static str| move |alarm: &Value| alarm["subject"] == part;
+    for away in ["store:state", "store:readings"] {
+        daemon.wait("/api/v1/alarms", away, |list| {
+            list["alarms"].as_array().is_some_and(|all| all.iter().any(part(away)))
+        });
+    }
+    let mut device = devices(&daemon);
+    // More than a broker sends without an acknowledgement.
+    for n in 0..300 {
+        device.publish("acceptance/g1/up", json!({ "v": 12.0 + f64::from(n % 2) }).to_string());
+    }
+    let alarm = daemon.alarm("gas/leak", "g1/lel", "raised", |_| true);
+    let alert = cap.next("Alert");
+    assert!(alert["identifier"].as_str().is_some_and(|name| name.contains(alarm["id"].as_str().unwrap_or("?"))));
+    daemon
+        .wait("/api/v1/status", "every reading judged", |status| status["readings"]["received"].as_u64() >= Some(300));
+
+    std::fs::remove_file(site.path("data")).expect("it is there");
+    daemon.wait("/api/v1/status", "well again", |status| {
+        let troubles = status["troubles"].as_array().expect("a list");
+        !troubles.iter().any(|trouble| trouble["part"].as_str().is_some_and(|part| part.starts_with("store:")))
+    });
+    daemon.wait("/api/v1/journal", "in the journal", |rows| {
+        rows.as_array().is_some_and(|rows| rows.iter().any(|row| row["transition"]["alarm"]["id"] == alarm["id"]))
+    });
+    daemon.kill();
+
+    let daemon = Daemon::start(site.folder());
+    let back = daemon.alarm("gas/leak", "g1/lel", "as it was", |_| true);
+    assert_eq!((&back["id"], &back["seq"]), (&alarm["id"], &alarm["seq"]));
+}
+
+/// A receiver that refuses everything, and one day takes it.
+#[test]
+fn a_dead_letter_is_listed_and_sent_again_by_command() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/hook", listener.local_addr().expect("it is bound"));
+    let takes = Arc::new(AtomicBool::new(false));
+    let (flag, (heard, requests)) = (Arc::clone(&takes), channel());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(&stream);
+            let (mut key, mut length, mut line) = (String::new(), 0, String::new());
+            while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
+                let lower = line.to_ascii_lowercase();
+                if let Some(value) = lower.strip_prefix("idempotency-key:") {
+                    value.trim().clone_into(&mut key);
+                }
+                if let Some(value) = lower.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap_or(0);
+                }
+                line.clear();
+            }
+            let _ = reader.read_exact(&mut vec![0; length]);
+            let status = if flag.load(Ordering::SeqCst) { "204 No Content" } else { "400 Bad Request" };
+            let _ = (&stream)
+                .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes());
+            if heard.send((key, status)).is_err() {
+                return;
+            }
+        }
+    });
+    let more = format!(
+        "{GAS_AS_IT_SPEAKS}\n[[webhook]]\nid = \"office\"\nurl = \"{url}\"\n[[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\n"
+    );
+    let site = Site::new("keeping-dead", &more);
+    let daemon = Daemon::start(site.folder());
+    say(&mut devices(&daemon), 12.0);
+    let listed = daemon.wait("/api/v1/dead-letters", "given up", |letters| {
+        letters.as_array().is_some_and(|all| all.iter().any(|letter| letter["level"] == "yellow"))
+    });
+    let letter = listed[0].clone();
+    let order = letter["order"].as_str().expect("an id");
+    let at = format!("http://{}", daemon.web);
+    run(&["order", "list", "--url", &at], 0, &[order, "400"]);
+    run(&["order", "resend", "nothing", "--url", &at, "--who", "li"], 1, &["没有这样的死信"]);
+    takes.store(true, Ordering::SeqCst);
+    run(&["order", "resend", order, "--url", &at, "--who", "li"], 0, &["已重新发送 · sent again:", order]);
+    let taken =
+        std::iter::from_fn(|| requests.recv_timeout(DEADLINE).ok()).find(|(_, status)| status.starts_with("204"));
+    assert!(taken.is_some_and(|(key, _)| key.contains(order) || order.contains(&key)), "{order}");
+    daemon.wait("/api/v1/dead-letters", "gone", |letters| {
+        letters.as_array().is_some_and(|all| all.iter().all(|other| other["order"] != letter["order"]))
+    });
 }

@@ -55,7 +55,7 @@ fn systemd_hears_that_it_is_ready_that_it_lives_and_that_it_stops() {
     assert_eq!(last.trim(), "STOPPING=1");
 }
 
-/// Method: another process holds the write lock of readings.db for longer than a beat may take.
+/// Method: another process holds the write lock of state.db for longer than a beat may take.
 #[test]
 fn a_disk_that_does_not_answer_is_named_and_the_watchdog_is_fed_all_the_same() {
     let site = Site::new("slow-disk", GAS_AS_IT_SPEAKS);
@@ -65,10 +65,10 @@ fn a_disk_that_does_not_answer_is_named_and_the_watchdog_is_fed_all_the_same() {
     let mut daemon = told_to(&path, &site);
     daemon.wait("/api/v1/status", "the first beat", |_| figure(&daemon, "anmin_pulse_latency_seconds").is_some());
 
-    let lock = rusqlite::Connection::open(site.path("data/readings.db")).expect("the daemon has made it");
+    let lock = rusqlite::Connection::open(site.path("data/state.db")).expect("the daemon has made it");
     lock.execute_batch("BEGIN IMMEDIATE").expect("the lock is free for a moment");
     daemon.alarm("system/part", "self-test", "it is raised", |alarm| {
-        alarm["message"]["en"].as_str().is_some_and(|said| said.contains("the readings' write to disk"))
+        alarm["message"]["en"].as_str().is_some_and(|said| said.contains("the journal's write to disk"))
     });
     daemon.until("the self-test did not come through");
     let mut buffer = [0; 1_024];

@@ -8,17 +8,18 @@ use std::time::Duration;
 use anmin::clock::Clock;
 use anmin::main_loop::feed::Readings;
 use anmin::main_loop::query::{
-    AlarmList, AlarmView, DevicePage, PointChoices, PointPage, PointRow, Quarantined, ReadingCounts, Status, Trouble,
+    AlarmList, AlarmView, DevicePage, JournalState, PointChoices, PointPage, PointRow, Quarantined, ReadingCounts,
+    Status, Trouble,
 };
-use anmin::main_loop::{Feed, FeedEvent, Input, Query};
-use anmin::store::Bucket;
+use anmin::main_loop::{Feed, FeedEvent, Input, Query, Resend};
 use anmin::store::state::{Entry, Journaled};
+use anmin::store::{Bucket, DeadLetter};
 use anmin::web::Archive;
 use anmin_rules::alarm::{
     Action, Alarm, AlarmId, AlarmState, By, Cause, Class, Command, Condition, Refusal, Shelf, Subject, Transition,
 };
 use anmin_rules::engine::Counts;
-use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CallStep};
+use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CallStep, OrderBody, OrderId};
 use anmin_rules::rule::{Evidence, Level, RuleId, Text};
 use anmin_sensors::point::{DeviceId, Hazard, Kind, Place, PointId, PointIx, PointSpec, Points};
 use anmin_sensors::reading::{Doubt, Fault, Quality, Sample, Value};
@@ -46,7 +47,25 @@ impl Memory {
     }
 }
 
+/// The one order that the office's way out has refused.
+const DEAD: &str = "01900000-0000-7000-8000-000000000001/1/office";
+
 impl Archive for Memory {
+    fn dead_letters(&self) -> Result<Vec<DeadLetter>, String> {
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = rows.iter().find_map(|row| match &row.entry {
+            Entry::Transition(transition) => Some(Arc::new(transition.clone())),
+            _ => None,
+        });
+        Ok(vec![DeadLetter {
+            id: OrderId::new(DEAD),
+            channel: "office".into(),
+            at: Wall::from_millis(1_772_328_600_000),
+            why: "HTTP 400: no such template".to_owned(),
+            body: first.map(OrderBody::Event),
+        }])
+    }
+
     /// A slow wave between 1 and 9, with a gap in the third quarter.
     fn readings(&self, _: &PointId, from: Wall, to: Wall, buckets: usize) -> Result<Vec<Bucket>, String> {
         let width = (to.micros() - from.micros()) / buckets as i64;
@@ -418,6 +437,12 @@ impl Desk {
                         // The asker may be gone, here and below: that is its own matter.
                         let _ = reply.send(self.handle(command));
                     }
+                    Some(Input::Resend { which, reply, .. }) => {
+                        let id = OrderId::new(DEAD);
+                        let known = matches!(&which, Resend::Order(order) if *order == id)
+                            || matches!(&which, Resend::WayOut(way_out) if **way_out == *"office");
+                        let _ = reply.send(Ok(known.then_some(id).into_iter().collect()));
+                    }
                     Some(Input::Query(query)) => self.answer(query),
                     Some(Input::Stop) | None => return,
                     Some(_) => {}
@@ -488,6 +513,7 @@ impl Desk {
         }
         counts.live_calls = self.calls.iter().filter(|call| call.is_live()).count();
         Status {
+            journal: JournalState::default(),
             now: self.clock.now().wall,
             uptime: Duration::from_secs(93_780),
             counts,

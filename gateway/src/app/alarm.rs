@@ -1,4 +1,5 @@
-//! `anmin alarm` and `anmin call`: what an officer does with alarms and calls, from a terminal.
+//! `anmin alarm`, `anmin call` and `anmin order`: what an officer does with alarms, calls and what could not be delivered,
+//! from a terminal.
 //!
 //! A client of the running daemon, nothing more: it decides nothing, and what it does is in the journal like what is
 //! done on the page. Exit codes: 0 done, 1 refused, 2 used wrongly, 3 the daemon cannot be reached.
@@ -21,7 +22,9 @@ use serde_json::{Value, json};
 use super::table::Table;
 use crate::config;
 use crate::web::client::{Client, ClientError, Problem, url_of};
-use crate::web::wire::{AlarmViewWire, AlarmWire, AlarmsWire, ByWire, CallWire, TextWire, ValueWire};
+use crate::web::wire::{
+    AlarmViewWire, AlarmWire, AlarmsWire, ByWire, CallWire, DeadLetterWire, ResentWire, TextWire, ValueWire,
+};
 
 const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
@@ -171,6 +174,33 @@ enum CallCommand {
     },
 }
 
+/// `anmin order`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct OrderOptions {
+    #[command(flatten)]
+    desk: Desk,
+    #[command(subcommand)]
+    command: OrderCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum OrderCommand {
+    /// Dead letters: orders that their way out has refused and anmin has given up.
+    List,
+    /// Send one dead letter again, or all of a way out; under the ids that they had.
+    Resend {
+        /// The order's id, as `anmin order list` shows it.
+        #[arg(required_unless_present = "way_out", conflicts_with = "way_out")]
+        order: Option<String>,
+        /// All dead letters of this way out.
+        #[arg(long, value_name = "ID")]
+        way_out: Option<String>,
+        #[command(flatten)]
+        who: Who,
+    },
+}
+
 /// Which alarm.
 #[derive(Debug, Args)]
 struct Alarm {
@@ -205,6 +235,10 @@ pub fn alarm(options: AlarmOptions) -> ExitCode {
 
 pub fn call(options: CallOptions) -> ExitCode {
     run(&options.desk, |client| obey_call(client, options.command))
+}
+
+pub fn order(options: OrderOptions) -> ExitCode {
+    run(&options.desk, |client| obey_order(client, options.command))
 }
 
 /// What is said on standard output: the API's own words and, for people, lines.
@@ -313,6 +347,39 @@ async fn obey_call(client: Client, command: CallCommand) -> Result<Said, Failure
     let json = client.post(&format!("/alarms/{id}/calls/{}/{step}", segment(&station)), &body).await?;
     let view: AlarmViewWire = read(&json)?;
     Ok(Said { json, lines: calls(&view.calls) })
+}
+
+async fn obey_order(client: Client, command: OrderCommand) -> Result<Said, Failure> {
+    match command {
+        OrderCommand::List => {
+            let json = client.get("/dead-letters").await?;
+            let letters: Vec<DeadLetterWire> = read(&json)?;
+            if letters.is_empty() {
+                return Ok(Said { json, lines: vec!["没有死信 · no dead letters".to_owned()] });
+            }
+            let mut table = Table::default();
+            table.row(["编号 ID", "级别 LEVEL", "时间 SINCE", "原因 WHY", "内容 MESSAGE"].map(str::to_owned));
+            for letter in letters {
+                let message = letter.message.map_or_else(
+                    || "内容已损坏，无法重发\ndamaged, cannot be sent again".to_owned(),
+                    |message| format!("{}\n{}", message.zh, message.en),
+                );
+                let level = letter.level.as_deref().map_or_else(String::new, level);
+                table.row([letter.order, level, moment(&letter.at), letter.why, message]);
+            }
+            Ok(Said { json, lines: table.lines() })
+        }
+        OrderCommand::Resend { order, way_out, who } => {
+            let body = match (order, way_out) {
+                (Some(order), _) => json!({"who": who.name()?, "order": order}),
+                (None, way_out) => json!({"who": who.name()?, "way_out": way_out}),
+            };
+            let json = client.post("/dead-letters/resend", &body).await?;
+            let sent = read::<ResentWire>(&json)?.sent;
+            let lines = sent.iter().map(|order| format!("已重新发送 · sent again: {order}")).collect();
+            Ok(Said { json, lines })
+        }
+    }
 }
 
 async fn list(client: &Client, filter: &[(&str, Option<String>)]) -> Result<Said, Failure> {

@@ -7,12 +7,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use anmin_rules::alarm::AlarmId;
 use anmin_rules::engine::Engine;
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
-use anmin_sensors::point::PointId;
 use anmin_sensors::router::{Limits, Router};
-use anmin_sensors::time::Wall;
 use anmin_sensors::validator::{Judged, Validator};
 use rumqttc::QoS;
 use tokio::runtime::Runtime;
@@ -30,8 +27,7 @@ use crate::main_loop::run::{MainLoop, Parts};
 use crate::main_loop::{Feed, Input, PartState, PartTrouble};
 use crate::pulse::{Pulse, Watch};
 use crate::store::readings::Readings;
-use crate::store::state::Journaled;
-use crate::store::{Bucket, History, Reader, StateReader, StateStore, StoreError};
+use crate::store::{Reader, StateStore, StoreError};
 use crate::telemetry::Figures;
 use crate::web;
 
@@ -105,31 +101,15 @@ impl Daemon {
         let mut tasks = Vec::new();
         let mut notes: Vec<(&str, Text)> = Vec::new();
 
-        let (journal, restored) = match StateStore::open(&config.storage, now.wall) {
-            Ok((journal, restored)) => (Some(journal), Some(restored)),
-            Err(problem @ (StoreError::InUse { .. } | StoreError::Newer { .. })) => return Err(problem.to_string()),
-            Err(problem) => {
-                notes.push(("store:state", problem.text()));
-                (None, None)
-            }
-        };
+        let (journal, restored) = StateStore::open(&config.storage, now.wall).map_err(|problem| problem.to_string())?;
+        if let Some(problem) = journal.trouble() {
+            notes.push(("store:state", problem.text()));
+        }
         let consumers: Vec<Arc<str>> = config.influx.iter().map(|out| Arc::clone(&out.id)).collect();
-        let readings = match Readings::open(
-            &config.storage,
-            config.limits,
-            &consumers,
-            now.wall,
-            health_of("store:readings", &inputs),
-        ) {
-            Ok((readings, said)) => {
-                notes.extend(said.into_iter().map(|text| ("store:readings", text)));
-                Some(readings)
-            }
-            Err(problem) => {
-                notes.push(("store:readings", problem.text()));
-                None
-            }
-        };
+        let (readings, said) =
+            Readings::open(&config.storage, config.limits, &consumers, now.wall, health_of("store:readings", &inputs))
+                .map_err(|problem| problem.to_string())?;
+        notes.extend(said.into_iter().map(|text| ("store:readings", text)));
 
         let broker = match config.broker.clone() {
             Some(settings) => {
@@ -144,11 +124,9 @@ impl Daemon {
         let alive = Alive { clock: clock.clone(), figures: figures.clone(), beats };
         let couriers = ways_out(&config, broker.as_ref(), &alive, &inputs, &mut tasks)?;
         couriers.iter().for_each(|(id, courier)| figures.way_out(id, courier.tally()));
-        if let Some(readings) = &readings {
-            for settings in &config.influx {
-                let reader = readings.reader(&settings.id).map_err(|problem| problem.to_string())?;
-                tasks.push(forward(settings, reader, &clock, &inputs, &figures)?);
-            }
+        for settings in &config.influx {
+            let reader = readings.reader(&settings.id).map_err(|problem| problem.to_string())?;
+            tasks.push(forward(settings, reader, &clock, &inputs, &figures)?);
         }
 
         // What must differ from start to start, so that no two alarms ever share an id.
@@ -157,11 +135,12 @@ impl Daemon {
         let feed = Feed::new();
         let router = Router::new(config.mappings, config.profiles, config.places, Limits::default());
         let subscriptions: Vec<_> = config.mqtt.iter().map(|settings| router.subscriptions(&settings.id)).collect();
-        let archive = archive(&config.storage, readings.as_ref());
+        let history = readings.history().map_err(|problem| problem.to_string())?;
+        let archive = Arc::new(web::Databases { dir: config.storage.clone(), readings: Mutex::new(history) });
         let pulse = Pulse::new((seed >> 32) as u64, clock.clone(), inputs.clone());
         let progress = pulse.progress();
         let mut validator = Validator::new(config.validation);
-        match journal.as_ref().map_or(Ok(Vec::new()), StateStore::judged) {
+        match journal.judged() {
             Ok(judged) => judged.into_iter().for_each(|Evidence { point, source_time, sequence, .. }| {
                 if let Some(point) = point {
                     validator.recall(point, Judged { source_time, sequence });
@@ -185,10 +164,8 @@ impl Daemon {
             figures: figures.clone(),
             orders_waiting: 0,
         };
-        if let Some(mut restored) = restored {
-            notes.extend(std::mem::take(&mut restored.notes).into_iter().map(|text| ("store:state", text)));
-            parts.take_up(now, restored);
-        }
+        notes.extend(restored.notes.iter().map(|text| ("store:state", text.clone())));
+        parts.take_up(now, restored);
         parts.engine.handle_broken_rules(now, &config.broken_rules);
         let main_loop = thread::Builder::new()
             .name("anmin-main".to_owned())
@@ -298,8 +275,7 @@ fn forward(
     let name = format!("way-out:{}", settings.id);
     let (settings, clock, to, figures) = (settings.clone(), clock.clone(), inputs.clone(), figures.clone());
     let mut start = move || -> Result<JoinHandle<()>, String> {
-        let reader = reader.again().map_err(|problem| problem.to_string())?;
-        let forwarder = influx::spawn(&settings, reader, clock.clone(), to.clone())
+        let forwarder = influx::spawn(&settings, reader.again(), clock.clone(), to.clone())
             .map_err(|problem| format!("way out {}: {problem}", settings.id))?;
         figures.database(&settings.id, &forwarder.stats);
         Ok(forwarder.task)
@@ -398,41 +374,6 @@ fn health_of(part: &'static str, inputs: &mpsc::Sender<Input>) -> Box<dyn Fn(Opt
             let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble })).await;
         });
     })
-}
-
-/// What screens read of the past; where a database is away they are told so.
-fn archive(dir: &Path, readings: Option<&Readings>) -> Arc<dyn web::Archive> {
-    let opened = StateReader::open(dir).and_then(|journal| {
-        let history = match readings {
-            Some(readings) => readings.history()?,
-            None => History::open(dir)?,
-        };
-        Ok(web::Databases { journal: Mutex::new(journal), readings: Mutex::new(history) })
-    });
-    match opened {
-        Ok(databases) => Arc::new(databases),
-        Err(problem) => {
-            warn!("screens will show no history: {problem}");
-            Arc::new(NoArchive(problem.to_string()))
-        }
-    }
-}
-
-/// A past that cannot be read; every question is answered with why.
-struct NoArchive(String);
-
-impl web::Archive for NoArchive {
-    fn readings(&self, _: &PointId, _: Wall, _: Wall, _: usize) -> Result<Vec<Bucket>, String> {
-        Err(self.0.clone())
-    }
-
-    fn recent(&self, _: usize, _: Option<i64>) -> Result<Vec<Journaled>, String> {
-        Err(self.0.clone())
-    }
-
-    fn history(&self, _: AlarmId) -> Result<Vec<Journaled>, String> {
-        Err(self.0.clone())
-    }
 }
 
 fn with_source(error: impl std::error::Error) -> String {

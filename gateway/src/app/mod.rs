@@ -49,6 +49,8 @@ enum Command {
     Alarm(alarm::AlarmOptions),
     /// Say for a station how far its crew is.
     Call(alarm::CallOptions),
+    /// List what a way out has refused for good, and send it again.
+    Order(alarm::OrderOptions),
     /// Save both databases and the site's files in a new folder, also while the daemon runs.
     Backup(keep::BackupOptions),
     /// Put a backup in the place of the databases; what was there is kept under a name with its time.
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Test { site } => check::test(site.as_deref()),
         Command::Alarm(options) => alarm::alarm(options),
         Command::Call(options) => alarm::call(options),
+        Command::Order(options) => alarm::order(options),
         Command::Backup(options) => keep::backup(&options),
         Command::Restore(options) => keep::restore(&options),
         Command::Fsck(options) => keep::fsck(&options),

@@ -312,6 +312,18 @@ pub struct Status {
     pub orders_waiting: usize,
     /// Readings that the database has not taken yet.
     pub readings_waiting: usize,
+    pub journal: JournalState,
+}
+
+/// How the journal stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalState {
+    /// Transitions, call changes, orders and results that wait in memory for it.
+    pub unwritten: usize,
+    /// ... and those that never reached it since the start.
+    pub dropped: u64,
+    /// The room kept for the day when the disk is full is there.
+    pub reserve: bool,
 }
 
 /// Since the start. `received = evaluated + duplicate + quarantined + rejected`.

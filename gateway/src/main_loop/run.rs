@@ -3,15 +3,19 @@
 //! One turn takes everything that is there. What a turn decides is in the journal before the world hears of it; only
 //! when the journal cannot be written do orders go out from memory, and a system alarm says so: a full disk must not
 //! silence a fire.
+//!
+//! For the same reason messages are acknowledged while the journal is away. Those that a turn decided nothing about lose
+//! nothing by it. The others wait for the journal, but at most [`HELD_AT_MOST`]: a broker sends no more than its window
+//! without an acknowledgement, and an alarm that cannot come in is worse than one that a crash now would forget.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Refusal, Transition};
 use anmin_rules::engine::{Effect, Engine};
-use anmin_rules::order::{CallChange, Order};
-use anmin_rules::rule::{Finding, Level};
+use anmin_rules::order::{CallChange, Order, OrderId};
+use anmin_rules::rule::{Finding, Level, Text};
 use anmin_sensors::point::{PointIx, Points};
 use anmin_sensors::reading::{Reading, Sample};
 use anmin_sensors::router::{self, Router};
@@ -22,10 +26,10 @@ use tracing::{error, info, warn};
 
 use super::feed::{Feed, FeedEvent};
 use super::query::{
-    AlarmList, AlarmView, DevicePage, PointChoices, PointPage, PointRow, Quarantined, Query, ReadingCounts, Status,
-    Trouble,
+    AlarmList, AlarmView, DevicePage, JournalState, PointChoices, PointPage, PointRow, Quarantined, Query,
+    ReadingCounts, Status, Trouble,
 };
-use super::{Input, PartState};
+use super::{Input, PartState, Resend};
 use crate::clock::Clock;
 use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
@@ -40,6 +44,12 @@ const MOST_INPUTS: usize = 256;
 /// Buffers keep room for so many readings from turn to turn; what a burst needed beyond it is given back.
 const KEPT_ROOM: usize = 4_096;
 
+/// How long an acknowledgement waits for a journal that is away.
+const HELD_AT_MOST: Duration = Duration::from_secs(10);
+
+/// How often a journal that is away is tried again although nothing new is to be written.
+const TRY_JOURNAL_EVERY: Duration = Duration::from_secs(1);
+
 /// What the loop is made of, as `app` composes it.
 pub struct Parts {
     pub clock: Clock,
@@ -47,9 +57,8 @@ pub struct Parts {
     pub router: Router,
     pub validator: Validator,
     pub engine: Engine,
-    /// `None`: the state directory could not be opened; alarms go out from memory.
-    pub journal: Option<StateStore>,
-    pub readings: Option<Readings>,
+    pub journal: StateStore,
+    pub readings: Readings,
     pub couriers: BTreeMap<Arc<str>, CourierHandle>,
     pub feed: Feed,
     /// What takes the self-test's beats through; `None` where nobody sends any.
@@ -90,6 +99,10 @@ pub struct MainLoop {
     stored_points: usize,
     troubles: BTreeMap<Arc<str>, super::PartTrouble>,
     journal_trouble: Option<StoreError>,
+    journal_due: Mono,
+    /// Acknowledgements of messages whose decisions are not in the journal yet.
+    held: VecDeque<(Mono, Vec<Ack>)>,
+    reserve_held: bool,
     changed: BTreeSet<PointIx>,
     readings_due: Mono,
     figures_due: Mono,
@@ -100,6 +113,14 @@ pub struct MainLoop {
 /// What a person is told once their command is durable.
 type Reply = (oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>);
 
+/// How much of a turn has been handed to the journal.
+#[derive(Clone, Copy, Debug, Default)]
+struct Handed {
+    transitions: usize,
+    calls: usize,
+    orders: usize,
+}
+
 /// Buffers that are used again every turn.
 #[derive(Default)]
 struct Scratch {
@@ -109,25 +130,11 @@ struct Scratch {
     acks: Vec<Ack>,
     replies: Vec<Reply>,
     outcomes: Vec<OrderOutcome>,
-    effects: Effects,
-    /// The beat of this turn, and what is to be carried of it.
-    beat: Option<(u64, Vec<Order>)>,
-}
-
-/// What the engine wants done, sorted as the journal takes it.
-#[derive(Default)]
-struct Effects {
     transitions: Vec<Arc<Transition>>,
     calls: Vec<Arc<CallChange>>,
     orders: Vec<Order>,
-}
-
-impl Effects {
-    fn append(&mut self, later: &mut Self) {
-        self.transitions.append(&mut later.transitions);
-        self.calls.append(&mut later.calls);
-        self.orders.append(&mut later.orders);
-    }
+    /// The beat of this turn, and what is to be carried of it.
+    beat: Option<(u64, Vec<Order>)>,
 }
 
 impl MainLoop {
@@ -140,7 +147,10 @@ impl MainLoop {
             known_points: parts.points.len(),
             stored_points: 0,
             troubles: BTreeMap::new(),
-            journal_trouble: None,
+            journal_trouble: parts.journal.trouble().cloned(),
+            journal_due: started.mono,
+            held: VecDeque::new(),
+            reserve_held: true,
             changed: BTreeSet::new(),
             readings_due: started.mono,
             figures_due: started.mono,
@@ -196,6 +206,7 @@ impl MainLoop {
         self.parts.validator.handle_timeout(now, &self.parts.points, &mut self.scratch.samples);
         self.evaluate(now);
         self.parts.engine.handle_timeout(now, &self.parts.points);
+        self.watch_reserve(now);
         self.let_out(now);
         self.scratch.readings.shrink_to(KEPT_ROOM);
         self.scratch.samples.shrink_to(KEPT_ROOM);
@@ -277,6 +288,10 @@ impl MainLoop {
                 self.parts.orders_waiting = self.parts.orders_waiting.saturating_sub(1);
                 self.scratch.outcomes.push(OrderOutcome { order, outcome, at: now.wall });
             }
+            Input::Resend { who, which, reply } => {
+                // The asker may have hung up; what was sent is sent all the same.
+                let _ = reply.send(self.resend(&who, &which));
+            }
             Input::Query(query) => self.answer(now, query),
             Input::Pulse(beat) => {
                 let orders = self.parts.pulse.as_mut().map(|pulse| pulse.beat(now, beat));
@@ -284,6 +299,29 @@ impl MainLoop {
             }
             Input::Messages { .. } | Input::Readings(_) | Input::Stop => {}
         }
+    }
+
+    /// Dead letters on their way again. One whose way out is gone, or whose bytes are damaged, stays where it is.
+    fn resend(&mut self, who: &str, which: &Resend) -> Result<Vec<OrderId>, StoreError> {
+        let Parts { journal, couriers, orders_waiting, .. } = &mut self.parts;
+        let mut sent = Vec::new();
+        for letter in journal.dead_letters()? {
+            let wanted = match which {
+                Resend::Order(id) => letter.id == *id,
+                Resend::WayOut(id) => letter.channel == *id,
+            };
+            if !wanted {
+                continue;
+            }
+            let Some(courier) = couriers.get(&letter.channel) else { continue };
+            if let Some(order) = journal.redo(&letter.id, who)? {
+                info!(order = %order.id, way_out = &*order.channel, who, "a dead letter is sent again by command");
+                sent.push(order.id.clone());
+                *orders_waiting += 1;
+                courier.send(order);
+            }
+        }
+        Ok(sent)
     }
 
     fn handle_part(&mut self, now: Now, state: PartState) {
@@ -302,21 +340,38 @@ impl MainLoop {
         self.parts.engine.handle_part(now, &state.part, trouble);
     }
 
+    /// Says when the room that is kept for the journal is gone, and when it is there again.
+    fn watch_reserve(&mut self, now: Now) {
+        if now.mono < self.figures_due {
+            return;
+        }
+        let held = self.parts.journal.tend_reserve(now.mono);
+        if held != std::mem::replace(&mut self.reserve_held, held) {
+            let message = Text {
+                zh: "磁盘空间不足：为报警记录预留的空间已用掉或无法保留，请尽快清理磁盘".to_owned(),
+                en: "the disk is nearly full: the room kept for alarms is used up or cannot be kept; make room"
+                    .to_owned(),
+            };
+            let trouble = (!held).then_some(trouble(Level::Orange, message));
+            self.handle_part(now, PartState { part: Arc::from("store:reserve"), trouble });
+        }
+    }
+
     /// Journal first, then the world.
     fn let_out(&mut self, now: Now) {
-        let mut committed = Effects::default();
-        loop {
+        let mut handed = Handed::default();
+        // Twice: that the journal fell ill or got well is an alarm too, and stands in it like any other.
+        for _ in 0..2 {
             self.drain_effects();
-            let change = self.commit();
-            committed.append(&mut self.scratch.effects);
-            // The journal fell ill or got well: that is an alarm too, journaled like any other, and goes out with this
-            // turn.
-            let Some(change) = change else { break };
-            self.handle_part(now, change);
+            let news = self.commit(now, &mut handed);
+            if news.is_empty() {
+                break;
+            }
+            news.into_iter().for_each(|state| self.handle_part(now, state));
         }
-        self.scratch.effects = committed;
+        let decided = handed.transitions + handed.calls + handed.orders > 0;
         let scratch = &mut self.scratch;
-        for transition in scratch.effects.transitions.drain(..) {
+        for transition in scratch.transitions.drain(..) {
             info!(
                 alarm = %transition.alarm.id,
                 rule = %transition.alarm.rule,
@@ -329,12 +384,12 @@ impl MainLoop {
             );
             self.parts.feed.publish(FeedEvent::Transition(transition));
         }
-        for change in scratch.effects.calls.drain(..) {
+        for change in scratch.calls.drain(..) {
             info!(alarm = %change.call.alarm, station = &*change.call.station, state = change.call.state.as_str(), "{}", change.message.en);
             self.parts.feed.publish(FeedEvent::Call(change));
         }
-        self.parts.orders_waiting += scratch.effects.orders.len();
-        for order in scratch.effects.orders.drain(..) {
+        self.parts.orders_waiting += scratch.orders.len();
+        for order in scratch.orders.drain(..) {
             match self.parts.couriers.get(&order.channel) {
                 Some(courier) => courier.send(order),
                 None => {
@@ -348,83 +403,111 @@ impl MainLoop {
         }
         self.let_out_beat(now);
         let scratch = &mut self.scratch;
-        if scratch.batch.is_empty() && scratch.acks.is_empty() {
+        let (batch, mut acks) = (std::mem::take(&mut scratch.batch), std::mem::take(&mut scratch.acks));
+        if self.journal_trouble.is_some() && decided && !acks.is_empty() {
+            self.held.push_back((now.mono, std::mem::take(&mut acks)));
+        }
+        while let Some((since, _)) = self.held.front()
+            && (self.journal_trouble.is_none() || now.mono.since(*since) >= HELD_AT_MOST)
+        {
+            acks.extend(self.held.pop_front().into_iter().flat_map(|(_, acks)| acks));
+        }
+        if batch.is_empty() && acks.is_empty() {
+            self.scratch.batch = batch;
             return;
         }
-        let spare = self.parts.readings.as_ref().map(Readings::spare).unwrap_or_default();
-        let (batch, acks) = (std::mem::replace(&mut scratch.batch, spare), std::mem::take(&mut scratch.acks));
-        if self.journal_trouble.is_some() || self.parts.journal.is_none() {
-            // Not safe yet: dropped tokens leave the messages with the broker, which delivers them again.
-            drop(acks);
-            self.append(batch, Vec::new());
-        } else {
-            self.append(batch, acks);
-        }
+        self.scratch.batch = self.parts.readings.spare();
+        self.append(batch, acks);
     }
 
     /// The self-test's beat goes the way of a turn that raised an alarm: journal, courier, readings.
     fn let_out_beat(&mut self, now: Now) {
         let (Some((beat, orders)), Some(pulse)) = (self.scratch.beat.take(), &self.parts.pulse) else { return };
         let progress = pulse.progress();
-        let journaled = self.parts.journal.as_mut().map_or(Ok(()), |journal| journal.mark_alive(now.wall));
-        if journaled.is_ok() {
+        if self.parts.journal.mark_alive(now.wall).is_ok() {
             progress.reach(Stage::Journaled, beat);
         }
         orders.into_iter().for_each(|order| pulse.send(order));
         let stored = Ack::new(move || progress.reach(Stage::Stored, beat));
-        match &self.parts.readings {
-            Some(readings) => readings.append(ReadingsBatch::default(), vec![stored]),
-            // Its absence has an alarm of its own.
-            None => stored.done(),
-        }
+        self.parts.readings.append(ReadingsBatch::default(), vec![stored]);
     }
 
     fn append(&mut self, batch: Vec<Sample>, acks: Vec<Ack>) {
-        let Some(readings) = &self.parts.readings else { return };
         let points = &self.parts.points;
         let new = (self.stored_points..points.len()).map(|n| NewPoint::of(points, PointIx(n as u32))).collect();
         self.stored_points = points.len();
-        readings.append(ReadingsBatch { points: new, samples: batch }, acks);
+        self.parts.readings.append(ReadingsBatch { points: new, samples: batch }, acks);
     }
 
     fn drain_effects(&mut self) {
         while let Some(effect) = self.parts.engine.poll_effect() {
             match effect {
-                Effect::Transition(transition) => self.scratch.effects.transitions.push(transition),
-                Effect::Call(change) => self.scratch.effects.calls.push(change),
-                Effect::Order(order) => self.scratch.effects.orders.push(order),
+                Effect::Transition(transition) => self.scratch.transitions.push(transition),
+                Effect::Call(change) => self.scratch.calls.push(change),
+                Effect::Order(order) => self.scratch.orders.push(order),
             }
         }
     }
 
-    /// Commits the turn. Gives the journal's change of health, if it changed.
-    fn commit(&mut self) -> Option<PartState> {
+    /// Commits what of the turn has not been handed over yet. Gives what there is to say of the journal.
+    fn commit(&mut self, now: Now, handed: &mut Handed) -> Vec<PartState> {
         let scratch = &mut self.scratch;
         let turn = Turn {
-            transitions: &scratch.effects.transitions,
-            calls: &scratch.effects.calls,
-            orders: &scratch.effects.orders,
+            transitions: &scratch.transitions[handed.transitions..],
+            calls: &scratch.calls[handed.calls..],
+            orders: &scratch.orders[handed.orders..],
             outcomes: &scratch.outcomes,
         };
-        let Some(journal) = self.parts.journal.as_mut() else {
-            scratch.outcomes.clear();
-            return None;
-        };
-        if turn.is_empty() && self.journal_trouble.is_none() {
-            return None;
+        if turn.is_empty() && (self.journal_trouble.is_none() || now.mono < self.journal_due) {
+            return Vec::new();
         }
-        let result = journal.commit(&turn);
+        self.journal_due = now.mono.plus(TRY_JOURNAL_EVERY);
+        let result = self.parts.journal.commit(&turn);
+        *handed =
+            Handed { transitions: scratch.transitions.len(), calls: scratch.calls.len(), orders: scratch.orders.len() };
         scratch.outcomes.clear();
-        let part: Arc<str> = Arc::from("store:state");
+        let mut news = Vec::new();
+        let mut say = |trouble| news.push(PartState { part: Arc::from("store:state"), trouble });
         match (result, self.journal_trouble.take()) {
-            (Ok(()), None) => None,
-            (Ok(()), Some(_)) => Some(PartState { part, trouble: None }),
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => say(None),
             (Err(error), before) => {
-                let news = before.is_none();
-                let message = error.text();
+                if before.is_none() {
+                    say(Some(trouble(Level::Orange, error.text())));
+                }
                 self.journal_trouble = Some(error);
-                let finding = Finding { level: Level::Orange, limit: None, note: None };
-                news.then_some(PartState { part, trouble: Some(super::PartTrouble { finding, message }) })
+            }
+        }
+        for note in self.parts.journal.take_notes() {
+            say(Some(trouble(Level::Orange, note)));
+        }
+        if let Some(late) = self.parts.journal.take_late() {
+            self.take_up(now, late);
+        }
+        news
+    }
+
+    /// What the journal held and could not be read at the start.
+    fn take_up(&mut self, now: Now, late: Restored) {
+        let engine = &mut self.parts.engine;
+        let open = engine.alarms();
+        let (new, known): (Vec<_>, Vec<_>) = late.alarms.into_iter().partition(|alarm| {
+            !open
+                .iter()
+                .any(|other| other.id == alarm.id || (other.rule == alarm.rule && other.subject == alarm.subject))
+        });
+        for alarm in known.iter().filter(|alarm| engine.alarm(alarm.id).is_none()) {
+            warn!(alarm = %alarm.id, rule = %alarm.rule, "an alarm of the last run was raised anew before the journal could be read; both stand in it");
+        }
+        let calls: Vec<_> = late.calls.iter().map(|change| change.call.clone()).collect();
+        let calls = calls.into_iter().filter(|call| new.iter().any(|alarm| alarm.id == call.alarm)).collect();
+        info!("taken up from the journal late: {} open alarms, {} orders to send again", new.len(), late.orders.len());
+        engine.restore(now, new, calls);
+        engine.bind(&self.parts.points);
+        self.parts.orders_waiting += late.orders.len();
+        for order in late.orders {
+            if let Some(courier) = self.parts.couriers.get(&order.channel) {
+                courier.send(order);
             }
         }
     }
@@ -478,8 +561,8 @@ impl MainLoop {
     }
 
     fn status(&self, now: Now) -> Status {
-        let Parts { points, engine, validator, router, readings, .. } = &self.parts;
-        let (validated, stored) = (validator.counts(), readings.as_ref().map(Readings::counts).unwrap_or_default());
+        let Parts { points, engine, validator, router, readings, journal, .. } = &self.parts;
+        let (validated, stored) = (validator.counts(), readings.counts());
         let mut troubles: Vec<Trouble> = self
             .troubles
             .iter()
@@ -511,8 +594,17 @@ impl MainLoop {
             troubles,
             orders_waiting: self.parts.orders_waiting,
             readings_waiting: stored.waiting as usize,
+            journal: JournalState {
+                unwritten: journal.unwritten(),
+                dropped: journal.dropped(),
+                reserve: self.reserve_held,
+            },
         }
     }
+}
+
+fn trouble(level: Level, message: Text) -> super::PartTrouble {
+    super::PartTrouble { finding: Finding { level, limit: None, note: None }, message }
 }
 
 fn quarantined(unknown: &router::Quarantined) -> Quarantined {

@@ -20,13 +20,17 @@
 //! written once and never again: points that seldom speak share one, so that a hundred thousand of them cost a few
 //! thousand rows each time, not a hundred thousand.
 //!
+//! **Away.** A file that cannot be opened or written keeps nobody from acknowledging: a source that is never answered stops
+//! sending, alarms too. From the second failure on, a second after the first, readings are acknowledged as they come, the
+//! newest are kept in memory within its bound, the others shed and counted; every second the file is tried again.
+//!
 //! **Bounds.** When the file's used pages pass `max_bytes` the oldest go: queue batches while the queue holds more than
 //! half, history otherwise. Readings that a consumer had not taken yet are counted and recorded in `gaps`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -255,6 +259,8 @@ pub(super) struct Shared {
     wake: Condvar,
     /// The last committed queue id.
     pub(super) committed: watch::Sender<i64>,
+    /// The file is away: what comes is acknowledged at once.
+    away: AtomicBool,
     /// How many times a new file has taken the place of a damaged one; readers open anew.
     pub(super) generation: AtomicU64,
     stored: AtomicU64,
@@ -323,7 +329,8 @@ impl Shared {
 impl Readings {
     /// Opens `dir/readings.db`, made when it is not there. `consumers` are the ids of all that will take readings:
     /// the queue is kept for these and no others, a new one starts with what the queue holds. A damaged file is set
-    /// aside and a new one started; the texts say so. The caller holds the directory through
+    /// aside and a new one started; the texts say so. A file that cannot be opened, or is of a newer anmin, is left alone
+    /// and tried again now and then; `on_health` hears of it. The caller holds the directory through
     /// [`StateStore`](super::StateStore).
     pub fn open(
         dir: &Path,
@@ -362,8 +369,8 @@ impl Readings {
         on_health: OnHealth,
         disk: Disk,
     ) -> Result<(Self, Writer, Vec<Text>), StoreError> {
-        fs::create_dir_all(dir).map_err(|error| StoreError::io(FILE, &error))?;
         let shared = Arc::new(Shared {
+            away: AtomicBool::new(false),
             queue: Mutex::default(),
             wake: Condvar::new(),
             committed: watch::Sender::new(0),
@@ -377,10 +384,6 @@ impl Readings {
             waiting: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         });
-        let (file, notes) = QueueFile::open(dir, consumers, now)?;
-        shared.committed.send_replace(file.next_id - 1);
-        shared.queued.store(file.queued, Ordering::Relaxed);
-        shared.waiting.store(file.waiting, Ordering::Relaxed);
         let mut writer = Writer {
             dir: dir.to_owned(),
             disk,
@@ -388,12 +391,14 @@ impl Readings {
             consumers: consumers.to_vec(),
             shared: Arc::clone(&shared),
             on_health,
-            file,
+            file: QueueFile::nowhere()?,
             held: Vec::new(),
             encoder: BatchEncoder::default(),
             points: Vec::new(),
             numbers: Vec::new(),
             ill: false,
+            opened: false,
+            failures: 0,
             lost: false,
             lazy: 0,
             newest: now,
@@ -401,7 +406,13 @@ impl Readings {
             cap: limits.max_bytes,
             well: 0,
         };
-        writer.recover_tail()?;
+        let notes = match writer.open_file() {
+            Ok(notes) => notes,
+            Err(error) => {
+                writer.fail(&error);
+                Vec::new()
+            }
+        };
         Ok((Self { dir: dir.to_owned(), shared, writer: None }, writer, notes))
     }
 
@@ -409,6 +420,12 @@ impl Readings {
     /// cannot follow, the oldest readings are shed and counted; theirs are not called.
     pub fn append(&self, batch: ReadingsBatch, acks: Vec<Ack>) {
         let ReadingsBatch { points, samples } = batch;
+        let acks = if self.shared.away.load(Ordering::Relaxed) {
+            acks.into_iter().for_each(Ack::done);
+            Vec::new()
+        } else {
+            acks
+        };
         let mut shed = 0;
         {
             let mut queue = self.shared.lock();
@@ -453,12 +470,12 @@ impl Readings {
 
     /// A view for one of the consumers named at the opening.
     pub fn reader(&self, consumer: &Arc<str>) -> Result<Reader, StoreError> {
-        Reader::open(&self.dir, consumer, &self.shared)
+        Ok(Reader::open(&self.dir, consumer, &self.shared))
     }
 
     /// A view for charts, with a connection of its own.
     pub fn history(&self) -> Result<History, StoreError> {
-        History::following(&self.dir, &self.shared)
+        Ok(History::following(&self.dir, &self.shared))
     }
 
     pub fn counts(&self) -> Counts {
@@ -522,6 +539,10 @@ pub struct Writer {
     /// The number of each in the file; 0 until its first reading.
     numbers: Vec<u32>,
     ill: bool,
+    /// There is a file; `false` until the first opening has succeeded.
+    opened: bool,
+    /// Commits that failed in a row.
+    failures: u32,
     /// The file was found damaged; the next commit starts a new one.
     lost: bool,
     /// Commits since the last that waited for the disk.
@@ -652,6 +673,8 @@ impl Writer {
         match self.commit(&held) {
             Ok(()) => {
                 self.set_health(None);
+                self.failures = 0;
+                shared.away.store(false, Ordering::Relaxed);
                 let mut spare = Vec::with_capacity(held.len());
                 for mut work in held.drain(..) {
                     for ack in work.acks {
@@ -669,7 +692,15 @@ impl Writer {
                 !(stop && queue.work.is_empty())
             }
             Err(error) => {
-                self.set_health(Some(&error));
+                self.fail(&error);
+                if shared.away.load(Ordering::Relaxed) {
+                    let mut queue = shared.lock();
+                    let waiting = held.iter_mut().chain(queue.work.iter_mut());
+                    let acks: Vec<Ack> = waiting.flat_map(|work| work.acks.drain(..)).collect();
+                    queue.acks = 0;
+                    drop(queue);
+                    acks.into_iter().for_each(Ack::done);
+                }
                 if stop {
                     let left: usize = held.drain(..).map(|work| work.samples.len()).sum();
                     shared.shed.fetch_add(left as u64, Ordering::Relaxed);
@@ -682,10 +713,33 @@ impl Writer {
         }
     }
 
+    fn fail(&mut self, error: &StoreError) {
+        self.set_health(Some(error));
+        self.failures = self.failures.saturating_add(1);
+        if !self.opened || self.failures >= 2 {
+            self.shared.away.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The first opening in this run.
+    fn open_file(&mut self) -> Result<Vec<Text>, StoreError> {
+        fs::create_dir_all(&self.dir).map_err(|error| StoreError::io(FILE, &error))?;
+        let (file, notes) = QueueFile::open(&self.dir, &self.consumers, self.newest)?;
+        // Cursors move only for what was read from the file.
+        self.file = file;
+        self.recover_tail()?;
+        self.opened = true;
+        self.shared.queued.store(self.file.queued, Ordering::Relaxed);
+        self.shared.waiting.store(self.file.waiting, Ordering::Relaxed);
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        self.shared.committed.send_replace(self.file.next_id - 1);
+        Ok(notes)
+    }
+
     fn set_health(&mut self, error: Option<&StoreError>) {
         match error {
             Some(error) if !self.ill => {
-                tracing::error!(%error, "Readings cannot be written. anmin keeps the newest in memory, gives no acknowledgements and tries again every second; alarms go on.");
+                tracing::error!(%error, "Readings cannot be written. anmin keeps the newest in memory, counts those it must give up and tries again every second; alarms go on.");
             }
             None if self.ill => tracing::info!("Readings can be written again."),
             _ => return,
@@ -695,6 +749,12 @@ impl Writer {
     }
 
     fn commit(&mut self, held: &[Work]) -> Result<(), StoreError> {
+        if !self.opened {
+            self.disk.before_commit(FILE)?;
+            for Text { en, .. } in self.open_file()? {
+                tracing::error!("{en}");
+            }
+        }
         let acks = held.iter().any(|work| !work.acks.is_empty());
         if held.is_empty() && !self.has_chores() {
             return Ok(());
@@ -1048,7 +1108,29 @@ impl QueueFile {
         }
     }
 
+    /// In the place of a file that is not there yet.
+    fn nowhere() -> Result<Self, StoreError> {
+        Ok(Self {
+            conn: Connection::open_in_memory().map_err(sqlite)?,
+            next_id: 1,
+            first_id: 1,
+            queued: 0,
+            queue_bytes: 0,
+            waiting: 0,
+            taken: 0,
+            cursors: HashMap::new(),
+            cursors_moved: false,
+            compacted: 0,
+            tail: Vec::new(),
+            tail_since: None,
+            job: None,
+        })
+    }
+
     fn open_file(path: &Path, consumers: &[Arc<str>]) -> Result<Self, StoreError> {
+        if fs::metadata(path).is_ok_and(|meta| meta.is_dir()) {
+            return Err(StoreError::Damaged { file: FILE.to_owned(), why: "it is a folder".to_owned() });
+        }
         let mut conn = Connection::open(path).map_err(sqlite)?;
         conn.set_prepared_statement_cache_capacity(32);
         conn.busy_timeout(Duration::from_secs(2)).map_err(sqlite)?;

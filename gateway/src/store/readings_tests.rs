@@ -193,7 +193,7 @@ fn acknowledgements_wait_until_the_disk_has_taken_the_readings() {
         );
     }
     assert!(matches!(rig.health.recv().unwrap(), Some(StoreError::Full { .. })));
-    assert!(acks.try_recv().is_err(), "nothing is acknowledged that is not on disk");
+    assert!(acks.try_recv().is_err(), "nothing is acknowledged that is not on disk, while there is hope");
     assert_eq!(rig.readings.counts().stored, 0);
     full.store(0, Ordering::SeqCst);
     assert_eq!((0..3).map(|_| acks.recv().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
@@ -519,13 +519,59 @@ fn a_damaged_batch_is_passed_over_and_the_rest_arrives() {
 }
 
 #[test]
-fn a_newer_file_is_refused() {
+fn a_newer_file_is_left_alone() {
     let rig = Rig::new("readings-newer");
     let dir = Arc::clone(&rig.dir);
     drop(rig);
     Connection::open(dir.path().join(FILE)).unwrap().execute_batch("PRAGMA user_version = 7").unwrap();
-    let opened = Readings::open(dir.path(), Limits::default(), &[], Wall::default(), Box::new(|_| ()));
-    assert!(matches!(opened, Err(StoreError::Newer { found: 7, known: 2, .. })));
+    let before = fs::read(dir.path().join(FILE)).unwrap();
+    let rig = Rig::open(&dir, Limits::default(), Disk::real());
+    assert!(matches!(rig.health.recv().unwrap(), Some(StoreError::Newer { found: 7, known: 2, .. })));
+    rig.readings.append(ReadingsBatch { points: news(&site(1)), samples: vec![number(0, START, 1.0)] }, Vec::new());
+    rig.settle();
+    assert_eq!(rig.readings.close().shed, 1);
+    assert!(fs::read(dir.path().join(FILE)).unwrap() == before);
+}
+
+/// Goal: a database that is away holds no source back, and nothing is given up unsaid. Method: where its folder should be
+/// stands a file; it goes away later.
+#[test]
+fn without_a_file_readings_are_acknowledged_and_kept_until_there_is_one() {
+    let dir = Arc::new(TestDir::new("readings-away"));
+    let within = dir.path().join("data");
+    fs::write(&within, "in the way").unwrap();
+    let (say, health) = mpsc::channel();
+    let on_health = Box::new(move |error| say.send(error).unwrap_or_default());
+    let influx: Arc<str> = "influx".into();
+    let (readings, notes) =
+        Readings::open(&within, Limits::default(), &[Arc::clone(&influx)], Wall::from_micros(START), on_health)
+            .unwrap();
+    assert!(notes.is_empty());
+    assert!(health.recv().unwrap().is_some_and(|error| error.may_pass()));
+    let (mut reader, mut history) = (readings.reader(&influx).unwrap(), readings.history().unwrap());
+    assert!(reader.next(0, 10).is_err() && history.gaps().is_err());
+    let (acked, acks) = mpsc::channel();
+    for n in 0..5 {
+        let acked = acked.clone();
+        let points = if n == 0 { news(&site(1)) } else { Vec::new() };
+        let samples = vec![number(0, START + n, n as f64)];
+        readings.append(ReadingsBatch { points, samples }, vec![Ack::new(move || acked.send(n).unwrap_or_default())]);
+    }
+    // Acknowledged where the file cannot be: or a broker would stop sending.
+    assert_eq!((0..5).map(|_| acks.recv().unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    assert_eq!(readings.counts().stored, 0);
+    let many = (0..QUEUED_MAX as i64 * 2).map(|n| number(1, START + n, 1.0));
+    many.collect::<Vec<_>>().chunks(500).for_each(|part| readings.append(batch(part.to_vec()), Vec::new()));
+    let mut committed = readings.reader(&influx).unwrap().committed();
+    committed.borrow_and_update();
+    fs::remove_file(&within).unwrap();
+    assert_eq!(health.recv().unwrap(), None, "well again by itself");
+    let taken = reader.next(0, usize::MAX).unwrap().unwrap();
+    assert_eq!(taken.samples[0].value, Some(Value::Number(0.0)), "the reader finds the new file");
+    assert!(history.gaps().unwrap().is_empty());
+    let counts = readings.close();
+    assert_eq!(counts.stored + counts.shed, 5 + QUEUED_MAX as u64 * 2, "each is stored or counted");
+    assert!(counts.shed > 0);
 }
 
 #[test]

@@ -445,19 +445,22 @@ impl StateStore {
         dead_letters(self.conn()?)
     }
 
-    /// Makes a dead letter pending again, under its id, and gives it to be sent. `None` when there is no such dead
-    /// letter or its body is damaged.
-    pub fn redo(&mut self, id: &OrderId) -> Result<Option<Order>, StoreError> {
+    /// Makes a dead letter pending again, under its id, and gives it to be sent; `who` told it to. `None` when there is no
+    /// such dead letter or its body is damaged.
+    pub fn redo(&mut self, id: &OrderId, who: &str) -> Result<Option<Order>, StoreError> {
         self.write_all()?;
         self.disk.before_commit(FILE)?;
         let db = self.db.as_mut().ok_or_else(not_open)?;
         let body = body_of_dead(&db.conn, id)?;
         let Some((channel, Ok(body))) = body else { return Ok(None) };
         db.conn
-            .prepare_cached("UPDATE orders SET state = ?2, detail = '' WHERE id = ?1")
-            .and_then(|mut sql| sql.execute(params![id.as_str(), PENDING]))
+            .prepare_cached("UPDATE orders SET state = ?2, detail = ?3 WHERE id = ?1")
+            .and_then(|mut sql| sql.execute(params![id.as_str(), PENDING, format!("sent again by {who}")]))
             .map_err(sqlite)?;
-        Ok(Some(Order { id: id.clone(), channel: channel.into(), body }))
+        let order = Order { id: id.clone(), channel: channel.into(), body };
+        self.live.count += 1;
+        self.live.orders.insert(id.clone(), (self.live.count, order.clone()));
+        Ok(Some(order))
     }
 
     /// Walks the whole journal and all orders and checks every hash.
@@ -1561,12 +1564,12 @@ mod tests {
         let one = raised(1);
         let order = event(&one, "office");
         store.commit(&Turn { transitions: &[one], orders: std::slice::from_ref(&order), ..Turn::default() }).unwrap();
-        assert_eq!(store.redo(&order.id).unwrap(), None, "it is not dead");
+        assert_eq!(store.redo(&order.id, "li").unwrap(), None, "it is not dead");
         store.record_outcome(&order.id, &Outcome::Dead("HTTP 400: no".to_owned()), RAISED).unwrap();
         let letters = store.dead_letters().unwrap();
         assert_eq!(letters.len(), 1);
         assert_eq!((&*letters[0].why, letters[0].body.as_ref()), ("HTTP 400: no", Some(&order.body)));
-        assert_eq!(store.redo(&order.id).unwrap().as_ref(), Some(&order));
+        assert_eq!(store.redo(&order.id, "li").unwrap().as_ref(), Some(&order));
         assert!(store.reader().unwrap().dead_letters().unwrap().is_empty());
         drop(store);
         let (_, back) = StateStore::open(dir.path(), RAISED).unwrap();

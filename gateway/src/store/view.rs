@@ -51,18 +51,18 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(super) fn open(dir: &Path, consumer: &Arc<str>, shared: &Arc<Shared>) -> Result<Self, StoreError> {
-        Ok(Self {
-            view: View::open(dir, Some(shared))?,
+    pub(super) fn open(dir: &Path, consumer: &Arc<str>, shared: &Arc<Shared>) -> Self {
+        Self {
+            view: View::following(dir, shared),
             consumer: Arc::clone(consumer),
             shared: Arc::clone(shared),
             committed: shared.committed.subscribe(),
             damaged: 0,
-        })
+        }
     }
 
     /// Another view for the same consumer, with a connection of its own.
-    pub fn again(&self) -> Result<Self, StoreError> {
+    pub fn again(&self) -> Self {
         Self::open(&self.view.dir, &self.consumer, &self.shared)
     }
 
@@ -168,11 +168,12 @@ pub struct History(View);
 
 impl History {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        View::open(dir, None).map(Self)
+        let conn = Some(open_to_read(dir)?);
+        Ok(Self(View { dir: dir.to_owned(), conn, shared: None, generation: 0 }))
     }
 
-    pub(super) fn following(dir: &Path, shared: &Arc<Shared>) -> Result<Self, StoreError> {
-        View::open(dir, Some(shared)).map(Self)
+    pub(super) fn following(dir: &Path, shared: &Arc<Shared>) -> Self {
+        Self(View::following(dir, shared))
     }
 
     /// `from..to` cut into `buckets` equal parts; parts without a reading are left out. Flags count as 0 and 1. Values of
@@ -433,28 +434,28 @@ fn label(row: &Row<'_>) -> rusqlite::Result<Label> {
     })
 }
 
-/// A reading connection that follows the writer to a new file.
+/// A reading connection that follows the writer to a new file, opened when it is first needed.
 #[derive(Debug)]
 struct View {
     dir: PathBuf,
-    conn: Connection,
+    conn: Option<Connection>,
     shared: Option<Arc<Shared>>,
     generation: u64,
 }
 
 impl View {
-    fn open(dir: &Path, shared: Option<&Arc<Shared>>) -> Result<Self, StoreError> {
-        let generation = shared.map_or(0, |shared| shared.generation.load(Ordering::Acquire));
-        Ok(Self { dir: dir.to_owned(), conn: open_to_read(dir)?, shared: shared.map(Arc::clone), generation })
+    fn following(dir: &Path, shared: &Arc<Shared>) -> Self {
+        Self { dir: dir.to_owned(), conn: None, shared: Some(Arc::clone(shared)), generation: 0 }
     }
 
     fn conn(&mut self) -> Result<&Connection, StoreError> {
         let now = self.shared.as_ref().map_or(0, |shared| shared.generation.load(Ordering::Acquire));
-        if now != self.generation {
-            self.conn = open_to_read(&self.dir)?;
-            self.generation = now;
-        }
-        Ok(&self.conn)
+        let conn = match self.conn.take().filter(|_| now == self.generation) {
+            Some(conn) => conn,
+            None => open_to_read(&self.dir)?,
+        };
+        self.generation = now;
+        Ok(self.conn.insert(conn))
     }
 }
 

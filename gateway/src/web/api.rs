@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Action, AlarmId, Command};
-use anmin_rules::order::CallStep;
+use anmin_rules::order::{CallStep, OrderId};
 use anmin_rules::rule::Level;
 use anmin_sensors::point::{DeviceId, Kind, PointId};
 use anmin_sensors::time::Wall;
@@ -26,12 +26,12 @@ use super::events::{Hub, last_event_id};
 use super::guard::{Guard, guard};
 use super::problem::Problem;
 use super::wire::{
-    AlarmViewWire, AlarmsWire, BucketWire, DevicesWire, JournalWire, PointChoicesWire, PointWire, PointsWire,
-    QuarantinedWire, StatusWire, Writer,
+    AlarmViewWire, AlarmsWire, BucketWire, DeadLetterWire, DevicesWire, JournalWire, PointChoicesWire, PointWire,
+    PointsWire, QuarantinedWire, ResentWire, StatusWire, Writer,
 };
 use super::{Archive, WebLink, page};
 use crate::main_loop::query::{AlarmFilter, Page, PointFilter, QualityIs, Status, is_class};
-use crate::main_loop::{Input, Query};
+use crate::main_loop::{Input, Query, Resend};
 
 /// Largest body of a request.
 const MOST_BODY: usize = 1 << 20;
@@ -59,6 +59,8 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/alarms/{id}/{action}", post(act))
         .route("/alarms/{id}/calls/{station}/{step}", post(call_step))
         .route("/journal", get(journal))
+        .route("/dead-letters", get(dead_letters))
+        .route("/dead-letters/resend", post(resend))
         .route("/points", get(points))
         .route("/points/choices", get(point_choices))
         .route("/points/{device}/{name}", get(point))
@@ -271,6 +273,39 @@ async fn journal(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<JournalWire>>
     let limit = rows(limit, USUAL_ROWS)?;
     let rows = desk.archive(move |archive| archive.recent(limit, before)).await?;
     Ok(Json(desk.writer().journal(&rows)))
+}
+
+async fn dead_letters(State(desk): State<Desk>) -> Answer<Vec<DeadLetterWire>> {
+    let letters = desk.archive(|archive| archive.dead_letters()).await?;
+    let writer = desk.writer();
+    Ok(Json(letters.iter().map(|letter| writer.dead_letter(letter)).collect()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResendBody {
+    who: String,
+    order: Option<String>,
+    way_out: Option<String>,
+}
+
+async fn resend(State(desk): State<Desk>, request: Request) -> Answer<ResentWire> {
+    let ResendBody { who, order, way_out } = body(request).await?;
+    let who = person(&who)?;
+    let which = match (order, way_out) {
+        (Some(order), None) => Resend::Order(OrderId::new(order)),
+        (None, Some(way_out)) => Resend::WayOut(way_out.into()),
+        _ => return Err(Problem::bad_request("expected either `order` or `way_out`")),
+    };
+    match send(&desk.link.inputs, |reply| Input::Resend { who, which, reply }).await? {
+        Ok(sent) if sent.is_empty() => Err(Problem::not_found(
+            "没有这样的死信，或其通道已不在配置中",
+            "there is no such dead letter, or its way out is no longer configured",
+        )
+        .hint("死信见 GET /api/v1/dead-letters", "dead letters stand in GET /api/v1/dead-letters")),
+        Ok(sent) => Ok(Json(ResentWire { sent: sent.iter().map(ToString::to_string).collect() })),
+        Err(error) => Err(Problem::archive(&error.to_string())),
+    }
 }
 
 fn rows(limit: Option<usize>, usual: usize) -> Result<usize, Problem> {

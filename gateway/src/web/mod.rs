@@ -18,7 +18,7 @@ pub mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anmin_rules::alarm::AlarmId;
@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::main_loop::{Feed, Input};
 use crate::store::state::Journaled;
-use crate::store::{Bucket, History, StateReader};
+use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
 
 pub use guard::Token;
 
@@ -140,12 +140,22 @@ pub trait Archive: Send + Sync + 'static {
 
     /// Everything the journal holds of one alarm, oldest first.
     fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, String>;
+
+    /// Orders that were given up, oldest first.
+    fn dead_letters(&self) -> Result<Vec<DeadLetter>, String>;
 }
 
 /// The two databases, each read through a connection of its own: neither the main loop nor a writer waits.
 pub struct Databases {
-    pub journal: Mutex<StateReader>,
+    /// Where the journal is. Opened for each question: it may have been replaced, or be away for a while.
+    pub dir: PathBuf,
     pub readings: Mutex<History>,
+}
+
+impl Databases {
+    fn journal<T>(&self, ask: impl FnOnce(&StateReader) -> Result<T, StoreError>) -> Result<T, String> {
+        StateReader::open(&self.dir).and_then(|journal| ask(&journal)).map_err(|error| error.to_string())
+    }
 }
 
 impl Archive for Databases {
@@ -155,13 +165,15 @@ impl Archive for Databases {
     }
 
     fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String> {
-        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        journal.recent(limit, before).map_err(|error| error.to_string())
+        self.journal(|journal| journal.recent(limit, before))
     }
 
     fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, String> {
-        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        journal.history(alarm).map_err(|error| error.to_string())
+        self.journal(|journal| journal.history(alarm))
+    }
+
+    fn dead_letters(&self) -> Result<Vec<DeadLetter>, String> {
+        self.journal(StateReader::dead_letters)
     }
 }
 

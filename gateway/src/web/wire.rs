@@ -4,7 +4,7 @@
 //! may be added, never removed or given another meaning.
 
 use anmin_rules::alarm::{Alarm, By, Cause, Subject, Transition};
-use anmin_rules::order::{Call, CallChange};
+use anmin_rules::order::{Call, CallChange, OrderBody};
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::point::{Kind, KindInfo, Place, PointId};
 use anmin_sensors::reading::{Sample, Value};
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Site;
 use crate::main_loop::query::{DevicePage, PointChoices, PointPage, PointRow, Quarantined, Status};
-use crate::store::Bucket;
 use crate::store::state::{Entry, Journaled};
+use crate::store::{Bucket, DeadLetter};
 
 /// RFC 3339 with milliseconds and the zone's offset; years before 1 and after 9999 become the ends of the calendar.
 pub fn stamp(at: Wall, zone: &TimeZone) -> String {
@@ -204,6 +204,25 @@ pub struct CallChangeWire {
     pub call: CallWire,
     pub level: &'static str,
     pub place: PlaceWire,
+}
+
+/// An order that was given up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeadLetterWire {
+    pub order: String,
+    pub way_out: String,
+    pub at: String,
+    pub why: String,
+    /// The alarm that it is about and what it says; `None` when its bytes are damaged.
+    pub alarm: Option<String>,
+    pub level: Option<String>,
+    pub message: Option<TextWire>,
+}
+
+/// Dead letters that are on their way again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ResentWire {
+    pub sent: Vec<String>,
 }
 
 /// One row of the journal.
@@ -502,6 +521,24 @@ impl Writer<'_> {
             call: self.call(&change.call),
             level: change.alarm.level.as_str(),
             place: change.alarm.place.as_ref().into(),
+        }
+    }
+
+    pub fn dead_letter(self, letter: &DeadLetter) -> DeadLetterWire {
+        let (alarm, message) = match &letter.body {
+            Some(OrderBody::Event(transition)) => (Some(&transition.alarm), Some(&transition.alarm.message)),
+            Some(OrderBody::Call(change)) => (Some(&change.alarm), Some(&change.message)),
+            Some(OrderBody::Cap(cap)) => (Some(&cap.alarm), Some(&cap.alarm.message)),
+            None => (None, None),
+        };
+        DeadLetterWire {
+            order: letter.id.to_string(),
+            way_out: letter.channel.to_string(),
+            at: self.at(letter.at),
+            why: letter.why.clone(),
+            alarm: alarm.map(|alarm| alarm.id.to_string()),
+            level: alarm.map(|alarm| alarm.level.as_str().to_owned()),
+            message: message.map(Into::into),
         }
     }
 
