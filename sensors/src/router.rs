@@ -112,6 +112,8 @@ enum About<'t> {
     Availability(Found<'t>),
     /// The radio bridge of all devices of the mapping.
     Bridge,
+    /// The list of devices that the bridge keeps.
+    List,
     /// Nothing that concerns us.
     Other,
 }
@@ -272,14 +274,16 @@ impl Mapping {
                 .or_else(|| find(&self.topics.others).map(|_| About::Other));
         };
         let about = zigbee2mqtt::topic(base, topic)?;
-        let (zigbee2mqtt::Topic::State(friendly) | zigbee2mqtt::Topic::Availability(friendly)) = about else {
-            return Some(if about == zigbee2mqtt::Topic::Bridge { About::Bridge } else { About::Other });
-        };
-        *name = zigbee2mqtt::device_id(friendly);
+        if let zigbee2mqtt::Topic::State(friendly) | zigbee2mqtt::Topic::Availability(friendly) = about {
+            *name = zigbee2mqtt::device_id(friendly);
+        }
         let found = Found { captures: vec![("device", name.as_str())], rest: None };
         Some(match about {
             zigbee2mqtt::Topic::State(_) => About::State(found),
-            _ => About::Availability(found),
+            zigbee2mqtt::Topic::Availability(_) => About::Availability(found),
+            zigbee2mqtt::Topic::Bridge => About::Bridge,
+            zigbee2mqtt::Topic::Devices => About::List,
+            zigbee2mqtt::Topic::Other => About::Other,
         })
     }
 }
@@ -435,6 +439,8 @@ pub enum Why {
     Unreadable(Unreadable),
     /// Neither the word for online nor the one for offline.
     NoAvailability,
+    /// Not the list of devices that belongs there.
+    NoList,
 }
 
 impl Why {
@@ -456,6 +462,7 @@ impl Why {
             Self::Unreadable(Unreadable::Frame(_)) => "bad_frame",
             Self::Unreadable(Unreadable::NothingKnown) => "nothing_known",
             Self::NoAvailability => "no_availability",
+            Self::NoList => "no_list",
         }
     }
 }
@@ -492,6 +499,7 @@ impl fmt::Display for Rejected {
             Why::NoAvailability => {
                 f.write_str("the payload says neither online nor offline; the device stays as it was")
             }
+            Why::NoList => f.write_str("the payload is not the list of devices that belongs there; it is left out"),
         }
     }
 }
@@ -690,6 +698,7 @@ impl Router {
                 done
             }
             Way::Bridge(mapping) => self.bridge(points, s, mapping, message, out),
+            Way::List(mapping) => self.list(points, s, mapping, message),
             Way::Nowhere => Ok(()),
         }
     }
@@ -710,6 +719,7 @@ impl Router {
                 About::State(found) => (found, false),
                 About::Availability(found) => (found, true),
                 About::Bridge => return Ok(Way::Bridge(m)),
+                About::List => return Ok(Way::List(m)),
                 About::Other => return Ok(Way::Nowhere),
             };
             let id = DeviceId::parse(&mapping.device.fill(&found)).map_err(Why::BadDevice)?;
@@ -763,6 +773,19 @@ impl Router {
             // Noise on a topic makes no device: the message must say something that the profile knows.
             shape.decode(key, message.payload, |_, _| ()).map_err(Why::Unreadable)?;
         }
+        let profile = Arc::clone(profile);
+        self.provision(points, (s, m, mapping), &profile, found, id)
+    }
+
+    /// Makes a device of the site.
+    fn provision(
+        &mut self,
+        points: &mut Points,
+        (s, m, mapping): (usize, usize, &Mapping),
+        profile: &Arc<Profile>,
+        found: &Found<'_>,
+        id: DeviceId,
+    ) -> Result<DeviceIx, Why> {
         let place = self.place(mapping, found);
         let specs = self.specs.entry((s, m, Arc::clone(&profile.id))).or_insert_with(|| match mapping.expire_after {
             None => profile.specs().into(),
@@ -838,6 +861,36 @@ impl Router {
         place
     }
 
+    /// The bridge lists its devices, also those that have not spoken yet: a detector that joined and fell silent at once is
+    /// known to be silent. Those that no profile of the mapping fits are left out.
+    fn list(&mut self, points: &mut Points, s: usize, m: usize, message: &Message<'_>) -> Result<(), Why> {
+        let listed = zigbee2mqtt::devices(message.payload).ok_or(Why::NoList)?;
+        let mappings = Arc::clone(&self.sources[s].mappings);
+        let mapping = &mappings[m];
+        for device in listed {
+            let name = zigbee2mqtt::device_id(&device.friendly_name);
+            let found = Found { captures: vec![("device", &name)], rest: None };
+            let Ok(id) = DeviceId::parse(&mapping.device.fill(&found)) else { continue };
+            let fits = |profile: &&Arc<Profile>| {
+                profile.mqtt.as_ref().is_some_and(|shape| shape.is_signed_by(&device.properties))
+            };
+            let profile = mapping.inline.as_ref().or_else(|| mapping.profiles.iter().find(fits));
+            let (None, Some(profile)) = (points.find_device(id.as_str()), profile) else { continue };
+            match mapping.unknown {
+                Unknown::Provision if points.devices().len() < self.limits.devices => {
+                    self.provision(points, (s, m, mapping), profile, &found, id)?;
+                }
+                Unknown::Drop => {}
+                Unknown::Provision | Unknown::Quarantine => {
+                    let properties = device.properties.join(", ");
+                    let text = format!("{} {}, {}: {properties}", device.vendor, device.model, device.description);
+                    self.quarantine.note(&self.sources[s].id, &id, &Message { payload: text.as_bytes(), ..*message });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The bridge is gone, and every device behind it with it.
     fn bridge(
         &self,
@@ -887,6 +940,8 @@ enum Way {
     To(Route),
     /// It tells of the bridge of all devices of this mapping.
     Bridge(usize),
+    /// It lists the devices of this mapping.
+    List(usize),
     Nowhere,
 }
 
@@ -1441,6 +1496,32 @@ mod tests {
                 assert!(shape.has_signature() && shape.payload == preset.payload, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn the_list_of_a_zigbee_bridge_makes_devices_known_before_they_speak() {
+        let listed = |name: &str, property: &str| {
+            format!(
+                "{{\"type\":\"EndDevice\",\"friendly_name\":\"{name}\",\"definition\":{{\"vendor\":\"HEIMAN\",\"model\":\"M\",\
+                 \"description\":\"d\",\"exposes\":[{{\"property\":\"battery\"}},{{\"property\":\"{property}\"}}]}}}}"
+            )
+        };
+        let list = format!("[{},{}]", listed("3号楼/厨房", "gas"), listed("lamp", "state"));
+        let list = [("zigbee2mqtt/bridge/devices", list.as_str(), "nothing")];
+        let mut site = play("[[mapping]]\npreset = 'zigbee2mqtt'\nunknown = 'provision'\n", &[], &list);
+        let gas = site.points.find("3号楼%2F厨房/detected").expect("it was provisioned");
+        assert_eq!(&*site.points.device(site.points.point(gas).device).label, "3号楼/厨房");
+        assert_eq!((site.points.devices().len(), site.router.quarantined().len()), (1, 0));
+        assert_eq!(site.said("zigbee2mqtt/bridge/devices", list[0].1), "nothing");
+        assert_eq!(site.said("zigbee2mqtt/3号楼/厨房", "{\"gas\":true}"), "3号楼%2F厨房/detected=true");
+        assert_eq!(site.said("zigbee2mqtt/bridge/devices", "{}"), "no_list");
+        assert_eq!(site.router.counts().provisioned, 1);
+
+        let site = play("[[mapping]]\npreset = 'zigbee2mqtt'\n", &[], &list);
+        let waiting: Vec<_> = site.router.quarantined().map(|w| (w.device.as_str(), w.excerpt.as_str())).collect();
+        assert_eq!(waiting, [("3号楼%2F厨房", "HEIMAN M, d: battery, gas")]);
+        let site = play("[[mapping]]\npreset = 'zigbee2mqtt'\nunknown = 'drop'\n", &[], &list);
+        assert_eq!((site.points.devices().len(), site.router.quarantined().len()), (0, 0));
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub struct Shape {
     warm_topic: Option<String>,
     /// A device that says longer than this that it warms up is believed no more.
     pub warm_up_longest: Duration,
-    has_signature: bool,
+    signature: Option<String>,
 }
 
 /// Where one point stands and how it is to be read.
@@ -165,7 +165,7 @@ impl Shape {
             warm_words: Vec::new(),
             warm_topic: None,
             warm_up_longest: WARM_UP,
-            has_signature: false,
+            signature: None,
         };
         let mut seek =
             |owner: &Reader<'_>, key: &'static str, pointer: String, target: Target| match Paths::new(
@@ -228,7 +228,6 @@ impl Shape {
             told = true;
         }
         let signature = r.optional::<String>("signature");
-        shape.has_signature = signature.is_some();
         match (&signature, payload) {
             (Some(path), Payload::Json) => seek(r, "signature", path.clone(), Target::Signature),
             (None, _) | (Some(_), Payload::Properties) => {}
@@ -269,6 +268,7 @@ impl Shape {
             let properties: Vec<_> = points.iter().map(|(_, source)| property(source)).collect();
             shape.properties = Properties::new(&properties, signature.as_deref());
         }
+        shape.signature = signature;
         shape.sources = points.into_iter().map(|(_, source)| source).collect();
         shape
     }
@@ -285,7 +285,13 @@ impl Shape {
 
     /// Whether this profile is picked by a key that its devices send.
     pub fn has_signature(&self) -> bool {
-        self.has_signature
+        self.signature.is_some()
+    }
+
+    /// Whether one of these keys at the top of a message would be this profile's signature.
+    pub fn is_signed_by(&self, keys: &[String]) -> bool {
+        let signature = self.signature.as_deref().map(|path| path.strip_prefix('/').unwrap_or(path));
+        signature.is_some_and(|signature| keys.iter().any(|key| key == signature))
     }
 
     /// Whether a payload bears this profile's signature, be it null.

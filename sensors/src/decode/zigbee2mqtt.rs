@@ -1,7 +1,9 @@
-//! Zigbee2MQTT: its topics, and device ids from friendly names.
+//! Zigbee2MQTT: its topics, device ids from friendly names, and the list of devices that its bridge keeps.
 //!
 //! `<base>/<friendly name>` carries a device's whole state as JSON, `<base>/<friendly name>/availability` and
-//! `<base>/bridge/state` say who is there. Friendly names may hold `/` and Chinese.
+//! `<base>/bridge/state` say who is there, `<base>/bridge/devices` is the list. Friendly names may hold `/` and Chinese.
+
+use serde_json::Value as Json;
 
 /// What a topic below the base is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +14,9 @@ pub enum Topic<'t> {
     Availability(&'t str),
     /// Whether the radio bridge itself, and with it every device, is there.
     Bridge,
-    /// Logs and lists of the bridge, and what others tell devices to do.
+    /// The list of all devices that have joined.
+    Devices,
+    /// Logs and other lists of the bridge, and what others tell devices to do.
     Other,
 }
 
@@ -21,6 +25,8 @@ pub fn topic<'t>(base: &str, topic: &'t str) -> Option<Topic<'t>> {
     let name = topic.strip_prefix(base)?.strip_prefix('/').filter(|name| !name.is_empty())?;
     Some(if name == "bridge/state" {
         Topic::Bridge
+    } else if name == "bridge/devices" {
+        Topic::Devices
     } else if name == "bridge" || name.starts_with("bridge/") {
         Topic::Other
     } else if let Some(device) = name.strip_suffix("/availability") {
@@ -70,10 +76,78 @@ pub fn friendly_name(id: &str) -> String {
     name
 }
 
+/// A device that has joined the radio network, whether it has spoken or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub friendly_name: String,
+    pub vendor: String,
+    pub model: String,
+    pub description: String,
+    /// The keys that its state messages may have.
+    pub properties: Vec<String>,
+}
+
+/// The devices of the bridge's list: neither the bridge's own radio, nor what was switched off or is not understood.
+/// `None` for what is no such list.
+pub fn devices(payload: &[u8]) -> Option<Vec<Listed>> {
+    let list: Vec<Json> = serde_json::from_slice(payload).ok()?;
+    Some(list.iter().filter_map(Listed::of).collect())
+}
+
+impl Listed {
+    fn of(device: &Json) -> Option<Self> {
+        let text = |of: &Json, key: &str| of.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
+        let definition = device.get("definition").filter(|definition| definition.is_object())?;
+        if text(device, "type") == "Coordinator" || device.get("disabled") == Some(&Json::Bool(true)) {
+            return None;
+        }
+        let mut properties = Vec::new();
+        let mut exposes: Vec<&Json> = definition.get("exposes")?.as_array()?.iter().collect();
+        while let Some(expose) = exposes.pop() {
+            properties.extend(expose.get("property").and_then(Json::as_str).map(str::to_owned));
+            exposes.extend(expose.get("features").and_then(Json::as_array).into_iter().flatten());
+        }
+        properties.sort();
+        properties.dedup();
+        let listed = Self {
+            friendly_name: text(device, "friendly_name"),
+            vendor: text(definition, "vendor"),
+            model: text(definition, "model"),
+            description: text(definition, "description"),
+            properties,
+        };
+        (!listed.friendly_name.is_empty()).then_some(listed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::point::DeviceId;
+
+    #[test]
+    fn the_bridge_lists_who_has_joined() {
+        let list = r#"[
+            {"ieee_address":"0x00124b0000000001","type":"Coordinator","friendly_name":"Coordinator","definition":null},
+            {"ieee_address":"0x00158d0001a2b3c4","type":"EndDevice","friendly_name":"3号楼/厨房","disabled":false,
+             "definition":{"vendor":"HEIMAN","model":"HS1CG-M","description":"Combustible gas sensor",
+              "exposes":[{"type":"binary","property":"gas"},{"type":"numeric","property":"linkquality"},
+               {"type":"composite","features":[{"property":"tamper"},{"property":"gas"}]}]}},
+            {"ieee_address":"0x02","type":"EndDevice","friendly_name":"off","disabled":true,"definition":{"exposes":[]}},
+            {"ieee_address":"0x03","type":"EndDevice","friendly_name":"unsupported","definition":null},
+            {"friendly_name":7,"definition":{"exposes":[]}}, {"definition":{"exposes":"no"}}, null, 1]"#;
+        let listed = devices(list.as_bytes()).expect("it is a list");
+        let [gas] = &listed[..] else { panic!("{listed:?}") };
+        assert_eq!(
+            (gas.friendly_name.as_str(), gas.vendor.as_str(), gas.model.as_str()),
+            ("3号楼/厨房", "HEIMAN", "HS1CG-M")
+        );
+        assert_eq!(gas.properties, ["gas", "linkquality", "tamper"]);
+        for payload in ["", "{}", "[1", "null", "\u{1}"] {
+            assert_eq!(devices(payload.as_bytes()), None, "{payload:?}");
+        }
+        assert_eq!(devices("[".repeat(100_000).as_bytes()), None);
+    }
 
     #[test]
     fn topics_are_sorted() {
@@ -83,7 +157,8 @@ mod tests {
             ("zigbee2mqtt/kitchen/availability", Some(Topic::Availability("kitchen"))),
             ("zigbee2mqtt/3号楼/厨房/availability", Some(Topic::Availability("3号楼/厨房"))),
             ("zigbee2mqtt/bridge/state", Some(Topic::Bridge)),
-            ("zigbee2mqtt/bridge/devices", Some(Topic::Other)),
+            ("zigbee2mqtt/bridge/devices", Some(Topic::Devices)),
+            ("zigbee2mqtt/bridge/groups", Some(Topic::Other)),
             ("zigbee2mqtt/bridge", Some(Topic::Other)),
             ("zigbee2mqtt/bridgehouse", Some(Topic::State("bridgehouse"))),
             ("zigbee2mqtt/kitchen/set", Some(Topic::Other)),
