@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::decode::homeassistant::{self, Entity};
 use crate::decode::json::{Paths, Scalar};
 use crate::decode::message::{Payload, Shape, Unreadable, text};
 use crate::decode::preset::{Preset, below};
@@ -85,6 +86,8 @@ struct Topics {
     others: Vec<Pattern>,
     /// Zigbee2MQTT's base: its topics need more than patterns.
     zigbee: Option<String>,
+    /// The base of Home Assistant's discovery: its topics announce, they carry no values.
+    discovery: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,6 +117,8 @@ enum About<'t> {
     Bridge,
     /// The list of devices that the bridge keeps.
     List,
+    /// A device tells what it publishes, and where: the component.
+    Announcement(&'t str),
     /// Nothing that concerns us.
     Other,
 }
@@ -130,7 +135,7 @@ impl Mapping {
             None => r.required::<String>("topic").and_then(|text| pattern(r, "topic", &text)).map(Topics::one),
         };
         let captures: Vec<&str> = match &topics {
-            Some(topics) if topics.zigbee.is_some() => vec!["device"],
+            Some(topics) if topics.zigbee.is_some() || topics.discovery.is_some() => vec!["device"],
             Some(topics) => topics.states.first().into_iter().flat_map(Pattern::captures).collect(),
             None => Vec::new(),
         };
@@ -263,6 +268,9 @@ impl Mapping {
     }
 
     fn about<'t>(&'t self, topic: &'t str, name: &'t mut String) -> Option<About<'t>> {
+        if let Some(base) = &self.topics.discovery {
+            return homeassistant::component(base, topic).map(About::Announcement);
+        }
         let Some(base) = &self.topics.zigbee else {
             let available = self.availability.as_ref().and_then(|availability| availability.topic.as_ref());
             let find = |patterns: &'t [Pattern]| patterns.iter().find_map(|pattern| pattern.find(topic));
@@ -307,8 +315,9 @@ impl Topics {
         // Invariant: the patterns of the presets are sound, also below a sound base; a test walks them.
         let under =
             |topics: &[&str]| topics.iter().filter_map(|topic| Pattern::parse(&below(base, topic)).ok()).collect();
-        let zigbee = (preset.name == "zigbee2mqtt").then(|| base.to_owned());
-        Some(Self { states: under(preset.states), others: under(preset.others), zigbee })
+        let base_of = |name: &str| (preset.name == name).then(|| base.to_owned());
+        let (zigbee, discovery) = (base_of("zigbee2mqtt"), base_of("homeassistant"));
+        Some(Self { states: under(preset.states), others: under(preset.others), zigbee, discovery })
     }
 }
 
@@ -549,6 +558,8 @@ pub struct Router {
     /// Devices that say they warm up, since when.
     warming: HashMap<DeviceIx, Mono>,
     quarantine: Quarantine,
+    /// What devices have announced, by broker and topic.
+    announced: HashMap<(usize, String), (DeviceId, Vec<Entity>)>,
     counts: Counts,
 }
 
@@ -607,6 +618,7 @@ impl Router {
             provisioned_places: HashMap::new(),
             warming: HashMap::new(),
             quarantine: Quarantine { bound: limits.quarantined, ..Quarantine::default() },
+            announced: HashMap::new(),
             counts: Counts::default(),
         }
     }
@@ -699,6 +711,7 @@ impl Router {
             }
             Way::Bridge(mapping) => self.bridge(points, s, mapping, message, out),
             Way::List(mapping) => self.list(points, s, mapping, message),
+            Way::Announcement(component) => self.announce(s, &component, message),
             Way::Nowhere => Ok(()),
         }
     }
@@ -720,6 +733,7 @@ impl Router {
                 About::Availability(found) => (found, true),
                 About::Bridge => return Ok(Way::Bridge(m)),
                 About::List => return Ok(Way::List(m)),
+                About::Announcement(component) => return Ok(Way::Announcement(component.to_owned())),
                 About::Other => return Ok(Way::Nowhere),
             };
             let id = DeviceId::parse(&mapping.device.fill(&found)).map_err(Why::BadDevice)?;
@@ -891,6 +905,40 @@ impl Router {
         Ok(())
     }
 
+    /// A device announces itself. Where no mapping has the topic of its values it goes on the list of unknown devices, with
+    /// the mapping that would take it in.
+    fn announce(&mut self, s: usize, component: &str, message: &Message<'_>) -> Result<(), Why> {
+        // An empty one takes an announcement back.
+        if message.payload.is_empty() {
+            return Ok(());
+        }
+        let mappings = Arc::clone(&self.sources[s].mappings);
+        for entity in homeassistant::entities(component, message.payload).ok_or(Why::NoList)? {
+            let mut name = String::new();
+            let is_mapped = mappings.iter().any(|mapping| mapping.about(&entity.topic, &mut name).is_some());
+            let key = (s, entity.topic.clone());
+            if is_mapped || self.announced.len() >= self.limits.quarantined && !self.announced.contains_key(&key) {
+                continue;
+            }
+            // A device with values on several topics becomes one for each.
+            let id = zigbee2mqtt::device_id(&entity.device);
+            let is_taken = self.announced.iter().any(|(other, (taken, _))| other.1 != key.1 && taken.as_str() == id);
+            let id = if is_taken { format!("{id}:{}", zigbee2mqtt::device_id(&entity.topic)) } else { id };
+            let Ok(id) = DeviceId::parse(&id) else { continue };
+            let (id, known) = self.announced.entry(key).or_insert_with(|| (id, Vec::new()));
+            match known.iter().position(|known| known.is_same(&entity)) {
+                Some(at) => known[at] = entity,
+                None if known.len() < homeassistant::MOST => known.push(entity),
+                None => continue,
+            }
+            let source = &self.sources[s].id;
+            let table = if **source == *"broker" { "broker.mapping" } else { "mqtt.mapping" };
+            let text = homeassistant::mapping(table, id.as_str(), known);
+            self.quarantine.note(source, id, &Message { payload: text.as_bytes(), ..*message });
+        }
+        Ok(())
+    }
+
     /// The bridge is gone, and every device behind it with it.
     fn bridge(
         &self,
@@ -942,6 +990,8 @@ enum Way {
     Bridge(usize),
     /// It lists the devices of this mapping.
     List(usize),
+    /// It announces entities of this component.
+    Announcement(String),
     Nowhere,
 }
 
@@ -1475,7 +1525,7 @@ mod tests {
             found.expect_err("three faults"),
             [
                 "site.toml:4:9: the mapping shares topics with that of line 2: tele/{device}/SENSOR\n  hint: make one of the two topics narrower",
-                "site.toml:6:10: `mapping[2].preset` is \"tasmoto\", expected one of zigbee2mqtt, tasmota, shelly, chirpstack, aliyun, onenet, huawei, tencent\n  hint: did you mean `tasmota`?",
+                "site.toml:6:10: `mapping[2].preset` is \"tasmoto\", expected one of zigbee2mqtt, tasmota, shelly, chirpstack, homeassistant, aliyun, onenet, huawei, tencent\n  hint: did you mean `tasmota`?",
                 "site.toml:9:14: `base_topic` is \"a/#\", expected a topic without wildcards",
             ]
         );
@@ -1522,6 +1572,44 @@ mod tests {
         assert_eq!(waiting, [("3号楼%2F厨房", "HEIMAN M, d: battery, gas")]);
         let site = play("[[mapping]]\npreset = 'zigbee2mqtt'\nunknown = 'drop'\n", &[], &list);
         assert_eq!((site.points.devices().len(), site.router.quarantined().len()), (0, 0));
+    }
+
+    /// What is announced waits with the mapping that takes it in; with that mapping its values are read, and it waits no
+    /// more.
+    #[test]
+    fn an_announced_device_brings_the_mapping_that_reads_it() {
+        let discovery = "[[mapping]]\npreset = 'homeassistant'\n";
+        let gas = r#"{"name":"3号楼燃气","uniq_id":"u1","stat_t":"x/gas/state","val_tpl":"{{ value_json.alarm }}","dev_cla":"gas","exp_aft":900,"avty_t":"x/gas/status","dev":{"ids":["gas-1"]}}"#;
+        let heat = r#"{"uniq_id":"u2","stat_t":"x/gas/state","val_tpl":"{{ value_json.t }}","dev_cla":"temperature","unit_of_meas":"°C","dev":{"ids":["gas-1"]}}"#;
+        let leak = r#"{"uniq_id":"u3","stat_t":"x/leak","dev_cla":"moisture","dev":{"ids":["gas-1"]}}"#;
+        let announcements = [
+            ("homeassistant/binary_sensor/gas/config", gas, "nothing"),
+            ("homeassistant/sensor/node/t/config", heat, "nothing"),
+            ("homeassistant/sensor/node/t/config", heat, "nothing"),
+            ("homeassistant/binary_sensor/leak/config", leak, "nothing"),
+            ("homeassistant/light/lamp/config", r#"{"uniq_id":"u4","stat_t":"x/lamp"}"#, "nothing"),
+            ("homeassistant/light/lamp/config", "", "nothing"),
+            ("homeassistant/light/lamp/config", "lamp", "no_list"),
+            ("homeassistant/status", "online", "no_mapping"),
+        ];
+        let site = play(discovery, &[], &announcements);
+        assert_eq!(site.router.subscriptions("site"), ["homeassistant/+/+/+/config", "homeassistant/+/+/config"]);
+        let mut waiting: Vec<(&str, &str)> =
+            site.router.quarantined().map(|waiting| (waiting.device.as_str(), waiting.excerpt.as_str())).collect();
+        waiting.sort();
+        let [(first, with_two), (second, with_one)] = waiting[..] else { panic!("{waiting:?}") };
+        assert_eq!((first, second), ("gas-1", "gas-1:x%2Fleak"));
+        let text = format!("{discovery}{with_two}{with_one}").replace("[[mqtt.mapping", "[[mapping");
+        let mut story = announcements[..4].to_vec();
+        story.extend([
+            ("x/gas/state", r#"{"alarm":"ON","t":21.5}"#, "gas-1/gas=true gas-1/temperature=21.5"),
+            ("x/gas/status", "offline", "gas-1/gas=bad(offline) gas-1/temperature=bad(offline)"),
+            ("x/leak", "OFF", "gas-1:x%2Fleak/moisture=false"),
+        ]);
+        let site = play(&text, &[], &story);
+        assert_eq!(site.router.quarantined().len(), 0);
+        let gas = site.points.find("gas-1/gas").expect("it was provisioned");
+        assert_eq!(site.points.point(gas).spec.silent_after, Some(Duration::from_secs(900)));
     }
 
     #[test]

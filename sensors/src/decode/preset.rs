@@ -30,7 +30,7 @@ pub struct Available {
 }
 
 /// Every publisher that a mapping can name.
-pub static PRESETS: [Preset; 8] = [
+pub static PRESETS: [Preset; 9] = [
     // zigbee2mqtt.io, "MQTT topics and messages"; friendly names may hold `/`, so `decode::zigbee2mqtt` sorts its topics.
     Preset {
         name: "zigbee2mqtt",
@@ -67,6 +67,16 @@ pub static PRESETS: [Preset; 8] = [
         base: "application",
         states: &["{application}/device/{device}/event/up", "{application}/device/{device}/event/status"],
         others: &["{application}/device/{device}/event/+"],
+        availability: None,
+        payload: Payload::Json,
+        profiles: &[],
+    },
+    // home-assistant.io, "MQTT discovery": no values, but who announces some; `decode::homeassistant` reads it.
+    Preset {
+        name: "homeassistant",
+        base: "homeassistant",
+        states: &["+/+/config", "+/+/+/config"],
+        others: &[],
         availability: None,
         payload: Payload::Json,
         profiles: &[],
