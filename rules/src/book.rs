@@ -272,7 +272,10 @@ impl AlarmBook {
                 match self.by_key.get(&key) {
                     Some(slot) => *slot,
                     None if starts_nothing(spec, &judged.verdict) => return,
-                    None => self.insert(Entry::new(key.0, key.1, Class::Hazard(point.spec.kind.info().hazard))),
+                    None => {
+                        let hazard = spec.hazard.unwrap_or(point.spec.kind.info().hazard);
+                        self.insert(Entry::new(key.0, key.1, Class::Hazard(hazard)))
+                    }
                 }
             }
         };

@@ -455,7 +455,9 @@ impl<'c> Play<'c> {
             Some(sample) => set.handle_samples(now, points, &[sample], &active, out),
             None => set.handle_timeout(now, points, &active, out),
         }
-        for judged in self.out.drain(..) {
+        // Other points of the room may be subjects of the same rule; the case is about its own.
+        let subject = self.inputs[&0];
+        for judged in self.out.drain(..).filter(|judged| judged.subject == subject) {
             if let Some(book) = &mut self.book {
                 let tuning = self.set.tuning(judged.rule, judged.subject).clone();
                 book.handle_judged(now, &self.points, &self.spec, &tuning, &judged);
@@ -645,7 +647,7 @@ mod tests {
             ),
             (
                 "{ at = \"0s\", for = \"1m\", gas = 3 }",
-                "the rule loads: 24: a step that lasts says `for` and `every` ()",
+                "the rule loads: 20: a step that lasts says `for` and `every` ()",
             ),
             ("{ at = \"9s\", gas = true }", "the rule loads: 20: `gas` takes a number or the name of a bad quality ()"),
             ("{ gas = 3 }", "the rule loads: 1: the step does not say when: `at` is missing ()"),

@@ -38,6 +38,7 @@ impl SystemRules {
             Arc::new(RuleSpec {
                 id: RuleId::new(format!("system/{name}")),
                 title: Text { zh: zh.to_owned(), en: en.to_owned() },
+                hazard: None,
                 inputs: Vec::new(),
                 windows: Vec::new(),
                 limits: BTreeMap::new(),

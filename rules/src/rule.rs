@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_sensors::document::{Reader, did_you_mean};
-use anmin_sensors::point::{Form, KINDS, Kind, PointId, PointIx};
+use anmin_sensors::point::{Form, Hazard, KINDS, Kind, PointId, PointIx};
 use anmin_sensors::reading::{Fault, Value};
 use anmin_sensors::time::Wall;
 
@@ -183,6 +183,8 @@ pub struct RuleSpec {
     pub id: RuleId,
     /// What it is called on screens.
     pub title: Text,
+    /// What its alarms are about, where that is not what the subject's kind says: a dirty smoke chamber is no fire.
+    pub hazard: Option<Hazard>,
     /// The first is the subject.
     pub inputs: Vec<Input>,
     pub windows: Vec<Window>,
@@ -396,6 +398,7 @@ impl RuleSpec {
     /// `None` when something is missing or wrong; each fault is noted.
     pub fn read(id: RuleId, r: &Reader<'_>) -> Option<Self> {
         let title = text(r, "title");
+        let hazard = r.choice("hazard", &Hazard::ALL.map(|hazard| (hazard.as_str(), hazard)));
         let inputs: Vec<Option<Input>> = r.tables("input").iter().map(Input::read).collect();
         let windows: Vec<Option<Window>> = r.tables("window").iter().map(Window::read).collect();
         let mut limits = Some(BTreeMap::new());
@@ -429,6 +432,7 @@ impl RuleSpec {
         let spec = Self {
             id,
             title: title?,
+            hazard,
             inputs: inputs.into_iter().collect::<Option<_>>()?,
             windows: windows.into_iter().collect::<Option<_>>()?,
             limits: limits?,

@@ -38,6 +38,11 @@ pub const VOCABULARY: &[(&str, &str, &str)] = &[
         "count_above(point, \"limit\")",
         "at how many of the input's points the value is at or above the limit",
     ),
+    (
+        "between",
+        "between(\"22:00\", \"06:00\")",
+        "whether the site's clock stands from the first to before the second, over midnight too; asked anew when it comes",
+    ),
     ("normal", "normal()", "nothing is wrong"),
     ("blue", "blue() or blue(\"note\")", "abnormal, level IV"),
     ("yellow", "yellow() or yellow(\"note\")", "abnormal, level III"),
@@ -96,6 +101,8 @@ pub struct ScriptError {
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     ast: Arc<AST>,
+    /// Asks for the time of the day.
+    pub calendar: bool,
     /// Where `judge` stands, for errors that have no place of their own.
     at: (usize, usize),
 }
@@ -231,6 +238,10 @@ pub(crate) struct Frame {
     pub active: Option<Level>,
     /// The limit whose comparison was the last to say yes.
     pub decisive: Option<u16>,
+    /// What the site's clock shows, in seconds since midnight.
+    pub second_of_day: u32,
+    /// Seconds until the clock shows something else to the script.
+    pub until: Option<u32>,
     /// The script asked for an age: its answer holds for this moment only.
     pub timed: bool,
 }
@@ -291,6 +302,24 @@ impl Frame {
         };
         self.decide(yes, limit);
         Ok(yes)
+    }
+
+    fn between(&mut self, from: &str, to: &str) -> Result<bool, String> {
+        let second = |text: &str| {
+            let (hours, minutes) = text.split_once(':')?;
+            let (hours, minutes) = (hours.parse::<u32>().ok()?, minutes.parse::<u32>().ok()?);
+            (hours < 24 && minutes < 60).then_some(hours * 3600 + minutes * 60)
+        };
+        let parse = |text: &str| {
+            let hint = Some("write hours and minutes: between(\"22:00\", \"06:00\")".to_owned());
+            second(text).ok_or_else(|| with_hint(format!("{text:?} is no time of the day"), hint))
+        };
+        let (from, to, now) = (parse(from)?, parse(to)?, self.second_of_day);
+        for edge in [from, to] {
+            let left = if edge > now { edge - now } else { edge + 86_400 - now };
+            self.until = Some(self.until.map_or(left, |until| until.min(left)));
+        }
+        Ok(if from <= to { (from..to).contains(&now) } else { now >= from || now < to })
     }
 
     fn decide(&mut self, yes: bool, limit: usize) {
@@ -448,6 +477,9 @@ fn harden() -> Engine {
         })
         .register_fn("limit", |context: NativeCallContext, name: ImmutableString| {
             ask(&context, |frame| frame.limit(&name).map(|limit| frame.limits[limit]))
+        })
+        .register_fn("between", |context: NativeCallContext, from: ImmutableString, to: ImmutableString| {
+            ask(&context, |frame| frame.between(&from, &to))
         })
         .register_fn("window", |context: NativeCallContext, name: ImmutableString| {
             ask(&context, |frame| {
@@ -608,7 +640,7 @@ impl Sandbox {
             }
             Some(_) => {}
         }
-        if errors.is_empty() { Ok(Script { ast, at }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Script { ast, calendar: words::uses(text, "between"), at }) } else { Err(errors) }
     }
 
     /// Forgets the texts; scripts stay as they are.
@@ -634,6 +666,7 @@ impl Sandbox {
             let mut frame = self.frame();
             frame.decisive = None;
             frame.timed = false;
+            frame.until = None;
             frame.roles.len()
         };
         let arguments: Vec<Dynamic> = (0..roles).map(|role| Dynamic::from(Probe(role as u8))).collect();
@@ -683,7 +716,9 @@ fn usage(name: &str) -> Option<&'static str> {
 fn function_hint(name: &str) -> Option<String> {
     let refused = match name {
         "print" | "debug" => "a rule prints nowhere; give the finding a note: red(\"...\")",
-        "sleep" | "timestamp" | "now" => "a rule knows no time; declare on_delay or a [[window]] in the rule's file",
+        "sleep" | "timestamp" | "now" => {
+            "a rule knows no time but between(\"22:00\", \"06:00\"); declare on_delay or a [[window]] in the rule's file"
+        }
         "eval" | "import" | "Fn" | "call" | "curry" => "a rule is one file with its own functions",
         _ => "",
     };
@@ -827,6 +862,11 @@ mod words {
         let defined =
             words.windows(2).find(|pair| pair[0].token == Token::Word("fn") && pair[1].token == Token::Word("judge"));
         defined.map_or((0, 0), |pair| (pair[1].line, pair[1].column))
+    }
+
+    /// Whether the script calls a function.
+    pub(super) fn uses(text: &str, name: &str) -> bool {
+        split(text).iter().any(|word| word.token == Token::Word(name))
     }
 
     /// Checks the name that `above`, `below`, `count_above`, `limit` or `window` ends with, where it stands there as a plain text.
@@ -986,6 +1026,7 @@ mod tests {
         RuleSpec {
             id: RuleId::new("gas/test"),
             title: Text::default(),
+            hazard: None,
             inputs: vec![input("gas", "gas.lel"), input("text", "device.text")],
             windows: vec![Window {
                 name: "hour".to_owned(),
@@ -1050,6 +1091,7 @@ mod tests {
             ("if window(\"hour\").value + limit(\"low\") == 52.0 { blue() } else { normal() }", "blue"),
             ("if window(\"hour\").ok && count_above(gas, \"low\") == 1 { blue() } else { normal() }", "blue"),
             ("if gas.age_s > 2.0 && gas.ok { blue() } else { normal() }", "blue"),
+            ("if between(\"23:00\", \"00:01\") && !between(\"00:01\", \"23:00\") { blue() } else { normal() }", "blue"),
             ("unknown(\"no idea\")", "unknown no idea"),
             ("normal(\"fine\")", "normal fine"),
             ("if max(abs(-3.0), sqrt(4.0)) == 3.0 { return yellow(); } normal()", "yellow"),
@@ -1121,6 +1163,7 @@ mod tests {
             ("gas.valeu > 3.0; normal()", "an input has no `valeu`"),
             ("above(gas, \"hihg\"); normal()", "there is no limit `hihg`"),
             ("let name = \"hi\" + \"hg\"; above(gas, name); normal()", "there is no limit `hihg`"),
+            ("if between(\"22:00\", \"24:00\") { red() } else { normal() }", "\"24:00\" is no time of the day"),
             ("limit(\"nothing\"); normal()", "there is no limit `nothing`"),
             ("above(window(\"day\"), \"high\"); normal()", "there is no window `day`"),
             ("above(gas, 25.0); normal()", "`above` cannot be called as above (point"),
@@ -1194,7 +1237,7 @@ mod tests {
                 "5:34 there is no function `orang` (did you mean `orange() or orange(\"note\")`?)",
                 "6:19 there is no limit `lwo` (did you mean `low`?)",
                 "6:34 an input has no `vaule` (did you mean `value`?)",
-                "6:59 there is no function `sleep` (a rule knows no time; declare on_delay or a [[window]] in the rule's file)",
+                "6:59 there is no function `sleep` (a rule knows no time but between(\"22:00\", \"06:00\"); declare on_delay or a [[window]] in the rule's file)",
             ]
         );
     }

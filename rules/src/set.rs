@@ -18,7 +18,7 @@ use std::time::Duration;
 use anmin_sensors::document::{Document, Fault, Faults, Reader, did_you_mean};
 use anmin_sensors::point::{Form, Place, PointIx, Points};
 use anmin_sensors::reading::{Doubt, Quality, Sample, Value};
-use anmin_sensors::time::{Mono, Now};
+use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::cases::Case;
 use crate::rule::{
@@ -316,6 +316,23 @@ impl Row {
         Self { low: f64::INFINITY, high: f64::NEG_INFINITY, first: NONE, latest: NONE, seen: None, noisy: false };
 }
 
+/// How far the site's clock is ahead of UTC, in seconds, at a moment.
+struct Zone(Box<dyn Fn(Wall) -> i32 + Send + Sync>);
+
+impl Default for Zone {
+    /// China's, all the year.
+    fn default() -> Self {
+        Self(Box::new(|_| 8 * 3600))
+    }
+}
+
+impl Zone {
+    fn second_of_day(&self, at: Wall) -> u32 {
+        let seconds = at.millis().div_euclid(1000) + i64::from(self.0(at));
+        seconds.rem_euclid(86_400) as u32
+    }
+}
+
 /// All rules of a site.
 #[derive(Default)]
 pub struct RuleSet {
@@ -331,6 +348,7 @@ pub struct RuleSet {
     /// When an instance's windows must be looked at; what is not the instance's own `wake` is out of date.
     due: BinaryHeap<Reverse<(Mono, u32)>>,
     sandbox: Sandbox,
+    zone: Zone,
     calls: u64,
     broken: Vec<BrokenRule>,
 }
@@ -390,6 +408,11 @@ impl RuleSet {
         set.override_used = vec![false; overrides.len()];
         set.overrides = overrides;
         set
+    }
+
+    /// Says how far the site's clock is ahead of UTC, in seconds, at a moment; China's time until somebody says so.
+    pub fn set_zone(&mut self, ahead: impl Fn(Wall) -> i32 + Send + Sync + 'static) {
+        self.zone = Zone(Box::new(ahead));
     }
 
     fn prepare(&mut self, source: &RuleSource, faults: &Faults) -> Option<Rule> {
@@ -549,7 +572,7 @@ impl RuleSet {
         }
         let instance = self.instances.len() as u32;
         let windows = windows_of(&rule.spec, &rule.tunings[tuning as usize]);
-        let plain = rule.joins.is_none() && windows.is_empty();
+        let plain = rule.joins.is_none() && rule.spec.windows.is_empty() && !rule.script.calendar;
         if let Some(joins) = &mut rule.joins {
             joins.instances.insert(subject.0, instance);
         }
@@ -848,7 +871,7 @@ impl RuleSet {
         let (at, role, holds) = (link.instance, link.role, link.holds(number));
         let instance = &mut instances[at as usize];
         let mut windows_hold = true;
-        if let Some(extra) = instance.extra.as_mut().filter(|extra| !extra.windows.is_empty()) {
+        if let Some(extra) = &mut instance.extra {
             if extra.windows.watch(role) {
                 let own = usable(sample);
                 let now_is = match role {
@@ -891,7 +914,7 @@ impl RuleSet {
 
     /// Calls the script and notes for which values its answer holds.
     fn evaluate(&mut self, at: u32, sample: &Sample, now: Now, active: Option<Level>) {
-        let Self { rules, instances, links, rows, latest, sandbox, calls, .. } = self;
+        let Self { rules, instances, links, rows, latest, sandbox, calls, zone, .. } = self;
         let instance = &mut instances[at as usize];
         let rule = &rules[instance.rule as usize];
         instance.active = active;
@@ -907,6 +930,7 @@ impl RuleSet {
         let mut frame = sandbox.frame();
         let tuning = &rule.tunings[instance.tuning as usize];
         fill_frame(&mut frame, &rule.names, rule.spec.inputs.len(), tuning, active);
+        frame.second_of_day = zone.second_of_day(now.wall);
         frame.roles[0].members.push(member(sample, now));
         for link in others.iter().map(|link| &links[*link as usize]) {
             if let Some(sample) = spoken(link) {
@@ -1005,6 +1029,9 @@ impl RuleSet {
                 window.track.read |= timed;
                 window.judged_known = seen.value.is_some();
             }
+            let until = frame.until.filter(|_| blocked.is_none());
+            instance.uncertain |= extra.windows.is_doubtful(now.mono, active.is_some());
+            extra.windows.named = until.map(|seconds| now.mono.plus(Duration::from_secs(u64::from(seconds))));
         }
     }
 
@@ -1167,6 +1194,8 @@ fn rehearse(sandbox: &mut Sandbox, spec: &RuleSpec, names: &Arc<Names>, script: 
         let mut frame = sandbox.frame();
         let active = (turn == numbers.len() + 1).then_some(Level::Red);
         fill_frame(&mut frame, names, spec.inputs.len(), &tuning, active);
+        // Noon and midnight.
+        frame.second_of_day = turn as u32 % 2 * 43_200;
         for (input, role) in spec.inputs.iter().zip(&mut frame.roles) {
             if alone && input.optional {
                 continue;
@@ -1241,7 +1270,6 @@ mod tests {
 
     use anmin_sensors::point::{DeviceId, Kind, PointSpec};
     use anmin_sensors::reading::Fault as Bad;
-    use anmin_sensors::time::Wall;
 
     use super::*;
 

@@ -379,6 +379,7 @@ fn plain_spec() -> RuleSpec {
     RuleSpec {
         id: RuleId::new("gas/test"),
         title: Text { zh: "测试".to_owned(), en: "test".to_owned() },
+        hazard: None,
         inputs: vec![Input {
             role: "x".to_owned(),
             kind: Kind::named("gas.lel").expect("a kind of the table in sensors"),

@@ -361,15 +361,16 @@ pub(crate) struct Windows {
     heard: Vec<Option<f64>>,
     /// The earliest time at which somebody has been asked to wake us.
     pub wake: Option<Mono>,
+    /// A time that the script has named.
+    pub named: Option<Mono>,
+    /// An alarm stands from before the restart, and what it rests on will be known in full only then.
+    full: Option<Mono>,
+    asked: bool,
 }
 
 impl Windows {
     pub fn new(all: Vec<Sliding>, roles: usize) -> Self {
-        Self { all, heard: vec![None; roles], wake: None }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        Self { all, heard: vec![None; roles], ..Self::default() }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Sliding> {
@@ -411,11 +412,23 @@ impl Windows {
                 Operand::Role(role) => Motion { value: heard[usize::from(role)], per_s: 0.0, until: None },
             });
         }
-        self.all.iter().all(Sliding::holds)
+        let is_ahead = |at: Option<Mono>| at.is_none_or(|at| now < at);
+        is_ahead(self.named) && is_ahead(self.full) && self.all.iter().all(Sliding::holds)
     }
 
     pub fn due(&self, now: Mono) -> Option<Mono> {
-        self.all.iter().filter_map(|window| window.due(now)).min()
+        self.all.iter().filter_map(|window| window.due(now)).chain(self.named).chain(self.full).min()
+    }
+
+    /// The rule's answer may rest on nothing but empty windows: it says that something is wrong, never that it is over.
+    /// `stands` is whether the alarm does: when that is so at the first time of asking, it is older than the windows.
+    pub fn is_doubtful(&mut self, now: Mono, stands: bool) -> bool {
+        if !std::mem::replace(&mut self.asked, true) && stands && !self.all.is_empty() {
+            let longest = self.all.iter().map(|window| window.over).max().unwrap_or_default();
+            self.full = Some(now.plus(longest));
+        }
+        self.full = self.full.filter(|full| now < *full);
+        self.full.is_some() || self.all.iter().any(|window| window.track.used && window.value().is_none())
     }
 }
 

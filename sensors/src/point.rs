@@ -24,6 +24,9 @@ pub enum Hazard {
 }
 
 impl Hazard {
+    pub const ALL: [Self; 7] =
+        [Self::Gas, Self::Fire, Self::Power, Self::Flood, Self::Ground, Self::Care, Self::Device];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gas => "gas",

@@ -185,7 +185,7 @@ impl Config {
 
         let mut sources = library::shipped();
         sources.extend(files.rules.iter().cloned());
-        let rules = RuleSet::load(sources, overrides, faults);
+        let mut rules = RuleSet::load(sources, overrides, faults);
         let broken_rules: Vec<BrokenRule> = files.broken_rules.iter().chain(rules.broken()).cloned().collect();
         if !faults.is_empty() {
             // Nothing will start, so what is wrong with the rules is told with the rest.
@@ -193,6 +193,10 @@ impl Config {
         }
 
         let site = site?;
+        let zone = site.time_zone.clone();
+        rules.set_zone(move |at| {
+            jiff::Timestamp::from_microsecond(at.micros()).map_or(0, |at| zone.to_offset(at).seconds())
+        });
         Some(Self {
             storage,
             limits: limits?,

@@ -8,7 +8,7 @@ use anmin_rules::alarm::{Alarm, AlarmId, Class};
 use anmin_rules::engine::Counts;
 use anmin_rules::order::Call;
 use anmin_rules::rule::{Level, Text};
-use anmin_sensors::point::{Device, DeviceId, KINDS, Kind, Place, Point, PointId, PointIx, Points};
+use anmin_sensors::point::{Device, DeviceId, Hazard, KINDS, Kind, Place, Point, PointId, PointIx, Points};
 use anmin_sensors::reading::{Quality, Sample};
 use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
@@ -349,12 +349,7 @@ pub struct Trouble {
 
 /// The words of [`AlarmFilter::class`].
 pub fn is_class(word: &str) -> bool {
-    use anmin_sensors::point::Hazard::{Care, Device, Fire, Flood, Gas, Ground, Power};
-    [Gas, Fire, Power, Flood, Ground, Care, Device]
-        .into_iter()
-        .map(Class::Hazard)
-        .chain([Class::System])
-        .any(|c| c.as_str() == word)
+    Hazard::ALL.into_iter().map(Class::Hazard).chain([Class::System]).any(|c| c.as_str() == word)
 }
 
 #[cfg(test)]
