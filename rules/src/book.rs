@@ -51,6 +51,22 @@ pub struct AlarmBook {
     timers: BTreeSet<(Mono, Slot)>,
     next_slot: Slot,
     transitions: VecDeque<Transition>,
+    /// When each condition came lately, whether or not its alarm was closed in between.
+    came: HashMap<(RuleId, Subject), VecDeque<Mono>>,
+    /// How many there were when the old ones were last thrown away.
+    came_kept: usize,
+    chatter: VecDeque<Chatter>,
+}
+
+/// A condition that comes so often within so long chatters. From then on it must be gone for as long before it counts as
+/// gone: the alarm is held, so that nobody is told every minute, and nothing that is worse is held back.
+const CHATTER_TIMES: usize = 5;
+const CHATTER_WITHIN: Duration = Duration::from_secs(600);
+
+/// An alarm has begun to chatter, or has come to rest.
+pub(crate) struct Chatter {
+    pub alarm: Arc<Alarm>,
+    pub begins: bool,
 }
 
 type Slot = u64;
@@ -71,6 +87,7 @@ struct Entry {
     said: Option<Text>,
     /// The newest evidence of any verdict.
     latest: Evidence,
+    chatters: bool,
     /// Nothing has been heard of the condition since the restart.
     unheard: bool,
     alarm: Option<Arc<Alarm>>,
@@ -204,6 +221,9 @@ impl AlarmBook {
             timers: BTreeSet::new(),
             next_slot: 0,
             transitions: VecDeque::new(),
+            came: HashMap::new(),
+            came_kept: 0,
+            chatter: VecDeque::new(),
         }
     }
 
@@ -237,6 +257,7 @@ impl AlarmBook {
             seen: Default::default(),
             said: None,
             latest: alarm.evidence.clone(),
+            chatters: false,
             unheard: true,
             instance: None,
             escalate: None,
@@ -430,13 +451,10 @@ impl AlarmBook {
         if alarm.out_of_service.is_some() {
             return Err(Refusal::not_allowed("该报警已停用", "the alarm is out of service"));
         }
-        let by_hand = self.entries[&slot].terms.as_ref().is_some_and(|terms| {
-            terms.spec.inputs.first().is_some_and(|input| input.kind.as_str() == "fire.call_point")
-        });
-        if by_hand {
+        if self.entries[&slot].is_by_hand() {
             return Err(Refusal::not_allowed(
-                "手动报警按钮的报警不得搁置",
-                "an alarm of a manual call point cannot be shelved",
+                "由人按下按钮发出的报警不得搁置",
+                "an alarm that a person has given by a button cannot be shelved",
             ));
         }
         let (wait, max) = (until.since(now.wall), self.max_shelve(alarm.level));
@@ -499,6 +517,18 @@ impl AlarmBook {
 
     pub fn poll_transition(&mut self) -> Option<Transition> {
         self.transitions.pop_front()
+    }
+
+    pub(crate) fn poll_chatter(&mut self) -> Option<Chatter> {
+        self.chatter.pop_front()
+    }
+
+    /// A notice of the time before the restart says that this alarm chatters. Returns whether it is still held.
+    pub(crate) fn restore_chatter(&mut self, rule: &RuleId, subject: &str) -> bool {
+        let is_it = |entry: &&mut Entry| entry.rule == *rule && entry.subject.as_str() == subject;
+        let found = self.entries.values_mut().find(is_it);
+        let held = found.filter(|entry| entry.alarm.as_ref().is_some_and(|alarm| alarm.is_active()));
+        held.map(|entry| entry.chatters = true).is_some()
     }
 
     pub fn poll_timeout(&self) -> Option<Mono> {
@@ -626,8 +656,8 @@ impl AlarmBook {
     /// Brings the alarm in line with its condition.
     fn settle(&mut self, now: Now, slot: Slot) {
         let entry = self.entries.get_mut(&slot).expect("the caller found the slot");
-        if let Some(terms) = &entry.terms {
-            entry.track.advance(now.mono, terms.on_delay, terms.off_delay);
+        if let Some((on_delay, off_delay)) = entry.delays() {
+            entry.track.advance(now.mono, on_delay, off_delay);
         }
         let held = entry.track.held;
         match (&entry.alarm, held) {
@@ -730,6 +760,7 @@ impl AlarmBook {
         let entry = self.entries.get_mut(&slot).expect("the caller found the slot");
         let alarm = Arc::make_mut(entry.alarm.as_mut().expect("the caller found the alarm"));
         let from = if matches!(cause, Cause::Raised) { AlarmState::Normal } else { alarm.state() };
+        let peak = alarm.peak;
         how(alarm);
         alarm.seq += 1;
         alarm.changed_at = now.wall;
@@ -747,6 +778,35 @@ impl AlarmBook {
         }
 
         let alarm = Arc::clone(entry.alarm.as_ref().expect("changed above"));
+        let comes = match cause {
+            Cause::Raised => true,
+            // Also said again to people who have let it stand: then nothing has come.
+            Cause::Realarmed => from != AlarmState::Acknowledged,
+            // A level that was not reached before is news and no chatter.
+            Cause::LevelChanged(old) => alarm.level > old && alarm.peak == peak,
+            _ => false,
+        };
+        let rests = entry.chatters && !alarm.is_active();
+        if rests {
+            entry.chatters = false;
+            self.chatter.push_back(Chatter { alarm: Arc::clone(&alarm), begins: false });
+        }
+        if comes && matches!(alarm.class, Class::Hazard(_)) && !entry.is_by_hand() && !entry.chatters {
+            let times = self.came.entry((alarm.rule.clone(), alarm.subject.clone())).or_default();
+            times.push_back(now.mono);
+            if times.len() > CHATTER_TIMES {
+                times.pop_front();
+            }
+            if times.len() == CHATTER_TIMES && now.mono.since(times[0]) < CHATTER_WITHIN {
+                entry.chatters = true;
+                self.chatter.push_back(Chatter { alarm: Arc::clone(&alarm), begins: true });
+            }
+            if self.came.len() > 2 * self.came_kept + 64 {
+                self.came.retain(|_, times| times.back().is_some_and(|last| now.mono.since(*last) < CHATTER_WITHIN));
+                self.came_kept = self.came.len();
+            }
+        }
+        let entry = self.entries.get_mut(&slot).expect("the caller found the slot");
         if to == AlarmState::Normal {
             self.by_alarm.remove(&alarm.id);
             entry.alarm = None;
@@ -760,7 +820,7 @@ impl AlarmBook {
     /// Puts the entry's next deadline into `timers`.
     fn rearm(&mut self, slot: Slot) {
         let entry = self.entries.get_mut(&slot).expect("the caller found the slot");
-        let tracked = entry.terms.as_ref().and_then(|terms| entry.track.due(terms.on_delay, terms.off_delay));
+        let tracked = entry.delays().and_then(|(on_delay, off_delay)| entry.track.due(on_delay, off_delay));
         let due = [tracked, entry.escalate, entry.realarm, entry.unshelve].into_iter().flatten().min();
         if due != entry.due {
             if let Some(old) = entry.due {
@@ -803,6 +863,7 @@ impl Entry {
             seen: Default::default(),
             said: None,
             latest: Evidence::default(),
+            chatters: false,
             unheard: false,
             alarm: None,
             instance: None,
@@ -811,6 +872,19 @@ impl Entry {
             unshelve: None,
             due: None,
         }
+    }
+
+    /// On- and off-delay as they hold now.
+    fn delays(&self) -> Option<(Duration, Duration)> {
+        let terms = self.terms.as_ref()?;
+        let off_delay = if self.chatters { terms.off_delay.max(CHATTER_WITHIN) } else { terms.off_delay };
+        Some((terms.on_delay, off_delay))
+    }
+
+    /// Whether a person gives this alarm by a button.
+    fn is_by_hand(&self) -> bool {
+        let subject = self.terms.as_ref().and_then(|terms| terms.spec.inputs.first());
+        subject.is_some_and(|input| matches!(input.kind.as_str(), "fire.call_point" | "care.sos"))
     }
 
     /// Message and evidence for an alarm at `level`.

@@ -143,8 +143,25 @@ fn quality_named(name: &str) -> Option<Quality> {
     Quality::ALL.into_iter().find(|quality| quality.reason() == name || (*quality == Quality::Good && name == "good"))
 }
 
-/// What a step may say besides its inputs.
-const KEYS: [&str; 10] = ["at", "expect", "limit", "alarm", "raised", "worst", "for", "every", "jitter", "restart"];
+/// What a step may say besides its inputs, and what that means.
+pub const KEYS: &[(&str, &str)] = &[
+    ("at", "when, from the case's beginning; steps follow each other"),
+    ("expect", "the verdict that must stand afterwards: `normal`, a level, `undetermined`"),
+    ("limit", "the limit that the finding must name"),
+    (
+        "alarm",
+        "the level of the alarm that must be active afterwards, or `normal`; the case then runs with the rule's delays",
+    ),
+    ("raised", "how often an alarm was raised or came back since the beginning"),
+    ("worst", "the highest that may stand at any time of the step"),
+    (
+        "for",
+        "how long the step lasts, with a reading every `every`; an input may then be `[from, to]`, a straight line",
+    ),
+    ("every", "time between two readings"),
+    ("jitter", "every second reading is higher by it, every other lower"),
+    ("restart", "`true`: the gateway starts anew before the step; alarms stay, windows begin anew"),
+];
 
 /// Readings that one step may stand for.
 const MAX_READINGS: u128 = 20_000;
@@ -250,8 +267,9 @@ impl Step {
                 role => {
                     let Some(at) = spec.inputs.iter().position(|input| input.role == role) else {
                         let known = spec.inputs.iter().map(|input| input.role.as_str());
-                        let hint = did_you_mean(role, known.chain(KEYS));
-                        fault(role, format!("`{role}` is neither an input nor {}", KEYS.join(", ")), hint);
+                        let hint = did_you_mean(role, known.chain(KEYS.iter().map(|(key, _)| *key)));
+                        let keys: Vec<&str> = KEYS.iter().map(|(key, _)| *key).collect();
+                        fault(role, format!("`{role}` is neither an input nor {}", keys.join(", ")), hint);
                         continue;
                     };
                     let form = spec.inputs[at].kind.info().form;
@@ -590,6 +608,22 @@ mod tests {
             failures.extend(outcomes.into_iter().filter_map(|outcome| outcome.failure).map(|fault| fault.to_string()));
         }
         assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+
+    /// What nobody has tried in the library will be tried by a fire: each rule shows how it bears noise or a spike, what
+    /// bad data and a restart do to a standing alarm, and that silence is not normal.
+    #[test]
+    fn every_shipped_rule_shows_its_manners() {
+        for source in shipped() {
+            for word in ["raised = ", "restart = true", "expect = \"undetermined\"", "alarm = "] {
+                assert!(source.toml.contains(word), "{} has no case with {word}", source.name);
+            }
+            let (spec, cases) = source.read(&Faults::default()).expect("every case of the library holds");
+            assert!(cases.len() >= 5, "{} has only {} cases", source.name, cases.len());
+            let comfort = spec.inputs[0].kind.as_str().starts_with("env.");
+            let alarming = source.script.contains("orange(") || source.script.contains("red(");
+            assert!(!(comfort && alarming), "{}: comfort is no matter for sirens", source.name);
+        }
     }
 
     /// A case that does not hold says where and what; a case that cannot be read keeps the rule from loading.

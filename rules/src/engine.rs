@@ -11,7 +11,7 @@ use anmin_sensors::reading::Sample;
 use anmin_sensors::time::{Mono, Now};
 
 use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Class, Command, Refusal, Subject, Transition};
-use crate::book::{AlarmBook, BookSettings, SystemReport};
+use crate::book::{AlarmBook, BookSettings, Chatter, SystemReport};
 use crate::health::{Health, SystemRules};
 use crate::order::{Call, CallChange, Order};
 use crate::response::{DeskSettings, Request, ResponseDesk};
@@ -90,6 +90,18 @@ impl Watch {
                 }
             }
         }
+        let chatter = &self.health.rules.chatter.id;
+        for notice in alarms.iter().filter(|alarm| alarm.rule == *chatter && alarm.is_active()) {
+            let Some((rule, subject)) =
+                notice.subject.as_str().strip_prefix(CHATTER).and_then(|rest| rest.split_once(':'))
+            else {
+                continue;
+            };
+            if !self.book.restore_chatter(&RuleId::new(rule), subject) {
+                let report = self.chatter_report(now, notice.subject.clone(), Arc::clone(&notice.place), None);
+                self.book.handle_system(now, report);
+            }
+        }
         for area in stations {
             self.report_station(now, area, None);
         }
@@ -164,10 +176,44 @@ impl Watch {
                     Request::Escalate(alarm) => self.book.escalate(now, alarm),
                     Request::Unanswered { area, alarm } => self.report_station(now, area, alarm),
                 }
+            } else if let Some(Chatter { alarm, begins }) = self.book.poll_chatter() {
+                let subject = Subject::Part(format!("{CHATTER}{}:{}", alarm.rule, alarm.subject.as_str()).into());
+                let trouble = begins.then(|| {
+                    let text = Text {
+                        zh: format!(
+                            "报警“{}”（{}，{}）反复出现和消失。在连续十分钟正常之前，该报警保持不解除；更高等级照常上报。",
+                            alarm.title.zh,
+                            alarm.place.zh(),
+                            alarm.subject.as_str(),
+                        ),
+                        en: format!(
+                            "the alarm {:?} ({}, {}) comes and goes. It is held until all has been well for ten minutes; \
+                             a higher level is told as ever.",
+                            alarm.title.en,
+                            alarm.place.en(),
+                            alarm.subject.as_str(),
+                        ),
+                    };
+                    (Level::Blue, text)
+                });
+                let report = self.chatter_report(now, subject, Arc::clone(&alarm.place), trouble);
+                self.book.handle_system(now, report);
             } else {
                 return;
             }
         }
+    }
+
+    fn chatter_report(
+        &self,
+        now: Now,
+        subject: Subject,
+        place: Arc<Place>,
+        trouble: Option<(Level, Text)>,
+    ) -> SystemReport {
+        let spec = Arc::clone(&self.health.rules.chatter);
+        let evidence = Evidence { received: now.wall, ..Evidence::default() };
+        SystemReport { spec, subject, place, trouble, evidence }
     }
 
     fn report_station(&mut self, now: Now, area: Arc<str>, alarm: Option<(Arc<Alarm>, Text)>) {
@@ -219,6 +265,9 @@ impl Watch {
         counts
     }
 }
+
+/// Subject of the notice that an alarm chatters: `chatter:`, the rule, a colon, the alarm's subject.
+const CHATTER: &str = "chatter:";
 
 /// Subject of the alarm that no station answers: `station:` and the area.
 const STATION: &str = "station:";

@@ -28,6 +28,8 @@ pub(crate) struct SystemRules {
     pub rule: Arc<RuleSpec>,
     /// No station answers.
     pub station: Arc<RuleSpec>,
+    /// An alarm that comes and goes.
+    pub chatter: Arc<RuleSpec>,
     /// A part of anmin or of its surroundings.
     pub part: Arc<RuleSpec>,
 }
@@ -96,6 +98,18 @@ impl SystemRules {
                 now,
                 ("请立即电话联系消防站值班人员，必要时拨打119。", "Phone the stations at once; call 119 if in doubt."),
             ),
+            chatter: spec(
+                "chatter",
+                "报警频繁抖动",
+                "an alarm that chatters",
+                now,
+                now,
+                (
+                    "检查传感器、接线和安装位置，或调整该规则的限值、回差和延时；报警在此期间保持，不会被漏掉。",
+                    "Check the sensor, its wiring and its place, or the rule's limit, deadband and delays; the alarm is held \
+                     meanwhile and nothing is missed.",
+                ),
+            ),
             part: spec(
                 "part",
                 "系统部件故障",
@@ -108,7 +122,9 @@ impl SystemRules {
     }
 
     pub fn find(&self, id: &RuleId) -> Option<&Arc<RuleSpec>> {
-        [&self.sensor, &self.silent, &self.rule, &self.station, &self.part].into_iter().find(|spec| spec.id == *id)
+        [&self.sensor, &self.silent, &self.rule, &self.station, &self.chatter, &self.part]
+            .into_iter()
+            .find(|spec| spec.id == *id)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod engine;
 mod health;
 pub mod library;
 pub mod order;
+pub mod reference;
 pub mod response;
 pub mod rule;
 pub mod script;

@@ -119,6 +119,25 @@ impl Scope {
         ("building", Self::Building),
         ("site", Self::Site),
     ];
+
+    /// Where its points are, in words.
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::Device => {
+                "on the subject's own device, as all phases of a meter and what else it measures of its circuit"
+            }
+            Self::Room => "in the subject's room",
+            Self::Floor => "on the subject's floor of its unit",
+            Self::Above => {
+                "on the next floor up; floors are told apart where their names are numbers, `B1` being below `1`"
+            }
+            Self::Below => "on the next floor down",
+            Self::Shaft => "in rooms of the same name on any floor of the unit, as shafts and stair wells have it",
+            Self::Unit => "anywhere in the subject's unit of its building",
+            Self::Building => "anywhere in the subject's building",
+            Self::Site => "anywhere in the site",
+        }
+    }
 }
 
 /// One role that a script's function takes.
@@ -341,6 +360,48 @@ impl Input {
     }
 }
 
+/// What keeps an alarm from fluttering where the rule's file does not say it: by the kind of the subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Steady {
+    pub on_s: u64,
+    pub off_s: u64,
+    /// In the kind's unit.
+    pub deadband: f64,
+}
+
+impl Steady {
+    /// On-delays follow common practice for the quantity, and are shortest where seconds count: a hand on a button waits
+    /// for nothing. A flag has no deadband.
+    pub fn of(kind: Kind) -> Self {
+        let steady = |on_s, off_s, deadband| Self { on_s, off_s, deadband };
+        match kind.as_str() {
+            "fire.call_point" | "care.sos" => steady(0, 0, 0.0),
+            "fire.smoke" | "gas.detected" => steady(0, 30, 0.0),
+            "gas.lel" => steady(2, 30, 5.0),
+            "gas.co" => steady(5, 60, 5.0),
+            "fire.temperature" => steady(5, 60, 3.0),
+            "fire.smoke_density" => steady(10, 60, 0.02),
+            "power.arc" => steady(0, 60, 3.0),
+            "power.residual_current" => steady(5, 60, 30.0),
+            "power.cable_temperature" => steady(10, 60, 3.0),
+            "power.voltage" => steady(10, 30, 4.0),
+            "power.current" => steady(10, 60, 1.0),
+            "flood.level" => steady(15, 60, 2.0),
+            "flood.rain" => steady(0, 600, 3.0),
+            "flood.leak" | "care.fall" | "care.lift_trapped" => steady(5, 60, 0.0),
+            "ground.tilt" => steady(600, 3600, 0.1),
+            "ground.crack" => steady(600, 3600, 0.5),
+            "env.noise" => steady(300, 900, 3.0),
+            "env.temperature" => steady(60, 300, 1.0),
+            "env.humidity" => steady(60, 300, 5.0),
+            "device.battery" => steady(600, 600, 5.0),
+            "device.signal" => steady(600, 3600, 4.0),
+            "device.link_quality" => steady(600, 3600, 10.0),
+            _ => steady(10, 60, 0.0),
+        }
+    }
+}
+
 impl Limit {
     fn read(name: &str, r: &Reader<'_>) -> Option<Self> {
         let (value, unit, source) = (r.required("value"), r.required("unit"), r.required::<String>("source"));
@@ -415,9 +476,11 @@ impl RuleSpec {
                 }
             }
         }
-        let on_delay = r.or("on_delay", Duration::ZERO);
-        let off_delay = r.or("off_delay", Duration::ZERO);
-        let deadband = r.or("deadband", 0.0);
+        let steady =
+            inputs.first().and_then(Option::as_ref).map(|subject| Steady::of(subject.kind)).unwrap_or_default();
+        let on_delay = r.or("on_delay", Duration::from_secs(steady.on_s));
+        let off_delay = r.or("off_delay", Duration::from_secs(steady.off_s));
+        let deadband = r.or("deadband", steady.deadband);
         if deadband < 0.0 {
             r.fault("deadband", format!("`deadband` is {deadband}, expected 0 or more"), None);
         }

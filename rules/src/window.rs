@@ -57,6 +57,25 @@ impl Measure {
         Self::CHOICES.iter().find(|(_, each)| *each == self).map_or("", |(name, _)| name)
     }
 
+    /// What it is, its unit, and the keys that it takes besides `name`, `measure`, `input`.
+    pub const fn what(self) -> (&'static str, &'static str, &'static str) {
+        let waits = "`over`; `least`, the time that must be known before it says anything, half of `over` by default";
+        match self {
+            Self::Sum => ("all readings together", "the input's unit", "`over`"),
+            Self::Count => ("how often the value came to a limit, or a flag came on", "no unit", "`over`, `limit`"),
+            Self::Mean => ("the mean over time", "the input's unit", waits),
+            Self::Min => ("the least", "the input's unit", waits),
+            Self::Max => ("the greatest", "the input's unit", waits),
+            Self::Slope => ("change a minute of the line that fits at least three readings", "its unit `/min`", waits),
+            Self::TimeAbove => (
+                "time for which the value was at or above a limit, or a flag on",
+                "`s`",
+                "`over`, `limit`; `least`, none by default",
+            ),
+            Self::Difference => ("one input or earlier window less another, now", "the input's unit", "`minus`"),
+        }
+    }
+
     /// Whether a value holds until the next: the others know only the moments of readings.
     const fn holds(self) -> bool {
         matches!(self, Self::Mean | Self::Min | Self::Max | Self::TimeAbove)
