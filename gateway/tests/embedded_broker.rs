@@ -54,6 +54,28 @@ async fn what_mosquitto_publishes_arrives_with_every_version_and_qos() {
     }
 }
 
+/// Devices made for a cloud platform report below a dollar sign; the broker's own topics stay its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_topics_of_cloud_platforms_are_taken_and_the_brokers_own_are_not() {
+    let (_broker, mut intake, port) = broker(Settings::default()).await;
+    let port = port.to_string();
+    for topic in [
+        "$SYS/broker/uptime",
+        "$share/g/a",
+        "$sys/pid/g1/thing/property/post",
+        "$oc/devices/g1/sys/properties/report",
+        "$thing/up/property/pid/g1",
+        "/sys/pk/g1/thing/event/property/post",
+    ] {
+        let arguments = ["-h", "127.0.0.1", "-p", &port, "-V", "mqttv311", "-q", "0", "-t", topic, "-m", topic];
+        assert_eq!(Program::start("mosquitto_pub", &arguments).exit().await, 0, "{topic}");
+        // What is refused is followed by what is not: nothing of it came before.
+        if !topic.starts_with("$S") && !topic.starts_with("$share") {
+            assert_eq!(intake.take().await, (topic.into(), topic.into()));
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mosquitto_subscribes_with_wildcards_and_gets_retained_live_and_last_words() {
     let (broker, mut intake, port) = broker(Settings::default()).await;
