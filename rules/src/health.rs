@@ -3,14 +3,14 @@
 //! One byte a point remembers what was last thought of it; a sample that changes nothing costs one comparison. A silent
 //! device raises one alarm, however many points it has. Also the rules that anmin brings for itself, `system/...`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_sensors::document;
 use anmin_sensors::point::{DeviceIx, PointIx, Points};
 use anmin_sensors::reading::{Doubt, Fault, Quality, Sample};
-use anmin_sensors::time::Now;
+use anmin_sensors::time::{Mono, Now};
 
 use crate::alarm::Subject;
 use crate::book::{AlarmBook, SystemReport};
@@ -24,6 +24,12 @@ pub(crate) struct SystemRules {
     pub sensor: Arc<RuleSpec>,
     /// A device that does not speak.
     pub silent: Arc<RuleSpec>,
+    /// A value that has not moved for as long as it never stands still.
+    pub flat: Arc<RuleSpec>,
+    /// A value that jumps again and again.
+    pub jumping: Arc<RuleSpec>,
+    /// A device whose clock is wrong.
+    pub clock: Arc<RuleSpec>,
     /// A rule that cannot judge.
     pub rule: Arc<RuleSpec>,
     /// No station answers.
@@ -79,6 +85,39 @@ impl SystemRules {
                     "Check the device's power, battery and network; patrol the place until it is back.",
                 ),
             ),
+            flat: spec(
+                "flat",
+                "数值长时间不变",
+                "a value that does not move",
+                now,
+                settled,
+                (
+                    "检查传感器是否卡死、被遮盖或断线；按测试键看数值是否变化。",
+                    "See whether the sensor hangs, is covered or has come off; press its test button and watch the value.",
+                ),
+            ),
+            jumping: spec(
+                "jumping",
+                "数值反复跳变",
+                "a value that jumps",
+                now,
+                Duration::from_secs(3600),
+                (
+                    "检查接线、屏蔽和供电；跳变的读数可能触发报警，但不会解除报警。",
+                    "Check wiring, shield and supply; such a reading may raise an alarm and clears none.",
+                ),
+            ),
+            clock: spec(
+                "clock",
+                "设备时钟错误",
+                "device clock wrong",
+                now,
+                Duration::from_secs(600),
+                (
+                    "校准设备时钟或检查其对时服务；在此之前按接收时间记录。",
+                    "Set the device's clock or its time server; until then the time of receipt is taken.",
+                ),
+            ),
             rule: spec(
                 "rule",
                 "规则无法判断",
@@ -122,9 +161,19 @@ impl SystemRules {
     }
 
     pub fn find(&self, id: &RuleId) -> Option<&Arc<RuleSpec>> {
-        [&self.sensor, &self.silent, &self.rule, &self.station, &self.chatter, &self.part]
-            .into_iter()
-            .find(|spec| spec.id == *id)
+        [
+            &self.sensor,
+            &self.silent,
+            &self.flat,
+            &self.jumping,
+            &self.clock,
+            &self.rule,
+            &self.station,
+            &self.chatter,
+            &self.part,
+        ]
+        .into_iter()
+        .find(|spec| spec.id == *id)
     }
 }
 
@@ -133,6 +182,10 @@ impl SystemRules {
 enum Mark {
     Fine,
     Bad(Fault),
+    /// It can be used, with a doubt that lasts.
+    Flat,
+    Jumping,
+    ClockWrong,
     /// An alarm of the time before the restart says that its values were bad; nothing good has come since.
     Restored,
     /// An alarm of the time before the restart says that its device was silent; nothing has been heard since.
@@ -147,6 +200,10 @@ impl Mark {
             // It talks, but what it says is no proof that its values are good again.
             (Self::Bad(fault), Quality::Uncertain(_)) if spoils_value(fault) => self,
             (Self::Restored, Quality::Uncertain(_)) => self,
+            (_, Quality::Uncertain(Doubt::Stuck)) => Self::Flat,
+            (_, Quality::Uncertain(Doubt::ClockSkew)) => Self::ClockWrong,
+            // One jump says nothing about what lasts.
+            (Self::Flat | Self::Jumping | Self::ClockWrong, Quality::Uncertain(Doubt::Jump)) => self,
             (_, Quality::Uncertain(_)) => Self::Fine,
             // To be unreadable is no sign of life.
             (Self::Bad(Fault::Silent | Fault::Offline), Quality::Bad(Fault::Comms)) => self,
@@ -167,6 +224,10 @@ fn spoils_value(fault: Fault) -> bool {
 const RULE: &str = "rule:";
 const RULE_FILE: &str = "rule-file:";
 
+/// A value that jumps so often within so long is no longer a spike or two.
+const JUMPS: usize = 5;
+const JUMPS_WITHIN: Duration = Duration::from_secs(3600);
+
 /// What is known of the health of points, devices and rules.
 pub(crate) struct Health {
     pub rules: SystemRules,
@@ -179,6 +240,8 @@ pub(crate) struct Health {
     failing: BTreeMap<RuleId, BTreeMap<PointIx, Level>>,
     /// Rules that could not be loaded, and those of restored alarms that could not be before.
     unloaded: BTreeSet<RuleId>,
+    /// When points jumped lately, of those that have.
+    jumps: HashMap<PointIx, VecDeque<Mono>>,
     changed: Vec<usize>,
     devices: Vec<DeviceIx>,
 }
@@ -192,6 +255,7 @@ impl Health {
             points_seen: 0,
             failing: BTreeMap::new(),
             unloaded: BTreeSet::new(),
+            jumps: HashMap::new(),
             changed: Vec::new(),
             devices: Vec::new(),
         }
@@ -206,7 +270,10 @@ impl Health {
             } else {
                 self.failing.insert(RuleId::new(name.strip_prefix(RULE).unwrap_or(name)), BTreeMap::new());
             }
-        } else if *rule == self.rules.silent.id || *rule == self.rules.sensor.id {
+        } else if [&self.rules.silent, &self.rules.sensor, &self.rules.flat, &self.rules.jumping, &self.rules.clock]
+            .into_iter()
+            .any(|known| known.id == *rule)
+        {
             self.restored.push(subject.clone());
         }
     }
@@ -217,7 +284,18 @@ impl Health {
         }
         for (n, sample) in samples.iter().enumerate() {
             let Some(mark) = self.marks.get_mut(sample.point.0 as usize).filter(|_| sample.news) else { continue };
-            let next = mark.next(sample.quality);
+            let mut next = mark.next(sample.quality);
+            if sample.quality == Quality::Uncertain(Doubt::Jump) {
+                let times = self.jumps.entry(sample.point).or_default();
+                times.push_back(now.mono);
+                times.retain(|time| now.mono.since(*time) < JUMPS_WITHIN);
+                if times.len() > JUMPS {
+                    times.pop_front();
+                }
+                if times.len() == JUMPS && next == Mark::Fine {
+                    next = Mark::Jumping;
+                }
+            }
             if next != *mark {
                 self.changed.push(n);
                 *mark = next;
@@ -229,6 +307,7 @@ impl Health {
         for n in std::mem::take(&mut self.changed) {
             let sample = &samples[n];
             self.report_point(now, points, sample, book);
+            self.report_doubt(now, points, sample.point, book);
             self.devices.push(points.point(sample.point).device);
         }
         self.devices.sort_unstable();
@@ -410,6 +489,36 @@ impl Health {
         );
     }
 
+    /// What can be used and is still not right, for points that may have had such a doubt.
+    fn report_doubt(&self, now: Now, points: &Points, ix: PointIx, book: &mut AlarmBook) {
+        let (point, device) = (points.point(ix), points.device_of(ix));
+        let (zh, en) = (point.spec.kind.info().zh, point.spec.kind.info().en);
+        let mark = self.marks[ix.0 as usize];
+        let rows = [
+            (&self.rules.flat, Mark::Flat, "长时间没有变化", "has not moved for long"),
+            (&self.rules.jumping, Mark::Jumping, "反复跳变", "jumps again and again"),
+        ];
+        for (spec, this, said_zh, said_en) in rows {
+            let trouble = (mark == this).then(|| {
+                let text = Text {
+                    zh: format!("{}{}（{}）的{zh}{said_zh}。", device.place.zh(), device.label, point.id),
+                    en: format!("{en} of {} at {} ({}) {said_en}.", device.label, device.place.en(), point.id),
+                };
+                (Level::Blue, text)
+            });
+            book.handle_system(
+                now,
+                SystemReport {
+                    spec: Arc::clone(spec),
+                    subject: Subject::Point(point.id.clone()),
+                    place: Arc::clone(&device.place),
+                    trouble,
+                    evidence: Evidence { point: Some(point.id.clone()), received: now.wall, ..Evidence::default() },
+                },
+            );
+        }
+    }
+
     fn report_device(&mut self, now: Now, points: &Points, ix: DeviceIx, book: &mut AlarmBook) {
         let device = points.device(ix);
         let total = device.points().count();
@@ -463,6 +572,16 @@ impl Health {
             evidence: Evidence { received: now.wall, ..Evidence::default() },
         };
         book.handle_system(now, report(&self.rules.silent, trouble));
+
+        let wrong = device.points().any(|point| mark(&point) == Mark::ClockWrong);
+        let trouble = wrong.then(|| {
+            let text = Text {
+                zh: format!("{}{label}（{id}）的时钟与本机相差过大，其读数按接收时间记录。", place.zh()),
+                en: format!("the clock of {label} ({id}) at {} is wrong; the time of receipt is taken.", place.en()),
+            };
+            (Level::Blue, text)
+        });
+        book.handle_system(now, report(&self.rules.clock, trouble));
 
         let unread: Vec<PointIx> = device.points().filter(|point| mark(point) == Mark::Bad(Fault::Comms)).collect();
         let trouble = (!unread.is_empty()).then(|| {

@@ -1498,6 +1498,24 @@ mod tests {
     }
 
     #[test]
+    fn inputs_may_name_their_points() {
+        let head = "[[input]]\nrole = \"gas\"\nkind = \"gas.lel\"\npoints = [\"kitchen-*\"]\n\
+            [[input]]\nrole = \"fan\"\nkind = \"power.current\"\nscope = \"site\"\npoints = [\"fan-?\", \"roof/*\"]\n\
+            [limit.runs]\nvalue = 1\nunit = \"A\"\nsource = \"test\"\n";
+        let script = "fn judge(gas, fan) { if below(fan, \"runs\") { blue() } else { normal() } }";
+        let mut set = load(vec![source("gas/fan", head, script)]);
+        let mut points = Points::default();
+        let kitchen = device(&mut points, "kitchen-1", "a/1", &["gas.lel"])[0];
+        device(&mut points, "cellar", "a/1", &["gas.lel"]);
+        device(&mut points, "other", "a/1", &["power.current"]);
+        assert_eq!(set.bind(&points).instances, 0, "neither the cellar's gas nor another current");
+        let fan = device(&mut points, "roof", "z/9", &["power.current"])[0];
+        assert_eq!(set.bind(&points).instances, 1);
+        hear(&mut set, &points, good(fan, 0.0), None);
+        assert_eq!(levels(&hear(&mut set, &points, good(kitchen, 0.0), None)), ["blue"]);
+    }
+
+    #[test]
     fn a_window_sums_what_fell_and_forgets_by_itself() {
         let head = "[[input]]\nrole = \"rain\"\nkind = \"flood.rain\"\n[[window]]\nname = \"hour\"\ninput = \"rain\"\n\
             over = \"1h\"\n[limit.blue]\nvalue = 10\nunit = \"mm\"\nsource = \"test\"\n";
@@ -1544,10 +1562,11 @@ mod tests {
         assert!(faults.is_empty());
         let mut points = Points::default();
         let cases = [
-            ("b1-gas", "hall", 8.0, 25.0, 1.0, 0),
+            // Where nobody says a delay, it is the kind's.
+            ("b1-gas", "hall", 8.0, 25.0, 1.0, 2),
             ("b2-gas", "kitchen", 7.0, 25.0, 1.0, 9),
             ("b3-1-gas", "kitchen", 5.0, 15.0, 1.0, 9),
-            ("b3-2-gas", "hall", 3.0, 15.0, 1.0, 0),
+            ("b3-2-gas", "hall", 3.0, 15.0, 1.0, 2),
         ];
         let subjects: Vec<PointIx> =
             cases.iter().map(|(id, area, ..)| device(&mut points, id, area, &["gas.lel"])[0]).collect();
