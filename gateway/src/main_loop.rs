@@ -1,6 +1,7 @@
 //! The one owner of domain state: one closed [`Input`] enum in, transitions and orders out.
 
 pub mod feed;
+pub mod losses;
 pub mod query;
 pub mod run;
 
@@ -10,6 +11,7 @@ use anmin_rules::alarm::{Command, Refusal};
 use anmin_rules::order::OrderId;
 use anmin_rules::rule::{Finding, Text};
 use anmin_sensors::reading::Reading;
+use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
 
 use crate::delivery::Outcome;
@@ -29,6 +31,8 @@ pub enum Input {
     },
     /// Readings that are decoded already: polled buses.
     Readings(Vec<Reading>),
+    /// An outside broker let us in. Comes before the messages of its connection.
+    Session(SessionStart),
     /// A supervised part changed: `part` such as `mqtt:site`, `bus:bus-a/7`, `way-out:office`.
     Part(PartState),
     Command {
@@ -60,10 +64,24 @@ pub enum Resend {
     WayOut(Arc<str>),
 }
 
+/// How a connection to an outside broker began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionStart {
+    /// The id of the `[[mqtt]]`.
+    pub source: Arc<str>,
+    pub client_id: Arc<str>,
+    /// Whether the broker is to keep our session while we are away.
+    pub kept: bool,
+    /// Whether it had kept it until now.
+    pub present: bool,
+    /// When it was last heard, if it was in this run.
+    pub heard: Option<Wall>,
+}
+
 /// Health of one part of anmin or its surroundings.
 #[derive(Clone, Debug)]
 pub struct PartState {
-    /// `mqtt:site`, `bus:bus-a`, `unit:bus-a/7`, `way-out:office`, `store:readings`.
+    /// `mqtt:site`, `bus:bus-a`, `unit:bus-a/7`, `way-out:office`, `store:readings`, `loss:site`, `gap:g-302`.
     pub part: Arc<str>,
     /// `None` when it is well again.
     pub trouble: Option<PartTrouble>,

@@ -147,6 +147,8 @@ impl Collector for Figures {
                 status.stored.dropped,
             ),
             ("anmin_journal_dropped", "Entries that never reached the journal", status.journal.dropped),
+            ("anmin_messages_missing", "Messages that devices have counted and that did not come", readings.missing),
+            ("anmin_possible_losses", "Times that a broker had lost our session", status.possible_losses),
         ] {
             let counter = ConstCounter::new(count);
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;

@@ -200,6 +200,7 @@ async fn a_burst_is_one_batch() {
         let mut broker = fake.serve(false).await;
         let burst: Vec<u8> = (0..300).flat_map(|n: u16| fake.publish("t/n", n.to_string().as_bytes(), 0, 0)).collect();
         assert!(burst.len() < 8 * 1024, "one write, one read");
+        outside.intake.session().await;
         outside.intake.part(PART, false).await;
         broker.send(&burst).await;
         let Some(Input::Messages { source, messages }) = soon("the burst", outside.intake.inputs.recv()).await else {
@@ -300,8 +301,9 @@ async fn a_late_acknowledgement_acknowledges_nothing_of_the_next_connection() {
         new.done();
         assert_eq!(broker.packet().await, puback(1), "{version}");
         assert_eq!(broker.packet().await, puback(2), "{version}: one acknowledgement of identifier 1, not two");
-        let said = outside.intake.part(PART, true).await;
-        assert!(said.contains("has lost anmin's session"), "{said}");
+        let (first, second) = (outside.intake.session().await, outside.intake.session().await);
+        assert_eq!((first.present, first.kept, first.heard), (false, true, None), "{version}");
+        assert!(!second.present && second.heard.is_some(), "{version}: {second:?}");
     }
 }
 
@@ -365,8 +367,9 @@ async fn a_broker_with_a_memory_brings_again_what_was_not_acknowledged() {
         let said = outside.intake.part(PART, true).await;
         assert!(said.contains("is away: "), "{said}");
         mosquitto.run().await;
-        // Well again, not a word of loss: the session was there.
         outside.intake.part(PART, false).await;
+        outside.intake.session().await;
+        assert!(outside.intake.session().await.present, "{version}: the session was there");
         let again = outside.intake.message().await;
         assert_eq!((&*again.topic, &*again.payload), ("gas", &b"1"[..]), "{version}");
         before.ack.expect("QoS 1 has a token").done();
@@ -376,7 +379,7 @@ async fn a_broker_with_a_memory_brings_again_what_was_not_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_forgets_is_subscribed_again_and_the_loss_is_said() {
+async fn a_broker_that_forgets_is_subscribed_again_and_the_main_loop_hears_of_it() {
     let folder = Folder::new("outside-forgets");
     let mut mosquitto = Mosquitto::start(&folder, "allow_anonymous true").await;
     for version in VERSIONS {
@@ -386,8 +389,9 @@ async fn a_broker_that_forgets_is_subscribed_again_and_the_loss_is_said() {
         let said = outside.intake.part(PART, true).await;
         assert!(said.contains("is away: Connection refused"), "{said}");
         mosquitto.run().await;
-        let said = outside.intake.part(PART, true).await;
-        assert!(said.contains("has lost anmin's session"), "{said}");
+        let (before, after) = (outside.intake.session().await, outside.intake.session().await);
+        assert_eq!((before.heard, after.present, after.kept), (None, false, true), "{version}");
+        assert!(after.heard.is_some() && before.client_id == after.client_id, "{version}: {after:?}");
         // Retained, so that it comes whether it was published before the subscription or after.
         say(mosquitto.port, "gas", b"1", 0x33).await;
         outside.until("1").await;
@@ -600,9 +604,9 @@ async fn a_main_loop_without_room_is_waited_for_and_nothing_is_lost() {
         let fake = Fake::listen(version).await;
         let settings =
             settings(fake.port(), &format!("protocol_version = '{version}'\nkeep_alive = '5s'"), Path::new("."));
-        let mut outside = Outside::with_room(1, settings, &["#"]);
+        let mut outside = Outside::with_room(2, settings, &["#"]);
         let mut broker = fake.serve(false).await;
-        // Fills the only place, unless the news that the broker is there has done so.
+        // The news that the broker is there, and how the connection began, fill both places.
         let all: Vec<Vec<u8>> = (1..=4).map(|id| fake.publish("a", &[b'0' + id], 1, id.into())).collect();
         for packet in &all {
             broker.send(packet).await;

@@ -655,6 +655,12 @@ impl Router {
         self.quarantine.list.iter()
     }
 
+    /// The points of all devices that were heard through a broker.
+    pub fn points_through(&self, points: &Points, source: &str) -> Vec<PointIx> {
+        let routes = self.sources.iter().filter(|of| *of.id == *source).flat_map(|of| of.routes.values());
+        points_of(points, routes)
+    }
+
     /// Appends the readings of one message. A device that the mapping provisions is added to `points`.
     #[expect(
         clippy::too_many_arguments,
@@ -956,15 +962,20 @@ impl Router {
                     .routes
                     .values()
                     .filter(|route| route.binding.mapping == mapping && !route.is_availability);
-                let mut devices: Vec<DeviceIx> = behind.map(|route| route.device).collect();
-                devices.sort();
-                devices.dedup();
-                let lost = devices.iter().flat_map(|ix| points.device(*ix).points());
+                let lost = points_of(points, behind).into_iter();
                 out.extend(lost.map(|point| message.reading(point, Err(Fault::Offline), false)));
                 Ok(())
             }
         }
     }
+}
+
+/// The points of the devices that these topics are about.
+fn points_of<'r>(points: &Points, routes: impl Iterator<Item = &'r Route>) -> Vec<PointIx> {
+    let mut devices: Vec<DeviceIx> = routes.map(|route| route.device).collect();
+    devices.sort();
+    devices.dedup();
+    devices.into_iter().flat_map(|ix| points.device(ix).points()).collect()
 }
 
 /// The parts of one message.

@@ -12,7 +12,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use crate::document::Reader;
-use crate::point::{Form, Hazard, Point, PointId, PointIx, PointSpec, Points};
+use crate::point::{DeviceIx, Form, Hazard, PointId, PointIx, PointSpec, Points};
 use crate::reading::{Doubt, Fault, Quality, Reading, Sample, Value};
 use crate::time::{Mono, Now, Wall};
 
@@ -79,6 +79,21 @@ const SEQUENCE_WINDOW: u64 = 16;
 /// For so long, late stamps must run as fast as our clock before the device's clock counts as set back.
 const SET_BACK_PROOF: Duration = Duration::from_secs(5);
 
+/// A device has counted messages that did not come: it sent them with QoS 0, or somebody on the way forgot them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub device: DeviceIx,
+    /// The first and the last number that is missing.
+    pub first: u64,
+    pub last: u64,
+    /// When it was heard before the gap, and after it.
+    pub since: Wall,
+    pub until: Wall,
+}
+
+/// Gaps that wait to be fetched; further ones of one turn are forgotten.
+const MOST_GAPS: usize = 1_024;
+
 /// Turns what devices claim into what rules may see.
 #[derive(Debug, Default)]
 pub struct Validator {
@@ -90,6 +105,7 @@ pub struct Validator {
     /// What the last run had judged, of points that are not there yet, and of those that are.
     judged_of: HashMap<PointId, Judged>,
     judged: HashMap<PointIx, Judged>,
+    gaps: Vec<Gap>,
     counts: Counts,
 }
 
@@ -219,7 +235,7 @@ impl Validator {
         out.reserve(readings.len());
         for reading in readings {
             self.counts.received += 1;
-            match self.take(points.point(reading.point), reading) {
+            match self.take(points, reading) {
                 Some(sample) => {
                     self.counts.evaluated += 1;
                     match sample.quality {
@@ -264,6 +280,23 @@ impl Validator {
         self.watch.peek().map(|Reverse((due, _))| *due)
     }
 
+    /// What devices have counted and did not come, since this was last asked.
+    pub fn take_gaps(&mut self) -> Vec<Gap> {
+        std::mem::take(&mut self.gaps)
+    }
+
+    /// What was last heard of this point may no longer hold, since something may have been lost after it: until it is
+    /// heard again it is unconfirmed. False where that changes nothing: it was bad already, or never heard.
+    pub fn doubt(&mut self, point: PointIx) -> bool {
+        let Some(state) = self.states.get_mut(point.0 as usize) else { return false };
+        let believed = matches!(state.quality, Some(Quality::Good | Quality::Uncertain(_)));
+        if believed {
+            state.quality = Some(Quality::Uncertain(Doubt::Unconfirmed));
+            state.flags.news = false;
+        }
+        believed
+    }
+
     /// The latest sample of a point in order: late readings do not replace it. `None` when nothing was heard of it.
     pub fn latest(&self, ix: PointIx) -> Option<Sample> {
         self.states.get(ix.0 as usize)?.sample(ix)
@@ -286,11 +319,11 @@ impl Validator {
     }
 
     /// `None` for a repeat.
-    fn take(&mut self, point: &Point, reading: &Reading) -> Option<Sample> {
+    fn take(&mut self, points: &Points, reading: &Reading) -> Option<Sample> {
         let settings = self.settings;
         let judged = self.was_judged(reading);
         let state = &mut self.states[reading.point.0 as usize];
-        let spec = &point.spec;
+        let spec = &points.point(reading.point).spec;
         let received = reading.received;
         let skewed = reading.source_time.is_some_and(|at| at.distance(received.wall) > settings.max_skew);
 
@@ -309,6 +342,10 @@ impl Validator {
             _ => None,
         };
 
+        if !late && !unconfirmed && lost.is_none() && self.gaps.len() < MOST_GAPS {
+            self.gaps.extend(gap(&self.states, points, reading));
+        }
+        let state = &mut self.states[reading.point.0 as usize];
         if !unconfirmed && lost.is_none() {
             state.heard = received.mono;
             if let (Some(wait), false) = (spec.silent_after, state.flags.watched) {
@@ -358,6 +395,30 @@ impl Validator {
         }
         Some(sample)
     }
+}
+
+/// What the device has counted between its last message and this one.
+///
+/// Some devices count all their messages, some those of each topic; so the count of this point and the last one of
+/// its device are both looked at, and only what follows on neither is a gap. A counter that starts again makes none.
+fn gap(states: &[State], points: &Points, reading: &Reading) -> Option<Gap> {
+    let sequence = reading.sequence?;
+    let of = |ix: PointIx| states.get(ix.0 as usize).filter(|state| state.flags.has_sequence);
+    let own = of(reading.point);
+    if own.is_some_and(|own| own.sequence == sequence || Some(own.sequence) == sequence.checked_sub(1)) {
+        return None;
+    }
+    let device = points.point(reading.point).device;
+    let newest = points.device(device).points().filter_map(of).max_by_key(|state| (state.heard, state.sequence));
+    let last =
+        own.into_iter().chain(newest).filter(|state| state.sequence <= sequence).max_by_key(|state| state.sequence)?;
+    (last.sequence + 1 < sequence).then(|| Gap {
+        device,
+        first: last.sequence + 1,
+        last: sequence - 1,
+        since: last.received.wall,
+        until: reading.received.wall,
+    })
 }
 
 impl State {
@@ -740,6 +801,102 @@ mod tests {
              2s true ts=@0 -> clock_skew news
              3s true ts=@0 -> clock_skew news",
         );
+    }
+
+    /// Goal: what a device has counted and did not come is a gap; its manner of counting, a restart and a redelivery are
+    /// none. Method: a device with three points; of each message its second, points, count and the gap that it shows.
+    #[test]
+    fn a_gap_in_the_count_of_a_device_is_noticed() {
+        let kind = Kind::named("gas.lel").expect("a kind of the table");
+        let specs = ["a", "b", "c"].map(|name| Arc::new(PointSpec::plain(name, kind)));
+        let mut points = Points::default();
+        points
+            .add(DeviceId::new("g"), None, &Arc::from("p"), &Arc::new(Place::default()), &specs)
+            .expect("the first device");
+        type Message<'m> = (f64, &'m [u32], u64, Option<(u64, u64)>);
+        let stories: [&[Message<'_>]; 5] = [
+            // All points in each message; two of them are lost, and one comes again.
+            &[
+                (0.0, &[0, 1, 2], 7, None),
+                (1.0, &[0, 1, 2], 8, None),
+                (2.0, &[0, 1, 2], 11, Some((9, 10))),
+                (3.0, &[0, 1, 2], 10, None),
+                (4.0, &[0, 1, 2], 12, None),
+                (5.0, &[0, 1, 2], 1, None),
+                (6.0, &[0, 1, 2], 2, None),
+                (7.0, &[0, 1, 2], 4, Some((3, 3))),
+            ],
+            // A topic for each point, all counted together; some in one batch.
+            &[
+                (0.0, &[0], 1, None),
+                (0.0, &[1], 2, None),
+                (0.0, &[2], 3, None),
+                (1.0, &[0], 4, None),
+                (9.0, &[0], 5, None),
+                (9.0, &[2], 6, None),
+                (10.0, &[1], 9, Some((7, 8))),
+                (11.0, &[1], 10, None),
+            ],
+            // A topic for each point, each counted for itself, and not equally often.
+            &[
+                (0.0, &[0], 1, None),
+                (1.0, &[1], 1, None),
+                (2.0, &[0], 2, None),
+                (3.0, &[0], 3, None),
+                (4.0, &[0], 4, None),
+                (5.0, &[1], 2, None),
+                (6.0, &[0], 5, None),
+                (7.0, &[1], 4, Some((3, 3))),
+            ],
+            &[(0.0, &[0], 0, None), (1.0, &[0], 0, None), (2.0, &[0, 1], 0, None)],
+            // One byte, which comes round.
+            &[(0.0, &[1], 254, None), (1.0, &[1], 255, None), (2.0, &[1], 0, None), (3.0, &[1], 1, None)],
+        ];
+        for (n, story) in stories.into_iter().enumerate() {
+            let mut validator = Validator::default();
+            for (second, which, sequence, wanted) in story {
+                let readings: Vec<Reading> = which
+                    .iter()
+                    .map(|point| Reading {
+                        point: PointIx(*point),
+                        value: Ok(Value::Number(*second)),
+                        source_time: None,
+                        received: at(*second),
+                        sequence: Some(*sequence),
+                        retained: false,
+                        redelivered: false,
+                        warming_up: false,
+                    })
+                    .collect();
+                validator.handle_readings(at(*second), &points, &readings, &mut Vec::new());
+                let gaps: Vec<(u64, u64)> = validator.take_gaps().iter().map(|gap| (gap.first, gap.last)).collect();
+                assert_eq!(gaps, Vec::from_iter(*wanted), "story {n}, at {second} s");
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_have_changed_unheard_is_unconfirmed_until_it_is_heard_again() {
+        let points = site(gas());
+        let mut validator = Validator::default();
+        let say = |validator: &mut Validator, second: f64, value| {
+            let (point, received) = (PointIx(0), at(second));
+            let (source_time, sequence, retained, warming_up) = (None, None, false, false);
+            let reading =
+                Reading { point, value, source_time, received, sequence, retained, redelivered: false, warming_up };
+            validator.handle_readings(received, &points, &[reading], &mut Vec::new());
+            validator.latest(point).map(|sample| (sample.quality, sample.news))
+        };
+        assert!(!validator.doubt(PointIx(0)), "nothing was heard of it");
+        assert_eq!(say(&mut validator, 1.0, Ok(Value::Number(5.0))), Some((Quality::Good, true)));
+        assert!(validator.doubt(PointIx(0)));
+        let doubted = validator.latest(PointIx(0)).expect("it was heard");
+        assert_eq!((doubted.quality, doubted.news), (Quality::Uncertain(Doubt::Unconfirmed), false));
+        assert_eq!(doubted.value, Some(Value::Number(5.0)));
+        assert_eq!(say(&mut validator, 2.0, Ok(Value::Number(5.0))), Some((Quality::Good, true)));
+        say(&mut validator, 3.0, Err(Fault::Comms));
+        assert!(!validator.doubt(PointIx(0)), "that it cannot be read still holds");
+        assert_eq!(validator.latest(PointIx(0)).map(|sample| sample.quality), Some(Quality::Bad(Fault::Comms)));
     }
 
     #[test]

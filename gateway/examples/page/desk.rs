@@ -524,6 +524,7 @@ impl Desk {
                 quarantined: 12,
                 rejected: 21,
                 silent: 0,
+                missing: 3,
             },
             stored: Default::default(),
             points: self.points.len(),
@@ -538,6 +539,7 @@ impl Desk {
             }],
             orders_waiting: 2,
             readings_waiting: 1_830,
+            possible_losses: 0,
         }
     }
 

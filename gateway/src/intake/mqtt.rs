@@ -8,8 +8,9 @@
 //! - No packet stops what stands behind it for ever. One above the limit raises the limit. Where a session gets nowhere
 //!   all the same, a second connection without a session takes what is said from then on.
 //! - Every wait has an end: for the network, for CONNACK, for SUBACK, for a ping, for room in the main loop.
-//! - The part `mqtt:<id>` says what is wrong: the broker is away or refuses us, a subscription is refused, a session is lost,
-//!   gets nowhere, or is fought over by two clients with one id.
+//! - The part `mqtt:<id>` says what is wrong: the broker is away or refuses us, a subscription is refused, a session gets
+//!   nowhere, or is fought over by two clients with one id.
+//! - Before the first message of a connection the main loop hears whether the broker had our session.
 //!
 //! It does not know what a topic means. Why it is built so is told in `docs/decisions/0007-mqtt-intake.md`.
 
@@ -34,11 +35,11 @@ use rumqttc::QoS;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use self::client::Failure;
 use self::connection::{Connection, End};
-use self::health::{Health, utc};
+use self::health::Health;
 use self::policy::{Backoff, PATTERN, PacketLimit, Snag, Standstill, Takeover};
 use self::pressure::Pressure;
 use self::settings::PACKET_LIMIT;
@@ -46,7 +47,7 @@ pub use self::settings::{Protocol, Settings};
 use self::subscriptions::{Answer, Subscriptions};
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::main_loop::{Input, PartState};
+use crate::main_loop::{Input, PartState, SessionStart};
 use crate::telemetry::Repeats;
 
 /// Keeps a connection to one outside broker for as long as `inputs` has a receiver; abort the task to end it sooner.
@@ -122,9 +123,9 @@ struct Keeper {
     /// Since when the connection stands.
     up: Option<Mono>,
     /// When the broker last said anything.
-    heard: Wall,
-    /// The broker should have our session.
-    session_expected: bool,
+    heard: Option<Wall>,
+    /// How the connection began, until the main loop has taken it.
+    begun: Option<SessionStart>,
     filters: Vec<(String, QoS)>,
     stopgap: Option<Stopgap>,
     /// Subscribed at least once.
@@ -164,8 +165,8 @@ impl Keeper {
             chance: Chance(seed),
             repeats: Repeats::default(),
             up: None,
-            heard: now.wall,
-            session_expected: false,
+            heard: None,
+            begun: None,
             filters,
             stopgap: None,
             live: Arc::default(),
@@ -197,6 +198,9 @@ impl Keeper {
             Err(failure) => Ok(self.handle_unreachable(&failure)),
             Ok((connection, session_present)) => {
                 self.handle_up(session_present);
+                if let Err(failure) = self.say_how_it_began().await? {
+                    return self.handle_broken(failure).await;
+                }
                 // Whatever a broker sends that makes the client panic costs this connection, not the intake.
                 let end = AssertUnwindSafe(connection.run(self)).catch_unwind().await;
                 match end.unwrap_or(End::Failed(Failure::Panicked)) {
@@ -279,19 +283,35 @@ impl Keeper {
         self.up = Some(now.mono);
         self.health.handle_up();
         self.subscriptions.handle_connected(session_present);
-        if self.session_expected && !session_present {
-            tracing::error!(
-                "MQTT broker {peer} has lost the session of {client_id}: messages sent between {} and {} may be lost",
-                utc(self.heard),
-                utc(now.wall)
-            );
-            self.health.handle_loss(self.heard, now);
+        if self.plan.role == Role::Main {
+            // What an earlier connection found, and nobody could be told, still holds.
+            let unsaid = self.begun.take();
+            self.begun = Some(SessionStart {
+                source: Arc::clone(&self.plan.settings.id),
+                client_id: client_id.as_str().into(),
+                kept: self.plan.keeps_session(),
+                present: session_present && unsaid.as_ref().is_none_or(|start| start.present),
+                heard: unsaid.map_or(self.heard, |start| start.heard),
+            });
         }
-        self.session_expected = self.plan.keeps_session();
-        self.heard = now.wall;
+        self.heard = Some(now.wall);
         if let Some(more) = self.repeats.say("up", now.mono) {
             let session = if session_present { "takes up its session" } else { "starts a session" };
             tracing::info!(more, "{client_id} is connected to MQTT broker {peer} and {session}");
+        }
+    }
+
+    /// Before any message of the connection: the main loop must know whether something may be missing before it.
+    async fn say_how_it_began(&mut self) -> Result<Result<(), Failure>, Closed> {
+        let Some(start) = self.begun.clone() else { return Ok(Ok(())) };
+        let inputs = self.inputs.clone();
+        match self.during(timeout(self.plan.patience(), inputs.send(Input::Session(start)))).await? {
+            Ok(Ok(())) => {
+                self.begun = None;
+                Ok(Ok(()))
+            }
+            Ok(Err(_)) => Err(Closed),
+            Err(_) => Ok(Err(Failure::Overrun)),
         }
     }
 

@@ -313,6 +313,8 @@ pub struct Status {
     /// Readings that the database has not taken yet.
     pub readings_waiting: usize,
     pub journal: JournalState,
+    /// Times that a broker had lost our session, and messages with it, perhaps.
+    pub possible_losses: u64,
 }
 
 /// How the journal stands.
@@ -338,6 +340,8 @@ pub struct ReadingCounts {
     pub rejected: u64,
     /// Made here, because a point fell silent.
     pub silent: u64,
+    /// Messages that devices have counted and that did not come.
+    pub missing: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_rules::alarm::{Refusal, Transition};
+use anmin_rules::alarm::{Refusal, Subject, Transition};
 use anmin_rules::engine::{Effect, Engine};
 use anmin_rules::order::{CallChange, Order, OrderId};
 use anmin_rules::rule::{Finding, Level, Text};
@@ -25,17 +25,18 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::feed::{Feed, FeedEvent};
+use super::losses::{self, Losses};
 use super::query::{
     AlarmList, AlarmView, DevicePage, JournalState, PointChoices, PointPage, PointRow, Quarantined, Query,
     ReadingCounts, Status, Trouble,
 };
-use super::{Input, PartState, Resend};
+use super::{Input, PartState, Resend, SessionStart};
 use crate::clock::Clock;
 use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
 use crate::store::readings::{NewPoint, Readings, ReadingsBatch};
-use crate::store::{OrderOutcome, Restored, StateStore, StoreError, Turn};
+use crate::store::{Fact, OrderOutcome, Restored, StateStore, StoreError, Turn};
 use crate::telemetry::{Figures, Repeats};
 
 /// How many inputs one turn takes at most: bounds the time until its effects are let out.
@@ -66,13 +67,15 @@ pub struct Parts {
     pub figures: Figures,
     /// Orders of the last run that went to the couriers again.
     pub orders_waiting: usize,
+    pub losses: Losses,
 }
 
 impl Parts {
     /// Takes up what the last run left in the journal: open alarms and their calls, and the orders without a receipt,
     /// which go to the couriers again under the same ids. Once, before the loop is made.
     pub fn take_up(&mut self, now: Now, restored: Restored) {
-        let Restored { alarms, calls, orders, .. } = restored;
+        let Restored { alarms, calls, orders, sessions, .. } = restored;
+        self.losses.recall(sessions);
         if alarms.len() + orders.len() > 0 {
             info!("taken up from the journal: {} open alarms, {} orders to send again", alarms.len(), orders.len());
         }
@@ -84,6 +87,17 @@ impl Parts {
                 None => {
                     warn!(order = %order.id, "way out {} is no longer configured; the order stays in the journal", order.channel)
                 }
+            }
+        }
+    }
+
+    /// Losses of the last run whose alarms are still in trouble end like any other.
+    fn watch_losses(&mut self, now: Now) {
+        for alarm in self.engine.alarms() {
+            if let Subject::Part(part) = &alarm.subject
+                && losses::is_loss(part)
+            {
+                self.losses.restore(now, part);
             }
         }
     }
@@ -135,6 +149,7 @@ struct Scratch {
     orders: Vec<Order>,
     /// The beat of this turn, and what is to be carried of it.
     beat: Option<(u64, Vec<Order>)>,
+    facts: Vec<Fact>,
 }
 
 impl MainLoop {
@@ -142,6 +157,7 @@ impl MainLoop {
         let started = parts.clock.now();
         parts.engine.bind(&parts.points);
         parts.validator.watch(&parts.points, started);
+        parts.watch_losses(started);
         Self {
             started,
             known_points: parts.points.len(),
@@ -183,7 +199,8 @@ impl MainLoop {
     /// When the next turn is due although nothing came in.
     pub fn poll_timeout(&self) -> Option<Mono> {
         let feed = (!self.changed.is_empty()).then_some(self.readings_due);
-        [self.parts.engine.poll_timeout(), self.parts.validator.poll_timeout(), feed].into_iter().flatten().min()
+        let Parts { engine, validator, losses, .. } = &self.parts;
+        [engine.poll_timeout(), validator.poll_timeout(), losses.poll_timeout(), feed].into_iter().flatten().min()
     }
 
     /// One turn over everything that came in. False when the loop shall end.
@@ -207,6 +224,9 @@ impl MainLoop {
         self.evaluate(now);
         self.parts.engine.handle_timeout(now, &self.parts.points);
         self.watch_reserve(now);
+        while let Some(over) = self.parts.losses.poll_over(now, &self.parts.points) {
+            self.handle_part(now, over);
+        }
         self.let_out(now);
         self.scratch.readings.shrink_to(KEPT_ROOM);
         self.scratch.samples.shrink_to(KEPT_ROOM);
@@ -219,7 +239,8 @@ impl MainLoop {
     }
 
     fn decode(&mut self, now: Now, source: &Arc<str>, messages: Vec<Message>) {
-        let Parts { router, points, .. } = &mut self.parts;
+        let Parts { router, points, losses, .. } = &mut self.parts;
+        losses.handle_heard(now, source);
         for message in messages {
             let first = self.scratch.readings.len();
             let decoded = router.decode(
@@ -261,6 +282,10 @@ impl MainLoop {
         );
         self.scratch.readings.clear();
         self.evaluate(now);
+        for gap in self.parts.validator.take_gaps() {
+            let part = self.parts.losses.handle_gap(now, &self.parts.points, &gap);
+            self.handle_part(now, part);
+        }
     }
 
     fn evaluate(&mut self, now: Now) {
@@ -277,6 +302,7 @@ impl MainLoop {
 
     fn handle(&mut self, now: Now, input: Input) {
         match input {
+            Input::Session(start) => self.handle_session(now, &start),
             Input::Part(state) => self.handle_part(now, state),
             Input::Command { command, reply } => {
                 let result = self.parts.engine.handle_command(now, command);
@@ -322,6 +348,21 @@ impl MainLoop {
             }
         }
         Ok(sent)
+    }
+
+    fn handle_session(&mut self, now: Now, start: &SessionStart) {
+        let Parts { router, points, validator, losses, .. } = &mut self.parts;
+        let changed = &mut self.changed;
+        let lost = losses.handle_session(now, start, || {
+            let mut doubted = router.points_through(points, &start.source);
+            doubted.retain(|point| validator.doubt(*point));
+            let count = doubted.len();
+            changed.extend(doubted);
+            count
+        });
+        if let Some(part) = lost {
+            self.handle_part(now, part);
+        }
     }
 
     fn handle_part(&mut self, now: Now, state: PartState) {
@@ -452,11 +493,13 @@ impl MainLoop {
     /// Commits what of the turn has not been handed over yet. Gives what there is to say of the journal.
     fn commit(&mut self, now: Now, handed: &mut Handed) -> Vec<PartState> {
         let scratch = &mut self.scratch;
+        self.parts.losses.take_facts(&mut scratch.facts);
         let turn = Turn {
             transitions: &scratch.transitions[handed.transitions..],
             calls: &scratch.calls[handed.calls..],
             orders: &scratch.orders[handed.orders..],
             outcomes: &scratch.outcomes,
+            facts: &scratch.facts,
         };
         if turn.is_empty() && (self.journal_trouble.is_none() || now.mono < self.journal_due) {
             return Vec::new();
@@ -466,6 +509,7 @@ impl MainLoop {
         *handed =
             Handed { transitions: scratch.transitions.len(), calls: scratch.calls.len(), orders: scratch.orders.len() };
         scratch.outcomes.clear();
+        scratch.facts.clear();
         let mut news = Vec::new();
         let mut say = |trouble| news.push(PartState { part: Arc::from("store:state"), trouble });
         match (result, self.journal_trouble.take()) {
@@ -504,6 +548,8 @@ impl MainLoop {
         info!("taken up from the journal late: {} open alarms, {} orders to send again", new.len(), late.orders.len());
         engine.restore(now, new, calls);
         engine.bind(&self.parts.points);
+        self.parts.losses.recall(late.sessions);
+        self.parts.watch_losses(now);
         self.parts.orders_waiting += late.orders.len();
         for order in late.orders {
             if let Some(courier) = self.parts.couriers.get(&order.channel) {
@@ -561,7 +607,7 @@ impl MainLoop {
     }
 
     fn status(&self, now: Now) -> Status {
-        let Parts { points, engine, validator, router, readings, journal, .. } = &self.parts;
+        let Parts { points, engine, validator, router, readings, journal, losses, .. } = &self.parts;
         let (validated, stored) = (validator.counts(), readings.counts());
         let mut troubles: Vec<Trouble> = self
             .troubles
@@ -584,6 +630,7 @@ impl MainLoop {
                 quarantined: router.counts().quarantined,
                 rejected: router.counts().rejected,
                 silent: validated.silent,
+                missing: losses.counts().missing,
             },
             stored,
             points: points.len(),
@@ -599,6 +646,7 @@ impl MainLoop {
                 dropped: journal.dropped(),
                 reserve: self.reserve_held,
             },
+            possible_losses: losses.counts().sessions,
         }
     }
 }

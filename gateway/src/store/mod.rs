@@ -7,6 +7,7 @@
 
 pub mod backup;
 pub mod column;
+pub mod facts;
 pub mod fsck;
 pub mod readings;
 pub mod record;
@@ -25,6 +26,7 @@ use rusqlite::{Connection, ErrorCode};
 
 pub use crate::intake::Ack;
 pub use column::StoredSample;
+pub use facts::{Fact, KeptSession};
 pub use readings::{Counts, Limits, NewPoint, OnHealth, Readings, ReadingsBatch, Writer};
 pub use state::{DeadLetter, OrderOutcome, Restored, StateReader, StateStore, Turn};
 pub use view::{Bucket, Gap, History, Label, Reader, Taken};

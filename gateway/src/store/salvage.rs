@@ -23,6 +23,7 @@ use anmin_sensors::time::Wall;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
+use super::facts;
 use super::record::{self, Body};
 use super::state::{
     CALL, DEAD, DELIVERED, FILE, Hash, MIGRATIONS, PENDING, TRANSITION, append, first_link, new_installation,
@@ -76,6 +77,7 @@ pub(super) fn carry_over(bad: &Path, into: &mut Connection, now: Wall, most: i64
         let pages = Pages::of(source.path());
         let rows = carry_journal(conn, &pages, &tx, first_link(installation), most, &mut salvaged)?;
         carry_orders(conn, &pages, &tx, &rows, now, most, &mut salvaged)?;
+        facts::carry_over(conn, &tx)?;
     }
     tx.commit()?;
     Ok(salvaged)

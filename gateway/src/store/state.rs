@@ -1,6 +1,6 @@
 //! state.db: transitions, calls, orders and receipts. Small, precious, every commit synced.
 //!
-//! Tables of schema 1 (times are microseconds of the wall clock):
+//! Tables of schema 2 (times are microseconds of the wall clock):
 //!
 //! | table | row |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `heads` | the last journal row of each open alarm, so a restart reads these and not the whole journal |
 //! | `calls` | the last journal row of each call that is not over, or whose alarm is open |
 //! | `orders` | what must leave: body, channel, 0 pending, 1 delivered, 2 dead; the receipt or the reason |
+//! | `sessions` | since schema 2: the outside brokers that keep our session, see [`super::facts`] |
 //!
 //! `sum` of row n is SHA-256 over n, kind and record; `chain` is SHA-256 over `chain` of row n-1 and `sum`, and row 0
 //! stands for the installation. So a row stands for itself when its neighbour is damaged, and a row that was taken out
@@ -41,6 +42,7 @@ use anmin_sensors::time::{Mono, Wall};
 use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
+use super::facts::{self, Fact, KeptSession};
 use super::record::{self, Body, RecordError};
 use super::salvage::{self, Salvaged};
 use super::{DirLock, Disk, StoreError, beside, migrate, set_aside};
@@ -67,7 +69,8 @@ const QUICK_CHECK_BYTES: u64 = 32 << 20;
 /// Journal rows in which [`StateStore::judged`] looks: as many as brokers have messages in flight, and some.
 const LOOKED_BACK: usize = 4_096;
 
-pub(super) const MIGRATIONS: super::Migrations = &["
+pub(super) const MIGRATIONS: super::Migrations = &[
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE journal (
         n INTEGER PRIMARY KEY,
@@ -99,7 +102,9 @@ pub(super) const MIGRATIONS: super::Migrations = &["
         sum BLOB NOT NULL
     );
     CREATE INDEX orders_not_delivered ON orders (state, n) WHERE state <> 1;
-"];
+",
+    facts::SCHEMA,
+];
 
 pub(super) const TRANSITION: i64 = 1;
 pub(super) const CALL: i64 = 2;
@@ -119,11 +124,17 @@ pub struct Turn<'a> {
     pub orders: &'a [Order],
     /// Results that couriers reported.
     pub outcomes: &'a [OrderOutcome],
+    /// What the intake must know after a restart.
+    pub facts: &'a [Fact],
 }
 
 impl Turn<'_> {
     pub fn is_empty(&self) -> bool {
-        self.transitions.is_empty() && self.calls.is_empty() && self.orders.is_empty() && self.outcomes.is_empty()
+        self.transitions.is_empty()
+            && self.calls.is_empty()
+            && self.orders.is_empty()
+            && self.outcomes.is_empty()
+            && self.facts.is_empty()
     }
 }
 
@@ -144,6 +155,8 @@ pub struct Restored {
     pub calls: Vec<Arc<CallChange>>,
     /// Orders without a receipt, in the order they were committed: to be sent again under the same ids.
     pub orders: Vec<Order>,
+    /// Brokers that should still have our session.
+    pub sessions: Vec<KeptSession>,
     /// Made at the first start of this file.
     pub installation: uuid::Uuid,
     /// Number of starts, this one included; never the same twice in one installation.
@@ -235,11 +248,12 @@ struct OwnedTurn {
     calls: Vec<Arc<CallChange>>,
     orders: Vec<Order>,
     outcomes: Vec<OrderOutcome>,
+    facts: Vec<Fact>,
 }
 
 impl OwnedTurn {
     fn entries(&self) -> usize {
-        self.transitions.len() + self.calls.len() + self.orders.len() + self.outcomes.len()
+        self.transitions.len() + self.calls.len() + self.orders.len() + self.outcomes.len() + self.facts.len()
     }
 }
 
@@ -285,7 +299,7 @@ impl Live {
             transitions: in_order(self.alarms.values().cloned()),
             calls: in_order(self.calls.values().cloned()),
             orders: in_order(self.orders.values().cloned()),
-            outcomes: Vec::new(),
+            ..OwnedTurn::default()
         }
     }
 }
@@ -367,6 +381,7 @@ impl StateStore {
                 calls: turn.calls.to_vec(),
                 orders: turn.orders.to_vec(),
                 outcomes: turn.outcomes.to_vec(),
+                facts: turn.facts.to_vec(),
             };
             self.unwritten_entries += owned.entries();
             self.unwritten.push_back(owned);
@@ -398,7 +413,7 @@ impl StateStore {
             .map_err(sqlite)
     }
 
-    /// Entries (transitions, call changes, orders, outcomes) that wait in memory for the disk.
+    /// Entries (transitions, call changes, orders, outcomes, facts) that wait in memory for the disk.
     pub fn unwritten(&self) -> usize {
         self.unwritten_entries
     }
@@ -608,6 +623,7 @@ impl Restored {
             alarms: Vec::new(),
             calls: Vec::new(),
             orders: Vec::new(),
+            sessions: Vec::new(),
             installation: new_installation(now),
             epoch: 1,
             notes: Vec::new(),
@@ -697,7 +713,9 @@ impl Db {
             let calls = db.open_calls(floor, &mut notes).ok()?;
             let (orders, _) = db.pending_orders().ok()?;
             let alarms = alarms.into_iter().map(|transition| Arc::clone(&transition.alarm)).collect();
-            Some(Restored { alarms, calls, orders, notes, ..Restored::nothing(Wall::default()) })
+            // A file of an older schema has none.
+            let sessions = facts::sessions(&db.conn).unwrap_or_default();
+            Some(Restored { alarms, calls, orders, sessions, notes, ..Restored::nothing(Wall::default()) })
         };
         let path = dir.join(FILE);
         read(&path).or_else(|| {
@@ -732,7 +750,7 @@ impl Db {
             // Few, and only the last one of each counts.
             calls: owed.calls,
             orders: owed.orders,
-            outcomes: Vec::new(),
+            ..OwnedTurn::default()
         };
         (self.last, self.chain) = self.write(std::iter::once(&lost)).map_err(sqlite)?;
         for alarm in written.keys().filter(|alarm| !live.alarms.contains_key(*alarm)) {
@@ -774,10 +792,11 @@ impl Db {
             transitions: transitions.clone(),
             calls: calls.clone(),
             orders: orders.clone(),
-            outcomes: Vec::new(),
+            ..OwnedTurn::default()
         });
+        let sessions = facts::sessions(&self.conn).map_err(sqlite)?;
         let alarms = transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect();
-        Ok((Restored { alarms, calls, orders, installation, epoch, notes }, live))
+        Ok((Restored { alarms, calls, orders, sessions, installation, epoch, notes }, live))
     }
 
     /// The least number that a transition may have; see the top of this file.
@@ -1019,6 +1038,9 @@ impl Db {
                     "UPDATE orders SET state = ?2, ended = ?3, detail = ?4, ends = ends + 1 WHERE id = ?1 AND state <> 1",
                 )?
                 .execute(params![ended.order.as_str(), state, ended.at.micros(), detail])?;
+            }
+            for fact in &turn.facts {
+                facts::write(&tx, fact)?;
             }
         }
         tx.commit()?;
@@ -1427,7 +1449,7 @@ mod tests {
                     transitions: &[one, Arc::clone(&two)],
                     calls: std::slice::from_ref(&call),
                     orders: &orders,
-                    outcomes: &[],
+                    ..Turn::default()
                 })
                 .unwrap();
             store.record_outcome(&orders[1].id, &delivered(), RAISED).unwrap();
@@ -1643,12 +1665,36 @@ mod tests {
     }
 
     #[test]
+    fn sessions_are_known_after_a_restart_and_a_file_of_schema_1_takes_them_up() {
+        let dir = TestDir::new("facts");
+        let kept = |source: &str, seconds: u64| KeptSession {
+            source: source.into(),
+            client_id: format!("anmin-{source}").into(),
+            heard: RAISED.plus(std::time::Duration::from_secs(seconds)),
+        };
+        drop(StateStore::open(dir.path(), RAISED).unwrap());
+        edit(&dir, "DROP TABLE sessions");
+        edit(&dir, "PRAGMA user_version = 1");
+        {
+            let (mut store, restored) = StateStore::open(dir.path(), RAISED).unwrap();
+            assert_eq!(restored.sessions, []);
+            let facts = [kept("a", 1), kept("b", 2), kept("a", 3)].map(Fact::Session);
+            store.commit(&Turn { facts: &facts, ..Turn::default() }).unwrap();
+        }
+        let (mut store, restored) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!(restored.sessions, [kept("a", 3), kept("b", 2)]);
+        store.commit(&Turn { facts: &[Fact::NoSession("a".into())], ..Turn::default() }).unwrap();
+        drop(store);
+        assert_eq!(StateStore::open(dir.path(), RAISED).unwrap().1.sessions, [kept("b", 2)]);
+    }
+
+    #[test]
     fn a_file_of_a_newer_anmin_is_refused_and_left_alone() {
         let dir = TestDir::new("state-newer");
         drop(StateStore::open(dir.path(), RAISED).unwrap());
         edit(&dir, "PRAGMA user_version = 99");
         let error = StateStore::open(dir.path(), RAISED).unwrap_err();
-        assert_eq!(error, StoreError::Newer { file: FILE.to_owned(), found: 99, known: 1 });
+        assert_eq!(error, StoreError::Newer { file: FILE.to_owned(), found: 99, known: MIGRATIONS.len() as i64 });
         assert!(!error.may_pass());
         let conn = Connection::open(dir.path().join(FILE)).unwrap();
         assert_eq!(

@@ -358,6 +358,7 @@ pub struct CountersWire {
     pub duplicate: u64,
     pub quarantined: u64,
     pub rejected: u64,
+    pub missing: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -389,6 +390,7 @@ pub struct StatusWire {
     pub troubles: Vec<TroubleWire>,
     pub orders_waiting: usize,
     pub readings_waiting: usize,
+    pub possible_losses: u64,
 }
 
 /// Turns domain values into wire values, with the site's time zone.
@@ -655,6 +657,7 @@ impl Writer<'_> {
                 duplicate: status.readings.duplicate,
                 quarantined: status.readings.quarantined,
                 rejected: status.readings.rejected,
+                missing: status.readings.missing,
             },
             points: status.points,
             devices: status.devices,
@@ -672,6 +675,7 @@ impl Writer<'_> {
                 .collect(),
             orders_waiting: status.orders_waiting,
             readings_waiting: status.readings_waiting,
+            possible_losses: status.possible_losses,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anmin::intake::Message;
-use anmin::main_loop::{Input, PartState};
+use anmin::main_loop::{Input, PartState, SessionStart};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
@@ -25,12 +25,13 @@ pub struct Intake {
     pub inputs: mpsc::Receiver<Input>,
     waiting: std::collections::VecDeque<Message>,
     pub parts: Vec<PartState>,
+    pub sessions: std::collections::VecDeque<SessionStart>,
 }
 
 impl Intake {
     pub fn new(room: usize) -> (mpsc::Sender<Input>, Self) {
         let (send, inputs) = mpsc::channel(room);
-        (send, Self { inputs, waiting: Default::default(), parts: Vec::new() })
+        (send, Self { inputs, waiting: Default::default(), parts: Vec::new(), sessions: Default::default() })
     }
 
     /// The next publish.
@@ -40,9 +41,30 @@ impl Intake {
                 return message;
             }
             match soon("a message", self.inputs.recv()).await {
-                Some(Input::Messages { messages, .. }) => self.waiting.extend(messages),
-                Some(Input::Part(part)) => self.parts.push(part),
-                other => panic!("unexpected input {other:?}"),
+                Some(input) => self.keep(input),
+                None => panic!("the intake has ended"),
+            }
+        }
+    }
+
+    fn keep(&mut self, input: Input) {
+        match input {
+            Input::Messages { messages, .. } => self.waiting.extend(messages),
+            Input::Part(part) => self.parts.push(part),
+            Input::Session(start) => self.sessions.push_back(start),
+            other => panic!("unexpected input {other:?}"),
+        }
+    }
+
+    /// How the next connection to an outside broker began.
+    pub async fn session(&mut self) -> SessionStart {
+        loop {
+            if let Some(start) = self.sessions.pop_front() {
+                return start;
+            }
+            match soon("a connection", self.inputs.recv()).await {
+                Some(input) => self.keep(input),
+                None => panic!("the intake has ended"),
             }
         }
     }
@@ -66,9 +88,8 @@ impl Intake {
                 return state.trouble.map(|trouble| trouble.message.en).unwrap_or_default();
             }
             match soon(&format!("{part} in trouble: {in_trouble}"), self.inputs.recv()).await {
-                Some(Input::Messages { messages, .. }) => self.waiting.extend(messages),
-                Some(Input::Part(state)) => self.parts.push(state),
-                other => panic!("unexpected input {other:?}"),
+                Some(input) => self.keep(input),
+                None => panic!("the intake has ended"),
             }
         }
     }

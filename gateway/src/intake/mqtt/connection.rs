@@ -128,7 +128,7 @@ impl Connection {
     async fn turn(&mut self, keeper: &mut Keeper) -> Result<(), End> {
         let now = keeper.clock.now();
         if std::mem::take(&mut self.spoke) {
-            (self.alive, keeper.heard) = (now.mono, now.wall);
+            (self.alive, keeper.heard) = (now.mono, Some(now.wall));
         }
         let due = keeper.tick(now).min(self.check(keeper, now.mono)?);
         while self.batch.len() < BATCH && self.batch_bytes < BATCH_BYTES {

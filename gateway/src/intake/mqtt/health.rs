@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::rule::{Finding, Level, Text};
-use anmin_sensors::time::{Mono, Now, Wall};
+use anmin_sensors::time::Mono;
 
 use super::policy::Snag;
 use super::subscriptions::Refused;
@@ -15,8 +15,6 @@ use crate::main_loop::PartTrouble;
 
 /// A broker that is away for so long is in trouble.
 const GRACE: Duration = Duration::from_secs(5);
-/// A loss has happened and cannot be mended: it is shown for so long; the alarm stays until somebody acknowledges it.
-const LOSS_SHOWN: Duration = Duration::from_secs(600);
 
 /// What is known of the broker.
 #[derive(Debug)]
@@ -32,7 +30,6 @@ pub struct Health {
     pub snag: Option<Snag>,
     /// The first filter that is refused, and how many others.
     pub refused: Option<(String, Refused, usize)>,
-    loss: Option<Loss>,
     told: Option<Option<Trouble>>,
 }
 
@@ -44,12 +41,6 @@ struct Away {
     unreachable: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Loss {
-    from: Wall,
-    until: Now,
-}
-
 /// What is to be said, the gravest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Trouble {
@@ -57,7 +48,6 @@ enum Trouble {
     Contested,
     Stuck(Snag),
     Refused(String, Refused, usize),
-    Loss(Loss),
 }
 
 impl Health {
@@ -72,7 +62,6 @@ impl Health {
             contested: false,
             snag: None,
             refused: None,
-            loss: None,
             told: None,
         }
     }
@@ -92,24 +81,13 @@ impl Health {
         self.away = Some(Away { since, why, unreachable: true });
     }
 
-    /// The broker no longer has our session; it was last heard at `from`.
-    pub fn handle_loss(&mut self, from: Wall, now: Now) {
-        let from = self.loss.as_ref().map_or(from, |loss| loss.from.min(from));
-        self.loss = Some(Loss { from, until: now });
-    }
-
     /// The moment at which something may be to be said although nothing happens.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        let away = self.away.as_ref().map(|away| away.since.plus(GRACE));
-        let loss = self.loss.as_ref().map(|loss| loss.until.mono.plus(LOSS_SHOWN));
-        [away, loss].into_iter().flatten().min()
+        self.away.as_ref().map(|away| away.since.plus(GRACE))
     }
 
     /// What is to be said now, if it is something else than was said: the trouble, or that all is well.
     pub fn poll_report(&mut self, now: Mono) -> Option<Option<PartTrouble>> {
-        if self.loss.as_ref().is_some_and(|loss| now.since(loss.until.mono) >= LOSS_SHOWN) {
-            self.loss = None;
-        }
         let trouble = self.trouble(now);
         // Before the first connection, or the first trouble, there is nothing to say.
         let silent = self.told.is_none() && self.away.is_some() && trouble.is_none();
@@ -134,7 +112,6 @@ impl Health {
             .or_else(|| self.snag.clone().map(Trouble::Stuck))
             .or_else(|| gone(false))
             .or_else(|| self.refused.clone().map(|(path, why, more)| Trouble::Refused(path, why, more)))
-            .or_else(|| self.loss.clone().map(Trouble::Loss))
     }
 
     fn words(&self, trouble: Trouble) -> PartTrouble {
@@ -195,19 +172,6 @@ impl Health {
                     ),
                 )
             }
-            Trouble::Loss(Loss { from, until }) => {
-                let seconds = until.wall.since(from).as_secs().max(1);
-                (
-                    format!("{} to {}", utc(from), utc(until.wall)),
-                    format!(
-                        "MQTT 代理 {id}（{peer}）丢失了本机的会话：重新连上前 {seconds} 秒内的消息可能已丢失，请核对各测点"
-                    ),
-                    format!(
-                        "MQTT broker {id} ({peer}) has lost anmin's session: messages of the {seconds} s before the \
-                         reconnection may be lost; check the points"
-                    ),
-                )
-            }
         };
         PartTrouble {
             finding: Finding { level: Level::Yellow, limit: None, note: Some(note) },
@@ -216,14 +180,10 @@ impl Health {
     }
 }
 
-/// For the log and the note: RFC 3339, to the second.
-pub fn utc(wall: Wall) -> String {
-    jiff::Timestamp::from_second(wall.micros().div_euclid(1_000_000))
-        .map_or_else(|_| "an impossible time".to_owned(), |time| time.to_string())
-}
-
 #[cfg(test)]
 mod tests {
+    use anmin_sensors::time::Now;
+
     use super::*;
 
     fn at(seconds: u64) -> Now {
@@ -303,25 +263,10 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_shown_for_a_while_with_its_window() {
-        play(&[
-            (0, |health, _| health.handle_up(), &["well"]),
-            (
-                30,
-                |health, now| health.handle_loss(at(10).wall, now),
-                &["1970-01-01T00:00:10Z to 1970-01-01T00:00:30Z", "well"],
-            ),
-            (700, |_, _| {}, &[]),
-        ]);
-    }
-
-    #[test]
     fn timers_are_asked_for() {
         let mut health = Health::new("site".into(), "mqtt://b".to_owned(), "anmin".to_owned(), at(1).mono);
         assert_eq!(health.poll_timeout(), Some(at(6).mono));
         health.handle_up();
         assert_eq!(health.poll_timeout(), None);
-        health.handle_loss(at(3).wall, at(4));
-        assert_eq!(health.poll_timeout(), Some(at(604).mono));
     }
 }

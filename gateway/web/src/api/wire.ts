@@ -239,7 +239,7 @@ export interface Status {
   by_level: Record<Level, number>
   live_calls: number
   pending: number
-  readings: { received: number; evaluated: number; duplicate: number; quarantined: number; rejected: number }
+  readings: { received: number; evaluated: number; duplicate: number; quarantined: number; rejected: number; missing: number }
   points: number
   devices: number
   quarantined_devices: number
@@ -248,6 +248,7 @@ export interface Status {
   troubles: { part: string; level: Level; message: Text }[]
   orders_waiting: number
   readings_waiting: number
+  possible_losses: number
 }
 
 export interface Hello {

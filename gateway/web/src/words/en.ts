@@ -275,6 +275,7 @@ export const en: Words = {
     duplicate: 'Duplicate',
     quarantined: 'From unknown devices',
     rejected: 'Not understood',
+    missing: 'Counted by devices, never came',
     sinceStart: 'Since the start',
     here: 'This device',
     hereWhy: 'Concerns only this computer or phone.',

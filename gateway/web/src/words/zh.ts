@@ -269,6 +269,7 @@ export const zh = {
     duplicate: '重复',
     quarantined: '来自未登记设备',
     rejected: '无法理解',
+    missing: '序号缺失（可能丢失）',
     sinceStart: '自启动以来',
     here: '本机',
     hereWhy: '只影响这台电脑或手机。',
