@@ -148,6 +148,7 @@ impl Collector for Figures {
             ),
             ("anmin_journal_dropped", "Entries that never reached the journal", status.journal.dropped),
             ("anmin_messages_missing", "Messages that devices have counted and that did not come", readings.missing),
+            ("anmin_messages_repeated", "Messages that were delivered again and had been judged", readings.repeated),
             ("anmin_possible_losses", "Times that a broker had lost our session", status.possible_losses),
         ] {
             let counter = ConstCounter::new(count);

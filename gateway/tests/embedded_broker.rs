@@ -140,8 +140,14 @@ async fn puback_is_held_back_until_the_message_is_safe() {
     assert_eq!(raw.packet().await, PINGRESP);
     second.ack.expect("QoS 1 has a token").done();
     assert_eq!(raw.packet().await, [0x40, 2, 0, 11]);
+    let delivery = first.delivery.expect("QoS 1 has an identifier");
     first.ack.expect("QoS 1 has a token").done();
     assert_eq!(raw.packet().await, [0x40, 2, 0, 10]);
+    // Sent again on the next connection it is known by its identifier and its mark.
+    let (mut raw, _) = Raw::connect(port, "gas-1", true).await;
+    raw.send(&publish("a", b"1", 1, 10, true)).await;
+    let again = intake.message().await.delivery.expect("QoS 1 has an identifier");
+    assert_eq!((again.key, again.again, delivery.again), (delivery.key, true, false));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -372,6 +372,8 @@ async fn a_broker_with_a_memory_brings_again_what_was_not_acknowledged() {
         assert!(outside.intake.session().await.present, "{version}: the session was there");
         let again = outside.intake.message().await;
         assert_eq!((&*again.topic, &*again.payload), ("gas", &b"1"[..]), "{version}");
+        let deliveries = [&before, &again].map(|message| message.delivery.expect("QoS 1 has an identifier"));
+        assert_eq!((deliveries[0].key, deliveries.map(|delivery| delivery.again)), (deliveries[1].key, [false, true]));
         before.ack.expect("QoS 1 has a token").done();
         drop(again);
         outside.until("1").await;

@@ -74,8 +74,10 @@ pub struct Counts {
 
 /// A reading that is older than the newest by more than this is no late reading but one from a wrong clock.
 const OLDEST_BACKLOG: Duration = Duration::from_secs(30 * 86_400);
-/// Without time stamps only a sequence so little behind is late; one further back has started again.
+/// Without time stamps only a sequence so little behind is late; one further back has started again. A counter starts
+/// low, so one that has come far may be further behind: by half of where it was, within the larger window.
 const SEQUENCE_WINDOW: u64 = 16;
+const LARGE_SEQUENCE_WINDOW: u64 = 1_024;
 /// For so long, late stamps must run as fast as our clock before the device's clock counts as set back.
 const SET_BACK_PROOF: Duration = Duration::from_secs(5);
 
@@ -247,6 +249,24 @@ impl Validator {
                 }
                 None => self.counts.duplicate += 1,
             }
+        }
+    }
+
+    /// Appends a sample for each of these readings, which were judged in the last run and perhaps not stored: it is to be
+    /// stored, is no news, and says nothing of how the point is now.
+    pub fn handle_judged(&mut self, points: &Points, readings: &[Reading], out: &mut Vec<Sample>) {
+        for reading in readings {
+            let Reading { point, source_time, received, sequence, .. } = *reading;
+            self.counts.received += 1;
+            self.counts.evaluated += 1;
+            self.counts.late += 1;
+            let (value, quality) = match plausible(&points.point(point).spec, &reading.value) {
+                Ok(value) => (Some(value), Quality::Good),
+                Err(fault) => (None, Quality::Bad(fault)),
+            };
+            let near = source_time.filter(|at| at.distance(received.wall) <= OLDEST_BACKLOG);
+            let time = near.unwrap_or(received.wall);
+            out.push(Sample { point, value, quality, time, source_time, received, sequence, news: false });
         }
     }
 
@@ -449,7 +469,7 @@ impl State {
                 None => {
                     times.is_none()
                         && sequence > 1
-                        && newest - sequence <= SEQUENCE_WINDOW
+                        && newest - sequence <= SEQUENCE_WINDOW.max((newest / 2).min(LARGE_SEQUENCE_WINDOW))
                         && reading.received.mono.since(self.received.mono) <= fresh
                 }
             },
@@ -925,6 +945,13 @@ mod tests {
              6s 9 seq=20 -> good news
              7s 9 seq=30 -> good news
              200s 9 seq=29 -> good news",
+        );
+        // What is redelivered may be far behind a counter that has come far.
+        play(
+            gas(),
+            "0s 5 seq=5000 -> good news
+             1s 60 seq=4000 -> good state
+             2s 60 seq=3900 -> jump news",
         );
     }
 

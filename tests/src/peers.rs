@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -149,6 +151,74 @@ impl Mosquitto {
         let memory = self.configuration.with_file_name("mosquitto.db");
         // It may not have written anything yet.
         let _ = std::fs::remove_file(memory);
+    }
+}
+
+/// Stands between anmin and a broker on the way of their packets.
+pub struct Proxy {
+    pub port: u16,
+    swallow: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    pub fn start(to: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let proxy = Self { port, swallow: Arc::default(), streams: Arc::default() };
+        let (swallow, streams) = (Arc::clone(&proxy.swallow), Arc::clone(&proxy.streams));
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                let copy = |stream: &TcpStream| stream.try_clone().expect("a socket can be held twice");
+                let (up, down) = ((copy(&near), copy(&far)), (copy(&far), copy(&near)));
+                let mut streams = streams.lock().expect("nobody panics with it");
+                streams.extend([near, far]);
+                let swallow = Arc::clone(&swallow);
+                std::thread::spawn(move || carry(up.0, up.1, |first| first >> 4 == 4 && swallow.load(Relaxed)));
+                std::thread::spawn(move || carry(down.0, down.1, |_| false));
+            }
+        });
+        proxy
+    }
+
+    /// From now on the broker gets no PUBACK from anmin, or gets them again.
+    pub fn swallow_acknowledgements(&self, swallow: bool) {
+        self.swallow.store(swallow, Relaxed);
+    }
+
+    /// Ends every connection.
+    pub fn cut(&self) {
+        for stream in self.streams.lock().expect("nobody panics with it").drain(..) {
+            // It may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Carries whole MQTT packets, but for those whose first byte is `left_out`.
+fn carry(mut from: TcpStream, mut to: TcpStream, left_out: impl Fn(u8) -> bool) {
+    let mut next = || -> std::io::Result<()> {
+        let mut packet = vec![0; 2];
+        from.read_exact(&mut packet)?;
+        let mut remaining = usize::from(packet[1] & 0x7F);
+        let mut shift = 7;
+        while packet[packet.len() - 1] & 0x80 != 0 {
+            let mut byte = [0];
+            from.read_exact(&mut byte)?;
+            packet.push(byte[0]);
+            remaining |= usize::from(byte[0] & 0x7F) << shift;
+            shift += 7;
+        }
+        let start = packet.len();
+        packet.resize(start + remaining, 0);
+        from.read_exact(&mut packet[start..])?;
+        if left_out(packet[0]) { Ok(()) } else { to.write_all(&packet) }
+    };
+    while next().is_ok() {}
+    // The end of the one is the end of the other.
+    for stream in [from, to] {
+        let _ = stream.shutdown(Shutdown::Both);
     }
 }
 

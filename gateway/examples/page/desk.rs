@@ -525,6 +525,7 @@ impl Desk {
                 rejected: 21,
                 silent: 0,
                 missing: 3,
+                repeated: 2,
             },
             stored: Default::default(),
             points: self.points.len(),

@@ -23,6 +23,7 @@ use crate::delivery::courier::{self, CourierHandle};
 use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, webhook};
 use crate::intake::broker::{Broker, BrokerHandle};
 use crate::intake::{modbus, mqtt};
+use crate::main_loop::deliveries::Deliveries;
 use crate::main_loop::losses::Losses;
 use crate::main_loop::run::{MainLoop, Parts};
 use crate::main_loop::{Feed, Input, PartState, PartTrouble};
@@ -165,6 +166,7 @@ impl Daemon {
             figures: figures.clone(),
             orders_waiting: 0,
             losses: Losses::new(config.site.time_zone.clone()),
+            deliveries: Deliveries::default(),
         };
         notes.extend(restored.notes.iter().map(|text| ("store:state", text.clone())));
         parts.take_up(now, restored);

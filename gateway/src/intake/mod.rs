@@ -16,11 +16,38 @@ pub struct Message {
     pub payload: Bytes,
     /// Kept by the broker from before we subscribed: state, never news.
     pub retained: bool,
-    /// Sent before without an acknowledgement; the DUP flag.
-    pub redelivered: bool,
     pub received: Now,
     /// `None` for QoS 0.
+    pub delivery: Option<Delivery>,
+    /// `None` for QoS 0.
     pub ack: Option<Ack>,
+}
+
+/// What tells that a message is delivered again from that another says the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Who sends it, and the packet identifier; the same in every run.
+    pub key: u64,
+    /// The sender says that it may have sent it before (DUP, section 3.3.1.1 of both MQTT versions).
+    pub again: bool,
+}
+
+impl Delivery {
+    /// `source` is the broker, `client` whose session it is there.
+    pub fn new(source: &str, client: &str, packet: u16, again: bool) -> Self {
+        Self::of(Self::session(source, client), packet, again)
+    }
+
+    /// Source and client as one number, which a connection keeps.
+    pub fn session(source: &str, client: &str) -> u64 {
+        // FNV-1a, 64 bits.
+        let bytes = source.bytes().chain([0]).chain(client.bytes());
+        bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+    }
+
+    pub fn of(session: u64, packet: u16, again: bool) -> Self {
+        Self { key: session.wrapping_add(u64::from(packet)), again }
+    }
 }
 
 /// The right to acknowledge one message on the one connection that delivered it, once.

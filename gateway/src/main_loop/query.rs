@@ -342,6 +342,8 @@ pub struct ReadingCounts {
     pub silent: u64,
     /// Messages that devices have counted and that did not come.
     pub missing: u64,
+    /// Messages that were delivered again and had been judged.
+    pub repeated: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -24,6 +24,7 @@ use anmin_sensors::validator::Validator;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::deliveries::{Deliveries, Heard};
 use super::feed::{Feed, FeedEvent};
 use super::losses::{self, Losses};
 use super::query::{
@@ -68,14 +69,16 @@ pub struct Parts {
     /// Orders of the last run that went to the couriers again.
     pub orders_waiting: usize,
     pub losses: Losses,
+    pub deliveries: Deliveries,
 }
 
 impl Parts {
     /// Takes up what the last run left in the journal: open alarms and their calls, and the orders without a receipt,
     /// which go to the couriers again under the same ids. Once, before the loop is made.
     pub fn take_up(&mut self, now: Now, restored: Restored) {
-        let Restored { alarms, calls, orders, sessions, .. } = restored;
+        let Restored { alarms, calls, orders, sessions, judged, .. } = restored;
         self.losses.recall(sessions);
+        self.deliveries.restore(judged);
         if alarms.len() + orders.len() > 0 {
             info!("taken up from the journal: {} open alarms, {} orders to send again", alarms.len(), orders.len());
         }
@@ -150,6 +153,8 @@ struct Scratch {
     /// The beat of this turn, and what is to be carried of it.
     beat: Option<(u64, Vec<Order>)>,
     facts: Vec<Fact>,
+    /// Judged in the last run: to be stored.
+    judged: Vec<Reading>,
 }
 
 impl MainLoop {
@@ -239,10 +244,22 @@ impl MainLoop {
     }
 
     fn decode(&mut self, now: Now, source: &Arc<str>, messages: Vec<Message>) {
-        let Parts { router, points, losses, .. } = &mut self.parts;
+        let Parts { router, points, losses, deliveries, .. } = &mut self.parts;
         losses.handle_heard(now, source);
         for message in messages {
-            let first = self.scratch.readings.len();
+            let heard = deliveries.handle(now.mono, &message);
+            if heard == Heard::Repeat {
+                // Its readings went to the readings' writer before this token does; what was decided about it may still
+                // wait for the journal.
+                let acks = self.held.back_mut().map_or(&mut self.scratch.acks, |(_, acks)| acks);
+                acks.extend(message.ack);
+                continue;
+            }
+            let into = match heard {
+                Heard::InLastRun => &mut self.scratch.judged,
+                _ => &mut self.scratch.readings,
+            };
+            let first = into.len();
             let decoded = router.decode(
                 points,
                 source,
@@ -250,15 +267,15 @@ impl MainLoop {
                 &message.payload,
                 message.retained,
                 message.received,
-                &mut self.scratch.readings,
+                into,
             );
             if let Err(rejected) = decoded
                 && let Some(more) = self.repeats.say(rejected.why.as_str(), now.mono)
             {
                 warn!(source = &**source, more, "{rejected}");
             }
-            if message.redelivered {
-                self.scratch.readings[first..].iter_mut().for_each(|reading| reading.redelivered = true);
+            if message.delivery.is_some_and(|delivery| delivery.again) {
+                into[first..].iter_mut().for_each(|reading| reading.redelivered = true);
             }
             self.scratch.acks.extend(message.ack);
         }
@@ -271,6 +288,9 @@ impl MainLoop {
 
     /// Readings to samples to verdicts.
     fn judge(&mut self, now: Now) {
+        let Scratch { judged, batch, .. } = &mut self.scratch;
+        self.parts.validator.handle_judged(&self.parts.points, judged, batch);
+        judged.clear();
         if self.scratch.readings.is_empty() {
             return;
         }
@@ -493,6 +513,12 @@ impl MainLoop {
     /// Commits what of the turn has not been handed over yet. Gives what there is to say of the journal.
     fn commit(&mut self, now: Now, handed: &mut Handed) -> Vec<PartState> {
         let scratch = &mut self.scratch;
+        let news = scratch.transitions.len() > handed.transitions || scratch.calls.len() > handed.calls;
+        // While the journal is away they wait where they are, which is bounded.
+        if news && self.journal_trouble.is_none() {
+            let marks = self.parts.deliveries.take_marks(now.mono);
+            scratch.facts.extend((!marks.is_empty()).then_some(Fact::Judged(marks)));
+        }
         self.parts.losses.take_facts(&mut scratch.facts);
         let turn = Turn {
             transitions: &scratch.transitions[handed.transitions..],
@@ -548,6 +574,7 @@ impl MainLoop {
         info!("taken up from the journal late: {} open alarms, {} orders to send again", new.len(), late.orders.len());
         engine.restore(now, new, calls);
         engine.bind(&self.parts.points);
+        // The marks of what was judged come too late: newer ones are known by now.
         self.parts.losses.recall(late.sessions);
         self.parts.watch_losses(now);
         self.parts.orders_waiting += late.orders.len();
@@ -607,7 +634,7 @@ impl MainLoop {
     }
 
     fn status(&self, now: Now) -> Status {
-        let Parts { points, engine, validator, router, readings, journal, losses, .. } = &self.parts;
+        let Parts { points, engine, validator, router, readings, journal, losses, deliveries, .. } = &self.parts;
         let (validated, stored) = (validator.counts(), readings.counts());
         let mut troubles: Vec<Trouble> = self
             .troubles
@@ -631,6 +658,7 @@ impl MainLoop {
                 rejected: router.counts().rejected,
                 silent: validated.silent,
                 missing: losses.counts().missing,
+                repeated: deliveries.repeats(),
             },
             stored,
             points: points.len(),

@@ -15,7 +15,23 @@ pub enum Fact {
     Session(KeptSession),
     /// A broker keeps none, and need not.
     NoSession(Arc<str>),
+    /// Messages that were judged by the end of this turn and may come again.
+    Judged(Vec<Mark>),
 }
+
+/// A message by its hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Of sender, packet identifier, topic and payload.
+    pub what: u64,
+    /// Of the topic alone.
+    pub topic: u32,
+}
+
+/// Bytes of one mark: `what`, then `topic`, the lowest first.
+const MARK: usize = 12;
+/// Rows of marks that are kept: what lacks its acknowledgement is in the last few.
+const MARK_ROWS: i64 = 64;
 
 /// The session that an outside broker should still have when we come back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +43,12 @@ pub struct KeptSession {
     pub heard: Wall,
 }
 
-pub(super) const SCHEMA: &str =
+/// The step to schema 2.
+pub(super) const SCHEMA_2: &str =
     "CREATE TABLE sessions (source TEXT PRIMARY KEY, client_id TEXT NOT NULL, heard INTEGER NOT NULL) WITHOUT ROWID;";
+
+/// The step to schema 3.
+pub(super) const SCHEMA_3: &str = "CREATE TABLE judged (n INTEGER PRIMARY KEY, marks BLOB NOT NULL);";
 
 pub(super) fn write(tx: &Connection, fact: &Fact) -> rusqlite::Result<()> {
     match fact {
@@ -36,13 +56,35 @@ pub(super) fn write(tx: &Connection, fact: &Fact) -> rusqlite::Result<()> {
             .prepare_cached("INSERT OR REPLACE INTO sessions (source, client_id, heard) VALUES (?1, ?2, ?3)")?
             .execute(params![&**source, &**client_id, heard.micros()])?,
         Fact::NoSession(source) => tx.prepare_cached("DELETE FROM sessions WHERE source = ?1")?.execute([&**source])?,
+        Fact::Judged(marks) => {
+            let bytes: Vec<u8> = marks
+                .iter()
+                .flat_map(|mark| [&mark.what.to_le_bytes()[..], &mark.topic.to_le_bytes()].concat())
+                .collect();
+            tx.prepare_cached("INSERT INTO judged (marks) VALUES (?1)")?.execute([bytes])?;
+            tx.prepare_cached("DELETE FROM judged WHERE n <= ?1")?.execute([tx.last_insert_rowid() - MARK_ROWS])?
+        }
     };
     Ok(())
 }
 
 /// What of a damaged file is whole.
 pub(super) fn carry_over(from: &Connection, into: &Connection) -> rusqlite::Result<()> {
-    sessions(from).unwrap_or_default().into_iter().try_for_each(|kept| write(into, &Fact::Session(kept)))
+    sessions(from).unwrap_or_default().into_iter().try_for_each(|kept| write(into, &Fact::Session(kept)))?;
+    match judged(from) {
+        Ok(marks) if !marks.is_empty() => write(into, &Fact::Judged(marks)),
+        _ => Ok(()),
+    }
+}
+
+/// In a file of a day long past: packet identifiers have been used again since, and in doubt a message is judged.
+pub(super) fn forget_judged(conn: &Connection) -> rusqlite::Result<()> {
+    let of = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'judged'";
+    // A file of an older schema has none.
+    if conn.prepare(of)?.exists([])? {
+        conn.execute("DELETE FROM judged", [])?;
+    }
+    Ok(())
 }
 
 pub(super) fn sessions(conn: &Connection) -> rusqlite::Result<Vec<KeptSession>> {
@@ -52,4 +94,18 @@ pub(super) fn sessions(conn: &Connection) -> rusqlite::Result<Vec<KeptSession>> 
         Ok(KeptSession { source: source.into(), client_id: client_id.into(), heard: Wall::from_micros(row.get(2)?) })
     })?;
     rows.collect()
+}
+
+/// The oldest first.
+pub(super) fn judged(conn: &Connection) -> rusqlite::Result<Vec<Mark>> {
+    let mut sql = conn.prepare("SELECT marks FROM judged ORDER BY n")?;
+    let rows = sql.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+    let mut marks = Vec::new();
+    for bytes in rows {
+        marks.extend(bytes?.as_chunks::<MARK>().0.iter().map(|bytes| {
+            let [a, b, c, d, e, f, g, h, topic @ ..] = *bytes;
+            Mark { what: u64::from_le_bytes([a, b, c, d, e, f, g, h]), topic: u32::from_le_bytes(topic) }
+        }));
+    }
+    Ok(marks)
 }

@@ -1,6 +1,6 @@
 //! state.db: transitions, calls, orders and receipts. Small, precious, every commit synced.
 //!
-//! Tables of schema 2 (times are microseconds of the wall clock):
+//! Tables of schema 3 (times are microseconds of the wall clock):
 //!
 //! | table | row |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | `calls` | the last journal row of each call that is not over, or whose alarm is open |
 //! | `orders` | what must leave: body, channel, 0 pending, 1 delivered, 2 dead; the receipt or the reason |
 //! | `sessions` | since schema 2: the outside brokers that keep our session, see [`super::facts`] |
+//! | `judged` | since schema 3: messages that may be delivered again, by their hashes |
 //!
 //! `sum` of row n is SHA-256 over n, kind and record; `chain` is SHA-256 over `chain` of row n-1 and `sum`, and row 0
 //! stands for the installation. So a row stands for itself when its neighbour is damaged, and a row that was taken out
@@ -42,7 +43,7 @@ use anmin_sensors::time::{Mono, Wall};
 use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
-use super::facts::{self, Fact, KeptSession};
+use super::facts::{self, Fact, KeptSession, Mark};
 use super::record::{self, Body, RecordError};
 use super::salvage::{self, Salvaged};
 use super::{DirLock, Disk, StoreError, beside, migrate, set_aside};
@@ -103,7 +104,8 @@ pub(super) const MIGRATIONS: super::Migrations = &[
     );
     CREATE INDEX orders_not_delivered ON orders (state, n) WHERE state <> 1;
 ",
-    facts::SCHEMA,
+    facts::SCHEMA_2,
+    facts::SCHEMA_3,
 ];
 
 pub(super) const TRANSITION: i64 = 1;
@@ -157,6 +159,8 @@ pub struct Restored {
     pub orders: Vec<Order>,
     /// Brokers that should still have our session.
     pub sessions: Vec<KeptSession>,
+    /// Messages that were judged and may be delivered again, the oldest first.
+    pub judged: Vec<Mark>,
     /// Made at the first start of this file.
     pub installation: uuid::Uuid,
     /// Number of starts, this one included; never the same twice in one installation.
@@ -624,6 +628,7 @@ impl Restored {
             calls: Vec::new(),
             orders: Vec::new(),
             sessions: Vec::new(),
+            judged: Vec::new(),
             installation: new_installation(now),
             epoch: 1,
             notes: Vec::new(),
@@ -715,7 +720,8 @@ impl Db {
             let alarms = alarms.into_iter().map(|transition| Arc::clone(&transition.alarm)).collect();
             // A file of an older schema has none.
             let sessions = facts::sessions(&db.conn).unwrap_or_default();
-            Some(Restored { alarms, calls, orders, sessions, notes, ..Restored::nothing(Wall::default()) })
+            let judged = facts::judged(&db.conn).unwrap_or_default();
+            Some(Restored { alarms, calls, orders, sessions, judged, notes, ..Restored::nothing(Wall::default()) })
         };
         let path = dir.join(FILE);
         read(&path).or_else(|| {
@@ -795,8 +801,9 @@ impl Db {
             ..OwnedTurn::default()
         });
         let sessions = facts::sessions(&self.conn).map_err(sqlite)?;
+        let judged = facts::judged(&self.conn).map_err(sqlite)?;
         let alarms = transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect();
-        Ok((Restored { alarms, calls, orders, sessions, installation, epoch, notes }, live))
+        Ok((Restored { alarms, calls, orders, sessions, judged, installation, epoch, notes }, live))
     }
 
     /// The least number that a transition may have; see the top of this file.
@@ -1665,7 +1672,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_known_after_a_restart_and_a_file_of_schema_1_takes_them_up() {
+    fn facts_are_known_after_a_restart_and_a_file_of_schema_1_takes_them_up() {
         let dir = TestDir::new("facts");
         let kept = |source: &str, seconds: u64| KeptSession {
             source: source.into(),
@@ -1673,7 +1680,7 @@ mod tests {
             heard: RAISED.plus(std::time::Duration::from_secs(seconds)),
         };
         drop(StateStore::open(dir.path(), RAISED).unwrap());
-        edit(&dir, "DROP TABLE sessions");
+        edit(&dir, "DROP TABLE sessions; DROP TABLE judged");
         edit(&dir, "PRAGMA user_version = 1");
         {
             let (mut store, restored) = StateStore::open(dir.path(), RAISED).unwrap();
@@ -1685,7 +1692,15 @@ mod tests {
         assert_eq!(restored.sessions, [kept("a", 3), kept("b", 2)]);
         store.commit(&Turn { facts: &[Fact::NoSession("a".into())], ..Turn::default() }).unwrap();
         drop(store);
-        assert_eq!(StateStore::open(dir.path(), RAISED).unwrap().1.sessions, [kept("b", 2)]);
+        let (mut store, restored) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!((restored.sessions, restored.judged), (vec![kept("b", 2)], vec![]));
+        for n in 0..100_u32 {
+            let marks = vec![Mark { what: u64::MAX - u64::from(n), topic: n }; 3];
+            store.commit(&Turn { facts: &[Fact::Judged(marks)], ..Turn::default() }).unwrap();
+        }
+        drop(store);
+        let judged = StateStore::open(dir.path(), RAISED).unwrap().1.judged;
+        assert_eq!((judged.len(), judged.last()), (3 * 64, Some(&Mark { what: u64::MAX - 99, topic: 99 })));
     }
 
     #[test]

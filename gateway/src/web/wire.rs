@@ -359,6 +359,7 @@ pub struct CountersWire {
     pub quarantined: u64,
     pub rejected: u64,
     pub missing: u64,
+    pub repeated: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -658,6 +659,7 @@ impl Writer<'_> {
                 quarantined: status.readings.quarantined,
                 rejected: status.readings.rejected,
                 missing: status.readings.missing,
+                repeated: status.readings.repeated,
             },
             points: status.points,
             devices: status.devices,

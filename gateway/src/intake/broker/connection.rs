@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::accounts::Who;
 use super::hub::{self, Hub, Link, Options, Owed, Route, Session, Token, cut};
 use super::wire::{self, Connect, Fault, Header, Packet, Reply, Version, Will, reason};
-use crate::intake::{Ack, Message};
+use crate::intake::{Ack, Delivery, Message};
 use crate::main_loop::Input;
 
 /// Accept to CONNECT, TLS included.
@@ -168,6 +168,8 @@ struct Peer {
     hub: Arc<Hub>,
     version: Version,
     session: Arc<Session>,
+    /// Whose packet identifiers its publishes bear.
+    sender: u64,
     user: Option<Arc<str>>,
     link: Arc<Link>,
     keep_alive: Option<Duration>,
@@ -225,6 +227,7 @@ impl Peer {
         );
         let peer = Self {
             version,
+            sender: Delivery::session(&hub.source, &attached.session.client),
             session: attached.session,
             user,
             link,
@@ -595,8 +598,8 @@ impl Peer {
             payload: frames.slice(payload),
             // We are the broker: whatever reaches us is said now.
             retained: false,
-            redelivered: publish.dup,
             received: now,
+            delivery: (publish.qos > 0).then(|| Delivery::of(self.sender, publish.id, publish.dup)),
             ack: ack.map(|token| Ack::new(move || token.done())),
         });
         Ok(())
@@ -777,7 +780,7 @@ impl Peer {
 }
 
 fn will_message(topic: Arc<str>, will: Will, now: Now) -> Message {
-    Message { topic, payload: will.payload.into(), retained: false, redelivered: false, received: now, ack: None }
+    Message { topic, payload: will.payload.into(), retained: false, received: now, delivery: None, ack: None }
 }
 
 fn write_delivery(output: &mut BytesMut, version: Version, queued: &hub::Queued, id: u16, dup: bool, now: Now) {

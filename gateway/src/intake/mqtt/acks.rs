@@ -25,6 +25,13 @@ pub enum Owed {
     PubRec(u16),
 }
 
+impl Owed {
+    pub fn packet(self) -> u16 {
+        let (Self::PubAck(id) | Self::PubRec(id)) = self;
+        id
+    }
+}
+
 /// The messages of one connection that are not acknowledged yet, in the order in which they came.
 #[derive(Debug, Default)]
 struct Ledger {

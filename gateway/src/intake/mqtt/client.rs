@@ -54,9 +54,10 @@ pub struct Publish {
     pub topic: Arc<str>,
     pub payload: Bytes,
     pub retained: bool,
-    pub redelivered: bool,
     /// `None` for QoS 0.
     pub owed: Option<Owed>,
+    /// The broker may have delivered it before.
+    pub again: bool,
 }
 
 /// Why there is no connection, or no longer.
@@ -280,7 +281,7 @@ fn from_three(event: rumqttc::Event) -> Event {
             topic: publish.topic.into(),
             payload: publish.payload,
             retained: publish.retain,
-            redelivered: publish.dup,
+            again: publish.dup,
             owed: match publish.qos {
                 QoS::AtMostOnce => None,
                 QoS::AtLeastOnce => Some(Owed::PubAck(publish.pkid)),
@@ -313,7 +314,7 @@ fn from_five(event: v5::Event) -> Event {
             },
             payload: publish.payload,
             retained: publish.retain,
-            redelivered: publish.dup,
+            again: publish.dup,
             owed: match publish.qos {
                 Of::AtMostOnce => None,
                 Of::AtLeastOnce => Some(Owed::PubAck(publish.pkid)),

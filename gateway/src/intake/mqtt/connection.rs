@@ -16,7 +16,7 @@ use super::acks::{Acks, Owed};
 use super::client::{Client, Credentials, Event, Failure, Publish};
 use super::pressure::{InFlight, Pace, Pressure};
 use super::{Closed, Keeper, Plan};
-use crate::intake::Message;
+use crate::intake::{Delivery, Message};
 use crate::main_loop::Input;
 
 /// Bounds of one batch: a burst is one `Vec`, and a turn of the main loop stays short.
@@ -29,6 +29,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 pub struct Connection {
     client: Client,
+    /// Whose packet identifiers these are.
+    session: u64,
     acks: Arc<Acks>,
     batch: Vec<Message>,
     batch_bytes: usize,
@@ -87,6 +89,7 @@ impl Connection {
         };
         let connection = Self {
             client,
+            session: Delivery::session(&plan.settings.id, &plan.client_id),
             acks: Acks::new(in_flight),
             batch: Vec::new(),
             batch_bytes: 0,
@@ -199,12 +202,13 @@ impl Connection {
         if self.batch.is_empty() {
             self.received = keeper.clock.now();
         }
-        let Publish { topic, payload, retained, redelivered, owed } = publish;
+        let Publish { topic, payload, retained, owed, again } = publish;
         let bytes = topic.len() + payload.len() + MESSAGE;
         self.batch_bytes += bytes;
         self.untracked += if owed.is_none() { bytes } else { 0 };
+        let delivery = owed.map(|owed| Delivery::of(self.session, owed.packet(), again));
         let ack = owed.map(|owed| self.acks.token(owed, bytes));
-        self.batch.push(Message { topic, payload, retained, redelivered, received: self.received, ack });
+        self.batch.push(Message { topic, payload, retained, received: self.received, delivery, ack });
     }
 
     /// Gives the batch to the main loop.

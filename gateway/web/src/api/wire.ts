@@ -239,7 +239,7 @@ export interface Status {
   by_level: Record<Level, number>
   live_calls: number
   pending: number
-  readings: { received: number; evaluated: number; duplicate: number; quarantined: number; rejected: number; missing: number }
+  readings: { received: number; evaluated: number; duplicate: number; quarantined: number; rejected: number; missing: number; repeated: number }
   points: number
   devices: number
   quarantined_devices: number

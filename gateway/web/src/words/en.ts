@@ -276,6 +276,7 @@ export const en: Words = {
     quarantined: 'From unknown devices',
     rejected: 'Not understood',
     missing: 'Counted by devices, never came',
+    repeated: 'Delivered again, judged before',
     sinceStart: 'Since the start',
     here: 'This device',
     hereWhy: 'Concerns only this computer or phone.',

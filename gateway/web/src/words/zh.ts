@@ -270,6 +270,7 @@ export const zh = {
     quarantined: '来自未登记设备',
     rejected: '无法理解',
     missing: '序号缺失（可能丢失）',
+    repeated: '代理重发，已处理过',
     sinceStart: '自启动以来',
     here: '本机',
     hereWhy: '只影响这台电脑或手机。',
