@@ -245,6 +245,13 @@ impl Mapping {
         found
     }
 
+    /// Whether a device of this mapping can have an alarm point; `None` where only the device's own profile says so.
+    pub fn has_alarm_points(&self) -> Option<bool> {
+        let mut named = self.inline.iter().chain(&self.profiles).peekable();
+        named.peek()?;
+        Some(named.any(|profile| profile.specs().iter().any(|spec| spec.alarm_point)))
+    }
+
     /// Notes every pair of mappings of one broker that would fight for a topic.
     pub fn check_overlaps(mappings: &[Self], faults: &Faults) {
         for (n, later) in mappings.iter().enumerate() {

@@ -183,6 +183,21 @@ impl Config {
         let mut points = Points::default();
         let buses = hang(&entries, &profiles, &places, bus_settings, &mut points, faults);
 
+        // What a broker may drop unseen is not for what may have to raise an alarm.
+        let listed = entries.iter().filter(|entry| entry.bus.is_none()).any(|entry| {
+            let device = points.find_device(&entry.id);
+            device.is_some_and(|ix| points.device(ix).points().any(|point| points.point(point).spec.alarm_point))
+        });
+        for (r, (_, mappings)) in mqtt_tables.iter().zip(&mappings) {
+            let alarming = mappings.iter().any(|mapping| mapping.has_alarm_points().unwrap_or(listed));
+            if r.optional::<u8>("qos") == Some(0) && alarming {
+                let hint = "qos = 1; or give what may be lost an [[mqtt]] of its own, with mappings for it alone";
+                let message =
+                    "`qos` is 0, but its mappings bring alarm points: a message could be lost and nobody would know";
+                r.fault("qos", message, Some(hint.to_owned()));
+            }
+        }
+
         let mut sources = library::shipped();
         sources.extend(files.rules.iter().cloned());
         let mut rules = RuleSet::load(sources, overrides, faults);
