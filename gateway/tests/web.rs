@@ -151,6 +151,8 @@ async fn every_list_can_be_read() {
     );
     let (_, body) = site.get("/api/v1/quarantine").await;
     assert_eq!(body[0]["messages"], json!(12));
+    let (_, body) = site.get("/api/v1/quarantine/messages?limit=5").await;
+    assert_eq!((&body[0]["excerpt"], &body[0]["messages"]), (&json!("gas=12,5\u{FFFD}"), &json!(14)));
     for (path, expected) in [("/healthz", "ok\n"), ("/readyz", "ready\n"), ("/metrics", "anmin_up 1\n# EOF\n")] {
         assert_eq!(site.get(path).await, (StatusCode::OK, json!(expected)), "{path}");
     }

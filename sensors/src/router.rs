@@ -460,6 +460,12 @@ pub enum Why {
 }
 
 impl Why {
+    /// Whether somebody should look at what the device sends: not where the site has no interest in it, nor where the device
+    /// stands on the list of unknown ones.
+    pub const fn is_fault_of_device(&self) -> bool {
+        !matches!(self, Self::NoMapping | Self::Quarantined(_) | Self::UnknownDevice(_))
+    }
+
     /// The reason's name in metrics.
     pub const fn as_str(&self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! Whatever a device sends, the daemon goes on, says what and where, and counts it; the good reading behind it is judged.
 
-use anmin_tests::daemon::Daemon;
+use anmin_tests::daemon::{Daemon, anmin};
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::site::Site;
 use serde_json::{Value, json};
@@ -85,6 +85,38 @@ fn a_payload_that_cannot_be_understood_is_rejected_and_counted_and_the_next_is_j
     sample(&daemon, "the value in a wide object", |sample| sample["value"] == 1.0);
     let said = daemon.until("acceptance/g1/up");
     assert!(said.contains("WARN"), "{said}");
+}
+
+/// Goal: what nobody can read is on disk before it is acknowledged, is listed, and holds up nothing that can be read.
+#[test]
+fn what_nobody_can_read_is_kept_and_listed_also_after_a_crash() {
+    let site = site("unreadable");
+    let (daemon, mut device) = start(&site);
+    let noise = |n: u32| (0..64).map(|at: u32| (n * 64 + at).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let mut messages: Vec<(String, Vec<u8>)> = (0..2_000).map(|n| ("acceptance/g2/up".to_owned(), noise(n))).collect();
+    messages.extend((0..9).map(|_| ("acceptance/g1/up".to_owned(), b"gas=12.5".to_vec())));
+    messages.insert(1_000, ("acceptance/g1/up".to_owned(), br#"{"v":3.25}"#.to_vec()));
+    // Each is acknowledged, so each is on the disk.
+    device.publish_all(messages);
+    assert_eq!(sample(&daemon, "the reading among them", |sample| sample.is_object())["value"], 3.25);
+    daemon.alarm("system/part", "unreadable:acceptance/g2/up", "the noise", |alarm| alarm["level"] == "yellow");
+    let alarms = daemon.get("/api/v1/alarms").to_string();
+    assert!(!alarms.contains("unreadable:acceptance/g1/up"), "nine are no alarm yet");
+    assert_eq!(counts(&daemon)["rejected"], 2_009);
+    daemon.kill();
+
+    let daemon = Daemon::start(site.folder());
+    let kept = daemon.get("/api/v1/quarantine/messages?limit=1000");
+    assert_eq!(
+        (&kept[0]["excerpt"], &kept[0]["messages"]),
+        (&json!("gas=12.5"), &json!(9)),
+        "once, however often it came"
+    );
+    assert_eq!((&kept[1]["topic"], &kept[1]["bytes"]), (&json!("acceptance/g2/up"), &json!(64)));
+    assert_eq!(kept.as_array().map(Vec::len), Some(1_000));
+    let said = anmin(&["quarantine", "--url", &format!("http://{}", daemon.web)]);
+    let said = String::from_utf8(said.stdout).expect("its output is text");
+    assert!(said.contains("acceptance/g1/up") && said.contains("not_json") && said.contains("gas=12.5"), "{said}");
 }
 
 #[test]

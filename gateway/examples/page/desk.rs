@@ -13,6 +13,7 @@ use anmin::main_loop::query::{
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query, Resend};
 use anmin::store::state::{Entry, Journaled};
+use anmin::store::unusable::Kept;
 use anmin::store::{Bucket, DeadLetter};
 use anmin::web::Archive;
 use anmin_rules::alarm::{
@@ -93,6 +94,23 @@ impl Archive for Memory {
             Entry::Damaged(_) => false,
         };
         Ok(rows.iter().filter(is_its).cloned().collect())
+    }
+
+    fn unusable(&self, limit: usize) -> Result<Vec<Kept>, String> {
+        let (first, last) = (Wall::from_millis(1_772_328_600_000), Wall::from_millis(1_772_332_200_000));
+        let kept = Kept {
+            n: 1,
+            source: "site".to_owned(),
+            topic: "chunhui/b2-402-gas/up".to_owned(),
+            why: "not_json".to_owned(),
+            bytes: 9,
+            sha256: vec![0x5A; 32],
+            start: b"gas=12,5\xFF".to_vec(),
+            first,
+            last,
+            messages: 14,
+        };
+        Ok(vec![kept].into_iter().take(limit).collect())
     }
 }
 

@@ -33,7 +33,7 @@ const UNREACHABLE: u8 = 3;
 /// Where nobody says another.
 const USUAL_URL: &str = "http://127.0.0.1:8420";
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 used wrongly, 3 the daemon cannot be reached.\n\
+pub(super) const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 used wrongly, 3 the daemon cannot be reached.\n\
     The daemon is found by --url, else by --site, else by ANMIN_URL, else at http://127.0.0.1:8420.";
 
 /// Which daemon, and how to show what it says.
@@ -242,13 +242,13 @@ pub fn order(options: OrderOptions) -> ExitCode {
 }
 
 /// What is said on standard output: the API's own words and, for people, lines.
-struct Said {
-    json: Value,
-    lines: Vec<String>,
+pub(super) struct Said {
+    pub json: Value,
+    pub lines: Vec<String>,
 }
 
 /// Why a command failed.
-enum Failure {
+pub(super) enum Failure {
     Client(ClientError),
     /// The configuration that `--site` names cannot be read.
     Site(String),
@@ -267,7 +267,7 @@ impl From<ClientError> for Failure {
     }
 }
 
-fn run<'d, F>(desk: &'d Desk, obey: impl FnOnce(Client) -> F) -> ExitCode
+pub(super) fn run<'d, F>(desk: &'d Desk, obey: impl FnOnce(Client) -> F) -> ExitCode
 where
     F: Future<Output = Result<Said, Failure>> + 'd,
 {
@@ -710,7 +710,7 @@ impl Failure {
     }
 }
 
-fn read<T: DeserializeOwned>(json: &Value) -> Result<T, Failure> {
+pub(super) fn read<T: DeserializeOwned>(json: &Value) -> Result<T, Failure> {
     T::deserialize(json).map_err(|error| {
         let why = format!("its answer cannot be read: {error}; is it of another version?");
         Failure::Client(ClientError::Unreachable { url: "the daemon".to_owned(), why })
@@ -732,7 +732,7 @@ fn call_state(word: &str) -> String {
 }
 
 /// Month, day and time of day of an RFC 3339 moment, as the site's clocks show it.
-fn moment(text: &str) -> String {
+pub(super) fn moment(text: &str) -> String {
     match (text.get(5..10), text.get(11..19)) {
         (Some(day), Some(time)) => format!("{day} {time}"),
         _ => text.to_owned(),

@@ -6,6 +6,7 @@ mod daemon;
 mod demo;
 mod export;
 mod keep;
+mod quarantine;
 mod supervisor;
 mod table;
 
@@ -59,6 +60,8 @@ enum Command {
     Fsck(keep::FsckOptions),
     /// Write what was measured in a stretch of time, as CSV or line protocol.
     Export(export::Options),
+    /// List devices that nobody registered and messages that nobody can read.
+    Quarantine(quarantine::QuarantineOptions),
     /// Play scenarios as MQTT devices and Modbus slaves of a site, before its sensors arrive.
     Sim(crate::sim::Options),
 }
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Restore(options) => keep::restore(&options),
         Command::Fsck(options) => keep::fsck(&options),
         Command::Export(options) => export::run(&options),
+        Command::Quarantine(options) => quarantine::quarantine(options),
         Command::Sim(options) => crate::sim::run(options),
     }
 }

@@ -1,4 +1,5 @@
-//! What may have been lost before it reached us: a broker that no longer had our session, a device whose count leaps.
+//! What may have been lost before it reached us: a broker that no longer had our session, a device whose count leaps, a
+//! device that sends what nobody can read.
 //!
 //! Nothing can mend a loss. So it is a system alarm that ends by itself after a while, and that stays on the desk until
 //! somebody has acknowledged it. That a session was expected outlives a restart, where there is a state directory.
@@ -24,6 +25,14 @@ const NOTED_EVERY: Duration = Duration::from_secs(60);
 /// Devices whose gaps are alarms of their own at one time; further ones share one.
 const MOST_GAPS: usize = 16;
 
+/// So many messages of one topic that nobody can read, within [`UNUSABLE_WITHIN`], are an alarm.
+const UNUSABLE: u32 = 10;
+const UNUSABLE_WITHIN: Duration = Duration::from_secs(3_600);
+/// Topics of such messages that are remembered; beyond it the count begins anew for all.
+const MOST_TOPICS: usize = 1_024;
+
+const UNREADABLE: &str = "unreadable:";
+const OTHER_UNREADABLE: &str = "unreadable:*";
 const LOSS: &str = "loss:";
 const GAP: &str = "gap:";
 /// Stands for all devices beyond [`MOST_GAPS`]; no device has such an id.
@@ -31,7 +40,7 @@ const OTHER_GAPS: &str = "gap:*";
 
 /// Whether a part is one of those that are said here.
 pub fn is_loss(part: &str) -> bool {
-    part.starts_with(LOSS) || part.starts_with(GAP)
+    [LOSS, GAP, UNREADABLE].iter().any(|kind| part.starts_with(kind))
 }
 
 /// What is known of losses.
@@ -43,6 +52,9 @@ pub struct Losses {
     shown: BTreeMap<Arc<str>, Mono>,
     /// What devices with a gap in trouble have lost in it.
     missing: BTreeMap<DeviceIx, u64>,
+    /// Topics with messages that nobody can read: how many, since when.
+    unreadable: BTreeMap<Arc<str>, (u32, Mono)>,
+    waiting: Vec<PartState>,
     facts: Vec<Fact>,
     counts: Counts,
 }
@@ -76,6 +88,8 @@ impl Losses {
             sessions: BTreeMap::new(),
             shown: BTreeMap::new(),
             missing: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            waiting: Vec::new(),
             facts: Vec::new(),
             counts: Counts::default(),
         }
@@ -180,6 +194,45 @@ impl Losses {
         self.trouble(now, format!("{GAP}{id}"), level, format!("{first} to {last}"), message)
     }
 
+    /// A device has sent what nobody can read. What is to be said of it comes by [`Losses::poll_part`].
+    pub fn handle_unusable(&mut self, now: Now, source: &str, topic: &Arc<str>) {
+        if !self.unreadable.contains_key(topic) && self.unreadable.len() >= MOST_TOPICS {
+            self.unreadable.clear();
+        }
+        let (count, since) = self.unreadable.entry(Arc::clone(topic)).or_insert((0, now.mono));
+        if now.mono.since(*since) >= UNUSABLE_WITHIN {
+            (*count, *since) = (0, now.mono);
+        }
+        *count += 1;
+        // Said at the tenth, and at each tenth again, so that it lasts as long as they come.
+        if !count.is_multiple_of(UNUSABLE) {
+            return;
+        }
+        let shown = self.shown.keys().filter(|part| part.starts_with(UNREADABLE)).count();
+        let part = format!("{UNREADABLE}{topic}");
+        let (part, message) = if shown < MOST_GAPS || self.shown.contains_key(&*part) {
+            let message = Text {
+                zh: format!(
+                    "设备发来的消息无法识别：主题 {topic}（代理 {source}），一小时内已有 {count} 条；其数据未采用，原文已存入隔离区，请检查设备"
+                ),
+                en: format!(
+                    "a device sends what cannot be read: {count} messages within an hour on topic {topic} of broker {source}.                      Nothing of them is used; they are kept in the quarantine. Check the device"
+                ),
+            };
+            (part, message)
+        } else {
+            let message = Text {
+                zh: format!("另有设备发来无法识别的消息（同时超过 {MOST_GAPS} 个主题），原文见隔离区"),
+                en: format!(
+                    "more than {MOST_GAPS} topics at once carry messages that cannot be read; see the quarantine"
+                ),
+            };
+            (OTHER_UNREADABLE.to_owned(), message)
+        };
+        let state = self.trouble(now, part, Level::Yellow, topic.to_string(), message);
+        self.waiting.push(state);
+    }
+
     fn trouble(&mut self, now: Now, part: String, level: Level, note: String, message: Text) -> PartState {
         let part: Arc<str> = part.into();
         self.shown.insert(Arc::clone(&part), now.mono);
@@ -187,8 +240,11 @@ impl Losses {
         PartState { part, trouble: Some(PartTrouble { finding, message }) }
     }
 
-    /// The next part that has been in trouble for long enough.
-    pub fn poll_over(&mut self, now: Now, points: &Points) -> Option<PartState> {
+    /// What is to be said next: that something cannot be read, or that a part has been in trouble for long enough.
+    pub fn poll_part(&mut self, now: Now, points: &Points) -> Option<PartState> {
+        if let Some(state) = self.waiting.pop() {
+            return Some(state);
+        }
         let over = |since: &Mono| now.mono.since(*since) >= SHOWN;
         let part = self.shown.iter().find(|(_, since)| over(since)).map(|(part, _)| Arc::clone(part))?;
         self.shown.remove(&part);
@@ -198,7 +254,7 @@ impl Losses {
         Some(PartState { part, trouble: None })
     }
 
-    /// When [`Losses::poll_over`] has something to say.
+    /// When [`Losses::poll_part`] has something to say by itself.
     pub fn poll_timeout(&self) -> Option<Mono> {
         self.shown.values().min().map(|since| since.plus(SHOWN))
     }
@@ -320,13 +376,36 @@ mod tests {
         let again = losses.handle_gap(at(300), &points, &gap(3, 300));
         assert!(again.trouble.is_some_and(|trouble| trouble.message.zh.contains("缺 4 条")));
         assert_eq!(losses.poll_timeout(), Some(at(609).mono));
-        assert_eq!(losses.poll_over(at(608), &points).map(|state| state.part), None);
+        assert_eq!(losses.poll_part(at(608), &points).map(|state| state.part), None);
         let mut over = 0;
-        while let Some(state) = losses.poll_over(at(609), &points) {
+        while let Some(state) = losses.poll_part(at(609), &points) {
             assert!(is_loss(&state.part) && state.trouble.is_none());
             over += 1;
         }
         assert_eq!((over, losses.poll_timeout()), (16, Some(at(900).mono)));
         assert_eq!(&*losses.handle_gap(at(700), &points, &gap(19, 700)).part, "gap:g19");
+    }
+
+    #[test]
+    fn ten_unreadable_messages_of_a_topic_within_an_hour_are_an_alarm() {
+        let (mut losses, points) = (Losses::default(), Points::default());
+        let said = |losses: &mut Losses, second: u64, topic: &str| {
+            losses.handle_unusable(at(second), "site", &topic.into());
+            losses.poll_part(at(second), &points).map(|state| state.part.to_string())
+        };
+        for n in 0..9 {
+            assert_eq!(said(&mut losses, n, "a/g1"), None);
+            assert_eq!(said(&mut losses, 3_000 * n, "a/g2"), None, "seldom enough");
+        }
+        assert_eq!(said(&mut losses, 10, "a/g1").as_deref(), Some("unreadable:a/g1"));
+        for n in 0..200 {
+            said(&mut losses, 20, &format!("b/{}", n % 20));
+        }
+        assert_eq!(losses.shown.len(), MOST_GAPS + 1, "{:?}", losses.shown);
+        assert!(losses.shown.contains_key(OTHER_UNREADABLE));
+        for n in 0..10_000 {
+            said(&mut losses, 30, &format!("c/{n}"));
+        }
+        assert!(losses.unreadable.len() <= MOST_TOPICS);
     }
 }

@@ -37,6 +37,7 @@ use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
 use crate::store::readings::{NewPoint, Readings, ReadingsBatch};
+use crate::store::unusable::Unusable;
 use crate::store::{Fact, OrderOutcome, Restored, StateStore, StoreError, Turn};
 use crate::telemetry::{Figures, Repeats};
 
@@ -155,6 +156,7 @@ struct Scratch {
     facts: Vec<Fact>,
     /// Judged in the last run: to be stored.
     judged: Vec<Reading>,
+    unusable: Vec<Unusable>,
 }
 
 impl MainLoop {
@@ -229,8 +231,8 @@ impl MainLoop {
         self.evaluate(now);
         self.parts.engine.handle_timeout(now, &self.parts.points);
         self.watch_reserve(now);
-        while let Some(over) = self.parts.losses.poll_over(now, &self.parts.points) {
-            self.handle_part(now, over);
+        while let Some(part) = self.parts.losses.poll_part(now, &self.parts.points) {
+            self.handle_part(now, part);
         }
         self.let_out(now);
         self.scratch.readings.shrink_to(KEPT_ROOM);
@@ -269,10 +271,21 @@ impl MainLoop {
                 message.received,
                 into,
             );
-            if let Err(rejected) = decoded
-                && let Some(more) = self.repeats.say(rejected.why.as_str(), now.mono)
-            {
-                warn!(source = &**source, more, "{rejected}");
+            if let Err(rejected) = decoded {
+                if let Some(more) = self.repeats.say(rejected.why.as_str(), now.mono) {
+                    warn!(source = &**source, more, "{rejected}");
+                }
+                let worth_keeping = rejected.why.is_fault_of_device();
+                if worth_keeping {
+                    losses.handle_unusable(now, source, &message.topic);
+                }
+                self.scratch.unusable.push(Unusable {
+                    source: Arc::clone(source),
+                    topic: rejected.topic,
+                    why: rejected.why.as_str(),
+                    payload: worth_keeping.then_some(message.payload),
+                    received: message.received.wall,
+                });
             }
             if message.delivery.is_some_and(|delivery| delivery.again) {
                 into[first..].iter_mut().for_each(|reading| reading.redelivered = true);
@@ -473,12 +486,13 @@ impl MainLoop {
         {
             acks.extend(self.held.pop_front().into_iter().flat_map(|(_, acks)| acks));
         }
-        if batch.is_empty() && acks.is_empty() {
+        let unusable = std::mem::take(&mut self.scratch.unusable);
+        if batch.is_empty() && unusable.is_empty() && acks.is_empty() {
             self.scratch.batch = batch;
             return;
         }
         self.scratch.batch = self.parts.readings.spare();
-        self.append(batch, acks);
+        self.append(batch, unusable, acks);
     }
 
     /// The self-test's beat goes the way of a turn that raised an alarm: journal, courier, readings.
@@ -493,11 +507,11 @@ impl MainLoop {
         self.parts.readings.append(ReadingsBatch::default(), vec![stored]);
     }
 
-    fn append(&mut self, batch: Vec<Sample>, acks: Vec<Ack>) {
+    fn append(&mut self, batch: Vec<Sample>, unusable: Vec<Unusable>, acks: Vec<Ack>) {
         let points = &self.parts.points;
         let new = (self.stored_points..points.len()).map(|n| NewPoint::of(points, PointIx(n as u32))).collect();
         self.stored_points = points.len();
-        self.parts.readings.append(ReadingsBatch { points: new, samples: batch }, acks);
+        self.parts.readings.append_with(ReadingsBatch { points: new, samples: batch }, unusable, acks);
     }
 
     fn drain_effects(&mut self) {

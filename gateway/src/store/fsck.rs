@@ -12,7 +12,7 @@ use anmin_sensors::time::Wall;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 
-use super::{DirLock, StoreError, column, readings, set_aside, state};
+use super::{DirLock, StoreError, column, readings, set_aside, state, unusable};
 
 /// Lines of SQLite's own check, and faults of one kind, that are told one by one.
 const MOST_TOLD: usize = 20;
@@ -222,6 +222,7 @@ fn check_readings(conn: &Connection, checked: &mut Checked) -> Result<(), StoreE
     checked.holds("队列读数", "readings in the queue", queued);
     checked.holds("历史数据块", "blocks of history", chunks);
     checked.holds("历史读数", "readings of history", kept);
+    check_unusable(conn, checked)?;
     checked.faults_of(
         "无法读取或数目不符的批次",
         "batches cannot be read or hold another number than they say",
@@ -232,6 +233,29 @@ fn check_readings(conn: &Connection, checked: &mut Checked) -> Result<(), StoreE
         "blocks of history cannot be read or hold another number than they say",
         &bad_chunks,
     );
+    Ok(())
+}
+
+fn check_unusable(conn: &Connection, checked: &mut Checked) -> Result<(), StoreError> {
+    // A file of an older schema has none.
+    let known = conn
+        .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'unusable'")
+        .and_then(|mut sql| sql.exists([]))
+        .map_err(readings::sqlite)?;
+    if !known {
+        return Ok(());
+    }
+    let (mut count, mut bad) = (0, Vec::new());
+    each_row(conn, "SELECT * FROM unusable ORDER BY n", |row| {
+        count += 1;
+        let values = (0..10).map(|n| row.get(n)).collect::<rusqlite::Result<Vec<_>>>();
+        if !values.is_ok_and(|values| unusable::is_sound(&values)) {
+            bad.push(row.get::<_, i64>(0)?.to_string());
+        }
+        Ok(())
+    })?;
+    checked.holds("隔离区消息", "payloads in quarantine", count);
+    checked.faults_of("校验失败的隔离区消息", "payloads in quarantine fail their hash", &bad);
     Ok(())
 }
 

@@ -13,6 +13,7 @@ pub mod readings;
 pub mod record;
 mod salvage;
 pub mod state;
+pub mod unusable;
 pub mod view;
 
 use std::fs::{self, File, TryLockError};

@@ -1,6 +1,6 @@
 //! readings.db: the queue for forwarding and the history for charts. Large, bounded, may be lost without losing an alarm.
 //!
-//! Tables of schema 2 (times are microseconds of the wall clock; bodies as in [`super::column`]):
+//! Tables of schema 3 (times are microseconds of the wall clock; bodies as in [`super::column`]):
 //!
 //! | table | row |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | `cursors` | up to which queue id each consumer has taken |
 //! | `gaps` | queue ids that were dropped before every consumer had them, and how many readings they held |
 //! | `progress` | one row: next queue id, how far the queue has been sorted into history |
+//! | `unusable`, ... | since schema 3: messages of which nothing could be used, see [`super::unusable`] |
 //!
 //! One thread owns the connection that writes. Everything queued becomes one transaction: within 5 to 25 ms when readings
 //! of QoS 1 wait for their acknowledgement, else every 200 ms. A commit with acknowledgements waits for the disk; without any,
@@ -45,6 +46,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use tokio::sync::watch;
 
 use super::column::{self, BatchEncoder, Cell, FLAG, NO_VALUE};
+use super::unusable::{self, Unusable};
 use super::view::{History, Reader};
 use super::{Disk, StoreError, migrate, set_aside};
 use crate::intake::Ack;
@@ -158,6 +160,7 @@ pub(super) const MIGRATIONS: super::Migrations = &[
     DROP INDEX chunks_of_point;
     CREATE INDEX chunks_of_group ON chunks (grp, first, last, point, last_point);
 ",
+    unusable::SCHEMA,
 ];
 
 /// How much may be kept.
@@ -276,6 +279,7 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     work: VecDeque<Work>,
+    /// Readings, and what takes their room.
     samples: usize,
     acks: usize,
     points: Vec<NewPoint>,
@@ -290,7 +294,15 @@ struct Queue {
 #[derive(Debug)]
 struct Work {
     samples: Vec<Sample>,
+    unusable: Vec<Unusable>,
     acks: Vec<Ack>,
+}
+
+impl Work {
+    /// What it takes of [`QUEUED_MAX`].
+    fn room(&self) -> usize {
+        self.samples.len() + self.unusable.iter().map(Unusable::room).sum::<usize>()
+    }
 }
 
 impl Shared {
@@ -419,6 +431,12 @@ impl Readings {
     /// Hands readings over and returns at once. `acks` are called when the readings are on disk. When the writer
     /// cannot follow, the oldest readings are shed and counted; theirs are not called.
     pub fn append(&self, batch: ReadingsBatch, acks: Vec<Ack>) {
+        self.append_with(batch, Vec::new(), acks);
+    }
+
+    /// [`Readings::append`] together with messages of which nothing could be used. They take room as readings do, by
+    /// their size, and go with those that are shed, but are counted with none.
+    pub fn append_with(&self, batch: ReadingsBatch, unusable: Vec<Unusable>, acks: Vec<Ack>) {
         let ReadingsBatch { points, samples } = batch;
         let acks = if self.shared.away.load(Ordering::Relaxed) {
             acks.into_iter().for_each(Ack::done);
@@ -431,16 +449,17 @@ impl Readings {
             let mut queue = self.shared.lock();
             let was_idle = queue.work.is_empty();
             queue.points.extend(points);
-            if samples.is_empty() && acks.is_empty() {
+            if samples.is_empty() && unusable.is_empty() && acks.is_empty() {
                 return;
             }
+            let work = Work { samples, unusable, acks };
             if queue.gone {
-                shed = samples.len();
+                shed = work.samples.len();
             } else {
                 let was_urgent = queue.is_urgent();
-                queue.samples += samples.len();
-                queue.acks += acks.len();
-                queue.work.push_back(Work { samples, acks });
+                queue.samples += work.room();
+                queue.acks += work.acks.len();
+                queue.work.push_back(work);
                 while queue.samples > QUEUED_MAX {
                     let without = queue.work.iter().position(|work| work.acks.is_empty());
                     let oldest = match without {
@@ -449,7 +468,7 @@ impl Readings {
                         None => None,
                     };
                     let Some(oldest) = oldest else { break };
-                    queue.samples -= oldest.samples.len();
+                    queue.samples -= oldest.room();
                     queue.acks -= oldest.acks.len();
                     shed += oldest.samples.len();
                 }
@@ -876,6 +895,9 @@ impl Writer {
             bytes: 0,
         };
         self.append(held, changes, &mut next)?;
+        let oldest = Wall::from_micros(self.oldest(changes.newest));
+        unusable::write(&self.file.conn, held.iter().flat_map(|work| &work.unusable), oldest, self.cap)
+            .map_err(sqlite)?;
         let slice = COMPACT_SLICE.max(2 * changes.tail.len());
         let compacting = self.compact(slice, &mut next)?;
         self.write_cursors()?;
@@ -988,10 +1010,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Microseconds: what is older than this need not be kept.
+    fn oldest(&self, newest: Wall) -> i64 {
+        newest.micros().saturating_sub(i64::try_from(self.limits.keep.as_micros()).unwrap_or(i64::MAX))
+    }
+
     fn keep_bounds(&self, next: &mut Next, newest: Wall) -> Result<u64, StoreError> {
         let conn = &self.file.conn;
         // By age. A clock that jumps ahead makes this run too early, but never more than so many chunks a commit.
-        let oldest = newest.micros().saturating_sub(i64::try_from(self.limits.keep.as_micros()).unwrap_or(i64::MAX));
+        let oldest = self.oldest(newest);
         conn.prepare_cached(
             "DELETE FROM chunks WHERE id IN (SELECT id FROM chunks ORDER BY id LIMIT 64) AND last < ?1",
         )
@@ -1271,7 +1298,8 @@ impl QueueFile {
     }
 }
 
-/// Makes the new file `path` of what is sound in `bad`: points, batches, chunks, and how far each consumer is. Gives how
+/// Makes the new file `path` of what is sound in `bad`: points, batches, chunks, how far each consumer is, and what nobody
+/// could read. Gives how
 /// many batches and chunks it holds, and how many were left out.
 pub(super) fn rebuild(bad: &Path, path: &Path) -> Result<(u64, u64), StoreError> {
     let new = QueueFile::open_file(path, &[])?.conn;
@@ -1310,6 +1338,9 @@ pub(super) fn rebuild(bad: &Path, path: &Path) -> Result<(u64, u64), StoreError>
     };
     let batches = copy_sound(&old, &tx, "queue", "id", 5, &batch)?;
     let chunks = copy_sound(&old, &tx, "chunks", "id", 9, &chunk)?;
+    copy_sound(&old, &tx, "unusable", "n", 10, &unusable::is_sound)?;
+    copy_sound(&old, &tx, "unusable_counts", "source, why", 3, &any)?;
+    unusable::measure(&tx).map_err(sqlite)?;
     tx.commit().map_err(sqlite)?;
     Ok((batches.0 + chunks.0, batches.1 + chunks.1))
 }

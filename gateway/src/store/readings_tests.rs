@@ -526,7 +526,7 @@ fn a_newer_file_is_left_alone() {
     Connection::open(dir.path().join(FILE)).unwrap().execute_batch("PRAGMA user_version = 7").unwrap();
     let before = fs::read(dir.path().join(FILE)).unwrap();
     let rig = Rig::open(&dir, Limits::default(), Disk::real());
-    assert!(matches!(rig.health.recv().unwrap(), Some(StoreError::Newer { found: 7, known: 2, .. })));
+    assert!(matches!(rig.health.recv().unwrap(), Some(StoreError::Newer { found: 7, known: 3, .. })));
     rig.readings.append(ReadingsBatch { points: news(&site(1)), samples: vec![number(0, START, 1.0)] }, Vec::new());
     rig.settle();
     assert_eq!(rig.readings.close().shed, 1);

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::StoreError;
 use super::column::{self, Cell, ColumnError, FLAG, NO_VALUE, StoredSample};
 use super::readings::{CHUNK_SPAN, FILE, GROUP, Shared, cell_of, samples_in, sqlite};
+use super::unusable;
 
 /// The names of a point as the file has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -315,6 +316,11 @@ impl History {
         let mut tail = Vec::new();
         each_not_in_chunks(&tx, number, from, to, |cell| tail.push(*cell))?;
         Ok((chunks, tail))
+    }
+
+    /// The last `limit` payloads of which nothing could be used, the newest first.
+    pub fn unusable(&mut self, limit: usize) -> Result<Vec<unusable::Kept>, StoreError> {
+        unusable::latest(self.0.conn()?, limit).map_err(sqlite)
     }
 
     /// What was dropped before it was forwarded, oldest first.

@@ -27,7 +27,7 @@ use super::guard::{Guard, guard};
 use super::problem::Problem;
 use super::wire::{
     AlarmViewWire, AlarmsWire, BucketWire, DeadLetterWire, DevicesWire, JournalWire, PointChoicesWire, PointWire,
-    PointsWire, QuarantinedWire, ResentWire, StatusWire, Writer,
+    PointsWire, QuarantinedWire, ResentWire, StatusWire, UnusableWire, Writer,
 };
 use super::{Archive, WebLink, page};
 use crate::main_loop::query::{AlarmFilter, Page, PointFilter, QualityIs, Status, is_class};
@@ -67,6 +67,7 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/points/{device}/{name}/history", get(point_history))
         .route("/devices", get(devices))
         .route("/quarantine", get(quarantine))
+        .route("/quarantine/messages", get(quarantined_messages))
         .route("/events", get(events));
     Router::new()
         .nest("/api/v1", api)
@@ -441,6 +442,20 @@ async fn quarantine(State(desk): State<Desk>) -> Answer<Vec<QuarantinedWire>> {
     let found = desk.ask(|reply| Query::Quarantine { reply }).await?;
     let writer = desk.writer();
     Ok(Json(found.iter().map(|row| writer.quarantined(row)).collect()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitParameter {
+    limit: Option<usize>,
+}
+
+async fn quarantined_messages(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<UnusableWire>> {
+    let LimitParameter { limit } = parameters(&uri)?;
+    let limit = rows(limit, USUAL_ROWS)?;
+    let found = desk.archive(move |archive| archive.unusable(limit)).await?;
+    let writer = desk.writer();
+    Ok(Json(found.iter().map(|kept| writer.unusable(kept)).collect()))
 }
 
 #[derive(Deserialize)]

@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::main_loop::{Feed, Input};
 use crate::store::state::Journaled;
+use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
 
 pub use guard::Token;
@@ -143,6 +144,9 @@ pub trait Archive: Send + Sync + 'static {
 
     /// Orders that were given up, oldest first.
     fn dead_letters(&self) -> Result<Vec<DeadLetter>, String>;
+
+    /// The last payloads of which nothing could be used, newest first.
+    fn unusable(&self, limit: usize) -> Result<Vec<Kept>, String>;
 }
 
 /// The two databases, each read through a connection of its own: neither the main loop nor a writer waits.
@@ -174,6 +178,11 @@ impl Archive for Databases {
 
     fn dead_letters(&self) -> Result<Vec<DeadLetter>, String> {
         self.journal(StateReader::dead_letters)
+    }
+
+    fn unusable(&self, limit: usize) -> Result<Vec<Kept>, String> {
+        let mut history = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        history.unusable(limit).map_err(|error| error.to_string())
     }
 }
 

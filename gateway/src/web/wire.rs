@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Site;
 use crate::main_loop::query::{DevicePage, PointChoices, PointPage, PointRow, Quarantined, Status};
 use crate::store::state::{Entry, Journaled};
+use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter};
 
 /// RFC 3339 with milliseconds and the zone's offset; years before 1 and after 9999 become the ends of the calendar.
@@ -318,7 +319,21 @@ pub struct DevicesWire {
     pub of: usize,
 }
 
-#[derive(Clone, Debug, Serialize)]
+/// A payload of which nothing could be used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnusableWire {
+    pub source: String,
+    pub topic: String,
+    pub why: String,
+    pub bytes: u64,
+    pub sha256: String,
+    pub excerpt: String,
+    pub messages: u64,
+    pub first: String,
+    pub last: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct QuarantinedWire {
     pub source: String,
     pub device: String,
@@ -625,6 +640,20 @@ impl Writer<'_> {
             messages: row.messages,
             first: self.at(row.first),
             last: self.at(row.last),
+        }
+    }
+
+    pub fn unusable(self, kept: &Kept) -> UnusableWire {
+        UnusableWire {
+            source: kept.source.clone(),
+            topic: kept.topic.clone(),
+            why: kept.why.clone(),
+            bytes: kept.bytes,
+            sha256: kept.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            excerpt: String::from_utf8_lossy(&kept.start).into_owned(),
+            messages: kept.messages,
+            first: self.at(kept.first),
+            last: self.at(kept.last),
         }
     }
 

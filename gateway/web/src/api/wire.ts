@@ -218,6 +218,19 @@ export interface Bucket {
   mean: number | null
 }
 
+/** A payload of which nothing could be used. */
+export interface Unusable {
+  source: string
+  topic: string
+  why: string
+  bytes: number
+  sha256: string
+  excerpt: string
+  messages: number
+  first: string
+  last: string
+}
+
 export interface Quarantined {
   source: string
   device: string

@@ -215,6 +215,8 @@ export const en: Words = {
     alarmPoint: 'Alarm point',
     quarantine: 'Quarantine: devices that nobody registered',
     quarantineWhy: 'They send data but stand in no configuration: nothing of it is used.',
+    unreadable: 'Messages that nobody can read',
+    unreadableWhy: 'A device sends them, but nothing of them can be used. They are kept: check the device.',
     messages: '{n} message | {n} messages',
     last: 'last {at}',
   },

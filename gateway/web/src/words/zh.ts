@@ -209,6 +209,8 @@ export const zh = {
     alarmPoint: '报警测点',
     quarantine: '隔离区：没有登记的设备',
     quarantineWhy: '它们在发数据，但没有登记在配置里，数据没有采用。',
+    unreadable: '无法识别的消息',
+    unreadableWhy: '设备发来了数据，但内容看不懂，没有采用。原文已保存，请检查设备。',
     messages: '{n} 条消息',
     last: '最近 {at}',
   },
