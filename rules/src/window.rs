@@ -3,7 +3,7 @@
 //! Between two readings a value holds: the mean, the extremes and the time above a limit are those of that staircase, so
 //! that they are right however irregularly a device speaks. A bad or missing value ends the stair; what follows until
 //! the next good one is unknown and counts as no time at all. Sums and counts add what was heard; the slope is the
-//! straight line that fits the readings best. A window says also when its value will leave the range in which the
+//! straight line that fits the readings of the time before the last best. A window says also when its value will leave the range in which the
 //! rule's answer stays, so that nobody asks it before.
 //!
 //! All is exact while at most [`MAX_STEPS`] changes lie within a window. Beyond that, changes closer together than a
@@ -103,6 +103,18 @@ struct Motion {
     per_s: f64,
     /// When it begins to move otherwise.
     until: Option<Mono>,
+    /// When it begins or ceases to be known.
+    turns: Option<Mono>,
+    /// All that it can become by time alone lies between these.
+    low: f64,
+    high: f64,
+}
+
+impl Motion {
+    fn still(value: Option<f64>) -> Self {
+        let at = value.unwrap_or_default();
+        Self { value, per_s: 0.0, until: None, turns: None, low: at, high: at }
+    }
 }
 
 /// One window of one rule instance.
@@ -182,6 +194,9 @@ impl Sliding {
             return;
         }
         self.steps.push_back(Step { at, value });
+        if self.measure == Measure::Slope {
+            self.forget(at);
+        }
         if self.steps.len() > MAX_STEPS {
             self.forget(at);
             if self.steps.len() > MAX_STEPS {
@@ -249,33 +264,41 @@ impl Sliding {
 
     /// Finds the value at this moment and how it will move. Inputs and windows before this one are known to `of`.
     fn look(&mut self, now: Mono, of: impl Fn(Operand) -> Motion) {
-        self.forget(now);
         self.motion = match self.measure {
-            Measure::Sum | Measure::Count => Motion {
-                value: Some(self.steps.iter().map(|step| step.value).sum()),
-                per_s: 0.0,
-                until: self.front_gone(),
-            },
+            Measure::Sum | Measure::Count => {
+                self.forget(now);
+                let (mut value, mut low, mut high) = (0.0, 0.0_f64, 0.0_f64);
+                for step in &self.steps {
+                    value += step.value;
+                    low += step.value.min(0.0);
+                    high += step.value.max(0.0);
+                }
+                let until = self.steps.front().map(|step| step.at.plus(self.over));
+                Motion { value: Some(value), per_s: 0.0, until, turns: None, low, high }
+            }
+            // Nothing but a reading changes it: a slope does not grow gentle because nobody says anything.
             Measure::Slope => self.slope(),
-            Measure::Mean | Measure::TimeAbove | Measure::Min | Measure::Max => self.stairs(now),
+            Measure::Mean | Measure::TimeAbove | Measure::Min | Measure::Max => {
+                self.forget(now);
+                self.stairs(now)
+            }
             Measure::Difference => {
                 let (a, b) = (of(self.of), of(self.less));
+                let earlier = |a: Option<Mono>, b: Option<Mono>| [a, b].into_iter().flatten().min();
                 Motion {
                     value: a.value.zip(b.value).map(|(a, b)| a - b),
                     per_s: a.per_s - b.per_s,
-                    until: [a.until, b.until].into_iter().flatten().min(),
+                    until: earlier(a.until, b.until),
+                    turns: earlier(a.turns, b.turns),
+                    low: a.low - b.high,
+                    high: a.high - b.low,
                 }
             }
         };
     }
 
-    fn front_gone(&self) -> Option<Mono> {
-        self.steps.front().map(|step| step.at.plus(self.over))
-    }
-
     fn slope(&self) -> Motion {
-        let until = self.front_gone();
-        let nothing = Motion { value: None, per_s: 0.0, until };
+        let nothing = Motion::still(None);
         let (Some(first), Some(last)) = (self.steps.front(), self.steps.back()) else { return nothing };
         if self.steps.len() < 3 || last.at.since(first.at) < self.least {
             return nothing;
@@ -295,23 +318,23 @@ impl Sliding {
             tt += along * along;
             tv += along * (step.value - first.value - v);
         }
-        Motion { value: (tt > 0.0).then(|| tv / tt), ..nothing }
+        Motion::still((tt > 0.0).then(|| tv / tt))
     }
 
     fn stairs(&self, now: Mono) -> Motion {
         let start =
             Mono::from_nanos(now.nanos().saturating_sub(u64::try_from(self.over.as_nanos()).unwrap_or(u64::MAX)));
-        let (mut integral, mut known, mut least, mut most) = (0.0, 0.0, f64::NAN, f64::NAN);
-        for (n, step) in self.steps.iter().enumerate() {
-            if step.value.is_nan() {
-                continue;
+        let (mut integral, mut known, mut least, mut most) = (0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY);
+        let mut end = now;
+        for step in self.steps.iter().rev() {
+            if !step.value.is_nan() {
+                let length = seconds(step.at.max(start), end);
+                integral += step.value * length;
+                known += length;
+                least = if step.value < least { step.value } else { least };
+                most = if step.value > most { step.value } else { most };
             }
-            let end = self.steps.get(n + 1).map_or(now, |next| next.at);
-            let length = seconds(step.at.max(start), end);
-            integral += step.value * length;
-            known += length;
-            least = least.min(step.value);
-            most = most.max(step.value);
+            end = step.at;
         }
         let is_known = |step: Option<&Step>| step.is_some_and(|step| !step.value.is_nan());
         let (front, back) = (self.steps.front(), self.steps.back());
@@ -339,26 +362,39 @@ impl Sliding {
             (missing > 0.0 && gain > 0.0 || missing < 0.0 && gain < 0.0).then(|| later(now, (missing / gain).max(0.0)));
         // While it fills a mean moves along a curve and not along a line.
         let bend = (self.measure == Measure::Mean && enough && gain != 0.0).then(|| now.plus(self.over / 64));
+        // What will enter by time alone is the last value again.
+        let last = back.filter(|_| enters).map_or(f64::NAN, |step| step.value);
+        let (low, high) = match self.measure {
+            Measure::TimeAbove if last > 0.0 => (0.0, self.over.as_secs_f64()),
+            Measure::TimeAbove => (0.0, value),
+            Measure::Min => (value, value.max(most)),
+            Measure::Max => (value.min(least), value),
+            _ => (least, most),
+        };
         Motion {
             value: Some(value).filter(|value| enough && value.is_finite()),
             per_s,
-            until: [edge, ripe, bend].into_iter().flatten().min(),
+            until: [edge, bend].into_iter().flatten().min(),
+            // While the last is known what is known does not grow less.
+            turns: [ripe, edge].into_iter().flatten().min().filter(|_| !(enters && enough)),
+            low,
+            high,
         }
     }
 
     /// When to look again: at the next time at which the rule's answer may change by time alone.
     fn due(&self, now: Mono) -> Option<Mono> {
-        if !self.track.used {
-            return None;
+        let Track { low, high, read, used } = self.track;
+        let Motion { value, per_s, until, turns, .. } = self.motion;
+        let Some(value) = value.filter(|_| used) else { return turns.filter(|_| used) };
+        if !read && low <= self.motion.low && self.motion.high < high {
+            return turns;
         }
-        let Motion { value, per_s, until } = self.motion;
-        let wall = if per_s > 0.0 { self.track.high } else { self.track.low };
-        let crossing = value
-            .filter(|_| per_s != 0.0 && wall.is_finite() && !self.track.read)
-            .map(|value| (wall - value) / per_s)
-            .filter(|seconds| (0.0..1e9).contains(seconds))
+        let wall = if per_s > 0.0 { high } else { low };
+        let crossing = Some((wall - value) / per_s)
+            .filter(|seconds| !read && per_s != 0.0 && (0.0..1e9).contains(seconds))
             .map(|seconds| later(now, seconds));
-        [until, crossing].into_iter().flatten().min()
+        [until, turns, crossing].into_iter().flatten().min()
     }
 }
 
@@ -428,7 +464,7 @@ impl Windows {
             let heard = &self.heard;
             rest[0].look(now, |operand| match operand {
                 Operand::Window(at) => before.get(usize::from(at)).map(|window| window.motion).unwrap_or_default(),
-                Operand::Role(role) => Motion { value: heard[usize::from(role)], per_s: 0.0, until: None },
+                Operand::Role(role) => Motion::still(heard[usize::from(role)]),
             });
         }
         let is_ahead = |at: Option<Mono>| at.is_none_or(|at| now < at);
@@ -519,6 +555,9 @@ mod tests {
                 Measure::Mean if known == 0.0 => stairs.last().map(|(_, value)| *value).filter(|_| enough),
                 Measure::Mean => enough.then(|| area(&|value| value) / known),
                 Measure::Slope => {
+                    // Up to the last reading, whenever that was.
+                    let last = self.0.iter().rev().find(|(_, value)| value.is_some())?.0;
+                    let readings = self.readings(last, over);
                     let count = readings.len() as f64;
                     let span = readings.last()?.0 - readings.first()?.0;
                     let t = readings.iter().map(|(t, _)| t).sum::<f64>() / count;
@@ -631,7 +670,7 @@ mod tests {
                 naive.0.push((now, value));
                 assert!(window.steps.len() <= MAX_STEPS + 1, "{measure:?} keeps {}", window.steps.len());
                 if now % 97_200 == 0 && now > over {
-                    window.look(at(now), |_| Motion::default());
+                    window.look(at(now), |_| Motion::still(None));
                     let exactly = |over| naive.value(measure, now, over, 0, 5.0).expect("much is known");
                     let (inner, outer) = (exactly(over), exactly(over + near));
                     let found = window.value().expect("much is known");
