@@ -196,7 +196,7 @@ fn glob(pattern: &str, text: &str) -> bool {
 pub struct Bound {
     /// Rule instances added.
     pub instances: usize,
-    /// Points that are too many for one role of one instance and are not read by it.
+    /// How often a point was too many for one role of one instance: it, and any behind it, are not read by that one.
     pub left_out: usize,
 }
 
@@ -535,21 +535,27 @@ impl RuleSet {
         }
         let (Some(joins), Some(key)) = (&mut rule.joins, scope_key(scope, points, point, false)) else { return };
         joins.others.entry((role, key)).or_default().push(point.0);
-        for subject in joins.subjects.get(&(role, key)).cloned().unwrap_or_default() {
+        let mut subjects = joins.subjects.remove(&(role, key)).unwrap_or_default();
+        // Who can take no more is not asked again: with thousands of points in one place that would be their square.
+        subjects.retain(|&subject| {
             let subject = PointIx(subject);
             if subject == point || !in_scope(scope, points, subject, point) {
-                continue;
+                return true;
             }
             let joins = self.rules[rule_at as usize].joins.as_ref();
             match joins.and_then(|joins| joins.instances.get(&subject.0)).copied() {
                 Some(instance) => self.add_other(instance, role, point, bound),
                 None => self.add_instance(rule_at, subject, points, bound),
             }
+        });
+        if let Some(joins) = &mut self.rules[rule_at as usize].joins {
+            joins.subjects.insert((role, key), subjects);
         }
     }
 
-    /// Adds the instance if every input that it must have is there, and no override switches it off.
-    fn add_instance(&mut self, rule_at: u32, subject: PointIx, points: &Points, bound: &mut Bound) {
+    /// Adds the instance if every input that it must have is there, and no override switches it off. False where there
+    /// will never be one.
+    fn add_instance(&mut self, rule_at: u32, subject: PointIx, points: &Points, bound: &mut Bound) -> bool {
         let mut others: Vec<(u8, PointIx)> = Vec::new();
         let rule = &self.rules[rule_at as usize];
         for (role, input) in rule.spec.inputs.iter().enumerate().skip(1) {
@@ -558,17 +564,21 @@ impl RuleSet {
             let before = others.len();
             for point in found.into_iter().flatten().map(|&point| PointIx(point)) {
                 if point != subject && in_scope(input.scope, points, subject, point) {
+                    if others.len() == before + MAX_MEMBERS {
+                        bound.left_out += 1;
+                        break;
+                    }
                     others.push((role as u8, point));
                 }
             }
             if others.len() == before && !input.optional {
-                return;
+                return true;
             }
         }
         let tuning = self.choose_tuning(rule_at, subject, points);
         let rule = &mut self.rules[rule_at as usize];
         if !rule.tunings[tuning as usize].enabled {
-            return;
+            return false;
         }
         let instance = self.instances.len() as u32;
         let windows = windows_of(&rule.spec, &rule.tunings[tuning as usize]);
@@ -599,16 +609,18 @@ impl RuleSet {
         for (role, point) in others {
             self.add_other(instance, role, point, bound);
         }
+        true
     }
 
-    fn add_other(&mut self, instance: u32, role: u8, point: PointIx, bound: &mut Bound) {
+    /// False where the instance can take no more for this role.
+    fn add_other(&mut self, instance: u32, role: u8, point: PointIx, bound: &mut Bound) -> bool {
         let members = |set: &Self| {
             let links = set.instances[instance as usize].extra.as_ref().map(|extra| extra.links.as_slice());
             links.unwrap_or_default().iter().filter(|link| set.links[**link as usize].role == role).count()
         };
         if members(self) >= MAX_MEMBERS {
             bound.left_out += 1;
-            return;
+            return false;
         }
         let link = self.add_link(instance, role, point);
         self.keep_latest(point);
@@ -617,6 +629,7 @@ impl RuleSet {
         let subject = found.subject;
         found.extra.get_or_insert_default().links.push(link);
         self.rows[subject as usize].seen = None;
+        true
     }
 
     fn add_link(&mut self, instance: u32, role: u8, point: PointIx) -> u32 {

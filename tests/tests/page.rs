@@ -24,6 +24,15 @@ const MORE: &str = r#"
 rule = "gas/leak"
 on_delay = "0s"
 off_delay = "0s"
+
+# One alarm a detector: the stories count them.
+[[override]]
+rule = "gas/several_rooms"
+enabled = false
+
+[[override]]
+rule = "gas/rising"
+enabled = false
 "#;
 
 /// Kitchens and bathrooms with a gas detector, whoever speaks first.
