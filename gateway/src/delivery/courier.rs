@@ -20,6 +20,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,8 +29,8 @@ use anmin_rules::alarm::{Alarm, Class, Subject};
 use anmin_rules::order::{Order, OrderBody, OrderId};
 use anmin_rules::rule::{Finding, Level, RuleId, Text};
 use anmin_sensors::time::Mono;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -174,16 +175,16 @@ async fn run<C: Carrier>(
     }
 }
 
-/// In a task of its own, so that a carrier that panics costs one attempt and not the courier.
+/// A carrier that panics costs one attempt and not the courier. No task of its own: an alarm would wait for one more
+/// thread to wake.
 async fn try_once<C: Carrier>(carrier: Arc<C>, attempt: Attempt) -> (Lane, Result<Receipt, DeliveryError>) {
     let Attempt { lane, order } = attempt;
-    let id = order.id.clone();
-    let task = tokio::spawn(async move { tokio::time::timeout(ATTEMPT_LIMIT, carrier.carry(&order)).await });
-    let result = match task.await {
+    let carried = tokio::time::timeout(ATTEMPT_LIMIT, carrier.carry(&order));
+    let result = match AssertUnwindSafe(carried).catch_unwind().await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(DeliveryError::Retry(format!("no answer within {ATTEMPT_LIMIT:?}"))),
-        Err(error) => {
-            tracing::error!(order = %id, %error, "a carrier panicked; the order is tried again");
+        Err(_) => {
+            tracing::error!(order = %order.id, "a carrier panicked; the order is tried again");
             Err(DeliveryError::Retry("the carrier failed inside anmin".to_owned()))
         }
     };

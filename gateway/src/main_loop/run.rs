@@ -50,6 +50,13 @@ const KEPT_ROOM: usize = 4_096;
 /// How long an acknowledgement waits for a journal that is away.
 const HELD_AT_MOST: Duration = Duration::from_secs(10);
 
+/// How long a receipt may wait for a commit that is made anyway. One that a crash forgets costs a repeat, which its
+/// receiver knows by its id; a commit of its own costs the alarm behind it the time of a sync.
+const RECEIPTS_WAIT: Duration = Duration::from_millis(250);
+
+/// Receipts that wait at most.
+const MOST_RECEIPTS: usize = 256;
+
 /// How often a journal that is away is tried again although nothing new is to be written.
 const TRY_JOURNAL_EVERY: Duration = Duration::from_secs(1);
 
@@ -118,6 +125,8 @@ pub struct MainLoop {
     troubles: BTreeMap<Arc<str>, super::PartTrouble>,
     journal_trouble: Option<StoreError>,
     journal_due: Mono,
+    /// When the oldest receipt that waits goes into the journal.
+    receipts_due: Option<Mono>,
     /// Acknowledgements of messages whose decisions are not in the journal yet.
     held: VecDeque<(Mono, Vec<Ack>)>,
     reserve_held: bool,
@@ -172,6 +181,7 @@ impl MainLoop {
             troubles: BTreeMap::new(),
             journal_trouble: parts.journal.trouble().cloned(),
             journal_due: started.mono,
+            receipts_due: None,
             held: VecDeque::new(),
             reserve_held: true,
             changed: BTreeSet::new(),
@@ -193,7 +203,7 @@ impl MainLoop {
             let wait = due.since(now);
             tokio::select! {
                 biased;
-                taken = inputs.recv_many(&mut batch, MOST_INPUTS) => if taken == 0 { break },
+                taken = inputs.recv_many(&mut batch, MOST_INPUTS) => if taken == 0 { batch.push(Input::Stop) },
                 () = tokio::time::sleep(wait) => {}
             }
             if !self.turn(&mut batch) {
@@ -207,7 +217,10 @@ impl MainLoop {
     pub fn poll_timeout(&self) -> Option<Mono> {
         let feed = (!self.changed.is_empty()).then_some(self.readings_due);
         let Parts { engine, validator, losses, .. } = &self.parts;
-        [engine.poll_timeout(), validator.poll_timeout(), losses.poll_timeout(), feed].into_iter().flatten().min()
+        [engine.poll_timeout(), validator.poll_timeout(), losses.poll_timeout(), feed, self.receipts_due]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// One turn over everything that came in. False when the loop shall end.
@@ -218,7 +231,10 @@ impl MainLoop {
             match input {
                 Input::Messages { source, messages } => self.decode(now, &source, messages),
                 Input::Readings(mut readings) => self.scratch.readings.append(&mut readings),
-                Input::Stop => go_on = false,
+                Input::Stop => {
+                    go_on = false;
+                    self.receipts_due = None;
+                }
                 other => {
                     // What a person or a part says is judged after the readings that came before it.
                     self.judge(now);
@@ -346,6 +362,7 @@ impl MainLoop {
             Input::Outcome { order, outcome } => {
                 self.parts.orders_waiting = self.parts.orders_waiting.saturating_sub(1);
                 self.scratch.outcomes.push(OrderOutcome { order, outcome, at: now.wall });
+                self.receipts_due.get_or_insert(now.mono.plus(RECEIPTS_WAIT));
             }
             Input::Resend { who, which, reply } => {
                 // The asker may have hung up; what was sent is sent all the same.
@@ -445,6 +462,20 @@ impl MainLoop {
         }
         let decided = handed.transitions + handed.calls + handed.orders > 0;
         let scratch = &mut self.scratch;
+        // Whoever is called does not wait for what is written into the log.
+        self.parts.orders_waiting += scratch.orders.len();
+        for order in scratch.orders.drain(..) {
+            match self.parts.couriers.get(&order.channel) {
+                Some(courier) => courier.send(order),
+                None => {
+                    error!(order = %order.id, "way out {} is gone from the configuration; the order stays in the journal", order.channel)
+                }
+            }
+        }
+        for (reply, result) in scratch.replies.drain(..) {
+            // The asker may have hung up; the command holds all the same.
+            let _ = reply.send(result);
+        }
         for transition in scratch.transitions.drain(..) {
             info!(
                 alarm = %transition.alarm.id,
@@ -461,19 +492,6 @@ impl MainLoop {
         for change in scratch.calls.drain(..) {
             info!(alarm = %change.call.alarm, station = &*change.call.station, state = change.call.state.as_str(), "{}", change.message.en);
             self.parts.feed.publish(FeedEvent::Call(change));
-        }
-        self.parts.orders_waiting += scratch.orders.len();
-        for order in scratch.orders.drain(..) {
-            match self.parts.couriers.get(&order.channel) {
-                Some(courier) => courier.send(order),
-                None => {
-                    error!(order = %order.id, "way out {} is gone from the configuration; the order stays in the journal", order.channel)
-                }
-            }
-        }
-        for (reply, result) in scratch.replies.drain(..) {
-            // The asker may have hung up; the command holds all the same.
-            let _ = reply.send(result);
         }
         self.let_out_beat(now);
         let scratch = &mut self.scratch;
@@ -534,17 +552,22 @@ impl MainLoop {
             scratch.facts.extend((!marks.is_empty()).then_some(Fact::Judged(marks)));
         }
         self.parts.losses.take_facts(&mut scratch.facts);
-        let turn = Turn {
+        let mut turn = Turn {
             transitions: &scratch.transitions[handed.transitions..],
             calls: &scratch.calls[handed.calls..],
             orders: &scratch.orders[handed.orders..],
-            outcomes: &scratch.outcomes,
+            outcomes: &[],
             facts: &scratch.facts,
         };
-        if turn.is_empty() && (self.journal_trouble.is_none() || now.mono < self.journal_due) {
+        let receipts_wait =
+            self.receipts_due.is_some_and(|due| now.mono < due) && scratch.outcomes.len() < MOST_RECEIPTS;
+        let due = self.journal_trouble.is_some() && now.mono >= self.journal_due;
+        if turn.is_empty() && !due && (receipts_wait || scratch.outcomes.is_empty()) {
             return Vec::new();
         }
+        turn.outcomes = &scratch.outcomes;
         self.journal_due = now.mono.plus(TRY_JOURNAL_EVERY);
+        self.receipts_due = None;
         let result = self.parts.journal.commit(&turn);
         *handed =
             Handed { transitions: scratch.transitions.len(), calls: scratch.calls.len(), orders: scratch.orders.len() };

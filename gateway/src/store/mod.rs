@@ -6,6 +6,7 @@
 //! This room knows neither sockets nor the alarm rules: it keeps what it is given and gives it back.
 
 pub mod backup;
+mod checkpoint;
 pub mod column;
 pub mod facts;
 pub mod fsck;

@@ -43,6 +43,7 @@ use anmin_sensors::time::{Mono, Wall};
 use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
+use super::checkpoint::Checkpoints;
 use super::facts::{self, Fact, KeptSession, Mark};
 use super::record::{self, Body, RecordError};
 use super::salvage::{self, Salvaged};
@@ -60,6 +61,12 @@ const MAX_UNWRITTEN: usize = 100_000;
 
 /// Turns go into one transaction until it holds so many entries; a turn is never split.
 const ENTRIES_A_TRANSACTION: usize = 1_000;
+
+/// Entries after which what the log holds is moved into the file, off this thread: about 600 pages.
+const ENTRIES_A_CHECKPOINT: usize = 128;
+
+/// Pages in the log beyond which a commit moves them itself: only where the thread for it cannot keep up.
+const PAGES_IN_LOG: &str = "4000";
 
 /// Journal rows at the end whose chain is checked at every start.
 const CHECKED_AT_START: i64 = 512;
@@ -241,6 +248,7 @@ struct Live {
 #[derive(Debug)]
 struct Db {
     conn: Connection,
+    checkpoints: Checkpoints,
     /// The last row of the journal and its chain.
     last: i64,
     chain: Hash,
@@ -711,7 +719,8 @@ impl Db {
     fn only_read(dir: &Path) -> Option<Restored> {
         let read = |path: &Path| -> Option<Restored> {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let db = Self { conn: Connection::open_with_flags(path, flags).ok()?, last: 0, chain: [0; 32] };
+            let conn = Connection::open_with_flags(path, flags).ok()?;
+            let db = Self { conn, checkpoints: Checkpoints::new(path, usize::MAX), last: 0, chain: [0; 32] };
             let mut notes = Vec::new();
             let mut floor = db.numbers_from().ok()?;
             let alarms = db.open_alarms(&mut floor, Wall::default(), &mut notes).ok()?;
@@ -776,11 +785,17 @@ impl Db {
         conn.set_prepared_statement_cache_capacity(32);
         conn.busy_timeout(std::time::Duration::from_secs(2)).map_err(sqlite)?;
         conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)).map_err(sqlite)?;
-        for (pragma, value) in [("synchronous", "FULL"), ("foreign_keys", "ON"), ("journal_size_limit", "4194304")] {
+        let pragmas = [
+            ("synchronous", "FULL"),
+            ("foreign_keys", "ON"),
+            ("journal_size_limit", "4194304"),
+            ("wal_autocheckpoint", PAGES_IN_LOG),
+        ];
+        for (pragma, value) in pragmas {
             conn.pragma_update(None, pragma, value).map_err(sqlite)?;
         }
         migrate(&mut conn, FILE, MIGRATIONS)?;
-        Ok(Self { conn, last: 0, chain: [0; 32] })
+        Ok(Self { conn, checkpoints: Checkpoints::new(path, ENTRIES_A_CHECKPOINT), last: 0, chain: [0; 32] })
     }
 
     /// Reads what the last run left and counts the start.
@@ -985,11 +1000,13 @@ impl Db {
     }
 
     fn write<'t>(&mut self, turns: impl Iterator<Item = &'t OwnedTurn>) -> rusqlite::Result<(i64, Hash)> {
+        let mut entries = 0;
         let tx = self.conn.transaction()?;
         let (mut last, mut chain) = (self.last, self.chain);
         // Where this turn's events stand, by address: orders that carry the same `Arc` refer to the row.
         let mut rows: HashMap<usize, i64> = HashMap::new();
         for turn in turns {
+            entries += turn.entries();
             rows.clear();
             for transition in &turn.transitions {
                 let alarm = &transition.alarm;
@@ -1051,6 +1068,7 @@ impl Db {
             }
         }
         tx.commit()?;
+        self.checkpoints.count(entries);
         Ok((last, chain))
     }
 }

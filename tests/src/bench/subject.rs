@@ -168,8 +168,7 @@ pub enum Subject {
 impl Subject {
     pub fn yardstick(port: u16, qos: u8, work: Work, count: u64) -> Self {
         let own = std::env::current_exe().expect("a program knows where it lies");
-        let word = if work == Work::Count { "count" } else { "alarm" };
-        let arguments = ["yardstick", &port.to_string(), &qos.to_string(), word, &count.to_string()];
+        let arguments = ["yardstick", &port.to_string(), &qos.to_string(), work.word(), &count.to_string()];
         let mut peer = Peer::start(&own.display().to_string(), &arguments);
         peer.until("up");
         Self::Yardstick { peer, done: None }

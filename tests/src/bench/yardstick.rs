@@ -1,6 +1,8 @@
 //! What anmin is held against: the least that a program must do to take readings from a broker, and the least that it must
-//! do to raise an alarm. They store nothing, remember nothing and run no rule.
+//! do to raise an alarm. They remember nothing and run no rule, and store nothing but, where asked to, the alarm itself.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
@@ -14,6 +16,21 @@ pub enum Work {
     Count,
     /// Parse, compare, publish an alarm where the limit is crossed.
     Alarm,
+    /// The same, with the alarm safe on the disk before it is published: what a durable alarm costs at least here.
+    SafeAlarm,
+}
+
+impl Work {
+    const WORDS: [(&'static str, Self); 3] =
+        [("count", Self::Count), ("alarm", Self::Alarm), ("safe-alarm", Self::SafeAlarm)];
+
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, work)| *work == self).expect("each has its word").0
+    }
+
+    pub fn named(word: &str) -> Self {
+        Self::WORDS.iter().find(|(other, _)| *other == word).expect("a known word").1
+    }
 }
 
 const LIMIT: f64 = 50.0;
@@ -37,6 +54,7 @@ pub fn run(port: u16, qos: u8, work: Work, count: u64) {
         let (mut taken, mut first) = (0_u64, None);
         let mut cpu = 0.0;
         let pid = std::process::id();
+        let mut journal = (work == Work::SafeAlarm).then(journal);
         while taken < count {
             match events.poll().await.expect("the broker stays") {
                 Event::Incoming(Packet::SubAck(_)) => println!("up"),
@@ -45,8 +63,8 @@ pub fn run(port: u16, qos: u8, work: Work, count: u64) {
                         (first, cpu) = (Some(Instant::now()), cpu_seconds(pid));
                     }
                     taken += 1;
-                    if work == Work::Alarm {
-                        alarm(&client, &publish);
+                    if work != Work::Count {
+                        alarm(&client, &publish, journal.as_mut());
                     }
                 }
                 _ => {}
@@ -57,7 +75,16 @@ pub fn run(port: u16, qos: u8, work: Work, count: u64) {
     });
 }
 
-fn alarm(client: &AsyncClient, publish: &rumqttc::Publish) {
+/// Beside the bench, where the sites of the bench lie too. Gone as soon as nobody has it open.
+fn journal() -> File {
+    let own = std::env::current_exe().expect("a program knows where it lies");
+    let path = own.with_file_name(format!("yardstick-{}.journal", std::process::id()));
+    let file = File::options().create_new(true).append(true).open(&path).expect("the folder can be written");
+    std::fs::remove_file(&path).expect("it was made just now");
+    file
+}
+
+fn alarm(client: &AsyncClient, publish: &rumqttc::Publish, journal: Option<&mut File>) {
     let Ok(message) = serde_json::from_slice::<Message>(&publish.payload) else { return };
     if message.v <= LIMIT {
         return;
@@ -67,6 +94,9 @@ fn alarm(client: &AsyncClient, publish: &rumqttc::Publish) {
         r#"{{"type":"alarm","device":"{device}","point":"{device}/v","value":{},"source_time":{},"sequence":{}}}"#,
         message.v, message.ts, message.seq
     );
+    if let Some(journal) = journal {
+        journal.write_all(text.as_bytes()).and_then(|()| journal.sync_data()).expect("the disk takes it");
+    }
     // A full queue would show as an alarm that never comes.
     let _ = client.try_publish(format!("yardstick/alarm/{device}"), QoS::AtLeastOnce, false, text);
 }

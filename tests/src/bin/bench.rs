@@ -21,8 +21,7 @@ fn main() {
         && word == "yardstick"
     {
         let number = |text: &str| text.parse::<u64>().expect("a number");
-        let work = if work == "count" { Work::Count } else { Work::Alarm };
-        return yardstick::run(number(port) as u16, number(qos) as u8, work, number(count));
+        return yardstick::run(number(port) as u16, number(qos) as u8, Work::named(work), number(count));
     }
     for name in &arguments {
         if PARTS.iter().all(|(part, _)| part != name) {
