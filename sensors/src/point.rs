@@ -381,7 +381,6 @@ pub struct Points {
     devices: Vec<Device>,
     points: Vec<Point>,
     device_by_id: HashMap<DeviceId, DeviceIx>,
-    point_by_id: HashMap<PointId, PointIx>,
 }
 
 impl Points {
@@ -405,9 +404,7 @@ impl Points {
         let device = DeviceIx(self.devices.len() as u32);
         let first = PointIx(self.points.len() as u32);
         for spec in specs {
-            let ix = PointIx(self.points.len() as u32);
             let point = PointId::new(format!("{id}/{}", spec.name));
-            self.point_by_id.insert(point.clone(), ix);
             self.points.push(Point { id: point, device, spec: Arc::clone(spec) });
         }
         let label = label.map_or_else(|| Arc::clone(&id.0), Arc::from);
@@ -446,7 +443,9 @@ impl Points {
     }
 
     pub fn find(&self, id: &str) -> Option<PointIx> {
-        self.point_by_id.get(id).copied()
+        // By way of the device: a second table would cost every point 33 bytes.
+        let (device, name) = id.split_once('/')?;
+        self.point_of(self.find_device(device)?, name)
     }
 
     pub fn find_device(&self, id: &str) -> Option<DeviceIx> {

@@ -45,7 +45,7 @@ impl Daemon {
             .arg(site)
             .env_remove("RUST_LOG")
             // As the unit has it.
-            .env("MALLOC_ARENA_MAX", "2")
+            .envs([("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -180,8 +180,8 @@ pub fn spawn(
     let source = Source {
         reader,
         naming: settings.naming.clone(),
-        heads: Vec::new(),
-        ties: HashMap::new(),
+        heads: String::new(),
+        points: Vec::new(),
         live_ties: HashMap::new(),
     };
     let post = Post { http, settings: settings.clone(), token: read_token(settings)?, stats: Arc::clone(&stats) };
@@ -325,8 +325,8 @@ struct Batch {
     /// Where each line ends.
     ends: Vec<usize>,
     skipped: u64,
-    /// What [`Source::ties`] held before, to make the same lines again.
-    ties: Vec<(u32, Option<(i64, u32)>)>,
+    /// What [`Source::tie`] was before, to make the same lines again.
+    ties: Vec<(u32, Option<Tie>)>,
 }
 
 impl Batch {
@@ -348,17 +348,62 @@ impl Batch {
 struct Source {
     reader: Reader,
     naming: Naming,
-    /// Heads of lines by the point's number; loaded once.
-    heads: Vec<Option<Box<str>>>,
-    /// The last time of each point and how many readings had it.
-    ties: HashMap<u32, (i64, u32)>,
-    /// The same for live data that go before a backlog.
-    live_ties: HashMap<u32, (i64, u32)>,
+    /// Heads of lines, one behind the other: one text instead of a hundred thousand small ones.
+    heads: String,
+    /// By the point's number.
+    points: Vec<Known>,
+    /// [`Known::tie`] for live data that go before a backlog.
+    live_ties: HashMap<u32, Tie>,
+}
+
+/// A time in microseconds, and how many readings of a point had it before.
+type Tie = (i64, u32);
+
+/// What is known of a point that is forwarded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// Where its head stands in [`Source::heads`]; empty while it is not loaded.
+    from: u32,
+    to: u32,
+    tie: Option<Tie>,
 }
 
 impl Source {
-    fn ties(&mut self, track: Track) -> &mut HashMap<u32, (i64, u32)> {
-        if track == Track::Live { &mut self.live_ties } else { &mut self.ties }
+    fn known(&mut self, point: u32) -> &mut Known {
+        let number = point as usize;
+        if self.points.len() <= number {
+            self.points.resize(number + 1, Known::default());
+        }
+        &mut self.points[number]
+    }
+
+    fn tie(&self, track: Track, point: u32) -> Option<Tie> {
+        match track {
+            Track::Live => self.live_ties.get(&point).copied(),
+            _ => self.points.get(point as usize)?.tie,
+        }
+    }
+
+    fn set_tie(&mut self, track: Track, point: u32, tie: Option<Tie>) {
+        match (track, tie) {
+            (Track::Live, Some(tie)) => drop(self.live_ties.insert(point, tie)),
+            (Track::Live, None) => drop(self.live_ties.remove(&point)),
+            _ => self.known(point).tie = tie,
+        }
+    }
+
+    /// Where the point's head stands, loaded once; `None` for one that the store does not know.
+    fn head(&mut self, point: u32) -> Result<Option<Range<usize>>, StoreError> {
+        if self.known(point).to == 0 {
+            let Some(label) = self.reader.label(point)? else { return Ok(None) };
+            let from = self.heads.len() as u32;
+            self.heads.push_str(&line::head(&label, &self.naming));
+            let to = self.heads.len() as u32;
+            let known = self.known(point);
+            (known.from, known.to) = (from, to);
+        }
+        let Known { from, to, .. } = *self.known(point);
+        Ok(Some(from as usize..to as usize))
     }
 
     /// The next batch by `known`, which is found out first where it is not; `looks`: whether there may be a backlog.
@@ -384,7 +429,9 @@ impl Source {
     fn take(&mut self, (track, after, last): (Track, i64, i64), limit: usize) -> Result<Option<Batch>, StoreError> {
         let Some(taken) = self.reader.next_within(after, last, limit)? else {
             if track == Track::Backlog {
-                self.ties = std::mem::take(&mut self.live_ties);
+                for (point, tie) in std::mem::take(&mut self.live_ties) {
+                    self.set_tie(track, point, Some(tie));
+                }
             }
             return Ok(None);
         };
@@ -402,33 +449,21 @@ impl Source {
 
     /// Gives a batch back that is to be taken anew: the same readings then get the same time stamps.
     fn put_back(&mut self, batch: &Batch) {
-        let ties = self.ties(batch.track);
         for (point, before) in batch.ties.iter().rev() {
-            match before {
-                Some(tie) => ties.insert(*point, *tie),
-                None => ties.remove(point),
-            };
+            self.set_tie(batch.track, *point, *before);
         }
     }
 
     fn encode(&mut self, sample: &StoredSample, batch: &mut Batch) -> Result<bool, StoreError> {
-        let number = sample.point as usize;
-        if self.heads.len() <= number {
-            self.heads.resize(number + 1, None);
-        }
-        if self.heads[number].is_none() {
-            let label = self.reader.label(sample.point)?;
-            self.heads[number] = label.map(|label| line::head(&label, &self.naming).into());
-        }
+        let head = self.head(sample.point)?;
         let time = sample.time.micros();
-        let ties = self.ties(batch.track);
-        let before = ties.get(&sample.point).copied();
+        let before = self.tie(batch.track, sample.point);
         // A thousand readings in one microsecond would run into the next one.
         let tie = before.filter(|(last, _)| *last == time).map_or(0, |(_, tie)| (tie + 1).min(999));
-        ties.insert(sample.point, (time, tie));
+        self.set_tie(batch.track, sample.point, Some((time, tie)));
         batch.ties.push((sample.point, before));
-        let Some(head) = self.heads[number].as_deref() else { return Ok(false) };
-        Ok(line::push(&mut batch.text, head, sample, tie).is_ok())
+        let Some(head) = head else { return Ok(false) };
+        Ok(line::push(&mut batch.text, &self.heads[head], sample, tie).is_ok())
     }
 }
 
