@@ -146,6 +146,8 @@ impl Collector for Figures {
                 "Readings given up on disk, for want of room, before every database had them",
                 status.stored.dropped,
             ),
+            ("anmin_readings_syncs", "Commits of readings that waited for the disk", status.stored.synced),
+            ("anmin_journal_commits", "Commits of the journal; each waits for the disk", status.journal.commits),
             ("anmin_journal_dropped", "Entries that never reached the journal", status.journal.dropped),
             ("anmin_messages_missing", "Messages that devices have counted and that did not come", readings.missing),
             ("anmin_messages_repeated", "Messages that were delivered again and had been judged", readings.repeated),

@@ -324,6 +324,8 @@ pub struct JournalState {
     pub unwritten: usize,
     /// ... and those that never reached it since the start.
     pub dropped: u64,
+    /// Commits since the start: each waited for the disk.
+    pub commits: u64,
     /// The room kept for the day when the disk is full is there.
     pub reserve: bool,
 }

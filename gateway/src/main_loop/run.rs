@@ -709,6 +709,7 @@ impl MainLoop {
             journal: JournalState {
                 unwritten: journal.unwritten(),
                 dropped: journal.dropped(),
+                commits: journal.commits(),
                 reserve: self.reserve_held,
             },
             possible_losses: losses.counts().sessions,

@@ -499,6 +499,71 @@ fn a_damaged_file_is_set_aside_at_the_start_and_while_running() {
     assert_eq!(aside, 2);
 }
 
+/// What stands at a time, so that a value that was made up is seen.
+fn honest(micros: i64) -> f64 {
+    (micros - START) as f64 / 1e6 % 97.0
+}
+
+/// Method: cut the file within every page, invert every page, empty it. Whatever is damaged, new readings are
+/// taken and read back, and what the file still gives of the old ones is true.
+#[test]
+fn a_file_damaged_on_any_page_takes_new_readings_and_gives_no_false_ones() {
+    const PAGE: usize = 8_192;
+    let sound = Rig::new("readings-pages");
+    let mut points = news(&site(1));
+    for part in 0..40 {
+        let samples = (0..200_i64).map(|n| START + (part * 200 + n) * 250_000);
+        let samples = samples.map(|at| number(0, at, honest(at))).collect();
+        sound.readings.append(ReadingsBatch { points: std::mem::take(&mut points), samples }, Vec::new());
+        sound.settle();
+    }
+    let dir = Arc::clone(&sound.dir);
+    drop(sound);
+    let bytes = fs::read(dir.path().join(FILE)).unwrap();
+    let pages = bytes.len() / PAGE;
+    assert!(pages > 8, "{pages}");
+    type Damage = fn(&mut Vec<u8>, usize);
+    let ways: [(&str, Damage); 3] = [
+        ("cut within", |bytes, at| bytes.truncate(at + 3_000)),
+        ("inverted", |bytes, at| bytes[at..at + PAGE].iter_mut().for_each(|byte| *byte ^= 0x5a)),
+        ("emptied", |bytes, at| bytes[at..at + PAGE].fill(0)),
+    ];
+    let mut survivors = 0;
+    for (way, damage) in ways {
+        for page in 0..pages {
+            let what = format!("page {page} {way}");
+            let dir = Arc::new(TestDir::new(&format!("readings-page-{page}-{}", &way[..3])));
+            let mut damaged = bytes.clone();
+            damage(&mut damaged, page * PAGE);
+            fs::write(dir.path().join(FILE), &damaged).unwrap();
+            let rig = Rig::open(&dir, Limits::default(), Disk::real());
+            let at = START + 86_400_000_000;
+            // Twice, because the damage may only be found by writing.
+            for at in [at, at + 1_000_000] {
+                let news = if at % 2_000_000 == 0 { news(&site(1)) } else { Vec::new() };
+                rig.readings
+                    .append(ReadingsBatch { points: news, samples: vec![number(0, at, honest(at))] }, Vec::new());
+                rig.settle();
+            }
+            let all = rig.all();
+            let values = all.iter().map(|sample| (sample.time.micros(), sample.value.clone()));
+            for (at, value) in values {
+                assert_eq!(value, Some(Value::Number(honest(at))), "{what}: at {at}");
+            }
+            let newest = all.last().map(|sample| sample.time.micros());
+            assert_eq!(newest, Some(at + 1_000_000), "{what}: of {} readings", all.len());
+            survivors += usize::from(all.len() > 2);
+            let mut history = rig.readings.history().unwrap();
+            let told = history.raw("dev-0/lel", Wall::from_micros(0), Wall::from_micros(i64::MAX));
+            assert!(matches!(told, Ok(_) | Err(StoreError::Damaged { .. })), "{what}: {told:?}");
+            for (at, value, _) in told.unwrap_or_default() {
+                assert_eq!(value, Some(honest(at.micros())), "{what}: history at {}", at.micros());
+            }
+        }
+    }
+    assert!(survivors > 0, "a page that is not the table's own spares the others");
+}
+
 #[test]
 fn a_damaged_batch_is_passed_over_and_the_rest_arrives() {
     let rig = Rig::new("readings-batch");

@@ -231,6 +231,7 @@ pub struct StateStore {
     unwritten: VecDeque<OwnedTurn>,
     unwritten_entries: usize,
     dropped: u64,
+    commits: u64,
     notes: Vec<Text>,
     trouble: Option<StoreError>,
     reserve: Reserve,
@@ -341,6 +342,7 @@ impl StateStore {
             unwritten: VecDeque::new(),
             unwritten_entries: 0,
             dropped: 0,
+            commits: 0,
             notes: Vec::new(),
             trouble: None,
             reserve: Reserve::new(dir),
@@ -433,6 +435,11 @@ impl StateStore {
     /// Entries that never reached the journal because the disk was away for too long.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Commits so far, each synced.
+    pub fn commits(&self) -> u64 {
+        self.commits
     }
 
     /// What was found while running that a person should know, such as a file set aside. Empties the list.
@@ -556,6 +563,7 @@ impl StateStore {
         let db = self.db.as_mut().ok_or_else(not_open)?;
         let (last, chain) = db.write(self.unwritten.iter().take(turns)).map_err(sqlite)?;
         (db.last, db.chain) = (last, chain);
+        self.commits += 1;
         Ok(())
     }
 

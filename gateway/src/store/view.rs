@@ -41,6 +41,21 @@ pub struct Taken {
     pub samples: Vec<StoredSample>,
 }
 
+impl Taken {
+    /// The batch with the next id, or why there is nothing of it.
+    fn add(&mut self, id: i64, batch: Result<Vec<StoredSample>, impl std::fmt::Display>, damaged: &mut u64) {
+        self.up_to = id;
+        match batch {
+            Ok(samples) if self.samples.is_empty() => self.samples = samples,
+            Ok(samples) => self.samples.extend(samples),
+            Err(error) => {
+                *damaged += 1;
+                tracing::error!(id, %error, "A batch of readings is damaged and cannot be forwarded.");
+            }
+        }
+    }
+}
+
 /// One consumer's view of the queue. Calls read the disk: not for an async task's own thread.
 #[derive(Debug)]
 pub struct Reader {
@@ -90,6 +105,13 @@ impl Reader {
 
     /// As [`Reader::next`], from the batches up to `last`.
     pub fn next_within(&mut self, after: i64, last: i64, max_samples: usize) -> Result<Option<Taken>, StoreError> {
+        match self.in_order(after, last, max_samples) {
+            Err(StoreError::Damaged { why, .. }) => self.one_by_one(after, last, max_samples, &why),
+            taken => taken,
+        }
+    }
+
+    fn in_order(&mut self, after: i64, last: i64, max_samples: usize) -> Result<Option<Taken>, StoreError> {
         let mut sql = self
             .view
             .conn()?
@@ -100,15 +122,35 @@ impl Reader {
         while taken.samples.len() < max_samples
             && let Some(row) = rows.next().map_err(sqlite)?
         {
-            taken.up_to = row.get(0).map_err(sqlite)?;
+            let id = row.get(0).map_err(sqlite)?;
             let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
-            match column::decode_batch(body) {
-                Ok(mut samples) if taken.samples.is_empty() => taken.samples = std::mem::take(&mut samples),
-                Ok(samples) => taken.samples.extend(samples),
-                Err(error) => {
-                    self.damaged += 1;
-                    tracing::error!(id = taken.up_to, %error, "A batch of readings is damaged and cannot be forwarded.");
-                }
+            taken.add(id, column::decode_batch(body), &mut self.damaged);
+        }
+        Ok((taken.up_to > after).then_some(taken))
+    }
+
+    /// Where a page is damaged, by the ids, which follow each other: what cannot be found or read is passed over. So one bad
+    /// page costs the batches on it and never stands before those behind it.
+    fn one_by_one(
+        &mut self,
+        after: i64,
+        last: i64,
+        max_samples: usize,
+        why: &str,
+    ) -> Result<Option<Taken>, StoreError> {
+        tracing::error!(%why, after, "The queue of readings is damaged here; what can be read of it is looked for.");
+        let last = last.min(*self.committed.borrow());
+        let mut taken = Taken { up_to: after, samples: Vec::new() };
+        for id in after + 1..=last {
+            if taken.samples.len() >= max_samples {
+                break;
+            }
+            let mut sql = self.view.conn()?.prepare_cached("SELECT body FROM queue WHERE id = ?1").map_err(sqlite)?;
+            match sql.query_row([id], |row| row.get::<_, Vec<u8>>(0)).optional().map_err(sqlite) {
+                Ok(Some(body)) => taken.add(id, column::decode_batch(&body), &mut self.damaged),
+                Ok(None) => taken.up_to = id,
+                Err(error @ StoreError::Damaged { .. }) => taken.add(id, Err(error), &mut self.damaged),
+                Err(error) => return Err(error),
             }
         }
         Ok((taken.up_to > after).then_some(taken))

@@ -149,6 +149,8 @@ pub fn paced(load: Load, rate: u64, length: Duration, alarms: &str) -> Latencies
         while acks.read(&mut chunk).is_ok_and(|read| read > 0) {}
     });
     let every = rate / CROSSINGS;
+    // Counts go on from one load to the next.
+    let first = wall_ms();
     let start = Instant::now();
     let (mut n, mut crossed) = (0_u64, 0);
     let mut out = Vec::new();
@@ -167,9 +169,9 @@ pub fn paced(load: Load, rate: u64, length: Duration, alarms: &str) -> Latencies
             // Devices take turns, so that alarms come evenly.
             let crosses = (round + u64::from(device)) % every == every / 2;
             let value = if crosses { CROSSES } else { QUIET };
-            packet(&mut out, load.qos, (n % 60_000) as u16 + 1, device, value, ts, round + 1);
+            packet(&mut out, load.qos, (n % 60_000) as u16 + 1, device, value, ts, first + round);
             if crosses {
-                crossing.push((device, round + 1));
+                crossing.push((device, first + round));
             }
             n += 1;
         }

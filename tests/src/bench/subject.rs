@@ -44,7 +44,11 @@ pub struct Sink {
 
 impl Sink {
     pub fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        Self::start_at(0)
+    }
+
+    pub fn start_at(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -68,6 +72,11 @@ pub struct Shape {
 
 /// Devices of one point each from a list, `rules` rules over all of them, alarms to MQTT, readings queued for a database.
 pub fn site(shape: Shape) -> Site {
+    site_with(shape, Sink::start().port)
+}
+
+/// The same, its database at that port.
+pub fn site_with(shape: Shape, database: u16) -> Site {
     let alarms = match shape.broker {
         Some(port) => format!("url = \"mqtt://127.0.0.1:{port}\""),
         None => "broker = \"embedded\"".to_owned(),
@@ -84,8 +93,7 @@ pub fn site(shape: Shape) -> Site {
         "bench",
         &format!(
             "{source}\n[[mqtt_out]]\nid = \"alarms\"\n{alarms}\nsystem = false\n\
-             [[influx]]\nurl = \"http://127.0.0.1:{}\"\nbucket = \"bench\"\n[[device_list]]\nfile = \"devices.csv\"\n",
-            Sink::start().port
+             [[influx]]\nurl = \"http://127.0.0.1:{database}\"\nbucket = \"bench\"\n[[device_list]]\nfile = \"devices.csv\"\n"
         ),
     );
     let mut devices = "id,profile,place,floor,room\n".to_owned();
@@ -176,7 +184,11 @@ impl Subject {
 
     /// Starts the daemon and waits until it hears its devices.
     pub fn anmin(shape: Shape) -> Self {
-        let site = site(shape);
+        Self::anmin_on(site(shape), shape)
+    }
+
+    /// The same on a site that was made for it.
+    pub fn anmin_on(site: Site, shape: Shape) -> Self {
         let mut daemon = Daemon::start(site.folder());
         if shape.broker.is_some() {
             daemon.until("is subscribed to");
