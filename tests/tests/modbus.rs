@@ -3,6 +3,8 @@
 //! slaves.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::ops::RangeInclusive;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -14,12 +16,12 @@ use anmin::intake::modbus::{Serial, Settings, Transport, spawn};
 use anmin::main_loop::Input;
 use anmin::sim::World;
 use anmin::sim::modbus_slaves::{ModbusSlaves, Registers, SharedRegisters};
-use anmin::sim::scenario::Scenario;
+use anmin::sim::scenario::{Scenario, mix};
 use anmin::telemetry::BusCounters;
 use anmin_sensors::decode::modbus::Table;
 use anmin_sensors::document::Faults;
 use anmin_sensors::point::{DeviceId, Place, PointIx, Points};
-use anmin_sensors::poll::UnitPlan;
+use anmin_sensors::poll::{Counters, UnitPlan};
 use anmin_sensors::profile::Profile;
 use anmin_sensors::reading::{Fault, Value};
 use anmin_tests::peers::{Line, Peer, free_port};
@@ -43,6 +45,7 @@ fn peer(script: &str, arguments: &[&str]) -> (Peer, String) {
 struct Site {
     points: Points,
     task: JoinHandle<()>,
+    counters: BusCounters,
     inputs: mpsc::Receiver<Input>,
     /// By point name `dU/name`: good values and faults, in order.
     seen: HashMap<String, Vec<Result<Value, Fault>>>,
@@ -69,8 +72,9 @@ impl Site {
         });
         let plans = plans.collect();
         let (sender, inputs) = mpsc::channel(64);
-        let task = spawn(settings, plans, Clock::system(), sender, BusCounters::default());
-        Self { points, task, inputs, seen: HashMap::new(), parts: BTreeMap::new() }
+        let counters = BusCounters::default();
+        let task = spawn(settings, plans, Clock::system(), sender, counters.clone());
+        Self { points, task, counters, inputs, seen: HashMap::new(), parts: BTreeMap::new() }
     }
 
     async fn until(&mut self, what: &str, met: impl Fn(&Self) -> bool) {
@@ -218,6 +222,25 @@ type = "bool"
 bit = 1
 "#;
 
+/// What pymodbus holds, by point.
+fn all_sorts() -> [(&'static str, Result<Value, Fault>); 13] {
+    [
+        ("lel", Ok(Value::Number(12.6))),
+        ("temperature", Ok(Value::Number(-5.5))),
+        ("voltage", Ok(Value::Number(f64::from(230.2_f32)))),
+        ("power", Ok(Value::Number(-70_000.0))),
+        ("energy", Ok(Value::Number(1_234.5))),
+        ("text", Ok(Value::Text("AN-7".into()))),
+        ("none", Err(Fault::Sentinel)),
+        ("refused", Err(Fault::Comms)),
+        ("frequency", Ok(Value::Number(50.0))),
+        ("smoke", Ok(Value::Flag(true))),
+        ("leak", Ok(Value::Flag(true))),
+        ("tamper", Ok(Value::Flag(false))),
+        ("bit", Ok(Value::Flag(true))),
+    ]
+}
+
 async fn every_sort_reads(transport: Transport) {
     let mut site = Site::start(ALL_SORTS, &[1, 2, 3], settings(transport), |_| {});
     site.until("two cycles of units 1 and 2, unit 3 parked", |site| {
@@ -227,21 +250,7 @@ async fn every_sort_reads(transport: Transport) {
     })
     .await;
     for unit in ["d1", "d2"] {
-        for (name, wanted) in [
-            ("lel", Ok(Value::Number(12.6))),
-            ("temperature", Ok(Value::Number(-5.5))),
-            ("voltage", Ok(Value::Number(f64::from(230.2_f32)))),
-            ("power", Ok(Value::Number(-70_000.0))),
-            ("energy", Ok(Value::Number(1_234.5))),
-            ("text", Ok(Value::Text("AN-7".into()))),
-            ("none", Err(Fault::Sentinel)),
-            ("refused", Err(Fault::Comms)),
-            ("frequency", Ok(Value::Number(50.0))),
-            ("smoke", Ok(Value::Flag(true))),
-            ("leak", Ok(Value::Flag(true))),
-            ("tamper", Ok(Value::Flag(false))),
-            ("bit", Ok(Value::Flag(true))),
-        ] {
+        for (name, wanted) in all_sorts() {
             let point = format!("{unit}/{name}");
             let all = &site.seen[&point];
             assert!(all.iter().all(|value| *value == wanted), "{point}: {all:?}, expected {wanted:?}");
@@ -265,6 +274,57 @@ async fn pymodbus_over_a_serial_line_gives_every_sort_of_value() {
     let line = Line::start();
     let (_peer, _) = peer("modbus_sim.py", &["rtu", &line.ends[1]]);
     every_sort_reads(Transport::Rtu(Serial::new(&line.ends[0], 19_200))).await;
+}
+
+/// Copies what comes in at one end of a line to an end of the other, with one bit in so many bytes turned over. Ends with
+/// the lines.
+fn noise(from: &str, to: &str, one_in: u64, seed: u64) {
+    let mut from = File::options().read(true).open(from).expect("socat made it");
+    let mut to = File::options().write(true).open(to).expect("socat made it");
+    std::thread::spawn(move || {
+        let (mut bytes, mut step) = ([0; 64], 0);
+        while let Ok(count) = from.read(&mut bytes)
+            && count > 0
+        {
+            for byte in &mut bytes[..count] {
+                step += 1;
+                let chance = mix(seed, step);
+                if chance.is_multiple_of(one_in) {
+                    *byte ^= 1 << (chance >> 60 & 7);
+                }
+            }
+            if to.write_all(&bytes[..count]).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// One byte in a thousand, then one in a hundred, is damaged either way between anmin and pymodbus: requests arrive
+/// broken, answers arrive broken. Nothing of it becomes a value, and what arrives whole still does.
+#[tokio::test]
+async fn on_a_noisy_line_damaged_frames_are_counted_and_never_believed() {
+    for (one_in, seed) in [(1_000, 1), (100, 2)] {
+        let (ours, theirs) = (Line::start(), Line::start());
+        let (_peer, _) = peer("modbus_sim.py", &["rtu", &theirs.ends[1]]);
+        noise(&ours.ends[1], &theirs.ends[0], one_in, seed);
+        noise(&theirs.ends[0], &ours.ends[1], one_in, seed + 100);
+        let quick = Settings { timeout: 60 * MS, ..settings(Transport::Rtu(Serial::new(&ours.ends[0], 19_200))) };
+        let mut site = Site::start(ALL_SORTS, &[1, 2], quick, |plan| plan.interval = MS);
+        let counters = site.counters.clone();
+        site.until("damage both ways, and good readings all the same", |site| {
+            let Counters { requests, silent, garbled, .. } = counters.get();
+            let enough = requests >= 600 && silent >= 3 && garbled >= 3;
+            enough && ["d1/energy", "d2/energy"].iter().all(|point| site.good(point).count() >= 20)
+        })
+        .await;
+        for (point, all) in &site.seen {
+            let (_, name) = point.split_once('/').expect("a device and a point");
+            let wanted = &all_sorts().into_iter().find(|(other, _)| *other == name).expect("it is in the profile").1;
+            let sound = |value: &Result<Value, Fault>| value == wanted || *value == Err(Fault::Comms);
+            assert!(all.iter().all(sound), "one in {one_in}: {point} read {all:?}, pymodbus holds {wanted:?}");
+        }
+    }
 }
 
 /// Two points far enough apart to be asked for separately with equal lengths: the one's late answer fits the other.
