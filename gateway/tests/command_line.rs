@@ -85,7 +85,9 @@ async fn each_command_does_what_it_says_and_says_what_it_did() {
         ("order list", 0, &["编号 ID", "#1/1/office", "HTTP 400: no such template", "3号楼"]),
         ("order resend #1/1/office", 0, &["已重新发送 · sent again: #1/1/office"]),
         ("order resend --way-out office", 0, &["#1/1/office"]),
+        ("broker discard-session plant", 0, &["已要求代理 plant 丢弃会话", "broker plant is told to discard"]),
         // Refused.
+        ("broker discard-session plan/t", 1, &["没有名为 \"plan/t\" 的外部代理", "configured are: plant", "HTTP 404"]),
         ("order resend #2/1/office", 1, &["没有这样的死信", "there is no such dead letter", "HTTP 404"]),
         ("alarm reset #1", 1, &["错误：报警", "不能复位", "error: alarm", "cannot be reset", "HTTP 409"]),
         ("alarm shelve #1 --for 30m --why 检修", 1, &["错误：", "HTTP 409"]),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anmin::clock::Clock;
 use anmin::intake::Message;
-use anmin::intake::mqtt::{Settings, spawn};
+use anmin::intake::mqtt::{Discard, Settings, spawn};
 use anmin::main_loop::Input;
 use anmin_sensors::document::{Document, Faults};
 use peers::{Folder, Intake, Mosquitto, Program, Raw, frame, free_port, publish, soon};
@@ -25,6 +25,7 @@ const PART: &str = "mqtt:site";
 /// The intake under test; it ends with the test.
 struct Outside {
     intake: Intake,
+    discard: Discard,
     task: JoinHandle<()>,
 }
 
@@ -50,7 +51,8 @@ impl Outside {
     fn with_room(room: usize, settings: Settings, filters: &[&str]) -> Self {
         let (inputs, intake) = Intake::new(room);
         let filters = filters.iter().map(|filter| ((*filter).to_owned(), QoS::AtLeastOnce)).collect();
-        Self { intake, task: spawn(settings, filters, Clock::system(), inputs) }
+        let discard = Discard::default();
+        Self { intake, task: spawn(settings, filters, Clock::system(), inputs, discard.clone()), discard }
     }
 
     fn start(settings: Settings, filters: &[&str]) -> Self {
@@ -350,6 +352,38 @@ async fn what_cannot_be_made_safe_does_not_stop_what_comes_after() {
         assert!(retained.retained);
         say(mosquitto.port, "fire", b"now", QOS_1).await;
         outside.until_without_token("now").await;
+    }
+}
+
+/// What it kept is gone, which is said; what comes afterwards is heard and kept again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_gets_nowhere_can_be_discarded() {
+    let folder = Folder::new("outside-discard");
+    let mosquitto = Mosquitto::start(&folder, "allow_anonymous true\nmax_inflight_messages 1").await;
+    for version in VERSIONS {
+        let client_id = format!("client_id = 'discard-{version}'");
+        let mut outside = Outside::ready(&mosquitto, version, &client_id).await;
+        outside.intake.part(PART, false).await;
+        say(mosquitto.port, "gas", b"stuck", QOS_1).await;
+        for _ in 0..3 {
+            assert_eq!(&*outside.intake.message().await.payload, b"stuck");
+        }
+        outside.intake.part(PART, true).await;
+        outside.discard.order();
+        outside.intake.part(PART, false).await;
+        let mut sessions = [outside.intake.session().await].to_vec();
+        while sessions.last().is_none_or(|session| session.present || session.heard.is_none()) {
+            sessions.push(outside.intake.session().await);
+        }
+        say(mosquitto.port, "fire", b"now", QOS_1).await;
+        let message = outside.until("now").await;
+        assert!(message.delivery.is_some(), "{version}: the new session has QoS 1");
+        // It is kept: what is said while nobody listens comes afterwards.
+        outside.task.abort();
+        say(mosquitto.port, "fire", b"meanwhile", QOS_1).await;
+        let mut outside = Outside::of(mosquitto.port, version, &client_id);
+        let kept = outside.until("meanwhile").await;
+        assert!(kept.delivery.is_some() && !kept.retained, "{version}: {kept:?}");
     }
 }
 

@@ -25,6 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let (inputs, received) = mpsc::channel(256);
     let link = WebLink {
+        sessions: Default::default(),
         inputs,
         feed: desk.feed.clone(),
         archive: Arc::clone(&desk.memory) as _,

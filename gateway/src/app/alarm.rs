@@ -656,7 +656,7 @@ fn details(alarm: &AlarmWire) -> Table {
 
 impl Who {
     /// The person behind `sudo` rather than root.
-    fn name(self) -> Result<String, Failure> {
+    pub(super) fn name(self) -> Result<String, Failure> {
         let login = || ["SUDO_USER", "LOGNAME", "USER"].iter().find_map(|name| env::var(name).ok());
         self.who.or_else(login).filter(|who| !who.trim().is_empty()).ok_or(Failure::Nobody)
     }
@@ -740,7 +740,7 @@ pub(super) fn moment(text: &str) -> String {
 }
 
 /// One segment of a path, or a value of a query.
-fn segment(text: &str) -> String {
+pub(super) fn segment(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),

@@ -22,6 +22,7 @@ use crate::config::{self, Config};
 use crate::delivery::courier::{self, CourierHandle};
 use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, webhook};
 use crate::intake::broker::{Broker, BrokerHandle};
+use crate::intake::mqtt::Discard;
 use crate::intake::{modbus, mqtt};
 use crate::main_loop::deliveries::Deliveries;
 use crate::main_loop::losses::Losses;
@@ -190,7 +191,10 @@ impl Daemon {
             let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble })).await;
         }
 
+        let sessions: BTreeMap<_, _> =
+            config.mqtt.iter().map(|settings| (Arc::clone(&settings.id), Discard::default())).collect();
         let link = web::WebLink {
+            sessions: sessions.clone(),
             inputs: inputs.clone(),
             feed: feed.clone(),
             archive,
@@ -221,9 +225,10 @@ impl Daemon {
             let settings = settings.or_client_id(&config.site.id);
             let filters = subscriptions.into_iter().map(|filter| (filter, settings.qos)).collect();
             let (clock, to) = (clock.clone(), inputs.clone());
+            let discard = sessions.get(&settings.id).cloned().unwrap_or_default();
             let filters: Vec<(String, QoS)> = filters;
             tasks.push(supervisor::keep(format!("mqtt:{}", settings.id), inputs.clone(), move || {
-                mqtt::spawn(settings.clone(), filters.clone(), clock.clone(), to.clone())
+                mqtt::spawn(settings.clone(), filters.clone(), clock.clone(), to.clone(), discard.clone())
             }));
         }
         let watch = Watch::start(progress, clock, inputs.clone(), figures, came_through)?;

@@ -1,6 +1,7 @@
 //! Composition root: the subcommands. The only place that knows all rooms.
 
 mod alarm;
+mod broker;
 mod check;
 mod daemon;
 mod demo;
@@ -52,6 +53,8 @@ enum Command {
     Call(alarm::CallOptions),
     /// List what a way out has refused for good, and send it again.
     Order(alarm::OrderOptions),
+    /// Have an outside broker forget what it keeps for anmin.
+    Broker(broker::BrokerOptions),
     /// Save both databases and the site's files in a new folder, also while the daemon runs.
     Backup(keep::BackupOptions),
     /// Put a backup in the place of the databases; what was there is kept under a name with its time.
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Alarm(options) => alarm::alarm(options),
         Command::Call(options) => alarm::call(options),
         Command::Order(options) => alarm::order(options),
+        Command::Broker(options) => broker::broker(options),
         Command::Backup(options) => keep::backup(&options),
         Command::Restore(options) => keep::restore(&options),
         Command::Fsck(options) => keep::fsck(&options),

@@ -10,6 +10,7 @@
 //! - Every wait has an end: for the network, for CONNACK, for SUBACK, for a ping, for room in the main loop.
 //! - The part `mqtt:<id>` says what is wrong: the broker is away or refuses us, a subscription is refused, a session gets
 //!   nowhere, or is fought over by two clients with one id.
+//! - A person may have a session discarded that gets nowhere: what the broker kept in it is lost, and said to be.
 //! - Before the first message of a connection the main loop hears whether the broker had our session.
 //!
 //! It does not know what a topic means. Why it is built so is told in `docs/decisions/0007-mqtt-intake.md`.
@@ -32,6 +33,7 @@ use std::time::Duration;
 use anmin_sensors::time::{Mono, Now, Wall};
 use futures_util::FutureExt as _;
 use rumqttc::QoS;
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
@@ -59,10 +61,26 @@ pub fn spawn(
     subscriptions: Vec<(String, QoS)>,
     clock: Clock,
     inputs: mpsc::Sender<Input>,
+    discard: Discard,
 ) -> JoinHandle<()> {
     let client_id = settings.client_id.clone().unwrap_or_else(|| format!("anmin-{}-in", settings.id));
     let plan = Plan { settings, client_id, role: Role::Main };
-    tokio::spawn(Keeper::new(plan, subscriptions, clock, inputs).run())
+    tokio::spawn(Keeper { discard, ..Keeper::new(plan, subscriptions, clock, inputs) }.run())
+}
+
+/// Tells an intake to have its broker forget our session, with everything that it kept for us.
+#[derive(Clone, Debug, Default)]
+pub struct Discard(Arc<Notify>);
+
+impl Discard {
+    /// As soon as the broker answers; returns at once.
+    pub fn order(&self) {
+        self.0.notify_one();
+    }
+
+    async fn ordered(&self) {
+        self.0.notified().await;
+    }
 }
 
 /// What a connection is for.
@@ -72,6 +90,8 @@ enum Role {
     Main,
     /// Takes what is said from now on with QoS 0, while the session of the other gets nowhere.
     Stopgap,
+    /// Has the broker forget the session, and goes.
+    Discard,
 }
 
 /// What holds for every connection.
@@ -132,6 +152,9 @@ struct Keeper {
     live: Arc<AtomicBool>,
     /// The stopgap was live before this connection began, so that nothing was said between the two.
     covered: bool,
+    discard: Discard,
+    /// The session is to be discarded before the next connection.
+    discarding: bool,
 }
 
 /// The second connection, for as long as this lives.
@@ -171,6 +194,8 @@ impl Keeper {
             stopgap: None,
             live: Arc::default(),
             covered: false,
+            discard: Discard::default(),
+            discarding: false,
             plan: Arc::new(plan),
             clock,
             inputs,
@@ -181,10 +206,12 @@ impl Keeper {
     fn run(mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             loop {
-                let Ok(wait) = self.connect_once().await else { return };
-                if self.during(sleep(wait)).await.is_err() {
-                    return;
-                }
+                let next = if self.discarding { self.discard_session().await } else { self.connect_once().await };
+                let Ok(wait) = next else { return };
+                let discard = self.discard.clone();
+                let ordered = self.during(timeout(wait, discard.ordered())).await;
+                let Ok(ordered) = ordered else { return };
+                self.discarding |= ordered.is_ok();
             }
         })
     }
@@ -205,8 +232,35 @@ impl Keeper {
                 let end = AssertUnwindSafe(connection.run(self)).catch_unwind().await;
                 match end.unwrap_or(End::Failed(Failure::Panicked)) {
                     End::MainLoopGone => Err(Closed),
+                    End::Discard => {
+                        self.up = None;
+                        self.discarding = true;
+                        Ok(Duration::ZERO)
+                    }
                     End::Failed(failure) => self.handle_broken(failure).await,
                 }
+            }
+        }
+    }
+
+    /// A connection without a session takes the place of the one that the broker kept, which forgets it. The next finds none,
+    /// and says what that may have cost.
+    async fn discard_session(&mut self) -> Result<Duration, Closed> {
+        let now = self.clock.now().mono;
+        let Plan { settings, client_id, .. } = &*self.plan;
+        let plan = Plan { settings: settings.clone(), client_id: client_id.clone(), role: Role::Discard };
+        let open = Connection::open(Arc::new(plan), self.limit.at(now), self.pressure.in_flight.clone(), now);
+        match self.during(open).await? {
+            Err(failure) => Ok(self.handle_unreachable(&failure)),
+            Ok(_) => {
+                self.discarding = false;
+                self.standstill.forget();
+                tracing::warn!(
+                    "the session of {} at MQTT broker {} is discarded",
+                    self.plan.client_id,
+                    self.plan.peer()
+                );
+                Ok(Duration::ZERO)
             }
         }
     }

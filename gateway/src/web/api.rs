@@ -26,8 +26,8 @@ use super::events::{Hub, last_event_id};
 use super::guard::{Guard, guard};
 use super::problem::Problem;
 use super::wire::{
-    AlarmViewWire, AlarmsWire, BucketWire, DeadLetterWire, DevicesWire, JournalWire, PointChoicesWire, PointWire,
-    PointsWire, QuarantinedWire, ResentWire, StatusWire, UnusableWire, Writer,
+    AlarmViewWire, AlarmsWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, JournalWire, PointChoicesWire,
+    PointWire, PointsWire, QuarantinedWire, ResentWire, StatusWire, UnusableWire, Writer,
 };
 use super::{Archive, WebLink, page};
 use crate::main_loop::query::{AlarmFilter, Page, PointFilter, QualityIs, Status, is_class};
@@ -66,6 +66,7 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/points/{device}/{name}", get(point))
         .route("/points/{device}/{name}/history", get(point_history))
         .route("/devices", get(devices))
+        .route("/brokers/{id}/discard-session", post(discard_session))
         .route("/quarantine", get(quarantine))
         .route("/quarantine/messages", get(quarantined_messages))
         .route("/events", get(events));
@@ -307,6 +308,28 @@ async fn resend(State(desk): State<Desk>, request: Request) -> Answer<ResentWire
         Ok(sent) => Ok(Json(ResentWire { sent: sent.iter().map(ToString::to_string).collect() })),
         Err(error) => Err(Problem::archive(&error.to_string())),
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhoBody {
+    who: String,
+}
+
+async fn discard_session(State(desk): State<Desk>, Path(id): Path<String>, request: Request) -> Answer<DiscardedWire> {
+    let WhoBody { who } = body(request).await?;
+    let who = person(&who)?;
+    let Some(discard) = desk.link.sessions.get(&*id) else {
+        let known: Vec<&str> = desk.link.sessions.keys().map(|id| &**id).collect();
+        let known = if known.is_empty() { "-".to_owned() } else { known.join(", ") };
+        return Err(Problem::not_found(
+            format!("没有名为 {id:?} 的外部代理，已配置：{known}"),
+            format!("there is no outside broker {id:?}; configured are: {known}"),
+        ));
+    };
+    tracing::warn!(broker = %id, who, "the session at an outside broker is to be discarded by command");
+    discard.order();
+    Ok(Json(DiscardedWire { broker: id }))
 }
 
 fn rows(limit: Option<usize>, usual: usize) -> Result<usize, Problem> {

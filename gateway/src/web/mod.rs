@@ -16,6 +16,7 @@ mod page;
 mod problem;
 pub mod wire;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::intake::mqtt::Discard;
 use crate::main_loop::{Feed, Input};
 use crate::store::state::Journaled;
 use crate::store::unusable::Kept;
@@ -129,6 +131,8 @@ pub struct WebLink {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub clock: Clock,
     pub site: Site,
+    /// By the id of its `[[mqtt]]`: has an outside broker forget our session.
+    pub sessions: BTreeMap<Arc<str>, Discard>,
 }
 
 /// What the databases remember. Called on blocking threads, from several at once; an error is shown to the asker.

@@ -222,6 +222,11 @@ pub struct DeadLetterWire {
 
 /// Dead letters that are on their way again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DiscardedWire {
+    pub broker: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ResentWire {
     pub sent: Vec<String>,
 }

@@ -50,6 +50,8 @@ pub struct Connection {
 /// Why a connection ended.
 pub enum End {
     MainLoopGone,
+    /// The session is to be discarded.
+    Discard,
     Failed(Failure),
 }
 
@@ -154,6 +156,7 @@ impl Connection {
         tokio::select! {
             event = self.client.next() => self.handle(keeper, event?),
             () = self.acks.changed() => Ok(()),
+            () = keeper.discard.ordered() => Err(End::Discard),
             () = keeper.inputs.closed() => Err(End::MainLoopGone),
             () = sleep(due.since(now.mono)) => Ok(()),
         }
