@@ -3,6 +3,7 @@
 pub mod deliveries;
 pub mod feed;
 pub mod losses;
+mod pace;
 pub mod query;
 pub mod run;
 

@@ -22,7 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::delivery::courier::Tally;
 use crate::delivery::influx::Stats;
-use crate::main_loop::query::Status;
+use crate::main_loop::query::{Database, Status};
 use crate::pulse::Seen;
 
 /// Starts the log on standard error. `RUST_LOG` or `filter` chooses what is said; colours only on a terminal.
@@ -98,6 +98,10 @@ impl Figures {
         *self.pulse.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
+    pub fn pulse(&self) -> Seen {
+        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The counters of a bus, which `/metrics` will show.
     pub fn bus(&self, id: &Arc<str>) -> BusCounters {
         self.buses.lock().unwrap_or_else(PoisonError::into_inner).entry(Arc::clone(id)).or_default().clone()
@@ -111,6 +115,12 @@ impl Figures {
     /// `/metrics` will show what becomes of the readings for a database.
     pub fn database(&self, id: &Arc<str>, stats: &Arc<Stats>) {
         self.databases.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(id), Arc::clone(stats));
+    }
+
+    /// Readings that each database has taken since its forwarder began.
+    pub fn sent(&self) -> BTreeMap<Arc<str>, u64> {
+        let databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
+        databases.iter().map(|(id, stats)| (Arc::clone(id), stats.sent.load(Ordering::Relaxed))).collect()
     }
 
     /// The text that Prometheus scrapes.
@@ -194,13 +204,14 @@ impl Collector for Figures {
         self.encode_pulse(&mut encoder)?;
         self.encode_buses(&mut encoder)?;
         self.encode_orders(&mut encoder)?;
-        self.encode_databases(&mut encoder, status.stored.stored)
+        self.encode_databases(&mut encoder, status.stored.stored)?;
+        self.encode_backlogs(&mut encoder, &status)
     }
 }
 
 impl Figures {
     fn encode_pulse(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let seen = *self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.pulse();
         let failed = ConstCounter::new(seen.failed);
         let help = "Beats of the self-test that did not come through";
         failed.encode(encoder.encode_descriptor("anmin_pulse_failed", help, None, failed.metric_type())?)?;
@@ -271,6 +282,46 @@ impl Figures {
         Ok(())
     }
 
+    fn encode_backlogs(&self, encoder: &mut DescriptorEncoder<'_>, status: &Status) -> Result<(), fmt::Error> {
+        let kind = ConstGauge::new(0.0).metric_type();
+        type Gauge<'a> = (&'a str, &'a str, Option<&'a Unit>, &'a dyn Fn(&Database) -> Option<f64>);
+        let age =
+            |database: &Database| Some(database.oldest.map_or(0.0, |oldest| status.now.since(oldest).as_secs_f64()));
+        let gauges: [Gauge<'_>; 5] = [
+            ("anmin_forward_waiting", "Readings that the database has not taken yet", None, &|database| {
+                Some(database.waiting as f64)
+            }),
+            ("anmin_forward_queue", "What is kept on disk for the database", Some(&Unit::Bytes), &|database| {
+                Some(database.bytes as f64)
+            }),
+            ("anmin_forward_oldest_age", "Age of the oldest reading that waits", Some(&Unit::Seconds), &age),
+            ("anmin_forward_rate", "Readings a second that the database has taken lately", None, &|database| {
+                Some(database.rate)
+            }),
+            (
+                "anmin_forward_catch_up",
+                "How long until nothing old waits; absent while what waits does not grow less",
+                Some(&Unit::Seconds),
+                &|database| database.catch_up.map(|wait| wait.as_secs_f64()),
+            ),
+        ];
+        for (name, help, unit, value) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, unit, kind)?;
+            for database in &status.databases {
+                let Some(value) = value(database) else { continue };
+                ConstGauge::new(value).encode(family.encode_family(&[("database", &*database.id)])?)?;
+            }
+        }
+        let (name, help) = ("anmin_forward_dropped", "Readings given up for want of room before the database had them");
+        let mut family = encoder.encode_descriptor(name, help, None, ConstCounter::new(0_u64).metric_type())?;
+        for database in &status.databases {
+            ConstCounter::new(database.dropped).encode(family.encode_family(&[("database", &*database.id)])?)?;
+        }
+        let gaps = ConstGauge::new(status.gaps as i64);
+        let help = "Unbroken stretches that were given up before every database had them";
+        gaps.encode(encoder.encode_descriptor("anmin_forward_gaps", help, None, gaps.metric_type())?)
+    }
+
     fn encode_buses(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let buses = self.buses.lock().unwrap_or_else(PoisonError::into_inner);
         let buses: Vec<(&str, Counters)> = buses.iter().map(|(id, counters)| (&**id, counters.get())).collect();
@@ -331,6 +382,8 @@ impl Repeats {
 
 #[cfg(test)]
 mod tests {
+    use anmin_sensors::time::Wall;
+
     use super::*;
 
     #[test]
@@ -349,6 +402,16 @@ mod tests {
         status.readings.received = 42;
         status.stored.stored = 30;
         status.counts.by_level = [0, 1, 0, 2];
+        status.databases.push(Database {
+            id: Arc::from("tsdb"),
+            waiting: 12,
+            bytes: 340,
+            oldest: Some(Wall::from_millis(-90_000)),
+            rate: 2.5,
+            catch_up: None,
+            dropped: 4,
+        });
+        status.gaps = 1;
         figures.set(status);
         figures.bus(&Arc::from("plant")).set(Counters { garbled: 3, ..Counters::default() });
         let tally = Arc::new(Tally::default());
@@ -366,10 +429,17 @@ mod tests {
             "anmin_orders_created_total{way_out=\"office\"} 5",
             "anmin_orders_pending{way_out=\"office\"} 2",
             "anmin_forward_created_total{database=\"tsdb\"} 37",
+            "anmin_forward_waiting{database=\"tsdb\"} 12.0",
+            "anmin_forward_queue_bytes{database=\"tsdb\"} 340.0",
+            "anmin_forward_oldest_age_seconds{database=\"tsdb\"} 90.0",
+            "anmin_forward_rate{database=\"tsdb\"} 2.5",
+            "anmin_forward_dropped_total{database=\"tsdb\"} 4",
+            "anmin_forward_gaps 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+        assert!(!text.contains("anmin_forward_catch_up_seconds{"), "nobody knows when\n{text}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `anmin alarm` and `anmin call` against a served site, over real sockets; the main loop behind it is made up.
+//! `anmin status`, `anmin alarm` and `anmin call` against a served site, over real sockets; the main loop behind it is made up.
 
 mod peers;
 mod served;
@@ -55,6 +55,23 @@ async fn each_command_does_what_it_says_and_says_what_it_did() {
             &["编号 ID", "红色 red", "未确认 unacknowledged", "26.4 %LEL，超过", "above the second limit"],
         ),
         ("alarm list --min-level orange --building 1", 0, &["1号楼2单元5层501 烟雾报警"]),
+        (
+            "status",
+            0,
+            &[
+                "春晖社区 · Chunhui（chunhui）",
+                "1 d 2 h，anmin 0.",
+                "红色 red 1，橙色 orange 2",
+                "18 ms，失败 failed 0",
+                "黄色 yellow，mqtt:site",
+                "转存 forwarding tsdb",
+                "约 8 min 50 s 后赶上 catches up，待转存 waiting 1204830（9.4 MiB），速度 rate 2310.5/s",
+                "，3 h 12 min",
+                "已丢弃 dropped 4096",
+                "及时 keeps up，待转存 waiting 96",
+                "4096 条 readings",
+            ],
+        ),
         ("alarm list --class care", 0, &["没有未结束的报警 · no open alarms"]),
         (
             "alarm show #1",
@@ -143,6 +160,8 @@ async fn programs_get_the_apis_json() {
     let json_of = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let listed = json_of(&site.anmin("alarm list --json").await.out);
     assert_eq!((listed["alarms"].as_array().map(Vec::len), &listed["alarms"][0]["level"]), (Some(6), &json!("red")));
+    let status = json_of(&site.anmin("status --json").await.out);
+    assert_eq!((&status["databases"][0]["id"], &status["gaps"]["count"]), (&json!("tsdb"), &json!(1)));
     let shown = json_of(&site.anmin(&whole("alarm --json show #1")).await.out);
     assert_eq!((&shown["alarm"]["rule"], &shown["calls"][0]["station"]), (&json!("gas/leak"), &json!("south")));
     assert_eq!(shown["history"][0]["transition"]["cause"], json!("raised"));

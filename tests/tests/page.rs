@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use anmin_tests::daemon::{Daemon, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
+use anmin_tests::peers::VictoriaMetrics;
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::json;
 
@@ -45,6 +46,8 @@ const LISTEN: &str = "listen = \"127.0.0.1:0\"";
 struct Stage {
     site: Site,
     daemon: Option<Daemon>,
+    /// That readings go to; away until a story asks for it.
+    database: Option<VictoriaMetrics>,
     web: SocketAddr,
 }
 
@@ -53,7 +56,7 @@ impl Stage {
         let site = Site::new(name, &gas());
         let daemon = Daemon::start(site.folder());
         let web = daemon.web;
-        Self { site, daemon: Some(daemon), web }
+        Self { site, daemon: Some(daemon), database: None, web }
     }
 
     fn devices(&self) -> Mqtt {
@@ -61,7 +64,7 @@ impl Stage {
         Mqtt::connect(broker.port(), "devices")
     }
 
-    /// `gas ROOM VALUE`, `storm ALARMS`, `freeze`, `thaw`, `stop`, `start`.
+    /// `gas ROOM VALUE`, `storm ALARMS`, `freeze`, `thaw`, `stop`, `start`, `database`.
     fn act(&mut self, line: &str) {
         match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["gas", room, value] => {
@@ -79,6 +82,7 @@ impl Stage {
                     (format!("acceptance/flat-{n}/up"), json!({ "v": value }).to_string().into_bytes())
                 }));
             }
+            ["database"] => self.database.as_mut().expect("the site has a database").run(),
             ["freeze"] => self.signal("STOP"),
             ["thaw"] => self.signal("CONT"),
             ["stop"] => drop(self.daemon.take()),
@@ -168,5 +172,21 @@ fn a_token_is_asked_for_and_kept_until_the_page_is_closed() {
     site.write("token", token);
     let daemon = Daemon::start(site.folder());
     let web = daemon.web;
-    Stage { site, daemon: Some(daemon), web }.tell("token", token);
+    Stage { site, daemon: Some(daemon), database: None, web }.tell("token", token);
+}
+
+#[test]
+fn what_waits_for_a_database_that_is_away_is_said() {
+    let site = Site::new("backlog", &gas());
+    let mut database = VictoriaMetrics::start(&site);
+    database.stop();
+    let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
+    let port = database.port;
+    site.write(
+        "anmin.toml",
+        &format!("{text}[[influx]]\nid = \"tsdb\"\nurl = \"http://127.0.0.1:{port}\"\nbucket = \"anmin\"\n"),
+    );
+    let daemon = Daemon::start(site.folder());
+    let web = daemon.web;
+    Stage { site, daemon: Some(daemon), database: Some(database), web }.tell("backlog", "");
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use anmin::clock::Clock;
 use anmin::main_loop::feed::Readings;
 use anmin::main_loop::query::{
-    AlarmList, AlarmView, DevicePage, JournalState, PointChoices, PointPage, PointRow, Quarantined, ReadingCounts,
-    Status, Trouble,
+    AlarmList, AlarmView, Database, DevicePage, JournalState, PointChoices, PointPage, PointRow, Quarantined,
+    ReadingCounts, Status, Trouble,
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query, Resend};
+use anmin::pulse::Seen;
 use anmin::store::state::{Entry, Journaled};
 use anmin::store::unusable::Kept;
-use anmin::store::{Bucket, DeadLetter};
+use anmin::store::{Bucket, DeadLetter, Gap};
 use anmin::web::Archive;
 use anmin_rules::alarm::{
     Action, Alarm, AlarmId, AlarmState, By, Cause, Class, Command, Condition, Refusal, Shelf, Subject, Transition,
@@ -557,8 +558,31 @@ impl Desk {
                 message: text("与消息服务器 site 的连接已断开", "The connection to the MQTT broker `site` is lost"),
             }],
             orders_waiting: 2,
-            readings_waiting: 1_830,
+            readings_waiting: 1_204_830,
             possible_losses: 0,
+            databases: vec![
+                Database {
+                    id: Arc::from("tsdb"),
+                    waiting: 1_204_830,
+                    bytes: 9_871_360,
+                    oldest: Some(self.ago(11_520)),
+                    rate: 2_310.5,
+                    catch_up: Some(Duration::from_secs(530)),
+                    dropped: 4_096,
+                },
+                Database {
+                    id: Arc::from("office"),
+                    waiting: 96,
+                    bytes: 812,
+                    oldest: Some(self.ago(1)),
+                    rate: 24.0,
+                    catch_up: Some(Duration::ZERO),
+                    dropped: 0,
+                },
+            ],
+            gaps: 1,
+            newest_gaps: vec![Gap { first: self.ago(96_000), last: self.ago(95_830), samples: 4_096 }],
+            self_test: Seen { failed: 0, last: Some((self.ago(4), Duration::from_millis(18))) },
         }
     }
 

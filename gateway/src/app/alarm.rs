@@ -717,7 +717,7 @@ pub(super) fn read<T: DeserializeOwned>(json: &Value) -> Result<T, Failure> {
     })
 }
 
-fn level(word: &str) -> String {
+pub(super) fn level(word: &str) -> String {
     Level::named(word).map_or_else(|| word.to_owned(), |level| format!("{} {word}", level.zh()))
 }
 

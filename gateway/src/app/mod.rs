@@ -8,6 +8,7 @@ mod demo;
 mod export;
 mod keep;
 mod quarantine;
+mod status;
 mod supervisor;
 mod table;
 
@@ -47,6 +48,8 @@ enum Command {
         /// The site's folder; without it only what is shipped.
         site: Option<PathBuf>,
     },
+    /// How a running daemon stands: alarms, what is ill, what waits to be sent, its self-test.
+    Status(status::Options),
     /// List open alarms, look at one, acknowledge, shelve or reset it.
     Alarm(alarm::AlarmOptions),
     /// Say for a station how far its crew is.
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         }
         Command::Check { site } => check::check(&site),
         Command::Test { site } => check::test(site.as_deref()),
+        Command::Status(options) => status::run(&options),
         Command::Alarm(options) => alarm::alarm(options),
         Command::Call(options) => alarm::call(options),
         Command::Order(options) => alarm::order(options),

@@ -275,6 +275,8 @@ struct Ahead {
     backlog: i64,
     /// From the one behind it up to here all has arrived.
     live: i64,
+    /// ... so many readings.
+    readings: u64,
     /// What is said now goes next from here on, the backlog before.
     due: Mono,
 }
@@ -291,15 +293,23 @@ impl Progress {
 
     /// Much waits: from the row behind `committed` on, readings go before it.
     fn handle_backlog(&mut self, now: Mono, committed: i64) {
-        self.ahead = Some(Ahead { backlog: committed, live: committed, due: now });
+        self.ahead = Some(Ahead { backlog: committed, live: committed, readings: 0, due: now });
     }
 
-    /// A batch up to this row has arrived. Live data come next after `pause`.
-    fn handle_arrived(&mut self, now: Mono, track: Track, up_to: i64, pause: Duration) {
+    /// A batch of so many readings up to this row has arrived. Live data come next after `pause`.
+    fn handle_arrived(&mut self, now: Mono, track: Track, up_to: i64, readings: u64, pause: Duration) {
         match (&mut self.ahead, track) {
-            (Some(ahead), Track::Live) => (ahead.live, ahead.due) = (up_to, now.plus(pause)),
+            (Some(ahead), Track::Live) => {
+                (ahead.live, ahead.due) = (up_to, now.plus(pause));
+                ahead.readings += readings;
+            }
             _ => self.through = up_to,
         }
+    }
+
+    /// Readings behind the cursor that have arrived.
+    fn ahead(&self) -> u64 {
+        self.ahead.as_ref().map_or(0, |ahead| ahead.readings)
     }
 
     /// Nothing is left of the stretch, which was looked for when `committed` was the last row.
@@ -770,8 +780,9 @@ impl Lane {
                     match self.carry(&batch).await {
                         Carried::Through => {
                             let (now, pause) = (self.report.clock.now().mono, self.post.settings.flush_interval);
-                            progress.handle_arrived(now, track, batch.up_to, pause);
-                            source.reader.forwarded(progress.through);
+                            let readings = batch.ends.len() as u64 + batch.skipped;
+                            progress.handle_arrived(now, track, batch.up_to, readings, pause);
+                            source.reader.forwarded_with(progress.through, progress.ahead());
                             if !full && track == Track::Whole {
                                 tokio::time::sleep(pause).await;
                             }
@@ -788,7 +799,7 @@ impl Lane {
                 }
                 (Ok((track, None)), Some(progress)) => {
                     progress.handle_empty(track, last);
-                    source.reader.forwarded(progress.through);
+                    source.reader.forwarded_with(progress.through, progress.ahead());
                 }
                 (Ok(_), None) => {}
                 (Err(error), _) => {

@@ -13,7 +13,8 @@ use anmin_sensors::reading::{Quality, Sample};
 use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
 
-use crate::store::Counts as Stored;
+use crate::pulse::Seen;
+use crate::store::{Counts as Stored, Gap};
 
 /// A question with the place for its answer. The asker may be gone: a reply that nobody takes is dropped.
 #[derive(Debug)]
@@ -315,6 +316,30 @@ pub struct Status {
     pub journal: JournalState,
     /// Times that a broker had lost our session, and messages with it, perhaps.
     pub possible_losses: u64,
+    /// One for each `[[influx]]`.
+    pub databases: Vec<Database>,
+    /// Stretches that were dropped before every database had them; the newest first, not all of them.
+    pub gaps: u64,
+    pub newest_gaps: Vec<Gap>,
+    pub self_test: Seen,
+}
+
+/// How far a database is with the readings that wait for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    /// The id of the `[[influx]]`.
+    pub id: Arc<str>,
+    pub waiting: u64,
+    /// What the queue holds for it on disk.
+    pub bytes: u64,
+    /// Time of the oldest reading that waits.
+    pub oldest: Option<Wall>,
+    /// Readings a second that it has taken lately.
+    pub rate: f64,
+    /// Nothing where it keeps up; `None` where what waits does not grow less.
+    pub catch_up: Option<Duration>,
+    /// Readings given up in this run before it had them.
+    pub dropped: u64,
 }
 
 /// How the journal stands.

@@ -27,8 +27,9 @@ use tracing::{error, info, warn};
 use super::deliveries::{Deliveries, Heard};
 use super::feed::{Feed, FeedEvent};
 use super::losses::{self, Losses};
+use super::pace::{LATELY, Pace};
 use super::query::{
-    AlarmList, AlarmView, DevicePage, JournalState, PointChoices, PointPage, PointRow, Quarantined, Query,
+    AlarmList, AlarmView, Database, DevicePage, JournalState, PointChoices, PointPage, PointRow, Quarantined, Query,
     ReadingCounts, Status, Trouble,
 };
 use super::{Input, PartState, Resend, SessionStart};
@@ -36,7 +37,7 @@ use crate::clock::Clock;
 use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
-use crate::store::readings::{NewPoint, Readings, ReadingsBatch};
+use crate::store::readings::{Backlog, NewPoint, Readings, ReadingsBatch};
 use crate::store::unusable::Unusable;
 use crate::store::{Fact, OrderOutcome, Restored, StateStore, StoreError, Turn};
 use crate::telemetry::{Figures, Repeats};
@@ -131,6 +132,8 @@ pub struct MainLoop {
     held: VecDeque<(Mono, Vec<Ack>)>,
     reserve_held: bool,
     changed: BTreeSet<PointIx>,
+    /// How fast each database takes what waits for it.
+    paces: BTreeMap<Arc<str>, Pace>,
     readings_due: Mono,
     figures_due: Mono,
     repeats: Repeats,
@@ -185,6 +188,7 @@ impl MainLoop {
             held: VecDeque::new(),
             reserve_held: true,
             changed: BTreeSet::new(),
+            paces: BTreeMap::new(),
             readings_due: started.mono,
             figures_due: started.mono,
             repeats: Repeats::default(),
@@ -256,6 +260,7 @@ impl MainLoop {
         self.show_readings(now);
         if now.mono >= self.figures_due {
             self.figures_due = now.mono.plus(Duration::from_secs(1));
+            self.watch_databases(now);
             self.parts.figures.set(self.status(now));
         }
         go_on
@@ -636,6 +641,32 @@ impl MainLoop {
         self.parts.feed.publish(FeedEvent::Readings(Arc::new(super::feed::Readings { rows, truncated })));
     }
 
+    fn watch_databases(&mut self, now: Now) {
+        let sent = self.parts.figures.sent();
+        for backlog in self.parts.readings.forwarding().backlogs {
+            let waiting = backlog.waiting();
+            let sent = sent.get(&backlog.consumer).copied().unwrap_or(0);
+            self.paces.entry(backlog.consumer).or_default().look(now.mono, sent, waiting);
+        }
+    }
+
+    /// A database with the pace at which it goes on.
+    fn database(&self, now: Now, backlog: &Backlog) -> Database {
+        let pace = self.paces.get(&backlog.consumer);
+        // What is that young waits for its batch, and for nothing else.
+        let age = backlog.oldest.map_or(Duration::ZERO, |oldest| now.wall.since(oldest));
+        let keeps_up = backlog.waiting() == 0 || age <= LATELY;
+        Database {
+            id: Arc::clone(&backlog.consumer),
+            waiting: backlog.waiting(),
+            bytes: backlog.bytes,
+            oldest: backlog.oldest.filter(|_| backlog.waiting() > 0),
+            rate: pace.map_or(0.0, Pace::rate),
+            catch_up: if keeps_up { Some(Duration::ZERO) } else { pace.and_then(Pace::catch_up) },
+            dropped: backlog.dropped,
+        }
+    }
+
     fn answer(&self, now: Now, query: Query) {
         let Parts { points, engine, validator, router, .. } = &self.parts;
         let latest = |ix: PointIx| validator.latest(ix);
@@ -683,6 +714,7 @@ impl MainLoop {
             })
             .collect();
         troubles.sort_by_key(|trouble| std::cmp::Reverse(trouble.level));
+        let forwarding = readings.forwarding();
         Status {
             now: now.wall,
             uptime: now.mono.since(self.started.mono),
@@ -713,6 +745,10 @@ impl MainLoop {
                 reserve: self.reserve_held,
             },
             possible_losses: losses.counts().sessions,
+            databases: forwarding.backlogs.iter().map(|backlog| self.database(now, backlog)).collect(),
+            gaps: forwarding.gaps,
+            newest_gaps: forwarding.newest_gaps,
+            self_test: self.parts.figures.pulse(),
         }
     }
 }

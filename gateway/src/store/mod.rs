@@ -29,7 +29,7 @@ use rusqlite::{Connection, ErrorCode};
 pub use crate::intake::Ack;
 pub use column::StoredSample;
 pub use facts::{Fact, KeptSession};
-pub use readings::{Counts, Limits, NewPoint, OnHealth, Readings, ReadingsBatch, Writer};
+pub use readings::{Backlog, Counts, Forwarding, Limits, NewPoint, OnHealth, Readings, ReadingsBatch, Writer};
 pub use state::{DeadLetter, OrderOutcome, Restored, StateReader, StateStore, Turn};
 pub use view::{Bucket, Gap, History, Label, Reader, Taken};
 

@@ -47,7 +47,7 @@ use tokio::sync::watch;
 
 use super::column::{self, BatchEncoder, Cell, FLAG, NO_VALUE};
 use super::unusable::{self, Unusable};
-use super::view::{History, Reader};
+use super::view::{Gap, History, Reader};
 use super::{Disk, StoreError, migrate, set_aside};
 use crate::intake::Ack;
 
@@ -101,6 +101,9 @@ const CHUNK_MAX: usize = 480;
 /// Microseconds from the oldest to the newest reading of one chunk at most: where a chart's time begins says which
 /// chunks can matter to it, and chunks age nearly in the order of their ids.
 pub(super) const CHUNK_SPAN: i64 = 86_400_000_000;
+
+/// Gaps that are remembered for those who ask how forwarding stands.
+const GAPS_SHOWN: i64 = 10;
 
 /// Rows that one commit deletes at most, so that none takes long.
 const DELETE_MAX: i64 = 2_000;
@@ -243,6 +246,59 @@ pub struct Counts {
     pub waiting: u64,
 }
 
+/// What waits for one consumer, as of the last commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    pub consumer: Arc<str>,
+    /// Readings behind its cursor, and their bytes on disk.
+    pub queued: u64,
+    pub bytes: u64,
+    /// Of these, readings that it has taken before those in front of them.
+    pub ahead: u64,
+    /// The earliest time in the oldest batch behind its cursor.
+    pub oldest: Option<Wall>,
+    /// Readings given up in this run before it had them.
+    pub dropped: u64,
+    /// Its cursor.
+    taken: i64,
+}
+
+impl Backlog {
+    fn none(consumer: &Arc<str>) -> Self {
+        let consumer = Arc::clone(consumer);
+        Self { consumer, queued: 0, bytes: 0, ahead: 0, oldest: None, dropped: 0, taken: 0 }
+    }
+
+    /// Readings that it has still to take.
+    pub fn waiting(&self) -> u64 {
+        self.queued.saturating_sub(self.ahead)
+    }
+
+    /// The oldest readings wait no longer, for whatever reason.
+    fn leave(&mut self, samples: u64, bytes: u64) {
+        self.queued = self.queued.saturating_sub(samples);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.oldest = None;
+    }
+}
+
+/// How far the consumers are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// In the order in which they were named at the opening.
+    pub backlogs: Vec<Backlog>,
+    /// Unbroken stretches that were dropped before every consumer had them, since the file began.
+    pub gaps: u64,
+    /// The newest of them first, [`GAPS_SHOWN`] at most.
+    pub newest_gaps: Vec<Gap>,
+}
+
+impl Forwarding {
+    fn waiting(&self) -> u64 {
+        self.backlogs.iter().map(Backlog::waiting).max().unwrap_or(0)
+    }
+}
+
 /// Told by the writer's thread when it falls ill (`Some`) and when it is well again (`None`). Must not block.
 pub type OnHealth = Box<dyn Fn(Option<StoreError>) + Send>;
 
@@ -273,7 +329,7 @@ pub(super) struct Shared {
     synced: AtomicU64,
     queued: AtomicU64,
     bytes: AtomicU64,
-    waiting: AtomicU64,
+    forwarding: Mutex<Forwarding>,
 }
 
 #[derive(Debug, Default)]
@@ -283,12 +339,19 @@ struct Queue {
     samples: usize,
     acks: usize,
     points: Vec<NewPoint>,
-    cursors: HashMap<Arc<str>, i64>,
+    cursors: HashMap<Arc<str>, Cursor>,
     /// Emptied vectors on their way back to the main loop.
     spare: Vec<Vec<Sample>>,
     stop: bool,
     /// The writer's thread has ended.
     gone: bool,
+}
+
+/// How far a consumer says that it is: up to which id, and how many readings behind that it has taken already.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    id: i64,
+    ahead: u64,
 }
 
 #[derive(Debug)]
@@ -306,10 +369,10 @@ impl Work {
 }
 
 impl Shared {
-    pub(super) fn set_cursor(&self, consumer: &Arc<str>, id: i64) {
+    pub(super) fn set_cursor(&self, consumer: &Arc<str>, id: i64, ahead: u64) {
         let mut queue = self.lock();
-        let cursor = queue.cursors.entry(Arc::clone(consumer)).or_insert(id);
-        *cursor = id.max(*cursor);
+        let cursor = queue.cursors.entry(Arc::clone(consumer)).or_default();
+        *cursor = Cursor { id: id.max(cursor.id), ahead };
     }
 
     /// Waits for more readings to share the commit of those that wait for their acknowledgement.
@@ -330,6 +393,14 @@ impl Shared {
             }
             wait = ACK_PAUSE;
         }
+    }
+
+    fn forwarding(&self) -> MutexGuard<'_, Forwarding> {
+        self.forwarding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, forwarding: Forwarding) {
+        *self.forwarding() = forwarding;
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -393,8 +464,8 @@ impl Readings {
             commits: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             queued: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            forwarding: Mutex::default(),
         });
         let mut writer = Writer {
             dir: dir.to_owned(),
@@ -403,7 +474,7 @@ impl Readings {
             consumers: consumers.to_vec(),
             shared: Arc::clone(&shared),
             on_health,
-            file: QueueFile::nowhere()?,
+            file: QueueFile::nowhere(consumers)?,
             held: Vec::new(),
             encoder: BatchEncoder::default(),
             points: Vec::new(),
@@ -418,6 +489,7 @@ impl Readings {
             cap: limits.max_bytes,
             well: 0,
         };
+        shared.show(Forwarding { backlogs: writer.file.backlogs.clone(), ..Forwarding::default() });
         let notes = match writer.open_file() {
             Ok(notes) => notes,
             Err(error) => {
@@ -507,9 +579,14 @@ impl Readings {
             commits: read(&shared.commits),
             synced: read(&shared.synced),
             queued: read(&shared.queued),
-            waiting: read(&shared.waiting),
+            waiting: shared.forwarding().waiting(),
             bytes: read(&shared.bytes),
         }
+    }
+
+    /// What waits for each consumer, and what none will get.
+    pub fn forwarding(&self) -> Forwarding {
+        self.shared.forwarding().clone()
     }
 
     /// Commits what is left and ends the thread. Without room on the disk what is left is shed after one last try.
@@ -582,10 +659,9 @@ struct QueueFile {
     first_id: i64,
     queued: u64,
     queue_bytes: u64,
-    /// Readings behind `taken`, the id up to which every consumer had taken them at the last commit.
-    waiting: u64,
-    taken: i64,
-    cursors: HashMap<Arc<str>, i64>,
+    cursors: HashMap<Arc<str>, Cursor>,
+    /// What waits for each, as of the last commit.
+    backlogs: Vec<Backlog>,
     cursors_moved: bool,
     compacted: i64,
     /// Readings committed to the queue and not yet given to a compaction, in order.
@@ -678,11 +754,11 @@ impl Writer {
                     }
                 }
             }
-            for (consumer, id) in queue.cursors.drain() {
+            for (consumer, Cursor { id, ahead }) in queue.cursors.drain() {
                 if let Some(cursor) = self.file.cursors.get_mut(&consumer)
-                    && id > *cursor
+                    && (id > cursor.id || ahead != cursor.ahead)
                 {
-                    *cursor = id;
+                    *cursor = Cursor { id: id.max(cursor.id), ahead };
                     self.file.cursors_moved = true;
                 }
             }
@@ -749,7 +825,7 @@ impl Writer {
         self.recover_tail()?;
         self.opened = true;
         self.shared.queued.store(self.file.queued, Ordering::Relaxed);
-        self.shared.waiting.store(self.file.waiting, Ordering::Relaxed);
+        self.shared.show(self.file.forwarding()?);
         self.shared.generation.fetch_add(1, Ordering::Release);
         self.shared.committed.send_replace(self.file.next_id - 1);
         Ok(notes)
@@ -841,9 +917,13 @@ impl Writer {
             }
         };
         let appended: u64 = changes.rows.iter().map(|row| row.1).sum();
+        let gaps = match dropped {
+            0 => None,
+            _ => self.file.gaps().ok(),
+        };
         let file = &mut self.file;
         (file.first_id, file.queued, file.queue_bytes) = (next.first_id, next.queued, next.queue_bytes);
-        (file.waiting, file.taken) = (next.waiting, next.taken);
+        file.backlogs = next.backlogs;
         file.next_id = next.next_id;
         file.cursors_moved = false;
         if let Some(job) = &mut file.job {
@@ -874,7 +954,12 @@ impl Writer {
         shared.commits.fetch_add(1, Ordering::Relaxed);
         shared.synced.fetch_add(u64::from(sync), Ordering::Relaxed);
         shared.queued.store(file.queued, Ordering::Relaxed);
-        shared.waiting.store(file.waiting, Ordering::Relaxed);
+        let mut forwarding = shared.forwarding();
+        forwarding.backlogs.clone_from(&file.backlogs);
+        if let Some((gaps, newest)) = gaps {
+            (forwarding.gaps, forwarding.newest_gaps) = (gaps, newest);
+        }
+        drop(forwarding);
         shared.bytes.store(next.bytes, Ordering::Relaxed);
         if appended > 0 {
             shared.committed.send_replace(file.next_id - 1);
@@ -889,8 +974,7 @@ impl Writer {
             next_id: self.file.next_id,
             queued: self.file.queued,
             queue_bytes: self.file.queue_bytes,
-            waiting: self.file.waiting,
-            taken: self.file.taken,
+            backlogs: self.file.backlogs.clone(),
             job_next: self.file.job.as_ref().map_or(0, |job| job.next),
             bytes: 0,
         };
@@ -901,10 +985,10 @@ impl Writer {
         let slice = COMPACT_SLICE.max(2 * changes.tail.len());
         let compacting = self.compact(slice, &mut next)?;
         self.write_cursors()?;
-        self.file.count_taken(&mut next)?;
+        self.file.count_taken(&mut next.backlogs)?;
         self.file.forget_taken(&mut next, compacting)?;
         let dropped = self.keep_bounds(&mut next, changes.newest)?;
-        next.waiting = next.waiting.saturating_sub(dropped);
+        self.file.find_oldest(&mut next.backlogs)?;
         self.file
             .conn
             .prepare_cached("UPDATE progress SET next_id = ?1, compacted = ?2, compacting = ?3, next_point = ?4")
@@ -973,10 +1057,11 @@ impl Writer {
         changes.rows.push((next.next_id, samples, body.len() as u64));
         next.next_id += 1;
         next.queued += samples;
-        if !self.file.cursors.is_empty() {
-            next.waiting += samples;
-        }
         next.queue_bytes += body.len() as u64;
+        for backlog in &mut next.backlogs {
+            backlog.queued += samples;
+            backlog.bytes += body.len() as u64;
+        }
         Ok(())
     }
 
@@ -1000,7 +1085,7 @@ impl Writer {
     }
 
     fn write_cursors(&self) -> Result<(), StoreError> {
-        for (consumer, id) in &self.file.cursors {
+        for (consumer, Cursor { id, .. }) in &self.file.cursors {
             self.file
                 .conn
                 .prepare_cached("UPDATE cursors SET id = ?2 WHERE consumer = ?1 AND id <> ?2")
@@ -1045,7 +1130,11 @@ impl Writer {
         // Closes the connection, so that its WAL is complete before the files move.
         self.file.conn = Connection::open_in_memory().map_err(sqlite)?;
         let bad = set_aside(&self.dir.join(FILE), self.newest).map_err(|error| StoreError::io(FILE, &error))?;
-        let (file, _) = QueueFile::open(&self.dir, &self.consumers, self.newest)?;
+        let (mut file, _) = QueueFile::open(&self.dir, &self.consumers, self.newest)?;
+        for (backlog, before) in file.backlogs.iter_mut().zip(&self.file.backlogs) {
+            backlog.dropped = before.dropped;
+        }
+        self.shared.show(file.forwarding()?);
         // Readers go on from where they are, so ids go on, too.
         let next_id = file.next_id.max(self.file.next_id);
         self.file = QueueFile { next_id, first_id: next_id, compacted: next_id - 1, ..file };
@@ -1098,8 +1187,7 @@ struct Next {
     next_id: i64,
     queued: u64,
     queue_bytes: u64,
-    waiting: u64,
-    taken: i64,
+    backlogs: Vec<Backlog>,
     job_next: usize,
     bytes: u64,
 }
@@ -1136,16 +1224,15 @@ impl QueueFile {
     }
 
     /// In the place of a file that is not there yet.
-    fn nowhere() -> Result<Self, StoreError> {
+    fn nowhere(consumers: &[Arc<str>]) -> Result<Self, StoreError> {
         Ok(Self {
             conn: Connection::open_in_memory().map_err(sqlite)?,
             next_id: 1,
             first_id: 1,
             queued: 0,
             queue_bytes: 0,
-            waiting: 0,
-            taken: 0,
             cursors: HashMap::new(),
+            backlogs: consumers.iter().map(Backlog::none).collect(),
             cursors_moved: false,
             compacted: 0,
             tail: Vec::new(),
@@ -1182,39 +1269,42 @@ impl QueueFile {
             .and_then(|mut sql| sql.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
             .map_err(sqlite)?;
         let mut cursors = HashMap::new();
+        let mut backlogs = Vec::new();
         for consumer in consumers {
-            let at = known.iter().find(|(name, _)| **name == **consumer).map_or(first_id - 1, |(_, id)| *id);
-            cursors.insert(Arc::clone(consumer), at);
+            let taken = known.iter().find(|(name, _)| **name == **consumer).map_or(first_id - 1, |(_, id)| *id);
+            cursors.insert(Arc::clone(consumer), Cursor { id: taken, ahead: 0 });
+            let (queued, bytes) = sums_in(&conn, taken, i64::MAX)?;
+            backlogs.push(Backlog { queued, bytes, taken, ..Backlog::none(consumer) });
         }
         let tx = conn.transaction().map_err(sqlite)?;
         tx.execute("DELETE FROM cursors", []).map_err(sqlite)?;
-        for (consumer, id) in &cursors {
+        for (consumer, Cursor { id, .. }) in &cursors {
             tx.execute("INSERT INTO cursors (consumer, id) VALUES (?1, ?2)", params![&**consumer, id])
                 .map_err(sqlite)?;
         }
         tx.commit().map_err(sqlite)?;
-        let taken = cursors.values().copied().min().unwrap_or(i64::MAX);
-        let waiting = samples_in(&conn, taken, i64::MAX)?;
-        Ok(Self {
+        let mut file = Self {
             conn,
-            waiting,
-            taken,
             next_id,
             first_id,
             queued: queued as u64,
             queue_bytes: queue_bytes as u64,
             cursors,
+            backlogs: Vec::new(),
             cursors_moved: false,
             compacted,
             tail: Vec::new(),
             tail_since: None,
             job: None,
-        })
+        };
+        file.find_oldest(&mut backlogs)?;
+        file.backlogs = backlogs;
+        Ok(file)
     }
 
     /// The last id that every consumer has taken; without consumers nobody waits for any.
     fn taken(&self) -> i64 {
-        self.cursors.values().copied().min().unwrap_or(i64::MAX)
+        self.cursors.values().map(|cursor| cursor.id).min().unwrap_or(i64::MAX)
     }
 
     /// The last id that every consumer has taken and that is in history.
@@ -1223,13 +1313,46 @@ impl QueueFile {
     }
 
     /// What the consumers have taken since the last commit waits no longer.
-    fn count_taken(&self, next: &mut Next) -> Result<(), StoreError> {
-        let taken = self.taken();
-        if taken > next.taken {
-            next.waiting = next.waiting.saturating_sub(samples_in(&self.conn, next.taken, taken)?);
-            next.taken = taken;
+    fn count_taken(&self, backlogs: &mut [Backlog]) -> Result<(), StoreError> {
+        for backlog in backlogs {
+            let Some(cursor) = self.cursors.get(&backlog.consumer) else { continue };
+            backlog.ahead = cursor.ahead;
+            if cursor.id > backlog.taken {
+                let (samples, bytes) = sums_in(&self.conn, backlog.taken, cursor.id)?;
+                backlog.leave(samples, bytes);
+                backlog.taken = cursor.id;
+            }
         }
         Ok(())
+    }
+
+    /// Looks for the oldest readings where they are no longer those of the last commit.
+    fn find_oldest(&self, backlogs: &mut [Backlog]) -> Result<(), StoreError> {
+        for backlog in backlogs.iter_mut().filter(|backlog| backlog.oldest.is_none() && backlog.queued > 0) {
+            backlog.oldest = self
+                .conn
+                .prepare_cached("SELECT first FROM queue WHERE id > ?1 ORDER BY id LIMIT 1")
+                .and_then(|mut sql| sql.query_row([backlog.taken], |row| row.get(0)).optional())
+                .map(|first| first.map(Wall::from_micros))
+                .map_err(sqlite)?;
+        }
+        Ok(())
+    }
+
+    fn forwarding(&self) -> Result<Forwarding, StoreError> {
+        let (gaps, newest_gaps) = self.gaps()?;
+        Ok(Forwarding { backlogs: self.backlogs.clone(), gaps, newest_gaps })
+    }
+
+    /// How many gaps there are, and the newest of them.
+    fn gaps(&self) -> Result<(u64, Vec<Gap>), StoreError> {
+        let count: i64 = self.conn.query_row("SELECT count(*) FROM gaps", [], |row| row.get(0)).map_err(sqlite)?;
+        let newest = self
+            .conn
+            .prepare_cached("SELECT first, last, samples FROM gaps ORDER BY last_id DESC LIMIT ?1")
+            .and_then(|mut sql| sql.query_map([GAPS_SHOWN], Gap::read)?.collect())
+            .map_err(sqlite)?;
+        Ok((count as u64, newest))
     }
 
     fn forget_taken(&self, next: &mut Next, compacting: Compacting) -> Result<(), StoreError> {
@@ -1273,6 +1396,13 @@ impl QueueFile {
                     )
                     .and_then(|mut sql| sql.execute(params![from, up_to, samples, first, last]))
                     .map_err(sqlite)?;
+            }
+        }
+        for backlog in &mut next.backlogs {
+            let (samples, bytes) = sums_in(&self.conn, backlog.taken.max(from - 1), up_to)?;
+            if samples > 0 {
+                backlog.leave(samples, bytes);
+                backlog.dropped += samples;
             }
         }
         self.delete_up_to(next, up_to)?;
@@ -1379,12 +1509,15 @@ fn copy_sound(
     Ok((kept, lost))
 }
 
-/// Readings in the queue behind id `after`, up to `up_to`.
-pub(super) fn samples_in(conn: &Connection, after: i64, up_to: i64) -> Result<u64, StoreError> {
-    conn.prepare_cached("SELECT coalesce(sum(samples), 0) FROM queue WHERE id > ?1 AND id <= ?2")
-        .and_then(|mut sql| sql.query_row([after, up_to], |row| row.get::<_, i64>(0)))
-        .map(|samples| samples as u64)
-        .map_err(sqlite)
+/// Readings in the queue behind id `after`, up to `up_to`, and their bytes.
+pub(super) fn sums_in(conn: &Connection, after: i64, up_to: i64) -> Result<(u64, u64), StoreError> {
+    conn.prepare_cached(
+        "SELECT coalesce(sum(samples), 0), coalesce(sum(length(body)), 0) FROM queue WHERE id > ?1 AND id <= ?2",
+    )
+    .and_then(|mut sql| {
+        sql.query_row([after, up_to], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)))
+    })
+    .map_err(sqlite)
 }
 
 pub(super) fn cell_of(time: i64, value: Option<&Value>, quality: Quality) -> Option<Cell> {

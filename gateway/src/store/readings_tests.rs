@@ -252,6 +252,15 @@ fn the_queue_is_kept_for_its_consumers_and_no_longer() {
     }
     assert_eq!(rig.readings.counts().queued, 9_000, "the other has taken nothing");
     assert_eq!(rig.readings.counts().waiting, 9_000, "the slowest counts");
+    let backlogs = rig.readings.forwarding().backlogs;
+    let left = 9_000 - (last as u64 - 2) * BATCH_MAX as u64;
+    assert_eq!(backlogs.iter().map(|one| one.queued).collect::<Vec<_>>(), [left, 9_000], "each for itself");
+    assert!(backlogs[0].bytes > 0 && backlogs[0].bytes < backlogs[1].bytes, "{backlogs:?}");
+    let oldest = |behind: u64| Some(Wall::from_micros(START + (9_000 - behind as i64) * 1_000));
+    assert_eq!(backlogs.iter().map(|one| one.oldest).collect::<Vec<_>>(), [oldest(left), oldest(9_000)]);
+    rig.readings.reader(&rig.influx).unwrap().forwarded_with(last - 2, 7);
+    rig.settle();
+    assert_eq!(rig.readings.forwarding().backlogs[0].waiting(), left - 7, "seven went before the others");
     drop(rig);
     let rig = Rig::open(&dir, Limits::default(), Disk::real());
     assert_eq!(rig.readings.reader(&rig.influx).unwrap().cursor().unwrap(), last - 2, "the cursor is durable");
@@ -264,6 +273,8 @@ fn the_queue_is_kept_for_its_consumers_and_no_longer() {
     rig.readings.reader(&rig.influx).unwrap().forwarded(last);
     rig.settle();
     assert_eq!(rig.readings.counts().waiting, 0);
+    let [influx] = &rig.readings.forwarding().backlogs[..] else { panic!("one consumer") };
+    assert_eq!((influx.queued, influx.bytes, influx.oldest), (0, 0, None));
     assert_eq!(rig.after(last).len(), 0);
     rig.readings.append(batch(vec![number(0, START, 1.0)]), Vec::new());
     rig.settle();
@@ -438,6 +449,10 @@ fn the_file_stays_within_its_bound_and_says_what_went() {
     assert_eq!((gaps[0].samples, gaps[0].first.micros()), (counts.dropped, START));
     assert_eq!(rig.all().len() as u64, counts.queued);
     assert_eq!(counts.waiting, counts.queued, "what was dropped waits no longer");
+    let forwarding = rig.readings.forwarding();
+    assert_eq!((forwarding.gaps, &forwarding.newest_gaps), (1, &gaps));
+    assert_eq!((forwarding.backlogs[0].dropped, forwarding.backlogs[0].queued), (counts.dropped, counts.queued));
+    assert_eq!(forwarding.backlogs[0].oldest, rig.all().first().map(|sample| sample.time), "what is left begins here");
     let newest = rig.readings.history().unwrap().raw("dev-0/lel", gaps[0].last, Wall::from_micros(i64::MAX)).unwrap();
     assert!(newest.len() > 1_000, "history keeps the newest: {}", newest.len());
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::StoreError;
 use super::column::{self, Cell, ColumnError, FLAG, NO_VALUE, StoredSample};
-use super::readings::{CHUNK_SPAN, FILE, GROUP, Shared, cell_of, samples_in, sqlite};
+use super::readings::{CHUNK_SPAN, FILE, GROUP, Shared, cell_of, sqlite, sums_in};
 use super::unusable;
 
 /// The names of a point as the file has them.
@@ -94,7 +94,7 @@ impl Reader {
 
     /// Readings in the queue behind `after`.
     pub fn behind(&mut self, after: i64) -> Result<u64, StoreError> {
-        samples_in(self.view.conn()?, after, i64::MAX)
+        Ok(sums_in(self.view.conn()?, after, i64::MAX)?.0)
     }
 
     /// The next batches after `after` in order, until they hold `max_samples`; `None` when there are none. A batch is
@@ -159,7 +159,13 @@ impl Reader {
     /// Everything up to `up_to` has arrived. Durable with the writer's next commit; after a crash before that the same
     /// readings are given out again.
     pub fn forwarded(&self, up_to: i64) {
-        self.shared.set_cursor(&self.consumer, up_to);
+        self.forwarded_with(up_to, 0);
+    }
+
+    /// As [`Reader::forwarded`], with so many of the readings behind `up_to`: they count as waiting no longer. After a
+    /// crash they are given out again.
+    pub fn forwarded_with(&self, up_to: i64, ahead: u64) {
+        self.shared.set_cursor(&self.consumer, up_to, ahead);
     }
 
     /// Changes whenever the writer has committed; its value is the last id.
@@ -203,6 +209,17 @@ pub struct Gap {
     pub first: Wall,
     pub last: Wall,
     pub samples: u64,
+}
+
+impl Gap {
+    /// From the columns `first`, `last`, `samples`.
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            first: Wall::from_micros(row.get(0)?),
+            last: Wall::from_micros(row.get(1)?),
+            samples: row.get::<_, i64>(2)? as u64,
+        })
+    }
 }
 
 /// The history of points, for charts. Calls read the disk: not for an async task's own thread.
@@ -370,16 +387,7 @@ impl History {
         self.0
             .conn()?
             .prepare_cached("SELECT first, last, samples FROM gaps ORDER BY last_id")
-            .and_then(|mut sql| {
-                sql.query_map([], |row| {
-                    Ok(Gap {
-                        first: Wall::from_micros(row.get(0)?),
-                        last: Wall::from_micros(row.get(1)?),
-                        samples: row.get::<_, i64>(2)? as u64,
-                    })
-                })?
-                .collect()
-            })
+            .and_then(|mut sql| sql.query_map([], Gap::read)?.collect())
             .map_err(sqlite)
     }
 

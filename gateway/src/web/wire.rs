@@ -14,7 +14,7 @@ use jiff::tz::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::Site;
-use crate::main_loop::query::{DevicePage, PointChoices, PointPage, PointRow, Quarantined, Status};
+use crate::main_loop::query::{Database, DevicePage, PointChoices, PointPage, PointRow, Quarantined, Status};
 use crate::store::state::{Entry, Journaled};
 use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter};
@@ -363,7 +363,7 @@ pub struct BucketWire {
     pub mean: Option<f64>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LevelsWire {
     pub blue: usize,
     pub yellow: usize,
@@ -371,7 +371,7 @@ pub struct LevelsWire {
     pub red: usize,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CountersWire {
     pub received: u64,
     pub evaluated: u64,
@@ -382,16 +382,54 @@ pub struct CountersWire {
     pub repeated: u64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TroubleWire {
     pub part: String,
-    pub level: &'static str,
+    pub level: String,
     pub message: TextWire,
 }
 
-#[derive(Clone, Debug, Serialize)]
+/// How far one time-series database is with the readings that wait for it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DatabaseWire {
+    pub id: String,
+    pub waiting: u64,
+    pub bytes: u64,
+    /// `null`: nothing waits.
+    pub oldest: Option<String>,
+    pub rate_per_second: f64,
+    /// 0 where it keeps up; `null` while what waits does not grow less.
+    pub catch_up_seconds: Option<u64>,
+    pub dropped: u64,
+}
+
+/// A stretch of readings that were dropped before every database had them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GapWire {
+    pub from: String,
+    pub to: String,
+    pub readings: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GapsWire {
+    pub count: u64,
+    /// The newest first, ten at most.
+    pub newest: Vec<GapWire>,
+}
+
+/// anmin's test of its own way from a reading to an order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SelfTestWire {
+    /// When it last came through; `null` before the first time.
+    pub last: Option<String>,
+    pub took_ms: Option<u64>,
+    pub failed: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StatusWire {
-    pub version: &'static str,
+    pub version: String,
     pub site: String,
     pub name: TextWire,
     pub exercise: bool,
@@ -412,6 +450,9 @@ pub struct StatusWire {
     pub orders_waiting: usize,
     pub readings_waiting: usize,
     pub possible_losses: u64,
+    pub databases: Vec<DatabaseWire>,
+    pub gaps: GapsWire,
+    pub self_test: SelfTestWire,
 }
 
 /// Turns domain values into wire values, with the site's time zone.
@@ -668,10 +709,22 @@ impl Writer<'_> {
         BucketWire { at: self.at(start), count, bad, min, max, mean }
     }
 
+    fn database(self, database: &Database) -> DatabaseWire {
+        DatabaseWire {
+            id: database.id.as_ref().to_owned(),
+            waiting: database.waiting,
+            bytes: database.bytes,
+            oldest: database.oldest.map(|at| self.at(at)),
+            rate_per_second: (database.rate * 10.0).round() / 10.0,
+            catch_up_seconds: database.catch_up.map(|wait| wait.as_secs_f64().ceil() as u64),
+            dropped: database.dropped,
+        }
+    }
+
     pub fn status(self, site: &Site, status: &Status) -> StatusWire {
         let counts = &status.counts;
         StatusWire {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             site: site.id.clone(),
             name: (&site.name).into(),
             exercise: site.exercise,
@@ -705,13 +758,27 @@ impl Writer<'_> {
                 .iter()
                 .map(|trouble| TroubleWire {
                     part: trouble.part.as_ref().to_owned(),
-                    level: trouble.level.as_str(),
+                    level: trouble.level.as_str().to_owned(),
                     message: (&trouble.message).into(),
                 })
                 .collect(),
             orders_waiting: status.orders_waiting,
             readings_waiting: status.readings_waiting,
             possible_losses: status.possible_losses,
+            databases: status.databases.iter().map(|database| self.database(database)).collect(),
+            gaps: GapsWire {
+                count: status.gaps,
+                newest: status
+                    .newest_gaps
+                    .iter()
+                    .map(|gap| GapWire { from: self.at(gap.first), to: self.at(gap.last), readings: gap.samples })
+                    .collect(),
+            },
+            self_test: SelfTestWire {
+                last: status.self_test.last.map(|(at, _)| self.at(at)),
+                took_ms: status.self_test.last.map(|(_, took)| took.as_millis() as u64),
+                failed: status.self_test.failed,
+            },
         }
     }
 }

@@ -456,7 +456,7 @@ fn what_is_said_now_goes_before_a_backlog_and_the_cursor_stays_with_the_backlog(
     let pause = Duration::from_secs(1);
     let mut progress = Progress { through: 10, ahead: None };
     assert_eq!(progress.next(at(0), 100), (Track::Whole, 10, i64::MAX));
-    progress.handle_arrived(at(0), Track::Whole, 20, pause);
+    progress.handle_arrived(at(0), Track::Whole, 20, 20, pause);
     progress.handle_backlog(at(0), 100);
     // Second, last row committed, the stretch that comes next, and the row up to which it arrives; 0 when it is empty.
     let story = [
@@ -474,7 +474,7 @@ fn what_is_said_now_goes_before_a_backlog_and_the_cursor_stays_with_the_backlog(
         let before = progress.through;
         match arrived {
             0 => progress.handle_empty(stretch.0, committed),
-            row => progress.handle_arrived(at(second), stretch.0, row, pause),
+            row => progress.handle_arrived(at(second), stretch.0, row, 1, pause),
         }
         assert!(stretch.0 != Track::Live || progress.through == before, "live data move no cursor");
     }

@@ -262,6 +262,29 @@ export interface Status {
   orders_waiting: number
   readings_waiting: number
   possible_losses: number
+  databases: Database[]
+  gaps: Gaps
+  /** anmin's test of its own way from a reading to an order. */
+  self_test: { last: string | null; took_ms: number | null; failed: number }
+}
+
+/** How far one time-series database is with the readings that wait for it. */
+export interface Database {
+  id: string
+  waiting: number
+  bytes: number
+  /** `null`: nothing waits. */
+  oldest: string | null
+  rate_per_second: number
+  /** 0 where it keeps up; `null` while what waits does not grow less. */
+  catch_up_seconds: number | null
+  dropped: number
+}
+
+/** Stretches that were dropped before every database had them; the newest first, ten at most. */
+export interface Gaps {
+  count: number
+  newest: { from: string; to: string; readings: number }[]
 }
 
 export interface Hello {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { count, countdown, duration, measured, moment, offsetOf, stampAt } from './format'
+import { count, countdown, duration, measured, moment, offsetOf, size, stampAt } from './format'
 
 test('durations name their two largest parts', () => {
   const cases: [number, string, string][] = [
@@ -54,4 +54,5 @@ test('values are read out as people would', () => {
     expect([measured(shown, unit, 'zh-CN'), measured(shown, unit, 'en')]).toEqual([zh, en])
   }
   expect(count(1_204_331)).toBe('1,204,331')
+  expect([0, 1_023, 1_536, 9_871_360].map(size)).toEqual(['0 B', '1023 B', '1.5 KiB', '9.4 MiB'])
 })

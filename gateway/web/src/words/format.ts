@@ -71,6 +71,13 @@ export const number = (value: number): string => String(Math.round(value * 1_000
 /** Thousands in groups: `1,204,331`. */
 export const count = (value: number): string => value.toLocaleString('en-US')
 
+/** `812 B`, `9.4 MiB`. */
+export function size(bytes: number): string {
+  if (bytes < 1_024) return `${bytes} B`
+  const [amount, unit] = bytes < 1_048_576 ? [bytes / 1_024, 'KiB'] : [bytes / 1_048_576, 'MiB']
+  return `${amount.toFixed(1)} ${unit}`
+}
+
 /** The unit as people write it. */
 export function unit(name: string): string {
   return name === 'degC' ? '℃' : name
