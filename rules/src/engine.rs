@@ -508,7 +508,7 @@ mod tests {
     fn desk() -> DeskSettings {
         let station = Station {
             id: "s1".into(),
-            name: "一号站".to_owned(),
+            name: Text::both("一号站"),
             phone: "0571-1".to_owned(),
             respond_within: Duration::from_secs(60),
             arrive_within: Duration::from_secs(180),

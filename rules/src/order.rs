@@ -106,7 +106,7 @@ impl Channel {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Station {
     pub id: Arc<str>,
-    pub name: String,
+    pub name: Text,
     pub phone: String,
     /// Must accept within this time; practice: 1 minute.
     pub respond_within: Duration,
@@ -178,7 +178,7 @@ pub enum CallStep {
 pub struct Call {
     pub alarm: AlarmId,
     pub station: Arc<str>,
-    pub station_name: String,
+    pub station_name: Text,
     pub state: CallState,
     /// Each state it went through, oldest first.
     pub stamps: Vec<CallStamp>,

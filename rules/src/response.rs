@@ -285,10 +285,11 @@ impl ResponseDesk {
             // A site without any station has chosen so.
             None if stations.is_empty() => {}
             None => {
-                let names: Vec<&str> = stations.iter().map(|station| station.name.as_str()).collect();
+                let zh: Vec<&str> = stations.iter().map(|station| station.name.zh.as_str()).collect();
+                let en: Vec<&str> = stations.iter().map(|station| station.name.en.as_str()).collect();
                 let text = Text {
-                    zh: format!("微型消防站（{}）均未应答：{}。请立即电话联系！", names.join("、"), alarm.message.zh),
-                    en: format!("no station answers ({}): {}. Phone them at once!", names.join(", "), alarm.message.en),
+                    zh: format!("微型消防站（{}）均未应答：{}。请立即电话联系！", zh.join("、"), alarm.message.zh),
+                    en: format!("no station answers ({}): {}. Phone them at once!", en.join(", "), alarm.message.en),
                 };
                 let area = area_of(alarm);
                 self.unanswered.entry(Arc::clone(&area)).or_default().insert(alarm.id);
@@ -332,11 +333,11 @@ impl ResponseDesk {
         placed.call.respond_by = now.wall.plus(station.respond_within);
         placed.call.arrive_by = now.wall.plus(station.arrive_within);
         placed.call.late = false;
-        let name = &station.name;
+        let Text { zh, en } = &station.name;
         let text = Text {
-            zh: format!("已呼叫{name}（电话 {}），须在 {} 秒内应答", station.phone, station.respond_within.as_secs()),
+            zh: format!("已呼叫{zh}（电话 {}），须在 {} 秒内应答", station.phone, station.respond_within.as_secs()),
             en: format!(
-                "{name} is called (phone {}), to answer within {} s",
+                "{en} is called (phone {}), to answer within {} s",
                 station.phone,
                 station.respond_within.as_secs()
             ),
@@ -386,13 +387,13 @@ impl ResponseDesk {
             }
             _ => {}
         }
-        let name = of.calls[n].call.station_name.clone();
+        let Text { zh, en } = &of.calls[n].call.station_name;
         let text = match to {
-            CallState::Accepted => (format!("{name}已应答"), format!("{name} accepts")),
-            CallState::OnTheWay => (format!("{name}已出动"), format!("{name} is on the way")),
-            CallState::OnScene => (format!("{name}已到场"), format!("{name} is on the scene")),
-            CallState::StoodDown => (format!("{name}已撤回"), format!("{name} is stood down")),
-            _ => (format!("{name}无法出动：{why}"), format!("{name} declines: {why}")),
+            CallState::Accepted => (format!("{zh}已应答"), format!("{en} accepts")),
+            CallState::OnTheWay => (format!("{zh}已出动"), format!("{en} is on the way")),
+            CallState::OnScene => (format!("{zh}已到场"), format!("{en} is on the scene")),
+            CallState::StoodDown => (format!("{zh}已撤回"), format!("{en} is stood down")),
+            _ => (format!("{zh}无法出动：{why}"), format!("{en} declines: {why}")),
         };
         let text = Text { zh: text.0, en: text.1 };
         self.change(now, id, n, Some((to, who, why)), CallCause::Said, text, effects);
@@ -416,19 +417,18 @@ impl ResponseDesk {
         let n = n.expect("a timer belongs to a call that is there");
         let placed = &mut of.calls[n];
         placed.due = None;
-        let (alarm, name) = (Arc::clone(&of.alarm), placed.call.station_name.clone());
+        let alarm = Arc::clone(&of.alarm);
+        let Text { zh, en } = placed.call.station_name.clone();
         if placed.call.state == CallState::Called {
-            let text = Text {
-                zh: format!("{name}未在规定时间内应答"), en: format!("{name} does not answer in time")
-            };
+            let text =
+                Text { zh: format!("{zh}未在规定时间内应答"), en: format!("{en} does not answer in time") };
             let why = "no answer in time";
             self.change(now, id, n, Some((CallState::Unanswered, ANMIN, why)), CallCause::Unanswered, text, effects);
             self.next_after_failure(now, &alarm, effects);
         } else {
             placed.call.late = true;
             let text = Text {
-                zh: format!("{name}未在规定时间内到场"),
-                en: format!("{name} is not on the scene in time"),
+                zh: format!("{zh}未在规定时间内到场"), en: format!("{en} is not on the scene in time")
             };
             self.change(now, id, n, None, CallCause::Late, text, effects);
         }
@@ -458,10 +458,10 @@ impl ResponseDesk {
         for n in 0..self.calls.get(&alarm.id).map_or(0, |of| of.calls.len()) {
             let call = &self.calls[&alarm.id].calls[n].call;
             if call.is_live() {
-                let name = call.station_name.clone();
+                let Text { zh, en } = &call.station_name;
                 let text = Text {
-                    zh: format!("报警已关闭，{name}撤回"),
-                    en: format!("the alarm is closed, {name} is stood down"),
+                    zh: format!("报警已关闭，{zh}撤回"),
+                    en: format!("the alarm is closed, {en} is stood down"),
                 };
                 let to = (CallState::StoodDown, ANMIN, "the alarm is closed");
                 self.change(now, alarm.id, n, Some(to), CallCause::AlarmClosed, text, effects);

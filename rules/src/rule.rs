@@ -84,6 +84,14 @@ pub struct Text {
     pub en: String,
 }
 
+impl Text {
+    /// A name that is the same in both.
+    pub fn both(name: impl Into<String>) -> Self {
+        let zh = name.into();
+        Self { en: zh.clone(), zh }
+    }
+}
+
 /// Which points of the site an input is bound to, seen from the subject (the first input).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {

@@ -404,7 +404,7 @@ fn plain_spec() -> RuleSpec {
 fn station(id: &str) -> Station {
     Station {
         id: id.into(),
-        name: id.to_uppercase(),
+        name: Text::both(id.to_uppercase()),
         phone: "000".to_owned(),
         respond_within: Duration::from_secs(60),
         arrive_within: Duration::from_secs(180),

@@ -58,7 +58,7 @@ listen = "127.0.0.1:0"
 
 [[station]]
 id = "st-1"
-name = "一号站"
+name = { zh = "一号站", en = "Station 1" }
 phone = "0000-0000001"
 
 [[station]]

@@ -366,20 +366,22 @@ impl Desk {
             ..broker
         };
         self.open(broker, Cause::Raised);
-        self.call(gas_id, "south", "南区微型消防站", CallState::Called, &[(CallState::Called, 70, "anmin")], -20);
+        let south = text("南区微型消防站", "South micro fire station");
+        self.call(gas_id, "south", south, CallState::Called, &[(CallState::Called, 70, "anmin")], -20);
         let states = [
             (CallState::Called, 71, "anmin"),
             (CallState::Accepted, 40, "赵站长"),
             (CallState::OnTheWay, 25, "赵站长"),
         ];
-        self.call(gas_id, "east", "东区微型消防站", CallState::OnTheWay, &states, -110);
+        let east = text("东区微型消防站", "East micro fire station");
+        self.call(gas_id, "east", east, CallState::OnTheWay, &states, -110);
     }
 
     fn call(
         &mut self,
         alarm: AlarmId,
         station: &str,
-        name: &str,
+        name: Text,
         state: CallState,
         stamps: &[(CallState, i64, &str)],
         due: i64,
@@ -396,7 +398,7 @@ impl Desk {
         self.calls.push(Call {
             alarm,
             station: Arc::from(station),
-            station_name: name.to_owned(),
+            station_name: name,
             state,
             seq: stamps.len() as u32,
             stamps,
@@ -664,8 +666,10 @@ impl Desk {
         call.state = state;
         call.seq += 1;
         call.stamps.push(CallStamp { state, at, by: who, why });
-        let message =
-            text(&format!("{} {}", call.station_name, state.as_str()), &format!("{} {}", call.station, state.as_str()));
+        let message = text(
+            &format!("{}{}", call.station_name.zh, state.zh()),
+            &format!("{} {}", call.station_name.en, state.as_str()),
+        );
         let change = CallChange { at, cause: CallCause::Said, call: call.clone(), alarm, message };
         self.memory.push(Entry::Call(change.clone()));
         self.feed.publish(FeedEvent::Call(Arc::new(change)));

@@ -511,7 +511,7 @@ fn calls(calls: &[CallWire]) -> Vec<String> {
         let late = if call.late { "超时 late" } else { "" };
         table.row([
             call.station.clone(),
-            call.station_name.clone(),
+            both(&call.station_names),
             call_state(&call.state),
             by.to_owned(),
             format!("应到场 due {}", moment(&call.arrive_by)),
@@ -729,6 +729,11 @@ fn state(word: &str) -> String {
 fn call_state(word: &str) -> String {
     let known = CallState::ALL.into_iter().find(|state| state.as_str() == word);
     known.map_or_else(|| word.to_owned(), |state| format!("{} {}", state.zh(), word.replace('_', " ")))
+}
+
+/// One line where the words are the same in both languages.
+fn both(text: &TextWire) -> String {
+    if text.zh == text.en { text.zh.clone() } else { format!("{}\n{}", text.zh, text.en) }
 }
 
 /// Month, day and time of day of an RFC 3339 moment, as the site's clocks show it.

@@ -61,8 +61,7 @@ pub fn text(r: &Reader<'_>, key: &'static str) -> Option<Text> {
         let zh = zh.or_else(|| en.clone()).unwrap_or_default();
         return Some(Text { en: en.unwrap_or_else(|| zh.clone()), zh });
     }
-    let one: String = r.optional(key)?;
-    Some(Text { zh: one.clone(), en: one })
+    r.optional(key).map(|one: String| Text::both(one))
 }
 
 /// `[[place]]`: a building or another area, and the stations that answer for it, nearest first.
@@ -116,9 +115,9 @@ fn position(r: &Reader<'_>) -> Option<(f64, f64)> {
 /// `[[station]]`: a micro fire station (微型消防站).
 pub fn station(r: &Reader<'_>) -> Option<Station> {
     let id: Option<String> = r.required("id");
-    let name: Option<String> = r.optional("name");
+    let name = text(r, "name");
     let station = Station {
-        name: name.or_else(|| id.clone()).unwrap_or_default(),
+        name: name.or_else(|| id.clone().map(Text::both)).unwrap_or_default(),
         phone: r.or("phone", String::new()),
         respond_within: r.or("respond_within", Duration::from_secs(60)),
         arrive_within: r.or("arrive_within", Duration::from_secs(180)),

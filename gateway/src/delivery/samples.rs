@@ -132,7 +132,7 @@ pub fn call_change() -> Arc<CallChange> {
         call: Call {
             alarm: alarm().id,
             station: "station-1".into(),
-            station_name: "示例社区微型消防站".to_owned(),
+            station_name: text("示例社区微型消防站", "Example micro fire station"),
             state: CallState::Accepted,
             stamps: vec![
                 CallStamp { state: CallState::Called, at: RAISED, by: "anmin".to_owned(), why: String::new() },

@@ -301,6 +301,9 @@ struct CallV1<'a> {
     alarm: Id,
     station: Str<'a>,
     station_name: Str<'a>,
+    /// Where it is another one than the Chinese.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    station_name_en: Option<Str<'a>>,
     state: Str<'a>,
     stamps: Vec<StampV1<'a>>,
     respond_by: i64,
@@ -583,7 +586,8 @@ impl<'a> CallChangeV1<'a> {
             call: CallV1 {
                 alarm: Id(call.alarm.0),
                 station: (&*call.station).into(),
-                station_name: (&call.station_name).into(),
+                station_name: (&call.station_name.zh).into(),
+                station_name_en: (call.station_name.en != call.station_name.zh).then(|| (&call.station_name.en).into()),
                 state: call.state.as_str().into(),
                 stamps: call
                     .stamps
@@ -613,7 +617,10 @@ impl<'a> CallChangeV1<'a> {
             call: Call {
                 alarm: AlarmId(call.alarm.0),
                 station: call.station.into(),
-                station_name: call.station_name.into_owned(),
+                station_name: Text {
+                    en: call.station_name_en.unwrap_or_else(|| call.station_name.clone()).into_owned(),
+                    zh: call.station_name.into_owned(),
+                },
                 state: call_state(&call.state)?,
                 stamps: call
                     .stamps
@@ -821,6 +828,15 @@ mod tests {
                 assert_eq!(lines, now, "the format changed without a new version");
             }
         }
+    }
+
+    #[test]
+    fn a_station_whose_names_are_one_is_written_once_and_read_as_both() {
+        let mut change = (*call_change()).clone();
+        change.call.station_name.en = change.call.station_name.zh.clone();
+        let written = write_call(&change);
+        assert!(!written.contains("station_name_en"), "{written}");
+        assert_eq!(read_call(&written).unwrap(), change);
     }
 
     #[test]

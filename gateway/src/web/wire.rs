@@ -161,7 +161,9 @@ pub struct StepWire {
 pub struct CallWire {
     pub alarm: String,
     pub station: String,
+    /// In Chinese; `station_names` has both languages.
     pub station_name: String,
+    pub station_names: TextWire,
     pub state: String,
     pub live: bool,
     pub late: bool,
@@ -522,7 +524,8 @@ impl Writer<'_> {
         CallWire {
             alarm: call.alarm.to_string(),
             station: call.station.as_ref().to_owned(),
-            station_name: call.station_name.clone(),
+            station_name: call.station_name.zh.clone(),
+            station_names: (&call.station_name).into(),
             state: call.state.as_str().to_owned(),
             live: call.is_live(),
             late: call.late,

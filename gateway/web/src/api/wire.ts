@@ -100,7 +100,7 @@ export type CallState =
 export interface Call {
   alarm: string
   station: string
-  station_name: string
+  station_names: Text
   state: CallState
   live: boolean
   late: boolean

@@ -57,7 +57,7 @@ export function call(id: string, change: Partial<Call> = {}): Call {
   return {
     alarm: id,
     station: 'st-1',
-    station_name: '南区微型消防站',
+    station_names: { zh: '南区微型消防站', en: 'South micro fire station' },
     state: 'called',
     live: true,
     late: false,
