@@ -340,10 +340,11 @@ impl Line {
     }
 }
 
-/// A receiver of webhooks that answers 204 and keeps the bodies.
+/// A receiver of webhooks that answers 204 and keeps the bodies, unless it was told to refuse them.
 pub struct Hook {
     pub url: String,
     posts: Receiver<Value>,
+    refuses: Arc<AtomicBool>,
 }
 
 impl Hook {
@@ -351,17 +352,24 @@ impl Hook {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
         let url = format!("http://{}/hook", listener.local_addr().expect("it is bound"));
         let (send, posts) = channel();
+        let refuses = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&refuses);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let send = send.clone();
+                let (send, told) = (send.clone(), Arc::clone(&told));
                 std::thread::spawn(move || {
-                    while let Some(body) = post(&stream)
-                        && send.send(body).is_ok()
+                    while let Some(body) = post(&stream, &told)
+                        && body.is_none_or(|body| send.send(body).is_ok())
                     {}
                 });
             }
         });
-        Self { url, posts }
+        Self { url, posts, refuses }
+    }
+
+    /// Whether everything is answered with 400 from now on.
+    pub fn refuse(&self, refuse: bool) {
+        self.refuses.store(refuse, Relaxed);
     }
 
     /// The next body that is as wanted.
@@ -377,15 +385,29 @@ impl Hook {
     }
 }
 
-/// One JSON post of a connection, answered.
-fn post(stream: &TcpStream) -> Option<Value> {
+/// One JSON post of a connection, answered; `Some(None)` where it was refused.
+fn post(mut stream: &TcpStream, refuses: &AtomicBool) -> Option<Option<Value>> {
     let mut body = Vec::new();
-    take_request(stream, &mut body)?;
-    serde_json::from_slice(&body).ok()
+    read_request(stream, &mut body)?;
+    if refuses.load(Relaxed) {
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").ok()?;
+        return Some(None);
+    }
+    answer(stream)?;
+    serde_json::from_slice(&body).ok().map(Some)
 }
 
 /// Reads one HTTP request, gives its body to `into` and answers with 204. `None` at the end of the connection.
-pub fn take_request(mut stream: &TcpStream, into: &mut impl std::io::Write) -> Option<()> {
+pub fn take_request(stream: &TcpStream, into: &mut impl std::io::Write) -> Option<()> {
+    read_request(stream, into)?;
+    answer(stream)
+}
+
+fn answer(mut stream: &TcpStream) -> Option<()> {
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()
+}
+
+fn read_request(stream: &TcpStream, into: &mut impl std::io::Write) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut length = 0;
     loop {
@@ -400,8 +422,7 @@ pub fn take_request(mut stream: &TcpStream, into: &mut impl std::io::Write) -> O
             break;
         }
     }
-    std::io::copy(&mut reader.take(length), into).ok()?;
-    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()
+    std::io::copy(&mut reader.take(length), into).ok().map(drop)
 }
 
 /// A file's text, once it is there.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use anmin_tests::daemon::{Daemon, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
-use anmin_tests::peers::VictoriaMetrics;
+use anmin_tests::peers::{Hook, VictoriaMetrics};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::json;
 
@@ -48,6 +48,8 @@ struct Stage {
     daemon: Option<Daemon>,
     /// That readings go to; away until a story asks for it.
     database: Option<VictoriaMetrics>,
+    /// That orders go to, where the site has one.
+    receiver: Option<Hook>,
     web: SocketAddr,
 }
 
@@ -56,7 +58,7 @@ impl Stage {
         let site = Site::new(name, &gas());
         let daemon = Daemon::start(site.folder());
         let web = daemon.web;
-        Self { site, daemon: Some(daemon), database: None, web }
+        Self { site, daemon: Some(daemon), database: None, receiver: None, web }
     }
 
     fn devices(&self) -> Mqtt {
@@ -64,7 +66,7 @@ impl Stage {
         Mqtt::connect(broker.port(), "devices")
     }
 
-    /// `gas ROOM VALUE`, `storm ALARMS`, `freeze`, `thaw`, `stop`, `start`, `database`.
+    /// `gas ROOM VALUE`, `storm ALARMS`, `freeze`, `thaw`, `stop`, `start`, `database`, `refuse`, `take`, `taken`.
     fn act(&mut self, line: &str) {
         match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["gas", room, value] => {
@@ -83,6 +85,9 @@ impl Stage {
                 }));
             }
             ["database"] => self.database.as_mut().expect("the site has a database").run(),
+            ["refuse"] => self.receiver().refuse(true),
+            ["take"] => self.receiver().refuse(false),
+            ["taken"] => drop(self.receiver().next("what was sent again", |_| true)),
             ["freeze"] => self.signal("STOP"),
             ["thaw"] => self.signal("CONT"),
             ["stop"] => drop(self.daemon.take()),
@@ -95,6 +100,10 @@ impl Stage {
             }
             _ => panic!("nobody knows what {line:?} means"),
         }
+    }
+
+    fn receiver(&self) -> &Hook {
+        self.receiver.as_ref().expect("the site has a receiver")
     }
 
     fn signal(&self, name: &str) {
@@ -172,7 +181,7 @@ fn a_token_is_asked_for_and_kept_until_the_page_is_closed() {
     site.write("token", token);
     let daemon = Daemon::start(site.folder());
     let web = daemon.web;
-    Stage { site, daemon: Some(daemon), database: None, web }.tell("token", token);
+    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("token", token);
 }
 
 #[test]
@@ -188,5 +197,16 @@ fn what_waits_for_a_database_that_is_away_is_said() {
     );
     let daemon = Daemon::start(site.folder());
     let web = daemon.web;
-    Stage { site, daemon: Some(daemon), database: Some(database), web }.tell("backlog", "");
+    Stage { site, daemon: Some(daemon), database: Some(database), receiver: None, web }.tell("backlog", "");
+}
+
+#[test]
+fn what_a_receiver_refused_is_listed_and_sent_again_by_two_taps() {
+    let receiver = Hook::start();
+    let site = Site::new("undelivered", &gas());
+    let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
+    site.write("anmin.toml", &format!("{text}[[webhook]]\nid = \"office\"\nurl = \"{}\"\n", receiver.url));
+    let daemon = Daemon::start(site.folder());
+    let web = daemon.web;
+    Stage { site, daemon: Some(daemon), database: None, receiver: Some(receiver), web }.tell("undelivered", "");
 }

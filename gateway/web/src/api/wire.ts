@@ -287,6 +287,18 @@ export interface Gaps {
   newest: { from: string; to: string; readings: number }[]
 }
 
+/** An order that its receiver has refused for good. */
+export interface DeadLetter {
+  order: string
+  way_out: string
+  at: string
+  why: string
+  /** `null`, as level and message: its bytes are damaged and it cannot be sent again. */
+  alarm: string | null
+  level: Level | null
+  message: Text | null
+}
+
 export interface Hello {
   version: string
   site: string
