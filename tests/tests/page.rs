@@ -168,6 +168,11 @@ fn an_officer_gets_through_a_gas_leak() {
 }
 
 #[test]
+fn a_quiet_night_and_a_dead_daemon_do_not_look_alike() {
+    Stage::new("quiet").tell("quiet", "");
+}
+
+#[test]
 fn a_storm_of_ten_thousand_alarms_freezes_nothing() {
     Stage::new("storm").tell("storm", "");
 }
