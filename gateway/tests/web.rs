@@ -118,6 +118,12 @@ async fn every_list_can_be_read() {
     let (_, body) = site.get("/api/v1/alarms").await;
     assert_eq!(body["alarms"].as_array().map(Vec::len), Some(6));
     assert_eq!((&body["alarms"][0]["level"], &body["calls"][0]["state"]), (&json!("red"), &json!("called")));
+    let (_, page) = site.get("/api/v1/alarms?limit=4").await;
+    assert_eq!((page["alarms"].as_array().map(Vec::len), &page["of"]), (Some(4), &json!(6)));
+    let next = page["next"].as_str().expect("there are more");
+    let (_, page) = site.get(&format!("/api/v1/alarms?limit=4&after={next}")).await;
+    assert_eq!((&page["alarms"][0], page["alarms"].as_array().map(Vec::len)), (&body["alarms"][4], Some(2)));
+    assert_eq!((&page["next"], &page["of"]), (&Value::Null, &json!(6)));
     let (_, body) = site.get("/api/v1/alarms?min_level=orange&building=1").await;
     assert_eq!(body["alarms"].as_array().map(Vec::len), Some(2));
     let (_, body) = site.get("/api/v1/alarms?class=system").await;
@@ -274,6 +280,8 @@ async fn bad_requests_are_told_what_is_wrong() {
     for (path, status, words) in [
         ("/api/v1/alarms?min_level=purple", 400, "purple"),
         ("/api/v1/alarms?class=x", 400, "is not one of gas"),
+        ("/api/v1/alarms?after=red", 400, "expected `next` of the page before"),
+        ("/api/v1/alarms?limit=1001", 400, "expected 1 to 1000"),
         ("/api/v1/alarms?levle=red", 400, "unknown field `levle`"),
         ("/api/v1/points?limit=0", 400, "expected 1 to 1000"),
         ("/api/v1/points?limit=1001", 400, "expected 1 to 1000"),

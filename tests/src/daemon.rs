@@ -117,7 +117,7 @@ impl Daemon {
             alarms.find(|alarm| alarm["rule"] == rule && alarm["subject"] == subject && wanted(alarm)).cloned()
         };
         let what = format!("{rule} at {subject}: {what}");
-        find(&self.wait("/api/v1/alarms", &what, |list| find(list).is_some())).expect("it was found")
+        find(&self.wait("/api/v1/alarms?limit=1000", &what, |list| find(list).is_some())).expect("it was found")
     }
 
     /// As the power would: at once, nothing said to anybody.

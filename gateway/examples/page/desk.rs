@@ -497,8 +497,9 @@ impl Desk {
     fn answer(&mut self, query: Query) {
         let latest = |ix: PointIx| self.latest.get(&ix).cloned();
         match query {
-            Query::Alarms { filter, reply } => {
-                drop(reply.send(AlarmList::select(&filter, self.alarms.clone(), self.calls.clone())));
+            Query::Alarms { filter, page, reply } => {
+                let calls_of = |id| self.calls.iter().filter(|call| call.alarm == id).cloned().collect();
+                drop(reply.send(AlarmList::select(&filter, page, self.alarms.clone(), calls_of)));
             }
             Query::Alarm { id, reply } => {
                 drop(reply.send(self.alarms.iter().find(|alarm| alarm.id == id).map(|alarm| AlarmView {

@@ -385,15 +385,41 @@ async fn obey_order(client: Client, command: OrderCommand) -> Result<Said, Failu
 async fn list(client: &Client, filter: &[(&str, Option<String>)]) -> Result<Said, Failure> {
     let asked: Vec<String> =
         filter.iter().filter_map(|(key, word)| Some(format!("{key}={}", segment(word.as_deref()?)))).collect();
-    let json = client.get(&format!("/alarms?{}", asked.join("&"))).await?;
+    let json = open_alarms(client, &asked).await?;
     let found: AlarmsWire = read(&json)?;
     // A short id must do among all open alarms, not only among those that are shown.
-    let ids: Vec<String> = if asked.is_empty() { ids(&found) } else { ids(&read(&client.get("/alarms").await?)?) };
+    let ids: Vec<String> = if asked.is_empty() { ids(&found) } else { ids(&read(&open_alarms(client, &[]).await?)?) };
     let mut lines = table(&found, &ids).lines();
     if found.alarms.is_empty() {
         lines = vec!["没有未结束的报警 · no open alarms".to_owned()];
     }
     Ok(Said { json, lines })
+}
+
+/// All pages of the list as one.
+async fn open_alarms(client: &Client, asked: &[String]) -> Result<Value, Failure> {
+    let mut whole: Option<Value> = None;
+    let mut query = [&["limit=1000".to_owned()], asked].concat();
+    loop {
+        let mut page = client.get(&format!("/alarms?{}", query.join("&"))).await?;
+        let next = page["next"].as_str().map(|next| format!("after={}", segment(next)));
+        match &mut whole {
+            None => whole = Some(page),
+            Some(whole) => {
+                for list in ["alarms", "calls"] {
+                    if let (Some(all), Some(more)) = (whole[list].as_array_mut(), page[list].as_array_mut()) {
+                        all.append(more);
+                    }
+                }
+            }
+        }
+        let Some(next) = next else { break };
+        query.truncate(1 + asked.len());
+        query.push(next);
+    }
+    let mut whole = whole.unwrap_or_default();
+    whole["next"] = Value::Null;
+    Ok(whole)
 }
 
 fn ids(found: &AlarmsWire) -> Vec<String> {
@@ -457,7 +483,7 @@ impl Alarm {
             let zh = format!("{shown:?} 不是报警编号");
             return Err(named(zh, format!("{shown:?} is not the beginning of an alarm's id"), Vec::new()));
         }
-        let open: AlarmsWire = read(&client.get("/alarms").await?)?;
+        let open: AlarmsWire = read(&open_alarms(client, &[]).await?)?;
         let fits = |alarm: &&AlarmWire| alarm.id.replace('-', "").starts_with(&given);
         match open.alarms.iter().filter(fits).collect::<Vec<_>>()[..] {
             [one] => Ok(one.id.clone()),
@@ -469,7 +495,7 @@ impl Alarm {
             ref several => {
                 let ids: Vec<String> = several.iter().map(|alarm| alarm.id.clone()).collect();
                 let alarms = several.iter().copied().cloned().collect();
-                let found = AlarmsWire { now: open.now.clone(), alarms, calls: open.calls.clone() };
+                let found = AlarmsWire { alarms, ..open.clone() };
                 Err(named(
                     format!("编号以 {shown} 开头的报警有 {} 个，请多写几位", several.len()),
                     format!("{} open alarms have ids that begin with {shown}; write more of it", several.len()),

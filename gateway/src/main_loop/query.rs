@@ -1,6 +1,9 @@
 //! Questions to the main loop, answered from its own state between two turns: no question waits for a disk.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +22,7 @@ use crate::store::{Counts as Stored, Gap};
 /// A question with the place for its answer. The asker may be gone: a reply that nobody takes is dropped.
 #[derive(Debug)]
 pub enum Query {
-    Alarms { filter: AlarmFilter, reply: oneshot::Sender<AlarmList> },
+    Alarms { filter: AlarmFilter, page: AlarmPage, reply: oneshot::Sender<AlarmList> },
     Alarm { id: AlarmId, reply: oneshot::Sender<Option<AlarmView>> },
     Points { filter: PointFilter, page: Page, reply: oneshot::Sender<PointPage> },
     Point { id: PointId, reply: oneshot::Sender<Option<PointRow>> },
@@ -46,20 +49,74 @@ impl AlarmFilter {
     }
 }
 
-/// Open alarms with their calls, gravest first.
+/// Where an alarm stands in the list: gravest first, then oldest first. Alarms come and go while somebody turns the
+/// pages, so a page begins behind such a place and not at a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AlarmCursor(Reverse<Level>, Wall, AlarmId);
+
+impl AlarmCursor {
+    pub fn of(alarm: &Alarm) -> Self {
+        Self(Reverse(alarm.level), alarm.raised_at, alarm.id)
+    }
+}
+
+/// As the API writes it: `red.1772328600000000.0195506b-f3c0-7000-8000-000000000001`.
+impl fmt::Display for AlarmCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0.0.as_str(), self.1.micros(), self.2)
+    }
+}
+
+impl FromStr for AlarmCursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.splitn(3, '.');
+        let mut part = || parts.next().ok_or(());
+        let level = Level::named(part()?).ok_or(())?;
+        let micros = part()?.parse().map_err(|_| ())?;
+        let id = part()?.parse().map_err(|_| ())?;
+        Ok(Self(Reverse(level), Wall::from_micros(micros), AlarmId(id)))
+    }
+}
+
+/// A stretch of the list of alarms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlarmPage {
+    /// Behind which place it begins; `None`: with the first.
+    pub after: Option<AlarmCursor>,
+    /// Alarms at most.
+    pub limit: usize,
+}
+
+/// Open alarms with their calls, gravest first, then oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct AlarmList {
     pub alarms: Vec<Arc<Alarm>>,
     /// Calls of these alarms.
     pub calls: Vec<Call>,
+    /// `after` of the next page; `None` at the end.
+    pub next: Option<AlarmCursor>,
+    /// Open alarms that the filter takes.
+    pub of: usize,
 }
 
 impl AlarmList {
-    /// What the filter takes out of the engine's `alarms()` and `calls()`.
-    pub fn select(filter: &AlarmFilter, alarms: Vec<Arc<Alarm>>, calls: Vec<Call>) -> Self {
-        let alarms: Vec<Arc<Alarm>> = alarms.into_iter().filter(|alarm| filter.takes(alarm)).collect();
-        let ids: std::collections::HashSet<AlarmId> = alarms.iter().map(|alarm| alarm.id).collect();
-        Self { calls: calls.into_iter().filter(|call| ids.contains(&call.alarm)).collect(), alarms }
+    /// What filter and page take out of the engine's `alarms()`, with what its `calls_of` says of each of them.
+    pub fn select(
+        filter: &AlarmFilter,
+        page: AlarmPage,
+        mut alarms: Vec<Arc<Alarm>>,
+        calls_of: impl Fn(AlarmId) -> Vec<Call>,
+    ) -> Self {
+        alarms.retain(|alarm| filter.takes(alarm));
+        let of = alarms.len();
+        alarms.retain(|alarm| page.after.is_none_or(|after| AlarmCursor::of(alarm) > after));
+        alarms.sort_by_cached_key(|alarm| AlarmCursor::of(alarm));
+        let more = alarms.len() > page.limit;
+        alarms.truncate(page.limit);
+        let next = alarms.last().filter(|_| more).map(|last| AlarmCursor::of(last));
+        Self { calls: alarms.iter().flat_map(|alarm| calls_of(alarm.id)).collect(), alarms, next, of }
     }
 }
 
@@ -392,6 +449,7 @@ mod tests {
     use anmin_sensors::time::Now;
 
     use super::*;
+    use crate::delivery::samples;
 
     /// Ten gas detectors in two buildings; every third value is bad, the last was never heard of.
     fn site() -> (Points, impl Fn(PointIx) -> Option<Sample>) {
@@ -443,6 +501,45 @@ mod tests {
                 assert_eq!(seen.len(), expected, "{name} by {limit}");
             }
         }
+    }
+
+    /// Alarms of every level, some raised at one moment; between two pages one that was shown ends and a grave one comes.
+    #[test]
+    fn alarms_are_paged_gravest_and_oldest_first_and_none_is_left_out_because_another_ends() {
+        let none = |_| Vec::new();
+        let alarm = |n: u128| {
+            let level = Level::ALL[n as usize % 4];
+            let raised_at = Wall::from_millis(n as i64 / 8);
+            Arc::new(Alarm { id: AlarmId(uuid::Uuid::from_u128(n)), level, raised_at, ..samples::alarm() })
+        };
+        let mut alarms: Vec<Arc<Alarm>> = (0..40).map(alarm).collect();
+        let all = AlarmPage { after: None, limit: 1_000 };
+        let key = |alarm: &Arc<Alarm>| (Reverse(alarm.level), alarm.raised_at, alarm.id);
+        let whole = AlarmList::select(&AlarmFilter::default(), all, alarms.clone(), none);
+        assert!(whole.alarms.is_sorted_by_key(key));
+        assert_eq!((whole.alarms.len(), whole.of, whole.next), (40, 40, None));
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = AlarmPage { after, limit: 7 };
+            let list = AlarmList::select(&AlarmFilter::default(), page, alarms.clone(), none);
+            seen.extend(list.alarms.iter().map(|alarm| alarm.id));
+            if seen.len() == 7 {
+                alarms.retain(|alarm| alarm.id != seen[3]);
+                alarms.push(Arc::new(Alarm { level: Level::Red, ..(*alarm(99)).clone() }));
+            }
+            let Some(next) = list.next else { break };
+            assert_eq!(next.to_string().parse(), Ok(next), "it survives the way to the client and back");
+            after = Some(next);
+        }
+        let wanted: Vec<AlarmId> = whole.alarms.iter().map(|alarm| alarm.id).collect();
+        assert_eq!(seen.iter().filter(|id| id.0.as_u128() < 40).copied().collect::<Vec<_>>(), wanted);
+        for text in ["", "red", "red.1", "red.1.x", "purple.1.0195506b-f3c0-7000-8000-000000000001"] {
+            assert_eq!(text.parse::<AlarmCursor>(), Err(()), "{text:?}");
+        }
+        let first = AlarmFilter { min_level: Some(Level::Red), ..AlarmFilter::default() };
+        let list = AlarmList::select(&first, AlarmPage { after: None, limit: 9 }, alarms, none);
+        assert_eq!((list.alarms.len(), list.of), (9, 10), "`of` counts what the filter takes");
+        assert!(list.next.is_some());
     }
 
     #[test]

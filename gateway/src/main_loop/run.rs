@@ -672,8 +672,8 @@ impl MainLoop {
         let latest = |ix: PointIx| validator.latest(ix);
         // Each reply may find nobody: the asker has gone, which is its own business.
         match query {
-            Query::Alarms { filter, reply } => {
-                let _ = reply.send(AlarmList::select(&filter, engine.alarms(), engine.calls()));
+            Query::Alarms { filter, page, reply } => {
+                let _ = reply.send(AlarmList::select(&filter, page, engine.alarms(), |id| engine.calls_of(id)));
             }
             Query::Alarm { id, reply } => {
                 let view =

@@ -30,7 +30,7 @@ use super::wire::{
     PointWire, PointsWire, QuarantinedWire, ResentWire, StatusWire, UnusableWire, Writer,
 };
 use super::{Archive, WebLink, page};
-use crate::main_loop::query::{AlarmFilter, Page, PointFilter, QualityIs, Status, is_class};
+use crate::main_loop::query::{AlarmFilter, AlarmPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, Resend};
 
 /// Largest body of a request.
@@ -218,10 +218,12 @@ struct AlarmParameters {
     min_level: Option<String>,
     class: Option<String>,
     building: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
 }
 
 async fn alarms(State(desk): State<Desk>, uri: Uri) -> Answer<AlarmsWire> {
-    let AlarmParameters { min_level, class, building } = parameters(&uri)?;
+    let AlarmParameters { min_level, class, building, after, limit } = parameters(&uri)?;
     let min_level = match min_level.as_deref() {
         None => None,
         Some(word) => Some(Level::named(word).ok_or_else(|| {
@@ -234,13 +236,22 @@ async fn alarms(State(desk): State<Desk>, uri: Uri) -> Answer<AlarmsWire> {
             short(class)
         )));
     }
+    let after = match after.as_deref() {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|()| {
+            Problem::bad_request(format_args!("after is {:?}, expected `next` of the page before", short(text)))
+        })?),
+    };
     let filter = AlarmFilter { min_level, class, building };
-    let list = desk.ask(|reply| Query::Alarms { filter, reply }).await?;
+    let page = AlarmPage { after, limit: rows(limit, USUAL_ROWS)? };
+    let list = desk.ask(|reply| Query::Alarms { filter, page, reply }).await?;
     let writer = desk.writer();
     Ok(Json(AlarmsWire {
         now: writer.at(desk.link.clock.now().wall),
         alarms: list.alarms.iter().map(|alarm| writer.alarm(alarm)).collect(),
         calls: writer.calls(&list.calls),
+        next: list.next.map(|next| next.to_string()),
+        of: list.of,
     }))
 }
 

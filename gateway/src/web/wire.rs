@@ -178,6 +178,9 @@ pub struct AlarmsWire {
     pub now: String,
     pub alarms: Vec<AlarmWire>,
     pub calls: Vec<CallWire>,
+    /// `after` of the next page; `null` on the last.
+    pub next: Option<String>,
+    pub of: usize,
 }
 
 /// What a command leaves behind; `alarm` is null when it closed the alarm.

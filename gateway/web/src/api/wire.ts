@@ -114,6 +114,9 @@ export interface AlarmList {
   now: string
   alarms: Alarm[]
   calls: Call[]
+  /** Where the next page begins; `null` on the last. */
+  next: string | null
+  of: number
 }
 
 /** What a command leaves behind; `alarm` is null when it closed the alarm. */

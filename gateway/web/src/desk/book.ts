@@ -32,8 +32,8 @@ export class AlarmBook {
     return [...this.#alarms.values()]
   }
 
-  /** The list as anmin holds it: everything else is forgotten. */
-  replace(list: AlarmList): void {
+  /** All pages of the list as anmin holds it: everything else is forgotten. */
+  replace(list: Pick<AlarmList, 'alarms' | 'calls'>): void {
     const before = this.#alarms
     this.#alarms = new Map()
     this.#closed.clear()

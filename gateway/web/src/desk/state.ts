@@ -16,6 +16,10 @@ import { Mark, trust, type Trust } from './trust'
 /** News are put on the screen at most this often: a storm of them must not keep the browser from everything else. */
 const FLUSH_MS = 100
 
+/** Alarms in the first answer and in those that follow: ten thousand of them must not keep the gravest from being seen. */
+const FIRST_PAGE = 200
+const PAGE = 1_000
+
 const book = new AlarmBook()
 /** Counts changes of the book, which is no reactive object itself. */
 const turn = ref(0)
@@ -110,8 +114,8 @@ function heard(said: Status): void {
   status.value = said
   heardAt.value = said.now
   setClock(said.now)
-  // A list that could not be had is asked for again with every beat.
-  if (unlisted) void load()
+  // A list that could not be had is asked for again with every beat; one that is on its way need not begin anew.
+  if (unlisted && !loading) void load()
   tick()
 }
 
@@ -131,11 +135,25 @@ async function load(): Promise<void> {
   try {
     do {
       loadAgain = false
-      const list = await ask<AlarmList>('/alarms')
-      book.replace(list)
+      const [alarms, calls]: [Alarm[], Call[]] = [[], []]
+      let next: string | null = null
+      do {
+        const from: Record<string, string> = next === null ? { limit: String(FIRST_PAGE) } : { limit: String(PAGE), after: next }
+        const page: AlarmList = await ask<AlarmList>('/alarms', from)
+        alarms.push(...page.alarms)
+        calls.push(...page.calls)
+        next = page.next
+        // Who has seen none yet sees the gravest at once and the others as they come.
+        if (!loaded && next !== null) {
+          book.replace({ alarms, calls })
+          put()
+          listed.value = true
+        }
+      } while (next !== null)
+      book.replace({ alarms, calls })
+      loaded = true
     } while (loadAgain)
     unlisted = null
-    loaded = true
   } catch {
     // `unlisted` stays set: the next beat asks again, and the screen says that it cannot be trusted.
   } finally {
@@ -145,7 +163,7 @@ async function load(): Promise<void> {
     for (const event of waited) take(event)
     // At once: whoever shows the list for the first time must not find it empty.
     put()
-    listed.value = loaded
+    if (loaded) listed.value = true
   }
 }
 
