@@ -282,6 +282,7 @@ async fn bad_requests_are_told_what_is_wrong() {
         ("/api/v1/alarms?class=x", 400, "is not one of gas"),
         ("/api/v1/alarms?after=red", 400, "expected `next` of the page before"),
         ("/api/v1/alarms?limit=1001", 400, "expected 1 to 1000"),
+        ("/api/v1/dead-letters?limit=0", 400, "expected 1 to 1000"),
         ("/api/v1/alarms?levle=red", 400, "unknown field `levle`"),
         ("/api/v1/points?limit=0", 400, "expected 1 to 1000"),
         ("/api/v1/points?limit=1001", 400, "expected 1 to 1000"),

@@ -53,7 +53,7 @@ impl Memory {
 const DEAD: &str = "01900000-0000-7000-8000-000000000001/1/office";
 
 impl Archive for Memory {
-    fn dead_letters(&self) -> Result<Vec<DeadLetter>, String> {
+    fn dead_letters(&self, _: usize) -> Result<Vec<DeadLetter>, String> {
         let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let first = rows.iter().find_map(|row| match &row.entry {
             Entry::Transition(transition) => Some(Arc::new(transition.clone())),

@@ -288,8 +288,16 @@ async fn journal(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<JournalWire>>
     Ok(Json(desk.writer().journal(&rows)))
 }
 
-async fn dead_letters(State(desk): State<Desk>) -> Answer<Vec<DeadLetterWire>> {
-    let letters = desk.archive(|archive| archive.dead_letters()).await?;
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeadLetterParameters {
+    limit: Option<usize>,
+}
+
+async fn dead_letters(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<DeadLetterWire>> {
+    let DeadLetterParameters { limit } = parameters(&uri)?;
+    let limit = rows(limit, usize::MAX)?;
+    let letters = desk.archive(move |archive| archive.dead_letters(limit)).await?;
     let writer = desk.writer();
     Ok(Json(letters.iter().map(|letter| writer.dead_letter(letter)).collect()))
 }

@@ -146,8 +146,8 @@ pub trait Archive: Send + Sync + 'static {
     /// Everything the journal holds of one alarm, oldest first.
     fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, String>;
 
-    /// Orders that were given up, oldest first.
-    fn dead_letters(&self) -> Result<Vec<DeadLetter>, String>;
+    /// The newest `limit` orders that were given up, oldest first.
+    fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String>;
 
     /// The last payloads of which nothing could be used, newest first.
     fn unusable(&self, limit: usize) -> Result<Vec<Kept>, String>;
@@ -180,8 +180,8 @@ impl Archive for Databases {
         self.journal(|journal| journal.history(alarm))
     }
 
-    fn dead_letters(&self) -> Result<Vec<DeadLetter>, String> {
-        self.journal(StateReader::dead_letters)
+    fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String> {
+        self.journal(|journal| journal.dead_letters(limit))
     }
 
     fn unusable(&self, limit: usize) -> Result<Vec<Kept>, String> {
