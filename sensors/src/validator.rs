@@ -192,12 +192,13 @@ impl State {
         })
     }
 
+    /// What the broker kept makes nothing late: its session may still hold what was sent before it.
     fn newest_time(&self) -> Option<Wall> {
-        self.flags.has_source_time.then_some(self.source_time)
+        (self.flags.live && self.flags.has_source_time).then_some(self.source_time)
     }
 
     fn newest_sequence(&self) -> Option<u64> {
-        self.flags.has_sequence.then_some(self.sequence)
+        (self.flags.live && self.flags.has_sequence).then_some(self.sequence)
     }
 }
 
@@ -326,9 +327,10 @@ impl Validator {
         self.counts
     }
 
-    /// Whether the run before this one judged it. Brokers deliver in order: with the first newer reading it is over.
+    /// Whether the run before this one judged it. Brokers deliver in order: with the first newer reading it is over. What
+    /// they kept comes before all that and says nothing of it.
     fn was_judged(&mut self, reading: &Reading) -> bool {
-        if self.judged.is_empty() {
+        if self.judged.is_empty() || reading.retained {
             return false;
         }
         let covered = self.judged.get(&reading.point).is_some_and(|judged| judged.covers(reading));
@@ -443,7 +445,9 @@ fn gap(states: &[State], points: &Points, reading: &Reading) -> Option<Gap> {
 
 impl State {
     fn is_repeat(&self, claim: u32, reading: &Reading, window: Duration) -> bool {
-        if reading.received.mono.since(self.received.mono) > window {
+        // What the broker kept is sent by its session, too, and only then it is news.
+        let kept = !self.flags.live && !reading.retained;
+        if kept || reading.received.mono.since(self.received.mono) > window {
             return false;
         }
         if self.claims[0] == claim {
@@ -529,6 +533,9 @@ impl State {
             // After a gap there is nothing to jump from.
             (self.baseline, self.candidate) = (f64::NAN, f64::NAN);
         }
+        if live && !self.flags.live {
+            self.claims = [0; 3];
+        }
         self.quality = Some(sample.quality);
         self.time = sample.time;
         self.received = sample.received;
@@ -547,6 +554,10 @@ impl State {
 
     /// The point cannot be heard or read; its newest claim stays, so that a replay is still known.
     fn lost(&mut self, point: PointIx, fault: Fault, now: Now) -> Sample {
+        if !self.flags.live {
+            // Nothing that was said live: what the broker kept does not begin to make things late now.
+            (self.flags.has_source_time, self.flags.has_sequence, self.claims) = (false, false, [0; 3]);
+        }
         self.value = None;
         self.quality = Some(Quality::Bad(fault));
         self.time = now.wall;
@@ -988,6 +999,23 @@ mod tests {
              5s 9 ts=@3 seq=7 -> clock_skew news
              6s 9 ts=604 -> good news
              7s 9 ts=608 -> clock_skew news",
+        );
+    }
+
+    #[test]
+    fn what_the_session_holds_is_news_also_behind_what_the_broker_kept() {
+        play(
+            gas(),
+            "0s 60 ts=-300 seq=9 retained -> unconfirmed state
+             1s 30 ts=-310 seq=8 -> good news
+             2s 60 ts=-300 seq=9 -> jump news
+             3s 60 ts=-300 seq=9 retained -> nothing",
+        );
+        play(
+            gas(),
+            "0s 60 ts=-300 seq=9 retained -> unconfirmed state
+             1s comms -> comms news
+             2s 30 ts=-310 seq=8 -> good news",
         );
     }
 
