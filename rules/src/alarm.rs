@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anmin_sensors::point::{DeviceId, Hazard, Place, PointId};
 use anmin_sensors::time::{Now, Wall};
 
-use crate::rule::{Evidence, Level, RuleId, Text};
+use crate::rule::{Evidence, Finding, Level, RuleId, Text};
 
 /// UUIDv7 of one occurrence: sorts by the time it was raised.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -282,6 +282,32 @@ pub struct Transition {
     pub at: Now,
     /// The alarm as it stands after the change.
     pub alarm: Arc<Alarm>,
+}
+
+/// A condition whose delay runs, so that a restart does not forget it: the delays start again then, from what the world
+/// last said. One a rule and subject.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pending {
+    pub rule: RuleId,
+    pub subject: Subject,
+    pub class: Class,
+    pub place: Arc<Place>,
+    /// What people call the device.
+    pub label: Arc<str>,
+    /// The worst level that the condition is at or on its way to.
+    pub above: Option<Level>,
+    /// This level and those above it are on their way out.
+    pub below: Option<Level>,
+    /// What was found at `above`, and the reading that said it.
+    pub finding: Option<Finding>,
+    pub evidence: Evidence,
+}
+
+impl Pending {
+    /// No delay runs any more: forget it.
+    pub fn is_over(&self) -> bool {
+        self.above.is_none() && self.below.is_none()
+    }
 }
 
 /// What an operator says.

@@ -13,7 +13,8 @@ use anmin_sensors::point::{Place, PointIx, Points};
 use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{
-    Action, Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Refusal, Shelf, Subject, Transition,
+    Action, Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Refusal, Shelf, Subject,
+    Transition,
 };
 use crate::rule::{Evidence, Finding, Judged, Level, OnBad, RuleId, RuleIx, RuleSpec, Text, Tuning, Verdict, Why};
 use crate::words::{Fields, render};
@@ -56,6 +57,7 @@ pub struct AlarmBook {
     /// How many there were when the old ones were last thrown away.
     came_kept: usize,
     chatter: VecDeque<Chatter>,
+    pending: VecDeque<Pending>,
 }
 
 /// A condition that comes so often within so long chatters. From then on it must be gone for as long before it counts as
@@ -97,6 +99,8 @@ struct Entry {
     unshelve: Option<Mono>,
     /// Its place in `timers`.
     due: Option<Mono>,
+    /// The delays that were last spoken of, as in [`Track::running`].
+    told: Running,
 }
 
 /// The parts of a rule that the book follows, with the subject's own numbers.
@@ -146,6 +150,9 @@ struct Track {
     above: [Option<Mono>; 4],
     below: [Option<Mono>; 4],
 }
+
+/// Levels as in [`Pending`]: `above` and `below`.
+type Running = (Option<Level>, Option<Level>);
 
 impl Track {
     fn abnormal(&mut self, level: Level, at: Mono) {
@@ -198,6 +205,16 @@ impl Track {
         entering.chain(leaving).min()
     }
 
+    /// The delays that run: up to which level, out of which level and those above it. Nothing when none does, whatever
+    /// else the track knows.
+    fn running(&self) -> Running {
+        let above = Level::ALL.into_iter().rev().find(|level| self.above[*level as usize].is_some());
+        let below = Level::ALL.into_iter().find(|level| self.below[*level as usize].is_some());
+        let rising = above > self.held;
+        let falling = self.held.is_some_and(|held| below.is_some_and(|below| below <= held));
+        if rising || falling { (above, below) } else { Running::default() }
+    }
+
     fn is_pending(&self) -> bool {
         self.above.iter().any(Option::is_some)
     }
@@ -224,6 +241,7 @@ impl AlarmBook {
             came: HashMap::new(),
             came_kept: 0,
             chatter: VecDeque::new(),
+            pending: VecDeque::new(),
         }
     }
 
@@ -264,6 +282,7 @@ impl AlarmBook {
             realarm: None,
             unshelve: None,
             due: None,
+            told: Running::default(),
             alarm: None,
         };
         let slot = self.insert(entry);
@@ -281,6 +300,44 @@ impl AlarmBook {
         self.by_alarm.insert(alarm.id, slot);
         entry.alarm = Some(alarm);
         self.rearm(slot);
+    }
+
+    /// Takes up a condition whose delay ran when the last run ended: it starts again. After the alarms. `spec` is `None`
+    /// where nobody judges it any more, or somebody has judged it anew.
+    pub(crate) fn restore_pending(&mut self, now: Now, pending: &Pending, spec: Option<&Arc<RuleSpec>>) {
+        let key = (pending.rule.clone(), pending.subject.clone());
+        let known = self.by_key.get(&key).copied();
+        if known.is_some_and(|slot| self.entries[&slot].told != Running::default()) {
+            // It runs already, and what was said of it then holds.
+            return;
+        }
+        let Some(spec) = spec else {
+            let (above, below) = Running::default();
+            self.pending.push_back(Pending { above, below, ..pending.clone() });
+            return;
+        };
+        let slot = known.unwrap_or_else(|| self.insert(Entry::new(key.0, key.1, pending.class)));
+        let entry = self.entries.get_mut(&slot).expect("every index names a slot that is there");
+        if entry.alarm.is_none() {
+            entry.place = Arc::clone(&pending.place);
+            entry.terms = Some(Terms::new(spec, &Tuning::of(spec)));
+        }
+        entry.label = Arc::clone(&pending.label);
+        for level in Level::ALL {
+            if Some(level) <= pending.above {
+                entry.track.above[level as usize] = Some(now.mono);
+            }
+            if pending.below.is_some_and(|below| level >= below) {
+                entry.track.below[level as usize] = Some(now.mono);
+            }
+        }
+        entry.told = (pending.above, pending.below);
+        entry.latest = pending.evidence.clone();
+        if let (Some(level), Some(finding)) = (pending.above, &pending.finding) {
+            entry.seen[level as usize] = Some(Box::new((finding.clone(), pending.evidence.clone())));
+        }
+        self.rearm(slot);
+        self.drop_if_empty(slot);
     }
 
     /// What a rule says about its subject. `tuning` holds the subject's own numbers.
@@ -529,6 +586,11 @@ impl AlarmBook {
         let found = self.entries.values_mut().find(is_it);
         let held = found.filter(|entry| entry.alarm.as_ref().is_some_and(|alarm| alarm.is_active()));
         held.map(|entry| entry.chatters = true).is_some()
+    }
+
+    /// The next condition whose delays have begun, changed or ended.
+    pub(crate) fn poll_pending(&mut self) -> Option<Pending> {
+        self.pending.pop_front()
     }
 
     pub fn poll_timeout(&self) -> Option<Mono> {
@@ -817,9 +879,15 @@ impl AlarmBook {
         self.drop_if_empty(slot);
     }
 
-    /// Puts the entry's next deadline into `timers`.
+    /// Puts the entry's next deadline into `timers`, and says which delays run.
     fn rearm(&mut self, slot: Slot) {
         let entry = self.entries.get_mut(&slot).expect("the caller found the slot");
+        let running = entry.track.running();
+        // What anmin watches by itself is found again by itself.
+        if running != entry.told && entry.class != Class::System {
+            entry.told = running;
+            self.pending.push_back(entry.pending());
+        }
         let tracked = entry.delays().and_then(|(on_delay, off_delay)| entry.track.due(on_delay, off_delay));
         let due = [tracked, entry.escalate, entry.realarm, entry.unshelve].into_iter().flatten().min();
         if due != entry.due {
@@ -871,6 +939,25 @@ impl Entry {
             realarm: None,
             unshelve: None,
             due: None,
+            told: Running::default(),
+        }
+    }
+
+    fn pending(&self) -> Pending {
+        let (above, below) = self.told;
+        let seen = above.and_then(|level| self.seen[level as usize].as_deref());
+        let (finding, evidence) =
+            seen.map_or((None, &self.latest), |(finding, evidence)| (Some(finding.clone()), evidence));
+        Pending {
+            rule: self.rule.clone(),
+            subject: self.subject.clone(),
+            class: self.class,
+            place: Arc::clone(&self.place),
+            label: Arc::clone(&self.label),
+            above,
+            below,
+            finding,
+            evidence: evidence.clone(),
         }
     }
 

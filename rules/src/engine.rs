@@ -10,7 +10,7 @@ use anmin_sensors::point::{Place, Points};
 use anmin_sensors::reading::Sample;
 use anmin_sensors::time::{Mono, Now};
 
-use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Class, Command, Refusal, Subject, Transition};
+use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Class, Command, Pending, Refusal, Subject, Transition};
 use crate::book::{AlarmBook, BookSettings, Chatter, SystemReport};
 use crate::health::{Health, SystemRules};
 use crate::order::{Call, CallChange, Order};
@@ -25,6 +25,8 @@ pub enum Effect {
     Transition(Arc<Transition>),
     Call(Arc<CallChange>),
     Order(Order),
+    /// The delays of a condition have begun, changed or ended; takes the place of what was said of it before.
+    Pending(Arc<Pending>),
 }
 
 /// How many alarms stand how, for screens and metrics.
@@ -199,6 +201,8 @@ impl Watch {
                 let report = self.chatter_report(now, subject, Arc::clone(&alarm.place), trouble);
                 self.book.handle_system(now, report);
             } else {
+                let pending = std::iter::from_fn(|| self.book.poll_pending());
+                self.effects.extend(pending.map(|pending| Effect::Pending(Arc::new(pending))));
                 return;
             }
         }
@@ -302,6 +306,18 @@ impl Engine {
         let (rules, specs) = (&self.rules, &self.specs);
         let find = |id: &RuleId| rules.find(id).map(|rule| &specs[rule.0 as usize]);
         self.watch.restore(now, &alarms, calls, find);
+        self.unbound = true;
+    }
+
+    /// Takes up conditions whose delays ran when the last run ended: the delays start again. Those that do not `hold` any
+    /// more are said to be over. After [`Engine::restore`].
+    pub fn restore_pending(&mut self, now: Now, pending: Vec<Arc<Pending>>, hold: impl Fn(&Pending) -> bool) {
+        for pending in pending {
+            let rule = self.rules.find(&pending.rule).filter(|_| hold(&pending));
+            let spec = rule.map(|rule| &self.specs[rule.0 as usize]);
+            self.watch.book.restore_pending(now, &pending, spec);
+        }
+        self.watch.drain(now);
         self.unbound = true;
     }
 
@@ -489,6 +505,8 @@ mod tests {
         engine: Engine,
         points: Points,
         alarms: Vec<Arc<Alarm>>,
+        /// What a journal would hold of conditions whose delays run.
+        pending: Vec<Arc<Pending>>,
         seen: Vec<String>,
     }
 
@@ -530,7 +548,7 @@ mod tests {
             }
             let mut engine = Engine::new(rules(""), desk(), 7);
             engine.bind(&points);
-            Self { engine, points, alarms: Vec::new(), seen: Vec::new() }
+            Self { engine, points, alarms: Vec::new(), pending: Vec::new(), seen: Vec::new() }
         }
 
         fn sample(&self, at: u64, point: u32, value: f64) -> Sample {
@@ -571,6 +589,12 @@ mod tests {
                         self.seen.push(format!("{} {}", transition.cause.as_str(), alarm.level.as_str()));
                     }
                     Effect::Call(change) => self.seen.push(format!("call {}", change.call.state.as_str())),
+                    Effect::Pending(pending) => {
+                        self.pending.retain(|other| (&other.rule, &other.subject) != (&pending.rule, &pending.subject));
+                        if !pending.is_over() {
+                            self.pending.push(pending);
+                        }
+                    }
                     Effect::Order(order) => panic!("there is no channel for {:?}", order.id),
                 }
             }
@@ -635,6 +659,35 @@ mod tests {
         let all = (0..kitchen.engine.specs.len()).map(|n| RuleIx(n as u32));
         let held: Vec<Level> = all.filter_map(|rule| kitchen.engine.watch.book.held(rule, PointIx(0))).collect();
         assert_eq!(held, [Level::Orange]);
+    }
+
+    #[test]
+    fn a_delay_that_runs_starts_again_after_a_restart_though_nobody_speaks() {
+        let mut kitchen = Kitchen::new();
+        let restart = |kitchen: &mut Kitchen, at: u64| {
+            kitchen.engine = Engine::new(rules(""), desk(), at);
+            kitchen.engine.restore(now(at), kitchen.alarms.clone(), Vec::new());
+            kitchen.engine.restore_pending(now(at), kitchen.pending.clone(), |_| true);
+            kitchen.engine.bind(&kitchen.points);
+            kitchen.take();
+        };
+        kitchen.hear(0, &[12.0]);
+        assert_eq!((kitchen.pending.len(), kitchen.pending[0].above), (1, Some(Level::Yellow)));
+        restart(&mut kitchen, 10);
+        kitchen.wait_until(11);
+        assert!(kitchen.seen().is_empty(), "gas/leak waits two seconds");
+        kitchen.wait_until(12);
+        assert_eq!(kitchen.seen(), ["raised yellow"]);
+        assert!(kitchen.alarms[0].message.en.contains("12"), "{}", kitchen.alarms[0].message.en);
+        assert!(kitchen.pending.is_empty(), "the alarm says it now");
+        kitchen.hear(20, &[1.0]);
+        assert_eq!(kitchen.pending[0].below, Some(Level::Blue));
+        restart(&mut kitchen, 30);
+        kitchen.wait_until(59);
+        assert!(kitchen.seen().is_empty(), "... and thirty until it is over");
+        kitchen.wait_until(60);
+        assert_eq!(kitchen.seen(), ["returned yellow"]);
+        assert!(kitchen.pending.is_empty());
     }
 
     #[test]

@@ -220,6 +220,7 @@ impl Stage {
                     let by = if change.cause == CallCause::Said { format!(" {by}") } else { String::new() };
                     format!("{}call {} {what}{by}", self.name(change.call.alarm), change.call.station)
                 }
+                Effect::Pending(_) => continue,
                 Effect::Order(order) => {
                     assert!(self.orders.insert(order.id.clone()), "order {} left twice", order.id);
                     let (alarm, text) = match &order.body {

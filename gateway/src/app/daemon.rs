@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use anmin_rules::engine::Engine;
-use anmin_rules::rule::{Evidence, Finding, Level, Text};
+use anmin_rules::rule::{Finding, Level, Text};
 use anmin_sensors::router::{Limits, Router};
-use anmin_sensors::validator::{Judged, Validator};
+use anmin_sensors::validator::Validator;
 use rumqttc::QoS;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -142,22 +142,11 @@ impl Daemon {
         let archive = Arc::new(web::Databases { dir: config.storage.clone(), readings: Mutex::new(history) });
         let pulse = Pulse::new((seed >> 32) as u64, clock.clone(), inputs.clone());
         let progress = pulse.progress();
-        let mut validator = Validator::new(config.validation);
-        match journal.judged() {
-            Ok(judged) => judged.into_iter().for_each(|Evidence { point, source_time, sequence, .. }| {
-                if let Some(point) = point {
-                    validator.recall(point, Judged { source_time, sequence });
-                }
-            }),
-            Err(problem) => {
-                warn!("what was judged before is not known, so a repeat may raise an alarm again: {problem}")
-            }
-        }
         let mut parts = Parts {
             clock: clock.clone(),
             points: config.points,
             router,
-            validator,
+            validator: Validator::new(config.validation),
             engine,
             journal,
             readings,

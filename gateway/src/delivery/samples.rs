@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_rules::alarm::{Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Subject, Transition};
+use anmin_rules::alarm::{
+    Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Subject, Transition,
+};
 use anmin_rules::order::{
     Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, Order, OrderBody, OrderId,
 };
-use anmin_rules::rule::{Evidence, Level, RuleId, Text};
+use anmin_rules::rule::{Evidence, Finding, Level, RuleId, Text};
 use anmin_sensors::point::{Hazard, Place, PointId};
 use anmin_sensors::reading::Value;
 use anmin_sensors::time::{Mono, Now, Wall};
@@ -82,6 +84,14 @@ pub fn alarm() -> Alarm {
         ),
         cap_log: Vec::new(),
     }
+}
+
+/// The condition before that alarm, while its delay runs.
+pub fn pending() -> Pending {
+    let Alarm { rule, subject, class, place, evidence, .. } = alarm();
+    let finding = Finding { level: Level::Orange, limit: evidence.limit.clone(), note: Some("上升".to_owned()) };
+    let (label, above) = (Arc::from("厨房"), Some(Level::Orange));
+    Pending { rule, subject, class, place, label, above, below: None, finding: Some(finding), evidence }
 }
 
 /// The same alarm, acknowledged, over and closed a little later.

@@ -12,15 +12,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_rules::alarm::{Refusal, Subject, Transition};
+use anmin_rules::alarm::{Pending, Refusal, Subject, Transition};
 use anmin_rules::engine::{Effect, Engine};
 use anmin_rules::order::{CallChange, Order, OrderId};
-use anmin_rules::rule::{Finding, Level, Text};
+use anmin_rules::rule::{Evidence, Finding, Level, Text};
 use anmin_sensors::point::{PointIx, Points};
 use anmin_sensors::reading::{Reading, Sample};
 use anmin_sensors::router::{self, Router};
 use anmin_sensors::time::{Mono, Now};
-use anmin_sensors::validator::Validator;
+use anmin_sensors::validator::{Judged, Validator};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
@@ -82,16 +82,27 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Takes up what the last run left in the journal: open alarms and their calls, and the orders without a receipt,
-    /// which go to the couriers again under the same ids. Once, before the loop is made.
+    /// Takes up what the last run left in the journal: open alarms and their calls, delays that ran, what was judged, and
+    /// the orders without a receipt, which go to the couriers again under the same ids. Once, before the loop is made.
     pub fn take_up(&mut self, now: Now, restored: Restored) {
-        let Restored { alarms, calls, orders, sessions, judged, .. } = restored;
+        let Restored { alarms, calls, pending, orders, sessions, judged, .. } = restored;
         self.losses.recall(sessions);
         self.deliveries.restore(judged);
+        match self.journal.judged() {
+            Ok(judged) => judged.into_iter().for_each(|Evidence { point, source_time, sequence, .. }| {
+                if let Some(point) = point {
+                    self.validator.recall(point, Judged { source_time, sequence });
+                }
+            }),
+            Err(problem) => {
+                warn!("what was judged before is not known, so a repeat may raise an alarm again: {problem}")
+            }
+        }
         if alarms.len() + orders.len() > 0 {
             info!("taken up from the journal: {} open alarms, {} orders to send again", alarms.len(), orders.len());
         }
         self.engine.restore(now, alarms, calls.iter().map(|change| change.call.clone()).collect());
+        self.engine.restore_pending(now, pending, |_| true);
         self.orders_waiting = orders.len();
         for order in orders {
             match self.couriers.get(&order.channel) {
@@ -148,6 +159,7 @@ type Reply = (oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>);
 struct Handed {
     transitions: usize,
     calls: usize,
+    pending: usize,
     orders: usize,
 }
 
@@ -162,6 +174,7 @@ struct Scratch {
     outcomes: Vec<OrderOutcome>,
     transitions: Vec<Arc<Transition>>,
     calls: Vec<Arc<CallChange>>,
+    pending: Vec<Arc<Pending>>,
     orders: Vec<Order>,
     /// The beat of this turn, and what is to be carried of it.
     beat: Option<(u64, Vec<Order>)>,
@@ -465,8 +478,9 @@ impl MainLoop {
             }
             news.into_iter().for_each(|state| self.handle_part(now, state));
         }
-        let decided = handed.transitions + handed.calls + handed.orders > 0;
+        let decided = handed.transitions + handed.calls + handed.pending + handed.orders > 0;
         let scratch = &mut self.scratch;
+        scratch.pending.clear();
         // Whoever is called does not wait for what is written into the log.
         self.parts.orders_waiting += scratch.orders.len();
         for order in scratch.orders.drain(..) {
@@ -542,6 +556,7 @@ impl MainLoop {
             match effect {
                 Effect::Transition(transition) => self.scratch.transitions.push(transition),
                 Effect::Call(change) => self.scratch.calls.push(change),
+                Effect::Pending(pending) => self.scratch.pending.push(pending),
                 Effect::Order(order) => self.scratch.orders.push(order),
             }
         }
@@ -550,7 +565,9 @@ impl MainLoop {
     /// Commits what of the turn has not been handed over yet. Gives what there is to say of the journal.
     fn commit(&mut self, now: Now, handed: &mut Handed) -> Vec<PartState> {
         let scratch = &mut self.scratch;
-        let news = scratch.transitions.len() > handed.transitions || scratch.calls.len() > handed.calls;
+        let news = scratch.transitions.len() > handed.transitions
+            || scratch.calls.len() > handed.calls
+            || scratch.pending.len() > handed.pending;
         // While the journal is away they wait where they are, which is bounded.
         if news && self.journal_trouble.is_none() {
             let marks = self.parts.deliveries.take_marks(now.mono);
@@ -560,6 +577,7 @@ impl MainLoop {
         let mut turn = Turn {
             transitions: &scratch.transitions[handed.transitions..],
             calls: &scratch.calls[handed.calls..],
+            pending: &scratch.pending[handed.pending..],
             orders: &scratch.orders[handed.orders..],
             outcomes: &[],
             facts: &scratch.facts,
@@ -574,8 +592,12 @@ impl MainLoop {
         self.journal_due = now.mono.plus(TRY_JOURNAL_EVERY);
         self.receipts_due = None;
         let result = self.parts.journal.commit(&turn);
-        *handed =
-            Handed { transitions: scratch.transitions.len(), calls: scratch.calls.len(), orders: scratch.orders.len() };
+        *handed = Handed {
+            transitions: scratch.transitions.len(),
+            calls: scratch.calls.len(),
+            pending: scratch.pending.len(),
+            orders: scratch.orders.len(),
+        };
         scratch.outcomes.clear();
         scratch.facts.clear();
         let mut news = Vec::new();
@@ -614,8 +636,13 @@ impl MainLoop {
         let calls: Vec<_> = late.calls.iter().map(|change| change.call.clone()).collect();
         let calls = calls.into_iter().filter(|call| new.iter().any(|alarm| alarm.id == call.alarm)).collect();
         info!("taken up from the journal late: {} open alarms, {} orders to send again", new.len(), late.orders.len());
+        let Parts { points, validator, engine, .. } = &mut self.parts;
         engine.restore(now, new, calls);
-        engine.bind(&self.parts.points);
+        // Whoever has spoken since the start has been judged by that.
+        engine.restore_pending(now, late.pending, |pending| {
+            points.find(pending.subject.as_str()).is_none_or(|point| validator.latest(point).is_none())
+        });
+        engine.bind(points);
         // The marks of what was judged come too late: newer ones are known by now.
         self.parts.losses.recall(late.sessions);
         self.parts.watch_losses(now);

@@ -25,7 +25,7 @@ use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
-use super::{DirLock, StoreError, beside, facts, put_aside, readings, stamp, state};
+use super::{DirLock, StoreError, beside, facts, pending, put_aside, readings, stamp, state};
 
 /// The name of the manifest.
 pub const MANIFEST: &str = "anmin-backup.json";
@@ -468,6 +468,7 @@ fn move_on(staged: &Path, replaced: &Path, now: Wall) -> Result<u32> {
         .map_err(err)?;
     }
     facts::forget_judged(&conn).map_err(err)?;
+    pending::forget(&conn).map_err(err)?;
     drop(conn);
     sync(staged)?;
     Ok(from)

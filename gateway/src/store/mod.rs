@@ -10,6 +10,7 @@ mod checkpoint;
 pub mod column;
 pub mod facts;
 pub mod fsck;
+mod pending;
 pub mod readings;
 pub mod record;
 mod salvage;
@@ -131,6 +132,11 @@ impl Disk {
 
     pub fn scripted(script: impl Fn(&str) -> Result<(), StoreError> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(script)))
+    }
+
+    /// Whether a test plays it. Then nothing is written but by the steps that it takes.
+    pub(crate) fn is_scripted(&self) -> bool {
+        self.0.is_some()
     }
 
     pub(crate) fn before_commit(&self, file: &str) -> Result<(), StoreError> {

@@ -10,9 +10,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use anmin_rules::alarm::{Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Shelf, Subject, Transition};
+use anmin_rules::alarm::{
+    Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Shelf, Subject, Transition,
+};
 use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OrderBody};
-use anmin_rules::rule::{Evidence, Level, RuleId, Text};
+use anmin_rules::rule::{Evidence, Finding, Level, RuleId, Text};
 use anmin_sensors::point::{DeviceId, KINDS, Place, PointId};
 use anmin_sensors::reading::Value;
 use anmin_sensors::time::{Mono, Now, Wall};
@@ -98,6 +100,15 @@ pub fn read_body(json: &str) -> Result<Body, RecordError> {
         BodyV1::EventAt(n) => Body::EventAt(n),
         BodyV1::CallAt(n) => Body::CallAt(n),
     })
+}
+
+pub fn write_pending(pending: &Pending) -> String {
+    to_json(&Versioned { v: VERSION, record: PendingV1::of(pending) })
+}
+
+pub fn read_pending(json: &str) -> Result<Pending, RecordError> {
+    check_version(json)?;
+    serde_json::from_str::<Versioned<PendingV1<'_>>>(json)?.record.read()
 }
 
 fn check_version(json: &str) -> Result<(), RecordError> {
@@ -280,6 +291,31 @@ enum ValueV1<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
+struct PendingV1<'a> {
+    rule: Str<'a>,
+    subject: SubjectV1<'a>,
+    class: Str<'a>,
+    place: PlaceV1<'a>,
+    label: Str<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    above: Option<Str<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    below: Option<Str<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finding: Option<FindingV1<'a>>,
+    evidence: EvidenceV1<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FindingV1<'a> {
+    level: Str<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limit: Option<(Str<'a>, Exact)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<Str<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
 struct CapRefV1<'a> {
     channel: Str<'a>,
     identifier: Str<'a>,
@@ -408,11 +444,7 @@ impl<'a> AlarmV1<'a> {
         Self {
             id: Id(alarm.id.0),
             rule: alarm.rule.as_str().into(),
-            subject: match &alarm.subject {
-                Subject::Point(id) => SubjectV1::Point(id.as_str().into()),
-                Subject::Device(id) => SubjectV1::Device(id.as_str().into()),
-                Subject::Part(name) => SubjectV1::Part((&**name).into()),
-            },
+            subject: SubjectV1::of(&alarm.subject),
             class: alarm.class.as_str().into(),
             title: TextV1::of(&alarm.title),
             place: PlaceV1::of(&alarm.place),
@@ -444,11 +476,7 @@ impl<'a> AlarmV1<'a> {
         Ok(Alarm {
             id: AlarmId(self.id.0),
             rule: RuleId::new(self.rule.into_owned()),
-            subject: match self.subject {
-                SubjectV1::Point(id) => Subject::Point(PointId::new(id.into_owned())),
-                SubjectV1::Device(id) => Subject::Device(DeviceId::new(id.into_owned())),
-                SubjectV1::Part(name) => Subject::Part(name.into()),
-            },
+            subject: self.subject.read(),
             class: class(&self.class)?,
             title: self.title.read(),
             place: Arc::new(self.place.read()),
@@ -473,6 +501,65 @@ impl<'a> AlarmV1<'a> {
             message: self.message.read(),
             advice: self.advice.read(),
             cap_log: self.cap_log.into_iter().map(CapRefV1::read).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl<'a> SubjectV1<'a> {
+    fn of(subject: &'a Subject) -> Self {
+        match subject {
+            Subject::Point(id) => Self::Point(id.as_str().into()),
+            Subject::Device(id) => Self::Device(id.as_str().into()),
+            Subject::Part(name) => Self::Part((&**name).into()),
+        }
+    }
+
+    fn read(self) -> Subject {
+        match self {
+            Self::Point(id) => Subject::Point(PointId::new(id.into_owned())),
+            Self::Device(id) => Subject::Device(DeviceId::new(id.into_owned())),
+            Self::Part(name) => Subject::Part(name.into()),
+        }
+    }
+}
+
+impl<'a> PendingV1<'a> {
+    fn of(pending: &'a Pending) -> Self {
+        Self {
+            rule: pending.rule.as_str().into(),
+            subject: SubjectV1::of(&pending.subject),
+            class: pending.class.as_str().into(),
+            place: PlaceV1::of(&pending.place),
+            label: (&*pending.label).into(),
+            above: pending.above.map(|level| level.as_str().into()),
+            below: pending.below.map(|level| level.as_str().into()),
+            finding: pending.finding.as_ref().map(|finding| FindingV1 {
+                level: finding.level.as_str().into(),
+                limit: finding.limit.as_ref().map(|(name, value)| (name.into(), Exact(*value))),
+                note: finding.note.as_ref().map(Into::into),
+            }),
+            evidence: EvidenceV1::of(&pending.evidence),
+        }
+    }
+
+    fn read(self) -> Result<Pending, RecordError> {
+        let finding = |finding: FindingV1<'_>| {
+            Ok::<_, RecordError>(Finding {
+                level: level(&finding.level)?,
+                limit: finding.limit.map(|(name, value)| (name.into_owned(), value.0)),
+                note: finding.note.map(Cow::into_owned),
+            })
+        };
+        Ok(Pending {
+            rule: RuleId::new(self.rule.into_owned()),
+            subject: self.subject.read(),
+            class: class(&self.class)?,
+            place: Arc::new(self.place.read()),
+            label: self.label.into(),
+            above: self.above.as_deref().map(level).transpose()?,
+            below: self.below.as_deref().map(level).transpose()?,
+            finding: self.finding.map(finding).transpose()?,
+            evidence: self.evidence.read(),
         })
     }
 }
@@ -739,7 +826,7 @@ mod tests {
     use anmin_rules::alarm::AlarmState;
 
     use super::*;
-    use crate::delivery::samples::{RAISED, alarm, call_change, cap_orders, closed, transition};
+    use crate::delivery::samples::{RAISED, alarm, call_change, cap_orders, closed, pending, transition};
 
     /// A name and what was written, for each kind of record; all fields filled somewhere.
     fn examples() -> Vec<(&'static str, OrderBody)> {
@@ -803,6 +890,10 @@ mod tests {
                 OrderBody::Call(change) => assert_eq!(read_call(&write_call(change)).unwrap(), **change, "{name}"),
                 OrderBody::Cap(_) => {}
             }
+        }
+        let below = Pending { above: None, below: Some(Level::Blue), finding: None, ..pending() };
+        for condition in [pending(), below] {
+            assert_eq!(read_pending(&write_pending(&condition)).unwrap(), condition);
         }
         assert!(matches!(read_body(&write_body_at(7, false)), Ok(Body::EventAt(7))));
         assert!(matches!(read_body(&write_body_at(8, true)), Ok(Body::CallAt(8))));

@@ -24,6 +24,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::facts;
+use super::pending;
 use super::record::{self, Body};
 use super::state::{
     CALL, DEAD, DELIVERED, FILE, Hash, MIGRATIONS, PENDING, TRANSITION, append, first_link, new_installation,
@@ -78,6 +79,7 @@ pub(super) fn carry_over(bad: &Path, into: &mut Connection, now: Wall, most: i64
         let rows = carry_journal(conn, &pages, &tx, first_link(installation), most, &mut salvaged)?;
         carry_orders(conn, &pages, &tx, &rows, now, most, &mut salvaged)?;
         facts::carry_over(conn, &tx)?;
+        pending::carry_over(conn, &tx)?;
     }
     tx.commit()?;
     Ok(salvaged)

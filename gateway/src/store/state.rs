@@ -1,6 +1,6 @@
 //! state.db: transitions, calls, orders and receipts. Small, precious, every commit synced.
 //!
-//! Tables of schema 3 (times are microseconds of the wall clock):
+//! Tables of schema 4 (times are microseconds of the wall clock):
 //!
 //! | table | row |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | `orders` | what must leave: body, channel, 0 pending, 1 delivered, 2 dead; the receipt or the reason |
 //! | `sessions` | since schema 2: the outside brokers that keep our session, see [`super::facts`] |
 //! | `judged` | since schema 3: messages that may be delivered again, by their hashes |
+//! | `pending` | since schema 4: conditions whose delays run, see [`super::pending`] |
 //!
 //! `sum` of row n is SHA-256 over n, kind and record; `chain` is SHA-256 over `chain` of row n-1 and `sum`, and row 0
 //! stands for the installation. So a row stands for itself when its neighbour is damaged, and a row that was taken out
@@ -36,15 +37,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anmin_rules::alarm::{Alarm, AlarmId, Cause, Transition};
+use anmin_rules::alarm::{Alarm, AlarmId, Cause, Pending, Subject, Transition};
 use anmin_rules::order::{CallChange, Order, OrderBody, OrderId};
-use anmin_rules::rule::{Evidence, Text};
+use anmin_rules::rule::{Evidence, RuleId, Text};
 use anmin_sensors::time::{Mono, Wall};
 use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
 use super::checkpoint::Checkpoints;
 use super::facts::{self, Fact, KeptSession, Mark};
+use super::pending;
 use super::record::{self, Body, RecordError};
 use super::salvage::{self, Salvaged};
 use super::{DirLock, Disk, StoreError, beside, migrate, set_aside};
@@ -113,6 +115,7 @@ pub(super) const MIGRATIONS: super::Migrations = &[
 ",
     facts::SCHEMA_2,
     facts::SCHEMA_3,
+    pending::SCHEMA_4,
 ];
 
 // `state <> 1` says nothing new, but without it SQLite does not use the index that leaves out what is delivered.
@@ -134,6 +137,8 @@ pub(super) type Hash = [u8; 32];
 pub struct Turn<'a> {
     pub transitions: &'a [Arc<Transition>],
     pub calls: &'a [Arc<CallChange>],
+    /// Each takes the place of the one before of its rule and subject.
+    pub pending: &'a [Arc<Pending>],
     /// Committed as pending, in this order. An id that is there already changes nothing.
     pub orders: &'a [Order],
     /// Results that couriers reported.
@@ -146,6 +151,7 @@ impl Turn<'_> {
     pub fn is_empty(&self) -> bool {
         self.transitions.is_empty()
             && self.calls.is_empty()
+            && self.pending.is_empty()
             && self.orders.is_empty()
             && self.outcomes.is_empty()
             && self.facts.is_empty()
@@ -167,6 +173,8 @@ pub struct Restored {
     pub alarms: Vec<Arc<Alarm>>,
     /// The last change of each call that is not over, or whose alarm is open.
     pub calls: Vec<Arc<CallChange>>,
+    /// Conditions whose delays ran.
+    pub pending: Vec<Arc<Pending>>,
     /// Orders without a receipt, in the order they were committed: to be sent again under the same ids.
     pub orders: Vec<Order>,
     /// Brokers that should still have our session.
@@ -248,6 +256,7 @@ struct Live {
     count: u64,
     alarms: HashMap<AlarmId, (u64, Arc<Transition>)>,
     calls: HashMap<(AlarmId, Arc<str>), (u64, Arc<CallChange>)>,
+    pending: HashMap<(RuleId, Subject), (u64, Arc<Pending>)>,
     orders: HashMap<OrderId, (u64, Order)>,
 }
 
@@ -264,6 +273,7 @@ struct Db {
 struct OwnedTurn {
     transitions: Vec<Arc<Transition>>,
     calls: Vec<Arc<CallChange>>,
+    pending: Vec<Arc<Pending>>,
     orders: Vec<Order>,
     outcomes: Vec<OrderOutcome>,
     facts: Vec<Fact>,
@@ -271,7 +281,8 @@ struct OwnedTurn {
 
 impl OwnedTurn {
     fn entries(&self) -> usize {
-        self.transitions.len() + self.calls.len() + self.orders.len() + self.outcomes.len() + self.facts.len()
+        let decided = self.transitions.len() + self.calls.len() + self.pending.len() + self.orders.len();
+        decided + self.outcomes.len() + self.facts.len()
     }
 }
 
@@ -297,6 +308,15 @@ impl Live {
                 self.calls.remove(&key);
             }
         }
+        for pending in &turn.pending {
+            let key = (pending.rule.clone(), pending.subject.clone());
+            if pending.is_over() {
+                self.pending.remove(&key);
+            } else {
+                self.count += 1;
+                self.pending.insert(key, (self.count, Arc::clone(pending)));
+            }
+        }
         for order in &turn.orders {
             self.count += 1;
             self.orders.entry(order.id.clone()).or_insert_with(|| (self.count, order.clone()));
@@ -316,6 +336,7 @@ impl Live {
         OwnedTurn {
             transitions: in_order(self.alarms.values().cloned()),
             calls: in_order(self.calls.values().cloned()),
+            pending: in_order(self.pending.values().cloned()),
             orders: in_order(self.orders.values().cloned()),
             ..OwnedTurn::default()
         }
@@ -335,6 +356,7 @@ impl StateStore {
 
     /// [`StateStore::open`] on a disk that a test can break.
     pub fn open_on(dir: &Path, now: Wall, disk: Disk) -> Result<(Self, Restored), StoreError> {
+        let waits = disk.is_scripted();
         let mut store = Self {
             dir: dir.to_owned(),
             disk,
@@ -350,7 +372,7 @@ impl StateStore {
             commits: 0,
             notes: Vec::new(),
             trouble: None,
-            reserve: Reserve::new(dir),
+            reserve: Reserve::new(dir, waits),
         };
         match store.open_file(now) {
             Ok(restored) => {
@@ -398,6 +420,7 @@ impl StateStore {
             let owned = OwnedTurn {
                 transitions: turn.transitions.to_vec(),
                 calls: turn.calls.to_vec(),
+                pending: turn.pending.to_vec(),
                 orders: turn.orders.to_vec(),
                 outcomes: turn.outcomes.to_vec(),
                 facts: turn.facts.to_vec(),
@@ -555,6 +578,7 @@ impl StateStore {
             self.late = Some(Restored {
                 alarms: owed.transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect(),
                 calls: owed.calls,
+                pending: owed.pending,
                 orders: orders.collect(),
                 ..from_file
             });
@@ -578,7 +602,10 @@ impl StateStore {
             self.lock = Some(DirLock::take(&self.dir)?);
         }
         self.disk.before_commit(FILE)?;
-        let (db, restored, live) = Db::open(&self.dir, now, true)?;
+        let (mut db, restored, live) = Db::open(&self.dir, now, true)?;
+        if self.disk.is_scripted() {
+            db.checkpoints = Checkpoints::new(&self.dir.join(FILE), usize::MAX);
+        }
         (self.db, self.live, self.taken_up) = (Some(db), live, true);
         Ok(restored)
     }
@@ -647,6 +674,7 @@ impl Restored {
         Self {
             alarms: Vec::new(),
             calls: Vec::new(),
+            pending: Vec::new(),
             orders: Vec::new(),
             sessions: Vec::new(),
             judged: Vec::new(),
@@ -743,7 +771,10 @@ impl Db {
             // A file of an older schema has none.
             let sessions = facts::sessions(&db.conn).unwrap_or_default();
             let judged = facts::judged(&db.conn).unwrap_or_default();
-            Some(Restored { alarms, calls, orders, sessions, judged, notes, ..Restored::nothing(Wall::default()) })
+            let pending = pending::read(&db.conn).unwrap_or_default();
+            let pending = pending.into_iter().filter_map(|(.., found)| found.ok().map(Arc::new)).collect();
+            let nothing = Restored::nothing(Wall::default());
+            Some(Restored { alarms, calls, pending, orders, sessions, judged, notes, ..nothing })
         };
         let path = dir.join(FILE);
         read(&path).or_else(|| {
@@ -777,9 +808,11 @@ impl Db {
                 .collect(),
             // Few, and only the last one of each counts.
             calls: owed.calls,
+            pending: owed.pending,
             orders: owed.orders,
             ..OwnedTurn::default()
         };
+        pending::forget(&self.conn).map_err(sqlite)?;
         (self.last, self.chain) = self.write(std::iter::once(&lost)).map_err(sqlite)?;
         for alarm in written.keys().filter(|alarm| !live.alarms.contains_key(*alarm)) {
             self.conn.execute("DELETE FROM heads WHERE alarm = ?1", [alarm.0.as_bytes()]).map_err(sqlite)?;
@@ -819,19 +852,21 @@ impl Db {
         let transitions = self.open_alarms(&mut floor, now, &mut notes)?;
         self.set("numbers_from", &floor.to_string())?;
         let calls = self.open_calls(floor, &mut notes)?;
+        let pending = self.pending_conditions(&mut notes)?;
         let (orders, lost) = self.pending_orders()?;
         self.bury(lost, now, &mut notes)?;
         let mut live = Live::default();
         live.take(&OwnedTurn {
             transitions: transitions.clone(),
             calls: calls.clone(),
+            pending: pending.clone(),
             orders: orders.clone(),
             ..OwnedTurn::default()
         });
         let sessions = facts::sessions(&self.conn).map_err(sqlite)?;
         let judged = facts::judged(&self.conn).map_err(sqlite)?;
         let alarms = transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect();
-        Ok((Restored { alarms, calls, orders, sessions, judged, installation, epoch, notes }, live))
+        Ok((Restored { alarms, calls, pending, orders, sessions, judged, installation, epoch, notes }, live))
     }
 
     /// The least number that a transition may have; see the top of this file.
@@ -974,6 +1009,27 @@ impl Db {
         Ok(calls)
     }
 
+    /// Conditions whose delays ran. One whose row is damaged is forgotten: the next reading is judged anew.
+    fn pending_conditions(&self, notes: &mut Vec<Text>) -> Result<Vec<Arc<Pending>>, StoreError> {
+        let mut conditions = Vec::new();
+        for (rule, subject, found) in pending::read(&self.conn).map_err(sqlite)? {
+            match found {
+                Ok(condition) => conditions.push(Arc::new(condition)),
+                Err(why) => {
+                    tracing::error!(%rule, %subject, why = %why, "The record of a delay that ran is damaged; the next reading is judged anew.");
+                    pending::forget_one(&self.conn, &rule, &subject).map_err(sqlite)?;
+                    notes.push(Text {
+                        zh: format!("{subject}（规则 {rule}）的延时记录已损坏，待其再次上报时重新判断"),
+                        en: format!(
+                            "the delay of rule {rule} that ran for {subject} is damaged ({why}); its next reading is judged anew"
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(conditions)
+    }
+
     /// Orders without a receipt, and those whose body cannot be read.
     #[expect(clippy::type_complexity, reason = "an id and why")]
     fn pending_orders(&self) -> Result<(Vec<Order>, Vec<(String, RecordError)>), StoreError> {
@@ -1047,6 +1103,9 @@ impl Db {
                     )?
                     .execute([call.alarm.0.as_bytes()])?;
                 }
+            }
+            for condition in &turn.pending {
+                pending::write(&tx, condition)?;
             }
             for order in &turn.orders {
                 let at = match &order.body {
@@ -1137,7 +1196,7 @@ pub(super) fn order_sum(id: &str, channel: &str, body: &str) -> Hash {
     sha256(&[&lengths, id.as_bytes(), channel.as_bytes(), body.as_bytes()])
 }
 
-fn sha256(parts: &[&[u8]]) -> Hash {
+pub(super) fn sha256(parts: &[&[u8]]) -> Hash {
     let mut context = digest::Context::new(&digest::SHA256);
     for part in parts {
         context.update(part);
@@ -1327,13 +1386,15 @@ struct Reserve {
     held: bool,
     filling: Option<JoinHandle<bool>>,
     tried: Mono,
+    /// Whether who asks waits for the filling, so that a test plays the same each time.
+    waits: bool,
 }
 
 impl Reserve {
     const TRY_EVERY: Duration = Duration::from_secs(60);
 
-    fn new(dir: &Path) -> Self {
-        Self { path: dir.join(RESERVE), held: false, filling: None, tried: Mono::default() }
+    fn new(dir: &Path, waits: bool) -> Self {
+        Self { path: dir.join(RESERVE), held: false, filling: None, tried: Mono::default(), waits }
     }
 
     /// Fills it when it is not there. Without room there is no reserve, and that is all.
@@ -1355,7 +1416,7 @@ impl Reserve {
     }
 
     fn tend(&mut self, now: Mono) -> bool {
-        if let Some(filled) = self.filling.take_if(|filling| filling.is_finished()) {
+        if let Some(filled) = self.filling.take_if(|filling| self.waits || filling.is_finished()) {
             self.held = filled.join().unwrap_or(false);
             if self.held {
                 tracing::info!(file = RESERVE, "There is room again; the journal's reserve is kept.");
@@ -1741,7 +1802,7 @@ mod tests {
             heard: RAISED.plus(std::time::Duration::from_secs(seconds)),
         };
         drop(StateStore::open(dir.path(), RAISED).unwrap());
-        edit(&dir, "DROP TABLE sessions; DROP TABLE judged");
+        edit(&dir, "DROP TABLE sessions; DROP TABLE judged; DROP TABLE pending");
         edit(&dir, "PRAGMA user_version = 1");
         {
             let (mut store, restored) = StateStore::open(dir.path(), RAISED).unwrap();
@@ -1762,6 +1823,49 @@ mod tests {
         drop(store);
         let judged = StateStore::open(dir.path(), RAISED).unwrap().1.judged;
         assert_eq!((judged.len(), judged.last()), (3 * 64, Some(&Mark { what: u64::MAX - 99, topic: 99 })));
+    }
+
+    #[test]
+    fn a_pending_condition_is_kept_until_it_is_over_and_never_served_damaged() {
+        let dir = TestDir::new("state-pending");
+        let one = crate::delivery::samples::pending();
+        let restart = |then: Option<&Pending>| {
+            let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
+            if let Some(then) = then {
+                store.commit(&Turn { pending: &[Arc::new(then.clone())], ..Turn::default() }).unwrap();
+            }
+            (back.pending.iter().map(|pending| Pending::clone(pending)).collect::<Vec<_>>(), back.notes)
+        };
+        let over = Pending { above: None, below: None, ..one.clone() };
+        restart(Some(&one));
+        let worse = Pending { above: Some(anmin_rules::rule::Level::Red), ..one.clone() };
+        assert_eq!(restart(Some(&worse)).0, [one.clone()]);
+        assert_eq!(restart(Some(&over)).0, [worse.clone()]);
+        assert_eq!(restart(Some(&worse)).0, []);
+        edit(&dir, "UPDATE pending SET record = replace(record, '\"red\"', '\"blue\"')");
+        let (damaged, notes) = restart(None);
+        assert_eq!((damaged, notes.len()), (vec![], 1), "{notes:?}");
+        assert_eq!(restart(None), (vec![], vec![]), "it is said once");
+        // A row that stands for another condition is no good one either.
+        restart(Some(&one));
+        edit(&dir, "UPDATE pending SET subject = 'g-9/lel'");
+        assert_eq!(restart(None).0, []);
+    }
+
+    #[test]
+    fn a_file_of_schema_3_takes_up_pending_conditions() {
+        let dir = TestDir::new("state-schema-3");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        store.commit(&Turn { transitions: &[raised(1)], ..Turn::default() }).unwrap();
+        drop(store);
+        edit(&dir, "DROP TABLE pending; PRAGMA user_version = 3");
+        let one = Arc::new(crate::delivery::samples::pending());
+        let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!((back.alarms.len(), back.pending, back.notes), (1, vec![], vec![]));
+        store.commit(&Turn { pending: &[Arc::clone(&one)], ..Turn::default() }).unwrap();
+        drop(store);
+        let back = StateStore::open(dir.path(), RAISED).unwrap().1;
+        assert_eq!((back.alarms.len(), back.pending), (1, vec![one]));
     }
 
     #[test]
