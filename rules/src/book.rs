@@ -290,7 +290,9 @@ impl AlarmBook {
         let entry = self.entries.get_mut(&slot).expect("inserted one line above");
         let left = |until: Wall, period: Duration| now.mono.plus(until.since(now.wall).min(period));
         let terms = entry.terms.as_ref();
-        entry.unshelve = alarm.shelved.as_ref().map(|shelf| left(shelf.until, max_shelve));
+        // Nor longer than it had still to go when the alarm last changed, for a clock may have been set back since.
+        let shelf_left = |until: Wall| until.since(alarm.changed_at).min(max_shelve);
+        entry.unshelve = alarm.shelved.as_ref().map(|shelf| left(shelf.until, shelf_left(shelf.until)));
         entry.escalate = alarm
             .escalate_at
             .map(|at| left(at, terms.and_then(|terms| terms.escalate_after).unwrap_or(Duration::from_secs(3600))));
