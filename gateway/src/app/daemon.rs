@@ -105,9 +105,6 @@ impl Daemon {
         let mut notes: Vec<(&str, Text)> = Vec::new();
 
         let (journal, restored) = StateStore::open(&config.storage, now.wall).map_err(|problem| problem.to_string())?;
-        if let Some(problem) = journal.trouble() {
-            notes.push(("store:state", problem.text()));
-        }
         let consumers: Vec<Arc<str>> = config.influx.iter().map(|out| Arc::clone(&out.id)).collect();
         let (readings, said) =
             Readings::open(&config.storage, config.limits, &consumers, now.wall, health_of("store:readings", &inputs))

@@ -190,12 +190,13 @@ impl MainLoop {
         parts.engine.bind(&parts.points);
         parts.validator.watch(&parts.points, started);
         parts.watch_losses(started);
-        Self {
+        let journal_trouble = parts.journal.trouble().cloned();
+        let mut main_loop = Self {
             started,
             known_points: parts.points.len(),
             stored_points: 0,
             troubles: BTreeMap::new(),
-            journal_trouble: parts.journal.trouble().cloned(),
+            journal_trouble,
             journal_due: started.mono,
             receipts_due: None,
             held: VecDeque::new(),
@@ -207,7 +208,12 @@ impl MainLoop {
             repeats: Repeats::default(),
             scratch: Scratch::default(),
             parts,
+        };
+        if let Some(problem) = &main_loop.journal_trouble {
+            let trouble = Some(trouble(Level::Orange, problem.text()));
+            main_loop.handle_part(started, PartState { part: Arc::from("store:state"), trouble });
         }
+        main_loop
     }
 
     /// Runs until [`Input::Stop`] or until every sender is gone.

@@ -1839,8 +1839,8 @@ mod tests {
         let over = Pending { above: None, below: None, ..one.clone() };
         restart(Some(&one));
         let worse = Pending { above: Some(anmin_rules::rule::Level::Red), ..one.clone() };
-        assert_eq!(restart(Some(&worse)).0, [one.clone()]);
-        assert_eq!(restart(Some(&over)).0, [worse.clone()]);
+        assert_eq!(restart(Some(&worse)).0, vec![one.clone()]);
+        assert_eq!(restart(Some(&over)).0, vec![worse.clone()]);
         assert_eq!(restart(Some(&worse)).0, []);
         edit(&dir, "UPDATE pending SET record = replace(record, '\"red\"', '\"blue\"')");
         let (damaged, notes) = restart(None);
