@@ -1,6 +1,6 @@
 # Thin names for what cargo and npm do. `make demo` and `make test` need a Debian machine with the Rust toolchain,
 # Node.js, make and python3; what else the tests need, tests/setup.sh installs.
-.PHONY: demo web build test torture lint bench setup clean
+.PHONY: demo web build test torture simulate simulate-day lint bench setup clean
 CARGO ?= cargo
 export ANMIN_PYTHON ?= $(CURDIR)/target/test-python/bin/python3
 
@@ -42,6 +42,14 @@ torture: setup web ## the kill test for a night: make torture ROUNDS=1000, SEED=
 	$(CARGO) build --release --locked -p anmin
 	ANMIN_KILL_ROUNDS=$(or $(ROUNDS),1000) $(if $(SEED),ANMIN_KILL_SEED=$(SEED)) \
 	$(CARGO) test --release --locked -p anmin-tests --test kill -- --nocapture nothing_acknowledged
+
+simulate: ## thousands of simulated hours with faults at every commit: make simulate SEEDS=10000
+	ANMIN_SEEDS=$(or $(SEEDS),1000) ANMIN_FIRST_SEED=$(or $(FIRST_SEED),1) \
+	$(CARGO) test --release --locked -p anmin --test simulation whatever_happens -- --nocapture
+
+simulate-day: ## one simulated day of 1,000 points at 1 Hz, with the same faults: make simulate-day SEED=7
+	ANMIN_SEED=$(or $(SEED),1) \
+	$(CARGO) test --release --locked -p anmin --test simulation a_thousand_points -- --ignored --nocapture
 
 bench: setup web ## figures beside yardsticks, in one run
 	$(CARGO) build --release --locked -p anmin -p anmin-tests

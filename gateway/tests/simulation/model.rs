@@ -1,0 +1,452 @@
+//! What must be so: written from the promises, without a line of the code under test.
+//!
+//! [`Model`] follows the condition of each device as a person with a stop watch would, from what was delivered to the
+//! box and is safe, or was delivered to the run that still lives. [`Journal`] reads state.db by plain SQL and checks
+//! every row against those before it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anmin_rules::order::ChannelForm;
+use anmin_rules::rule::Level;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+
+use crate::site::{CHANNELS, LIMITS, RulePlan};
+use crate::world::{Msg, Said, Stamp};
+
+/// The condition of one device under its one rule. Levels are 1 yellow, 2 orange, 3 red.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Condition {
+    /// The newest count that was heard.
+    newest: u64,
+    /// Since when the reading has been at or above each level, and below it.
+    above: [Option<u64>; 4],
+    below: [Option<u64>; 4],
+    pub held: usize,
+}
+
+pub struct Model {
+    plans: [RulePlan; 2],
+    /// By device.
+    pub conditions: Vec<Condition>,
+    rule_of: Vec<usize>,
+    /// What stood before the first change that is not durable yet.
+    undo: BTreeMap<usize, Condition>,
+    /// By device: what was judged of it, the oldest first.
+    judged: Vec<Vec<Judged>>,
+}
+
+/// A message that was judged, and when by the second; in an earlier life 0. What was marked as sent before and was not
+/// known has no time: the order of things was lost with it.
+#[derive(Clone, Debug)]
+struct Judged {
+    msg: Msg,
+    at: Option<u64>,
+    kept: Kept,
+}
+
+/// What the journal has of a message that was judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kept {
+    Open,
+    /// Open when the journal went away; and whether it was judged lately then.
+    Waits(bool),
+    Written,
+    /// Too old by the time, and acknowledged long ago.
+    LeftOut,
+}
+
+impl Judged {
+    fn is_lately(&self, second: u64) -> bool {
+        self.at.is_none_or(|at| at + LATELY >= second)
+    }
+}
+
+/// A repeat is no older than this beside the last word of its device.
+const LATELY: u64 = 10;
+
+impl Model {
+    pub fn new(plans: [RulePlan; 2], rule_of: Vec<usize>) -> Self {
+        let judged = vec![Vec::new(); rule_of.len()];
+        Self { plans, conditions: vec![Condition::default(); rule_of.len()], rule_of, undo: BTreeMap::new(), judged }
+    }
+
+    fn change(&mut self, device: usize, how: impl FnOnce(&mut Condition, &RulePlan)) {
+        let condition = &mut self.conditions[device];
+        let before = condition.clone();
+        how(condition, &self.plans[self.rule_of[device]]);
+        if *condition != before {
+            self.undo.entry(device).or_insert(before);
+        }
+    }
+
+    /// Whether the message was judged before and is known by its identifier. In doubt it is not.
+    fn knows(&self, msg: &Msg) -> Option<usize> {
+        let of = &self.judged[msg.device];
+        let last = of.last()?;
+        if last.msg.looks_like(msg) {
+            return Some(of.len() - 1);
+        }
+        let lately =
+            |judged: &&Judged| judged.at.zip(last.at).is_some_and(|(at, last)| last.saturating_sub(at) <= LATELY);
+        let mut before = of[..of.len() - 1].iter().rev().take_while(lately).enumerate();
+        before.find(|(_, judged)| judged.msg.looks_like(msg)).map(|(back, _)| of.len() - 2 - back)
+    }
+
+    /// A message came, as the life's clock has it at `second`. True when something follows from it.
+    pub fn hear(&mut self, t: u64, second: u64, msg: &Msg, again: bool) -> bool {
+        if !msg.retained {
+            if let Some(known) = again.then(|| self.knows(msg)).flatten() {
+                let at = &mut self.judged[msg.device][known].at;
+                if *at == Some(0) {
+                    *at = Some(second);
+                }
+                return false;
+            }
+            let at = (!again).then_some(second);
+            self.judged[msg.device].push(Judged { msg: msg.clone(), at, kept: Kept::Open });
+        }
+        let before = self.conditions[msg.device].clone();
+        self.judge(t, msg);
+        self.follows(msg.device, &before)
+    }
+
+    /// Whether a delay runs.
+    pub fn runs(&self, device: usize) -> bool {
+        let Condition { above, below, held, .. } = &self.conditions[device];
+        above[held + 1..].iter().chain(&below[1..=*held]).any(Option::is_some)
+    }
+
+    /// Whether it holds another level now, or another delay runs.
+    fn follows(&self, device: usize, before: &Condition) -> bool {
+        let runs = |condition: &Condition| {
+            let held = condition.held;
+            let up: Vec<_> = condition.above[held + 1..].to_vec();
+            (held, up, condition.below[1..=held].to_vec())
+        };
+        runs(before) != runs(&self.conditions[device])
+    }
+
+    /// The journal went away with this turn.
+    pub fn journal_fails(&mut self, second: u64) {
+        for judged in self.judged.iter_mut().flatten().filter(|judged| judged.kept == Kept::Open) {
+            judged.kept = Kept::Waits(judged.is_lately(second));
+        }
+    }
+
+    /// The journal took down `found` messages that were judged lately: those not taken down before.
+    pub fn take_down(&mut self, second: u64, found: usize) {
+        // Whether the turn with which the journal went away had any to write down is not to be seen from here.
+        let choices = [true, false].map(|had| {
+            move |judged: &Judged| match judged.kept {
+                Kept::Open => judged.is_lately(second),
+                Kept::Waits(lately) if had => lately,
+                Kept::Waits(_) => judged.is_lately(second),
+                Kept::Written | Kept::LeftOut => false,
+            }
+        });
+        let counts = choices.map(|choice| self.judged.iter().flatten().filter(|judged| choice(judged)).count());
+        let choice = counts.iter().position(|count| *count == found);
+        let choice =
+            choice.unwrap_or_else(|| panic!("G2: {found} messages are written down as judged, not {counts:?}"));
+        for judged in self.judged.iter_mut().flatten() {
+            if matches!(judged.kept, Kept::Open | Kept::Waits(_)) {
+                judged.kept = if choices[choice](judged) { Kept::Written } else { Kept::LeftOut };
+            }
+        }
+    }
+
+    fn judge(&mut self, t: u64, msg: &Msg) {
+        self.pass_one(t, msg.device);
+        // Kept by the broker: state, never news (G14). Unreadable: nothing was said.
+        if msg.retained || msg.said == Said::Junk {
+            return;
+        }
+        self.change(msg.device, |condition, plan| {
+            if msg.stamp != Stamp::None {
+                // A repeat, or late: whatever it says was said before (F10, G14).
+                if msg.n <= condition.newest {
+                    return;
+                }
+                condition.newest = msg.n;
+            }
+            match msg.said {
+                Said::Value(value) => {
+                    let at = |level: usize| value >= LIMITS[level - 1];
+                    let kept = |level: usize| condition.held >= level && value >= LIMITS[level - 1] - plan.deadband;
+                    let found = (1..=3).rev().find(|level| at(*level) || kept(*level)).unwrap_or(0);
+                    for level in 1..=3 {
+                        if level <= found {
+                            condition.above[level].get_or_insert(t);
+                            condition.below[level] = None;
+                        } else {
+                            condition.above[level] = None;
+                            condition.below[level].get_or_insert(t);
+                        }
+                    }
+                }
+                // Not knowing ends nothing and forgets nothing.
+                Said::NoValue => condition.below = [None; 4],
+                Said::Junk => {}
+            }
+        });
+        self.pass_one(t, msg.device);
+    }
+
+    /// Time has come to `t`.
+    pub fn pass(&mut self, t: u64) {
+        for device in 0..self.conditions.len() {
+            self.pass_one(t, device);
+        }
+    }
+
+    fn pass_one(&mut self, t: u64, device: usize) {
+        if self.due_of(device).is_some_and(|due| due <= t) {
+            self.change(device, |condition, plan| {
+                let entered = |level: &usize| condition.above[*level].is_some_and(|since| t >= since + plan.on_delay);
+                let left = |level: usize| condition.below[level].is_some_and(|since| t >= since + plan.off_delay);
+                let up = (1..=3).rev().find(entered).unwrap_or(0);
+                let kept = (1..=condition.held).rev().find(|level| !left(*level)).unwrap_or(0);
+                condition.held = up.max(kept);
+            });
+        }
+    }
+
+    fn due_of(&self, device: usize) -> Option<u64> {
+        let (condition, plan) = (&self.conditions[device], &self.plans[self.rule_of[device]]);
+        let up = (condition.held + 1..=3).filter_map(|level| condition.above[level].map(|since| since + plan.on_delay));
+        let down = condition.below[condition.held].filter(|_| condition.held > 0).map(|since| since + plan.off_delay);
+        up.chain(down).min()
+    }
+
+    pub fn due(&self) -> Option<u64> {
+        (0..self.conditions.len()).filter_map(|device| self.due_of(device)).min()
+    }
+
+    /// All that was heard so far is safe.
+    pub fn safe(&mut self) {
+        self.undo.clear();
+    }
+
+    /// The box has crashed: what was not safe was never heard. Delays that were running start again at `t`.
+    pub fn crash(&mut self) {
+        for (device, before) in std::mem::take(&mut self.undo) {
+            self.conditions[device] = before;
+        }
+        for judged in &mut self.judged {
+            judged.retain(|judged| judged.kept == Kept::Written);
+            judged.iter_mut().for_each(|judged| judged.at = Some(0));
+        }
+    }
+
+    pub fn boot(&mut self, t: u64) {
+        for condition in &mut self.conditions {
+            for since in condition.above.iter_mut().chain(&mut condition.below).flatten() {
+                *since = t;
+            }
+        }
+        self.undo.clear();
+    }
+}
+
+/// An alarm as its last row of the journal leaves it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub rule: String,
+    pub subject: String,
+    pub seq: u64,
+    pub state: String,
+    pub active: bool,
+    pub level: usize,
+    pub latched: bool,
+    pub cause: String,
+}
+
+/// The journal, read by SQL, and what is known of it from the lives before.
+#[derive(Default)]
+pub struct Journal {
+    last: i64,
+    last_order: i64,
+    pub alarms: BTreeMap<String, Row>,
+    /// Those that are open, with the number of their last transition.
+    pub open: BTreeMap<u128, u64>,
+    /// Order ids in the order of commitment, by way out and alarm.
+    pub lanes: BTreeMap<(String, String), Vec<String>>,
+    pub orders: BTreeSet<String>,
+    /// What the conditions of the prompt rule did, by subject: 0 is the end.
+    pub edges: BTreeMap<String, Vec<usize>>,
+    pub rows: u64,
+    /// What came since it was last taken, in short, where somebody wants it.
+    pub news: Vec<String>,
+    pub says_news: bool,
+}
+
+/// A connection to the file of one life.
+pub struct Eye(Connection);
+
+impl Eye {
+    pub fn open(dir: &Path) -> Self {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self(Connection::open_with_flags(dir.join("state.db"), flags).expect("state.db can be read"))
+    }
+
+    /// Rows of what was judged: the last one, and how many messages stand in those after `after`.
+    pub fn marks(&self, after: i64) -> (i64, usize) {
+        let sql = "SELECT coalesce(max(n), 0), coalesce(sum(length(marks)) FILTER (WHERE n > ?1), 0) FROM judged";
+        let found = self.0.query_row(sql, [after], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)));
+        let (last, bytes) = found.expect("a table of what was judged");
+        (last, usize::try_from(bytes).expect("a length") / 12)
+    }
+
+    /// The delays that are written down, by subject.
+    pub fn delays(&self) -> BTreeMap<String, String> {
+        let mut sql = self.0.prepare_cached("SELECT subject, record FROM pending").expect("a table of delays");
+        let rows = sql.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("subjects and records are text");
+        rows.collect::<Result<_, _>>().expect("subjects and records are text")
+    }
+
+    /// Ids of orders that are pending.
+    pub fn pending(&self) -> Vec<String> {
+        let mut sql = self.0.prepare("SELECT id FROM orders WHERE state = 0 ORDER BY n").expect("a table of orders");
+        let ids = sql.query_map([], |row| row.get(0)).expect("ids are text").collect::<Result<_, _>>();
+        ids.expect("ids are text")
+    }
+
+    pub fn state_of(&self, order: &str) -> i64 {
+        self.0
+            .prepare_cached("SELECT state FROM orders WHERE id = ?1")
+            .and_then(|mut sql| sql.query_row([order], |row| row.get(0)))
+            .unwrap_or(-1)
+    }
+}
+
+fn level(word: &Value) -> usize {
+    let named = word.as_str().and_then(Level::named).expect("a level has a name");
+    named as usize
+}
+
+impl Journal {
+    /// Reads what was committed since the last time and holds it against what was there.
+    pub fn read(&mut self, eye: &Eye) {
+        let mut expected: BTreeSet<String> = BTreeSet::new();
+        let mut sql =
+            eye.0.prepare_cached("SELECT n, kind, record FROM journal WHERE n > ?1 ORDER BY n").expect("a journal");
+        let mut rows = sql.query([self.last]).expect("the journal can be read");
+        while let Some(row) = rows.next().expect("the journal can be read") {
+            let (n, kind, record): (i64, i64, String) =
+                (row.get(0).expect("a number"), row.get(1).expect("a kind"), row.get(2).expect("a record"));
+            assert_eq!(n, self.last + 1, "the journal has a hole");
+            self.last = n;
+            self.rows += 1;
+            let record: Value = serde_json::from_str(&record).expect("a record is JSON");
+            self.take(kind, &record, &mut expected);
+        }
+        let mut sql =
+            eye.0.prepare_cached("SELECT n, id, channel FROM orders WHERE n > ?1 ORDER BY n").expect("orders");
+        let mut rows = sql.query([self.last_order]).expect("the orders can be read");
+        while let Some(row) = rows.next().expect("the orders can be read") {
+            let (n, id, channel): (i64, String, String) =
+                (row.get(0).expect("a number"), row.get(1).expect("an id"), row.get(2).expect("a channel"));
+            self.last_order = n;
+            expected.remove(&id);
+            let alarm = id.split('/').next().expect("an id starts with its alarm").to_owned();
+            assert!(self.alarms.contains_key(&alarm), "order {id} has no journaled alarm");
+            assert!(self.orders.insert(id.clone()), "G8: order id {id} was given twice");
+            self.lanes.entry((channel, alarm)).or_default().push(id);
+        }
+        assert!(expected.is_empty(), "G1: transitions were committed without their orders {expected:?}");
+    }
+
+    /// After a crash: nothing that was there has gone.
+    pub fn check_kept(&self, eye: &Eye) {
+        let count = |table: &str| -> i64 {
+            eye.0.query_row(&format!("SELECT coalesce(max(n), 0) FROM {table}"), [], |row| row.get(0)).expect("a count")
+        };
+        assert!(
+            count("journal") >= self.last,
+            "{} rows of the journal were there, {} are",
+            self.last,
+            count("journal")
+        );
+        assert!(count("orders") >= self.last_order, "committed orders are gone");
+    }
+
+    fn take(&mut self, kind: i64, record: &Value, expected: &mut BTreeSet<String>) {
+        let alarm = &record["alarm"];
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let id = text(&alarm["id"]);
+        let system = alarm["class"] == "system";
+        let hears = |channel: &(&str, ChannelForm, Level, bool)| {
+            channel.1 == ChannelForm::Events && level(&alarm["peak"]) >= channel.2 as usize && (channel.3 || !system)
+        };
+        if kind == 2 {
+            let (station, seq) = (&record["call"]["station"], &record["call"]["seq"]);
+            for channel in CHANNELS.iter().filter(|channel| hears(channel)) {
+                expected.insert(format!("{id}/call-{}-{seq}/{}", text(station), channel.0));
+            }
+            return;
+        }
+        let seq = alarm["seq"].as_u64().expect("a number");
+        for channel in CHANNELS.iter().filter(|channel| hears(channel)) {
+            expected.insert(format!("{id}/{seq}/{}", channel.0));
+        }
+        let cause = text(&record["cause"]["is"]);
+        let (from, to) = (text(&record["from"]), text(&record["to"]));
+        let subject = alarm["subject"].as_object().and_then(|of| of.values().next()).map(text).expect("a subject");
+        let row = Row {
+            rule: text(&alarm["rule"]),
+            subject: subject.clone(),
+            seq,
+            state: to.clone(),
+            active: alarm["condition"] == "active",
+            level: level(&alarm["level"]),
+            latched: alarm["latched"] == true,
+            cause: cause.clone(),
+        };
+        if self.says_news {
+            let Row { subject, level, active, latched, .. } = &row;
+            self.news.push(format!(
+                "{id}/{seq} {subject} {from} -> {to}: {}, level {level}, active {active}, latched {latched}, escalation {}",
+                record["cause"], alarm["escalation"]
+            ));
+        }
+        let before = self.alarms.get(&id);
+        match before {
+            None => {
+                assert_eq!((seq, cause.as_str()), (1, "raised"), "alarm {id} begins in the middle: {record}");
+                let twin = self.alarms.values().find(|other| {
+                    other.state != "normal" && (&other.rule, &other.subject) == (&row.rule, &row.subject)
+                });
+                assert!(twin.is_none(), "{} of {subject} is raised while its alarm is open", row.rule);
+            }
+            Some(before) => {
+                assert_ne!(before.state, "normal", "G8: alarm {id} is closed and comes again as {cause}");
+                assert_eq!(
+                    (seq, &from),
+                    (before.seq + 1, &before.state),
+                    "alarm {id} {cause}: a transition is missing"
+                );
+            }
+        }
+        if to == "normal" {
+            let latched = before.is_some_and(|before| before.latched);
+            assert!(!latched || cause == "reset", "latched alarm {id} was closed by {cause}");
+            assert!(!alarm["acknowledged"].is_null(), "alarm {id} was closed and nobody has seen it");
+        }
+        if row.rule == "sim/prompt" {
+            let was = before.map_or(0, |before| if before.active { before.level } else { 0 });
+            let is = if row.active { row.level } else { 0 };
+            if was != is {
+                self.edges.entry(subject).or_default().push(is);
+            }
+        }
+        let number = id.parse::<uuid::Uuid>().expect("an id is a UUID").as_u128();
+        if row.state == "normal" {
+            self.open.remove(&number);
+        } else {
+            self.open.insert(number, seq);
+        }
+        self.alarms.insert(id, row);
+    }
+}
