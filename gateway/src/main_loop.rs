@@ -1,5 +1,6 @@
 //! The one owner of domain state: one closed [`Input`] enum in, transitions and orders out.
 
+pub mod clock_trust;
 pub mod deliveries;
 pub mod feed;
 pub mod losses;

@@ -175,6 +175,11 @@ impl Collector for Figures {
             ("anmin_calls_live", "Calls of stations that are not over", status.counts.live_calls),
             ("anmin_readings_waiting", "Readings that the database has not taken yet", status.readings_waiting),
             ("anmin_orders_waiting", "Orders that no way out has taken yet", status.orders_waiting),
+            (
+                "anmin_clock_doubtful",
+                "1 while the wall clock is behind what has been already",
+                usize::from(status.clock_doubtful),
+            ),
             ("anmin_readings_bytes", "Bytes in use in readings.db", status.stored.bytes as usize),
             ("anmin_journal_unwritten", "Entries in memory that the journal could not take", status.journal.unwritten),
             (

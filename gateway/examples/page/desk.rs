@@ -563,6 +563,7 @@ impl Desk {
             orders_waiting: 2,
             readings_waiting: 1_204_830,
             possible_losses: 0,
+            clock_doubtful: false,
             databases: vec![
                 Database {
                     id: Arc::from("tsdb"),

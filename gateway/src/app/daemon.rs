@@ -24,6 +24,7 @@ use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, webhook};
 use crate::intake::broker::{Broker, BrokerHandle};
 use crate::intake::mqtt::Discard;
 use crate::intake::{modbus, mqtt};
+use crate::main_loop::clock_trust::ClockTrust;
 use crate::main_loop::deliveries::Deliveries;
 use crate::main_loop::losses::Losses;
 use crate::main_loop::run::{MainLoop, Parts};
@@ -154,6 +155,7 @@ impl Daemon {
             orders_waiting: 0,
             losses: Losses::new(config.site.time_zone.clone()),
             deliveries: Deliveries::default(),
+            clock_trust: ClockTrust::new(None),
         };
         notes.extend(restored.notes.iter().map(|text| ("store:state", text.clone())));
         parts.take_up(now, restored);

@@ -373,6 +373,8 @@ pub struct Status {
     pub journal: JournalState,
     /// Times that a broker had lost our session, and messages with it, perhaps.
     pub possible_losses: u64,
+    /// The wall clock cannot be believed; see [`super::clock_trust`].
+    pub clock_doubtful: bool,
     /// One for each `[[influx]]`.
     pub databases: Vec<Database>,
     /// Stretches that were dropped before every database had them; the newest first, not all of them.

@@ -17,13 +17,14 @@ use anmin_rules::engine::{Effect, Engine};
 use anmin_rules::order::{CallChange, Order, OrderId};
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
 use anmin_sensors::point::{PointIx, Points};
-use anmin_sensors::reading::{Reading, Sample};
+use anmin_sensors::reading::{Doubt, Quality, Reading, Sample};
 use anmin_sensors::router::{self, Router};
 use anmin_sensors::time::{Mono, Now};
 use anmin_sensors::validator::{Judged, Validator};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::clock_trust::ClockTrust;
 use super::deliveries::{Deliveries, Heard};
 use super::feed::{Feed, FeedEvent};
 use super::losses::{self, Losses};
@@ -79,13 +80,15 @@ pub struct Parts {
     pub orders_waiting: usize,
     pub losses: Losses,
     pub deliveries: Deliveries,
+    pub clock_trust: ClockTrust,
 }
 
 impl Parts {
     /// Takes up what the last run left in the journal: open alarms and their calls, delays that ran, what was judged, and
     /// the orders without a receipt, which go to the couriers again under the same ids. Once, before the loop is made.
     pub fn take_up(&mut self, now: Now, restored: Restored) {
-        let Restored { alarms, calls, pending, orders, sessions, judged, .. } = restored;
+        let Restored { alarms, calls, pending, orders, sessions, judged, alive, .. } = restored;
+        self.clock_trust = ClockTrust::new(alive);
         self.losses.recall(sessions);
         self.deliveries.restore(judged);
         match self.journal.judged() {
@@ -249,6 +252,9 @@ impl MainLoop {
     /// One turn over everything that came in. False when the loop shall end.
     pub fn turn(&mut self, inputs: &mut Vec<Input>) -> bool {
         let now = self.parts.clock.now();
+        if let Some(state) = self.parts.clock_trust.handle_now(now) {
+            self.handle_part(now, state);
+        }
         let mut go_on = true;
         for input in inputs.drain(..) {
             match input {
@@ -518,7 +524,7 @@ impl MainLoop {
             info!(alarm = %change.call.alarm, station = &*change.call.station, state = change.call.state.as_str(), "{}", change.message.en);
             self.parts.feed.publish(FeedEvent::Call(change));
         }
-        self.let_out_beat(now);
+        self.let_out_beat();
         let scratch = &mut self.scratch;
         let (batch, mut acks) = (std::mem::take(&mut scratch.batch), std::mem::take(&mut scratch.acks));
         if self.journal_trouble.is_some() && decided && !acks.is_empty() {
@@ -539,10 +545,10 @@ impl MainLoop {
     }
 
     /// The self-test's beat goes the way of a turn that raised an alarm: journal, courier, readings.
-    fn let_out_beat(&mut self, now: Now) {
+    fn let_out_beat(&mut self) {
         let (Some((beat, orders)), Some(pulse)) = (self.scratch.beat.take(), &self.parts.pulse) else { return };
         let progress = pulse.progress();
-        if self.parts.journal.mark_alive(now.wall).is_ok() {
+        if self.parts.journal.mark_alive(self.parts.clock_trust.known()).is_ok() {
             progress.reach(Stage::Journaled, beat);
         }
         orders.into_iter().for_each(|order| pulse.send(order));
@@ -550,10 +556,16 @@ impl MainLoop {
         self.parts.readings.append(ReadingsBatch::default(), vec![stored]);
     }
 
-    fn append(&mut self, batch: Vec<Sample>, unusable: Vec<Unusable>, acks: Vec<Ack>) {
+    fn append(&mut self, mut batch: Vec<Sample>, unusable: Vec<Unusable>, acks: Vec<Ack>) {
         let points = &self.parts.points;
         let new = (self.stored_points..points.len()).map(|n| NewPoint::of(points, PointIx(n as u32))).collect();
         self.stored_points = points.len();
+        if self.parts.clock_trust.is_doubtful() {
+            // They are judged by now: only what is written down is marked.
+            for sample in batch.iter_mut().filter(|sample| sample.quality == Quality::Good) {
+                sample.quality = Quality::Uncertain(Doubt::ClockSkew);
+            }
+        }
         self.parts.readings.append_with(ReadingsBatch { points: new, samples: batch }, unusable, acks);
     }
 
@@ -778,6 +790,7 @@ impl MainLoop {
                 reserve: self.reserve_held,
             },
             possible_losses: losses.counts().sessions,
+            clock_doubtful: self.parts.clock_trust.is_doubtful(),
             databases: forwarding.backlogs.iter().map(|backlog| self.database(now, backlog)).collect(),
             gaps: forwarding.gaps,
             newest_gaps: forwarding.newest_gaps,

@@ -181,6 +181,8 @@ pub struct Restored {
     pub sessions: Vec<KeptSession>,
     /// Messages that were judged and may be delivered again, the oldest first.
     pub judged: Vec<Mark>,
+    /// When a run was last known to be alive, see [`StateStore::mark_alive`].
+    pub alive: Option<Wall>,
     /// Made at the first start of this file.
     pub installation: uuid::Uuid,
     /// Number of starts, this one included; never the same twice in one installation.
@@ -678,6 +680,7 @@ impl Restored {
             orders: Vec::new(),
             sessions: Vec::new(),
             judged: Vec::new(),
+            alive: None,
             installation: new_installation(now),
             epoch: 1,
             notes: Vec::new(),
@@ -774,7 +777,7 @@ impl Db {
             let pending = pending::read(&db.conn).unwrap_or_default();
             let pending = pending.into_iter().filter_map(|(.., found)| found.ok().map(Arc::new)).collect();
             let nothing = Restored::nothing(Wall::default());
-            Some(Restored { alarms, calls, pending, orders, sessions, judged, notes, ..nothing })
+            Some(Restored { alarms, calls, pending, orders, sessions, judged, alive: db.alive(), notes, ..nothing })
         };
         let path = dir.join(FILE);
         read(&path).or_else(|| {
@@ -866,7 +869,8 @@ impl Db {
         let sessions = facts::sessions(&self.conn).map_err(sqlite)?;
         let judged = facts::judged(&self.conn).map_err(sqlite)?;
         let alarms = transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect();
-        Ok((Restored { alarms, calls, pending, orders, sessions, judged, installation, epoch, notes }, live))
+        let alive = self.alive();
+        Ok((Restored { alarms, calls, pending, orders, sessions, judged, alive, installation, epoch, notes }, live))
     }
 
     /// The least number that a transition may have; see the top of this file.
@@ -877,6 +881,13 @@ impl Db {
             .optional()
             .map_err(sqlite)?;
         text.map_or(Ok(0), |text| text.parse().map_err(|_| damaged("the least number of a transition is not a number")))
+    }
+
+    /// What cannot be read was never known.
+    fn alive(&self) -> Option<Wall> {
+        let text: String =
+            self.conn.query_row("SELECT value FROM meta WHERE key = 'alive'", [], |row| row.get(0)).ok()?;
+        text.parse().ok().map(Wall::from_micros)
     }
 
     fn set(&self, key: &str, value: &str) -> Result<(), StoreError> {

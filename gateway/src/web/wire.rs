@@ -455,6 +455,7 @@ pub struct StatusWire {
     pub orders_waiting: usize,
     pub readings_waiting: usize,
     pub possible_losses: u64,
+    pub clock_doubtful: bool,
     pub databases: Vec<DatabaseWire>,
     pub gaps: GapsWire,
     pub self_test: SelfTestWire,
@@ -771,6 +772,7 @@ impl Writer<'_> {
             orders_waiting: status.orders_waiting,
             readings_waiting: status.readings_waiting,
             possible_losses: status.possible_losses,
+            clock_doubtful: status.clock_doubtful,
             databases: status.databases.iter().map(|database| self.database(database)).collect(),
             gaps: GapsWire {
                 count: status.gaps,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anmin::clock::Clock;
 use anmin::delivery::courier::{Backlog, CourierHandle};
+use anmin::main_loop::clock_trust::ClockTrust;
 use anmin::main_loop::deliveries::Deliveries;
 use anmin::main_loop::losses::Losses;
 use anmin::main_loop::query::{AlarmFilter, AlarmList, AlarmPage};
@@ -209,6 +210,7 @@ impl Life {
             orders_waiting: 0,
             losses: Losses::default(),
             deliveries: Deliveries::default(),
+            clock_trust: ClockTrust::new(None),
         };
         parts.take_up(now, restored);
         parts.engine.handle_broken_rules(now, &[]);
