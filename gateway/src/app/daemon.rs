@@ -179,10 +179,16 @@ impl Daemon {
             let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble })).await;
         }
 
-        let sessions: BTreeMap<_, _> =
+        let sessions: BTreeMap<Arc<str>, Discard> =
             config.mqtt.iter().map(|settings| (Arc::clone(&settings.id), Discard::default())).collect();
         let link = web::WebLink {
-            sessions: sessions.clone(),
+            sessions: sessions
+                .iter()
+                .map(|(id, discard)| {
+                    let discard = discard.clone();
+                    (Arc::clone(id), Arc::new(move || discard.order()) as web::DiscardSession)
+                })
+                .collect(),
             inputs: inputs.clone(),
             feed: feed.clone(),
             archive,

@@ -347,7 +347,7 @@ async fn discard_session(State(desk): State<Desk>, Path(id): Path<String>, reque
         ));
     };
     tracing::warn!(broker = %id, who, "the session at an outside broker is to be discarded by command");
-    discard.order();
+    discard();
     Ok(Json(DiscardedWire { broker: id }))
 }
 

@@ -33,7 +33,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::intake::mqtt::Discard;
 use crate::main_loop::{Feed, Input};
 use crate::store::state::Journaled;
 use crate::store::unusable::Kept;
@@ -131,9 +130,12 @@ pub struct WebLink {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub clock: Clock,
     pub site: Site,
-    /// By the id of its `[[mqtt]]`: has an outside broker forget our session.
-    pub sessions: BTreeMap<Arc<str>, Discard>,
+    /// By the id of its `[[mqtt]]`.
+    pub sessions: BTreeMap<Arc<str>, DiscardSession>,
 }
+
+/// Has an outside broker forget our session, as soon as it answers; returns at once.
+pub type DiscardSession = Arc<dyn Fn() + Send + Sync>;
 
 /// What the databases remember. Called on blocking threads, from several at once; an error is shown to the asker.
 pub trait Archive: Send + Sync + 'static {

@@ -8,9 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anmin::clock::Clock;
-use anmin::intake::mqtt::Discard;
 use anmin::main_loop::{Feed, Input};
-use anmin::web::{Server, Settings, Site, Token, WebLink, serve};
+use anmin::web::{DiscardSession, Server, Settings, Site, Token, WebLink, serve};
 use desk::Desk;
 use tokio::sync::mpsc;
 
@@ -38,7 +37,7 @@ pub async fn serve_site(token: Option<&str>, answers: bool) -> Served {
         archive: Arc::clone(&desk.memory) as _,
         metrics: Arc::new(|| "anmin_up 1\n# EOF\n".to_owned()),
         clock,
-        sessions: [(Arc::from("plant"), Discard::default())].into(),
+        sessions: [(Arc::from("plant"), Arc::new(|| {}) as DiscardSession)].into(),
         site: Site {
             id: "chunhui".to_owned(),
             name: desk::text("春晖社区", "Chunhui"),
