@@ -227,13 +227,14 @@ pub struct DeadLetterWire {
 
 /// Dead letters that are on their way again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DiscardedWire {
-    pub broker: String,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
 pub struct ResentWire {
     pub sent: Vec<String>,
+}
+
+/// An outside broker that is told to forget our session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DiscardedWire {
+    pub broker: String,
 }
 
 /// One row of the journal.
