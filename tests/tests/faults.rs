@@ -322,6 +322,11 @@ fn a_wall_clock_that_leaps_moves_no_delay_raises_nothing_old_and_breaks_no_id() 
                 assert!(ids.insert(said["alarm"].to_string()), "{said:#}");
             }
         }
+        // Behind what has been already; after 2106 everything is.
+        let behind = ["1970", "an hour ago", "now again"].contains(&year);
+        let status = daemon.get("/api/v1/status");
+        let told = status["troubles"].as_array().is_some_and(|list| list.iter().any(|part| part["part"] == "clock"));
+        assert_eq!((status["clock_doubtful"].as_bool(), told), (Some(behind), behind), "{year}: {status:#}");
         let list = daemon.get("/api/v1/alarms");
         let hazards = list["alarms"].as_array().into_iter().flatten().filter(|alarm| alarm["rule"] == storm::RULE);
         assert_eq!(hazards.count(), n + 1, "{year}: nothing but what was raised: {list:#}");
