@@ -481,6 +481,7 @@ mod tests {
 
     use anmin_rules::alarm::{Alarm, AlarmId, AlarmState, Cause, Transition};
 
+    use super::super::facts::{Fact, KeptSession, Mark};
     use super::super::tests::TestDir;
     use super::super::{Limits, Readings, StateStore, Turn};
     use super::*;
@@ -588,6 +589,27 @@ mod tests {
             assert_eq!(names.iter().filter(kept).count(), 3, "{names:?}");
             assert!(!names.iter().any(|name| name.contains("restoring")), "{names:?}");
         }
+    }
+
+    /// A broker may still keep the session; messages judged and delays that ran on that day are of that day.
+    #[test]
+    fn a_restored_past_knows_its_sessions_and_forgets_what_was_under_way() {
+        let (_dir, site, _) = site_with_backup("backup-facts");
+        let storage = site.join("data");
+        let (mut store, _) = StateStore::open(&storage, RAISED).unwrap();
+        let session = KeptSession { source: "site".into(), client_id: "anmin".into(), heard: RAISED };
+        let facts = [Fact::Session(session.clone()), Fact::Judged(vec![Mark { what: 1, topic: 2 }])];
+        let pending = [Arc::new(crate::delivery::samples::pending())];
+        store.commit(&Turn { facts: &facts, pending: &pending, ..Turn::default() }).unwrap();
+        let to = site.join("backups/tuesday");
+        take(&storage, &site, &to, RAISED).unwrap();
+        drop(store);
+        let (store, running) = StateStore::open(&storage, RAISED).unwrap();
+        assert_eq!((running.judged.len(), running.pending.len()), (1, 1));
+        drop(store);
+        Backup::open(&to).unwrap().restore(&storage, RAISED).unwrap();
+        let back = StateStore::open(&storage, RAISED).unwrap().1;
+        assert_eq!((back.sessions, back.judged, back.pending), (vec![session], vec![], vec![]));
     }
 
     #[test]

@@ -1998,6 +1998,80 @@ mod tests {
         }
     }
 
+    /// Sessions, marks of what was judged and delays that run: each of them is whole or gone, and few pages cost any.
+    #[test]
+    fn what_stands_beside_the_journal_outlives_a_damaged_file_as_well() {
+        let good = sound_file("state-beside");
+        let kept =
+            |n: usize| KeptSession { source: format!("broker-{n}").into(), client_id: "anmin".into(), heard: RAISED };
+        let sessions: Vec<KeptSession> = (0..3).map(kept).collect();
+        let marks: Vec<Mark> = (0..9_u32).map(|n| Mark { what: 1 << n, topic: n }).collect();
+        let one = Arc::new(crate::delivery::samples::pending());
+        {
+            let (mut store, _) = StateStore::open(good.path(), RAISED).unwrap();
+            let mut facts: Vec<Fact> = sessions.iter().cloned().map(Fact::Session).collect();
+            facts.push(Fact::Judged(marks.clone()));
+            let pending = [Arc::clone(&one)];
+            store.commit(&Turn { facts: &facts, pending: &pending, ..Turn::default() }).unwrap();
+        }
+        let bytes = fs::read(good.path().join(FILE)).unwrap();
+        let (mut salvaged, mut lost) = (0, [0; 3]);
+        for page in 0..bytes.len() / 4096 {
+            let dir = TestDir::new("state-beside-damaged");
+            let mut bytes = bytes.clone();
+            bytes[page * 4096..(page + 1) * 4096].iter_mut().for_each(|byte| *byte ^= 0x5a);
+            fs::write(dir.path().join(FILE), bytes).unwrap();
+            let (_, back) = StateStore::open(dir.path(), RAISED).unwrap();
+            salvaged += usize::from(!back.notes.is_empty());
+            for (n, (gone, whole)) in [
+                (back.sessions.is_empty(), back.sessions == sessions),
+                (back.judged.is_empty(), back.judged == marks),
+                (back.pending.is_empty(), back.pending == [Arc::clone(&one)]),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                assert!(gone || whole, "page {page}, table {n}: {back:?}");
+                lost[n] += usize::from(gone);
+            }
+        }
+        // Its own page, and the one that says where it is.
+        assert!(salvaged > 20 && lost.iter().all(|lost| *lost <= 2), "{salvaged} {lost:?}");
+    }
+
+    #[test]
+    fn the_reserve_is_given_up_on_a_full_disk_and_kept_again_when_there_is_room() {
+        let dir = TestDir::new("state-reserve");
+        let full = Arc::new(AtomicUsize::new(0));
+        let when = Arc::clone(&full);
+        let disk = Disk::scripted(move |file| match when.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            _ => {
+                // What the reserve took is enough for this commit.
+                when.fetch_sub(1, Ordering::SeqCst);
+                Err(StoreError::Full { file: file.to_owned() })
+            }
+        });
+        let at = |seconds: u64| Mono::default().plus(std::time::Duration::from_secs(seconds));
+        let reserve = dir.path().join(RESERVE);
+        let kept = || fs::metadata(&reserve).map(|meta| meta.len()).ok();
+        let (mut store, _) = StateStore::open_on(dir.path(), RAISED, disk).unwrap();
+        assert_eq!((store.tend_reserve(at(1)), kept()), (true, Some(RESERVE_BYTES)));
+        full.store(1, Ordering::SeqCst);
+        store.commit(&Turn { transitions: &[raised(1)], ..Turn::default() }).unwrap();
+        assert_eq!((store.unwritten(), kept()), (0, None), "the alarm is on the disk at its cost");
+        // Not at once: whoever filled the disk goes on filling it. Then by itself, and said the time after.
+        assert_eq!((store.tend_reserve(at(2)), kept()), (false, None));
+        store.tend_reserve(at(62));
+        assert_eq!((store.tend_reserve(at(63)), kept()), (true, Some(RESERVE_BYTES)));
+        // Without a reserve a full disk is said, and nothing is lost.
+        full.store(2, Ordering::SeqCst);
+        store.commit(&Turn { transitions: &[raised(2)], ..Turn::default() }).unwrap_err();
+        assert_eq!((store.unwritten(), kept()), (1, None));
+        store.commit(&Turn::default()).unwrap();
+        assert_eq!(store.unwritten(), 0);
+    }
+
     #[test]
     fn what_is_no_database_at_all_is_set_aside_too() {
         let good = sound_file("state-other");
