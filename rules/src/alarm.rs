@@ -170,6 +170,9 @@ pub struct Alarm {
     pub realarm_at: Option<Wall>,
     pub raised_at: Wall,
     pub changed_at: Wall,
+    /// Some change of this occurrence was written down while the wall clock was in doubt: its times may be wrong, its
+    /// order is not.
+    pub clock_doubtful: bool,
     /// Number of its transitions so far; the first is 1.
     pub seq: u32,
     pub evidence: Evidence,

@@ -58,6 +58,8 @@ pub struct AlarmBook {
     came_kept: usize,
     chatter: VecDeque<Chatter>,
     pending: VecDeque<Pending>,
+    /// Whether what is written down now has a wrong time, maybe.
+    clock_doubtful: bool,
 }
 
 /// A condition that comes so often within so long chatters. From then on it must be gone for as long before it counts as
@@ -242,7 +244,13 @@ impl AlarmBook {
             came_kept: 0,
             chatter: VecDeque::new(),
             pending: VecDeque::new(),
+            clock_doubtful: false,
         }
+    }
+
+    /// From now on the wall clock is in doubt, or no longer: changes are marked meanwhile. No delay hears of it.
+    pub fn set_clock_doubtful(&mut self, doubtful: bool) {
+        self.clock_doubtful = doubtful;
     }
 
     pub fn set_settings(&mut self, settings: BookSettings) {
@@ -808,6 +816,7 @@ impl AlarmBook {
             realarm_at: None,
             raised_at: now.wall,
             changed_at: now.wall,
+            clock_doubtful: false,
             seq: 0,
             evidence,
             message,
@@ -828,6 +837,7 @@ impl AlarmBook {
         how(alarm);
         alarm.seq += 1;
         alarm.changed_at = now.wall;
+        alarm.clock_doubtful |= self.clock_doubtful;
         let to = alarm.state();
 
         let terms = entry.terms.as_ref();

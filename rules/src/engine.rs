@@ -321,6 +321,11 @@ impl Engine {
         self.unbound = true;
     }
 
+    /// From now on the wall clock is in doubt, or no longer: alarms that change meanwhile are marked.
+    pub fn set_clock_doubtful(&mut self, doubtful: bool) {
+        self.watch.book.set_clock_doubtful(doubtful);
+    }
+
     /// Binds rules to points that were added since the last time.
     pub fn bind(&mut self, points: &Points) -> Bound {
         let bound = self.rules.bind(points);

@@ -256,6 +256,31 @@ fn without_file_handles_alarms_go_out_and_the_desk_comes_back_with_them() {
     daemon.wait("/api/v1/status", "everything has left", |status| status["orders_waiting"] == 0);
 }
 
+/// Quality and reason of what is stored of a device, as soon as it is so many readings.
+fn marks(site: &Site, device: &str, count: usize) -> Vec<String> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let mut command = Command::new(binary());
+        command.arg("export").arg(site.folder()).args([
+            "--device",
+            device,
+            "--from",
+            "1970-01-01",
+            "--to",
+            "2200-01-01",
+        ]);
+        let csv = command.output().expect("anmin runs").stdout;
+        let lines: Vec<String> = String::from_utf8_lossy(&csv).lines().skip(1).map(str::to_owned).collect();
+        if lines.len() >= count {
+            let columns =
+                |line: String| line.splitn(11, ',').nth(10).unwrap_or_default().trim_end_matches(',').to_owned();
+            return lines.into_iter().map(columns).collect();
+        }
+        assert!(Instant::now() < deadline, "{count} readings of {device} are not stored: {lines:?}");
+        pause();
+    }
+}
+
 /// Steps of the wall clock from now, in seconds.
 fn steps() -> Vec<(&'static str, i64)> {
     let now = storm::now_ms() / 1_000;
@@ -309,6 +334,8 @@ fn a_wall_clock_that_leaps_moves_no_delay_raises_nothing_old_and_breaks_no_id() 
     let mut ids = std::collections::BTreeSet::new();
     for (n, (year, seconds)) in steps().into_iter().enumerate() {
         let device = format!("g{n}");
+        // Behind what has been already; after 2106 everything is.
+        let behind = ["1970", "an hour ago", "now again"].contains(&year);
         // In the middle of the delay the clock leaps.
         for (value, cause) in [(30.0, "raised"), (1.0, "returned")] {
             set(if cause == "raised" { seconds } else { seconds + 7 });
@@ -318,15 +345,16 @@ fn a_wall_clock_that_leaps_moves_no_delay_raises_nothing_old_and_breaks_no_id() 
             let said = world.hears(&format!("{device}/lel"), cause);
             let took = since.elapsed();
             assert!(took >= DELAY && took < DELAY * 4, "{year}: {cause} after {took:?}");
+            assert_eq!(said["clock_doubtful"], behind, "{year}: {cause}: {said:#}");
             if cause == "raised" {
                 assert!(ids.insert(said["alarm"].to_string()), "{said:#}");
             }
         }
-        // Behind what has been already; after 2106 everything is.
-        let behind = ["1970", "an hour ago", "now again"].contains(&year);
         let status = daemon.get("/api/v1/status");
         let told = status["troubles"].as_array().is_some_and(|list| list.iter().any(|part| part["part"] == "clock"));
         assert_eq!((status["clock_doubtful"].as_bool(), told), (Some(behind), behind), "{year}: {status:#}");
+        let marks = marks(&site, &device, 2);
+        assert!(marks.iter().all(|mark| (mark == "uncertain,clock_skew") == behind), "{year}: {marks:?}");
         let list = daemon.get("/api/v1/alarms");
         let hazards = list["alarms"].as_array().into_iter().flatten().filter(|alarm| alarm["rule"] == storm::RULE);
         assert_eq!(hazards.count(), n + 1, "{year}: nothing but what was raised: {list:#}");

@@ -248,6 +248,7 @@ impl Desk {
             realarm_at: None,
             raised_at: at,
             changed_at: at,
+            clock_doubtful: false,
             seq: 1,
             evidence: Evidence {
                 point: Some(PointId::new(point)),

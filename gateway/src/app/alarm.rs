@@ -662,7 +662,9 @@ fn details(alarm: &AlarmWire) -> Table {
         let at = alarm.reading.source_time.as_ref().unwrap_or(&alarm.reading.received);
         put("读数 reading", format!("{value} {}{limit}，{}", alarm.reading.unit, moment(at)));
     }
-    put("发生 raised", moment(&alarm.raised_at));
+    let doubt =
+        if alarm.clock_doubtful { "，当时本机时钟不可信 the clock of the box was in doubt" } else { "" };
+    put("发生 raised", format!("{}{doubt}", moment(&alarm.raised_at)));
     let by = |by: &ByWire| format!("{}，{}", by.by, moment(&by.at));
     if let Some(who) = &alarm.acknowledged {
         put("确认 acknowledged", by(who));

@@ -239,6 +239,7 @@ struct AlarmDocument<'a> {
     reading: ReadingDocument<'a>,
     raised_at: Moment,
     changed_at: Moment,
+    clock_doubtful: bool,
     acknowledged: Option<ByDocument<'a>>,
     shelved: Option<ShelfDocument<'a>>,
     out_of_service: Option<ByDocument<'a>>,
@@ -291,6 +292,7 @@ impl<'a> AlarmDocument<'a> {
             },
             raised_at: Moment::new(alarm.raised_at, zone),
             changed_at: Moment::new(alarm.changed_at, zone),
+            clock_doubtful: alarm.clock_doubtful,
             acknowledged: alarm.acknowledged.as_ref().map(by),
             shelved: alarm.shelved.as_ref().map(|shelf| ShelfDocument {
                 until: Moment::new(shelf.until, zone),

@@ -64,6 +64,7 @@ pub fn alarm() -> Alarm {
         realarm_at: None,
         raised_at: RAISED,
         changed_at: RAISED,
+        clock_doubtful: false,
         seq: 1,
         evidence: Evidence {
             point: Some(PointId::new("b3-2-gas/lel")),

@@ -252,7 +252,9 @@ impl MainLoop {
     /// One turn over everything that came in. False when the loop shall end.
     pub fn turn(&mut self, inputs: &mut Vec<Input>) -> bool {
         let now = self.parts.clock.now();
-        if let Some(state) = self.parts.clock_trust.handle_now(now) {
+        let state = self.parts.clock_trust.handle_now(now);
+        self.parts.engine.set_clock_doubtful(self.parts.clock_trust.is_doubtful());
+        if let Some(state) = state {
             self.handle_part(now, state);
         }
         let mut go_on = true;

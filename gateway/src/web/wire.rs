@@ -141,6 +141,7 @@ pub struct AlarmWire {
     pub reading: ReadingWire,
     pub raised_at: String,
     pub changed_at: String,
+    pub clock_doubtful: bool,
     pub acknowledged: Option<ByWire>,
     pub shelved: Option<ShelfWire>,
     pub out_of_service: Option<ByWire>,
@@ -512,6 +513,7 @@ impl Writer<'_> {
             },
             raised_at: self.at(alarm.raised_at),
             changed_at: self.at(alarm.changed_at),
+            clock_doubtful: alarm.clock_doubtful,
             acknowledged: alarm.acknowledged.as_ref().map(|by| self.by(by)),
             shelved: alarm.shelved.as_ref().map(|shelf| ShelfWire {
                 until: self.at(shelf.until),

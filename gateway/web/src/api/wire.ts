@@ -80,6 +80,7 @@ export interface Alarm {
   reading: Evidence
   raised_at: string
   changed_at: string
+  clock_doubtful: boolean
   acknowledged: By | null
   shelved: Shelf | null
   out_of_service: By | null

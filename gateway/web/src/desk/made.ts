@@ -43,6 +43,7 @@ export function alarm(id: string, change: Partial<Alarm> = {}): Alarm {
     },
     raised_at: '2026-01-31T14:02:11.000+08:00',
     changed_at: '2026-01-31T14:02:11.000+08:00',
+    clock_doubtful: false,
     acknowledged: null,
     shelved: null,
     out_of_service: null,

@@ -117,6 +117,7 @@ export const en: Words = {
     escalated: 'escalated {n} time | escalated {n} times',
     escalates: 'escalates in {left}',
     peak: 'Was at',
+    clockDoubtful: 'The clock of the box was in doubt meanwhile: these times may be wrong, their order is right.',
     rule: 'Rule',
     subject: { point: 'Point', device: 'Device', part: 'Part' },
     history: 'What happened',

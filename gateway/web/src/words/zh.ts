@@ -115,6 +115,7 @@ export const zh = {
     escalated: '已升级 {n} 次',
     escalates: '{left} 后升级',
     peak: '最高曾达',
+    clockDoubtful: '期间本机时钟不可信：所记时间可能有误，先后次序无误。',
     rule: '规则',
     subject: { point: '测点', device: '设备', part: '部件' },
     history: '经过',
