@@ -31,6 +31,7 @@ use crate::main_loop::run::{MainLoop, Parts};
 use crate::main_loop::{Feed, Input, PartState, PartTrouble};
 use crate::pulse::{Pulse, Watch};
 use crate::store::readings::Readings;
+use crate::store::suspects::Suspects;
 use crate::store::{Reader, StateStore, StoreError};
 use crate::telemetry::Figures;
 use crate::web;
@@ -156,6 +157,7 @@ impl Daemon {
             losses: Losses::new(config.site.time_zone.clone()),
             deliveries: Deliveries::default(),
             clock_trust: ClockTrust::new(None),
+            suspects: Suspects::open(&config.storage, now.wall),
         };
         notes.extend(restored.notes.iter().map(|text| ("store:state", text.clone())));
         parts.take_up(now, restored);

@@ -9,6 +9,7 @@
 //! without an acknowledgement, and an alarm that cannot come in is worse than one that a crash now would forget.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
 use crate::store::readings::{Backlog, NewPoint, Readings, ReadingsBatch};
+use crate::store::suspects::{Key, Standing, Suspects};
 use crate::store::unusable::Unusable;
 use crate::store::{Fact, OrderOutcome, Restored, StateStore, StoreError, Turn};
 use crate::telemetry::{Figures, Repeats};
@@ -81,6 +83,7 @@ pub struct Parts {
     pub losses: Losses,
     pub deliveries: Deliveries,
     pub clock_trust: ClockTrust,
+    pub suspects: Suspects,
 }
 
 impl Parts {
@@ -169,6 +172,9 @@ struct Handed {
 /// Buffers that are used again every turn.
 #[derive(Default)]
 struct Scratch {
+    /// What came in, until the turn has come to its end.
+    seen: Vec<(Arc<str>, Vec<Message>)>,
+    polled: Vec<Reading>,
     readings: Vec<Reading>,
     samples: Vec<Sample>,
     batch: Vec<Sample>,
@@ -216,6 +222,9 @@ impl MainLoop {
             let trouble = Some(trouble(Level::Orange, problem.text()));
             main_loop.handle_part(started, PartState { part: Arc::from("store:state"), trouble });
         }
+        if main_loop.parts.suspects.any_given_up() {
+            main_loop.say_given_up(started);
+        }
         main_loop
     }
 
@@ -249,8 +258,106 @@ impl MainLoop {
             .min()
     }
 
-    /// One turn over everything that came in. False when the loop shall end.
+    /// One turn over everything that came in. False when the loop shall end. Where the last run ended in a panic, what it
+    /// held has a turn of its own each.
     pub fn turn(&mut self, inputs: &mut Vec<Input>) -> bool {
+        if self.parts.suspects.is_empty() {
+            return self.watched_turn(inputs);
+        }
+        let mut go_on = true;
+        for mut some in self.apart(inputs) {
+            go_on &= self.watched_turn(&mut some);
+        }
+        go_on
+    }
+
+    /// One turn. A panic in it goes on when it is written down what the turn held.
+    fn watched_turn(&mut self, inputs: &mut Vec<Input>) -> bool {
+        let result = catch_unwind(AssertUnwindSafe(|| self.turn_over(inputs)));
+        if result.is_err() || !self.parts.suspects.is_empty() {
+            let held = self.held_keys();
+            match result {
+                Ok(_) => self.parts.suspects.handle_passed(held.into_iter()),
+                Err(_) => self.parts.suspects.handle_panic(self.parts.clock.now().wall, &held),
+            }
+        }
+        self.scratch.seen.clear();
+        self.scratch.polled.clear();
+        result.unwrap_or_else(|cause| resume_unwind(cause))
+    }
+
+    fn held_keys(&self) -> Vec<Key> {
+        let Scratch { seen, polled, .. } = &self.scratch;
+        let messages = seen.iter().flat_map(|(source, messages)| messages.iter().map(|message| key(source, message)));
+        messages.chain(polled.iter().map(|reading| self.key_of(reading))).collect()
+    }
+
+    fn key_of(&self, reading: &Reading) -> Key {
+        Key::of_reading(&self.parts.points.point(reading.point).id, reading)
+    }
+
+    /// In the same order, each suspect by itself, and without what was given up.
+    fn apart(&mut self, inputs: &mut Vec<Input>) -> Vec<Vec<Input>> {
+        let now = self.parts.clock.now();
+        let mut turns = vec![Vec::new()];
+        let mut put = |standing: Standing, input: Input| match standing {
+            Standing::Suspected => turns.extend([vec![input], Vec::new()]),
+            _ => turns.last_mut().expect("there is always one").push(input),
+        };
+        for input in inputs.drain(..) {
+            match input {
+                Input::Messages { source, messages } => {
+                    for message in messages {
+                        match self.parts.suspects.standing(key(&source, &message)) {
+                            Standing::GivenUp => self.set_aside(now, &source, message),
+                            other => {
+                                put(other, Input::Messages { source: Arc::clone(&source), messages: vec![message] })
+                            }
+                        }
+                    }
+                }
+                Input::Readings(readings) => {
+                    for reading in readings {
+                        match self.parts.suspects.standing(self.key_of(&reading)) {
+                            Standing::GivenUp => self.say_given_up(now),
+                            other => put(other, Input::Readings(vec![reading])),
+                        }
+                    }
+                }
+                other => put(Standing::Clear, other),
+            }
+        }
+        // One turn at least: what is due does not wait.
+        turns.retain(|turn| !turn.is_empty());
+        if turns.is_empty() {
+            turns.push(Vec::new());
+        }
+        turns
+    }
+
+    fn set_aside(&mut self, now: Now, source: &Arc<str>, message: Message) {
+        error!(source = &**source, topic = &*message.topic, "a message that ended anmin twice is set aside");
+        self.scratch.unusable.push(Unusable {
+            source: Arc::clone(source),
+            topic: message.topic,
+            why: "ended_anmin",
+            payload: Some(message.payload),
+            received: message.received.wall,
+        });
+        self.scratch.acks.extend(message.ack);
+        self.say_given_up(now);
+    }
+
+    fn say_given_up(&mut self, now: Now) {
+        let message = Text {
+            zh: "有一条消息或数值两次使本系统中断运行，已搁置不再处理；其余照常。请将隔离记录与日志交给开发者".to_owned(),
+            en: "a message or a value has ended anmin twice and is set aside; everything else goes on. Give the quarantine and the log to the developers".to_owned(),
+        };
+        let trouble = Some(trouble(Level::Orange, message));
+        self.handle_part(now, PartState { part: Arc::from("suspects"), trouble });
+    }
+
+    fn turn_over(&mut self, inputs: &mut Vec<Input>) -> bool {
         let now = self.parts.clock.now();
         let state = self.parts.clock_trust.handle_now(now);
         self.parts.engine.set_clock_doubtful(self.parts.clock_trust.is_doubtful());
@@ -260,8 +367,11 @@ impl MainLoop {
         let mut go_on = true;
         for input in inputs.drain(..) {
             match input {
-                Input::Messages { source, messages } => self.decode(now, &source, messages),
-                Input::Readings(mut readings) => self.scratch.readings.append(&mut readings),
+                Input::Messages { source, messages } => self.decode(now, source, messages),
+                Input::Readings(mut readings) => {
+                    self.scratch.polled.extend_from_slice(&readings);
+                    self.scratch.readings.append(&mut readings);
+                }
                 Input::Stop => {
                     go_on = false;
                     self.receipts_due = None;
@@ -293,16 +403,19 @@ impl MainLoop {
         go_on
     }
 
-    fn decode(&mut self, now: Now, source: &Arc<str>, messages: Vec<Message>) {
+    fn decode(&mut self, now: Now, source: Arc<str>, messages: Vec<Message>) {
         let Parts { router, points, losses, deliveries, .. } = &mut self.parts;
-        losses.handle_heard(now, source);
+        losses.handle_heard(now, &source);
+        self.scratch.seen.push((source, messages));
+        let (source, messages) = self.scratch.seen.last_mut().expect("put there above");
+        let source = &*source;
         for message in messages {
-            let heard = deliveries.handle(now.mono, &message);
+            let heard = deliveries.handle(now.mono, message);
             if heard == Heard::Repeat {
                 // Its readings went to the readings' writer before this token does; what was decided about it may still
                 // wait for the journal.
                 let acks = self.held.back_mut().map_or(&mut self.scratch.acks, |(_, acks)| acks);
-                acks.extend(message.ack);
+                acks.extend(message.ack.take());
                 continue;
             }
             let into = match heard {
@@ -331,14 +444,14 @@ impl MainLoop {
                     source: Arc::clone(source),
                     topic: rejected.topic,
                     why: rejected.why.as_str(),
-                    payload: worth_keeping.then_some(message.payload),
+                    payload: worth_keeping.then(|| message.payload.clone()),
                     received: message.received.wall,
                 });
             }
             if message.delivery.is_some_and(|delivery| delivery.again) {
                 into[first..].iter_mut().for_each(|reading| reading.redelivered = true);
             }
-            self.scratch.acks.extend(message.ack);
+            self.scratch.acks.extend(message.ack.take());
         }
         if points.len() > self.known_points {
             self.known_points = points.len();
@@ -799,6 +912,10 @@ impl MainLoop {
             self_test: self.parts.figures.pulse(),
         }
     }
+}
+
+fn key(source: &str, message: &Message) -> Key {
+    Key::of_message(source, &message.topic, &message.payload)
 }
 
 fn trouble(level: Level, message: Text) -> super::PartTrouble {

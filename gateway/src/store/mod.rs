@@ -15,6 +15,7 @@ pub mod readings;
 pub mod record;
 mod salvage;
 pub mod state;
+pub mod suspects;
 pub mod unusable;
 pub mod view;
 

@@ -16,6 +16,7 @@ use anmin::main_loop::losses::Losses;
 use anmin::main_loop::query::{AlarmFilter, AlarmList, AlarmPage};
 use anmin::main_loop::run::{MainLoop, Parts};
 use anmin::main_loop::{Feed, Input, PartState, PartTrouble, Query};
+use anmin::store::suspects::Suspects;
 use anmin::store::{Disk, Limits, Readings, StateStore, StoreError, Writer};
 use anmin::telemetry::Figures;
 use anmin_rules::engine::Engine;
@@ -172,6 +173,7 @@ pub struct Birth<'a> {
     pub plans: &'a [RulePlan; 2],
     pub points: Points,
     pub disk: DiskState,
+    pub suspects: Suspects,
 }
 
 impl Life {
@@ -211,6 +213,7 @@ impl Life {
             losses: Losses::default(),
             deliveries: Deliveries::default(),
             clock_trust: ClockTrust::new(None),
+            suspects: birth.suspects,
         };
         parts.take_up(now, restored);
         parts.engine.handle_broken_rules(now, &[]);

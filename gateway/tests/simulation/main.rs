@@ -64,6 +64,7 @@ mod gateway;
 mod model;
 mod run;
 mod site;
+mod stories;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anmin::delivery::courier::Lane;
 use anmin::delivery::{DeliveryError, Outcome, Receipt};
 use anmin::main_loop::{Input, SessionStart};
+use anmin::store::suspects::Suspects;
 use anmin::store::{Limits, Readings};
 use anmin_rules::alarm::{Action, Alarm, AlarmId, Command, Refusal};
 use anmin_rules::order::{CallStep, Order};
@@ -586,6 +587,8 @@ impl Run {
             plans: &self.plans,
             points: site::points(named.into_iter().filter(|_| self.known)),
             disk: DiskState { state, readings, ..DiskState::default() },
+            // The box stops without a panic.
+            suspects: Suspects::nobody(),
         };
         let life = Life::begin(self.base.join(self.lives.to_string()), birth);
         tell!(
