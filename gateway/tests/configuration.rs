@@ -269,9 +269,10 @@ async fn the_reference_is_what_the_parser_knows() {
     }
     folder.write("secrets/accounts", "");
     folder.write("secrets/acl", "pattern write shequ/+/%u/up\n");
-    for secret in ["web", "zigbee", "office", "property", "town", "tsdb"] {
+    for secret in ["web", "zigbee", "office", "property", "town", "tsdb", "duty-group-sign"] {
         folder.write(&format!("secrets/{secret}"), "0123456789abcdef\n");
     }
+    folder.write("secrets/duty-group", "https://robot.example.cn/send?key=0123456789abcdef\n");
     let mut files = SiteFiles { base: folder.0.clone(), ..SiteFiles::default() };
     for (language, line, text) in &reference.examples {
         // Faults then name the line of the reference.

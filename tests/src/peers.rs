@@ -326,6 +326,33 @@ impl CapReceiver {
     }
 }
 
+/// The robots of three group chats, by their makers' words.
+pub struct Robots {
+    pub url: String,
+    peer: Peer,
+}
+
+impl Robots {
+    pub fn start() -> Self {
+        let mut peer = Peer::python("robot.py", &[]);
+        let line = peer.until("listening");
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+        Self { url: said["listening"].as_str().expect("it says where").to_owned(), peer }
+    }
+
+    /// What it says of the next message that holds `text`.
+    pub fn next(&mut self, text: &str) -> Value {
+        let line = self.peer.until(text);
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+    }
+
+    /// What it says of every message that nobody has asked about.
+    pub fn told(&mut self) -> Vec<Value> {
+        let parse = |line: &String| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+        self.peer.said().iter().map(parse).collect()
+    }
+}
+
 /// A pair of joined pseudo-terminals by socat: a serial line without wires.
 pub struct Line {
     pub ends: [String; 2],

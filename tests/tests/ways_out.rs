@@ -2,7 +2,7 @@
 
 use anmin_tests::daemon::Daemon;
 use anmin_tests::mqtt::Mqtt;
-use anmin_tests::peers::{CapReceiver, VictoriaMetrics, free_port};
+use anmin_tests::peers::{CapReceiver, Robots, VictoriaMetrics, free_port};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
@@ -80,4 +80,76 @@ on_delay = "0s"
 
     let said = daemon.until("way_out=nobody");
     assert!(said.contains("WARN"), "{said}");
+}
+
+/// Three groups hear of the same alarm, each in its own way; then three hundred alarms come within seconds.
+#[test]
+fn groups_are_told_of_each_alarm_and_a_storm_comes_in_few_messages_the_grave_first() {
+    let mut robots = Robots::start();
+    let site = Site::new("notices", "");
+    for (file, path) in [
+        ("wecom", "/cgi-bin/webhook/send?key=KEY"),
+        ("dingtalk", "/robot/send?access_token=1"),
+        ("feishu", "/open-apis/bot/v2/hook/1"),
+    ] {
+        site.write(file, &format!("{}{path}\n", robots.url));
+    }
+    site.write("sign", "demo-secret\n");
+    site.write(
+        "anmin.d/all.toml",
+        &format!(
+            r#"{GAS_AS_IT_SPEAKS}
+[[notice]]
+id = "duty"
+robot = "wecom"
+address_file = "wecom"
+system = false
+[[notice]]
+id = "property"
+robot = "dingtalk"
+address_file = "dingtalk"
+secret_file = "sign"
+min_level = "red"
+languages = ["zh-CN", "en-US"]
+[[notice]]
+id = "town"
+robot = "feishu"
+address_file = "feishu"
+secret_file = "sign"
+min_level = "red"
+everybody_from = "never"
+[[override]]
+rule = "gas/leak"
+on_delay = "0s"
+"#
+        ),
+    );
+    let daemon = Daemon::start(site.folder());
+    let mut device = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+    device.publish("acceptance/first/up", r#"{"v":60.0,"seq":1}"#);
+    let mut heard: Vec<Value> = (0..3).map(|_| robots.next("【红色】")).collect();
+    heard.sort_by_key(|said| said["robot"].to_string());
+    for (said, robot, everybody) in
+        [(&heard[0], "dingtalk", true), (&heard[1], "feishu", false), (&heard[2], "wecom", true)]
+    {
+        assert_eq!((&said["robot"], &said["code"], &said["everybody"]), (&json!(robot), &json!(0), &json!(everybody)));
+        let text = said["text"].as_str().expect("text");
+        assert!(text.contains("【演练】【红色】") && text.contains("处置："), "{text}");
+        assert_eq!(text.contains("[Exercise] [Red]"), robot == "dingtalk", "{text}");
+    }
+
+    device.publish_all((0..300).map(|n| {
+        let value = if n % 10 == 9 { 60.0 } else { 12.0 };
+        (format!("acceptance/g{n}/up"), json!({ "v": value, "seq": 1 }).to_string().into_bytes())
+    }));
+    daemon.wait("/api/v1/status", "the alarms", |status| status["open_alarms"].as_u64() >= Some(301));
+    daemon.wait("/api/v1/status", "everybody is told", |status| status["orders_waiting"] == 0);
+    let told = robots.told();
+    assert!(told.iter().all(|said| said["code"] == 0), "nobody is spoken to too often: {told:#?}");
+    let duty: Vec<&str> =
+        told.iter().filter(|said| said["robot"] == "wecom").filter_map(|said| said["text"].as_str()).collect();
+    assert!(duty.len() <= 12, "{} messages: {duty:#?}", duty.len());
+    let red = duty.iter().position(|text| text.contains("【红色】可燃气体泄漏 ×"));
+    let yellow = duty.iter().position(|text| text.contains("【黄色】可燃气体泄漏 ×"));
+    assert!(red.is_some() && red < yellow, "{duty:#?}");
 }

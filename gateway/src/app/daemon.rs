@@ -20,7 +20,7 @@ use tracing::{error, info};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::delivery::courier::{self, CourierHandle};
-use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, webhook};
+use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, notice, webhook};
 use crate::intake::broker::{Broker, BrokerHandle};
 use crate::intake::mqtt::Discard;
 use crate::intake::{modbus, mqtt};
@@ -322,6 +322,11 @@ fn ways_out(
         let id = &settings.channel.id;
         let carrier = webhook::carrier(settings, &config.site, &alive.clock).map_err(named(id))?;
         ways.add(carrier, id, settings.heartbeat);
+    }
+    for settings in &config.notices {
+        let id = &settings.channel.id;
+        let carrier = notice::carrier(settings, &config.site, &alive.clock).map_err(named(id))?;
+        ways.add(carrier, id, false);
     }
     for settings in &config.caps {
         let id = &settings.channel.id;

@@ -24,7 +24,7 @@ use anmin_sensors::profile::{Profile, Profiles};
 use anmin_sensors::router::Mapping;
 use anmin_sensors::validator;
 
-use crate::delivery::{Site, broadcast, influx, mqtt_out, webhook};
+use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
 use crate::intake::{broker, modbus, mqtt};
 use crate::store::readings::Limits;
 use crate::web;
@@ -52,6 +52,7 @@ pub struct Config {
     pub buses: Vec<Bus>,
     pub mqtt_out: Vec<mqtt_out::Settings>,
     pub webhooks: Vec<webhook::Settings>,
+    pub notices: Vec<notice::Settings>,
     pub caps: Vec<broadcast::Settings>,
     pub influx: Vec<influx::Settings>,
     pub web: web::Settings,
@@ -156,6 +157,7 @@ impl Config {
         let overrides: Vec<Override> = all("override").iter().filter_map(Override::read).collect();
         let mqtt_out: Vec<_> = all("mqtt_out").iter().filter_map(|r| mqtt_out::Settings::read(r, base)).collect();
         let webhooks: Vec<_> = all("webhook").iter().filter_map(|r| webhook::Settings::read(r, base)).collect();
+        let notices: Vec<_> = all("notice").iter().filter_map(|r| notice::Settings::read(r, base)).collect();
         let caps: Vec<_> = all("cap").iter().filter_map(|r| broadcast::Settings::read(r, base)).collect();
         let influx: Vec<_> = all("influx").iter().filter_map(|r| influx::Settings::read(r, base)).collect();
         for (what, keys) in [
@@ -163,7 +165,7 @@ impl Config {
             ("station", &["station"]),
             ("broker", &["mqtt"]),
             ("bus", &["bus"]),
-            ("way out", &["mqtt_out", "webhook", "cap", "influx"]),
+            ("way out", &["mqtt_out", "webhook", "notice", "cap", "influx"]),
         ] {
             unique(what, keys.iter().flat_map(|key| all(key)));
         }
@@ -175,6 +177,7 @@ impl Config {
             .iter()
             .map(|out| out.channel.clone())
             .chain(webhooks.iter().map(|out| out.channel.clone()))
+            .chain(notices.iter().map(|out| out.channel.clone()))
             .chain(caps.iter().map(|out| out.channel.clone()))
             .collect();
 
@@ -236,6 +239,7 @@ impl Config {
             buses,
             mqtt_out,
             webhooks,
+            notices,
             caps,
             influx,
             web: web?,

@@ -5,7 +5,9 @@
 //!
 //! What it promises:
 //! - Orders about one rule and subject go out one after the other, across the occurrences of its alarm too; others do
-//!   not wait for them. The gravest level goes first, then the oldest.
+//!   not wait for them. Whatever holds up the gravest level goes first, then the oldest.
+//! - A way out to people has a [`Pace`]. One message at a time; what comes while it is on its way, or must wait for the pace,
+//!   goes together in the next, and what is blue and yellow leaves room for what is orange and red.
 //! - A failed order is tried again until it is delivered or refused: full jitter between nothing and 0.5, 1, 2 … 30 s,
 //!   or when the peer asked to be left alone, after that time (at most ten minutes).
 //! - After three failures in a row the whole way out counts as down: one attempt at a time, spaced by the same backoff,
@@ -55,6 +57,19 @@ const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(600);
 /// Failing for so long is a system alarm.
 const TROUBLE_AFTER: Duration = Duration::from_secs(60);
 const ASK_REACHABLE_EVERY: Duration = Duration::from_secs(5);
+
+/// A grave message may follow the one before at once, so many times a minute; a lesser one half as often.
+const FREE: usize = 5;
+/// Orders in one message at most. It has a line for each kind of them, so what bounds it is the time to put it together.
+const MOST_GATHERED: usize = 1_000;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How many messages a peer takes: no minute, whenever it begins, sees more. Blue and yellow have half of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// 10 or more.
+    pub per_minute: usize,
+}
 
 /// What became of the orders of one way out in this run: at any quiet moment `created = accepted + dead + pending`.
 #[derive(Debug, Default)]
@@ -115,7 +130,8 @@ pub fn spawn<C: Carrier>(
     let (handle, queue) = CourierHandle::pair(Arc::clone(&channel));
     let seed =
         channel.bytes().fold(clock.now().wall.micros() as u64, |seed, byte| seed.rotate_left(7) ^ u64::from(byte));
-    let backlog = Backlog::new(channel, seed);
+    let mut backlog = Backlog::new(channel, seed);
+    backlog.spacing = carrier.pace().map(Spacing::new);
     let task = tokio::spawn(run(Arc::new(carrier), backlog, Arc::clone(&handle.tally), clock, queue, inputs));
     (handle, task)
 }
@@ -178,8 +194,10 @@ async fn run<C: Carrier>(
 /// A carrier that panics costs one attempt and not the courier. No task of its own: an alarm would wait for one more
 /// thread to wake.
 async fn try_once<C: Carrier>(carrier: Arc<C>, attempt: Attempt) -> (Lane, Result<Receipt, DeliveryError>) {
-    let Attempt { lane, order } = attempt;
-    let carried = tokio::time::timeout(ATTEMPT_LIMIT, carrier.carry(&order));
+    let Attempt { lane, order, with } = attempt;
+    let carried = tokio::time::timeout(ATTEMPT_LIMIT, async {
+        if with.is_empty() { carrier.carry(&order).await } else { carrier.carry_all(&order, &with).await }
+    });
     let result = match AssertUnwindSafe(carried).catch_unwind().await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(DeliveryError::Retry(format!("no answer within {ATTEMPT_LIMIT:?}"))),
@@ -195,7 +213,7 @@ async fn try_once<C: Carrier>(carrier: Arc<C>, attempt: Attempt) -> (Lane, Resul
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane(u64);
 
-/// Where a lane stands among those that may go: gravest level of the head first, then its arrival.
+/// Where a lane stands among those that may go: gravest level of its orders first, then the arrival of its head.
 type Rank = (Reverse<Level>, u64, Lane);
 
 /// One order to be tried now; its end comes back by [`Backlog::handle_result`].
@@ -203,6 +221,39 @@ type Rank = (Reverse<Level>, u64, Lane);
 pub struct Attempt {
     pub lane: Lane,
     pub order: Order,
+    /// What goes in the same message, where the way out has a [`Pace`].
+    pub with: Vec<Order>,
+}
+
+/// When messages left in the last minute, and so when the next may.
+#[derive(Debug)]
+struct Spacing {
+    pace: Pace,
+    left: VecDeque<Mono>,
+}
+
+impl Spacing {
+    fn new(pace: Pace) -> Self {
+        Self { pace, left: VecDeque::new() }
+    }
+
+    fn handle_message(&mut self, now: Mono) {
+        self.left.push_back(now);
+        if self.left.len() > self.pace.per_minute {
+            self.left.pop_front();
+        }
+    }
+
+    /// The first moment, this one or later, at which a message of this weight may leave.
+    fn earliest(&self, now: Mono, grave: bool) -> Mono {
+        let (free, most) = if grave { (FREE, self.pace.per_minute) } else { (FREE / 2, self.pace.per_minute / 2) };
+        let lately = self.left.iter().filter(|at| now.since(**at) < MINUTE).count();
+        let gap = MINUTE / (self.pace.per_minute - FREE) as u32;
+        let spaced = self.left.back().filter(|_| lately >= free).map(|last| last.plus(gap));
+        // The message that must be a minute past.
+        let room = self.left.len().checked_sub(most).filter(|_| lately >= most).map(|n| self.left[n].plus(MINUTE));
+        spaced.into_iter().chain(room).chain([now]).max().expect("there is now")
+    }
 }
 
 /// All orders of one way out that are not delivered yet, and when to try which.
@@ -234,6 +285,9 @@ pub struct Backlog {
     refused: Option<(OrderId, String)>,
     told: Option<Told>,
     reports: VecDeque<Input>,
+    spacing: Option<Spacing>,
+    /// Under way with the order that is tried: lanes, as often as each has an order in it.
+    gathered: Vec<Lane>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,6 +305,15 @@ struct Queue {
     refusals: u32,
     first_failed: Option<Mono>,
     in_flight: bool,
+    /// Its place in `ready`, while it is there.
+    rank: Option<Rank>,
+}
+
+impl Queue {
+    /// Of the gravest order: it waits for those before it.
+    fn level(&self) -> Level {
+        self.orders.iter().map(|(_, order)| alarm_of(order).level).max().unwrap_or(Level::Blue)
+    }
 }
 
 impl Backlog {
@@ -278,6 +341,8 @@ impl Backlog {
             refused: None,
             told: None,
             reports: VecDeque::new(),
+            spacing: None,
+            gathered: Vec::new(),
         }
     }
 
@@ -318,6 +383,7 @@ impl Backlog {
                     refusals: 0,
                     first_failed: None,
                     in_flight: false,
+                    rank: None,
                 };
                 self.lanes.insert(lane, queue);
                 lane
@@ -328,11 +394,12 @@ impl Backlog {
             return;
         }
         self.arrivals += 1;
-        if queue.orders.is_empty() {
-            self.ready.insert((Reverse(level), self.arrivals, lane));
-        }
+        let idle = queue.orders.is_empty();
         queue.orders.push_back((self.arrivals, order));
         self.count += 1;
+        if idle || queue.rank.is_some_and(|(Reverse(before), ..)| level > before) {
+            self.make_ready(lane);
+        }
     }
 
     /// The next order to be tried at this moment, if any may be.
@@ -357,18 +424,55 @@ impl Backlog {
             }
             pick
         } else {
-            if self.in_flight >= PARALLEL {
+            if self.in_flight >= if self.spacing.is_some() { 1 } else { PARALLEL } {
                 return None;
             }
-            *self.ready.first()?
+            let first = *self.ready.first()?;
+            if self.spacing.as_ref().is_some_and(|spacing| spacing.earliest(now, is_grave(&first)) > now) {
+                return None;
+            }
+            first
         };
-        self.ready.remove(&pick);
+        let with = match &mut self.spacing {
+            None => Vec::new(),
+            Some(spacing) => {
+                spacing.handle_message(now);
+                if self.is_down() { Vec::new() } else { self.gather(&pick) }
+            }
+        };
         let lane = pick.2;
-        let queue = self.lanes.get_mut(&lane)?;
-        queue.in_flight = true;
-        let (_, order) = queue.orders.front()?;
+        let order = self.take(lane)?;
         self.in_flight += 1;
-        Some(Attempt { lane, order: order.clone() })
+        Some(Attempt { lane, order, with })
+    }
+
+    /// The head of a lane, which is under way from now on.
+    fn take(&mut self, lane: Lane) -> Option<Order> {
+        let queue = self.lanes.get_mut(&lane)?;
+        if let Some(rank) = queue.rank.take() {
+            self.ready.remove(&rank);
+        }
+        queue.in_flight = true;
+        queue.orders.front().map(|(_, order)| order.clone())
+    }
+
+    /// What else may go now and is as grave as the first: the rest of its lane, then the others in their order.
+    fn gather(&mut self, first: &Rank) -> Vec<Order> {
+        let alike = self.ready.iter().filter(|rank| is_grave(rank) == is_grave(first));
+        let lanes: Vec<Lane> = alike.map(|rank| rank.2).take(MOST_GATHERED).collect();
+        let mut with = Vec::new();
+        for lane in lanes {
+            let Some(queue) = self.lanes.get(&lane) else { continue };
+            // The first order of all is the one that they go with.
+            let rest = queue.orders.iter().skip(usize::from(lane == first.2)).take(MOST_GATHERED - 1 - with.len());
+            let before = with.len();
+            with.extend(rest.map(|(_, order)| order.clone()));
+            self.gathered.extend(std::iter::repeat_n(lane, with.len() - before));
+            if with.len() > before {
+                self.take(lane);
+            }
+        }
+        with
     }
 
     /// When to come back, if nothing else happens before.
@@ -384,8 +488,13 @@ impl Backlog {
             {
                 at_latest(self.earliest_while_down(attempts).max(self.asked_to_wait_until));
             }
-        } else if self.asked_to_wait_until > now && !self.ready.is_empty() {
-            at_latest(self.asked_to_wait_until);
+        } else if let Some(first) = self.ready.first() {
+            if self.asked_to_wait_until > now {
+                at_latest(self.asked_to_wait_until);
+            }
+            if let Some(spacing) = self.spacing.as_ref().filter(|_| self.in_flight == 0) {
+                at_latest(spacing.earliest(now, is_grave(first)).max(self.asked_to_wait_until));
+            }
         }
         if self.told.is_none()
             && let Some(since) = self.failing_since()
@@ -397,14 +506,28 @@ impl Backlog {
 
     /// How one attempt ended.
     pub fn handle_result(&mut self, now: Mono, lane: Lane, result: Result<Receipt, DeliveryError>) {
-        let Some(queue) = self.lanes.get_mut(&lane).filter(|queue| queue.in_flight) else { return };
-        queue.in_flight = false;
+        if !self.lanes.get(&lane).is_some_and(|queue| queue.in_flight) {
+            return;
+        }
         self.in_flight -= 1;
+        let gathered = std::mem::take(&mut self.gathered);
+        for other in gathered.iter().chain([&lane]) {
+            if let Some(queue) = self.lanes.get_mut(other) {
+                queue.in_flight = false;
+            }
+        }
+        if result.is_err() {
+            // The first answers for all: if it is the one that is refused, the others go without it.
+            gathered.iter().filter(|other| **other != lane).for_each(|other| self.make_ready(*other));
+        }
+        let Some(queue) = self.lanes.get_mut(&lane) else { return };
         match result {
             Ok(receipt) => {
                 self.peer_answered();
                 self.refused = None;
-                self.end_head(lane, |_| Outcome::Delivered(receipt));
+                for lane in std::iter::once(lane).chain(gathered) {
+                    self.end_head(lane, |_| Outcome::Delivered(receipt.clone()));
+                }
             }
             Err(DeliveryError::Never(reason)) => {
                 queue.refusals += 1;
@@ -524,8 +647,14 @@ impl Backlog {
     }
 
     fn make_ready(&mut self, lane: Lane) {
-        if let Some((arrival, order)) = self.lanes.get(&lane).and_then(|queue| queue.orders.front()) {
-            self.ready.insert((Reverse(alarm_of(order).level), *arrival, lane));
+        let Some(queue) = self.lanes.get_mut(&lane) else { return };
+        if let Some(rank) = queue.rank.take() {
+            self.ready.remove(&rank);
+        }
+        if let Some((arrival, _)) = queue.orders.front() {
+            let rank = (Reverse(queue.level()), *arrival, lane);
+            queue.rank = Some(rank);
+            self.ready.insert(rank);
         }
     }
 
@@ -540,6 +669,9 @@ impl Backlog {
         }
         self.count -= 1;
         if queue.orders.is_empty() {
+            if let Some(rank) = queue.rank {
+                self.ready.remove(&rank);
+            }
             let queue = self.lanes.remove(&lane)?;
             self.by_key.remove(&queue.key);
         } else {
@@ -568,6 +700,11 @@ impl Backlog {
         let ceiling = BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_LONGEST);
         self.chance.up_to(ceiling)
     }
+}
+
+/// Orange and red: never behind what is less.
+fn is_grave((Reverse(level), ..): &Rank) -> bool {
+    *level >= Level::Orange
 }
 
 fn alarm_of(order: &Order) -> &Alarm {
@@ -660,10 +797,11 @@ mod tests {
     #[test]
     fn one_subject_in_order_others_beside_it_gravest_first() {
         let mut backlog =
-            backlog(&[("a", 1, Level::Blue), ("a", 2, Level::Red), ("b", 1, Level::Yellow), ("c", 1, Level::Red)]);
+            backlog(&[("b", 1, Level::Yellow), ("a", 1, Level::Blue), ("a", 2, Level::Red), ("c", 1, Level::Red)]);
         let first = attempts(&mut backlog, at(0));
-        assert_eq!(names(&first), ["c/1/office", "b/1/office", "a/1/office"]);
-        backlog.handle_result(at(5), first[2].lane, taken());
+        // The blue one holds up a red one.
+        assert_eq!(names(&first), ["a/1/office", "c/1/office", "b/1/office"]);
+        backlog.handle_result(at(5), first[0].lane, taken());
         let next = attempts(&mut backlog, at(5));
         assert_eq!(names(&next), ["a/2/office"]);
         assert_eq!(reports(&mut backlog, at(5)), ["delivered a/1/office"]);
@@ -899,5 +1037,104 @@ mod tests {
         task.await.expect("the courier ends by itself");
         assert_eq!(outcomes, ["a/1/office", "a/2/office"]);
         assert_eq!(*carried.lock().expect("nobody panics with it"), outcomes);
+    }
+
+    fn paced(per_minute: usize) -> Backlog {
+        let mut backlog = Backlog::new("duty".into(), 7);
+        backlog.spacing = Some(Spacing::new(Pace { per_minute }));
+        backlog
+    }
+
+    fn told(attempt: &Attempt) -> usize {
+        1 + attempt.with.len()
+    }
+
+    /// Plays until nothing waits; each message takes 100 ms. Gives when each left, how many it told, and whether it was grave.
+    fn play(
+        backlog: &mut Backlog,
+        from: u64,
+        mut come: impl FnMut(u64, &mut Backlog),
+        until: u64,
+    ) -> Vec<(u64, usize, bool)> {
+        let mut left = Vec::new();
+        let mut under_way: Option<(u64, Lane)> = None;
+        for now in (from..until).step_by(10) {
+            come(now, backlog);
+            if let Some((since, lane)) = under_way
+                && now >= since + 100
+            {
+                backlog.handle_result(at(now), lane, taken());
+                under_way = None;
+            }
+            if let Some(attempt) = backlog.poll_attempt(at(now)) {
+                left.push((now, told(&attempt), alarm_of(&attempt.order).level >= Level::Orange));
+                under_way = Some((now, attempt.lane));
+            }
+        }
+        left
+    }
+
+    #[test]
+    fn a_storm_is_told_in_few_messages_and_nothing_grave_waits_long() {
+        for per_minute in [10, 20, 100] {
+            let mut backlog = paced(per_minute);
+            // 1,000 alarms in 10 s, nine of ten of them yellow.
+            let come = |now: u64, backlog: &mut Backlog| {
+                if now < 10_000 {
+                    let level = if now.is_multiple_of(100) { Level::Red } else { Level::Yellow };
+                    backlog.handle_order(samples::order(&format!("d{now}"), 1, level));
+                }
+            };
+            let left = play(&mut backlog, 0, come, 600_000);
+            assert_eq!(left.iter().map(|(_, told, _)| told).sum::<usize>(), 1_000, "{per_minute}: each is told once");
+            assert!(backlog.is_empty());
+            // No minute sees more than the robot takes.
+            for (n, (at, ..)) in left.iter().enumerate() {
+                let within = left[n..].iter().take_while(|(other, ..)| other - at < 60_000).count();
+                assert!(within <= per_minute, "{per_minute}: {within} messages from {at} ms on");
+            }
+            // Red ones come every 100 ms; the longest time between two grave messages is how long one waits.
+            let grave: Vec<u64> = left.iter().filter(|(.., grave)| *grave).map(|(at, ..)| *at).collect();
+            let gap = 60_000 / (per_minute as u64 - 5);
+            let longest = grave.windows(2).map(|pair| pair[1] - pair[0]).max().expect("several");
+            assert!(grave[0] == 0 && longest <= gap + 110, "{per_minute}: {longest} ms: {grave:?}");
+        }
+    }
+
+    #[test]
+    fn on_a_quiet_day_each_change_has_a_message_of_its_own_and_leaves_at_once() {
+        let mut backlog = paced(20);
+        let come = |now: u64, backlog: &mut Backlog| {
+            if now.is_multiple_of(30_000) {
+                backlog.handle_order(samples::order(&format!("d{now}"), 1, Level::Blue));
+            }
+        };
+        let left = play(&mut backlog, 0, come, 600_000);
+        assert_eq!(left, (0..20).map(|n| (n * 30_000, 1, false)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_went_together_and_failed_is_told_again_and_a_poisoned_one_holds_nobody() {
+        let mut backlog = paced(100);
+        for n in 0..10 {
+            backlog.handle_order(samples::order(&format!("d{n}"), 1, Level::Red));
+        }
+        backlog.handle_order(samples::order("d3", 2, Level::Red));
+        let first = backlog.poll_attempt(at(0)).expect("nothing left before");
+        assert_eq!((told(&first), backlog.len()), (11, 11));
+        assert!(backlog.poll_attempt(at(0)).is_none(), "one message at a time");
+        backlog.handle_result(at(100), first.lane, never());
+        let second = backlog.poll_attempt(at(100)).expect("the others go without the first");
+        assert_eq!(told(&second), 10);
+        let of_d3 = |attempt: &Attempt| {
+            let all = std::iter::once(&attempt.order).chain(&attempt.with);
+            all.filter(|order| order.id.as_str().starts_with("d3/"))
+                .map(|order| order.id.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of_d3(&second), ["d3/1/office", "d3/2/office"], "in order");
+        backlog.handle_result(at(200), second.lane, taken());
+        assert_eq!(backlog.len(), 1);
+        assert_eq!(reports(&mut backlog, at(200)).len(), 10);
     }
 }

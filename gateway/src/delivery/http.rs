@@ -51,7 +51,7 @@ impl Target {
         }
     }
 
-    fn new(url: &str, tls_ca: Option<PathBuf>, allow_http: bool) -> Result<Self, (String, Option<String>)> {
+    pub fn new(url: &str, tls_ca: Option<PathBuf>, allow_http: bool) -> Result<Self, (String, Option<String>)> {
         let wrong = |why: String| (format!("`url` is {url:?}, {why}"), None);
         let uri: Uri = url.parse().map_err(|error| wrong(format!("which is not a URL: {error}")))?;
         let plain = match uri.scheme_str() {
@@ -151,16 +151,34 @@ impl Http {
 pub struct Answer {
     pub status: u16,
     pub retry_after: Option<Duration>,
-    /// The peer's words, cut; empty for a success.
-    pub words: String,
+    /// Empty where it did not come within a second.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The peer's words, cut.
+    pub fn words(&self) -> String {
+        excerpt(String::from_utf8_lossy(&self.body).trim())
+    }
 }
 
 impl Http {
-    /// Posts once and gives the answer unread. The error says how the wire failed.
-    pub async fn exchange(&self, headers: &[(&str, &str)], body: Bytes, limit: Duration) -> Result<Answer, String> {
+    /// Posts once, with `query` added to the address, and gives the answer unread. The error says how the wire failed.
+    pub async fn exchange(
+        &self,
+        query: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Answer, String> {
+        let mut uri = self.uri.clone();
+        if !query.is_empty() {
+            let between = if uri.query().is_some() { '&' } else { '?' };
+            uri = format!("{uri}{between}{query}").parse().map_err(|_| "the address takes no query".to_owned())?;
+        }
         let mut request = Request::builder()
             .method(Method::POST)
-            .uri(self.uri.clone())
+            .uri(uri)
             .header("user-agent", concat!("anmin/", env!("CARGO_PKG_VERSION")));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -169,13 +187,11 @@ impl Http {
         let answered = tokio::time::timeout(limit, async {
             let (head, body) = self.client.request(request).await.map_err(|error| chain(&error))?.into_parts();
             let limited = Limited::new(body, ANSWER_LIMIT).collect();
-            let words = match tokio::time::timeout(Duration::from_secs(1), limited).await {
-                Ok(Ok(words)) if !head.status.is_success() => {
-                    excerpt(String::from_utf8_lossy(&words.to_bytes()).trim())
-                }
-                _ => String::new(),
+            let body = match tokio::time::timeout(Duration::from_secs(1), limited).await {
+                Ok(Ok(body)) => body.to_bytes(),
+                _ => Bytes::new(),
             };
-            Ok(Answer { status: head.status.as_u16(), retry_after: asked_wait(&head.headers), words })
+            Ok(Answer { status: head.status.as_u16(), retry_after: asked_wait(&head.headers), body })
         });
         answered.await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
     }

@@ -232,11 +232,9 @@ fn judge(answer: Result<Answer, String>) -> Verdict {
         Ok(answer) => answer,
         Err(why) => return Verdict::Later(None, why),
     };
-    let said = if answer.words.is_empty() {
-        format!("HTTP {}", answer.status)
-    } else {
-        format!("HTTP {}: {}", answer.status, answer.words)
-    };
+    let words = answer.words();
+    let said =
+        if words.is_empty() { format!("HTTP {}", answer.status) } else { format!("HTTP {}: {words}", answer.status) };
     match answer.status {
         200..=299 => Verdict::Taken,
         400 | 422 => Verdict::Poison(said),
@@ -642,7 +640,7 @@ impl Post {
         }
         self.stats.requests.fetch_add(1, Ordering::Relaxed);
         self.stats.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
-        let verdict = judge(self.http.exchange(&headers, body, self.settings.timeout).await);
+        let verdict = judge(self.http.exchange("", &headers, body, self.settings.timeout).await);
         if verdict != Verdict::Taken {
             self.stats.failures.fetch_add(1, Ordering::Relaxed);
         }

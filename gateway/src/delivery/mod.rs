@@ -9,6 +9,7 @@ mod http;
 
 pub mod influx;
 pub mod mqtt_out;
+pub mod notice;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod webhook;
@@ -32,6 +33,17 @@ pub trait Carrier: Send + Sync + 'static {
     /// be safe to drop at any await; on an error the courier does what the [`DeliveryError`] says.
     fn carry(&self, order: &Order) -> impl Future<Output = Result<Receipt, DeliveryError>> + Send;
 
+    /// How many messages the peer takes, where it is one for people. Asked once.
+    fn pace(&self) -> Option<courier::Pace> {
+        None
+    }
+
+    /// Carries several orders in one message, once: asked of a carrier with a pace. The order that answers for all comes first.
+    fn carry_all(&self, order: &Order, with: &[Order]) -> impl Future<Output = Result<Receipt, DeliveryError>> + Send {
+        let (_, _) = (order, with);
+        std::future::ready(Err(DeliveryError::Never("takes one order a message".to_owned())))
+    }
+
     /// Whether the peer can be reached, where the carrier knows it without an order. Asked every few seconds.
     fn reachable(&self) -> Option<bool> {
         None
@@ -47,6 +59,14 @@ pub trait Carrier: Send + Sync + 'static {
 impl<C: Carrier> Carrier for Arc<C> {
     fn carry(&self, order: &Order) -> impl Future<Output = Result<Receipt, DeliveryError>> + Send {
         (**self).carry(order)
+    }
+
+    fn pace(&self) -> Option<courier::Pace> {
+        (**self).pace()
+    }
+
+    fn carry_all(&self, order: &Order, with: &[Order]) -> impl Future<Output = Result<Receipt, DeliveryError>> + Send {
+        (**self).carry_all(order, with)
     }
 
     fn reachable(&self) -> Option<bool> {

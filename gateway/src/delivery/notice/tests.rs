@@ -1,0 +1,287 @@
+use std::sync::Arc;
+
+use anmin_rules::alarm::{Alarm, AlarmState, Cause, Class, Subject};
+use anmin_rules::order::{OrderBody, OrderId};
+use anmin_sensors::document::{Document, Faults};
+use anmin_sensors::point::Place;
+
+use super::*;
+use crate::delivery::http::tests::{Answer as Says, Server};
+use crate::delivery::samples::{self, RAISED, alarm, call_change, check_golden, closed, text, transition};
+
+fn words(languages: &[Language], page: Option<&str>) -> Words {
+    Words {
+        site: samples::site(),
+        languages: languages.to_vec(),
+        page: page.map(str::to_owned),
+        most_bytes: Robot::WeCom.most_bytes(),
+    }
+}
+
+fn change(cause: Cause, alarm: Alarm) -> Order {
+    let id = OrderId::new(format!("{}/{}/duty", alarm.id, alarm.seq));
+    Order { id, channel: "duty".into(), body: OrderBody::Event(transition(AlarmState::Unacknowledged, cause, alarm)) }
+}
+
+fn call() -> Order {
+    Order { id: OrderId::new("call/1"), channel: "duty".into(), body: OrderBody::Call(call_change()) }
+}
+
+/// The same alarm somewhere else.
+fn at(building: &str, room: &str, level: Level) -> Order {
+    let place = Place { building: building.to_owned(), room: room.to_owned(), ..(*alarm().place).clone() };
+    change(Cause::Raised, Alarm { place: Arc::new(place), level, peak: level, ..alarm() })
+}
+
+/// 2 of one kind in one place, 40 in 40 places, and one that is over.
+fn storm() -> Vec<Order> {
+    let mut orders = vec![at("3", "501", Level::Orange), at("3", "501", Level::Orange)];
+    orders.extend((1..=40).map(|n| at("7", &format!("{}01", n), Level::Red)));
+    orders.push(change(Cause::Returned, Alarm { level: Level::Yellow, peak: Level::Yellow, ..closed() }));
+    orders
+}
+
+#[test]
+fn notices_stand_as_reviewed() {
+    let by = anmin_rules::alarm::By { who: "李明".to_owned(), at: RAISED };
+    let red = Alarm { level: Level::Red, peak: Level::Red, seq: 2, ..alarm() };
+    let system = Alarm {
+        class: Class::System,
+        subject: Subject::Part("way-out:office".into()),
+        title: text("告警出口故障", "Way out failing"),
+        clock_doubtful: true,
+        ..alarm()
+    };
+    let cases: Vec<(&str, Vec<Order>)> = vec![
+        ("raised", vec![change(Cause::Raised, alarm())]),
+        ("worse", vec![change(Cause::LevelChanged(Level::Orange), red)]),
+        (
+            "acknowledged",
+            vec![change(Cause::Acknowledged { by: "李明".to_owned() }, Alarm { acknowledged: Some(by), ..alarm() })],
+        ),
+        ("over", vec![change(Cause::Returned, closed())]),
+        ("system", vec![change(Cause::Raised, system)]),
+        ("call", vec![call()]),
+        ("storm", storm()),
+    ];
+    for (name, orders) in cases {
+        let orders: Vec<&Order> = orders.iter().collect();
+        for (language, languages) in
+            [("zh", [Language::Zh].as_slice()), ("en", &[Language::En]), ("both", &[Language::Zh, Language::En])]
+        {
+            let (text, _) = words(languages, Some("http://192.168.1.9:8420/")).message(&orders).expect("events");
+            check_golden(&format!("notices/{name}.{language}.txt"), &format!("{text}\n"));
+        }
+    }
+}
+
+#[test]
+fn a_notice_fits_its_robot_whatever_it_must_say() {
+    let long = "楼".repeat(5_000);
+    let wordy = Alarm { message: text(&long, &long), advice: text(&long, &long), ..alarm() };
+    let one = [change(Cause::Raised, wordy)];
+    let many: Vec<Order> = (0..200)
+        .map(|n| change(Cause::Raised, Alarm { title: text(&format!("警{n}{}", &long[..60]), "x"), ..alarm() }))
+        .collect();
+    for orders in [one.as_slice(), &many] {
+        let orders: Vec<&Order> = orders.iter().collect();
+        for languages in [[Language::Zh].as_slice(), &[Language::Zh, Language::En]] {
+            let (text, _) = words(languages, None).message(&orders).expect("events");
+            assert!(text.len() <= Robot::WeCom.most_bytes(), "{}", text.len());
+            assert!(text.starts_with("【演练】"), "{text}");
+        }
+        let (text, _) = words(&[Language::Zh], None).message(&orders).expect("events");
+        assert!(text.contains("……"), "what is left out is said: {text}");
+    }
+}
+
+#[test]
+fn words_of_devices_and_people_begin_no_line_and_mention_nobody() {
+    let evil = "a\r\n【红色】假\u{2028}<at user_id=\"all\"></at><@all>\u{202e}x";
+    let place = Place { room: evil.to_owned(), ..(*alarm().place).clone() };
+    let evil_alarm = Alarm { message: text(evil, evil), title: text(evil, evil), place: Arc::new(place), ..alarm() };
+    let orders = [change(Cause::Raised, evil_alarm.clone()), change(Cause::Raised, evil_alarm)];
+    for orders in [&orders[..1], &orders[..]] {
+        let orders: Vec<&Order> = orders.iter().collect();
+        let (text, _) = words(&[Language::Zh], None).message(&orders).expect("events");
+        assert!(!text.contains('<') && !text.contains(['\r', '\u{2028}', '\u{202e}']), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("【红色】")).count(), 0, "{text}");
+    }
+}
+
+#[test]
+fn everybody_is_mentioned_where_somebody_must_act_on_what_is_grave() {
+    let red = || Alarm { level: Level::Red, peak: Level::Red, ..alarm() };
+    let cases = [
+        (change(Cause::Raised, red()), Some(Level::Red)),
+        (change(Cause::Returned, red()), None),
+        (change(Cause::LevelChanged(Level::Red), alarm()), None),
+        (change(Cause::Escalated(1), alarm()), Some(Level::Orange)),
+        (call(), None),
+    ];
+    for (order, level) in &cases {
+        assert_eq!(words(&[Language::Zh], None).message(&[order]).expect("events").1, *level, "{}", order.id);
+    }
+    let all: Vec<&Order> = cases.iter().map(|(order, _)| order).collect();
+    assert_eq!(words(&[Language::Zh], None).message(&all).expect("events").1, Some(Level::Red));
+    for (robot, wanted) in [
+        (Robot::WeCom, json!({"msgtype": "text", "text": {"content": "x", "mentioned_list": ["@all"]}})),
+        (Robot::DingTalk, json!({"msgtype": "text", "text": {"content": "x"}, "at": {"isAtAll": true}})),
+        (Robot::Feishu, json!({"msg_type": "text", "content": {"text": "<at user_id=\"all\"></at> x"}})),
+    ] {
+        assert_eq!(robot.body("x", true), wanted);
+    }
+}
+
+/// Worked out by hand from the makers' words, with another program.
+#[test]
+fn signs_as_dingtalk_and_feishu_do() {
+    let secret = Secret("SEC0123456789abcdef0123456789abcdef".to_owned());
+    let sign = sign_for_dingtalk(&secret, 1_700_000_000_000);
+    assert_eq!(form_urlencoded(&sign), "hJ95%2FXWePTzrSwXDHEJJY1Ta0B6qiG%2FYMxNzB4v4U2w%3D");
+    let sign = sign_for_feishu(&Secret("demo-secret".to_owned()), 1_700_000_000);
+    assert_eq!(sign, "mYHw2R2SOm8Rw/sne3lQdmz4sOfntKR+1P/8RKKTwmA=");
+}
+
+#[test]
+fn an_answer_is_judged_by_its_code() {
+    #[derive(Debug, PartialEq)]
+    enum Is {
+        Taken,
+        Retry,
+        Wait(u64),
+        Never,
+    }
+    let cases: [(Robot, u16, Option<u64>, &str, Is); 14] = [
+        (Robot::WeCom, 200, None, r#"{"errcode":0,"errmsg":"ok"}"#, Is::Taken),
+        (Robot::WeCom, 200, None, r#"{"errcode":45009,"errmsg":"api freq out of limit"}"#, Is::Wait(60)),
+        (Robot::WeCom, 200, None, r#"{"errcode":93000,"errmsg":"invalid webhook url"}"#, Is::Retry),
+        (Robot::DingTalk, 200, None, r#"{"errcode":0,"errmsg":"ok"}"#, Is::Taken),
+        (Robot::DingTalk, 200, None, r#"{"errcode":310000,"errmsg":"sign not match"}"#, Is::Retry),
+        (Robot::DingTalk, 200, Some(7), r#"{"errcode":130101,"errmsg":"send too fast"}"#, Is::Wait(7)),
+        (
+            Robot::Feishu,
+            200,
+            None,
+            r#"{"StatusCode":0,"StatusMessage":"success","code":0,"data":{},"msg":"success"}"#,
+            Is::Taken,
+        ),
+        (
+            Robot::Feishu,
+            200,
+            None,
+            r#"{"code":19021,"msg":"sign match fail or timestamp is not within one hour"}"#,
+            Is::Retry,
+        ),
+        (Robot::Feishu, 200, None, r#"{"code":11232,"msg":"frequency limited"}"#, Is::Wait(60)),
+        (Robot::WeCom, 200, None, "<html>portal</html>", Is::Retry),
+        (Robot::WeCom, 200, None, r#"{"ok":true}"#, Is::Retry),
+        (Robot::WeCom, 302, None, "", Is::Retry),
+        (Robot::WeCom, 413, None, "", Is::Never),
+        (Robot::WeCom, 429, Some(30), "", Is::Wait(30)),
+    ];
+    for (robot, status, wait, body, wanted) in cases {
+        let answer =
+            Answer { status, retry_after: wait.map(Duration::from_secs), body: Bytes::from_static(body.as_bytes()) };
+        let found = match judge(robot, Ok(answer)) {
+            Ok(_) => Is::Taken,
+            Err(DeliveryError::Retry(_)) => Is::Retry,
+            Err(DeliveryError::RetryAfter { wait, .. }) => Is::Wait(wait.as_secs()),
+            Err(DeliveryError::Never(_)) => Is::Never,
+        };
+        assert_eq!(found, wanted, "{robot:?} HTTP {status}: {body}");
+    }
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str, address: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("anmin-notice-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the folder for temporary files can be written");
+        std::fs::write(path.join("address"), address).expect("the same");
+        std::fs::write(path.join("secret"), "demo-secret\n").expect("the same");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn settings(folder: &Folder, text: &str) -> Result<Settings, Vec<String>> {
+    let faults = Faults::default();
+    let doc = Document::parse("t.toml", text, &faults).expect("TOML");
+    let found = Settings::read(&doc.root(&faults), &folder.0);
+    let faults = faults.take();
+    match found {
+        Some(settings) if faults.is_empty() => Ok(settings),
+        _ => Err(faults.iter().map(ToString::to_string).collect()),
+    }
+}
+
+#[test]
+fn settings_tell_all_faults_and_never_the_address() {
+    let folder = Folder::new("faults", "ftp://robot.example/send?key=hush-hush\n");
+    let found = settings(
+        &folder,
+        "id = 'duty'\nrobot = 'wechat'\naddress_file = 'address'\nlanguages = ['zh']\nper_minute = 3\npage = 'desk'\neverybody_from = 'pink'\n",
+    );
+    let faults = found.expect_err("six faults").join("\n");
+    for wanted in [
+        "`robot` is",
+        "`address_file`",
+        "`languages` has \"zh\"",
+        "`per_minute` is 3",
+        "`page` is",
+        "`everybody_from` is",
+    ] {
+        assert!(faults.contains(wanted), "{wanted}: {faults}");
+    }
+    assert!(!faults.contains("hush"), "{faults}");
+    let folder = Folder::new("wecom", "https://robot.example/send?key=hush-hush\n");
+    let found = settings(&folder, "id = 'duty'\nrobot = 'wecom'\naddress_file = 'address'\nsecret_file = 'secret'\n");
+    assert_eq!(found.expect_err("one fault").len(), 1);
+    let found = settings(&folder, "id = 'duty'\n").expect_err("two faults").join("\n");
+    assert!(found.contains("`robot`") && found.contains("`address_file`"), "{found}");
+}
+
+#[tokio::test]
+async fn a_robot_is_spoken_to_in_its_own_way() {
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 27\r\nConnection: close\r\n\r\n{\"errcode\":0,\"errmsg\":\"ok\"}";
+    let feishu = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n{\"code\":0}";
+    for (robot, answer) in [("wecom", ok), ("dingtalk", ok), ("feishu", feishu)] {
+        let server = Server::start(vec![Says::Says(answer), Says::Says(answer)]).await;
+        let folder = Folder::new(robot, &format!("{}?key=1\n", server.url()));
+        let secret = if robot == "wecom" { "" } else { "secret_file = 'secret'\n" };
+        let settings =
+            settings(&folder, &format!("id = 'duty'\nrobot = '{robot}'\naddress_file = 'address'\n{secret}"));
+        let carrier =
+            carrier(&settings.expect("settings"), &samples::site(), &Clock::manual(RAISED)).expect("a carrier");
+        let orders = storm();
+        let accepted = Ok(Receipt { detail: "HTTP 200, accepted".to_owned() });
+        assert_eq!(carrier.carry(&orders[0]).await, accepted, "{robot}");
+        assert_eq!(carrier.carry_all(&orders[0], &orders[1..]).await, accepted, "{robot}");
+        let seen = server.seen.lock().expect("nobody panics with it").clone();
+        let start = match robot {
+            "dingtalk" => "POST /in?key=1&timestamp=1772328600000&sign=",
+            _ => "POST /in?key=1 HTTP",
+        };
+        let bodies: Vec<Value> = seen
+            .iter()
+            .map(|request| {
+                assert!(request.starts_with(start), "{request}");
+                serde_json::from_str(request.split_once("\r\n\r\n").expect("a body").1).expect("JSON")
+            })
+            .collect();
+        let text =
+            |n: usize| bodies[n]["text"]["content"].as_str().or(bodies[n]["content"]["text"].as_str()).expect("text");
+        assert!(
+            text(0).contains("【演练】【橙色】燃气泄漏") && text(1).contains("43 条消息（红色40，橙色2，黄色1）"),
+            "{seen:#?}"
+        );
+        assert_eq!(bodies[0]["sign"].is_string(), robot == "feishu");
+    }
+}
