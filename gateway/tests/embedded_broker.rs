@@ -281,6 +281,12 @@ async fn what_stands_behind_an_oversized_publish_gets_through() {
         let ack = |id: u8| if v5 { vec![0x40, 3, 0, id, 0x97] } else { vec![0x40, 2, 0, id] };
         assert_eq!(raw.packet().await, ack(1));
         assert_eq!(raw.packet().await, ack(2));
+        // The start of each goes to the quarantine, and nowhere is it read as a reading.
+        for _ in 0..2 {
+            let cut = intake.message().await;
+            assert!(cut.cut && cut.ack.is_none() && (1..=4_096).contains(&cut.payload.len()), "{cut:?}");
+            assert_eq!(&*cut.topic, "cam/picture");
+        }
         assert_eq!(intake.take().await, ("t/fire".into(), "1".into()));
         assert_eq!(raw.packet().await, [0x40, 2, 0, 3]);
         assert_eq!(broker.stats().oversized, 2);

@@ -16,6 +16,8 @@ pub struct Message {
     pub payload: Bytes,
     /// Kept by the broker from before we subscribed: state, never news.
     pub retained: bool,
+    /// Only its start is here: it is larger than anmin takes. Nothing is read out of it.
+    pub cut: bool,
     pub received: Now,
     /// `None` for QoS 0.
     pub delivery: Option<Delivery>,

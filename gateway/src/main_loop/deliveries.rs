@@ -160,6 +160,7 @@ mod tests {
             topic: topic.into(),
             payload: payload.to_owned().into(),
             retained: false,
+            cut: false,
             received: Now::default(),
             delivery: Some(Delivery::new("site", "anmin", id, again)),
             ack: None,

@@ -418,6 +418,18 @@ impl MainLoop {
                 acks.extend(message.ack.take());
                 continue;
             }
+            if message.cut {
+                losses.handle_unusable(now, source, &message.topic);
+                self.scratch.unusable.push(Unusable {
+                    source: Arc::clone(source),
+                    topic: Arc::clone(&message.topic),
+                    why: "too_large",
+                    payload: Some(message.payload.clone()),
+                    received: message.received.wall,
+                });
+                self.scratch.acks.extend(message.ack.take());
+                continue;
+            }
             let into = match heard {
                 Heard::InLastRun => &mut self.scratch.judged,
                 _ => &mut self.scratch.readings,

@@ -73,6 +73,7 @@ impl Session {
                 topic: topic.into(),
                 payload: payload.into(),
                 retained: false,
+                cut: false,
                 received: life.now(),
                 delivery: Some(Delivery::new(site::SOURCE, "anmin", packet, again)),
                 ack: Some(Ack::new(move || {

@@ -55,7 +55,15 @@ pub struct Msg {
 impl Msg {
     pub fn deliver(&self, received: Now, delivery: Option<Delivery>, ack: Option<Ack>) -> Message {
         let payload = self.payload.clone().into_bytes().into();
-        Message { topic: Arc::clone(&self.topic), payload, retained: self.retained, received, delivery, ack }
+        Message {
+            topic: Arc::clone(&self.topic),
+            payload,
+            retained: self.retained,
+            cut: false,
+            received,
+            delivery,
+            ack,
+        }
     }
 
     /// Whether nobody but the sender could tell the two apart.

@@ -35,6 +35,8 @@ const READ_MOST: usize = 128 * 1024;
 /// A publish that is larger than `max_packet_size` but not than this is skipped and acknowledged: its sender would
 /// otherwise send it again for ever, before everything else it has to say.
 const SKIP_MOST: usize = 16 * 1024 * 1024;
+/// Bytes that are kept of it.
+const EXCERPT: usize = 4 * 1024;
 const MOST_ALIASES: u16 = 64;
 /// Unacknowledged publishes of one MQTT 5 client.
 const RECEIVE_MAXIMUM: u16 = 4_096;
@@ -437,6 +439,17 @@ impl Peer {
             );
         }
         self.skipped = Some((start.qos, start.id));
+        // Its start goes into the quarantine, for whoever is to mend the device.
+        if let Some(topic) = start.topic() {
+            let payload = Bytes::copy_from_slice(&start.rest[..start.rest.len().min(EXCERPT)]);
+            let (topic, route) = self.route(topic);
+            if route.may_write {
+                let received = self.hub.clock.now();
+                let message =
+                    Message { topic, payload, retained: false, cut: true, received, delivery: None, ack: None };
+                self.batch.push(message);
+            }
+        }
         let gone = header.total().min(input.len());
         input.advance(gone);
         self.skip = header.total() - gone;
@@ -598,6 +611,7 @@ impl Peer {
             payload: frames.slice(payload),
             // We are the broker: whatever reaches us is said now.
             retained: false,
+            cut: false,
             received: now,
             delivery: (publish.qos > 0).then(|| Delivery::of(self.sender, publish.id, publish.dup)),
             ack: ack.map(|token| Ack::new(move || token.done())),
@@ -780,7 +794,8 @@ impl Peer {
 }
 
 fn will_message(topic: Arc<str>, will: Will, now: Now) -> Message {
-    Message { topic, payload: will.payload.into(), retained: false, received: now, delivery: None, ack: None }
+    let payload = will.payload.into();
+    Message { topic, payload, retained: false, cut: false, received: now, delivery: None, ack: None }
 }
 
 fn write_delivery(output: &mut BytesMut, version: Version, queued: &hub::Queued, id: u16, dup: bool, now: Now) {

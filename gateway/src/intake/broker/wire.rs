@@ -355,6 +355,15 @@ pub struct PublishStart<'f> {
     pub id: u16,
     /// As it came; nobody has looked whether it is text.
     pub topic: &'f [u8],
+    /// What has come of what stands behind: properties, in version 5, and the payload's start.
+    pub rest: &'f [u8],
+}
+
+impl<'f> PublishStart<'f> {
+    /// Where it is one.
+    pub fn topic(&self) -> Option<&'f str> {
+        std::str::from_utf8(self.topic).ok().filter(|topic| is_topic(topic))
+    }
 }
 
 /// The start of a publish of which only the first bytes have come; `None` while they are too few.
@@ -372,7 +381,9 @@ pub fn publish_start(header: Header, start: &[u8]) -> Result<Option<PublishStart
         return Ok(None);
     }
     let topic = body.binary()?;
-    Ok(Some(PublishStart { qos, id: if qos == 0 { 0 } else { body.packet_id()? }, topic }))
+    let id = if qos == 0 { 0 } else { body.packet_id()? };
+    let end = start.len().min(header.total());
+    Ok(Some(PublishStart { qos, id, topic, rest: &start[body.at..end] }))
 }
 
 fn acknowledgement(body: &mut Body<'_>, version: Version) -> Result<u16, Fault> {

@@ -211,7 +211,7 @@ impl Connection {
         self.untracked += if owed.is_none() { bytes } else { 0 };
         let delivery = owed.map(|owed| Delivery::of(self.session, owed.packet(), again));
         let ack = owed.map(|owed| self.acks.token(owed, bytes));
-        self.batch.push(Message { topic, payload, retained, received: self.received, delivery, ack });
+        self.batch.push(Message { topic, payload, retained, cut: false, received: self.received, delivery, ack });
     }
 
     /// Gives the batch to the main loop.
