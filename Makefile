@@ -1,6 +1,6 @@
 # Thin names for what cargo and npm do. `make demo` and `make test` need a Debian machine with the Rust toolchain,
 # Node.js, make and python3; what else the tests need, tests/setup.sh installs.
-.PHONY: demo web build test torture simulate simulate-day lint bench setup clean
+.PHONY: demo web build test torture simulate simulate-day scenarios lint bench setup clean
 CARGO ?= cargo
 export ANMIN_PYTHON ?= $(CURDIR)/target/test-python/bin/python3
 
@@ -50,6 +50,10 @@ simulate: ## thousands of simulated hours with faults at every commit: make simu
 simulate-day: ## one simulated day of 1,000 points at 1 Hz, with the same faults: make simulate-day SEED=7
 	ANMIN_SEED=$(or $(SEED),1) \
 	$(CARGO) test --release --locked -p anmin --test simulation a_thousand_points -- --ignored --nocapture
+
+scenarios: ## the shipped rules against plain thresholds, with the truth known: make scenarios SEEDS=200
+	ANMIN_SEEDS=$(or $(SEEDS),20) \
+	$(CARGO) test --locked -p anmin-tests --test scenarios -- --nocapture
 
 bench: setup web ## figures beside yardsticks, in one run
 	$(CARGO) build --release --locked -p anmin -p anmin-tests
