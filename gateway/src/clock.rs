@@ -6,6 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anmin_sensors::time::{Mono, Now, Wall};
 
+/// The monotonic clock of a process begins with so much behind it: what was measured before the start has its moment, too.
+const BEHIND: Duration = Duration::from_secs(400 * 86_400);
+
 /// Cheap to clone; every clone reads the same clock.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -40,8 +43,7 @@ impl Clock {
                     Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
                     Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
                 };
-                let mono = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                Now { mono: Mono::from_nanos(mono), wall: Wall::from_micros(wall) }
+                Now { mono: Mono::default().plus(BEHIND + start.elapsed()), wall: Wall::from_micros(wall) }
             }
             Source::Manual { elapsed, wall_at_start } => {
                 let wait = Duration::from_nanos(elapsed.load(Ordering::SeqCst));

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anmin_rules::alarm::{Command, Refusal};
 use anmin_rules::order::OrderId;
 use anmin_rules::rule::{Finding, Text};
+use anmin_rules::set::Past;
 use anmin_sensors::reading::Reading;
 use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
@@ -54,6 +55,8 @@ pub enum Input {
         reply: oneshot::Sender<Result<Vec<OrderId>, StoreError>>,
     },
     Query(Query),
+    /// What history has for the windows of one rule and point.
+    Past(Box<Past>),
     /// A beat of the self-test, by its number.
     Pulse(u64),
     Stop,

@@ -259,6 +259,11 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether a rule's verdict has changed the alarm, now or when a delay that it began had passed.
+    pub const fn is_verdict(&self) -> bool {
+        matches!(self, Self::Raised | Self::LevelChanged(_) | Self::Returned | Self::Realarmed)
+    }
+
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Raised => "raised",

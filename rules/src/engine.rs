@@ -16,7 +16,7 @@ use crate::health::{Health, SystemRules};
 use crate::order::{Call, CallChange, Order};
 use crate::response::{DeskSettings, Request, ResponseDesk};
 use crate::rule::{Evidence, Finding, Judged, Level, RuleId, RuleSpec, Text, Tuning};
-use crate::set::{Bound, BrokenRule, RuleSet};
+use crate::set::{Bound, BrokenRule, Past, Refill, RuleSet};
 
 /// What the engine wants done, in the order in which it must become durable: an order never comes before the
 /// transition or call change that it speaks of.
@@ -291,13 +291,23 @@ pub struct Engine {
     unbound: bool,
     points_seen: usize,
     judged: Vec<Judged>,
+    /// Rule instances whose windows somebody was asked to refill.
+    refills: usize,
 }
 
 impl Engine {
     /// `seed` must differ from start to start: it goes into the alarms' ids.
     pub fn new(rules: RuleSet, desk: DeskSettings, seed: u64) -> Self {
         let specs = specs_of(&rules);
-        Self { rules, specs, watch: Watch::new(desk, seed), unbound: false, points_seen: 0, judged: Vec::new() }
+        Self {
+            rules,
+            specs,
+            watch: Watch::new(desk, seed),
+            unbound: false,
+            points_seen: 0,
+            judged: Vec::new(),
+            refills: 0,
+        }
     }
 
     /// Takes up what the journal holds: the last state of every open alarm and of their calls. Once, before anything
@@ -331,6 +341,18 @@ impl Engine {
         let bound = self.rules.bind(points);
         self.bind_restored(points);
         bound
+    }
+
+    /// The windows that came with new points or rules since the last time and know nothing of the past.
+    pub fn poll_refills(&mut self, points: &Points) -> Vec<Refill> {
+        let from = std::mem::replace(&mut self.refills, self.rules.instances());
+        self.rules.refills(from, points)
+    }
+
+    /// Lets windows know what history has of the time before this run. Raises and clears nothing: what they say counts
+    /// when one of their points speaks next.
+    pub fn handle_past(&mut self, now: Now, points: &Points, past: &Past) {
+        self.rules.refill(now, points, past);
     }
 
     pub fn handle_samples(&mut self, now: Now, points: &Points, samples: &[Sample]) {
@@ -386,6 +408,7 @@ impl Engine {
         self.fire(now, points);
         self.specs = specs_of(&rules);
         self.rules = rules;
+        self.refills = 0;
         let bound = self.rules.bind(points);
         let (rules, specs) = (&self.rules, &self.specs);
         self.watch.book.rebind(|id, subject| {

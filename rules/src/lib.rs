@@ -11,6 +11,7 @@ mod health;
 pub mod library;
 pub mod order;
 pub mod reference;
+pub mod replay;
 pub mod response;
 pub mod rule;
 pub mod script;

@@ -58,8 +58,9 @@ pub fn reference() -> String {
          All is exact while at most {MAX_STEPS} changes lie within; beyond, what is closer than 1/{} of the window is taken\n\
          together, to the full side. A window takes 16 bytes a change, and its points are visited at every reading, which costs\n\
          0.1 to 0.3 microseconds with up to thirty changes within and about one with {MAX_STEPS}, where a plain limit costs\n\
-         0.01; the script is called only when a value leaves its range, by a reading or by time alone. After a restart windows begin anew: they may raise an alarm, and clear none that stood\n\
-         until they are full.\n\n",
+         0.01; the script is called only when a value leaves its range, by a reading or by time alone. After a restart windows\n\
+         are refilled from the site's history, as far as it reaches; the time for which nobody listened is unknown. Until they\n\
+         are full they may raise an alarm, and clear none that stood.\n\n",
         MAX_STEPS / 2
     );
     let measures = Measure::CHOICES.iter().map(|(word, measure)| {

@@ -1,5 +1,6 @@
 //! What a rule is, and what it can say.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anmin_sensors::document::{Reader, did_you_mean};
 use anmin_sensors::point::{Form, Hazard, KINDS, Kind, PointId, PointIx};
-use anmin_sensors::reading::{Fault, Value};
+use anmin_sensors::reading::{Fault, Quality, Value};
 use anmin_sensors::time::Wall;
 
 pub use crate::window::Measure;
@@ -268,6 +269,95 @@ pub enum Why {
     Unclear(String),
 }
 
+/// A verdict in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    Normal,
+    Abnormal(Level),
+    Undetermined,
+}
+
+impl Said {
+    /// `normal`, a level, or `undetermined`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Abnormal(level) => level.as_str(),
+            Self::Undetermined => "undetermined",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "normal" => Some(Self::Normal),
+            "undetermined" => Some(Self::Undetermined),
+            level => Level::named(level).map(Self::Abnormal),
+        }
+    }
+}
+
+impl Verdict {
+    pub const fn said(&self) -> Said {
+        match self {
+            Self::Normal => Said::Normal,
+            Self::Abnormal(finding) => Said::Abnormal(finding.level),
+            Self::Undetermined(_) => Said::Undetermined,
+        }
+    }
+}
+
+/// Who has set a limit's number: the rule's own file, or the selector of the `[[override]]` that won.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The file of a shipped rule.
+    Library,
+    /// The file of a rule of the site's own.
+    Rule,
+    /// An override for all subjects of the rule.
+    Site,
+    Kind,
+    Profile,
+    Place,
+    Device,
+    Point,
+}
+
+impl Origin {
+    /// From the least specific to the most.
+    pub const ALL: [Self; 8] =
+        [Self::Library, Self::Rule, Self::Site, Self::Kind, Self::Profile, Self::Place, Self::Device, Self::Point];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Library => "library",
+            Self::Rule => "rule",
+            Self::Site => "site",
+            Self::Kind => "kind",
+            Self::Profile => "profile",
+            Self::Place => "place",
+            Self::Device => "device",
+            Self::Point => "point",
+        }
+    }
+
+    pub const fn zh(self) -> &'static str {
+        match self {
+            Self::Library => "规则库",
+            Self::Rule => "本站规则",
+            Self::Site => "全站调整",
+            Self::Kind => "按类型调整",
+            Self::Profile => "按型号调整",
+            Self::Place => "按位置调整",
+            Self::Device => "按设备调整",
+            Self::Point => "按测点调整",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|origin| origin.as_str() == name)
+    }
+}
+
 /// The numbers of a rule that a site may set otherwise, as they hold for one subject.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuning {
@@ -279,10 +369,12 @@ pub struct Tuning {
     pub escalate_after: Option<Duration>,
     /// In the order of `RuleSpec::limits`.
     pub limits: Box<[f64]>,
+    /// Who has set each of them.
+    pub origins: Box<[Origin]>,
 }
 
 impl Tuning {
-    /// The numbers of the rule's own file.
+    /// The numbers of the rule's own file, taken for a shipped one.
     pub fn of(spec: &RuleSpec) -> Self {
         Self {
             enabled: true,
@@ -291,8 +383,84 @@ impl Tuning {
             deadband: spec.deadband,
             escalate_after: spec.escalate_after,
             limits: spec.limits.values().map(|limit| limit.value).collect(),
+            origins: spec.limits.values().map(|_| Origin::Library).collect(),
         }
     }
+}
+
+/// What tells one version of a rule from another: FNV-1a of its two files. No seal, since nobody gains by forging it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ContentHash(pub u64);
+
+impl ContentHash {
+    pub fn of(toml: &str, script: &str) -> Self {
+        let bytes = toml.bytes().chain([0]).chain(script.bytes());
+        Self(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
+    }
+
+    /// From sixteen hexadecimal digits, as [`fmt::Display`] writes them.
+    pub fn parse(text: &str) -> Option<Self> {
+        u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16).map(Self)
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What a verdict rests on, whole: everything that the script saw, so that a person understands it and anybody can
+/// judge it again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grounds {
+    /// When it was judged.
+    pub at: Wall,
+    pub rule: ContentHash,
+    pub said: Said,
+    /// The level at which the alarm stood: deadbands go by it.
+    pub held: Option<Level>,
+    /// One for each point; a role that stands for several has several, the subject comes first.
+    pub inputs: Vec<InputSeen>,
+    pub windows: Vec<WindowSeen>,
+    pub limits: Arc<[LimitUsed]>,
+}
+
+/// One input as it stood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputSeen {
+    pub role: Arc<str>,
+    pub point: PointId,
+    pub value: Option<Value>,
+    pub unit: Cow<'static, str>,
+    pub quality: Quality,
+    /// The time that its reading counts for.
+    pub time: Wall,
+    /// Since it was received.
+    pub age: Duration,
+}
+
+/// One window as it stood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowSeen {
+    pub name: Arc<str>,
+    pub measure: Measure,
+    /// No time for a difference.
+    pub over: Duration,
+    /// `None` while too little was known.
+    pub value: Option<f64>,
+    pub unit: Arc<str>,
+}
+
+/// One limit as it held for the subject.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitUsed {
+    pub name: String,
+    pub value: f64,
+    pub unit: String,
+    pub origin: Origin,
+    /// The standard and clause, or the practice, that the rule's own number follows.
+    pub source: String,
 }
 
 /// The reading that an alarm's last change rests on.
@@ -305,6 +473,8 @@ pub struct Evidence {
     pub source_time: Option<Wall>,
     pub sequence: Option<u64>,
     pub received: Wall,
+    /// What else the verdict rests on; `None` for what anmin watches by itself, and in records of before it was kept.
+    pub grounds: Option<Arc<Grounds>>,
 }
 
 /// Index of a rule in the rule set; dense, only good until the rules are replaced.

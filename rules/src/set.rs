@@ -16,15 +16,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_sensors::document::{Document, Fault, Faults, Reader, did_you_mean};
-use anmin_sensors::point::{Form, Place, PointIx, Points};
+use anmin_sensors::point::{Form, Place, PointId, PointIx, Points};
 use anmin_sensors::reading::{Doubt, Quality, Sample, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::cases::Case;
+use crate::library;
 use crate::rule::{
-    Evidence, Finding, Input, Judged, Level, MAX_INPUTS, OnBad, RuleId, RuleIx, RuleSpec, Scope, Tuning, Verdict, Why,
+    ContentHash, Evidence, Finding, Grounds, Input, InputSeen, Judged, Level, LimitUsed, MAX_INPUTS, OnBad, Origin,
+    RuleId, RuleIx, RuleSpec, Said, Scope, Tuning, Verdict, Why, WindowSeen,
 };
 use crate::script::{Answer, Frame, Member, Names, Opinion, Role, Sandbox, Script, ScriptError, Seen, Track};
+pub use crate::window::BYTES_A_CHANGE;
 use crate::window::{Operand, Sliding, Windows};
 
 /// The two files of one rule as text, with the names that faults give them.
@@ -157,10 +160,17 @@ impl Override {
         selectors.iter().position(|selector| selector.is_some()).map_or(0, |at| 5 - at as u8)
     }
 
+    /// Who sets a number by it.
+    pub fn origin(&self) -> Origin {
+        [Origin::Site, Origin::Kind, Origin::Profile, Origin::Place, Origin::Device, Origin::Point]
+            [usize::from(self.rank())]
+    }
+
     fn apply(&self, spec: &RuleSpec, tuning: &mut Tuning) {
         for (name, value) in &self.limits {
             if let Some(at) = spec.limits.keys().position(|known| known == name) {
                 tuning.limits[at] = *value;
+                tuning.origins[at] = self.origin();
             }
         }
         tuning.on_delay = self.on_delay.unwrap_or(tuning.on_delay);
@@ -191,6 +201,48 @@ fn glob(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
+/// A rule as it is in force for one subject, whole enough to judge that subject anywhere.
+#[derive(Debug)]
+pub struct InForce {
+    pub source: Arc<RuleSource>,
+    /// Those of this rule, in their order.
+    pub overrides: Vec<Override>,
+    /// The points that it reads for the subject, and no others.
+    pub points: Points,
+    /// The longest of its windows.
+    pub longest: Duration,
+}
+
+impl InForce {
+    /// The rule alone, bound to its points.
+    pub fn rule_set(&self) -> RuleSet {
+        let mut set = RuleSet::load(vec![(*self.source).clone()], self.overrides.clone(), &Faults::default());
+        set.bind(&self.points);
+        set
+    }
+}
+
+/// The windows of one instance, which know nothing of the time before this run yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refill {
+    pub rule: RuleId,
+    pub subject: PointId,
+    /// All that they watch.
+    pub points: Vec<PointId>,
+    /// How far back they go.
+    pub over: Duration,
+}
+
+/// What history has for a [`Refill`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Past {
+    pub of: Refill,
+    /// In the order of their times, each with its place in the points of the [`Refill`]. Flags are 0 and 1.
+    pub readings: Vec<(usize, Wall, Option<f64>, Quality)>,
+    /// When the run before this one was last known to listen: nothing is known from then on.
+    pub until: Wall,
+}
+
 /// What [`RuleSet::bind`] has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bound {
@@ -200,6 +252,9 @@ pub struct Bound {
     pub left_out: usize,
 }
 
+/// What is asked for at once: a site of a hundred thousand points would have more than history can be read for in time.
+const MOST_REFILLS: usize = 10_000;
+
 /// Points that one role of one instance may stand for. A site that has more in one room means a smaller scope.
 const MAX_MEMBERS: usize = 64;
 
@@ -207,12 +262,19 @@ const NONE: u32 = u32::MAX;
 
 struct Rule {
     spec: RuleSpec,
+    source: Arc<RuleSource>,
+    hash: ContentHash,
     names: Arc<Names>,
     script: Script,
+    /// What evidence says of the roles, and of the windows with their units, in the order of the spec.
+    roles: Vec<Arc<str>>,
+    windows: Vec<(Arc<str>, Arc<str>)>,
     /// Positions of its overrides, the least specific first.
     overrides: Vec<u32>,
     /// The first is the rule's own.
     tunings: Vec<Tuning>,
+    /// What evidence says of the limits of each tuning.
+    limits: Vec<Arc<[LimitUsed]>>,
     tuning_of: HashMap<Vec<u32>, u32>,
     /// Only subjects with another tuning than the first.
     tuned: HashMap<u32, u32>,
@@ -429,14 +491,26 @@ impl RuleSet {
             faults.note(source.script_fault(error));
             return None;
         }
-        let tunings = vec![Tuning::of(&spec)];
+        let mut tuning = Tuning::of(&spec);
+        if source.folder != library::FOLDER {
+            tuning.origins.fill(Origin::Rule);
+        }
         let joins = (spec.inputs.len() > 1).then(Box::default);
         Some(Rule {
+            source: Arc::new(source.clone()),
+            hash: ContentHash::of(&source.toml, &source.script),
+            roles: spec.inputs.iter().map(|input| input.role.as_str().into()).collect(),
+            windows: spec
+                .windows
+                .iter()
+                .map(|window| (window.name.as_str().into(), spec.unit_of(window).into()))
+                .collect(),
+            limits: vec![limits_used(&spec, &tuning)],
+            tunings: vec![tuning],
             spec,
             names,
             script,
             overrides: Vec::new(),
-            tunings,
             tuning_of: HashMap::new(),
             tuned: HashMap::new(),
             joins,
@@ -446,6 +520,11 @@ impl RuleSet {
     /// Panics on an index that did not come from this set, which is a defect of the caller.
     pub fn spec(&self, rule: RuleIx) -> &RuleSpec {
         &self.rules[rule.0 as usize].spec
+    }
+
+    /// Tells this version of the rule from others.
+    pub fn content_hash(&self, rule: RuleIx) -> ContentHash {
+        self.rules[rule.0 as usize].hash
     }
 
     /// The rule's numbers as they hold for this subject.
@@ -474,6 +553,108 @@ impl RuleSet {
         std::iter::successors(self.links.get(first as usize), |link| self.links.get(link.next as usize))
             .filter(|link| link.role == 0)
             .map(|link| RuleIx(self.instances[link.instance as usize].rule))
+    }
+
+    /// The rule as it is in force for a subject; `None` where nothing judges the subject by this rule.
+    pub fn in_force(&self, rule: RuleIx, subject: PointIx, points: &Points) -> Option<InForce> {
+        let instance = &self.instances[self.instance_of(rule, subject)? as usize];
+        let rule = &self.rules[instance.rule as usize];
+        let others = instance.extra.as_ref().map(|extra| extra.links.as_slice()).unwrap_or_default();
+        let mut read: Vec<PointIx> = others.iter().map(|link| PointIx(self.links[*link as usize].point)).collect();
+        read.push(subject);
+        // In the order of the site, by which the members of a role stand.
+        read.sort_unstable();
+        read.dedup();
+        let mut own = Points::default();
+        for of_device in read.chunk_by(|a, b| points.point(*a).device == points.point(*b).device) {
+            let device = points.device_of(of_device[0]);
+            let specs: Vec<_> = of_device.iter().map(|point| Arc::clone(&points.point(*point).spec)).collect();
+            let label = Some(device.label.as_ref());
+            // Devices of one site have different names, and so have the points of one device.
+            let _ = own.add(device.id.clone(), label, &device.profile, &device.place, &specs);
+        }
+        Some(InForce {
+            source: Arc::clone(&rule.source),
+            overrides: rule.overrides.iter().map(|n| self.overrides[*n as usize].clone()).collect(),
+            points: own,
+            longest: rule.spec.windows.iter().map(|window| window.over).max().unwrap_or_default(),
+        })
+    }
+
+    /// The windows of the instances from this one on that may be refilled from history: the longest, [`MOST_REFILLS`] at
+    /// most.
+    pub fn refills(&self, from: usize, points: &Points) -> Vec<Refill> {
+        let windowed = self.instances.iter().skip(from).filter_map(|instance| {
+            let windows = &instance.extra.as_ref()?.windows;
+            let over = windows.longest();
+            (!over.is_zero() && !windows.is_refilled()).then_some((over, instance, windows))
+        });
+        let mut windowed: Vec<_> = windowed.collect();
+        windowed.sort_by_key(|(over, ..)| Reverse(*over));
+        windowed.truncate(MOST_REFILLS);
+        let refill = |(over, instance, windows): (Duration, &Instance, &Windows)| {
+            let watched = self.links_of(instance).filter(|link| windows.watch(link.role));
+            Refill {
+                rule: self.rules[instance.rule as usize].spec.id.clone(),
+                subject: points.point(PointIx(instance.subject)).id.clone(),
+                points: watched.map(|link| points.point(PointIx(link.point)).id.clone()).collect(),
+                over,
+            }
+        };
+        windowed.into_iter().map(refill).collect()
+    }
+
+    /// Puts the past before what an instance's windows have heard in this run. Judges nothing: what they say now counts
+    /// when one of their points speaks next.
+    pub fn refill(&mut self, now: Now, points: &Points, past: &Past) {
+        let found = self.find(&past.of.rule).zip(points.find(past.of.subject.as_str()));
+        let Some(at) = found.and_then(|(rule, subject)| self.instance_of(rule, subject)) else { return };
+        let instance = &self.instances[at as usize];
+        let rule = &self.rules[instance.rule as usize];
+        let mut windows = windows_of(&rule.spec, &rule.tunings[instance.tuning as usize]);
+        let places: Vec<Option<PointIx>> = past.of.points.iter().map(|id| points.find(id.as_str())).collect();
+        let links: Vec<&Link> = self.links_of(instance).filter(|link| windows.watch(link.role)).collect();
+        let mut latest: Vec<Option<f64>> = vec![None; links.len()];
+        let then = |at: Wall| {
+            let ago = u64::try_from(now.wall.since(at).as_nanos()).unwrap_or(u64::MAX);
+            Mono::from_nanos(now.mono.nanos().saturating_sub(ago))
+        };
+        let readings = past.readings.iter().filter(|(_, at, ..)| *at <= now.wall);
+        for (place, at, value, quality) in readings.clone() {
+            let Some(point) = places.get(*place).copied().flatten() else { continue };
+            let own = value.filter(|value| value.is_finite() && !matches!(quality, Quality::Bad(_)));
+            let doubtful = *quality == Quality::Uncertain(Doubt::Jump);
+            if *quality == Quality::Uncertain(Doubt::Unconfirmed) {
+                continue;
+            }
+            for n in (0..links.len()).filter(|n| links[*n].point == point.0) {
+                latest[n] = own;
+                let of_role = links.iter().zip(&latest).filter(|(link, _)| link.role == links[n].role);
+                let now_is = of_role.filter_map(|(_, value)| *value).reduce(f64::max);
+                windows.hear(links[n].role, then(*at), own, now_is, doubtful);
+            }
+        }
+        // While nobody listened nobody knew.
+        let newest = readings.clone().map(|(_, at, ..)| *at).max();
+        let until = newest.map_or(past.until, |newest| newest.max(past.until)).min(now.wall);
+        for role in 0..rule.spec.inputs.len() as u8 {
+            windows.hear(role, then(until), None, None, false);
+        }
+        let longest = windows.longest();
+        let begin = Wall::from_micros(now.wall.micros().saturating_sub_unsigned(longest.as_micros() as u64));
+        let away = now.wall.since(until);
+        let whole = readings.clone().any(|(_, at, ..)| *at <= begin) && away <= longest / 20;
+        let first = self.rows[instance.subject as usize].first;
+        if let Some(extra) = &mut self.instances[at as usize].extra
+            && extra.windows.prepend(windows, whole)
+        {
+            self.forget(first);
+        }
+    }
+
+    fn links_of(&self, instance: &Instance) -> impl Iterator<Item = &Link> {
+        let others = instance.extra.as_ref().map(|extra| extra.links.as_slice()).unwrap_or_default();
+        std::iter::once(&instance.link).chain(others).map(|link| &self.links[*link as usize])
     }
 
     /// Rule instances bound so far.
@@ -679,10 +860,11 @@ impl RuleSet {
         let at = match rule.tuning_of.get(&matching) {
             Some(at) => *at,
             None => {
-                let mut tuning = Tuning::of(&rule.spec);
+                let mut tuning = rule.tunings[0].clone();
                 for n in &matching {
                     self.overrides[*n as usize].apply(&rule.spec, &mut tuning);
                 }
+                rule.limits.push(limits_used(&rule.spec, &tuning));
                 rule.tunings.push(tuning);
                 let at = rule.tunings.len() as u32 - 1;
                 rule.tuning_of.insert(matching, at);
@@ -770,7 +952,7 @@ impl RuleSet {
             let holds = windows.look(now.mono) && found.fresh && found.active == level;
             if !holds && let Some(sample) = self.spoken(subject) {
                 self.evaluate(instance, &sample, now, level);
-                self.emit(instance, &sample, points, level, out);
+                self.emit(instance, &sample, now, points, level, out);
                 self.settle(instance);
             }
             self.wake(instance, now);
@@ -910,13 +1092,13 @@ impl RuleSet {
             if again {
                 self.evaluate(at, sample, now, level);
             }
-            self.emit(at, sample, points, level, out);
+            self.emit(at, sample, now, points, level, out);
             self.settle(at);
         } else if again {
             // Nothing to say about a subject that has not spoken.
             if let Some(own) = self.spoken(subject) {
                 self.evaluate(at, &own, now, level);
-                self.emit(at, &own, points, level, out);
+                self.emit(at, &own, now, points, level, out);
                 self.settle(at);
             }
         }
@@ -1048,8 +1230,43 @@ impl RuleSet {
         }
     }
 
+    /// Judges an instance at this moment whether or not anything has changed; `sample` is what its subject said last.
+    /// `None` where the rule has no such subject.
+    pub fn judge(
+        &mut self,
+        rule: RuleIx,
+        sample: &Sample,
+        now: Now,
+        points: &Points,
+        held: Option<Level>,
+    ) -> Option<Judged> {
+        let at = self.instance_of(rule, sample.point)?;
+        if let Some(extra) = &mut self.instances[at as usize].extra {
+            extra.windows.look(now.mono);
+        }
+        self.evaluate(at, sample, now, held);
+        let (verdict, limit) = self.verdict(at, sample, points);
+        let grounds = Arc::new(self.grounds(at, sample, now, points, held, verdict.said()));
+        Some(self.judged(at, sample, points, verdict, limit, Some(grounds)))
+    }
+
+    fn instance_of(&self, rule: RuleIx, subject: PointIx) -> Option<u32> {
+        let first = self.rows.get(subject.0 as usize)?.first;
+        std::iter::successors(self.links.get(first as usize), |link| self.links.get(link.next as usize))
+            .find(|link| link.role == 0 && self.instances[link.instance as usize].rule == rule.0)
+            .map(|link| link.instance)
+    }
+
     /// Hands the outcome to the book, if the book needs it.
-    fn emit(&mut self, at: u32, sample: &Sample, points: &Points, active: Option<Level>, out: &mut Vec<Judged>) {
+    fn emit(
+        &mut self,
+        at: u32,
+        sample: &Sample,
+        now: Now,
+        points: &Points,
+        active: Option<Level>,
+        out: &mut Vec<Judged>,
+    ) {
         let instance = &mut self.instances[at as usize];
         let standing = match (active, instance.emitted) {
             (Some(level), Some(Outcome::Abnormal(emitted))) => Some(level.max(emitted)),
@@ -1064,6 +1281,16 @@ impl RuleSet {
             _ => {}
         }
         instance.emitted = Some(instance.outcome);
+        // Nobody will ask why all is as it was.
+        let wanted = instance.outcome != Outcome::Normal || standing.is_some();
+        let (verdict, limit) = self.verdict(at, sample, points);
+        let grounds = wanted.then(|| Arc::new(self.grounds(at, sample, now, points, active, verdict.said())));
+        out.push(self.judged(at, sample, points, verdict, limit, grounds));
+    }
+
+    /// What the instance has found, in the words of the book, and the limit that decided it.
+    fn verdict(&self, at: u32, sample: &Sample, points: &Points) -> (Verdict, Option<(String, f64)>) {
+        let instance = &self.instances[at as usize];
         let rule = &self.rules[instance.rule as usize];
         let limits = &rule.tunings[instance.tuning as usize].limits;
         let limit = rule.spec.limits.keys().zip(limits).nth(usize::from(instance.limit));
@@ -1095,21 +1322,68 @@ impl RuleSet {
                 }
             }
         };
-        let subject = points.point(PointIx(instance.subject));
-        out.push(Judged {
-            rule: RuleIx(instance.rule),
-            subject: PointIx(instance.subject),
-            verdict,
-            evidence: Evidence {
-                point: Some(subject.id.clone()),
+        (verdict, limit)
+    }
+
+    /// Everything that the verdict rests on. `sample` is the subject's.
+    fn grounds(&self, at: u32, sample: &Sample, now: Now, points: &Points, held: Option<Level>, said: Said) -> Grounds {
+        let instance = &self.instances[at as usize];
+        let rule = &self.rules[instance.rule as usize];
+        let seen = |role: u8, sample: &Sample| {
+            let point = points.point(sample.point);
+            InputSeen {
+                role: Arc::clone(&rule.roles[usize::from(role)]),
+                point: point.id.clone(),
                 value: sample.value.clone(),
-                unit: subject.spec.kind.info().unit.to_owned(),
-                limit,
-                source_time: sample.source_time,
-                sequence: sample.sequence,
-                received: sample.received.wall,
-            },
-        });
+                unit: point.spec.kind.info().unit.into(),
+                quality: sample.quality,
+                time: sample.time,
+                // As exactly as a record keeps it.
+                age: Duration::from_micros(now.mono.since(sample.received.mono).as_micros() as u64),
+            }
+        };
+        let mut inputs = vec![seen(0, sample)];
+        let mut windows = Vec::new();
+        if let Some(extra) = &instance.extra {
+            inputs.extend(extra.links.iter().filter_map(|link| {
+                let link = &self.links[*link as usize];
+                let latest = self.latest.get(self.rows[link.point as usize].latest as usize)?;
+                latest.as_ref().map(|sample| seen(link.role, sample))
+            }));
+            windows.extend(extra.windows.iter().zip(&rule.windows).map(|(window, (name, unit))| WindowSeen {
+                name: Arc::clone(name),
+                measure: window.measure,
+                over: window.over,
+                value: window.value(),
+                unit: Arc::clone(unit),
+            }));
+        }
+        let limits = Arc::clone(&rule.limits[instance.tuning as usize]);
+        Grounds { at: now.wall, rule: rule.hash, said, held, inputs, windows, limits }
+    }
+
+    fn judged(
+        &self,
+        at: u32,
+        sample: &Sample,
+        points: &Points,
+        verdict: Verdict,
+        limit: Option<(String, f64)>,
+        grounds: Option<Arc<Grounds>>,
+    ) -> Judged {
+        let instance = &self.instances[at as usize];
+        let subject = points.point(PointIx(instance.subject));
+        let evidence = Evidence {
+            point: Some(subject.id.clone()),
+            value: sample.value.clone(),
+            unit: subject.spec.kind.info().unit.to_owned(),
+            limit,
+            source_time: sample.source_time,
+            sequence: sample.sequence,
+            received: sample.received.wall,
+            grounds,
+        };
+        Judged { rule: RuleIx(instance.rule), subject: PointIx(instance.subject), verdict, evidence }
     }
 
     /// Tells each point of an instance which values it need not hear of any more, and which it must.
@@ -1137,6 +1411,18 @@ impl RuleSet {
             }
         }
     }
+}
+
+fn limits_used(spec: &RuleSpec, tuning: &Tuning) -> Arc<[LimitUsed]> {
+    let all = spec.limits.iter().zip(tuning.limits.iter().zip(&tuning.origins));
+    all.map(|((name, limit), (value, origin))| LimitUsed {
+        name: name.clone(),
+        value: *value,
+        unit: limit.unit.clone(),
+        origin: *origin,
+        source: limit.source.clone(),
+    })
+    .collect()
 }
 
 /// What a window may take for a number: nothing of a bad value.
@@ -1349,6 +1635,15 @@ mod tests {
             .collect()
     }
 
+    fn overrides(text: &str) -> (Vec<Override>, Vec<String>) {
+        let faults = Faults::default();
+        let document = Document::parse("site.toml", text, &faults).expect("TOML");
+        let root = document.root(&faults);
+        let found = root.tables("override").iter().filter_map(Override::read).collect();
+        root.finish();
+        (found, faults.take().iter().map(ToString::to_string).collect())
+    }
+
     #[test]
     fn a_verdict_names_level_limit_and_evidence() {
         let mut set = load(vec![source("gas/leak", GAS, STAGES)]);
@@ -1553,14 +1848,6 @@ mod tests {
 
     #[test]
     fn overrides_set_numbers_and_the_most_specific_wins() {
-        let overrides = |text: &str| -> (Vec<Override>, Vec<String>) {
-            let faults = Faults::default();
-            let document = Document::parse("site.toml", text, &faults).expect("TOML");
-            let root = document.root(&faults);
-            let found = root.tables("override").iter().filter_map(Override::read).collect();
-            root.finish();
-            (found, faults.take().iter().map(ToString::to_string).collect())
-        };
         let (found, faults) = overrides(
             "[[override]]\nrule = \"gas/leak\"\npoint = \"b3-2-gas/gas-lel\"\nlimit = { yellow = 3.0 }\n\
              [[override]]\nrule = \"gas/leak\"\ndevice = \"b3-*\"\nlimit = { yellow = 5.0, orange = 15.0 }\n\
@@ -1616,6 +1903,125 @@ mod tests {
         RuleSet::load(vec![source("gas/leak", GAS, STAGES)], found, &faults);
         let said: Vec<String> = faults.take().iter().map(ToString::to_string).collect();
         assert_eq!(said, ["site.toml:3:19: rule gas/leak has no limit `yelow`\n  hint: did you mean `yellow`?"]);
+    }
+
+    /// A slope and a neighbour, with a limit that the site has set for one device.
+    #[test]
+    fn a_verdict_keeps_what_it_rests_on_and_is_the_same_when_it_is_judged_again() {
+        let toml = format!(
+            "{GAS}\n[[input]]\nrole = \"other\"\nkind = \"gas.co\"\nscope = \"room\"\noptional = true\n\
+             [[window]]\nname = \"rise\"\nmeasure = \"slope\"\ninput = \"gas\"\nover = \"60s\"\nleast = \"20s\"\n\
+             [limit.fast]\nvalue = 3.0\nunit = \"%LEL/min\"\nlevel = \"yellow\"\nsource = \"experience\"\n"
+        );
+        let script = "fn judge(gas, other) { if above(window(\"rise\"), \"fast\") || above(gas, \"orange\") { yellow() } else { normal() } }";
+        let (found, _) = overrides("[[override]]\nrule = \"gas/fast\"\ndevice = \"g-*\"\nlimit = { fast = 2.0 }\n");
+        let load = |overrides| RuleSet::load(vec![source("gas/fast", &toml, script)], overrides, &Faults::default());
+        let mut set = load(found);
+        assert_eq!(set.broken(), []);
+        let mut points = Points::default();
+        device(&mut points, "far", "a/1/1/1/hall", &["gas.co"]);
+        let (near, gas) = (
+            device(&mut points, "co", "a/1/1/1/kitchen", &["gas.co"])[0],
+            device(&mut points, "g-1", "a/1/1/1/kitchen", &["gas.lel"])[0],
+        );
+        set.bind(&points);
+        let past = |seconds: u64, point, value: f64| {
+            let at = Wall::from_millis(1_800_000_000_000).plus(Duration::from_secs(seconds));
+            crate::replay::sample(point, at, Some(Value::Number(value)), Quality::Good)
+        };
+        let mut story = vec![past(0, near, 7.0)];
+        story.extend((0..8).map(|n| past(5 + 10 * n, gas, 1.0 + n as f64 * 0.4)));
+        let mut judged = Vec::new();
+        for sample in &story {
+            set.handle_samples(sample.received, &points, std::slice::from_ref(sample), &|_, _| None, &mut judged);
+        }
+        let quiet = judged.iter().find(|judged| judged.verdict == Verdict::Normal);
+        assert!(quiet.is_none_or(|judged| judged.evidence.grounds.is_none()), "nobody asks why all is well");
+        let judged = judged.pop().expect("2.4 %LEL/min is fast");
+        let grounds = judged.evidence.grounds.clone().expect("it is abnormal");
+        let source = ("g-1/gas-lel", "co/gas-co");
+        let inputs: Vec<_> = grounds
+            .inputs
+            .iter()
+            .map(|seen| (&*seen.role, seen.point.as_str(), seen.value.clone(), seen.age))
+            .collect();
+        let seconds = Duration::from_secs;
+        let number = |value| Some(Value::Number(value));
+        let gas_now = story.last().and_then(|sample| sample.value.clone());
+        assert_eq!(inputs, [("gas", source.0, gas_now, seconds(0)), ("other", source.1, number(7.0), seconds(75))]);
+        assert_eq!(grounds.windows[0].value.map(|slope| (slope * 1e6).round()), Some(2_400_000.0));
+        assert_eq!(&*grounds.windows[0].unit, "%LEL/min");
+        let limits: Vec<_> =
+            grounds.limits.iter().map(|limit| (limit.name.as_str(), limit.value, limit.origin.as_str())).collect();
+        assert_eq!(limits[0], ("fast", 2.0, "device"));
+        assert!(limits[1..].iter().all(|(_, _, origin)| *origin == "rule"), "{limits:?}");
+        assert_eq!((grounds.said, grounds.held), (Said::Abnormal(Level::Yellow), None));
+
+        let rule = RuleIx(0);
+        let in_force = set.in_force(rule, gas, &points).expect("it has just judged");
+        let ids: Vec<&str> = in_force.points.iter().map(|(_, point)| point.id.as_str()).collect();
+        assert_eq!(ids, ["co/gas-co", "g-1/gas-lel"], "and nobody else's points");
+        let again = |mut set: RuleSet, points: &Points| {
+            let find = |point: PointIx| points.find(["far/gas-co", source.1, source.0][point.0 as usize]);
+            let story = story.iter().filter_map(|sample| Some(Sample { point: find(sample.point)?, ..sample.clone() }));
+            // What came afterwards changes nothing.
+            let later = find(gas).map(|point| past(200, point, 0.0));
+            let subject = find(gas).expect("it is the subject");
+            let judged = crate::replay::judge_again(&mut set, points, rule, subject, &grounds, story.chain(later));
+            judged.expect("the rule is there").evidence.grounds.expect("it was asked for")
+        };
+        assert_eq!(crate::replay::otherwise(&grounds, &again(in_force.rule_set(), &in_force.points)), []);
+        let mut other = load(Vec::new());
+        other.bind(&in_force.points);
+        let said = crate::replay::otherwise(&grounds, &again(other, &in_force.points));
+        let said: Vec<String> = said.iter().map(|each| format!("{each:?}")).collect();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("Limit { was: Some(LimitUsed { name: \"fast\", value: 2.0"), "{said:?}");
+        assert_eq!(said[1], "Said", "2.4 is below 3");
+    }
+
+    #[test]
+    fn what_fell_before_a_restart_counts_with_the_next_reading_and_raises_nothing_by_itself() {
+        let toml = format!("{GAS}[[window]]\nname = \"sum\"\ninput = \"gas\"\nover = \"1h\"\n");
+        let script = "fn judge(gas) { if above(window(\"sum\"), \"orange\") { orange() } else { normal() } }";
+        let mut points = Points::default();
+        device(&mut points, "other", "a", &["gas.co"]);
+        let gas = device(&mut points, "g", "a", &["gas.lel"])[0];
+        let mut set = load(vec![source("gas/sum", &toml, script), source("gas/leak", GAS, STAGES)]);
+        set.bind(&points);
+        let wanted = set.refills(0, &points);
+        let refill = Refill {
+            rule: RuleId::new("gas/sum"),
+            subject: PointId::new("g/gas-lel"),
+            points: vec![PointId::new("g/gas-lel")],
+            over: Duration::from_secs(3_600),
+        };
+        assert_eq!(wanted, std::slice::from_ref(&refill), "and nothing for a rule without windows");
+        let now = |seconds: u64| now(100_000 + seconds);
+        let before = |seconds: i64| Wall::from_micros(now(0).wall.micros() - seconds * 1_000_000);
+        let readings = vec![
+            (0, before(3_700), Some(50.0), Quality::Good),
+            (0, before(3_000), Some(8.0), Quality::Good),
+            (0, before(2_000), Some(99.0), Quality::Bad(Bad::OutOfRange)),
+            (0, before(1_000), Some(8.0), Quality::Good),
+        ];
+        let past = Past { of: refill, readings, until: before(5) };
+        let say = |set: &mut RuleSet, seconds, value| {
+            let mut out = Vec::new();
+            let sample = sample(gas, Some(Value::Number(value)), Quality::Good, now(seconds));
+            set.handle_samples(now(seconds), &points, &[sample], &|_, _| None, &mut out);
+            let sum = |judged: &&Judged| judged.rule == RuleIx(0);
+            out.iter().find(sum).map(|judged| levels(std::slice::from_ref(judged))[0].clone())
+        };
+        assert_eq!(say(&mut set, 0, 8.0).as_deref(), Some("normal"), "8 have fallen, as far as it knows");
+        set.refill(now(1), &points, &past);
+        let mut out = Vec::new();
+        set.handle_timeout(now(1), &points, &|_, _| None, &mut out);
+        assert_eq!(out, [], "nobody has spoken");
+        set.refill(now(1), &points, &past);
+        assert_eq!(say(&mut set, 2, 0.5), None, "24.5 in all, and the past counts once");
+        assert_eq!(say(&mut set, 3, 0.6).as_deref(), Some("orange"), "25.1 in the last hour");
+        assert_eq!(set.refills(0, &points), [], "it knows its past");
     }
 
     #[test]

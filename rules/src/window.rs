@@ -19,6 +19,9 @@ use anmin_sensors::time::Mono;
 
 use crate::script::Track;
 
+/// What a window keeps of each change within.
+pub const BYTES_A_CHANGE: usize = size_of::<Step>();
+
 /// Changes that a window keeps one by one.
 pub const MAX_STEPS: usize = 256;
 
@@ -202,6 +205,20 @@ impl Sliding {
             if self.steps.len() > MAX_STEPS {
                 self.thin();
             }
+        }
+    }
+
+    /// Puts what `past`, of the same making, has heard before what was heard since.
+    fn prepend(&mut self, past: Self) {
+        let since = std::mem::replace(&mut self.steps, past.steps);
+        self.steps.extend(since);
+        self.heard = self.heard.max(past.heard);
+        self.on = self.on.or(past.on);
+        if let Some(&Step { at, .. }) = self.steps.back() {
+            self.forget(at);
+        }
+        if self.steps.len() > MAX_STEPS {
+            self.thin();
         }
     }
 
@@ -421,6 +438,8 @@ pub(crate) struct Windows {
     /// An alarm stands from before the restart, and what it rests on will be known in full only then.
     full: Option<Mono>,
     asked: bool,
+    /// The past has been put before what was heard in this run, once and for all.
+    refilled: bool,
 }
 
 impl Windows {
@@ -457,6 +476,30 @@ impl Windows {
         self.heard[usize::from(role)] = now_is;
     }
 
+    /// The time from now back that some window knows of; nothing where there is no window.
+    pub fn longest(&self) -> Duration {
+        self.all.iter().map(|window| window.over).max().unwrap_or_default()
+    }
+
+    /// Takes up what `past`, of the same making, has heard before this run; only once. `whole` is whether it knows all of
+    /// the time that the windows are about: then an alarm from before the restart need not wait until they are full.
+    pub fn prepend(&mut self, past: Self, whole: bool) -> bool {
+        if std::mem::replace(&mut self.refilled, true) {
+            return false;
+        }
+        for (window, past) in self.all.iter_mut().zip(past.all) {
+            window.prepend(past);
+        }
+        if whole {
+            (self.asked, self.full) = (true, None);
+        }
+        true
+    }
+
+    pub fn is_refilled(&self) -> bool {
+        self.refilled
+    }
+
     /// Brings every window to this moment. Returns whether the rule's answer stays.
     pub fn look(&mut self, now: Mono) -> bool {
         for n in 0..self.all.len() {
@@ -479,8 +522,7 @@ impl Windows {
     /// `stands` is whether the alarm does: when that is so at the first time of asking, it is older than the windows.
     pub fn is_doubtful(&mut self, now: Mono, stands: bool) -> bool {
         if !std::mem::replace(&mut self.asked, true) && stands && !self.all.is_empty() {
-            let longest = self.all.iter().map(|window| window.over).max().unwrap_or_default();
-            self.full = Some(now.plus(longest));
+            self.full = Some(now.plus(self.longest()));
         }
         self.full = self.full.filter(|full| now < *full);
         self.full.is_some() || self.all.iter().any(|window| window.track.used && window.value().is_none())
@@ -653,6 +695,44 @@ mod tests {
             }
         }
         assert!(looked > 200_000, "only {looked} values were compared");
+    }
+
+    /// Goal: a window that is told its past later knows what one knows that heard it all. Method: both hear the same random
+    /// story, one of them from the middle on and then what came before.
+    #[test]
+    fn a_past_that_comes_later_counts_as_if_it_had_been_heard() {
+        for measure in MEASURES {
+            for seed in 0..40 {
+                let chance = &mut Chance(seed);
+                let make = || {
+                    let mut window = Sliding::new(measure, Operand::Role(0), Duration::from_millis(60_000));
+                    window.threshold = 5.0;
+                    window
+                };
+                let (mut whole, mut past, mut late) = (make(), make(), make());
+                let (mut now, middle) = (0, 30 + chance.below(30));
+                for n in 0..80 {
+                    now += chance.below(2_500);
+                    // That something came on in the very moment between is seen by nobody.
+                    let value = match chance.below(8) {
+                        0 if n != middle => None,
+                        _ if n == middle => Some(0.0),
+                        _ => Some(chance.below(100) as f64 / 10.0),
+                    };
+                    whole.hear(at(now), value);
+                    if n < middle { past.hear(at(now), value) } else { late.hear(at(now), value) }
+                }
+                late.prepend(past);
+                for later in [now, now + 7_000, now + 59_000] {
+                    let [a, b] = [&mut whole, &mut late].map(|window| {
+                        window.look(at(later), |_| Motion::still(None));
+                        window.value()
+                    });
+                    let near = a.zip(b).map_or(a == b, |(a, b)| (a - b).abs() < 1e-9);
+                    assert!(near, "{measure:?}, seed {seed}, at {later}: {a:?} heard, {b:?} told later");
+                }
+            }
+        }
     }
 
     #[test]

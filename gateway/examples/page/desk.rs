@@ -22,7 +22,9 @@ use anmin_rules::alarm::{
 };
 use anmin_rules::engine::Counts;
 use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CallStep, OrderBody, OrderId};
-use anmin_rules::rule::{Evidence, Level, RuleId, Text};
+use anmin_rules::rule::{
+    ContentHash, Evidence, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text, WindowSeen,
+};
 use anmin_sensors::point::{DeviceId, Hazard, Kind, Place, PointId, PointIx, PointSpec, Points};
 use anmin_sensors::reading::{Doubt, Fault, Quality, Sample, Value};
 use anmin_sensors::time::{Now, Wall};
@@ -80,6 +82,10 @@ impl Archive for Memory {
                 Bucket { start, count: 20, min: mean - 0.6, max: mean + 0.6, mean, bad: 0 }
             })
             .collect())
+    }
+
+    fn samples(&self, _: &PointId, _: Wall, _: Wall) -> Result<Vec<(Wall, Option<f64>, Quality)>, String> {
+        Ok(Vec::new())
     }
 
     fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String> {
@@ -258,6 +264,35 @@ impl Desk {
                 source_time: Some(at),
                 sequence: Some(4_711),
                 received: at,
+                grounds: Some(Arc::new(Grounds {
+                    at,
+                    rule: ContentHash(0x0123_4567_89ab_cdef),
+                    said: Said::Abnormal(level),
+                    held: None,
+                    inputs: vec![InputSeen {
+                        role: "point".into(),
+                        point: PointId::new(point),
+                        value: Some(Value::Number(26.4)),
+                        unit: ix.map_or("", |ix| self.points.point(ix).spec.kind.info().unit).into(),
+                        quality: Quality::Good,
+                        time: at,
+                        age: Duration::from_millis(1_250),
+                    }],
+                    windows: vec![WindowSeen {
+                        name: "rise".into(),
+                        measure: Measure::Slope,
+                        over: Duration::from_secs(300),
+                        value: Some(3.2),
+                        unit: "%LEL/min".into(),
+                    }],
+                    limits: Arc::new([LimitUsed {
+                        name: level.as_str().to_owned(),
+                        value: 20.0,
+                        unit: "%LEL".to_owned(),
+                        origin: Origin::Device,
+                        source: "GB 15322.1-2019 4.3.2".to_owned(),
+                    }]),
+                })),
             },
             message,
             advice,
@@ -298,7 +333,7 @@ impl Desk {
             acknowledged: Some(By { who: "李值班".to_owned(), at: self.ago(190) }),
             seq: 2,
             escalation: 1,
-            evidence: Evidence { value: Some(Value::Flag(true)), limit: None, ..smoke.evidence },
+            evidence: Evidence { value: Some(Value::Flag(true)), limit: None, grounds: None, ..smoke.evidence },
             ..smoke
         };
         self.open(smoke, Cause::Acknowledged { by: "李值班".to_owned() });
@@ -525,6 +560,7 @@ impl Desk {
                 first: self.ago(3_000),
                 last: self.ago(5),
             }])),
+            Query::InForce { reply, .. } => drop(reply.send(None)),
             Query::Status { reply } => drop(reply.send(self.status())),
         }
     }

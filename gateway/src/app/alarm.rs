@@ -19,11 +19,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::explain;
 use super::table::Table;
 use crate::config;
 use crate::web::client::{Client, ClientError, Problem, url_of};
 use crate::web::wire::{
-    AlarmViewWire, AlarmWire, AlarmsWire, ByWire, CallWire, DeadLetterWire, ResentWire, TextWire, ValueWire,
+    AlarmViewWire, AlarmWire, AlarmsWire, ByWire, CallWire, DeadLetterWire, EvidenceWire, ResentWire, TextWire,
+    ValueWire,
 };
 
 const REFUSED: u8 = 1;
@@ -203,7 +205,7 @@ enum OrderCommand {
 
 /// Which alarm.
 #[derive(Debug, Args)]
-struct Alarm {
+pub(super) struct Alarm {
     /// The alarm's id, or as much of its beginning as no other open alarm shares.
     #[arg(value_name = "ALARM")]
     id: String,
@@ -462,7 +464,7 @@ fn short(id: &str, ids: &[String]) -> String {
 
 impl Alarm {
     /// The whole id. A whole one is believed, so that a closed alarm can be spoken of, too.
-    async fn resolve(&self, client: &Client) -> Result<String, Failure> {
+    pub(super) async fn resolve(&self, client: &Client) -> Result<String, Failure> {
         let given = self.id.trim().to_ascii_lowercase().replace('-', "");
         let named = |zh: String, en: String, candidates: Vec<String>| Failure::Name {
             problem: Box::new(Problem {
@@ -572,6 +574,11 @@ async fn show(client: &Client, alarm: &Alarm) -> Result<Said, Failure> {
         lines.extend([alarm.message.zh.clone(), alarm.message.en.clone(), String::new()]);
         lines.extend(details(alarm).lines());
     }
+    let of_last_verdict = || rows.iter().rev().find_map(|row| row.transition.as_ref()?.evidence.as_ref());
+    if let Some(evidence) = view.evidence.as_ref().or_else(of_last_verdict) {
+        lines.extend([String::new(), "依据 evidence".to_owned()]);
+        lines.extend(explain::evidence(evidence).iter().map(|line| format!("  {line}")));
+    }
     if !view.calls.is_empty() {
         lines.extend([String::new(), "呼叫 calls".to_owned()]);
         lines.extend(calls(&view.calls).iter().map(|line| format!("  {line}")));
@@ -616,6 +623,7 @@ struct TransitionRow {
     why: Option<String>,
     to: String,
     alarm: AlarmWire,
+    evidence: Option<EvidenceWire>,
 }
 
 #[derive(Deserialize)]
@@ -626,7 +634,7 @@ struct CallRow {
 
 impl Row {
     fn put(&self, table: &mut Table) {
-        if let Some(TransitionRow { at, cause, by, why, to, alarm }) = &self.transition {
+        if let Some(TransitionRow { at, cause, by, why, to, alarm, .. }) = &self.transition {
             let who = [by, why].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("：");
             let zh = CAUSES.iter().find(|(word, _)| word == cause).map_or("", |(_, zh)| zh);
             let cause = format!("{zh} {}", cause.replace('_', " "));

@@ -36,7 +36,7 @@ use crate::store::{Reader, StateStore, StoreError};
 use crate::telemetry::Figures;
 use crate::web;
 
-use super::supervisor;
+use super::{refill, supervisor};
 
 /// Inputs that may wait for the main loop. When full, intakes stop reading: the broker or the bus keeps what comes.
 const WAITING_INPUTS: usize = 1_024;
@@ -139,6 +139,8 @@ impl Daemon {
         let subscriptions: Vec<_> = config.mqtt.iter().map(|settings| router.subscriptions(&settings.id)).collect();
         let history = readings.history().map_err(|problem| problem.to_string())?;
         let archive = Arc::new(web::Databases { dir: config.storage.clone(), readings: Mutex::new(history) });
+        let past = readings.history().map_err(|problem| problem.to_string())?;
+        let refills = refill::start(past, restored.alive, clock.clone(), inputs.clone())?;
         let pulse = Pulse::new((seed >> 32) as u64, clock.clone(), inputs.clone());
         let progress = pulse.progress();
         let mut parts = Parts {
@@ -158,6 +160,7 @@ impl Daemon {
             deliveries: Deliveries::default(),
             clock_trust: ClockTrust::new(None),
             suspects: Suspects::open(&config.storage, now.wall),
+            refills: Some(refills),
         };
         notes.extend(restored.notes.iter().map(|text| ("store:state", text.clone())));
         parts.take_up(now, restored);

@@ -184,7 +184,8 @@ fn cell_of(text: &str) -> String {
     if tame.contains([',', '"', '\n', '\r']) { format!("\"{}\"", tame.replace('"', "\"\"")) } else { tame }
 }
 
-fn moment(text: &str, now: Wall, zone: &TimeZone) -> Result<Wall, Problem> {
+/// A moment as people write it.
+pub(super) fn moment(text: &str, now: Wall, zone: &TimeZone) -> Result<Wall, Problem> {
     let ago = || {
         parse_duration(text).map(|ago| now.micros().saturating_sub(i64::try_from(ago.as_micros()).unwrap_or(i64::MAX)))
     };

@@ -5,9 +5,12 @@ mod broker;
 mod check;
 mod daemon;
 mod demo;
+mod explain;
 mod export;
 mod keep;
 mod quarantine;
+mod refill;
+mod replay;
 mod status;
 mod supervisor;
 mod table;
@@ -52,6 +55,8 @@ enum Command {
     Status(status::Options),
     /// List open alarms, look at one, acknowledge, shelve or reset it.
     Alarm(alarm::AlarmOptions),
+    /// Say what an alarm rests on, and whether the rules in force say the same of what history kept.
+    Explain(explain::Options),
     /// Say for a station how far its crew is.
     Call(alarm::CallOptions),
     /// List what a way out has refused for good, and send it again.
@@ -66,6 +71,8 @@ enum Command {
     Fsck(keep::FsckOptions),
     /// Write what was measured in a stretch of time, as CSV or line protocol.
     Export(export::Options),
+    /// Try rules on what was measured: which alarms they would have raised, and what other rules would have changed.
+    Replay(replay::Options),
     /// List devices that nobody registered and messages that nobody can read.
     Quarantine(quarantine::QuarantineOptions),
     /// Play scenarios as MQTT devices and Modbus slaves of a site, before its sensors arrive.
@@ -86,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Test { site } => check::test(site.as_deref()),
         Command::Status(options) => status::run(&options),
         Command::Alarm(options) => alarm::alarm(options),
+        Command::Explain(options) => explain::run(&options),
         Command::Call(options) => alarm::call(options),
         Command::Order(options) => alarm::order(options),
         Command::Broker(options) => broker::broker(options),
@@ -93,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Restore(options) => keep::restore(&options),
         Command::Fsck(options) => keep::fsck(&options),
         Command::Export(options) => export::run(&options),
+        Command::Replay(options) => replay::run(&options),
         Command::Quarantine(options) => quarantine::quarantine(options),
         Command::Sim(options) => crate::sim::run(options),
     }

@@ -91,34 +91,39 @@ impl SiteFiles {
         if !path.is_dir() {
             return configuration;
         }
-        let (mut rules, mut broken_rules) = (Vec::new(), Vec::new());
-        let folder = path.join("rules");
-        for stray in rule_names(&folder) {
-            let message = "it lies in no folder of an area, so it is not read".to_owned();
-            let hint = Some(format!("such as {}", folder.join("gas").join(&stray).display()));
-            let source = folder.join(&stray).display().to_string();
-            let faults = vec![Fault { source, line: 0, column: 0, message, hint }];
-            broken_rules.push(BrokenRule { name: stray, faults });
-        }
-        for area in folders(&folder) {
-            for stem in rule_names(&area) {
-                let name = format!("{}/{stem}", area.file_name().unwrap_or_default().to_string_lossy());
-                let own = Faults::default();
-                let file = |ending: &str| read(&area.join(format!("{stem}.{ending}")), &own);
-                match (file("toml"), file("rhai")) {
-                    (Some(toml), Some(script)) => rules.push(RuleSource {
-                        folder: folder.display().to_string(),
-                        name,
-                        toml: toml.text,
-                        script: script.text,
-                    }),
-                    _ => broken_rules.push(BrokenRule { name, faults: own.take() }),
-                }
-            }
-        }
+        let (rules, broken_rules) = rules_below(&path.join("rules"));
         let profiles = below(&path.join("profiles"), "toml").iter().filter_map(|file| read(file, faults)).collect();
         Self { profiles, rules, broken_rules, ..configuration }
     }
+}
+
+/// The rules of a folder of areas, as a site's `rules`, and those whose files cannot be read.
+pub fn rules_below(folder: &Path) -> (Vec<RuleSource>, Vec<BrokenRule>) {
+    let (mut rules, mut broken_rules) = (Vec::new(), Vec::new());
+    for stray in rule_names(folder) {
+        let message = "it lies in no folder of an area, so it is not read".to_owned();
+        let hint = Some(format!("such as {}", folder.join("gas").join(&stray).display()));
+        let source = folder.join(&stray).display().to_string();
+        let faults = vec![Fault { source, line: 0, column: 0, message, hint }];
+        broken_rules.push(BrokenRule { name: stray, faults });
+    }
+    for area in folders(folder) {
+        for stem in rule_names(&area) {
+            let name = format!("{}/{stem}", area.file_name().unwrap_or_default().to_string_lossy());
+            let own = Faults::default();
+            let file = |ending: &str| read(&area.join(format!("{stem}.{ending}")), &own);
+            match (file("toml"), file("rhai")) {
+                (Some(toml), Some(script)) => rules.push(RuleSource {
+                    folder: folder.display().to_string(),
+                    name,
+                    toml: toml.text,
+                    script: script.text,
+                }),
+                _ => broken_rules.push(BrokenRule { name, faults: own.take() }),
+            }
+        }
+    }
+    (rules, broken_rules)
 }
 
 /// The names that rules have in a folder: of their two files one is enough to be found.

@@ -10,9 +10,12 @@ use anmin_rules::alarm::{
 use anmin_rules::order::{
     Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, Order, OrderBody, OrderId,
 };
-use anmin_rules::rule::{Evidence, Finding, Level, RuleId, Text};
+use anmin_rules::rule::{
+    ContentHash, Evidence, Finding, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text,
+    WindowSeen,
+};
 use anmin_sensors::point::{Hazard, Place, PointId};
-use anmin_sensors::reading::Value;
+use anmin_sensors::reading::{Fault, Quality, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
 use jiff::tz::{Offset, TimeZone};
 
@@ -74,6 +77,7 @@ pub fn alarm() -> Alarm {
             source_time: Some(Wall::from_millis(1_772_328_599_250)),
             sequence: Some(4_711),
             received: Wall::from_millis(1_772_328_599_400),
+            grounds: None,
         },
         message: text(
             "3号楼2单元5层501可燃气体浓度26.5 %LEL，超过25 %LEL",
@@ -85,6 +89,59 @@ pub fn alarm() -> Alarm {
         ),
         cap_log: Vec::new(),
     }
+}
+
+/// The same alarm with all that its verdict rests on: the room's second detector, a window, limits of several origins.
+pub fn explained() -> Alarm {
+    let mut alarm = alarm();
+    let evidence = &mut alarm.evidence;
+    let input = |role: &str, point: &str, value, quality, age| InputSeen {
+        role: role.into(),
+        point: PointId::new(point),
+        value,
+        unit: "%LEL".into(),
+        quality,
+        time: Wall::from_millis(1_772_328_599_250),
+        age: Duration::from_millis(age),
+    };
+    let limit = |name: &str, value, origin, source: &str| LimitUsed {
+        name: name.to_owned(),
+        value,
+        unit: "%LEL".to_owned(),
+        origin,
+        source: source.to_owned(),
+    };
+    evidence.grounds = Some(Arc::new(Grounds {
+        at: RAISED,
+        rule: ContentHash(0x0123_4567_89ab_cdef),
+        said: Said::Abnormal(Level::Orange),
+        held: Some(Level::Yellow),
+        inputs: vec![
+            input("gas", "b3-2-gas/lel", Some(Value::Number(26.5)), Quality::Good, 600),
+            input("other", "b3-3-gas/lel", None, Quality::Bad(Fault::Comms), 9_000),
+        ],
+        windows: vec![
+            WindowSeen {
+                name: "rise".into(),
+                measure: Measure::Slope,
+                over: Duration::from_secs(300),
+                value: Some(1.0 / 3.0),
+                unit: "%LEL/min".into(),
+            },
+            WindowSeen {
+                name: "above".into(),
+                measure: Measure::Difference,
+                over: Duration::ZERO,
+                value: None,
+                unit: "%LEL".into(),
+            },
+        ],
+        limits: Arc::new([
+            limit("high", 25.0, Origin::Library, "GB 15322.1-2019"),
+            limit("low", 8.5, Origin::Device, "local practice"),
+        ]),
+    }));
+    alarm
 }
 
 /// The condition before that alarm, while its delay runs.

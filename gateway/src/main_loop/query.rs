@@ -10,7 +10,8 @@ use std::time::Duration;
 use anmin_rules::alarm::{Alarm, AlarmId, Class};
 use anmin_rules::engine::Counts;
 use anmin_rules::order::Call;
-use anmin_rules::rule::{Level, Text};
+use anmin_rules::rule::{Level, RuleId, Text};
+use anmin_rules::set::InForce;
 use anmin_sensors::point::{Device, DeviceId, Hazard, KINDS, Kind, Place, Point, PointId, PointIx, Points};
 use anmin_sensors::reading::{Quality, Sample};
 use anmin_sensors::time::Wall;
@@ -22,14 +23,43 @@ use crate::store::{Counts as Stored, Gap};
 /// A question with the place for its answer. The asker may be gone: a reply that nobody takes is dropped.
 #[derive(Debug)]
 pub enum Query {
-    Alarms { filter: AlarmFilter, page: AlarmPage, reply: oneshot::Sender<AlarmList> },
-    Alarm { id: AlarmId, reply: oneshot::Sender<Option<AlarmView>> },
-    Points { filter: PointFilter, page: Page, reply: oneshot::Sender<PointPage> },
-    Point { id: PointId, reply: oneshot::Sender<Option<PointRow>> },
-    PointChoices { reply: oneshot::Sender<PointChoices> },
-    Devices { page: Page, reply: oneshot::Sender<DevicePage> },
-    Quarantine { reply: oneshot::Sender<Vec<Quarantined>> },
-    Status { reply: oneshot::Sender<Status> },
+    Alarms {
+        filter: AlarmFilter,
+        page: AlarmPage,
+        reply: oneshot::Sender<AlarmList>,
+    },
+    Alarm {
+        id: AlarmId,
+        reply: oneshot::Sender<Option<AlarmView>>,
+    },
+    Points {
+        filter: PointFilter,
+        page: Page,
+        reply: oneshot::Sender<PointPage>,
+    },
+    Point {
+        id: PointId,
+        reply: oneshot::Sender<Option<PointRow>>,
+    },
+    PointChoices {
+        reply: oneshot::Sender<PointChoices>,
+    },
+    Devices {
+        page: Page,
+        reply: oneshot::Sender<DevicePage>,
+    },
+    Quarantine {
+        reply: oneshot::Sender<Vec<Quarantined>>,
+    },
+    /// The rule as it is in force for a point; `None` where it does not judge it.
+    InForce {
+        rule: RuleId,
+        subject: PointId,
+        reply: oneshot::Sender<Option<InForce>>,
+    },
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
 }
 
 /// Which open alarms; the default is all of them.

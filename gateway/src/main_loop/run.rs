@@ -17,6 +17,7 @@ use anmin_rules::alarm::{Pending, Refusal, Subject, Transition};
 use anmin_rules::engine::{Effect, Engine};
 use anmin_rules::order::{CallChange, Order, OrderId};
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
+use anmin_rules::set::Refill;
 use anmin_sensors::point::{PointIx, Points};
 use anmin_sensors::reading::{Doubt, Quality, Reading, Sample};
 use anmin_sensors::router::{self, Router};
@@ -84,6 +85,9 @@ pub struct Parts {
     pub deliveries: Deliveries,
     pub clock_trust: ClockTrust,
     pub suspects: Suspects,
+    /// Who looks for the past of windows, and answers with [`Input::Past`]; `None` where nobody does. Holds no more than the
+    /// site has rules and points.
+    pub refills: Option<std::sync::mpsc::Sender<Vec<Refill>>>,
 }
 
 impl Parts {
@@ -117,6 +121,16 @@ impl Parts {
                     warn!(order = %order.id, "way out {} is no longer configured; the order stays in the journal", order.channel)
                 }
             }
+        }
+    }
+
+    /// Binds rules to points that have come, and has somebody look what history knows of them.
+    fn bind(&mut self) {
+        self.engine.bind(&self.points);
+        let wanted = self.engine.poll_refills(&self.points);
+        if let Some(refills) = self.refills.as_ref().filter(|_| !wanted.is_empty()) {
+            // Nobody looks any more: windows fill by themselves.
+            let _ = refills.send(wanted);
         }
     }
 
@@ -196,7 +210,7 @@ struct Scratch {
 impl MainLoop {
     pub fn new(mut parts: Parts) -> Self {
         let started = parts.clock.now();
-        parts.engine.bind(&parts.points);
+        parts.bind();
         parts.validator.watch(&parts.points, started);
         parts.watch_losses(started);
         let journal_trouble = parts.journal.trouble().cloned();
@@ -467,7 +481,7 @@ impl MainLoop {
         }
         if points.len() > self.known_points {
             self.known_points = points.len();
-            self.parts.engine.bind(&self.parts.points);
+            self.parts.bind();
             self.parts.validator.watch(&self.parts.points, now);
         }
     }
@@ -526,6 +540,9 @@ impl MainLoop {
                 let _ = reply.send(self.resend(&who, &which));
             }
             Input::Query(query) => self.answer(now, query),
+            // By a wrong clock it would be the past of another time.
+            Input::Past(_) if self.parts.clock_trust.is_doubtful() => {}
+            Input::Past(past) => self.parts.engine.handle_past(now, &self.parts.points, &past),
             Input::Pulse(beat) => {
                 let orders = self.parts.pulse.as_mut().map(|pulse| pulse.beat(now, beat));
                 self.scratch.beat = orders.map(|orders| (beat, orders));
@@ -866,6 +883,11 @@ impl MainLoop {
             }
             Query::Quarantine { reply } => {
                 let _ = reply.send(router.quarantined().map(quarantined).collect());
+            }
+            Query::InForce { rule, subject, reply } => {
+                let rules = engine.rules();
+                let found = rules.find(&rule).zip(points.find(subject.as_str()));
+                let _ = reply.send(found.and_then(|(rule, subject)| rules.in_force(rule, subject, points)));
             }
             Query::Status { reply } => {
                 let _ = reply.send(self.status(now));

@@ -1170,9 +1170,6 @@ impl Writer {
                 }
             }
         }
-        if !file.tail.is_empty() {
-            file.tail_since = Some(Mono::default());
-        }
         if up_to > 0 {
             job.sort_by_key(|(point, _)| *point);
             file.job = Some(Job { cells: job, next: 0, up_to });

@@ -308,6 +308,14 @@ fn history_is_whole_at_every_step_of_compaction_and_after_a_crash_there() {
     let mut all: Vec<Vec<(i64, Option<f64>, bool)>> = vec![Vec::new(); 12];
     let mut seed = 7_u64;
     let check = |history: &mut History, all: &[Vec<(i64, Option<f64>, bool)>], step: usize| {
+        let mut swept = Vec::new();
+        let take = |samples| {
+            swept.extend::<Vec<StoredSample>>(samples);
+            true
+        };
+        history.sweep(Wall::from_micros(i64::MIN), Wall::from_micros(i64::MAX), take).unwrap();
+        assert!(swept.is_sorted_by_key(|sample| (sample.time, sample.point)), "step {step}");
+        assert_eq!(swept.len(), all.iter().map(Vec::len).sum::<usize>(), "step {step}");
         for (ix, point) in site(4).iter() {
             let all = &all[ix.0 as usize];
             let (from, to) = (START, START + 3_600_000_000);
@@ -337,6 +345,10 @@ fn history_is_whole_at_every_step_of_compaction_and_after_a_crash_there() {
                     true
                 };
                 history.stream(number, Wall::from_micros(i64::MIN), to, take).unwrap();
+                let own = swept.iter().filter(|sample| sample.point == number);
+                let own =
+                    own.map(|sample| (sample.time, sample.value.as_ref().and_then(Value::as_f64), sample.quality));
+                assert!(own.collect::<Vec<_>>() == raw, "step {step} {}: a sweep is in order and whole", point.id);
             }
             assert!(streamed == raw, "step {step} {}: a stream is in order and whole", point.id);
         }

@@ -9,14 +9,18 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anmin_rules::alarm::{
     Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Shelf, Subject, Transition,
 };
 use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OrderBody};
-use anmin_rules::rule::{Evidence, Finding, Level, RuleId, Text};
+use anmin_rules::rule::{
+    ContentHash, Evidence, Finding, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text,
+    WindowSeen,
+};
 use anmin_sensors::point::{DeviceId, KINDS, Place, PointId};
-use anmin_sensors::reading::Value;
+use anmin_sensors::reading::{Quality, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -282,6 +286,55 @@ struct EvidenceV1<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sequence: Option<u64>,
     received: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grounds: Option<GroundsV1<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GroundsV1<'a> {
+    at: i64,
+    rule_hash: Str<'a>,
+    said: Str<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<Str<'a>>,
+    inputs: Vec<InputV1<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    windows: Vec<WindowV1<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<LimitV1<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct InputV1<'a> {
+    role: Str<'a>,
+    point: Str<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<ValueV1<'a>>,
+    unit: Str<'a>,
+    /// The reason, as in [`Quality::reason`]; not there when it is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quality: Option<Str<'a>>,
+    time: i64,
+    age_us: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WindowV1<'a> {
+    name: Str<'a>,
+    measure: Str<'a>,
+    over_us: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<Exact>,
+    unit: Str<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LimitV1<'a> {
+    name: Str<'a>,
+    value: Exact,
+    unit: Str<'a>,
+    origin: Str<'a>,
+    source: Str<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -501,7 +554,7 @@ impl<'a> AlarmV1<'a> {
             changed_at: Wall::from_micros(self.changed_at),
             clock_doubtful: self.clock_doubtful,
             seq: self.seq,
-            evidence: self.evidence.read(),
+            evidence: self.evidence.read()?,
             message: self.message.read(),
             advice: self.advice.read(),
             cap_log: self.cap_log.into_iter().map(CapRefV1::read).collect::<Result<_, _>>()?,
@@ -563,7 +616,7 @@ impl<'a> PendingV1<'a> {
             above: self.above.as_deref().map(level).transpose()?,
             below: self.below.as_deref().map(level).transpose()?,
             finding: self.finding.map(finding).transpose()?,
-            evidence: self.evidence.read(),
+            evidence: self.evidence.read()?,
         })
     }
 }
@@ -618,34 +671,141 @@ impl<'a> EvidenceV1<'a> {
     fn of(evidence: &'a Evidence) -> Self {
         Self {
             point: evidence.point.as_ref().map(|id| id.as_str().into()),
-            value: evidence.value.as_ref().map(|value| match value {
-                Value::Number(number) => ValueV1::Number(Exact(*number)),
-                Value::Flag(flag) => ValueV1::Flag(*flag),
-                Value::Text(text) => ValueV1::Text((&**text).into()),
-            }),
+            value: evidence.value.as_ref().map(ValueV1::of),
             unit: (&evidence.unit).into(),
             limit: evidence.limit.as_ref().map(|(name, value)| (name.into(), Exact(*value))),
             source_time: evidence.source_time.map(Wall::micros),
             sequence: evidence.sequence,
             received: evidence.received.micros(),
+            grounds: evidence.grounds.as_deref().map(GroundsV1::of),
         }
     }
 
-    fn read(self) -> Evidence {
-        Evidence {
+    fn read(self) -> Result<Evidence, RecordError> {
+        Ok(Evidence {
             point: self.point.map(|id| PointId::new(id.into_owned())),
-            value: self.value.map(|value| match value {
-                ValueV1::Number(number) => Value::Number(number.0),
-                ValueV1::Flag(flag) => Value::Flag(flag),
-                ValueV1::Text(text) => Value::Text(text.into()),
-            }),
+            value: self.value.map(ValueV1::read),
             unit: self.unit.into_owned(),
             limit: self.limit.map(|(name, value)| (name.into_owned(), value.0)),
             source_time: self.source_time.map(Wall::from_micros),
             sequence: self.sequence,
             received: Wall::from_micros(self.received),
+            grounds: self.grounds.map(|grounds| grounds.read().map(Arc::new)).transpose()?,
+        })
+    }
+}
+
+impl<'a> ValueV1<'a> {
+    fn of(value: &'a Value) -> Self {
+        match value {
+            Value::Number(number) => Self::Number(Exact(*number)),
+            Value::Flag(flag) => Self::Flag(*flag),
+            Value::Text(text) => Self::Text((&**text).into()),
         }
     }
+
+    fn read(self) -> Value {
+        match self {
+            Self::Number(number) => Value::Number(number.0),
+            Self::Flag(flag) => Value::Flag(flag),
+            Self::Text(text) => Value::Text(text.into()),
+        }
+    }
+}
+
+impl<'a> GroundsV1<'a> {
+    fn of(grounds: &'a Grounds) -> Self {
+        Self {
+            at: grounds.at.micros(),
+            rule_hash: grounds.rule.to_string().into(),
+            said: grounds.said.as_str().into(),
+            held: grounds.held.map(|level| level.as_str().into()),
+            inputs: grounds
+                .inputs
+                .iter()
+                .map(|input| InputV1 {
+                    role: (&*input.role).into(),
+                    point: input.point.as_str().into(),
+                    value: input.value.as_ref().map(ValueV1::of),
+                    unit: (&*input.unit).into(),
+                    quality: (input.quality != Quality::Good).then(|| input.quality.reason().into()),
+                    time: input.time.micros(),
+                    age_us: micros(input.age),
+                })
+                .collect(),
+            windows: grounds
+                .windows
+                .iter()
+                .map(|window| WindowV1 {
+                    name: (&*window.name).into(),
+                    measure: window.measure.as_str().into(),
+                    over_us: micros(window.over),
+                    value: window.value.map(Exact),
+                    unit: (&*window.unit).into(),
+                })
+                .collect(),
+            limits: grounds
+                .limits
+                .iter()
+                .map(|limit| LimitV1 {
+                    name: (&limit.name).into(),
+                    value: Exact(limit.value),
+                    unit: (&limit.unit).into(),
+                    origin: limit.origin.as_str().into(),
+                    source: (&limit.source).into(),
+                })
+                .collect(),
+        }
+    }
+
+    fn read(self) -> Result<Grounds, RecordError> {
+        let word = |what, word: &str| RecordError::Word { what, word: word.chars().take(64).collect() };
+        let input = |input: InputV1<'_>| {
+            Ok(InputSeen {
+                role: input.role.into(),
+                point: PointId::new(input.point.into_owned()),
+                value: input.value.map(ValueV1::read),
+                unit: input.unit.into_owned().into(),
+                quality: match input.quality.as_deref() {
+                    None => Quality::Good,
+                    Some(reason) => find("quality", reason, Quality::ALL, Quality::reason)?,
+                },
+                time: Wall::from_micros(input.time),
+                age: Duration::from_micros(input.age_us),
+            })
+        };
+        let window = |window: WindowV1<'_>| {
+            Ok(WindowSeen {
+                name: window.name.into(),
+                measure: find("measure", &window.measure, Measure::CHOICES.map(|(_, each)| each), Measure::as_str)?,
+                over: Duration::from_micros(window.over_us),
+                value: window.value.map(|value| value.0),
+                unit: window.unit.into(),
+            })
+        };
+        let limit = |limit: LimitV1<'_>| {
+            Ok(LimitUsed {
+                name: limit.name.into_owned(),
+                value: limit.value.0,
+                unit: limit.unit.into_owned(),
+                origin: find("origin", &limit.origin, Origin::ALL, Origin::as_str)?,
+                source: limit.source.into_owned(),
+            })
+        };
+        Ok(Grounds {
+            at: Wall::from_micros(self.at),
+            rule: ContentHash::parse(&self.rule_hash).ok_or_else(|| word("content hash", &self.rule_hash))?,
+            said: Said::named(&self.said).ok_or_else(|| word("verdict", &self.said))?,
+            held: self.held.as_deref().map(level).transpose()?,
+            inputs: self.inputs.into_iter().map(input).collect::<Result<_, RecordError>>()?,
+            windows: self.windows.into_iter().map(window).collect::<Result<_, RecordError>>()?,
+            limits: self.limits.into_iter().map(limit).collect::<Result<_, RecordError>>()?,
+        })
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl<'a> CapRefV1<'a> {
@@ -830,7 +990,7 @@ mod tests {
     use anmin_rules::alarm::AlarmState;
 
     use super::*;
-    use crate::delivery::samples::{RAISED, alarm, call_change, cap_orders, closed, pending, transition};
+    use crate::delivery::samples::{RAISED, alarm, call_change, cap_orders, closed, explained, pending, transition};
 
     /// A name and what was written, for each kind of record; all fields filled somewhere.
     fn examples() -> Vec<(&'static str, OrderBody)> {
@@ -879,6 +1039,8 @@ mod tests {
             ("call", OrderBody::Call(call_change())),
         ];
         all.extend(cap_orders().map(|(name, cap)| (name, OrderBody::Cap(Arc::new(cap)))));
+        // Since evidence keeps its grounds; a record without them is one of the time before.
+        all.push(("raised on grounds", at(Cause::Raised, explained())));
         all
     }
 
@@ -926,6 +1088,16 @@ mod tests {
     }
 
     #[test]
+    fn evidence_of_the_time_before_grounds_is_read_without_them() {
+        let raised = |alarm| transition(AlarmState::Normal, Cause::Raised, alarm);
+        let whole = write_transition(&raised(explained()));
+        let mut older: serde_json::Value = serde_json::from_str(&whole).expect("a record is JSON");
+        let evidence = older["alarm"]["evidence"].as_object_mut().expect("an object");
+        assert!(evidence.remove("grounds").is_some());
+        assert_eq!(read_transition(&older.to_string()).unwrap(), *raised(alarm()));
+    }
+
+    #[test]
     fn a_station_whose_names_are_one_is_written_once_and_read_as_both() {
         let mut change = (*call_change()).clone();
         change.call.station_name.en = change.call.station_name.zh.clone();
@@ -937,11 +1109,17 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named() {
         let good = write_transition(&transition(AlarmState::Normal, Cause::Raised, alarm()));
+        let grounds = write_transition(&transition(AlarmState::Normal, Cause::Raised, explained()));
         let cases = [
             ("{}".to_owned(), "record is not readable: missing field `v`"),
             (good.replace("\"v\":1", "\"v\":9"), "record has version 9, this anmin knows up to 1"),
             (good.replace("\"orange\"", "\"mauve\""), "record has level \"mauve\", which is not known here"),
             (good.replace("\"26.5\"", "\"warm\""), "record is not readable: \"warm\" is not a number"),
+            (
+                grounds.replace("\"device\",\"source\"", "\"moon\",\"source\""),
+                "record has origin \"moon\", which is not known here",
+            ),
+            (grounds.replace("0123456789abcdef", "xyz"), "record has content hash \"xyz\", which is not known here"),
         ];
         for (json, said) in cases {
             let error = read_transition(&json).unwrap_err().to_string();

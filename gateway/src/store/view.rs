@@ -358,6 +358,71 @@ impl History {
         Ok(())
     }
 
+    /// Hands over every reading of `from..to` of all points in the order of their times, thousands at once, until `take`
+    /// says false. Holds what overlaps in time in memory, about one compaction's readings, and no transaction while `take`
+    /// is called. Texts are not in history.
+    pub fn sweep(
+        &mut self,
+        from: Wall,
+        to: Wall,
+        mut take: impl FnMut(Vec<StoredSample>) -> bool,
+    ) -> Result<(), StoreError> {
+        let (from, to) = (from.micros(), to.micros());
+        let within = |cell: &Cell| (from..to).contains(&cell.time);
+        let (chunks, mut tail) = self.whole_outline(from, to)?;
+        tail.retain(|(_, cell)| within(cell));
+        let mut waits = tail.iter().map(|(_, cell)| cell.time).min();
+        let (mut buffer, mut most) = (Vec::<(u32, Cell)>::new(), SWEPT_AT_ONCE);
+        let mut cells = Vec::new();
+        let ends = chunks.into_iter().map(|(id, first)| (Some(id), first)).chain([(None, i64::MAX)]);
+        for (id, first) in ends {
+            if waits.take_if(|earliest| *earliest < first).is_some() {
+                buffer.append(&mut tail);
+            }
+            // No later chunk holds anything before the first of this one.
+            if buffer.len() >= most || id.is_none() {
+                buffer.sort_by_key(|(point, cell)| (cell.time, *point));
+                let rest = buffer.split_off(buffer.partition_point(|(_, cell)| cell.time < first));
+                let samples: Vec<_> = buffer.iter().filter_map(|(point, cell)| sample_of(*point, cell)).collect();
+                buffer = rest;
+                most = SWEPT_AT_ONCE.max(2 * buffer.len());
+                if !samples.is_empty() && !take(samples) {
+                    return Ok(());
+                }
+            }
+            let Some(id) = id else { break };
+            let chunk: Option<(u32, Option<Vec<u8>>, Vec<u8>)> = self
+                .0
+                .conn()?
+                .prepare_cached("SELECT point, members, body FROM chunks WHERE id = ?1")
+                .and_then(|mut sql| sql.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional())
+                .map_err(sqlite)?;
+            // Too old by now, and gone.
+            let Some((point, members, body)) = chunk else { continue };
+            match column::decode_shared(&body, members.as_deref(), point, &mut cells) {
+                Ok(owners) => {
+                    let whose = owners.iter().flat_map(|(owner, count)| std::iter::repeat_n(*owner, *count));
+                    buffer.extend(whose.zip(cells.drain(..)).filter(|(_, cell)| within(cell)));
+                }
+                Err(error) => tracing::error!(id, %error, "A chunk of history is damaged; what it held is left out."),
+            }
+        }
+        Ok(())
+    }
+
+    /// All chunks that a range touches, in the order of their first times, and what is not in chunks yet, as of one moment.
+    #[expect(clippy::type_complexity, reason = "two lists for one caller")]
+    fn whole_outline(&mut self, from: i64, to: i64) -> Result<(Vec<(i64, i64)>, Vec<(u32, Cell)>), StoreError> {
+        let tx = self.0.conn()?.unchecked_transaction().map_err(sqlite)?;
+        let chunks = tx
+            .prepare_cached("SELECT id, first FROM chunks WHERE last >= ?1 AND first < ?2 ORDER BY first")
+            .and_then(|mut sql| sql.query_map(params![from, to], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(sqlite)?;
+        let mut tail = Vec::new();
+        each_of_all_not_in_chunks(&tx, from, to, None, |point, cell| tail.push((point, *cell)))?;
+        Ok((chunks, tail))
+    }
+
     /// The chunks that a range touches, each with its first time, and what is not in chunks yet, all as of one moment.
     #[expect(clippy::type_complexity, reason = "two lists for one caller")]
     fn outline(&mut self, number: u32, from: i64, to: i64) -> Result<(Vec<(i64, i64)>, Vec<Cell>), StoreError> {
@@ -416,6 +481,9 @@ impl History {
     }
 }
 
+/// Readings that a sweep hands over at once, at least but for the last.
+const SWEPT_AT_ONCE: usize = if cfg!(test) { 64 } else { 65_536 };
+
 /// The chunks that hold readings of a point in a range: group, point, earliest first time, from, to.
 const CHUNKS_OF_POINT: &str = "FROM chunks
     WHERE grp = ?1 AND first > ?3 AND first < ?5 AND last >= ?4 AND point <= ?2 AND last_point >= ?2 ORDER BY first";
@@ -441,24 +509,38 @@ fn each_not_in_chunks(
     to: i64,
     mut take: impl FnMut(&Cell),
 ) -> Result<(), StoreError> {
+    each_of_all_not_in_chunks(tx, from, to, Some(number), |_, cell| take(cell))
+}
+
+/// ... of one point, or of all.
+fn each_of_all_not_in_chunks(
+    tx: &Connection,
+    from: i64,
+    to: i64,
+    only: Option<u32>,
+    mut take: impl FnMut(u32, &Cell),
+) -> Result<(), StoreError> {
     let (compacted, up_to, next_point): (i64, i64, u32) = tx
         .query_row("SELECT compacted, compacting, next_point FROM progress", [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })
         .map_err(sqlite)?;
-    let after = if number < next_point { up_to } else { compacted };
+    // A compaction under way has done the points before `next_point`.
+    let after = |number: u32| if number < next_point { up_to } else { compacted };
     let mut sql = tx
-        .prepare_cached("SELECT body FROM queue WHERE id > ?1 AND first < ?3 AND last >= ?2 ORDER BY id")
+        .prepare_cached("SELECT id, body FROM queue WHERE id > ?1 AND first < ?3 AND last >= ?2 ORDER BY id")
         .map_err(sqlite)?;
-    let mut rows = sql.query(params![after, from, to]).map_err(sqlite)?;
+    let mut rows = sql.query(params![only.map_or(compacted, after), from, to]).map_err(sqlite)?;
     while let Some(row) = rows.next().map_err(sqlite)? {
-        let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
+        let id: i64 = row.get(0).map_err(sqlite)?;
+        let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
         for sample in column::decode_batch(body).unwrap_or_default() {
-            if sample.point == number
+            if only.is_none_or(|only| only == sample.point)
+                && id > after(sample.point)
                 && let Some(cell) = cell_of(sample.time.micros(), sample.value.as_ref(), sample.quality)
                 && (from..to).contains(&cell.time)
             {
-                take(&cell);
+                take(sample.point, &cell);
             }
         }
     }

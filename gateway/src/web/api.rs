@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::events::{Hub, last_event_id};
+use super::explain::explanation;
 use super::guard::{Guard, guard};
 use super::problem::Problem;
 use super::wire::{
@@ -48,7 +49,7 @@ pub(super) struct Desk {
     pub hub: Hub,
 }
 
-type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
 pub(super) fn router(desk: Desk, watch: Guard) -> Router {
     let api = Router::new()
@@ -56,6 +57,7 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/alarms", get(alarms))
         .route("/alarms/{id}", get(alarm))
         .route("/alarms/{id}/transitions", get(alarm_history))
+        .route("/alarms/{id}/explanation", get(explanation))
         .route("/alarms/{id}/{action}", post(act))
         .route("/alarms/{id}/calls/{station}/{step}", post(call_step))
         .route("/journal", get(journal))
@@ -126,12 +128,12 @@ impl Desk {
         Writer { zone: &self.link.site.time_zone }
     }
 
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, Problem> {
+    pub(super) async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, Problem> {
         ask(&self.link.inputs, question).await
     }
 
     /// Asks the databases, off the threads that serve.
-    async fn archive<T: Send + 'static>(
+    pub(super) async fn archive<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn Archive) -> Result<T, String> + Send + 'static,
     ) -> Result<T, Problem> {
@@ -148,6 +150,9 @@ impl Desk {
         let writer = self.writer();
         Ok(AlarmViewWire {
             alarm: view.as_ref().map(|view| writer.alarm(&view.alarm)),
+            evidence: view
+                .as_ref()
+                .and_then(|view| view.alarm.evidence.grounds.as_deref().map(|grounds| writer.evidence(grounds))),
             calls: view.map(|view| writer.calls(&view.calls)).unwrap_or_default(),
         })
     }
@@ -162,7 +167,7 @@ impl Desk {
 }
 
 /// The parameters after `?`; one that is not known is a fault.
-fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+pub(super) fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     match axum::extract::Query::<T>::try_from_uri(uri) {
         Ok(found) => Ok(found.0),
         Err(error) => Err(Problem::bad_request(error.body_text())),
@@ -195,7 +200,7 @@ async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     }
 }
 
-fn alarm_id(text: &str) -> Result<AlarmId, Problem> {
+pub(super) fn alarm_id(text: &str) -> Result<AlarmId, Problem> {
     match Uuid::from_str(text) {
         Ok(id) => Ok(AlarmId(id)),
         Err(_) => Err(Problem::bad_request(format_args!("{:?} is not an alarm's id", short(text)))
@@ -271,7 +276,7 @@ async fn alarm_history(State(desk): State<Desk>, Path(id): Path<String>) -> Answ
     if rows.is_empty() {
         return Err(Problem::not_found(format!("没有报警 {id} 的记录"), format!("nothing is recorded of alarm {id}")));
     }
-    Ok(Json(desk.writer().journal(&rows)))
+    Ok(Json(desk.writer().history(&rows)))
 }
 
 #[derive(Deserialize)]

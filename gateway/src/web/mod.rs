@@ -10,6 +10,7 @@
 mod api;
 pub mod client;
 mod events;
+mod explain;
 mod guard;
 mod listen;
 mod page;
@@ -26,6 +27,7 @@ use anmin_rules::alarm::AlarmId;
 use anmin_rules::rule::Text;
 use anmin_sensors::document::Reader;
 use anmin_sensors::point::PointId;
+use anmin_sensors::reading::Quality;
 use anmin_sensors::time::Wall;
 use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
@@ -142,6 +144,9 @@ pub trait Archive: Send + Sync + 'static {
     /// A point's history between two moments, in at most `buckets` stretches of equal length; empty ones are left out.
     fn readings(&self, point: &PointId, from: Wall, to: Wall, buckets: usize) -> Result<Vec<Bucket>, String>;
 
+    /// Every reading of a point that history has from `from` on and before `to`, in the order of time; flags are 0 and 1.
+    fn samples(&self, point: &PointId, from: Wall, to: Wall) -> Result<Vec<(Wall, Option<f64>, Quality)>, String>;
+
     /// The newest rows of the journal before row `before`, newest first.
     fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String>;
 
@@ -172,6 +177,11 @@ impl Archive for Databases {
     fn readings(&self, point: &PointId, from: Wall, to: Wall, buckets: usize) -> Result<Vec<Bucket>, String> {
         let mut history = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
         history.buckets(point.as_str(), from, to, buckets).map_err(|error| error.to_string())
+    }
+
+    fn samples(&self, point: &PointId, from: Wall, to: Wall) -> Result<Vec<(Wall, Option<f64>, Quality)>, String> {
+        let mut history = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        history.raw(point.as_str(), from, to).map_err(|error| error.to_string())
     }
 
     fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String> {

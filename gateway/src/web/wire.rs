@@ -5,7 +5,7 @@
 
 use anmin_rules::alarm::{Alarm, By, Cause, Subject, Transition};
 use anmin_rules::order::{Call, CallChange, OrderBody};
-use anmin_rules::rule::{Level, Text};
+use anmin_rules::rule::{Grounds, Level, LimitUsed, Text};
 use anmin_sensors::point::{Kind, KindInfo, Place, PointId};
 use anmin_sensors::reading::{Sample, Value};
 use anmin_sensors::time::Wall;
@@ -118,6 +118,110 @@ pub struct ReadingWire {
     pub received: String,
 }
 
+/// What a verdict rests on, whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EvidenceWire {
+    /// When it was judged.
+    pub at: String,
+    /// Tells this version of the rule from others.
+    pub rule_hash: String,
+    /// `normal`, a level, or `undetermined`.
+    pub said: String,
+    /// The level at which the alarm stood then: deadbands go by it.
+    pub held: Option<String>,
+    pub inputs: Vec<InputWire>,
+    pub windows: Vec<WindowWire>,
+    pub limits: Vec<LimitUsedWire>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InputWire {
+    pub role: String,
+    pub point: String,
+    pub value: Option<ValueWire>,
+    pub unit: String,
+    pub quality: String,
+    pub reason: String,
+    pub time: String,
+    pub age_seconds: f64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WindowWire {
+    pub name: String,
+    pub measure: String,
+    /// 0 for a difference, which is about one moment.
+    pub over_seconds: f64,
+    /// `null` while too little was known.
+    pub value: Option<f64>,
+    pub unit: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LimitUsedWire {
+    pub name: String,
+    pub value: f64,
+    pub unit: String,
+    /// `library`, `rule`, `site`, `kind`, `profile`, `place`, `device` or `point`.
+    pub origin: String,
+    /// The standard and clause, or the practice, that the rule's own number follows.
+    pub source: String,
+}
+
+/// Why an alarm changed, and whether the rules in force say the same of what history kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplanationWire {
+    pub alarm: String,
+    pub rule: String,
+    pub subject: String,
+    /// Which of its transitions.
+    pub seq: u32,
+    pub cause: String,
+    pub at: String,
+    pub message: TextWire,
+    /// `null` where none was kept.
+    pub evidence: Option<EvidenceWire>,
+    /// `null` where it cannot be judged again; `why_not` says why.
+    pub again: Option<AgainWire>,
+    pub why_not: Option<TextWire>,
+}
+
+/// The verdict of the rules in force, and what is otherwise than it was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgainWire {
+    /// Whether the verdict is the same.
+    pub same: bool,
+    /// The rule is another version.
+    pub rule_changed: bool,
+    /// How many readings of history it rests on.
+    pub readings: usize,
+    pub limits: Vec<ChangedLimitWire>,
+    pub inputs: Vec<ChangedInputWire>,
+    pub windows: Vec<ChangedWindowWire>,
+    pub evidence: EvidenceWire,
+}
+
+/// `was` is `null` for a new one, `is` for one that is gone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChangedLimitWire {
+    pub was: Option<LimitUsedWire>,
+    pub is: Option<LimitUsedWire>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChangedInputWire {
+    pub role: String,
+    pub was: Option<ValueWire>,
+    pub is: Option<ValueWire>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChangedWindowWire {
+    pub name: String,
+    pub was: Option<f64>,
+    pub is: Option<f64>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AlarmWire {
     pub id: String,
@@ -184,10 +288,23 @@ pub struct AlarmsWire {
     pub of: usize,
 }
 
+pub(super) fn limit_used(limit: &LimitUsed) -> LimitUsedWire {
+    LimitUsedWire {
+        name: limit.name.clone(),
+        value: limit.value,
+        unit: limit.unit.clone(),
+        origin: limit.origin.as_str().to_owned(),
+        source: limit.source.clone(),
+    }
+}
+
 /// What a command leaves behind; `alarm` is null when it closed the alarm.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AlarmViewWire {
     pub alarm: Option<AlarmWire>,
+    /// What its last change by a verdict rests on; `null` for what anmin watches by itself.
+    #[serde(default)]
+    pub evidence: Option<EvidenceWire>,
     pub calls: Vec<CallWire>,
 }
 
@@ -201,6 +318,9 @@ pub struct TransitionWire {
     pub to: &'static str,
     pub from_level: Option<&'static str>,
     pub alarm: AlarmWire,
+    /// For what a verdict has changed, in the history of one alarm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceWire>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -584,7 +704,56 @@ impl Writer<'_> {
             to: transition.to.as_str(),
             from_level,
             alarm: self.alarm(&transition.alarm),
+            evidence: None,
         }
+    }
+
+    pub fn evidence(self, grounds: &Grounds) -> EvidenceWire {
+        EvidenceWire {
+            at: self.at(grounds.at),
+            rule_hash: grounds.rule.to_string(),
+            said: grounds.said.as_str().to_owned(),
+            held: grounds.held.map(|level| level.as_str().to_owned()),
+            inputs: grounds
+                .inputs
+                .iter()
+                .map(|input| InputWire {
+                    role: input.role.as_ref().to_owned(),
+                    point: input.point.to_string(),
+                    value: input.value.as_ref().map(Into::into),
+                    unit: input.unit.as_ref().to_owned(),
+                    quality: input.quality.as_str().to_owned(),
+                    reason: input.quality.reason().to_owned(),
+                    time: self.at(input.time),
+                    age_seconds: input.age.as_secs_f64(),
+                })
+                .collect(),
+            windows: grounds
+                .windows
+                .iter()
+                .map(|window| WindowWire {
+                    name: window.name.as_ref().to_owned(),
+                    measure: window.measure.as_str().to_owned(),
+                    over_seconds: window.over.as_secs_f64(),
+                    value: window.value,
+                    unit: window.unit.as_ref().to_owned(),
+                })
+                .collect(),
+            limits: grounds.limits.iter().map(limit_used).collect(),
+        }
+    }
+
+    /// The history of one alarm: with what each verdict rests on.
+    pub fn history(self, rows: &[Journaled]) -> Vec<JournalWire> {
+        let mut wires = self.journal(rows);
+        for (row, wire) in rows.iter().zip(&mut wires) {
+            if let (Entry::Transition(transition), EntryWire::Transition(said)) = (&row.entry, &mut wire.entry)
+                && transition.cause.is_verdict()
+            {
+                said.evidence = transition.alarm.evidence.grounds.as_deref().map(|grounds| self.evidence(grounds));
+            }
+        }
+        wires
     }
 
     pub fn call_change(self, change: &CallChange) -> CallChangeWire {

@@ -214,6 +214,7 @@ impl Life {
             deliveries: Deliveries::default(),
             clock_trust: ClockTrust::new(None),
             suspects: birth.suspects,
+            refills: None,
         };
         parts.take_up(now, restored);
         parts.engine.handle_broken_rules(now, &[]);

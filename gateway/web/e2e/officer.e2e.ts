@@ -98,6 +98,21 @@ test('the called station has running clocks, and an officer records its steps', 
   await desk.picture('call-desk')
 })
 
+test('an alarm says what it rests on, on a phone as well', async () => {
+  const evidence = detail(desk).locator('.evidence')
+  expect(await evidence.innerText()).toMatch(
+    /判定依据[\s\S]*红色[\s\S]*kitchen\/lel[\s\S]*60 %LEL[\s\S]*正常[\s\S]*限值[\s\S]*red[\s\S]*50 %LEL[\s\S]*规则库/,
+  )
+  const hash = await desk.page.evaluate(() => location.hash)
+  const small = await Watched.open(browser, { ...PHONE, locale: 'en-GB', colorScheme: 'dark' }, hash)
+  await detail(small).locator('.evidence').waitFor()
+  expect(await detail(small).locator('.evidence').innerText()).toMatch(/What it rests on[\s\S]*Red[\s\S]*Good[\s\S]*shipped rule/)
+  await small.isSound('an alarm with what it rests on')
+  await detail(small).locator('.evidence').scrollIntoViewIfNeeded()
+  await small.picture('evidence-phone')
+  await small.close()
+})
+
 test('shelving wants a reason, is refused beyond the limit, and comes back', async () => {
   await detail(desk).getByRole('button', { name: '搁置…' }).click()
   const dialog = desk.page.getByRole('dialog', { name: '搁置这条报警' })

@@ -6,10 +6,12 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anmin_rules::library;
+use anmin_rules::replay::{self, Replay};
 use anmin_rules::rule::{Judged, Level, RuleIx};
 use anmin_rules::set::{RuleSet, RuleSource};
 use anmin_sensors::document::Faults;
-use anmin_sensors::point::{DeviceId, Kind, Place, PointIx, PointSpec, Points};
+use anmin_sensors::point::{DeviceId, Form, KINDS, Kind, Place, PointIx, PointSpec, Points};
 use anmin_sensors::reading::{Quality, Sample, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
 
@@ -110,6 +112,97 @@ fn measure(
     );
 }
 
+/// A room in each of 200 flats of two buildings with a device for every kind that is a number or a flag, and a day of
+/// readings that stay below the limits as they do on all days but one: each point speaks every twenty seconds.
+fn community(count: usize) -> (Points, Vec<Sample>) {
+    let mut points = Points::default();
+    for flat in 0..200 {
+        let text = |n: usize| n.to_string();
+        let place = Place {
+            building: text(flat % 2),
+            unit: text(1),
+            floor: text(flat / 8),
+            room: text(flat),
+            ..Place::default()
+        };
+        let place = Arc::new(place);
+        for kind in KINDS.iter().filter(|info| info.form != Form::Text).filter_map(|info| Kind::named(info.name)) {
+            let spec = Arc::new(PointSpec::plain("value", kind));
+            let id = DeviceId::new(format!("{flat}-{}", kind.as_str()));
+            points.add(id, None, &"bench".into(), &place, &[spec]).expect("a new id");
+        }
+    }
+    let rules = shipped();
+    // Half way to the nearest limit that a shipped rule has for the kind, with a little noise.
+    let calm = |point: PointIx| {
+        let kind = points.point(point).spec.kind;
+        let of_kind = rules.rules().filter(|(_, spec)| spec.inputs[0].kind == kind);
+        let limits = of_kind.flat_map(|(_, spec)| spec.limits.values()).filter(|limit| limit.unit == kind.info().unit);
+        let value = match kind.as_str() {
+            // What has limits on both sides.
+            "power.voltage" => 230.0,
+            "power.frequency" => 50.0,
+            "device.battery" | "device.link_quality" | "device.signal" => 100.0,
+            _ => limits.map(|limit| limit.value).filter(|value| *value > 0.0).fold(20.0, f64::min) / 2.0,
+        };
+        (kind.info().form, value)
+    };
+    let calm: Vec<(Form, f64)> = points.iter().map(|(point, _)| calm(point)).collect();
+    let step = 20_000_000 / points.len() as u64;
+    let samples = (0..count).map(|n| {
+        let point = n % points.len();
+        let noise = 1.0 + (n.wrapping_mul(2_654_435_761) >> 16 & 0xff) as f64 / 25_600.0;
+        let value = match calm[point] {
+            (Form::Flag, _) => Value::Flag(false),
+            (_, value) => Value::Number(value * noise),
+        };
+        let at = Wall::from_millis(1_800_000_000_000).plus(Duration::from_micros(n as u64 * step));
+        replay::sample(PointIx(point as u32), at, Some(value), Quality::Good)
+    });
+    let samples = samples.collect();
+    (points, samples)
+}
+
+fn shipped() -> RuleSet {
+    RuleSet::load(library::shipped(), Vec::new(), &Faults::default())
+}
+
+/// Readings a second through the whole engine with the shipped library, as `anmin replay` does it.
+fn replays() {
+    println!("\nReplay: million readings a second with the shipped library, best of three");
+    let (points, samples) = community(2_000_000);
+    let halves = replay::halves(&shipped(), &points);
+    let judge = |own: &dyn Fn(PointIx) -> bool| {
+        let mut replay = Replay::new(shipped(), &points);
+        replay.handle_samples(&points, samples.iter().filter(|sample| own(sample.point)), |_| {});
+        replay.finish(&points, samples[samples.len() - 1].time, |_| {})
+    };
+    for (name, threads) in [("one core, whole site", 1), ("two cores, half of the site each", 2)] {
+        let (mut best, mut alarms) = (f64::INFINITY, 0);
+        for _ in 0..3 {
+            let began = Instant::now();
+            let runs: Vec<_> = std::thread::scope(|scope| {
+                let thread = |half: bool| {
+                    let (judge, halves) = (&judge, &halves);
+                    scope.spawn(move || judge(&|point| threads == 1 || halves[point.0 as usize] == half))
+                };
+                let threads: Vec<_> = [false, true].into_iter().take(threads).map(thread).collect();
+                threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
+            });
+            best = best.min(began.elapsed().as_secs_f64());
+            assert_eq!(runs.iter().map(|run| run.samples).sum::<u64>(), samples.len() as u64);
+            alarms = runs.iter().map(|run| run.occurrences.len()).sum();
+        }
+        let speed = samples.len() as f64 / best / 1e6;
+        let life = samples[samples.len() - 1].time.since(samples[0].time).as_secs_f64() / best;
+        println!(
+            "{name:44} {:6} rules {:7} points {speed:9.2} million/s {life:9.0} times faster than life {alarms:6} alarms",
+            shipped().rules().len(),
+            points.len()
+        );
+    }
+}
+
 /// Prints a line for each case.
 pub fn run() {
     println!("\nRules: nanoseconds a reading, best of five rounds");
@@ -132,4 +225,6 @@ pub fn run() {
     );
     measure("each reading crosses a limit: a script call", 1, 1, STAGES, |n| [1.0, 75.0][n % 2], |_| None);
     measure("script reads the value: a script call", 1, 100, READS, quiet, |_| None);
+    println!("\nA window keeps {} bytes for each change within", anmin_rules::set::BYTES_A_CHANGE);
+    replays();
 }

@@ -59,6 +59,32 @@ export interface Evidence {
   received: string
 }
 
+/** What a verdict rests on, whole. */
+export interface Grounds {
+  at: string
+  /** Tells this version of the rule from others. */
+  rule_hash: string
+  said: Level | 'normal' | 'undetermined'
+  /** The level at which the alarm stood then. */
+  held: Level | null
+  inputs: {
+    role: string
+    point: string
+    value: Value | null
+    unit: string
+    quality: Quality
+    /** Empty for good. */
+    reason: string
+    time: string
+    age_seconds: number
+  }[]
+  windows: { name: string; measure: string; over_seconds: number; value: number | null; unit: string }[]
+  limits: { name: string; value: number; unit: string; origin: Origin; source: string }[]
+}
+
+/** Who has set a limit's number. */
+export type Origin = 'library' | 'rule' | 'site' | 'kind' | 'profile' | 'place' | 'device' | 'point'
+
 export interface Alarm {
   id: string
   /** Number of its transitions so far: the larger one is the newer state. */
@@ -148,6 +174,8 @@ export interface Transition {
   to: AlarmState
   from_level: Level | null
   alarm: Alarm
+  /** For what a verdict has changed, in the history of one alarm. */
+  evidence?: Grounds
 }
 
 export interface CallChange {
