@@ -402,10 +402,11 @@ pub fn otherwise(was: &Grounds, is: &Grounds) -> Vec<Otherwise> {
     }
     for input in &was.inputs {
         let now = is.inputs.iter().find(|now| now.role == input.role && now.point == input.point);
-        // What is bad is not used, and history does not keep it all.
+        // What is bad is not used; neither it nor texts are all in history.
         let usable = |value: &Option<Value>, quality| value.clone().filter(|_| !matches!(quality, Quality::Bad(_)));
         let (old, new) = (usable(&input.value, input.quality), now.and_then(|now| usable(&now.value, now.quality)));
-        if old != new {
+        let is_text = matches!(old, Some(Value::Text(_)));
+        if old != new && !is_text {
             all.push(Otherwise::Input { role: Arc::clone(&input.role), was: old, is: new });
         }
     }

@@ -170,6 +170,8 @@ fn an_alarm_is_explained_and_what_other_rules_would_have_done_is_told() {
         let again = json_of(&["replay", &folder, "--input", past, "--json"]);
         assert_eq!(raised(&again), raised(&replay), "{format}");
         assert_eq!(again["bad_lines"]["count"], json!(1), "{format}: {}", again["bad_lines"]);
+        // It ends with its last reading.
+        assert!(again["to"].as_str() <= replay["to"].as_str(), "{format}");
         // Without a site the shipped rules judge.
         let alone = json_of(&["replay", "--input", past, "--json"]);
         assert_eq!(alone["readings"], replay["readings"], "{format}");

@@ -67,7 +67,7 @@ pub struct Options {
     /// The first moment; 7d for history and the beginning for a file where nobody says.
     #[arg(long, value_name = "MOMENT")]
     from: Option<String>,
-    /// The first moment that is not replayed any more; now where nobody says.
+    /// The first moment that is not replayed any more; now, or the last of a file, where nobody says.
     #[arg(long, value_name = "MOMENT")]
     to: Option<String>,
     /// Only totals, without each alarm.
@@ -136,7 +136,11 @@ impl Past {
             (None, None) => moment("7d", now, &zone)?,
             (None, Some(_)) => Wall::from_micros(i64::MIN),
         };
-        let to = options.to.as_deref().map_or(Ok(now), |text| moment(text, now, &zone))?;
+        let mut to = match (options.to.as_deref(), &options.input) {
+            (Some(text), _) => moment(text, now, &zone)?,
+            (None, None) => now,
+            (None, Some(_)) => Wall::from_micros(i64::MAX),
+        };
         let (storage, points) = config.map_or_else(Default::default, |config| (config.storage, config.points));
         let source = match &options.input {
             None => {
@@ -146,7 +150,12 @@ impl Past {
             Some(path) => {
                 let kind_of = |id: &str| points.find(id).map(|point| points.point(point).spec.kind);
                 let site = Site { zone: &zone, kind_of: &kind_of, from, to };
-                Source::File(read(path, &site).map_err(|error| unreadable(path, &error))?)
+                let readings = read(path, &site).map_err(|error| unreadable(path, &error))?;
+                // A file ends with its last reading: what came after it nobody has written down.
+                if options.to.is_none() {
+                    to = readings.samples.last().map_or(now, |sample| sample.time);
+                }
+                Source::File(readings)
             }
         };
         Ok(Self { zone, from, to, site, points, source })
