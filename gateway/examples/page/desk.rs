@@ -606,7 +606,7 @@ impl Desk {
                     id: Arc::from("tsdb"),
                     waiting: 1_204_830,
                     bytes: 9_871_360,
-                    oldest: Some(self.ago(11_520)),
+                    oldest: Some(self.ago(11_550)),
                     rate: 2_310.5,
                     catch_up: Some(Duration::from_secs(530)),
                     dropped: 4_096,

@@ -112,21 +112,21 @@ fn measure(
     );
 }
 
-/// A room in each of 200 flats of two buildings with a device for every kind that is a number or a flag, and a day of
-/// readings that stay below the limits as they do on all days but one: each point speaks every twenty seconds.
+/// Ten units of twenty flats in two buildings, with a day's readings that stay below the limits as they do on all days but
+/// one: each point speaks every twenty seconds. Each flat has a device for every kind that watches homes and people, each
+/// unit one for every kind that watches the house.
 fn community(count: usize) -> (Points, Vec<Sample>) {
     let mut points = Points::default();
+    let at_home =
+        |kind: &str| ["gas.", "fire.", "care.", "device.", "flood.leak"].iter().any(|start| kind.starts_with(start));
     for flat in 0..200 {
         let text = |n: usize| n.to_string();
-        let place = Place {
-            building: text(flat % 2),
-            unit: text(1),
-            floor: text(flat / 8),
-            room: text(flat),
-            ..Place::default()
-        };
-        let place = Arc::new(place);
+        let (building, unit, floor) = (text(flat / 100), text(flat / 20), text(flat % 20 / 2));
+        let place = Arc::new(Place { building, unit, floor, room: text(flat), ..Place::default() });
         for kind in KINDS.iter().filter(|info| info.form != Form::Text).filter_map(|info| Kind::named(info.name)) {
+            if !at_home(kind.as_str()) && flat % 20 > 0 {
+                continue;
+            }
             let spec = Arc::new(PointSpec::plain("value", kind));
             let id = DeviceId::new(format!("{flat}-{}", kind.as_str()));
             points.add(id, None, &"bench".into(), &place, &[spec]).expect("a new id");
@@ -142,7 +142,8 @@ fn community(count: usize) -> (Points, Vec<Sample>) {
             // What has limits on both sides.
             "power.voltage" => 230.0,
             "power.frequency" => 50.0,
-            "device.battery" | "device.link_quality" | "device.signal" => 100.0,
+            "device.battery" | "device.link_quality" => 100.0,
+            "device.signal" => -60.0,
             _ => limits.map(|limit| limit.value).filter(|value| *value > 0.0).fold(20.0, f64::min) / 2.0,
         };
         (kind.info().form, value)
