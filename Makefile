@@ -1,6 +1,6 @@
 # Thin names for what cargo and npm do. `make demo` and `make test` need a Debian machine with the Rust toolchain,
 # Node.js, make and python3; what else the tests need, tests/setup.sh installs.
-.PHONY: demo web build test torture simulate simulate-day scenarios lint bench setup clean
+.PHONY: demo web build test torture simulate simulate-day scenarios fuzz lint bench setup clean
 CARGO ?= cargo
 export ANMIN_PYTHON ?= $(CURDIR)/target/test-python/bin/python3
 
@@ -53,7 +53,11 @@ simulate-day: ## one simulated day of 1,000 points at 1 Hz, with the same faults
 
 scenarios: ## the shipped rules against plain thresholds, with the truth known: make scenarios SEEDS=200
 	ANMIN_SEEDS=$(or $(SEEDS),20) \
-	$(CARGO) test --locked -p anmin-tests --test scenarios -- --nocapture
+	$(CARGO) test --locked --config profile.dev.opt-level=1 -p anmin-tests --test scenarios -- --nocapture
+
+fuzz: ## everything that reads, fed with what nobody meant to write: make fuzz MINUTES=30
+	ANMIN_FUZZ_MINUTES=$(or $(MINUTES),5) $(if $(SEED),ANMIN_FUZZ_SEED=$(SEED)) \
+	$(CARGO) test --locked --config profile.dev.opt-level=1 -p anmin-tests --test fuzz -- --nocapture
 
 bench: setup web ## figures beside yardsticks, in one run
 	$(CARGO) build --release --locked -p anmin -p anmin-tests

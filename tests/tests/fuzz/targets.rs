@@ -1,0 +1,358 @@
+//! What reads text and bytes from outside, and what it is fed with to begin with: anmin's own files and sample frames.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anmin::config::files::{SiteFiles, Source};
+use anmin::config::{Config, devices};
+use anmin_rules::cases::run_cases;
+use anmin_rules::library;
+use anmin_rules::set::{RuleSet, RuleSource};
+use anmin_sensors::decode::stamp::iso8601;
+use anmin_sensors::decode::topic::{Pattern, Template};
+use anmin_sensors::decode::value::decimal;
+use anmin_sensors::decode::{binary, homeassistant, zigbee2mqtt};
+use anmin_sensors::document::{Fault, Faults, parse_duration};
+use anmin_sensors::point::Points;
+use anmin_sensors::profile::{self, Profile, Profiles};
+use anmin_sensors::router::{Limits, Mapping, Router};
+use anmin_sensors::time::Now;
+
+/// Takes an input and says what came out as a number; panics where it is wrong.
+pub type Read = Box<dyn FnMut(&[u8]) -> u64>;
+
+/// Something that reads.
+pub struct Target {
+    pub name: &'static str,
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    pub reader: fn() -> Read,
+    /// Longer inputs are cut.
+    pub longest: usize,
+}
+
+const fn target(name: &'static str, seeds: fn() -> Vec<Vec<u8>>, reader: fn() -> Read, longest: usize) -> Target {
+    Target { name, seeds, reader, longest }
+}
+
+pub static TARGETS: [Target; 8] = [
+    target("rule", rule_seeds, rule, 16_384),
+    target("script", script_seeds, || Box::new(script), 4_096),
+    target("profile", profile_seeds, || Box::new(profile), 16_384),
+    target("message", message_seeds, message, 8_192),
+    target("frame", frame_seeds, frame, 1_024),
+    target("list", list_seeds, || Box::new(list), 8_192),
+    target("config", config_seeds, || Box::new(config), 16_384),
+    target("words", words_seeds, || Box::new(words), 256),
+];
+
+/// What came out, without the numbers and names that are only the input's.
+fn signature(faults: &[Fault]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for fault in faults {
+        let plain = |c: &char| c.is_ascii_lowercase() || *c == ' ' || *c == '`';
+        fault.message.chars().filter(plain).take(48).collect::<String>().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn hashed(value: impl std::hash::Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Between a rule's two files.
+const CUT: &str = "\n#### script ####\n";
+
+fn rule_seeds() -> Vec<Vec<u8>> {
+    library::shipped().into_iter().map(|rule| format!("{}{CUT}{}", rule.toml, rule.script).into_bytes()).collect()
+}
+
+/// The loader, and for every eighth rule that it takes the cases, which load it again and again.
+fn rule() -> Read {
+    let mut sound = 0_u32;
+    Box::new(move |bytes| {
+        let text = text(bytes);
+        let (toml, script) = text.split_once(CUT).unwrap_or((&text, "fn judge(gas) { normal() }"));
+        let source = RuleSource {
+            folder: "rules".to_owned(),
+            name: "fuzz/rule".to_owned(),
+            toml: toml.to_owned(),
+            script: script.to_owned(),
+        };
+        let loaded = RuleSet::load(vec![source.clone()], Vec::new(), &Faults::default());
+        if let [broken] = loaded.broken() {
+            return signature(&broken.faults);
+        }
+        sound += 1;
+        let outcomes = if sound.is_multiple_of(8) { run_cases(&source) } else { Vec::new() };
+        signature(&outcomes.into_iter().filter_map(|outcome| outcome.failure).collect::<Vec<_>>())
+    })
+}
+
+const ONE_OF_EACH: &str = r#"
+title = { zh = "甲", en = "a" }
+message = { zh = "甲", en = "a" }
+advice = { zh = "甲", en = "a" }
+[[input]]
+role = "gas"
+kind = "gas.lel"
+[[input]]
+role = "other"
+kind = "gas.co"
+scope = "room"
+optional = true
+[[window]]
+name = "mean"
+measure = "mean"
+input = "gas"
+over = "5m"
+[limit.yellow]
+value = 10.0
+unit = "%LEL"
+source = "fuzz"
+[limit.red]
+value = 50.0
+unit = "%LEL"
+source = "fuzz"
+[[case]]
+name = "c"
+steps = [{ at = "0s", gas = 30.0, other = 5.0 }, { at = "5m", gas = 60.0, expect = "red" }]
+"#;
+
+fn script_seeds() -> Vec<Vec<u8>> {
+    library::shipped().into_iter().map(|rule| rule.script.into_bytes()).collect()
+}
+
+/// The sandbox, with the same inputs, windows and limits whatever the script.
+fn script(bytes: &[u8]) -> u64 {
+    let script = text(bytes);
+    let source =
+        RuleSource { folder: "rules".to_owned(), name: "fuzz/script".to_owned(), toml: ONE_OF_EACH.to_owned(), script };
+    let loaded = RuleSet::load(vec![source.clone()], Vec::new(), &Faults::default());
+    match loaded.broken() {
+        [] => {
+            let outcomes = run_cases(&source);
+            hashed(outcomes.iter().filter_map(|outcome| Some(outcome.failure.as_ref()?.column)).collect::<Vec<_>>())
+        }
+        [broken, ..] => signature(&broken.faults),
+    }
+}
+
+fn profile_seeds() -> Vec<Vec<u8>> {
+    profile::shipped_files().map(|(_, text)| text.as_bytes().to_vec()).collect()
+}
+
+/// The profile reader, and then its sample messages and frames.
+fn profile(bytes: &[u8]) -> u64 {
+    let faults = Faults::default();
+    let parsed = Profile::parse("fuzz.toml", &text(bytes), &faults);
+    let said = signature(&faults.take());
+    match parsed {
+        Some(profile) => {
+            let results = profile::run_cases(&profile);
+            hashed(results.iter().map(|result| result.outcome.is_ok()).collect::<Vec<_>>()) ^ said
+        }
+        None => said,
+    }
+}
+
+/// The texts behind a key of all cases of all profiles.
+fn samples(key: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (_, text) in profile::shipped_files() {
+        let table: toml::Table = text.parse().expect("shipped profiles are TOML");
+        let cases = table.get("case").and_then(toml::Value::as_array).into_iter().flatten();
+        found.extend(cases.filter_map(|case| case.get(key)?.as_str().map(str::to_owned)));
+    }
+    found
+}
+
+fn message_seeds() -> Vec<Vec<u8>> {
+    samples("payload").into_iter().map(String::into_bytes).collect()
+}
+
+/// The way of one MQTT message: the router with a mapping of each shape, and every profile on its own.
+fn message() -> Read {
+    let profiles = Profiles::shipped();
+    let faults = Faults::default();
+    let toml = r#"
+        [[mapping]]
+        topic = "json/{device}"
+        profile = "anmin-json-gas"
+        unknown = "provision"
+        [[mapping]]
+        preset = "zigbee2mqtt"
+        [[mapping]]
+        preset = "homeassistant"
+    "#;
+    let document = anmin_sensors::document::Document::parse("fuzz", toml, &faults).expect("sound TOML");
+    let root = document.root(&faults);
+    let mappings: Vec<Mapping> = root.tables("mapping").iter().filter_map(|r| Mapping::read(r, &profiles)).collect();
+    assert_eq!(mappings.len(), 3, "{:?}", faults.take());
+    let all: Vec<Arc<Profile>> = profiles.iter().cloned().collect();
+    let mut router = Router::new(vec![("fuzz".into(), mappings)], profiles, Default::default(), Limits::default());
+    let mut points = Points::default();
+    let mut next = 0_usize;
+    Box::new(move |bytes| {
+        let mut out = Vec::new();
+        for topic in ["json/one", "zigbee2mqtt/厨房", "zigbee2mqtt/bridge/devices", "homeassistant/sensor/x/config"] {
+            let topic: Arc<str> = topic.into();
+            let _ = router.decode(&mut points, "fuzz", &topic, bytes, false, Now::default(), &mut out);
+        }
+        // One of them in turn: all would take their time for each input.
+        next += 1;
+        let profile = &all[next % all.len()];
+        let mut found = Vec::new();
+        let read = profile.mqtt.as_ref().map(|shape| {
+            shape
+                .decode("", bytes, |n, value| found.push((n, value.is_ok())))
+                .map(drop)
+                .map_err(|why| format!("{why:?}"))
+        });
+        let why = read.and_then(Result::err).unwrap_or_default();
+        hashed((&why[..why.len().min(24)].to_owned(), next % all.len(), out.len().min(8), found.len().min(8)))
+    })
+}
+
+/// A request, an earlier answer and an answer, each behind its length.
+fn frame_seeds() -> Vec<Vec<u8>> {
+    let hex = |text: &str| binary::parse_hex(text).unwrap_or_default();
+    let mut seeds = Vec::new();
+    for (request, answer) in samples("request").iter().zip(samples("answer")) {
+        let mut seed = Vec::new();
+        for part in [hex(request), hex(&answer), hex(&answer)] {
+            seed.push(part.len() as u8);
+            seed.extend(part);
+        }
+        seeds.push(seed);
+    }
+    seeds
+}
+
+/// Modbus answers to the registers of every profile, with checksums that fit whatever was changed.
+fn frame() -> Read {
+    let all: Vec<Arc<Profile>> = Profiles::shipped().iter().filter(|of| of.modbus.is_some()).cloned().collect();
+    let mut next = 0_usize;
+    Box::new(move |bytes| {
+        let mut rest = bytes;
+        let mut part = || {
+            let Some((length, behind)) = rest.split_first() else { return Vec::new() };
+            let (part, behind) = behind.split_at(usize::from(*length).min(behind.len()));
+            rest = behind;
+            let mut part = part.to_vec();
+            if let Some(end) = part.len().checked_sub(2) {
+                let crc = binary::crc16(&part[..end]).to_le_bytes();
+                part[end..].copy_from_slice(&crc);
+            }
+            part
+        };
+        let (request, earlier, answer) = (part(), part(), part());
+        next += 1;
+        let profile = &all[next % all.len()];
+        let unit = profile.modbus.as_ref().expect("only those that have one are here");
+        let read = unit.decode_frames(&request, Some(&earlier), &answer);
+        let alone = unit.decode_frames(&request, None, &answer);
+        hashed((format!("{:?}", read.as_ref().map(Vec::len)), alone.map(|values| values.len()).ok()))
+    })
+}
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// All files below a folder with this ending.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("the golden sites are there") {
+            let path = entry.expect("a folder can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn list_seeds() -> Vec<Vec<u8>> {
+    let golden = files(&root("gateway/tests/golden/config"), "csv");
+    let mut seeds: Vec<Vec<u8>> = golden.iter().map(|file| std::fs::read(file).expect("it was just found")).collect();
+    seeds.push(
+        "id,name,profile,place,unit,floor,room,bus,unit_id,interval,silent_after\n\
+         g1,\"厨房, 一\",anmin-json-gas,b1,1,5,501,,,,90s\nm1,表,eastron-sdm120,b1,,,,bus,7,2s,\n"
+            .as_bytes()
+            .to_vec(),
+    );
+    seeds
+}
+
+/// Device lists of spreadsheets.
+fn list(bytes: &[u8]) -> u64 {
+    let faults = Faults::default();
+    let entries = devices::read_csv("fuzz.csv", &text(bytes), &faults);
+    signature(&faults.take()) ^ hashed(entries.len().min(16))
+}
+
+fn config_seeds() -> Vec<Vec<u8>> {
+    let golden = files(&root("gateway/tests/golden/config"), "toml");
+    let mut seeds: Vec<Vec<u8>> = golden.iter().map(|file| std::fs::read(file).expect("it was just found")).collect();
+    let docs = std::fs::read_to_string(root("gateway/docs/configuration.md")).expect("the reference is there");
+    seeds.extend(docs.split("```toml").skip(1).filter_map(|rest| Some(rest.split("```").next()?.as_bytes().to_vec())));
+    seeds
+}
+
+/// A whole site in one file. What it names on the disk is looked for where nothing is.
+fn config(bytes: &[u8]) -> u64 {
+    let source = Source { name: "anmin.toml".to_owned(), text: text(bytes) };
+    let files = SiteFiles { base: root("target/fuzz-nowhere"), config: vec![source], ..SiteFiles::default() };
+    let faults = Faults::default();
+    let config = Config::parse(&files, &faults);
+    signature(&faults.take()) ^ hashed(config.is_some())
+}
+
+fn words_seeds() -> Vec<Vec<u8>> {
+    let seeds = [
+        "2026-03-01T09:30:00.123+08:00",
+        "20260301T013000Z",
+        "1772328600.42",
+        "1h30m",
+        "250ms",
+        "-12.5e3",
+        "01 03 04 00 0a",
+        "zigbee2mqtt/{device}/+/#",
+        "b{building}-{device}",
+        "{\"name\":\"x\",\"state_topic\":\"a/b\",\"device_class\":\"gas\",\"value_template\":\"{{ value_json.gas }}\"}",
+        "[{\"friendly_name\":\"厨房/一\",\"ieee_address\":\"0x01\",\"type\":\"EndDevice\"}]",
+    ];
+    seeds.into_iter().map(|seed| seed.as_bytes().to_vec()).collect()
+}
+
+/// Everything that reads a word or a line.
+fn words(bytes: &[u8]) -> u64 {
+    let text = text(bytes);
+    let pattern = Pattern::parse(&text);
+    let found = pattern.as_ref().ok().map(|pattern| (pattern.filter(), pattern.find("b1/厨房/lel/x").is_some()));
+    let entities = homeassistant::entities("binary_sensor", bytes);
+    let mapping =
+        entities.as_ref().map(|entities| homeassistant::mapping("[[mqtt.mapping]]", "x", entities).len() / 64);
+    hashed((
+        iso8601(&text, None).is_some(),
+        parse_duration(&text).is_some(),
+        decimal(&text).is_some(),
+        binary::parse_hex(&text).map(|bytes| bytes.len().min(8)),
+        Template::parse(&text, &["device", "building"]).is_ok(),
+        zigbee2mqtt::topic("zigbee2mqtt", &text).is_some(),
+        zigbee2mqtt::friendly_name(&zigbee2mqtt::device_id(&text)) == text,
+        (found.is_some(), mapping, zigbee2mqtt::devices(bytes).map(|devices| devices.len().min(4))),
+    ))
+}
