@@ -10,7 +10,7 @@ mod export;
 mod keep;
 mod quarantine;
 mod refill;
-mod replay;
+pub mod replay;
 mod status;
 mod supervisor;
 mod table;

@@ -2,7 +2,7 @@
 //!
 //! Reads the history beside the running daemon, or a file; the rules run in threads of their own, one for each rule set.
 
-mod readings;
+pub mod readings;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

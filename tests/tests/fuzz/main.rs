@@ -1,5 +1,5 @@
-//! Nothing that comes from outside may bring anmin down: what reads rules, profiles, messages, frames, lists, sites and
-//! words is fed with changed copies of anmin's own files, and must say what is wrong without a panic, in bounded time.
+//! Nothing that comes from outside may bring anmin down: what reads rules, profiles, messages, frames, readings, lists,
+//! sites and words is fed with changed copies of anmin's own files, and must say what is wrong without a panic, in bounded time.
 //!
 //! There is no coverage to go by on a stable toolchain. What goes by instead is the answer: an input that was answered
 //! otherwise than all before becomes a seed, so that the changes go deeper.

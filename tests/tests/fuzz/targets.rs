@@ -4,20 +4,23 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anmin::app::replay::readings::{self, Site};
 use anmin::config::files::{SiteFiles, Source};
+use anmin::config::site::time_zone;
 use anmin::config::{Config, devices};
 use anmin_rules::cases::run_cases;
 use anmin_rules::library;
+use anmin_rules::replay::{self, Replay};
 use anmin_rules::set::{RuleSet, RuleSource};
 use anmin_sensors::decode::stamp::iso8601;
 use anmin_sensors::decode::topic::{Pattern, Template};
 use anmin_sensors::decode::value::decimal;
 use anmin_sensors::decode::{binary, homeassistant, zigbee2mqtt};
-use anmin_sensors::document::{Fault, Faults, parse_duration};
-use anmin_sensors::point::Points;
+use anmin_sensors::document::{Document, Fault, Faults, parse_duration};
+use anmin_sensors::point::{DeviceId, Kind, PointSpec, Points};
 use anmin_sensors::profile::{self, Profile, Profiles};
 use anmin_sensors::router::{Limits, Mapping, Router};
-use anmin_sensors::time::Now;
+use anmin_sensors::time::{Now, Wall};
 
 /// Takes an input and says what came out as a number; panics where it is wrong.
 pub type Read = Box<dyn FnMut(&[u8]) -> u64>;
@@ -35,12 +38,13 @@ const fn target(name: &'static str, seeds: fn() -> Vec<Vec<u8>>, reader: fn() ->
     Target { name, seeds, reader, longest }
 }
 
-pub static TARGETS: [Target; 8] = [
+pub static TARGETS: [Target; 9] = [
     target("rule", rule_seeds, rule, 16_384),
     target("script", script_seeds, || Box::new(script), 4_096),
     target("profile", profile_seeds, || Box::new(profile), 16_384),
     target("message", message_seeds, message, 8_192),
     target("frame", frame_seeds, frame, 1_024),
+    target("readings", readings_seeds, readings, 4_096),
     target("list", list_seeds, || Box::new(list), 8_192),
     target("config", config_seeds, || Box::new(config), 16_384),
     target("words", words_seeds, || Box::new(words), 256),
@@ -191,7 +195,7 @@ fn message() -> Read {
         [[mapping]]
         preset = "homeassistant"
     "#;
-    let document = anmin_sensors::document::Document::parse("fuzz", toml, &faults).expect("sound TOML");
+    let document = Document::parse("fuzz", toml, &faults).expect("sound TOML");
     let root = document.root(&faults);
     let mappings: Vec<Mapping> = root.tables("mapping").iter().filter_map(|r| Mapping::read(r, &profiles)).collect();
     assert_eq!(mappings.len(), 3, "{:?}", faults.take());
@@ -301,6 +305,68 @@ fn list(bytes: &[u8]) -> u64 {
     let faults = Faults::default();
     let entries = devices::read_csv("fuzz.csv", &text(bytes), &faults);
     signature(&faults.take()) ^ hashed(entries.len().min(16))
+}
+
+fn readings_seeds() -> Vec<Vec<u8>> {
+    let seeds = [
+        "time,point,kind,value,unit,quality,reason\n\
+         2026-03-01T09:30:00+08:00,g1/lel,gas.lel,12.5,%LEL,good,\n\
+         2026-03-01T09:30:10,g1/lel,gas.lel,60,%LEL,uncertain,jump\n\
+         2026-03-01T01:31:00Z,s1/smoke,fire.smoke,true,,good,\n\
+         2026-03-01T01:32:00Z,s1/smoke,fire.smoke,,,bad,comms\n",
+        "time,point,value\n2026-03-01 09:30:00,g1/lel,30\n2026-03-01 09:40:00,g1/lel,0\n",
+        "gas.lel,point=g1/lel,device=g1,area=b1,room=501 value=12.5 1772328600000000000\n\
+         gas.lel,point=g1/lel,quality=uncertain value=60,reason=\"jump\" 1772328610000000000\n\
+         fire.smoke,point=s1/smoke value=true 1772328620000000000\n",
+        "device.text,point=g1/text,room=a\\ b\\,c\\=d text=\"ok \\\"so\\\"\" 1772328600000000000\n",
+    ];
+    seeds.into_iter().map(|seed| seed.as_bytes().to_vec()).collect()
+}
+
+/// What `anmin replay` reads, CSV and line protocol, and every so often what the rules make of its times and values.
+fn readings() -> Read {
+    let faults = Faults::default();
+    let document = Document::parse("fuzz", "", &faults).expect("nothing is sound TOML");
+    let zone = time_zone(&document.root(&faults));
+    let mut points = Points::default();
+    for (device, name, kind) in [("g1", "lel", "gas.lel"), ("s1", "smoke", "fire.smoke")] {
+        let spec = Arc::new(PointSpec::plain(name, Kind::named(kind).expect("a kind of the table")));
+        points.add(DeviceId::new(device), None, &"fuzz".into(), &Arc::default(), &[spec]).expect("two devices");
+    }
+    let rules: Vec<RuleSource> = library::shipped()
+        .into_iter()
+        .filter(|rule| ["gas/co_dose", "gas/leak", "fire/smoke"].contains(&&*rule.name))
+        .collect();
+    let mut sound = 0_u32;
+    Box::new(move |bytes| {
+        let kind_of = |_: &str| None;
+        let site =
+            Site { zone: &zone, kind_of: &kind_of, from: Wall::from_micros(i64::MIN), to: Wall::from_micros(i64::MAX) };
+        let mut said = Vec::new();
+        for read in [readings::csv(bytes, &site), readings::lines(bytes, &site)] {
+            let read = read.expect("memory can be read");
+            said.push((
+                read.samples.len().min(4),
+                read.bad.0.first().map(|bad| bad.why.chars().take(12).collect::<String>()),
+            ));
+            sound += u32::from(read.samples.len() > 1);
+            if read.samples.len() > 1 && sound.is_multiple_of(16) {
+                let mut replay = Replay::new(RuleSet::load(rules.clone(), Vec::new(), &Faults::default()), &points);
+                let samples: Vec<_> = read
+                    .samples
+                    .into_iter()
+                    .filter_map(|sample| {
+                        let point = points.find(&read.labels[sample.point as usize].point)?;
+                        Some(replay::sample(point, sample.time, sample.value, sample.quality))
+                    })
+                    .collect();
+                replay.handle_samples(&points, &samples, |_| {});
+                let end = samples.last().map_or(Wall::default(), |sample| sample.time);
+                said.push((replay.finish(&points, end, |_| {}).occurrences.len().min(4), None));
+            }
+        }
+        hashed(said)
+    })
 }
 
 fn config_seeds() -> Vec<Vec<u8>> {

@@ -123,7 +123,7 @@ fn no_hazard_is_missed_and_false_alarms_are_few() {
 
 #[test]
 fn a_seed_plays_the_same_story_again() {
-    for story in [&HAZARDS[0], &CALM[4]] {
+    for story in [&HAZARDS[0], &HAZARDS[11]] {
         assert_eq!(run::play(story, 3, 2), run::play(story, 3, 2), "{}", story.name);
         assert_eq!(run::play(story, 4, 1)[0], run::play(story, 3, 2)[1], "{}: alone as in company", story.name);
     }
