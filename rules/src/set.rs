@@ -472,6 +472,12 @@ impl RuleSet {
         set
     }
 
+    /// Has no standing alarm told again: where nobody is there to hear it, a year of it would only cost time.
+    pub(crate) fn without_reminders(mut self) -> Self {
+        self.rules.iter_mut().for_each(|rule| rule.spec.realarm_after = None);
+        self
+    }
+
     /// Says how far the site's clock is ahead of UTC, in seconds, at a moment; China's time until somebody says so.
     pub fn set_zone(&mut self, ahead: impl Fn(Wall) -> i32 + Send + Sync + 'static) {
         self.zone = Zone(Box::new(ahead));
