@@ -553,7 +553,7 @@ impl Steady {
     pub fn of(kind: Kind) -> Self {
         let steady = |on_s, off_s, deadband| Self { on_s, off_s, deadband };
         match kind.as_str() {
-            "fire.call_point" | "care.sos" => steady(0, 0, 0.0),
+            "fire.call_point" | "fire.alarm" | "care.sos" => steady(0, 0, 0.0),
             "fire.smoke" | "gas.detected" => steady(0, 30, 0.0),
             "gas.lel" => steady(2, 30, 5.0),
             "gas.co" => steady(5, 60, 5.0),

@@ -116,6 +116,7 @@ pub static KINDS: &[KindInfo] = &[
     kind("fire.smoke", Hazard::Fire, Form::Flag, "", "烟雾报警", "smoke"),
     kind("fire.smoke_density", Hazard::Fire, Form::Number, "dB/m", "烟雾浓度", "smoke density"),
     kind("fire.temperature", Hazard::Fire, Form::Number, "degC", "感温探测温度", "heat detector temperature"),
+    kind("fire.alarm", Hazard::Fire, Form::Flag, "", "火灾报警", "fire alarm of a detector or panel"),
     kind("fire.call_point", Hazard::Fire, Form::Flag, "", "手动报警按钮", "manual call point"),
     kind("power.residual_current", Hazard::Power, Form::Number, "mA", "剩余电流", "residual current"),
     kind("power.cable_temperature", Hazard::Power, Form::Number, "degC", "线缆温度", "cable temperature"),

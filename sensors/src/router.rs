@@ -1549,7 +1549,7 @@ mod tests {
             found.expect_err("three faults"),
             [
                 "site.toml:4:9: the mapping shares topics with that of line 2: tele/{device}/SENSOR\n  hint: make one of the two topics narrower",
-                "site.toml:6:10: `mapping[2].preset` is \"tasmoto\", expected one of zigbee2mqtt, tasmota, shelly, chirpstack, homeassistant, aliyun, onenet, huawei, tencent\n  hint: did you mean `tasmota`?",
+                "site.toml:6:10: `mapping[2].preset` is \"tasmoto\", expected one of zigbee2mqtt, tasmota, shelly, chirpstack, homeassistant, gbt26875, aliyun, onenet, huawei, tencent\n  hint: did you mean `tasmota`?",
                 "site.toml:9:14: `base_topic` is \"a/#\", expected a topic without wildcards",
             ]
         );

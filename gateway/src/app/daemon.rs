@@ -23,7 +23,7 @@ use crate::delivery::courier::{self, CourierHandle};
 use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, notice, webhook};
 use crate::intake::broker::{Broker, BrokerHandle};
 use crate::intake::mqtt::Discard;
-use crate::intake::{modbus, mqtt};
+use crate::intake::{gbt26875, modbus, mqtt};
 use crate::main_loop::clock_trust::ClockTrust;
 use crate::main_loop::deliveries::Deliveries;
 use crate::main_loop::losses::Losses;
@@ -213,6 +213,14 @@ impl Daemon {
         let server =
             web::serve(config.web, link).await.map_err(|error| format!("web: cannot listen on {listen}: {error}"))?;
 
+        for settings in config.gbt26875 {
+            let (id, listen) = (Arc::clone(&settings.id), settings.listen);
+            let zone = config.site.time_zone.clone();
+            let (_, task) = gbt26875::spawn(settings, zone, clock.clone(), inputs.clone())
+                .await
+                .map_err(|error| format!("gbt26875 {id}: cannot listen on {listen}: {error}"))?;
+            tasks.push(supervisor::or_end(format!("gbt26875:{id}"), task));
+        }
         for bus in config.buses {
             let counters = figures.bus(&bus.settings.id);
             let (clock, to) = (clock.clone(), inputs.clone());

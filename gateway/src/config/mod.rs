@@ -25,7 +25,7 @@ use anmin_sensors::router::Mapping;
 use anmin_sensors::validator;
 
 use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
-use crate::intake::{broker, modbus, mqtt};
+use crate::intake::{broker, gbt26875, modbus, mqtt};
 use crate::store::readings::Limits;
 use crate::web;
 
@@ -46,6 +46,7 @@ pub struct Config {
     pub points: Points,
     /// By broker: the id of its `[[mqtt]]`, or `broker` for the embedded one.
     pub mappings: Vec<(Arc<str>, Vec<Mapping>)>,
+    pub gbt26875: Vec<gbt26875::Settings>,
     /// The embedded broker: on where the site names no outside one.
     pub broker: Option<broker::Settings>,
     pub mqtt: Vec<mqtt::Settings>,
@@ -119,6 +120,12 @@ impl Config {
             .iter()
             .map(|r| (Arc::from(r.optional::<String>("id").unwrap_or_default()), mappings_of(r)))
             .collect();
+        let gbt26875_tables = all("gbt26875");
+        let gbt26875: Vec<_> = gbt26875_tables.iter().filter_map(gbt26875::Settings::read).collect();
+        for r in &gbt26875_tables {
+            mappings.push((Arc::from(r.optional::<String>("id").unwrap_or_default()), mappings_of(r)));
+            r.finish();
+        }
         let broker_table = one(&roots, "broker");
         let broker = match &broker_table {
             Some(r) => {
@@ -163,7 +170,7 @@ impl Config {
         for (what, keys) in [
             ("place", ["place"].as_slice()),
             ("station", &["station"]),
-            ("broker", &["mqtt"]),
+            ("broker", &["mqtt", "gbt26875"]),
             ("bus", &["bus"]),
             ("way out", &["mqtt_out", "webhook", "notice", "cap", "influx"]),
         ] {
@@ -234,6 +241,7 @@ impl Config {
             profiles,
             points,
             mappings,
+            gbt26875,
             broker,
             mqtt,
             buses,

@@ -1,6 +1,7 @@
 //! Everything that enters. An intake turns a wire into [`Input`](crate::main_loop::Input)s and knows nothing of alarms.
 
 pub mod broker;
+pub mod gbt26875;
 pub mod modbus;
 pub mod mqtt;
 

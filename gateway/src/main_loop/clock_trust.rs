@@ -17,7 +17,7 @@ use anmin_sensors::time::{Mono, Now, Wall};
 use super::{PartState, PartTrouble};
 
 /// No honest clock is before this, the beginning of the year in which this version was made: 2026-01-01T00:00:00Z.
-const EARLIEST: Wall = Wall::from_micros(1_767_225_600_000_000);
+pub const EARLIEST: Wall = Wall::from_micros(1_767_225_600_000_000);
 
 /// So far a clock may be put right backwards without a word.
 const TOLERANCE: Duration = Duration::from_secs(120);

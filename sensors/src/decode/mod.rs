@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod frame;
+pub mod gbt26875;
 pub mod homeassistant;
 pub mod json;
 pub mod message;

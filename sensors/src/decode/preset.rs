@@ -30,7 +30,7 @@ pub struct Available {
 }
 
 /// Every publisher that a mapping can name.
-pub static PRESETS: [Preset; 9] = [
+pub static PRESETS: [Preset; 10] = [
     // zigbee2mqtt.io, "MQTT topics and messages"; friendly names may hold `/`, so `decode::zigbee2mqtt` sorts its topics.
     Preset {
         name: "zigbee2mqtt",
@@ -80,6 +80,25 @@ pub static PRESETS: [Preset; 9] = [
         availability: None,
         payload: Payload::Json,
         profiles: &[],
+    },
+    // GB/T 26875.3, as `decode::gbt26875` tells what its frames say.
+    Preset {
+        name: "gbt26875",
+        base: "",
+        states: &["{device}/part", "{device}/system", "{device}/panel"],
+        others: &[],
+        availability: None,
+        payload: Payload::Json,
+        profiles: &[
+            "gbt26875-smoke",
+            "gbt26875-heat",
+            "gbt26875-gas",
+            "gbt26875-call-point",
+            "gbt26875-electrical",
+            "gbt26875-part",
+            "gbt26875-system",
+            "gbt26875-panel",
+        ],
     },
     // help.aliyun.com, "device properties, events and services": Alink JSON.
     Preset {
