@@ -1,6 +1,7 @@
 //! The one owner of domain state: one closed [`Input`] enum in, transitions and orders out.
 
 pub mod clock_trust;
+pub mod deeds;
 pub mod deliveries;
 pub mod feed;
 pub mod losses;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 use crate::delivery::Outcome;
 use crate::intake::Message;
 use crate::store::StoreError;
+use crate::store::audit::{Deed, Way};
 
 pub use feed::{Feed, FeedEvent};
 pub use query::Query;
@@ -41,6 +43,7 @@ pub enum Input {
     Part(PartState),
     Command {
         command: Command,
+        from: Way,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// A courier's result for one order.
@@ -51,9 +54,12 @@ pub enum Input {
     /// Send dead letters again, under their ids. Answers which were.
     Resend {
         who: String,
+        from: Way,
         which: Resend,
         reply: oneshot::Sender<Result<Vec<OrderId>, StoreError>>,
     },
+    /// Something was done, or refused, elsewhere: for the audit.
+    Did(Deed),
     Query(Query),
     /// What history has for the windows of one rule and point.
     Past(Box<Past>),

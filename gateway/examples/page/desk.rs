@@ -13,6 +13,7 @@ use anmin::main_loop::query::{
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query, Resend};
 use anmin::pulse::Seen;
+use anmin::store::audit::{Audited, Deed, Through, Wanted, Way};
 use anmin::store::state::{Entry, Journaled};
 use anmin::store::unusable::Kept;
 use anmin::store::{Bucket, DeadLetter, Gap};
@@ -55,6 +56,28 @@ impl Memory {
 const DEAD: &str = "01900000-0000-7000-8000-000000000001/1/office";
 
 impl Archive for Memory {
+    /// Three deeds of a morning: one was done, one refused, one cannot be read.
+    fn audit(&self, wanted: &Wanted, limit: usize) -> Result<Vec<Audited>, String> {
+        let address = Some([10, 0, 0, 7].into());
+        let reset = Deed {
+            at: Wall::from_millis(1_772_328_600_000),
+            who: "李值班".to_owned(),
+            from: Way { through: Through::Page, address },
+            what: "alarm.reset".into(),
+            about: id(1).to_string(),
+            refused: Some(text("报警的异常仍在持续，不能复位", "it cannot be reset while its condition lasts")),
+            detail: serde_json::Value::Null,
+        };
+        let start = Deed::of_anmin(reset.at, "system.start", serde_json::json!({ "version": "0.1.0" }));
+        let rows = [Err("it has version 9".to_owned()), Ok(reset), Ok(start)].into_iter().zip([3, 2, 1]);
+        let rows = rows.map(|(deed, n)| Audited { n, deed, hash: vec![n as u8; 32] });
+        let is_wanted = |row: &Audited| {
+            let by = row.deed.as_ref().ok().map(|deed| &deed.who);
+            wanted.before.is_none_or(|before| row.n < before) && (wanted.who.is_none() || wanted.who.as_ref() == by)
+        };
+        Ok(rows.filter(is_wanted).take(limit).collect())
+    }
+
     fn dead_letters(&self, _: usize) -> Result<Vec<DeadLetter>, String> {
         let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let first = rows.iter().find_map(|row| match &row.entry {
@@ -490,7 +513,7 @@ impl Desk {
             tokio::select! {
                 _ = ticks.tick() => self.breathe(),
                 input = inputs.recv() => match input {
-                    Some(Input::Command { command, reply }) => {
+                    Some(Input::Command { command, reply, .. }) => {
                         // The asker may be gone, here and below: that is its own matter.
                         let _ = reply.send(self.handle(command));
                     }

@@ -693,8 +693,17 @@ fn details(alarm: &AlarmWire) -> Table {
 impl Who {
     /// The person behind `sudo` rather than root.
     pub(super) fn name(self) -> Result<String, Failure> {
+        self.known().ok_or(Failure::Nobody)
+    }
+
+    /// For what must be possible on a machine that knows nobody.
+    pub(super) fn name_or_unknown(&self) -> String {
+        self.known().unwrap_or_else(|| "unknown".to_owned())
+    }
+
+    fn known(&self) -> Option<String> {
         let login = || ["SUDO_USER", "LOGNAME", "USER"].iter().find_map(|name| env::var(name).ok());
-        self.who.or_else(login).filter(|who| !who.trim().is_empty()).ok_or(Failure::Nobody)
+        self.who.clone().or_else(login).filter(|who| !who.trim().is_empty())
     }
 }
 

@@ -12,6 +12,7 @@ use anmin_rules::rule::{Finding, Level, Text};
 use anmin_sensors::router::{Limits, Router};
 use anmin_sensors::validator::Validator;
 use rumqttc::QoS;
+use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -30,6 +31,7 @@ use crate::main_loop::losses::Losses;
 use crate::main_loop::run::{MainLoop, Parts};
 use crate::main_loop::{Feed, Input, PartState, PartTrouble};
 use crate::pulse::{Pulse, Watch};
+use crate::store::audit::Deed;
 use crate::store::readings::Readings;
 use crate::store::suspects::Suspects;
 use crate::store::{Reader, StateStore, StoreError};
@@ -96,6 +98,7 @@ pub struct Daemon {
     server: web::Server,
     main_loop: thread::JoinHandle<()>,
     watch: Watch,
+    clock: Clock,
 }
 
 impl Daemon {
@@ -106,7 +109,9 @@ impl Daemon {
         let mut tasks = Vec::new();
         let mut notes: Vec<(&str, Text)> = Vec::new();
 
-        let (journal, restored) = StateStore::open(&config.storage, now.wall).map_err(|problem| problem.to_string())?;
+        let (mut journal, restored) =
+            StateStore::open(&config.storage, now.wall).map_err(|problem| problem.to_string())?;
+        journal.keep_audit(config.audit_kept);
         let consumers: Vec<Arc<str>> = config.influx.iter().map(|out| Arc::clone(&out.id)).collect();
         let (readings, said) =
             Readings::open(&config.storage, config.limits, &consumers, now.wall, health_of("store:readings", &inputs))
@@ -162,6 +167,15 @@ impl Daemon {
             suspects: Suspects::open(&config.storage, now.wall),
             refills: Some(refills),
         };
+        let said: Vec<&str> = notes.iter().map(|(_, text)| text).chain(&restored.notes).map(|text| &*text.en).collect();
+        let started = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "start": restored.epoch,
+            "rules": parts.engine.rules().rules().len(),
+            "broken_rules": config.broken_rules.iter().map(|rule| &*rule.name).collect::<Vec<_>>(),
+            "notes": said,
+        });
+        let started = Deed::of_anmin(now.wall, "system.start", started);
         notes.extend(restored.notes.iter().map(|text| ("store:state", text.clone())));
         parts.take_up(now, restored);
         parts.engine.handle_broken_rules(now, &config.broken_rules);
@@ -177,10 +191,11 @@ impl Daemon {
                 }
             })
             .map_err(|error| format!("cannot start the main loop: {error}"))?;
+        // The loop runs and its queue is empty: this cannot fail but at the very end, and the others neither.
+        let _ = inputs.send(Input::Did(started)).await;
         for (part, message) in notes {
             let finding = Finding { level: Level::Orange, limit: None, note: None };
             let trouble = Some(PartTrouble { finding, message });
-            // The loop runs and its queue is empty: this cannot fail but at the very end.
             let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble })).await;
         }
 
@@ -238,9 +253,9 @@ impl Daemon {
                 mqtt::spawn(settings.clone(), filters.clone(), clock.clone(), to.clone(), discard.clone())
             }));
         }
-        let watch = Watch::start(progress, clock, inputs.clone(), figures, came_through)?;
+        let watch = Watch::start(progress, clock.clone(), inputs.clone(), figures, came_through)?;
         info!("anmin watches {}; the duty desk is at http://{}/", config.site.name.en, server.address);
-        Ok(Self { web: server.address, broker, feed, inputs, tasks, server, main_loop, watch })
+        Ok(Self { web: server.address, broker, feed, inputs, tasks, server, main_loop, watch, clock })
     }
 
     /// Where commands go in.
@@ -272,6 +287,9 @@ impl Daemon {
         }
         self.server.stop().await;
         // The queue may be full for a moment; the loop takes what came before and ends.
+        let version = json!({ "version": env!("CARGO_PKG_VERSION") });
+        let stopped = Deed::of_anmin(self.clock.now().wall, "system.stop", version);
+        let _ = self.inputs.send(Input::Did(stopped)).await;
         let _ = self.inputs.send(Input::Stop).await;
         let main_loop = self.main_loop;
         // A panic in it has ended the process already.

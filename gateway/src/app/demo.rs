@@ -19,6 +19,7 @@ use crate::config::{self, Config};
 use crate::main_loop::{FeedEvent, Input};
 use crate::sim::scenario::Scenario;
 use crate::sim::{self, World};
+use crate::store::audit::{Through, Way};
 use crate::telemetry;
 
 const SITE: &str = include_str!("../../demo/anmin.toml");
@@ -159,7 +160,7 @@ async fn crew(inputs: mpsc::Sender<Input>, alarm: AlarmId, station: String) {
         let what = Action::Call { alarm, station: station.clone(), step };
         let command = Command { who: "演示队员 demo crew".to_owned(), what };
         let (reply, _) = oneshot::channel();
-        if inputs.send(Input::Command { command, reply }).await.is_err() {
+        if inputs.send(Input::Command { command, from: Way::of(Through::Anmin), reply }).await.is_err() {
             return;
         }
     }

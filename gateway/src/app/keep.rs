@@ -8,6 +8,7 @@ use anmin_sensors::time::Wall;
 use clap::Args;
 use jiff::tz::TimeZone;
 
+use super::alarm::Who;
 use crate::clock::Clock;
 use crate::config;
 use crate::store::backup::{self, Backup, BackupError};
@@ -34,6 +35,8 @@ pub struct RestoreOptions {
     /// Put the site's files back, too; one that is there and differs is kept.
     #[arg(long)]
     with_site: bool,
+    #[command(flatten)]
+    who: Who,
 }
 
 /// `anmin fsck`.
@@ -46,6 +49,8 @@ pub struct FsckOptions {
     /// Mend what is damaged: set the file aside and carry everything sound over into a new one. The daemon must not run.
     #[arg(long)]
     repair: bool,
+    #[command(flatten)]
+    who: Who,
 }
 
 pub fn backup(options: &BackupOptions) -> ExitCode {
@@ -94,7 +99,7 @@ pub fn restore(options: &RestoreOptions) -> ExitCode {
             }
             problem
         })?;
-        let databases = backup.restore(&storage, now)?;
+        let databases = backup.restore(&storage, now, &options.who.name_or_unknown())?;
         let from = databases.numbers_from;
         returned.push(databases);
         for kept in returned.iter().flat_map(|returned| &returned.kept) {
@@ -135,7 +140,7 @@ pub fn fsck(options: &FsckOptions) -> ExitCode {
                 }),
             });
         }
-        for Text { zh, en } in fsck::repair(&storage, &found, now())? {
+        for Text { zh, en } in fsck::repair(&storage, &found, now(), &options.who.name_or_unknown())? {
             say(zh, en);
         }
         let again = fsck::check(&storage)?;

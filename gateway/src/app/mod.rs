@@ -1,6 +1,7 @@
 //! Composition root: the subcommands. The only place that knows all rooms.
 
 mod alarm;
+mod audit;
 mod broker;
 mod check;
 mod daemon;
@@ -61,6 +62,8 @@ enum Command {
     Call(alarm::CallOptions),
     /// List what a way out has refused for good, and send it again.
     Order(alarm::OrderOptions),
+    /// List who did what and when, and prove that nobody changed that list.
+    Audit(audit::AuditOptions),
     /// Have an outside broker forget what it keeps for anmin.
     Broker(broker::BrokerOptions),
     /// Save both databases and the site's files in a new folder, also while the daemon runs.
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options),
         Command::Call(options) => alarm::call(options),
         Command::Order(options) => alarm::order(options),
+        Command::Audit(options) => audit::audit(options),
         Command::Broker(options) => broker::broker(options),
         Command::Backup(options) => keep::backup(&options),
         Command::Restore(options) => keep::restore(&options),

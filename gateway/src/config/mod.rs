@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anmin_rules::library;
 use anmin_rules::order::{Channel, Station};
@@ -38,6 +39,8 @@ pub struct Config {
     pub site: Site,
     /// Where the two databases live.
     pub storage: PathBuf,
+    /// For how long it is kept who did what.
+    pub audit_kept: Duration,
     pub limits: Limits,
     pub validation: validator::Settings,
     pub desk: DeskSettings,
@@ -95,7 +98,7 @@ impl Config {
             roots[0].fault("site", "`[site]` is missing", Some("[site] id = \"my-community\"".to_owned()));
         }
         let site = site.as_ref().and_then(site::site);
-        let storage = site::storage(one(&roots, "storage").as_ref(), base);
+        let (storage, audit_kept) = site::storage(one(&roots, "storage").as_ref(), base);
         let limits = one(&roots, "readings").map_or(Some(Limits::default()), |r| Limits::read(&r));
         let validation = one(&roots, "validation").map(|r| validator::Settings::read(&r)).unwrap_or_default();
         let web = one(&roots, "web").map_or(Some(web::Settings::default()), |r| web::Settings::read(&r, base));
@@ -224,6 +227,7 @@ impl Config {
         });
         Some(Self {
             storage,
+            audit_kept,
             limits: limits?,
             validation,
             desk: DeskSettings {
@@ -281,7 +285,7 @@ pub fn storage_of(path: &Path) -> Result<(PathBuf, TimeZone), Vec<Fault>> {
     let files = SiteFiles::configuration(path, &faults);
     let documents = documents(&files, &faults);
     let roots: Vec<Reader<'_>> = documents.iter().map(|document| document.root(&faults)).collect();
-    let storage = site::storage(one(&roots, "storage").as_ref(), &files.base);
+    let (storage, _) = site::storage(one(&roots, "storage").as_ref(), &files.base);
     let zone = one(&roots, "site").map_or(TimeZone::UTC, |r| site::time_zone(&r));
     match faults.take() {
         found if found.is_empty() => Ok((storage, zone)),

@@ -12,6 +12,7 @@ use anmin_sensors::point::Place;
 use jiff::tz::TimeZone;
 
 use crate::delivery::Site;
+use crate::store::audit;
 
 /// `[site]`: the community itself.
 pub fn site(r: &Reader<'_>) -> Option<Site> {
@@ -159,15 +160,27 @@ impl Desk {
     }
 }
 
-/// `[storage] dir`: where the two databases live; `data` beside the configuration unless said otherwise.
-pub fn storage(r: Option<&Reader<'_>>, base: &Path) -> PathBuf {
+/// `[storage]`: where the two databases live, `data` beside the configuration unless said otherwise, and for how long the
+/// audit is kept.
+pub fn storage(r: Option<&Reader<'_>>, base: &Path) -> (PathBuf, Duration) {
+    let mut audit_kept = audit::KEPT;
     let dir = r.and_then(|r| {
         let dir: Option<String> = r.optional("dir");
+        if let Some(days) = r.optional::<u32>("audit_days") {
+            if !(1..=MOST_AUDIT_DAYS).contains(&days) {
+                let message = format!("`storage.audit_days` is {days}, expected 1 to {MOST_AUDIT_DAYS}");
+                r.fault("audit_days", message, None);
+            }
+            audit_kept = Duration::from_secs(u64::from(days) * 86_400);
+        }
         r.finish();
         dir
     });
-    base.join(dir.unwrap_or_else(|| "data".to_owned()))
+    (base.join(dir.unwrap_or_else(|| "data".to_owned())), audit_kept)
 }
+
+/// A hundred years: what is for ever.
+const MOST_AUDIT_DAYS: u32 = 36_525;
 
 /// Areas by id, and the stations of each checked to exist. Faults go where the place was read.
 pub fn station_lists(

@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::clock_trust::ClockTrust;
+use super::deeds;
 use super::deliveries::{Deliveries, Heard};
 use super::feed::{Feed, FeedEvent};
 use super::losses::{self, Losses};
@@ -40,6 +41,7 @@ use crate::clock::Clock;
 use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
+use crate::store::audit::Deed;
 use crate::store::readings::{Backlog, NewPoint, Readings, ReadingsBatch};
 use crate::store::suspects::{Key, Standing, Suspects};
 use crate::store::unusable::Unusable;
@@ -55,12 +57,16 @@ const KEPT_ROOM: usize = 4_096;
 /// How long an acknowledgement waits for a journal that is away.
 const HELD_AT_MOST: Duration = Duration::from_secs(10);
 
-/// How long a receipt may wait for a commit that is made anyway. One that a crash forgets costs a repeat, which its
-/// receiver knows by its id; a commit of its own costs the alarm behind it the time of a sync.
+/// How long a receipt, or what the audit says of a command that changed nothing, may wait for a commit that is made
+/// anyway. A receipt that a crash forgets costs a repeat, which its receiver knows by its id; a commit of its own costs
+/// the alarm behind it the time of a sync.
 const RECEIPTS_WAIT: Duration = Duration::from_millis(250);
 
-/// Receipts that wait at most.
+/// Receipts and rows of the audit that wait at most.
 const MOST_RECEIPTS: usize = 256;
+
+/// Rows of the audit that wait in memory for a journal that is away: alarms wait there, too, and need the room more.
+const MOST_DEEDS_WITHOUT_JOURNAL: usize = 10_000;
 
 /// How often a journal that is away is tried again although nothing new is to be written.
 const TRY_JOURNAL_EVERY: Duration = Duration::from_secs(1);
@@ -157,7 +163,9 @@ pub struct MainLoop {
     troubles: BTreeMap<Arc<str>, super::PartTrouble>,
     journal_trouble: Option<StoreError>,
     journal_due: Mono,
-    /// When the oldest receipt that waits goes into the journal.
+    /// Rows of the audit since the journal went away.
+    deeds_without_journal: usize,
+    /// When the oldest receipt or row of the audit that waits goes into the journal.
     receipts_due: Option<Mono>,
     /// Acknowledgements of messages whose decisions are not in the journal yet.
     held: VecDeque<(Mono, Vec<Ack>)>,
@@ -202,6 +210,8 @@ struct Scratch {
     /// The beat of this turn, and what is to be carried of it.
     beat: Option<(u64, Vec<Order>)>,
     facts: Vec<Fact>,
+    /// What people did, until the next commit.
+    deeds: Vec<Fact>,
     /// Judged in the last run: to be stored.
     judged: Vec<Reading>,
     unusable: Vec<Unusable>,
@@ -221,6 +231,7 @@ impl MainLoop {
             troubles: BTreeMap::new(),
             journal_trouble,
             journal_due: started.mono,
+            deeds_without_journal: 0,
             receipts_due: None,
             held: VecDeque::new(),
             reserve_held: true,
@@ -524,8 +535,9 @@ impl MainLoop {
         match input {
             Input::Session(start) => self.handle_session(now, &start),
             Input::Part(state) => self.handle_part(now, state),
-            Input::Command { command, reply } => {
-                let result = self.parts.engine.handle_command(now, command);
+            Input::Command { command, from, reply } => {
+                let result = self.parts.engine.handle_command(now, command.clone());
+                self.note(now, deeds::of_command(now.wall, &command, from, &result));
                 // The person hears of it when it is durable.
                 self.scratch.replies.push((reply, result));
             }
@@ -535,10 +547,13 @@ impl MainLoop {
                 self.scratch.outcomes.push(OrderOutcome { order, outcome, at: now.wall });
                 self.receipts_due.get_or_insert(now.mono.plus(RECEIPTS_WAIT));
             }
-            Input::Resend { who, which, reply } => {
+            Input::Resend { who, from, which, reply } => {
+                let sent = self.resend(&who, &which);
+                self.note(now, deeds::of_resend(now.wall, who, from, &which, &sent));
                 // The asker may have hung up; what was sent is sent all the same.
-                let _ = reply.send(self.resend(&who, &which));
+                let _ = reply.send(sent);
             }
+            Input::Did(deed) => self.note(now, deed),
             Input::Query(query) => self.answer(now, query),
             // By a wrong clock it would be the past of another time.
             Input::Past(_) if self.parts.clock_trust.is_doubtful() => {}
@@ -549,6 +564,19 @@ impl MainLoop {
             }
             Input::Messages { .. } | Input::Readings(_) | Input::Stop => {}
         }
+    }
+
+    /// For the audit: with what else the turn makes durable, or a little later, as receipts are.
+    fn note(&mut self, now: Now, deed: Deed) {
+        if self.journal_trouble.is_some() {
+            self.deeds_without_journal += 1;
+            if self.deeds_without_journal > MOST_DEEDS_WITHOUT_JOURNAL {
+                error!(who = deed.who, what = &*deed.what, "the audit has no room in memory while the journal is away");
+                return;
+            }
+        }
+        self.scratch.deeds.push(Fact::Did(Box::new(deed)));
+        self.receipts_due.get_or_insert(now.mono.plus(RECEIPTS_WAIT));
     }
 
     /// Dead letters on their way again. One whose way out is gone, or whose bytes are damaged, stays where it is.
@@ -736,21 +764,22 @@ impl MainLoop {
             scratch.facts.extend((!marks.is_empty()).then_some(Fact::Judged(marks)));
         }
         self.parts.losses.take_facts(&mut scratch.facts);
-        let mut turn = Turn {
+        let waiting = scratch.outcomes.len() + scratch.deeds.len();
+        let waits = self.receipts_due.is_some_and(|due| now.mono < due) && waiting < MOST_RECEIPTS;
+        let due = self.journal_trouble.is_some() && now.mono >= self.journal_due;
+        let orders = scratch.orders.len() > handed.orders;
+        if !(news || orders || !scratch.facts.is_empty() || due) && (waits || waiting == 0) {
+            return Vec::new();
+        }
+        scratch.facts.append(&mut scratch.deeds);
+        let turn = Turn {
             transitions: &scratch.transitions[handed.transitions..],
             calls: &scratch.calls[handed.calls..],
             pending: &scratch.pending[handed.pending..],
             orders: &scratch.orders[handed.orders..],
-            outcomes: &[],
+            outcomes: &scratch.outcomes,
             facts: &scratch.facts,
         };
-        let receipts_wait =
-            self.receipts_due.is_some_and(|due| now.mono < due) && scratch.outcomes.len() < MOST_RECEIPTS;
-        let due = self.journal_trouble.is_some() && now.mono >= self.journal_due;
-        if turn.is_empty() && !due && (receipts_wait || scratch.outcomes.is_empty()) {
-            return Vec::new();
-        }
-        turn.outcomes = &scratch.outcomes;
         self.journal_due = now.mono.plus(TRY_JOURNAL_EVERY);
         self.receipts_due = None;
         let result = self.parts.journal.commit(&turn);
@@ -766,7 +795,10 @@ impl MainLoop {
         let mut say = |trouble| news.push(PartState { part: Arc::from("store:state"), trouble });
         match (result, self.journal_trouble.take()) {
             (Ok(()), None) => {}
-            (Ok(()), Some(_)) => say(None),
+            (Ok(()), Some(_)) => {
+                self.deeds_without_journal = 0;
+                say(None);
+            }
             (Err(error), before) => {
                 if before.is_none() {
                     say(Some(trouble(Level::Orange, error.text())));

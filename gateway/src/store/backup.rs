@@ -25,6 +25,7 @@ use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
+use super::audit::{Deed, Through, Way};
 use super::{DirLock, StoreError, beside, facts, pending, put_aside, readings, stamp, state};
 
 /// The name of the manifest.
@@ -343,15 +344,23 @@ impl Backup {
     }
 
     /// Puts the databases in the place of those in `storage`, which are kept under a name with their time. Refuses while
-    /// a daemon runs there.
-    pub fn restore(&self, storage: &Path, now: Wall) -> Result<Returned> {
+    /// a daemon runs there. That `who` did it is in the audit of the restored journal.
+    pub fn restore(&self, storage: &Path, now: Wall, who: &str) -> Result<Returned> {
         let _lock = DirLock::take(storage)?;
         let files: Vec<&str> = [state::FILE, readings::FILE].into_iter().filter(|file| self.has(file)).collect();
         let staged = |file: &str| storage.join(format!("{file}.restoring"));
         let numbers_from = files
             .iter()
             .try_for_each(|file| copy_file(&self.folder.join(file), &staged(file), 0o600).map(|_| ()))
-            .and_then(|()| move_on(&staged(state::FILE), &storage.join(state::FILE), now));
+            .and_then(|()| move_on(&staged(state::FILE), &storage.join(state::FILE), now))
+            .and_then(|from| {
+                let detail = serde_json::json!({ "taken_at": self.manifest.taken_at, "numbers_from": from });
+                let (who, way) = (who.to_owned(), Way::of(Through::CommandLine));
+                let deed = Deed { who, from: way, ..Deed::of_anmin(now, "system.restore", detail) };
+                state::note(&staged(state::FILE), &deed)?;
+                sync(&staged(state::FILE))?;
+                Ok(from)
+            });
         let numbers_from = match numbers_from {
             Ok(numbers_from) => numbers_from,
             Err(error) => {
@@ -524,7 +533,7 @@ mod tests {
         // What receivers hear of and the backup does not know.
         commit(&mut store, &[raised(1, 2), raised(1, 3), raised(2, 1)]);
         assert!(matches!(
-            Backup::open(&to).unwrap().restore(&storage, RAISED),
+            Backup::open(&to).unwrap().restore(&storage, RAISED, "li"),
             Err(BackupError::Store(StoreError::InUse { .. }))
         ));
         drop((store, readings));
@@ -570,7 +579,7 @@ mod tests {
             let storage = site.join("data");
             let mut before = 3;
             for round in 1..=3_u64 {
-                let returned = Backup::open(&to).unwrap().restore(&storage, now).unwrap();
+                let returned = Backup::open(&to).unwrap().restore(&storage, now, "li").unwrap();
                 assert_eq!(returned.kept.len(), 2, "{what}");
                 let (mut store, back) = StateStore::open(&storage, now).unwrap();
                 assert_eq!((back.alarms.len(), back.calls.len(), back.notes.len()), (1, 1, 0), "{what}");
@@ -607,7 +616,7 @@ mod tests {
         let (store, running) = StateStore::open(&storage, RAISED).unwrap();
         assert_eq!((running.judged.len(), running.pending.len()), (1, 1));
         drop(store);
-        Backup::open(&to).unwrap().restore(&storage, RAISED).unwrap();
+        Backup::open(&to).unwrap().restore(&storage, RAISED, "li").unwrap();
         let back = StateStore::open(&storage, RAISED).unwrap().1;
         assert_eq!((back.sessions, back.judged, back.pending), (vec![session], vec![], vec![]));
     }
@@ -672,7 +681,7 @@ mod tests {
         // On a machine where nothing is yet.
         let new = to.join("../elsewhere");
         assert_eq!(backup.restore_site(&new, RAISED).unwrap().files.len(), 3);
-        backup.restore(&new.join("data"), RAISED).unwrap();
+        backup.restore(&new.join("data"), RAISED, "li").unwrap();
         let (_, back) = StateStore::open(&new.join("data"), RAISED).unwrap();
         assert_eq!(back.alarms.len(), 1);
     }

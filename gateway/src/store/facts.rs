@@ -1,12 +1,16 @@
-//! What the intake must still know after a restart, kept in state.db beside alarms and orders.
+//! What must be known after a restart, kept in state.db beside alarms and orders: what the intake has heard, and what people
+//! did (see [`super::audit`]).
 //!
-//! A fact goes into the transaction of the turn that it belongs to. Losing one costs a notice, never an alarm, so facts carry
-//! no hash. From a damaged file a table is carried over where SQLite can read all of it, else left behind.
+//! A fact goes into the transaction of the turn that it belongs to. Losing one of the intake's costs a notice, never an alarm,
+//! so they carry no hash. From a damaged file a table is carried over where SQLite can read all of it, else left behind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anmin_sensors::time::Wall;
 use rusqlite::{Connection, params};
+
+use super::audit::{self, Deed};
 
 /// Something to remember.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub enum Fact {
     NoSession(Arc<str>),
     /// Messages that were judged by the end of this turn and may come again.
     Judged(Vec<Mark>),
+    /// Somebody did something, or was not let.
+    Did(Box<Deed>),
 }
 
 /// A message by its hashes.
@@ -50,7 +56,8 @@ pub(super) const SCHEMA_2: &str =
 /// The step to schema 3.
 pub(super) const SCHEMA_3: &str = "CREATE TABLE judged (n INTEGER PRIMARY KEY, marks BLOB NOT NULL);";
 
-pub(super) fn write(tx: &Connection, fact: &Fact) -> rusqlite::Result<()> {
+/// `audit_kept` is for how long the audit is kept.
+pub(super) fn write(tx: &Connection, fact: &Fact, audit_kept: Duration) -> rusqlite::Result<()> {
     match fact {
         Fact::Session(KeptSession { source, client_id, heard }) => tx
             .prepare_cached("INSERT OR REPLACE INTO sessions (source, client_id, heard) VALUES (?1, ?2, ?3)")?
@@ -64,15 +71,17 @@ pub(super) fn write(tx: &Connection, fact: &Fact) -> rusqlite::Result<()> {
             tx.prepare_cached("INSERT INTO judged (marks) VALUES (?1)")?.execute([bytes])?;
             tx.prepare_cached("DELETE FROM judged WHERE n <= ?1")?.execute([tx.last_insert_rowid() - MARK_ROWS])?
         }
+        Fact::Did(deed) => return audit::write(tx, deed, audit_kept),
     };
     Ok(())
 }
 
 /// What of a damaged file is whole.
 pub(super) fn carry_over(from: &Connection, into: &Connection) -> rusqlite::Result<()> {
-    sessions(from).unwrap_or_default().into_iter().try_for_each(|kept| write(into, &Fact::Session(kept)))?;
+    let mut sessions = sessions(from).unwrap_or_default().into_iter();
+    sessions.try_for_each(|kept| write(into, &Fact::Session(kept), audit::KEPT))?;
     match judged(from) {
-        Ok(marks) if !marks.is_empty() => write(into, &Fact::Judged(marks)),
+        Ok(marks) if !marks.is_empty() => write(into, &Fact::Judged(marks), audit::KEPT),
         _ => Ok(()),
     }
 }

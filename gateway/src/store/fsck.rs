@@ -12,6 +12,7 @@ use anmin_sensors::time::Wall;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 
+use super::audit::{Deed, Through, Way};
 use super::{DirLock, StoreError, column, readings, set_aside, state, unusable};
 
 /// Lines of SQLite's own check, and faults of one kind, that are told one by one.
@@ -82,8 +83,8 @@ pub fn check(dir: &Path) -> Result<Vec<Checked>, StoreError> {
     Ok(all)
 }
 
-/// Mends what [`check`] found. The texts say what was done. Refuses while a daemon runs.
-pub fn repair(dir: &Path, found: &[Checked], now: Wall) -> Result<Vec<Text>, StoreError> {
+/// Mends what [`check`] found. The texts say what was done, and the audit that `who` did it. Refuses while a daemon runs.
+pub fn repair(dir: &Path, found: &[Checked], now: Wall, who: &str) -> Result<Vec<Text>, StoreError> {
     let _lock = DirLock::take(dir)?;
     let mut done = Vec::new();
     for checked in found.iter().filter(|checked| !checked.is_sound()) {
@@ -103,6 +104,10 @@ pub fn repair(dir: &Path, found: &[Checked], now: Wall) -> Result<Vec<Text>, Sto
             });
         }
     }
+    let detail = serde_json::json!({ "done": done.iter().map(|text| text.en.as_str()).collect::<Vec<_>>() });
+    let (who, from) = (who.to_owned(), Way::of(Through::CommandLine));
+    let deed = Deed { who, from, ..Deed::of_anmin(now, "system.repair", detail) };
+    state::note(&dir.join(state::FILE), &deed)?;
     Ok(done)
 }
 
@@ -159,6 +164,10 @@ fn check_state(conn: &Connection, checked: &mut Checked) -> Result<(), StoreErro
     checked.holds("指令", "orders", count("SELECT count(*) FROM orders")?);
     checked.holds("待发指令", "pending orders", count("SELECT count(*) FROM orders WHERE state = 0")?);
     checked.holds("死信", "dead letters", count("SELECT count(*) FROM orders WHERE state = 2")?);
+    // A file of an older schema has no audit.
+    if is_there(conn, "audit").map_err(|error| StoreError::sqlite(state::FILE, error))? {
+        checked.holds("审计记录", "rows of the audit", count("SELECT count(*) FROM audit")?);
+    }
     let found = state::check(conn)?;
     let numbers = |rows: &[i64]| rows.iter().map(ToString::to_string).collect::<Vec<_>>();
     checked.faults_of(
@@ -238,11 +247,7 @@ fn check_readings(conn: &Connection, checked: &mut Checked) -> Result<(), StoreE
 
 fn check_unusable(conn: &Connection, checked: &mut Checked) -> Result<(), StoreError> {
     // A file of an older schema has none.
-    let known = conn
-        .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'unusable'")
-        .and_then(|mut sql| sql.exists([]))
-        .map_err(readings::sqlite)?;
-    if !known {
+    if !is_there(conn, "unusable").map_err(readings::sqlite)? {
         return Ok(());
     }
     let (mut count, mut bad) = (0, Vec::new());
@@ -257,6 +262,10 @@ fn check_unusable(conn: &Connection, checked: &mut Checked) -> Result<(), StoreE
     checked.holds("隔离区消息", "payloads in quarantine", count);
     checked.faults_of("校验失败的隔离区消息", "payloads in quarantine fail their hash", &bad);
     Ok(())
+}
+
+fn is_there(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
+    conn.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?.exists([table])
 }
 
 fn each_row(
@@ -337,7 +346,7 @@ mod tests {
         let (_store, _) = StateStore::open(dir.path(), RAISED).unwrap();
         let found = check(dir.path()).unwrap();
         assert!(found.iter().all(Checked::is_sound), "{found:?}");
-        assert!(matches!(repair(dir.path(), &found, RAISED), Err(StoreError::InUse { .. })));
+        assert!(matches!(repair(dir.path(), &found, RAISED, "li"), Err(StoreError::InUse { .. })));
     }
 
     #[test]
@@ -412,7 +421,7 @@ mod tests {
             let faults: Vec<&str> =
                 found.iter().flat_map(|checked| &checked.faults).map(|fault| fault.en.as_str()).collect();
             assert!(!faults.is_empty() && faults.iter().any(|fault| fault.contains(said)), "{what}: {faults:?}");
-            let done = repair(dir.path(), &found, RAISED).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let done = repair(dir.path(), &found, RAISED, "li").unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!(done.len(), 1, "{what}: {done:?}");
             let again = check(dir.path()).unwrap();
             assert!(again.iter().all(Checked::is_sound), "{what}: {again:?}");

@@ -5,6 +5,7 @@
 //! time and a new one is started, so damage never keeps the daemon from starting. A file of a newer anmin is refused.
 //! This room knows neither sockets nor the alarm rules: it keeps what it is given and gives it back.
 
+pub mod audit;
 pub mod backup;
 mod checkpoint;
 pub mod column;

@@ -23,6 +23,7 @@ use anmin_sensors::time::Wall;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
+use super::audit;
 use super::facts;
 use super::pending;
 use super::record::{self, Body};
@@ -80,6 +81,7 @@ pub(super) fn carry_over(bad: &Path, into: &mut Connection, now: Wall, most: i64
         carry_orders(conn, &pages, &tx, &rows, now, most, &mut salvaged)?;
         facts::carry_over(conn, &tx)?;
         pending::carry_over(conn, &tx)?;
+        audit::carry_over(conn, &tx)?;
     }
     tx.commit()?;
     Ok(salvaged)

@@ -1,6 +1,6 @@
 //! state.db: transitions, calls, orders and receipts. Small, precious, every commit synced.
 //!
-//! Tables of schema 4 (times are microseconds of the wall clock):
+//! Tables of schema 5 (times are microseconds of the wall clock):
 //!
 //! | table | row |
 //! |---|---|
@@ -12,6 +12,7 @@
 //! | `sessions` | since schema 2: the outside brokers that keep our session, see [`super::facts`] |
 //! | `judged` | since schema 3: messages that may be delivered again, by their hashes |
 //! | `pending` | since schema 4: conditions whose delays run, see [`super::pending`] |
+//! | `audit` | since schema 5: who did what and when, see [`super::audit`] |
 //!
 //! `sum` of row n is SHA-256 over n, kind and record; `chain` is SHA-256 over `chain` of row n-1 and `sum`, and row 0
 //! stands for the installation. So a row stands for itself when its neighbour is damaged, and a row that was taken out
@@ -44,6 +45,7 @@ use anmin_sensors::time::{Mono, Wall};
 use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
+use super::audit::{self, Audited, Chain, Deed, Wanted};
 use super::checkpoint::Checkpoints;
 use super::facts::{self, Fact, KeptSession, Mark};
 use super::pending;
@@ -116,6 +118,7 @@ pub(super) const MIGRATIONS: super::Migrations = &[
     facts::SCHEMA_2,
     facts::SCHEMA_3,
     pending::SCHEMA_4,
+    audit::SCHEMA_5,
 ];
 
 // `state <> 1` says nothing new, but without it SQLite does not use the index that leaves out what is delivered.
@@ -143,7 +146,7 @@ pub struct Turn<'a> {
     pub orders: &'a [Order],
     /// Results that couriers reported.
     pub outcomes: &'a [OrderOutcome],
-    /// What the intake must know after a restart.
+    /// What must be known after a restart, and what people did.
     pub facts: &'a [Fact],
 }
 
@@ -250,6 +253,7 @@ pub struct StateStore {
     notes: Vec<Text>,
     trouble: Option<StoreError>,
     reserve: Reserve,
+    audit_kept: Duration,
 }
 
 /// What somebody is still owed, as far as it is written: it goes into the new file when the old one breaks.
@@ -375,6 +379,7 @@ impl StateStore {
             notes: Vec::new(),
             trouble: None,
             reserve: Reserve::new(dir, waits),
+            audit_kept: audit::KEPT,
         };
         match store.open_file(now) {
             Ok(restored) => {
@@ -395,6 +400,11 @@ impl StateStore {
                 Ok((store, restored))
             }
         }
+    }
+
+    /// For how long the audit is kept from now on; [`audit::KEPT`] until somebody says so.
+    pub fn keep_audit(&mut self, kept: Duration) {
+        self.audit_kept = kept;
     }
 
     /// What the journal suffers from since the last commit or the opening.
@@ -592,7 +602,7 @@ impl StateStore {
     fn write(&mut self, turns: usize) -> Result<(), StoreError> {
         self.disk.before_commit(FILE)?;
         let db = self.db.as_mut().ok_or_else(not_open)?;
-        let (last, chain) = db.write(self.unwritten.iter().take(turns)).map_err(sqlite)?;
+        let (last, chain) = db.write(self.unwritten.iter().take(turns), self.audit_kept).map_err(sqlite)?;
         (db.last, db.chain) = (last, chain);
         self.commits += 1;
         Ok(())
@@ -634,7 +644,11 @@ impl OwnedTurn {
     fn at(&self) -> Option<Wall> {
         let transition = self.transitions.first().map(|transition| transition.at.wall);
         let call = self.calls.first().map(|change| change.at);
-        transition.or(call).or(self.outcomes.first().map(|outcome| outcome.at))
+        let deed = self.facts.iter().find_map(|fact| match fact {
+            Fact::Did(deed) => Some(deed.at),
+            _ => None,
+        });
+        transition.or(call).or(self.outcomes.first().map(|outcome| outcome.at)).or(deed)
     }
 }
 
@@ -668,6 +682,16 @@ impl StateReader {
     /// See [`StateStore::check`].
     pub fn check(&self) -> Result<Checked, StoreError> {
         check(&self.0)
+    }
+
+    /// The newest `limit` rows of the audit that are wanted, newest first.
+    pub fn audit(&self, wanted: &Wanted, limit: usize) -> Result<Vec<Audited>, StoreError> {
+        audit::page(&self.0, wanted, limit).map_err(sqlite)
+    }
+
+    /// Walks the audit from its first row to its last.
+    pub fn verify_audit(&self) -> Result<Chain, StoreError> {
+        audit::verify(&self.0).map_err(sqlite)
     }
 }
 
@@ -816,7 +840,7 @@ impl Db {
             ..OwnedTurn::default()
         };
         pending::forget(&self.conn).map_err(sqlite)?;
-        (self.last, self.chain) = self.write(std::iter::once(&lost)).map_err(sqlite)?;
+        (self.last, self.chain) = self.write(std::iter::once(&lost), audit::KEPT).map_err(sqlite)?;
         for alarm in written.keys().filter(|alarm| !live.alarms.contains_key(*alarm)) {
             self.conn.execute("DELETE FROM heads WHERE alarm = ?1", [alarm.0.as_bytes()]).map_err(sqlite)?;
         }
@@ -1076,7 +1100,11 @@ impl Db {
         Ok(())
     }
 
-    fn write<'t>(&mut self, turns: impl Iterator<Item = &'t OwnedTurn>) -> rusqlite::Result<(i64, Hash)> {
+    fn write<'t>(
+        &mut self,
+        turns: impl Iterator<Item = &'t OwnedTurn>,
+        audit_kept: Duration,
+    ) -> rusqlite::Result<(i64, Hash)> {
         let mut entries = 0;
         let tx = self.conn.transaction()?;
         let (mut last, mut chain) = (self.last, self.chain);
@@ -1144,7 +1172,7 @@ impl Db {
                 .execute(params![ended.order.as_str(), state, ended.at.micros(), detail])?;
             }
             for fact in &turn.facts {
-                facts::write(&tx, fact)?;
+                facts::write(&tx, fact, audit_kept)?;
             }
         }
         tx.commit()?;
@@ -1162,6 +1190,14 @@ pub(super) fn rebuild(path: &Path, now: Wall) -> Result<Text, StoreError> {
     let (mut db, note) = Db::rebuild(path, now, i64::MAX, "fsck")?;
     db.restore(now, false, Vec::new())?;
     Ok(note)
+}
+
+/// Writes what was done to the file itself into its audit. The caller holds the directory.
+pub(super) fn note(path: &Path, deed: &Deed) -> Result<(), StoreError> {
+    let mut conn = Connection::open(path).map_err(sqlite)?;
+    migrate(&mut conn, FILE, MIGRATIONS)?;
+    let tx = conn.transaction().map_err(sqlite)?;
+    audit::write(&tx, deed, audit::KEPT).and_then(|()| tx.commit()).map_err(sqlite)
 }
 
 /// Seconds since 1970, within what a number of transitions can be.
@@ -1813,7 +1849,7 @@ mod tests {
             heard: RAISED.plus(std::time::Duration::from_secs(seconds)),
         };
         drop(StateStore::open(dir.path(), RAISED).unwrap());
-        edit(&dir, "DROP TABLE sessions; DROP TABLE judged; DROP TABLE pending");
+        edit(&dir, "DROP TABLE sessions; DROP TABLE judged; DROP TABLE pending; DROP TABLE audit");
         edit(&dir, "PRAGMA user_version = 1");
         {
             let (mut store, restored) = StateStore::open(dir.path(), RAISED).unwrap();
@@ -1869,7 +1905,7 @@ mod tests {
         let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
         store.commit(&Turn { transitions: &[raised(1)], ..Turn::default() }).unwrap();
         drop(store);
-        edit(&dir, "DROP TABLE pending; PRAGMA user_version = 3");
+        edit(&dir, "DROP TABLE audit; DROP TABLE pending; PRAGMA user_version = 3");
         let one = Arc::new(crate::delivery::samples::pending());
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!((back.alarms.len(), back.pending, back.notes), (1, vec![], vec![]));

@@ -18,21 +18,23 @@ use axum::{Json, Router, middleware};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::events::{Hub, last_event_id};
 use super::explain::explanation;
-use super::guard::{Guard, guard};
+use super::guard::{Caller, Guard, guard};
 use super::problem::Problem;
 use super::wire::{
-    AlarmViewWire, AlarmsWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, JournalWire, PointChoicesWire,
-    PointWire, PointsWire, QuarantinedWire, ResentWire, StatusWire, UnusableWire, Writer,
+    AlarmViewWire, AlarmsWire, AuditWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, JournalWire,
+    PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ResentWire, StatusWire, UnusableWire, Writer,
 };
 use super::{Archive, WebLink, page};
 use crate::main_loop::query::{AlarmFilter, AlarmPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, Resend};
+use crate::store::audit::{Deed, Wanted, Way};
 
 /// Largest body of a request.
 const MOST_BODY: usize = 1 << 20;
@@ -61,6 +63,7 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/alarms/{id}/{action}", post(act))
         .route("/alarms/{id}/calls/{station}/{step}", post(call_step))
         .route("/journal", get(journal))
+        .route("/audit", get(audit))
         .route("/dead-letters", get(dead_letters))
         .route("/dead-letters/resend", post(resend))
         .route("/points", get(points))
@@ -157,9 +160,17 @@ impl Desk {
         })
     }
 
-    async fn command(&self, who: String, alarm: AlarmId, what: Action) -> Answer<AlarmViewWire> {
+    /// Tells the audit.
+    async fn note(&self, deed: Deed) -> Result<(), Problem> {
+        match timeout(ANSWER_WITHIN, self.link.inputs.send(Input::Did(deed))).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Problem::busy()),
+        }
+    }
+
+    async fn command(&self, who: String, from: Way, alarm: AlarmId, what: Action) -> Answer<AlarmViewWire> {
         let command = Command { who, what };
-        match send(&self.link.inputs, |reply| Input::Command { command, reply }).await? {
+        match send(&self.link.inputs, |reply| Input::Command { command, from, reply }).await? {
             Ok(()) => Ok(Json(self.view(alarm).await?)),
             Err(refusal) => Err(Problem::refused(&refusal)),
         }
@@ -299,6 +310,29 @@ struct DeadLetterParameters {
     limit: Option<usize>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditParameters {
+    limit: Option<usize>,
+    before: Option<i64>,
+    since: Option<String>,
+    until: Option<String>,
+    who: Option<String>,
+}
+
+async fn audit(State(desk): State<Desk>, uri: Uri) -> Answer<AuditWire> {
+    let AuditParameters { limit, before, since, until, who } = parameters(&uri)?;
+    let limit = rows(limit, USUAL_ROWS)?;
+    let at = |name: &str, text: Option<String>| text.map(|text| moment(name, &text)).transpose();
+    let wanted = Wanted { before, since: at("since", since)?, until: at("until", until)?, who };
+    // One more than is told shows whether there are more.
+    let mut found = desk.archive(move |archive| archive.audit(&wanted, limit + 1)).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|last| last.n);
+    Ok(Json(AuditWire { rows: desk.writer().audit(&found), next }))
+}
+
 async fn dead_letters(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<DeadLetterWire>> {
     let DeadLetterParameters { limit } = parameters(&uri)?;
     let limit = rows(limit, usize::MAX)?;
@@ -315,7 +349,7 @@ struct ResendBody {
     way_out: Option<String>,
 }
 
-async fn resend(State(desk): State<Desk>, request: Request) -> Answer<ResentWire> {
+async fn resend(State(desk): State<Desk>, Caller(from): Caller, request: Request) -> Answer<ResentWire> {
     let ResendBody { who, order, way_out } = body(request).await?;
     let who = person(&who)?;
     let which = match (order, way_out) {
@@ -323,7 +357,7 @@ async fn resend(State(desk): State<Desk>, request: Request) -> Answer<ResentWire
         (None, Some(way_out)) => Resend::WayOut(way_out.into()),
         _ => return Err(Problem::bad_request("expected either `order` or `way_out`")),
     };
-    match send(&desk.link.inputs, |reply| Input::Resend { who, which, reply }).await? {
+    match send(&desk.link.inputs, |reply| Input::Resend { who, from, which, reply }).await? {
         Ok(sent) if sent.is_empty() => Err(Problem::not_found(
             "没有这样的死信，或其通道已不在配置中",
             "there is no such dead letter, or its way out is no longer configured",
@@ -340,18 +374,36 @@ struct WhoBody {
     who: String,
 }
 
-async fn discard_session(State(desk): State<Desk>, Path(id): Path<String>, request: Request) -> Answer<DiscardedWire> {
+async fn discard_session(
+    State(desk): State<Desk>,
+    Caller(from): Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Answer<DiscardedWire> {
     let WhoBody { who } = body(request).await?;
     let who = person(&who)?;
+    let mut deed = Deed {
+        at: desk.link.clock.now().wall,
+        who: who.clone(),
+        from,
+        what: "broker.discard_session".into(),
+        about: id.clone(),
+        refused: None,
+        detail: Value::Null,
+    };
     let Some(discard) = desk.link.sessions.get(&*id) else {
         let known: Vec<&str> = desk.link.sessions.keys().map(|id| &**id).collect();
         let known = if known.is_empty() { "-".to_owned() } else { known.join(", ") };
-        return Err(Problem::not_found(
+        let problem = Problem::not_found(
             format!("没有名为 {id:?} 的外部代理，已配置：{known}"),
             format!("there is no outside broker {id:?}; configured are: {known}"),
-        ));
+        );
+        deed.refused = Some(problem.error.clone());
+        desk.note(deed).await?;
+        return Err(problem);
     };
     tracing::warn!(broker = %id, who, "the session at an outside broker is to be discarded by command");
+    desk.note(deed).await?;
     discard();
     Ok(Json(DiscardedWire { broker: id }))
 }
@@ -573,6 +625,7 @@ const MOST_MINUTES: u32 = 24 * 60;
 
 async fn act(
     State(desk): State<Desk>,
+    Caller(from): Caller,
     Path((id, action)): Path<(String, String)>,
     request: Request,
 ) -> Answer<AlarmViewWire> {
@@ -602,11 +655,12 @@ async fn act(
             ));
         }
     };
-    desk.command(person(&who)?, alarm, what).await
+    desk.command(person(&who)?, from, alarm, what).await
 }
 
 async fn call_step(
     State(desk): State<Desk>,
+    Caller(from): Caller,
     Path((id, station, step)): Path<(String, String, String)>,
     request: Request,
 ) -> Answer<AlarmViewWire> {
@@ -627,7 +681,7 @@ async fn call_step(
             ));
         }
     };
-    desk.command(person(&who)?, alarm, Action::Call { alarm, station, step }).await
+    desk.command(person(&who)?, from, alarm, Action::Call { alarm, station, step }).await
 }
 
 /// Ready means that the main loop answers.

@@ -3,12 +3,14 @@
 //! Closed here: requests that another site makes a browser send (Origin, Sec-Fetch-Site, JSON only), another name bound
 //! to our address (Host), and, where a token is configured, everybody without it. Accounts and roles come later.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +19,7 @@ use ring::digest::{Digest, SHA256, digest};
 use super::Settings;
 use super::problem::Problem;
 use crate::clock::Clock;
+use crate::store::audit::{Through, Way};
 use crate::telemetry::{Repeats, quoted};
 
 /// A bearer token, kept as its digest: neither a log nor a dump can show it.
@@ -54,6 +57,27 @@ impl Token {
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub SocketAddr);
+
+/// Where a command comes from, for the audit: whose name it bears its body says.
+pub(super) struct Caller(pub Way);
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    /// A browser says that a page sent it, `anmin` on a terminal who it is; what says neither is another program.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let header = |name: header::HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let through = if header(header::ORIGIN).is_some() || parts.headers.contains_key("sec-fetch-site") {
+            Through::Page
+        } else if header(header::USER_AGENT).is_some_and(|agent| agent.starts_with("anmin/")) {
+            Through::CommandLine
+        } else {
+            Through::Api
+        };
+        let address = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        Ok(Self(Way { through, address }))
+    }
+}
 
 #[derive(Clone)]
 pub(super) struct Guard {

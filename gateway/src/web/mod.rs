@@ -36,6 +36,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::main_loop::{Feed, Input};
+use crate::store::audit::{Audited, Wanted};
 use crate::store::state::Journaled;
 use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
@@ -153,6 +154,9 @@ pub trait Archive: Send + Sync + 'static {
     /// Everything the journal holds of one alarm, oldest first.
     fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, String>;
 
+    /// The newest `limit` rows of the audit that are wanted, newest first.
+    fn audit(&self, wanted: &Wanted, limit: usize) -> Result<Vec<Audited>, String>;
+
     /// The newest `limit` orders that were given up, oldest first.
     fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String>;
 
@@ -190,6 +194,10 @@ impl Archive for Databases {
 
     fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, String> {
         self.journal(|journal| journal.history(alarm))
+    }
+
+    fn audit(&self, wanted: &Wanted, limit: usize) -> Result<Vec<Audited>, String> {
+        self.journal(|journal| journal.audit(wanted, limit))
     }
 
     fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String> {

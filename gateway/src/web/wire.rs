@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Site;
 use crate::main_loop::query::{Database, DevicePage, PointChoices, PointPage, PointRow, Quarantined, Status};
+use crate::store::audit::{self, Audited};
 use crate::store::state::{Entry, Journaled};
 use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter};
@@ -85,6 +86,31 @@ impl From<&Place> for PlaceWire {
         let Place { area, grid, building, unit, floor, room, position } = place.clone();
         Self { zh: place.zh(), en: place.en(), area, grid, building, unit, floor, room, position }
     }
+}
+
+/// One row of the audit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeedWire {
+    pub n: i64,
+    pub at: Option<String>,
+    pub who: Option<String>,
+    pub through: Option<String>,
+    pub address: Option<String>,
+    pub what: Option<String>,
+    pub about: Option<String>,
+    pub done: Option<bool>,
+    pub refused: Option<TextWire>,
+    pub detail: serde_json::Value,
+    /// Why the row cannot be read.
+    pub damaged: Option<String>,
+    pub hash: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuditWire {
+    pub rows: Vec<DeedWire>,
+    /// `before` of the next page; `None` at the end.
+    pub next: Option<i64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -764,6 +790,28 @@ impl Writer<'_> {
             call: self.call(&change.call),
             level: change.alarm.level.as_str(),
             place: change.alarm.place.as_ref().into(),
+        }
+    }
+
+    pub fn audit(self, rows: &[Audited]) -> Vec<DeedWire> {
+        rows.iter().map(|row| self.deed(row)).collect()
+    }
+
+    fn deed(self, row: &Audited) -> DeedWire {
+        let deed = row.deed.as_ref().ok();
+        DeedWire {
+            n: row.n,
+            at: deed.map(|deed| self.at(deed.at)),
+            who: deed.map(|deed| deed.who.clone()),
+            through: deed.map(|deed| deed.from.through.as_str().to_owned()),
+            address: deed.and_then(|deed| deed.from.address).map(|address| address.to_string()),
+            what: deed.map(|deed| deed.what.to_string()),
+            about: deed.map(|deed| deed.about.clone()),
+            done: deed.map(|deed| deed.refused.is_none()),
+            refused: deed.and_then(|deed| deed.refused.as_ref()).map(Into::into),
+            detail: deed.map_or(serde_json::Value::Null, |deed| deed.detail.clone()),
+            damaged: row.deed.as_ref().err().cloned(),
+            hash: audit::hex(&row.hash),
         }
     }
 

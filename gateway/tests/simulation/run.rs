@@ -10,6 +10,7 @@ use std::time::Duration;
 use anmin::delivery::courier::Lane;
 use anmin::delivery::{DeliveryError, Outcome, Receipt};
 use anmin::main_loop::{Input, SessionStart};
+use anmin::store::audit::{Through, Way};
 use anmin::store::suspects::Suspects;
 use anmin::store::{Limits, Readings};
 use anmin_rules::alarm::{Action, Alarm, AlarmId, Command, Refusal};
@@ -1058,7 +1059,8 @@ impl Run {
         let (reply, answer) = oneshot::channel();
         self.replies.push(answer);
         tell!(self, "li: {what:?}");
-        self.inputs.push(Input::Command { command: Command { who: "li".to_owned(), what }, reply });
+        let (command, from) = (Command { who: "li".to_owned(), what }, Way::of(Through::Api));
+        self.inputs.push(Input::Command { command, from, reply });
     }
 
     /// When all is through: every order has arrived once, every reading that was acknowledged is stored.

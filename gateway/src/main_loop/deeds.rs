@@ -1,0 +1,65 @@
+//! What people do, in the words of the audit.
+
+use anmin_rules::alarm::{Action, Command, Refusal};
+use anmin_rules::order::{CallStep, OrderId};
+use anmin_sensors::time::Wall;
+use serde_json::{Value, json};
+
+use super::Resend;
+use crate::store::StoreError;
+use crate::store::audit::{Deed, Way};
+
+/// A command about an alarm, and what came of it.
+pub fn of_command(at: Wall, command: &Command, from: Way, result: &Result<(), Refusal>) -> Deed {
+    let (what, alarm, detail) = match &command.what {
+        Action::Acknowledge { alarm } => ("alarm.acknowledge", alarm, Value::Null),
+        Action::Reset { alarm } => ("alarm.reset", alarm, Value::Null),
+        Action::Shelve { alarm, until, why } => {
+            ("alarm.shelve", alarm, json!({ "until_ms": until.millis(), "why": why }))
+        }
+        Action::Unshelve { alarm } => ("alarm.unshelve", alarm, Value::Null),
+        Action::TakeOutOfService { alarm, why } => ("alarm.out_of_service", alarm, json!({ "why": why })),
+        Action::ReturnToService { alarm } => ("alarm.return_to_service", alarm, Value::Null),
+        Action::Call { alarm, station, step } => {
+            let (what, why) = match step {
+                CallStep::Accept => ("call.accept", None),
+                CallStep::OnTheWay => ("call.on_the_way", None),
+                CallStep::OnScene => ("call.on_scene", None),
+                CallStep::StandDown => ("call.stand_down", None),
+                CallStep::Decline { why } => ("call.decline", Some(why)),
+            };
+            let mut detail = json!({ "station": station });
+            if let Some(why) = why {
+                detail["why"] = why.as_str().into();
+            }
+            (what, alarm, detail)
+        }
+    };
+    Deed {
+        at,
+        who: command.who.clone(),
+        from,
+        what: what.into(),
+        about: alarm.to_string(),
+        refused: result.as_ref().err().map(Refusal::text),
+        detail,
+    }
+}
+
+/// Dead letters that were to be sent again, and which were.
+pub fn of_resend(at: Wall, who: String, from: Way, which: &Resend, sent: &Result<Vec<OrderId>, StoreError>) -> Deed {
+    let (about, asked) = match which {
+        Resend::Order(id) => (id.to_string(), "order"),
+        Resend::WayOut(id) => (id.to_string(), "way_out"),
+    };
+    let ids = |sent: &[OrderId]| sent.iter().take(MOST_NAMED).map(ToString::to_string).collect::<Vec<_>>();
+    let detail = match sent {
+        Ok(sent) => json!({ "asked": asked, "sent": sent.len(), "orders": ids(sent) }),
+        Err(_) => json!({ "asked": asked }),
+    };
+    let refused = sent.as_ref().err().map(StoreError::text);
+    Deed { at, who, from, what: "order.resend".into(), about, refused, detail }
+}
+
+/// Orders that are named one by one.
+const MOST_NAMED: usize = 100;
