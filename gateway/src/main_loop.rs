@@ -12,9 +12,11 @@ pub mod run;
 use std::sync::Arc;
 
 use anmin_rules::alarm::{Command, Refusal};
+use anmin_rules::change::RulesChange;
 use anmin_rules::order::OrderId;
 use anmin_rules::rule::{Finding, Text};
-use anmin_rules::set::Past;
+use anmin_rules::set::{Past, RuleSet};
+use anmin_sensors::document::Fault;
 use anmin_sensors::reading::Reading;
 use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
@@ -58,6 +60,8 @@ pub enum Input {
         which: Resend,
         reply: oneshot::Sender<Result<Vec<OrderId>, StoreError>>,
     },
+    /// The site's rules were read anew.
+    Rules(Box<NewRules>),
     /// Something was done, or refused, elsewhere: for the audit.
     Did(Deed),
     Query(Query),
@@ -66,6 +70,35 @@ pub enum Input {
     /// A beat of the self-test, by its number.
     Pulse(u64),
     Stop,
+}
+
+/// Somebody wants the site's rules read anew.
+#[derive(Debug)]
+pub struct ReloadAsked {
+    pub who: String,
+    pub from: Way,
+    /// Where somebody waits for what became of it.
+    pub reply: Option<oneshot::Sender<Reloaded>>,
+}
+
+/// Rules that were read, compiled and tried off the main loop, or what is wrong with them.
+#[derive(Debug)]
+pub struct NewRules {
+    pub asked: ReloadAsked,
+    pub rules: Result<RuleSet, Vec<Fault>>,
+    /// Other parts of the site's files that are not what they were at the start.
+    pub waits: Vec<String>,
+}
+
+/// What became of new rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reloaded {
+    /// The faults, each with its place and hint, where the rules in force stay.
+    pub change: Result<RulesChange, Vec<String>>,
+    /// Rules in force now.
+    pub rules: usize,
+    /// As in [`NewRules`].
+    pub waits: Vec<String>,
 }
 
 /// Which dead letters.

@@ -82,8 +82,10 @@ struct Entry {
     place: Arc<Place>,
     /// What people call the device.
     label: Arc<str>,
-    /// `None` after a restart or a change of rules that left the rule out: nobody judges this any more.
+    /// `None` after a restart where the rule is gone.
     terms: Option<Terms>,
+    /// Nobody judges this any more: the rule is gone, or switched off here.
+    abandoned: bool,
     track: Track,
     /// The newest finding of each level: what a message is made of when its level is entered later.
     seen: [Option<Box<(Finding, Evidence)>>; 4],
@@ -278,6 +280,7 @@ impl AlarmBook {
             class: alarm.class,
             place: Arc::clone(&alarm.place),
             label: alarm.subject.as_str().into(),
+            abandoned: terms.is_none(),
             terms,
             track: Track::restored(&alarm),
             seen: Default::default(),
@@ -378,6 +381,7 @@ impl AlarmBook {
             entry.label = Arc::clone(&device.label);
         }
         entry.terms = Some(Terms::new(spec, tuning));
+        entry.abandoned = false;
         entry.latest = judged.evidence.clone();
         match &judged.verdict {
             Verdict::Normal => {
@@ -488,7 +492,7 @@ impl AlarmBook {
         let alarm = self.alarm_at(slot);
         // Nobody judges it any more, or it is about anmin itself and nobody has spoken of it since the restart: then
         // a person's word is the best there is.
-        let abandoned = entry.terms.is_none() || (alarm.class == Class::System && entry.unheard);
+        let abandoned = entry.abandoned || (alarm.class == Class::System && entry.unheard);
         if alarm.is_active() && !abandoned {
             return Err(Refusal::StillActive { alarm: id });
         }
@@ -624,6 +628,12 @@ impl AlarmBook {
         self.entries.values().filter_map(|entry| entry.alarm.as_ref())
     }
 
+    /// Open hazard alarms that nobody judges any more.
+    pub(crate) fn abandoned(&self) -> impl Iterator<Item = &Arc<Alarm>> {
+        let left = |entry: &&Entry| entry.abandoned && entry.class != Class::System;
+        self.entries.values().filter(left).filter_map(|entry| entry.alarm.as_ref())
+    }
+
     pub fn open_count(&self) -> usize {
         self.by_alarm.len()
     }
@@ -643,7 +653,7 @@ impl AlarmBook {
 
     /// Open hazard alarms whose instance is not known yet: after a restart, until their points are there.
     pub(crate) fn unbound(&self) -> Vec<(RuleId, Subject)> {
-        let unbound = |entry: &&Entry| entry.instance.is_none() && entry.terms.is_some();
+        let unbound = |entry: &&Entry| entry.instance.is_none() && !entry.abandoned;
         let hazards = self.entries.values().filter(|entry| entry.class != Class::System);
         hazards.filter(unbound).map(|entry| (entry.rule.clone(), entry.subject.clone())).collect()
     }
@@ -670,7 +680,8 @@ impl AlarmBook {
     }
 
     /// New rules are in force. `find` gives each rule and subject its new instance and numbers, `None` where nobody
-    /// judges it any more: a pending condition is then forgotten, an open alarm stays until a person resets it.
+    /// judges it any more: a pending condition is then forgotten, an open alarm stays, and escalates, until a person has
+    /// acknowledged and reset it.
     pub(crate) fn rebind(
         &mut self,
         mut find: impl FnMut(&RuleId, &Subject) -> Option<(Option<(RuleIx, PointIx)>, Arc<RuleSpec>, Tuning)>,
@@ -685,6 +696,7 @@ impl AlarmBook {
             match find(&entry.rule, &entry.subject) {
                 Some((instance, spec, tuning)) => {
                     entry.terms = Some(Terms::new(&spec, &tuning));
+                    entry.abandoned = false;
                     entry.instance = instance;
                     if let Some(instance) = instance {
                         self.by_instance.insert(instance, slot);
@@ -692,7 +704,7 @@ impl AlarmBook {
                     self.rearm(slot);
                 }
                 None => {
-                    entry.terms = None;
+                    entry.abandoned = true;
                     entry.instance = None;
                     entry.track = entry.alarm.as_deref().map(Track::restored).unwrap_or_default();
                     self.rearm(slot);
@@ -939,6 +951,7 @@ impl Entry {
             class,
             place: Arc::default(),
             terms: None,
+            abandoned: false,
             track: Track::default(),
             seen: Default::default(),
             said: None,

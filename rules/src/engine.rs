@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use anmin_sensors::point::{Place, Points};
+use anmin_sensors::point::{Place, PointIx, Points};
 use anmin_sensors::reading::Sample;
 use anmin_sensors::time::{Mono, Now};
 
@@ -107,6 +107,7 @@ impl Watch {
         for area in stations {
             self.report_station(now, area, None);
         }
+        self.health.handle_abandoned(now, &mut self.book);
         self.drain(now);
     }
 
@@ -171,6 +172,9 @@ impl Watch {
     fn drain(&mut self, now: Now) {
         loop {
             if let Some(transition) = self.book.poll_transition() {
+                if !transition.alarm.is_open() && self.health.is_abandoned(&transition.alarm.rule) {
+                    self.health.handle_abandoned(now, &mut self.book);
+                }
                 let done = self.desk.handle_transition(now, transition, &mut self.effects);
                 self.book.set_cap_log(done.alarm.id, &done.alarm.cap_log);
             } else if let Some(request) = self.desk.poll_request() {
@@ -402,14 +406,30 @@ impl Engine {
         self.fire(now, points);
     }
 
-    /// Takes new rules and binds them to the points. Alarms stay; one whose rule is gone stays until a person resets
-    /// it.
-    pub fn replace_rules(&mut self, now: Now, points: &Points, rules: RuleSet) -> Bound {
+    /// Takes new rules and binds them to the points. For a rule that is what it was nothing changes: delays, windows, alarms
+    /// and chatter go on. One that changed keeps its alarms and delays and is judged at once by what its points said last,
+    /// as `latest` gives it. An alarm whose rule is gone stays until a person has acknowledged and reset it, and a notice
+    /// says so.
+    pub fn replace_rules(
+        &mut self,
+        now: Now,
+        points: &Points,
+        mut rules: RuleSet,
+        latest: impl Fn(PointIx) -> Option<Sample>,
+    ) -> Bound {
         self.fire(now, points);
         self.specs = specs_of(&rules);
-        self.rules = rules;
         self.refills = 0;
-        let bound = self.rules.bind(points);
+        let bound = rules.bind(points);
+        let old = std::mem::replace(&mut self.rules, rules);
+        let goes_on = |id: &RuleId| {
+            let (before, after) = (old.find(id), self.rules.find(id));
+            before.zip(after).is_some_and(|(before, after)| old.source(before).is_as(self.rules.source(after)))
+        };
+        let judges =
+            |id: &RuleId, point| self.rules.find(id).is_some_and(|rule| self.rules.tuning(rule, point).enabled);
+        let ended =
+            self.watch.health.rebind(|id, point| goes_on(id) && judges(id, point), |id| self.rules.find(id).is_some());
         let (rules, specs) = (&self.rules, &self.specs);
         self.watch.book.rebind(|id, subject| {
             let rule = rules.find(id)?;
@@ -425,7 +445,12 @@ impl Engine {
                 }
             }
         });
-        self.watch.health.rebind(now, |id| rules.find(id).is_some(), &mut self.watch.book);
+        self.watch.health.handle_ended(now, ended, &mut self.watch.book);
+        let book = &self.watch.book;
+        let active = |rule, subject| book.held(rule, subject);
+        self.rules.take_over(now, points, old, latest, &active, &mut self.judged);
+        self.take_judged(now, points);
+        self.watch.health.handle_abandoned(now, &mut self.watch.book);
         self.watch.drain(now);
         bound
     }
@@ -448,6 +473,11 @@ impl Engine {
 
     pub fn rules(&self) -> &RuleSet {
         &self.rules
+    }
+
+    /// The rules in force, in the order of `RuleIx`.
+    pub fn specs(&self) -> &[Arc<RuleSpec>] {
+        &self.specs
     }
 
     pub fn desk(&self) -> &DeskSettings {
@@ -516,10 +546,11 @@ fn specs_of(rules: &RuleSet) -> Vec<Arc<RuleSpec>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use anmin_sensors::document::{Fault, Faults};
-    use anmin_sensors::point::{DeviceId, Kind, PointIx, PointSpec};
+    use anmin_sensors::point::{DeviceId, Form, Kind, PointIx, PointSpec};
     use anmin_sensors::reading::{Quality, Value};
     use anmin_sensors::time::Wall;
 
@@ -527,6 +558,7 @@ mod tests {
     use crate::library;
     use crate::order::{CallState, Station};
     use crate::rule::RuleIx;
+    use crate::set::RuleSource;
 
     /// Two gas detectors in a kitchen and the shipped rules.
     struct Kitchen {
@@ -596,6 +628,12 @@ mod tests {
             self.wait_until(at);
             let samples: Vec<Sample> = values.iter().map(|value| self.sample(at, 0, *value)).collect();
             self.engine.handle_samples(now(at), &self.points, &samples);
+            self.take();
+        }
+
+        /// The points said nothing worth knowing.
+        fn replace_rules(&mut self, at: u64, rules: RuleSet) {
+            self.engine.replace_rules(now(at), &self.points, rules, |_| None);
             self.take();
         }
 
@@ -724,10 +762,15 @@ mod tests {
         kitchen.hear(0, &[12.0]);
         kitchen.hear(5, &[12.0]);
         assert_eq!(kitchen.seen(), ["raised yellow"]);
-        kitchen.engine.replace_rules(now(6), &kitchen.points, rules("gas/leak"));
+        kitchen.replace_rules(6, rules("gas/leak"));
         kitchen.hear(7, &[1.0]);
         kitchen.hear(100, &[1.0]);
-        let alarm = kitchen.alarms[0].id;
+        let of =
+            |rule: &str| kitchen.alarms.iter().find(|alarm| alarm.rule.as_str() == rule).cloned().expect("it is open");
+        let (alarm, notice) = (of("gas/leak").id, of("system/rule"));
+        assert_eq!((notice.subject.as_str(), notice.level), ("rule-gone:gas/leak", Level::Blue));
+        assert!(notice.message.en.contains("1 open alarms"), "{}", notice.message.en);
+        assert_eq!(kitchen.seen(), ["raised blue", "escalated yellow"], "and somebody is told again until they come");
         let mut say = |what| kitchen.engine.handle_command(now(101), Command { who: "li".to_owned(), what });
         assert_eq!(say(Action::Reset { alarm }), Err(Refusal::NotAcknowledged { alarm }));
         say(Action::Acknowledge { alarm }).expect("it is open");
@@ -740,11 +783,11 @@ mod tests {
     fn rules_that_stay_go_on_where_they_were() {
         let mut kitchen = Kitchen::new();
         kitchen.hear(0, &[12.0]);
-        kitchen.engine.replace_rules(now(1), &kitchen.points, rules("flood/rain"));
+        kitchen.replace_rules(1, rules("flood/rain"));
         kitchen.hear(2, &[12.0]);
         kitchen.wait_until(4);
         assert_eq!(kitchen.seen(), ["raised yellow"], "a pending delay is not lost");
-        kitchen.engine.replace_rules(now(5), &kitchen.points, rules(""));
+        kitchen.replace_rules(5, rules(""));
         kitchen.hear(6, &[7.0]);
         kitchen.hear(60, &[7.0]);
         assert!(kitchen.seen().is_empty(), "7 lies within the deadband of the yellow limit");
@@ -803,5 +846,153 @@ mod tests {
         let said =
             &kitchen.engine.alarms().iter().find(|alarm| alarm.subject.as_str() == "rule-file:gas/leak").cloned();
         assert!(said.as_ref().is_some_and(|alarm| alarm.message.en.contains("The shipped rule of that name judges")));
+    }
+
+    /// Goal: a reload in the middle of a day changes nothing for rules that stay. Method: two engines live through the same
+    /// random day, with all shipped rules; one of them gets new rules again and again, in which one more rule comes, changes
+    /// or goes, and its overrides with it. All that they want done must be the same, to the last letter.
+    #[test]
+    fn a_reload_in_the_middle_of_a_day_changes_nothing_for_rules_that_stay() {
+        const KINDS: [&str; 14] = [
+            "gas.lel",
+            "gas.co",
+            "fire.smoke",
+            "fire.temperature",
+            "fire.smoke_density",
+            "power.residual_current",
+            "power.cable_temperature",
+            "power.current",
+            "power.voltage",
+            "flood.level",
+            "flood.rain",
+            "care.motion",
+            "env.noise",
+            "device.battery",
+        ];
+        // It watches what others watch, and finds nothing: what it did would be a difference that is wanted.
+        let toml = |limit: u32| {
+            format!(
+                "title = {{ zh = \"试\", en = \"t\" }}\nmessage = {{ zh = \"试\", en = \"t\" }}\nadvice = {{ zh = \"试\", en = \"t\" }}\n\
+                 [[input]]\nrole = \"gas\"\nkind = \"gas.lel\"\n[[input]]\nrole = \"heat\"\nkind = \"fire.temperature\"\n\
+                 scope = \"room\"\noptional = true\n[[window]]\nname = \"most\"\nmeasure = \"max\"\ninput = \"heat\"\nover = \"5m\"\n\
+                 [limit.red]\nvalue = {limit}\nunit = \"%LEL\"\nsource = \"test\"\n"
+            )
+        };
+        let set = |more: Option<u32>| {
+            let mut sources = library::shipped();
+            sources.extend(more.map(|limit| RuleSource {
+                folder: "site".to_owned(),
+                // Before the others, so that every index moves.
+                name: "aa/more".to_owned(),
+                toml: toml(10_000 + limit),
+                script: "fn judge(gas, heat) { if above(gas, \"red\") { red() } else { normal() } }".to_owned(),
+            }));
+            sources.sort_by(|a, b| a.name.cmp(&b.name));
+            let set = RuleSet::load(sources, Vec::new(), &Faults::default());
+            assert_eq!(set.broken(), []);
+            set
+        };
+        for seed in 1..5_u64 {
+            let mut dice = seed;
+            let mut roll = |sides: u64| {
+                // xorshift64*: good enough to tell stories.
+                dice ^= dice >> 12;
+                dice ^= dice << 25;
+                dice ^= dice >> 27;
+                (dice.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
+            };
+            let mut points = Points::default();
+            let mut engines = [Engine::new(set(None), desk(), seed), Engine::new(set(None), desk(), seed)];
+            let mut latest: BTreeMap<PointIx, Sample> = BTreeMap::new();
+            let mut devices = 0;
+            let mut at = now(0);
+            let (mut told, mut reloads) = (0, 0);
+            for step in 0..700_usize {
+                if step.is_multiple_of(100) && devices < 24 {
+                    for room in ["101", "201", "301"] {
+                        let place = Place {
+                            building: "3".to_owned(),
+                            unit: "1".to_owned(),
+                            floor: room[..1].to_owned(),
+                            room: room.to_owned(),
+                            ..Place::default()
+                        };
+                        let specs: Vec<_> = KINDS
+                            .iter()
+                            .map(|kind| {
+                                Arc::new(PointSpec::plain(&kind.replace('.', "_"), Kind::named(kind).expect("a kind")))
+                            })
+                            .collect();
+                        devices += 1;
+                        let id = DeviceId::new(format!("d{devices}"));
+                        points.add(id, None, &"test".into(), &Arc::new(place), &specs).expect("each id is new");
+                    }
+                    engines.iter_mut().for_each(|engine| assert_eq!(engine.bind(&points).left_out, 0));
+                }
+                at = at.plus(Duration::from_millis(1 + roll(if step % 50 < 40 { 20_000 } else { 900_000 })));
+                let ix = PointIx(roll(points.len() as u64) as u32);
+                let info = points.point(ix).spec.kind.info();
+                let quality = match roll(16) {
+                    0 => Quality::Bad(anmin_sensors::reading::Fault::Comms),
+                    1 => Quality::Uncertain(anmin_sensors::reading::Doubt::Jump),
+                    _ => Quality::Good,
+                };
+                let value = match info.form {
+                    Form::Flag => Value::Flag(roll(3) == 0),
+                    _ => Value::Number([0.0, 5.0, 12.0, 26.0, 60.0, 240.0, 320.0, 8.0][roll(8) as usize]),
+                };
+                let sample = Sample {
+                    point: ix,
+                    value: (!matches!(quality, Quality::Bad(_))).then_some(value),
+                    quality,
+                    time: at.wall,
+                    source_time: None,
+                    received: at,
+                    sequence: None,
+                    news: roll(20) > 0,
+                };
+                latest.insert(ix, sample.clone());
+                for engine in &mut engines {
+                    // Each timer at its own time, as the main loop would.
+                    while let Some(due) = engine.poll_timeout().filter(|due| *due < at.mono) {
+                        let then = now(0).plus(due.since(now(0).mono));
+                        engine.handle_timeout(then, &points);
+                    }
+                    engine.handle_samples(at, &points, std::slice::from_ref(&sample));
+                    if roll_command(step) {
+                        for alarm in engine.alarms() {
+                            let what = Action::Acknowledge { alarm: alarm.id };
+                            engine.handle_command(at, Command { who: "li".to_owned(), what }).expect("it is open");
+                        }
+                    }
+                }
+                if roll(35) == 0 {
+                    reloads += 1;
+                    let more = [None, Some(1), Some(2)][roll(3) as usize];
+                    engines[1].replace_rules(at, &points, set(more), |ix| latest.get(&ix).cloned());
+                }
+                let [one, other] = &mut engines;
+                let said: [Vec<Effect>; 2] =
+                    [one, other].map(|engine| std::iter::from_fn(|| engine.poll_effect()).collect());
+                told += said[0].len();
+                assert_eq!(said[0], said[1], "seed {seed}, step {step}, {sample:?}");
+                let stands = |engine: &Engine| {
+                    let rules: Vec<RuleId> = engine.rules().rules().map(|(_, spec)| spec.id.clone()).collect();
+                    let held = rules.iter().filter(|id| id.as_str() != "aa/more").flat_map(|id| {
+                        let rule = engine.rules().find(id).expect("listed above");
+                        (0..points.len() as u32).map(move |ix| (rule, PointIx(ix)))
+                    });
+                    held.map(|(rule, ix)| engine.watch.book.held(rule, ix)).collect::<Vec<_>>()
+                };
+                if step.is_multiple_of(20) {
+                    assert_eq!(stands(&engines[0]), stands(&engines[1]), "seed {seed}, step {step}");
+                }
+            }
+            assert!(told > 100 && reloads > 8, "seed {seed} tells little: {told} {reloads}");
+        }
+    }
+
+    fn roll_command(step: usize) -> bool {
+        step.is_multiple_of(97)
     }
 }

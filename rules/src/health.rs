@@ -223,6 +223,8 @@ fn spoils_value(fault: Fault) -> bool {
 /// Subjects of alarms about rules: one that cannot judge, and the files of one that cannot be loaded.
 const RULE: &str = "rule:";
 const RULE_FILE: &str = "rule-file:";
+/// Subject of the notice that alarms of a rule stand which nobody judges any more.
+const RULE_GONE: &str = "rule-gone:";
 
 /// A value that jumps so often within so long is no longer a spike or two.
 const JUMPS: usize = 5;
@@ -238,6 +240,8 @@ pub(crate) struct Health {
     points_seen: usize,
     /// Rules that cannot judge some of their subjects; none at all for one whose alarm was restored.
     failing: BTreeMap<RuleId, BTreeMap<PointIx, Level>>,
+    /// Rules whose alarms nobody judges any more, and how many alarms.
+    abandoned: BTreeMap<RuleId, usize>,
     /// Rules that could not be loaded, and those of restored alarms that could not be before.
     unloaded: BTreeSet<RuleId>,
     /// When points jumped lately, of those that have.
@@ -254,6 +258,7 @@ impl Health {
             restored: Vec::new(),
             points_seen: 0,
             failing: BTreeMap::new(),
+            abandoned: BTreeMap::new(),
             unloaded: BTreeSet::new(),
             jumps: HashMap::new(),
             changed: Vec::new(),
@@ -267,6 +272,8 @@ impl Health {
             let name = subject.as_str();
             if let Some(rule) = name.strip_prefix(RULE_FILE) {
                 self.unloaded.insert(RuleId::new(rule));
+            } else if let Some(rule) = name.strip_prefix(RULE_GONE) {
+                self.abandoned.insert(RuleId::new(rule), 0);
             } else {
                 self.failing.insert(RuleId::new(name.strip_prefix(RULE).unwrap_or(name)), BTreeMap::new());
             }
@@ -388,13 +395,47 @@ impl Health {
         self.unloaded.iter().chain(self.failing.keys().filter(|rule| !self.unloaded.contains(*rule)))
     }
 
-    /// New rules are in force: what was failing is judged anew, what is gone fails no more.
-    pub fn rebind(&mut self, now: Now, has: impl Fn(&RuleId) -> bool, book: &mut AlarmBook) {
-        let (stay, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+    /// New rules are in force: what `goes_on` fails as before, what is another is judged anew. Gives those that are gone and
+    /// fail no more.
+    pub fn rebind(&mut self, goes_on: impl Fn(&RuleId, PointIx) -> bool, has: impl Fn(&RuleId) -> bool) -> Vec<RuleId> {
+        let (mut stay, gone): (BTreeMap<_, BTreeMap<_, _>>, BTreeMap<_, _>) =
             std::mem::take(&mut self.failing).into_iter().partition(|(rule, _)| has(rule));
-        self.failing = stay.into_keys().map(|rule| (rule, BTreeMap::new())).collect();
-        for rule in gone.into_keys() {
-            self.report_rule(now, RULE, &rule, None, book);
+        stay.iter_mut().for_each(|(rule, subjects)| subjects.retain(|subject, _| goes_on(rule, *subject)));
+        self.failing = stay;
+        gone.into_keys().collect()
+    }
+
+    /// Rules that fail no more because they are gone.
+    pub fn handle_ended(&self, now: Now, rules: Vec<RuleId>, book: &mut AlarmBook) {
+        rules.iter().for_each(|rule| self.report_rule(now, RULE, rule, None, book));
+    }
+
+    pub fn is_abandoned(&self, rule: &RuleId) -> bool {
+        self.abandoned.contains_key(rule)
+    }
+
+    /// Says which alarms nobody judges any more, until people have dealt with them.
+    pub fn handle_abandoned(&mut self, now: Now, book: &mut AlarmBook) {
+        let mut abandoned: BTreeMap<RuleId, usize> = BTreeMap::new();
+        book.abandoned().for_each(|alarm| *abandoned.entry(alarm.rule.clone()).or_default() += 1);
+        let before = std::mem::replace(&mut self.abandoned, abandoned.clone());
+        for (rule, count) in &abandoned {
+            if before.get(rule) == Some(count) {
+                continue;
+            }
+            let text = Text {
+                zh: format!(
+                    "规则 {rule} 已不在配置中或已停用，其 {count} 个未结束的报警无人再判断，不会自行解除：请到现场查看，确认后复位。"
+                ),
+                en: format!(
+                    "rule {rule} is no longer there, or is switched off, and nobody judges its {count} open alarms any more; \
+                     they do not end by themselves: go and see, then acknowledge and reset them."
+                ),
+            };
+            self.report_rule(now, RULE_GONE, rule, Some((Level::Blue, text)), book);
+        }
+        for rule in before.keys().filter(|rule| !abandoned.contains_key(*rule)) {
+            self.report_rule(now, RULE_GONE, rule, None, book);
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod alarm;
 pub mod book;
 pub mod cases;
+pub mod change;
 pub mod engine;
 mod health;
 pub mod library;
@@ -16,6 +17,7 @@ pub mod response;
 pub mod rule;
 pub mod script;
 pub mod set;
+pub mod template;
 #[cfg(test)]
 mod timeline;
 mod window;

@@ -522,6 +522,11 @@ fn is_name(word: &str) -> bool {
 }
 
 impl Input {
+    /// Which points it reads, whatever it is called.
+    pub(crate) fn reads(&self) -> (Kind, Scope, &[String]) {
+        (self.kind, self.scope, &self.points)
+    }
+
     fn read(r: &Reader<'_>) -> Option<Self> {
         let role: Option<String> = r.required("role");
         let kind = kind(r, "kind");

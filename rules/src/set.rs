@@ -11,6 +11,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use anmin_sensors::reading::{Doubt, Quality, Sample, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::cases::Case;
+use crate::change::{self, RulesChange};
 use crate::library;
 use crate::rule::{
     ContentHash, Evidence, Finding, Grounds, Input, InputSeen, Judged, Level, LimitUsed, MAX_INPUTS, OnBad, Origin,
@@ -42,14 +44,17 @@ pub struct RuleSource {
 }
 
 impl RuleSource {
+    /// Whether both say the same, wherever they lie.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        (&self.name, &self.toml, &self.script) == (&other.name, &other.toml, &other.script)
+    }
+}
+
+impl RuleSource {
     /// Reads the TOML: what the rule is, and its cases. `None` when it cannot be used; the faults say why.
     pub(crate) fn read(&self, faults: &Faults) -> Option<(RuleSpec, Vec<Case>)> {
         let file = format!("{}/{}.toml", self.folder, self.name);
-        let well_named = self.name.split('/').count() == 2
-            && self.name.split('/').all(|part| {
-                !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-            })
-            && !self.name.starts_with("system/");
+        let well_named = is_rule_name(&self.name);
         if !well_named {
             let message = format!("a rule cannot be named {:?}", self.name);
             let hint =
@@ -70,6 +75,13 @@ impl RuleSource {
         let source = format!("{}/{}.rhai", self.folder, self.name);
         Fault { source, line: error.line, column: error.column, message: error.message, hint: error.hint }
     }
+}
+
+/// Whether a rule may be called so.
+pub(crate) fn is_rule_name(name: &str) -> bool {
+    let is_part =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    name.split('/').count() == 2 && name.split('/').all(is_part) && !name.starts_with("system/")
 }
 
 /// A rule that could not be taken, and what is wrong with it.
@@ -140,6 +152,25 @@ impl Override {
         }
         r.finish();
         (!r.is_faulty()).then_some(found)
+    }
+
+    /// For whom it is, in words: `device b3-*`, or `all`.
+    pub fn whom(&self) -> String {
+        let selectors = [
+            ("point", &self.point),
+            ("device", &self.device),
+            ("place", &self.place),
+            ("profile", &self.profile),
+            ("kind", &self.kind),
+        ];
+        let named = selectors.iter().filter_map(|(name, found)| Some(format!("{name} {}", found.as_ref()?)));
+        let named = named.collect::<Vec<_>>().join(", ");
+        if named.is_empty() { "all".to_owned() } else { named }
+    }
+
+    /// What it sets: `limit.red`, `on_delay_s`, ... as [`change::NumberChange`] names them.
+    pub fn numbers(&self) -> Vec<(String, f64)> {
+        change::of_override(self)
     }
 
     fn matches(&self, points: &Points, subject: PointIx) -> bool {
@@ -333,6 +364,15 @@ struct Extra {
     windows: Windows,
 }
 
+impl Instance {
+    /// Takes over the windows of one that is the same.
+    fn windows_of(&mut self, before: &mut Self) {
+        if let (Some(own), Some(before)) = (&mut self.extra, &mut before.extra) {
+            own.windows = std::mem::take(&mut before.windows);
+        }
+    }
+}
+
 /// One point that one instance reads.
 struct Link {
     /// While the point's value stays in here, the instance's outcome stays.
@@ -392,6 +432,12 @@ impl Zone {
     fn second_of_day(&self, at: Wall) -> u32 {
         let seconds = at.millis().div_euclid(1000) + i64::from(self.0(at));
         seconds.rem_euclid(86_400) as u32
+    }
+}
+
+impl fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RuleSet({} rules, {} instances)", self.rules.len(), self.instances.len())
     }
 }
 
@@ -531,6 +577,28 @@ impl RuleSet {
     /// Tells this version of the rule from others.
     pub fn content_hash(&self, rule: RuleIx) -> ContentHash {
         self.rules[rule.0 as usize].hash
+    }
+
+    /// The text that the rule was read from.
+    pub fn source(&self, rule: RuleIx) -> &Arc<RuleSource> {
+        &self.rules[rule.0 as usize].source
+    }
+
+    /// The site's own numbers, in the order in which they were given.
+    pub fn overrides(&self) -> &[Override] {
+        &self.overrides
+    }
+
+    /// What becomes different when `new` takes the place of this one.
+    pub fn difference(&self, new: &Self) -> RulesChange {
+        change::between(self, new)
+    }
+
+    /// How many subjects each rule judges, in the order of `RuleIx`.
+    pub fn subjects(&self) -> Vec<usize> {
+        let mut subjects = vec![0; self.rules.len()];
+        self.instances.iter().for_each(|instance| subjects[instance.rule as usize] += 1);
+        subjects
     }
 
     /// The rule's numbers as they hold for this subject.
@@ -696,6 +764,166 @@ impl RuleSet {
             }
         }
         bound
+    }
+
+    /// Takes the place of `old`, which was bound to the same points. Where a rule, its numbers for a subject and the points
+    /// it reads are what they were, the instance goes on where it was: nothing of it is asked or said again. Any other is
+    /// judged at once by what its points said last, for they may not speak again soon; its windows keep what they have
+    /// heard as far as they are the same, and the others begin with what holds now. `latest` is the last sample of a point
+    /// that `old` did not keep, `active` as in [`RuleSet::handle_samples`], by the new set's indices.
+    pub(crate) fn take_over(
+        &mut self,
+        now: Now,
+        points: &Points,
+        mut old: Self,
+        latest: impl Fn(PointIx) -> Option<Sample>,
+        active: &impl Fn(RuleIx, PointIx) -> Option<Level>,
+        out: &mut Vec<Judged>,
+    ) {
+        self.calls += old.calls;
+        self.zone = std::mem::take(&mut old.zone);
+        for (at, row) in self.rows.iter().enumerate() {
+            if let Some(kept) = self.latest.get_mut(row.latest as usize) {
+                let before = old.rows.get(at).and_then(|row| old.latest.get_mut(row.latest as usize));
+                *kept = before.and_then(Option::take).or_else(|| latest(PointIx(at as u32)));
+            }
+        }
+        let before: HashMap<(u32, u32), u32> =
+            old.instances.iter().enumerate().map(|(at, found)| ((found.rule, found.subject), at as u32)).collect();
+        let rule_before: Vec<Option<u32>> =
+            self.rules.iter().map(|rule| old.find(&rule.spec.id).map(|rule| rule.0)).collect();
+        // Links that go on, by point: where all do, what the point's row knows holds, too.
+        let mut go_on: HashMap<u32, u32> = HashMap::new();
+        let mut judge = Vec::new();
+        for at in 0..self.instances.len() as u32 {
+            let Instance { rule, subject, .. } = self.instances[at as usize];
+            let known = rule_before[rule as usize].and_then(|rule| before.get(&(rule, subject)).copied());
+            match known {
+                Some(known) if self.is_as_before(at, &old, known) => {
+                    self.go_on(at, &mut old, known);
+                    self.link_places(at).iter().for_each(|link| {
+                        *go_on.entry(self.links[*link as usize].point).or_default() += 1;
+                    });
+                }
+                Some(known) => {
+                    self.instances[at as usize].emitted = old.instances[known as usize].emitted;
+                    self.begin_windows(at, now, Some((&mut old, known)));
+                    judge.push(at);
+                }
+                None => {
+                    self.begin_windows(at, now, None);
+                    judge.push(at);
+                }
+            }
+        }
+        self.keep_rows(&old, &go_on);
+        for at in judge {
+            let (rule, subject) =
+                (RuleIx(self.instances[at as usize].rule), PointIx(self.instances[at as usize].subject));
+            let spoken = self.spoken(subject).or_else(|| latest(subject).filter(|sample| sample.news));
+            let level = active(rule, subject);
+            if let Some(extra) = &mut self.instances[at as usize].extra {
+                extra.windows.look(now.mono);
+            }
+            if let Some(sample) = spoken {
+                self.evaluate(at, &sample, now, level);
+                self.emit(at, &sample, now, points, level, out);
+                self.settle(at);
+            }
+            self.wake(at, now);
+        }
+    }
+
+    /// The subject's link first.
+    fn link_places(&self, at: u32) -> Vec<u32> {
+        let instance = &self.instances[at as usize];
+        let others = instance.extra.as_ref().map(|extra| extra.links.as_slice()).unwrap_or_default();
+        std::iter::once(instance.link).chain(others.iter().copied()).collect()
+    }
+
+    /// What an instance reads, and as what.
+    fn reads(&self, at: u32) -> impl Iterator<Item = (u8, u32)> {
+        self.link_places(at).into_iter().map(|link| {
+            let link = &self.links[link as usize];
+            (link.role, link.point)
+        })
+    }
+
+    fn tuning_of(&self, at: u32) -> &Tuning {
+        let instance = &self.instances[at as usize];
+        &self.rules[instance.rule as usize].tunings[instance.tuning as usize]
+    }
+
+    fn is_as_before(&self, at: u32, old: &Self, known: u32) -> bool {
+        let (rule, rule_before) = (self.instances[at as usize].rule, old.instances[known as usize].rule);
+        self.rules[rule as usize].source.is_as(&old.rules[rule_before as usize].source)
+            && self.tuning_of(at) == old.tuning_of(known)
+            && self.reads(at).eq(old.reads(known))
+    }
+
+    /// Moves over everything that an instance knows.
+    fn go_on(&mut self, at: u32, old: &mut Self, known: u32) {
+        for (link, before) in self.link_places(at).into_iter().zip(old.link_places(known)) {
+            let (own, before) = (&mut self.links[link as usize], &old.links[before as usize]);
+            (own.low, own.high, own.read, own.noisy) = (before.low, before.high, before.read, before.noisy);
+            if own.noisy && !own.listed {
+                own.listed = true;
+                let point = own.point;
+                self.rows[point as usize].noisy = true;
+                self.noisy.entry(point).or_default().push(link);
+            }
+        }
+        let before = &mut old.instances[known as usize];
+        let own = &mut self.instances[at as usize];
+        own.note = before.note.take();
+        own.windows_of(before);
+        (own.blame, own.limit, own.outcome, own.emitted) = (before.blame, before.limit, before.outcome, before.emitted);
+        (own.active, own.fresh, own.uncertain) = (before.active, before.fresh, before.uncertain);
+        let wake = own.extra.as_ref().and_then(|extra| extra.windows.wake);
+        self.due.extend(wake.map(|wake| Reverse((wake, at))));
+    }
+
+    /// Windows of an instance that is not what it was: each that is the same goes on, the others begin with what holds now.
+    fn begin_windows(&mut self, at: u32, now: Now, before: Option<(&mut Self, u32)>) {
+        let links = self.link_places(at);
+        let Self { instances, links: all, rows, latest, rules, .. } = self;
+        let instance = &mut instances[at as usize];
+        let Some(extra) = &mut instance.extra else { return };
+        let inputs = &rules[instance.rule as usize].spec.inputs;
+        for (role, _) in inputs.iter().enumerate() {
+            let of_role = links.iter().map(|link| &all[*link as usize]).filter(|link| usize::from(link.role) == role);
+            let values =
+                of_role.filter_map(|link| usable(latest.get(rows[link.point as usize].latest as usize)?.as_ref()?));
+            extra.windows.begin(role as u8, now.mono, values.reduce(f64::max));
+        }
+        let Some((old, known)) = before else { return };
+        let found = &mut old.instances[known as usize];
+        let same_inputs = rules[instance.rule as usize].spec.inputs.iter().map(Input::reads).eq(old.rules
+            [found.rule as usize]
+            .spec
+            .inputs
+            .iter()
+            .map(Input::reads));
+        if let Some(old) = found.extra.as_mut().filter(|_| same_inputs) {
+            extra.windows.take_over(std::mem::take(&mut old.windows));
+        }
+    }
+
+    /// Takes over what a point's row knows where every link of the point goes on.
+    fn keep_rows(&mut self, old: &Self, go_on: &HashMap<u32, u32>) {
+        let count = |set: &Self, first: u32| {
+            let links = std::iter::successors(set.links.get(first as usize), |link| set.links.get(link.next as usize));
+            links.count()
+        };
+        for (point, links) in go_on {
+            let (first, Some(before)) = (self.rows[*point as usize].first, old.rows.get(*point as usize)) else {
+                continue;
+            };
+            if *links as usize == count(self, first) && *links as usize == count(old, before.first) {
+                let row = &mut self.rows[*point as usize];
+                (row.low, row.high, row.seen) = (before.low, before.high, before.seen);
+            }
+        }
     }
 
     fn bind_subject(&mut self, rule_at: u32, subject: PointIx, points: &Points, bound: &mut Bound) {

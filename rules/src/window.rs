@@ -160,6 +160,11 @@ impl Sliding {
         }
     }
 
+    /// Whether both keep the same of what they hear.
+    fn hears_as(&self, other: &Self) -> bool {
+        (self.measure, self.of, self.over, self.threshold) == (other.measure, other.of, other.over, other.threshold)
+    }
+
     /// As of the last look; `None` while too little is known.
     pub fn value(&self) -> Option<f64> {
         self.motion.value
@@ -453,6 +458,33 @@ impl Windows {
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Sliding> {
         self.all.iter_mut()
+    }
+
+    /// An input is known to say this before anybody has heard it: what holds, holds from now on; what counts and sums are made
+    /// of is only heard.
+    pub fn begin(&mut self, role: u8, now: Mono, now_is: Option<f64>) {
+        let holding = |window: &&mut Sliding| window.measure.holds() || window.measure == Measure::Count;
+        for window in self.all.iter_mut().filter(|window| window.of == Operand::Role(role)).filter(holding) {
+            if now_is.is_some() {
+                window.hear(now, now_is);
+            }
+        }
+        self.heard[usize::from(role)] = now_is;
+    }
+
+    /// What windows of the same inputs have heard goes over to those that are the same.
+    pub fn take_over(&mut self, old: Self) {
+        (self.full, self.asked, self.refilled) = (old.full, old.asked, old.refilled);
+        let mut old = old.all;
+        for window in &mut self.all {
+            if let Some(at) = old.iter().position(|before| before.hears_as(window)) {
+                let before = old.swap_remove(at);
+                (window.steps, window.heard, window.on) = (before.steps, before.heard, before.on);
+            } else if window.measure != Measure::Difference {
+                // What it has not heard is not known yet, so that it ends nothing.
+                self.asked = false;
+            }
+        }
     }
 
     /// Whether some window watches the input.

@@ -9,9 +9,9 @@ use anmin::clock::Clock;
 use anmin::main_loop::feed::Readings;
 use anmin::main_loop::query::{
     AlarmList, AlarmView, Database, DevicePage, JournalState, PointChoices, PointPage, PointRow, Quarantined,
-    ReadingCounts, Status, Trouble,
+    ReadingCounts, RuleRow, Status, Trouble,
 };
-use anmin::main_loop::{Feed, FeedEvent, Input, Query, Resend};
+use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Resend};
 use anmin::pulse::Seen;
 use anmin::store::audit::{Audited, Deed, Through, Wanted, Way};
 use anmin::store::state::{Entry, Journaled};
@@ -21,11 +21,16 @@ use anmin::web::Archive;
 use anmin_rules::alarm::{
     Action, Alarm, AlarmId, AlarmState, By, Cause, Class, Command, Condition, Refusal, Shelf, Subject, Transition,
 };
-use anmin_rules::engine::Counts;
+use anmin_rules::change::{NumberChange, RulesChange};
+use anmin_rules::engine::{Counts, Engine};
+use anmin_rules::library;
 use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CallStep, OrderBody, OrderId};
+use anmin_rules::response::DeskSettings;
 use anmin_rules::rule::{
     ContentHash, Evidence, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text, WindowSeen,
 };
+use anmin_rules::set::RuleSet;
+use anmin_sensors::document::Faults;
 use anmin_sensors::point::{DeviceId, Hazard, Kind, Place, PointId, PointIx, PointSpec, Points};
 use anmin_sensors::reading::{Doubt, Fault, Quality, Sample, Value};
 use anmin_sensors::time::{Now, Wall};
@@ -38,6 +43,34 @@ pub fn text(zh: &str, en: &str) -> Text {
 /// Ids count up from 1, so that tests can name them.
 pub fn id(n: u128) -> AlarmId {
     AlarmId(uuid::Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n))
+}
+
+/// Takes new rules the first time; the second time they are broken.
+pub fn reloader() -> mpsc::Sender<ReloadAsked> {
+    let (asked, mut taken) = mpsc::channel::<ReloadAsked>(1);
+    tokio::spawn(async move {
+        let number = NumberChange {
+            rule: RuleId::new("gas/leak"),
+            of: "device b3-*".to_owned(),
+            name: "limit.yellow".to_owned(),
+            from: Some(10.0),
+            to: Some(8.0),
+        };
+        let change =
+            RulesChange { added: vec![RuleId::new("gas/ours")], numbers: vec![number], ..RulesChange::default() };
+        let broken =
+            "rules/gas/ours.rhai:7:12: there is no function `abve`\n  hint: did you mean `above(point, \"limit\")`?";
+        let mut answers = [Ok(change), Err(vec![broken.to_owned()])].into_iter().cycle();
+        while let Some(ReloadAsked { reply, .. }) = taken.recv().await {
+            let change = answers.next().expect("they come again and again");
+            let reloaded = Reloaded { change, rules: 49, waits: vec!["[web]".to_owned()] };
+            if let Some(reply) = reply {
+                // The asker may be gone.
+                let _ = reply.send(reloaded);
+            }
+        }
+    });
+    asked
 }
 
 /// What the journal and the history would hold.
@@ -584,8 +617,23 @@ impl Desk {
                 last: self.ago(5),
             }])),
             Query::InForce { reply, .. } => drop(reply.send(None)),
+            Query::Rules { reply } => drop(reply.send(self.rules())),
             Query::Status { reply } => drop(reply.send(self.status())),
         }
+    }
+
+    /// The shipped rules, one of them with numbers of the site's own.
+    fn rules(&self) -> Vec<RuleRow> {
+        let mut rows = RuleRow::all(&Engine::new(
+            RuleSet::load(library::shipped(), Vec::new(), &Faults::default()),
+            DeskSettings::default(),
+            1,
+        ));
+        if let Some(leak) = rows.iter_mut().find(|row| row.spec.id.as_str() == "gas/leak") {
+            leak.overrides = vec![("device b3-*".to_owned(), vec![("limit.yellow".to_owned(), 8.0)])];
+            (leak.subjects, leak.open_alarms) = (9, 1);
+        }
+        rows
     }
 
     fn status(&self) -> Status {

@@ -27,6 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let link = WebLink {
         sessions: Default::default(),
         inputs,
+        reload: desk::reloader(),
         feed: desk.feed.clone(),
         archive: Arc::clone(&desk.memory) as _,
         metrics: Arc::new(|| "# EOF\n".to_owned()),

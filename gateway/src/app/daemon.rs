@@ -29,16 +29,16 @@ use crate::main_loop::clock_trust::ClockTrust;
 use crate::main_loop::deliveries::Deliveries;
 use crate::main_loop::losses::Losses;
 use crate::main_loop::run::{MainLoop, Parts};
-use crate::main_loop::{Feed, Input, PartState, PartTrouble};
+use crate::main_loop::{Feed, Input, PartState, PartTrouble, ReloadAsked};
 use crate::pulse::{Pulse, Watch};
-use crate::store::audit::Deed;
+use crate::store::audit::{Deed, Through, Way};
 use crate::store::readings::Readings;
 use crate::store::suspects::Suspects;
 use crate::store::{Reader, StateStore, StoreError};
 use crate::telemetry::Figures;
 use crate::web;
 
-use super::{refill, supervisor};
+use super::{refill, reload, supervisor};
 
 /// Inputs that may wait for the main loop. When full, intakes stop reading: the broker or the bus keeps what comes.
 const WAITING_INPUTS: usize = 1_024;
@@ -63,6 +63,7 @@ pub fn run(site: &Path) -> ExitCode {
     runtime.block_on(async {
         match Daemon::start(config, Clock::system()).await {
             Ok(daemon) => {
+                daemon.reload_on_hangup();
                 daemon.until_told_to_stop().await;
                 daemon.stop().await;
                 ExitCode::SUCCESS
@@ -94,6 +95,7 @@ pub struct Daemon {
     /// What screens follow live.
     pub feed: Feed,
     inputs: mpsc::Sender<Input>,
+    reload: mpsc::Sender<ReloadAsked>,
     tasks: Vec<JoinHandle<()>>,
     server: web::Server,
     main_loop: thread::JoinHandle<()>,
@@ -105,6 +107,8 @@ impl Daemon {
     /// Starts everything: databases, ways out, main loop, web, and the intakes last. The error is for the operator.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, String> {
         let now = clock.now();
+        let site = reload::Site { path: config.path.clone(), fixed: config.fixed.clone(), look: config.look.clone() };
+        let (reload, reloads) = mpsc::channel(reload::WAITING);
         let (inputs, queue) = mpsc::channel(WAITING_INPUTS);
         let mut tasks = Vec::new();
         let mut notes: Vec<(&str, Text)> = Vec::new();
@@ -210,6 +214,7 @@ impl Daemon {
                 })
                 .collect(),
             inputs: inputs.clone(),
+            reload: reload.clone(),
             feed: feed.clone(),
             archive,
             metrics: {
@@ -253,14 +258,33 @@ impl Daemon {
                 mqtt::spawn(settings.clone(), filters.clone(), clock.clone(), to.clone(), discard.clone())
             }));
         }
+        tasks.push(reload::spawn(site, reloads, inputs.clone()));
         let watch = Watch::start(progress, clock.clone(), inputs.clone(), figures, came_through)?;
         info!("anmin watches {}; the duty desk is at http://{}/", config.site.name.en, server.address);
-        Ok(Self { web: server.address, broker, feed, inputs, tasks, server, main_loop, watch, clock })
+        Ok(Self { web: server.address, broker, feed, inputs, reload, tasks, server, main_loop, watch, clock })
     }
 
     /// Where commands go in.
     pub fn inputs(&self) -> mpsc::Sender<Input> {
         self.inputs.clone()
+    }
+
+    /// From now on SIGHUP has the rules read anew.
+    pub fn reload_on_hangup(&self) {
+        use tokio::signal::unix::{SignalKind, signal};
+        let reload = self.reload.clone();
+        match signal(SignalKind::hangup()) {
+            Ok(mut hangups) => drop(tokio::spawn(async move {
+                while hangups.recv().await.is_some() {
+                    info!("told by SIGHUP to read the rules anew");
+                    let from = Way::of(Through::Signal);
+                    if reload.send(ReloadAsked { who: "anmin".to_owned(), from, reply: None }).await.is_err() {
+                        return;
+                    }
+                }
+            })),
+            Err(problem) => error!("SIGHUP cannot be heard: {problem}"),
+        }
     }
 
     /// Waits for SIGTERM or SIGINT.

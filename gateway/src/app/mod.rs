@@ -11,7 +11,9 @@ mod export;
 mod keep;
 mod quarantine;
 mod refill;
+mod reload;
 pub mod replay;
+mod rules;
 mod status;
 mod supervisor;
 mod table;
@@ -62,6 +64,8 @@ enum Command {
     Call(alarm::CallOptions),
     /// List what a way out has refused for good, and send it again.
     Order(alarm::OrderOptions),
+    /// List the rules in force, have them read anew, or begin one of your own.
+    Rules(rules::RulesOptions),
     /// List who did what and when, and prove that nobody changed that list.
     Audit(audit::AuditOptions),
     /// Have an outside broker forget what it keeps for anmin.
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options),
         Command::Call(options) => alarm::call(options),
         Command::Order(options) => alarm::order(options),
+        Command::Rules(options) => rules::rules(options),
         Command::Audit(options) => audit::audit(options),
         Command::Broker(options) => broker::broker(options),
         Command::Backup(options) => keep::backup(&options),

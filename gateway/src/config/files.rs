@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anmin_rules::set::{BrokenRule, RuleSource};
 use anmin_sensors::document::{Fault, Faults};
@@ -21,6 +22,10 @@ pub struct Source {
 /// Everything a site is made of, as text.
 #[derive(Clone, Debug, Default)]
 pub struct SiteFiles {
+    /// The site's folder, or its one file.
+    pub path: PathBuf,
+    /// The files as they were before they were read.
+    pub look: Look,
     /// Where relative paths start.
     pub base: PathBuf,
     pub config: Vec<Source>,
@@ -73,6 +78,7 @@ fn reason(error: &io::Error) -> String {
 impl SiteFiles {
     /// The configuration alone, without profiles and rules.
     pub fn configuration(path: &Path, faults: &Faults) -> Self {
+        let look = Look::at(path);
         let (base, config) = if path.is_dir() {
             let mut config = vec![path.join("anmin.toml")];
             config.extend(below(&path.join("anmin.d"), "toml"));
@@ -82,7 +88,7 @@ impl SiteFiles {
             (parent.unwrap_or(Path::new(".")), vec![path.to_owned()])
         };
         let config = config.iter().filter_map(|file| read(file, faults)).collect();
-        Self { base: base.to_owned(), config, ..Self::default() }
+        Self { path: path.to_owned(), look, base: base.to_owned(), config, ..Self::default() }
     }
 
     /// Gathers the files of the site at `path`.
@@ -124,6 +130,32 @@ pub fn rules_below(folder: &Path) -> (Vec<RuleSource>, Vec<BrokenRule>) {
         }
     }
     (rules, broken_rules)
+}
+
+/// Which files make up the site at `path`, how long they are and when they were last written: equal looks, equal files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look(Vec<(PathBuf, u64, Option<SystemTime>)>);
+
+impl Look {
+    pub fn at(path: &Path) -> Self {
+        let mut files = vec![path.to_owned()];
+        if path.is_dir() {
+            files = vec![path.join("anmin.toml")];
+            files.extend(below(&path.join("anmin.d"), "toml"));
+            files.extend(below(&path.join("profiles"), "toml"));
+            let rules = path.join("rules");
+            for folder in std::iter::once(rules.clone()).chain(folders(&rules)) {
+                files.extend(["toml", "rhai"].iter().flat_map(|ending| below(&folder, ending)));
+            }
+        }
+        let look = |file: PathBuf| {
+            let meta = fs::metadata(&file).ok();
+            let (length, written) =
+                (meta.as_ref().map_or(0, fs::Metadata::len), meta.and_then(|meta| meta.modified().ok()));
+            (file, length, written)
+        };
+        Self(files.into_iter().map(look).collect())
+    }
 }
 
 /// The names that rules have in a folder: of their two files one is enough to be found.

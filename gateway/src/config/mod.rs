@@ -5,6 +5,7 @@
 
 pub mod devices;
 pub mod files;
+pub mod fixed;
 pub mod site;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anmin_rules::cases::{CaseOutcome, run_cases};
 use anmin_rules::library;
 use anmin_rules::order::{Channel, Station};
 use anmin_rules::response::DeskSettings;
@@ -30,7 +32,8 @@ use crate::intake::{broker, gbt26875, modbus, mqtt};
 use crate::store::readings::Limits;
 use crate::web;
 
-use files::SiteFiles;
+use files::{Look, SiteFiles};
+use fixed::Fixed;
 use jiff::tz::TimeZone;
 use site::{Area, Desk};
 
@@ -64,6 +67,12 @@ pub struct Config {
     /// Rules of the site's own that cannot be loaded. `check` refuses them; `run` starts without them and says so.
     pub broken_rules: Vec<BrokenRule>,
     pub base: PathBuf,
+    /// Where the site was read from: its folder, or its one file.
+    pub path: PathBuf,
+    /// Its files as they were before they were read.
+    pub look: Look,
+    /// What holds until a restart.
+    pub fixed: Fixed,
 }
 
 /// A bus with the devices on it.
@@ -258,8 +267,35 @@ impl Config {
             rules,
             broken_rules,
             base: base.to_owned(),
+            path: files.path.clone(),
+            look: files.look.clone(),
+            fixed: Fixed::of(files),
         })
     }
+}
+
+/// Reads the rules of the site at `path` anew, with its overrides, as `run` would at the start, and runs the cases of the
+/// site's own; the shipped ones are what they were. A set with any fault is none: the one in force is better than half of
+/// a new one. Also gives which parts of the files have changed since they were `started` with.
+pub fn reload(path: &Path, started: &Fixed) -> (Result<RuleSet, Vec<Fault>>, Vec<String>) {
+    let faults = Faults::default();
+    let files = SiteFiles::gather(path, &faults);
+    let config = Config::parse(&files, &faults);
+    let waits = Fixed::of(&files).differs(started);
+    let mut found = faults.take();
+    if let Some(config) = config.filter(|_| found.is_empty()) {
+        found.extend(config.broken_rules.iter().flat_map(|rule| rule.faults.iter().cloned()));
+        if found.is_empty() {
+            found.extend(files.rules.iter().flat_map(run_cases).filter_map(|CaseOutcome { rule, case, failure }| {
+                let fault = failure?;
+                Some(Fault { message: format!("rule {rule} fails its case {case:?}: {}", fault.message), ..fault })
+            }));
+        }
+        if found.is_empty() {
+            return (Ok(config.rules), waits);
+        }
+    }
+    (Err(found), waits)
 }
 
 /// Where the duty desk of the site at `path` listens, and the file of the token that it asks for: all that a client on

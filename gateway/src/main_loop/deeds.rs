@@ -1,11 +1,13 @@
 //! What people do, in the words of the audit.
 
 use anmin_rules::alarm::{Action, Command, Refusal};
+use anmin_rules::change::{NumberChange, RulesChange};
 use anmin_rules::order::{CallStep, OrderId};
+use anmin_rules::rule::{RuleId, Text};
 use anmin_sensors::time::Wall;
 use serde_json::{Value, json};
 
-use super::Resend;
+use super::{Reloaded, Resend};
 use crate::store::StoreError;
 use crate::store::audit::{Deed, Way};
 
@@ -61,5 +63,42 @@ pub fn of_resend(at: Wall, who: String, from: Way, which: &Resend, sent: &Result
     Deed { at, who, from, what: "order.resend".into(), about, refused, detail }
 }
 
-/// Orders that are named one by one.
+/// Rules that were read anew, and what is different now.
+pub fn of_reload(at: Wall, who: String, from: Way, reloaded: &Reloaded) -> Deed {
+    let waits = reloaded.waits.iter().take(MOST_NAMED).collect::<Vec<_>>();
+    let (refused, mut detail) = match &reloaded.change {
+        Ok(change) => (None, of_change(change)),
+        Err(faults) => {
+            let named: Vec<&String> = faults.iter().take(MOST_NAMED).collect();
+            (Some(not_taken(faults)), json!({ "faults": named }))
+        }
+    };
+    if !waits.is_empty() {
+        detail["waits_for_restart"] = json!(waits);
+    }
+    Deed { at, who, from, what: "rules.reload".into(), about: String::new(), refused, detail }
+}
+
+/// Why new rules are not in force.
+pub fn not_taken(faults: &[String]) -> Text {
+    let (count, first) = (faults.len(), faults.first().map_or("", |fault| fault));
+    Text {
+        zh: format!("新的规则有 {count} 处错误，未采用，原有规则继续有效：{first}"),
+        en: format!("the new rules have {count} faults and are not taken, those in force stay: {first}"),
+    }
+}
+
+/// The difference in the words of the audit.
+pub fn of_change(change: &RulesChange) -> Value {
+    let ids = |rules: &[RuleId]| rules.iter().take(MOST_NAMED).map(ToString::to_string).collect::<Vec<_>>();
+    let number = |NumberChange { rule, of, name, from, to }: &NumberChange| json!({ "rule": rule.as_str(), "of": of, "name": name, "from": from, "to": to });
+    json!({
+        "added": ids(&change.added),
+        "removed": ids(&change.removed),
+        "changed": ids(&change.changed),
+        "numbers": change.numbers.iter().take(MOST_NAMED).map(number).collect::<Vec<_>>(),
+    })
+}
+
+/// Orders, rules, numbers and faults that are named one by one.
 const MOST_NAMED: usize = 100;

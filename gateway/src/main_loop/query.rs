@@ -1,17 +1,17 @@
 //! Questions to the main loop, answered from its own state between two turns: no question waits for a disk.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmId, Class};
-use anmin_rules::engine::Counts;
+use anmin_rules::engine::{Counts, Engine};
 use anmin_rules::order::Call;
-use anmin_rules::rule::{Level, RuleId, Text};
-use anmin_rules::set::InForce;
+use anmin_rules::rule::{ContentHash, Level, RuleId, RuleSpec, Text};
+use anmin_rules::set::{InForce, RuleSource};
 use anmin_sensors::point::{Device, DeviceId, Hazard, KINDS, Kind, Place, Point, PointId, PointIx, Points};
 use anmin_sensors::reading::{Quality, Sample};
 use anmin_sensors::time::Wall;
@@ -56,6 +56,9 @@ pub enum Query {
         rule: RuleId,
         subject: PointId,
         reply: oneshot::Sender<Option<InForce>>,
+    },
+    Rules {
+        reply: oneshot::Sender<Vec<RuleRow>>,
     },
     Status {
         reply: oneshot::Sender<Status>,
@@ -154,6 +157,50 @@ impl AlarmList {
 pub struct AlarmView {
     pub alarm: Arc<Alarm>,
     pub calls: Vec<Call>,
+}
+
+/// One rule in force.
+#[derive(Clone, Debug)]
+pub struct RuleRow {
+    pub spec: Arc<RuleSpec>,
+    /// What it was read from.
+    pub source: Arc<RuleSource>,
+    pub hash: ContentHash,
+    /// Points that it judges.
+    pub subjects: usize,
+    /// The site's own numbers: for whom, and what by which name.
+    pub overrides: Vec<(String, Vec<(String, f64)>)>,
+    pub open_alarms: usize,
+    /// It cannot judge all of its subjects, or a file of its name could not be loaded.
+    pub broken: bool,
+}
+
+impl RuleRow {
+    /// All rules by their ids.
+    pub fn all(engine: &Engine) -> Vec<Self> {
+        let (set, mut open) = (engine.rules(), HashMap::<RuleId, usize>::new());
+        engine.alarms().iter().for_each(|alarm| *open.entry(alarm.rule.clone()).or_default() += 1);
+        let broken: HashSet<&RuleId> = engine.broken_rules().collect();
+        let rules = set.rules().zip(engine.specs()).zip(set.subjects());
+        let mut rows: Vec<Self> = rules
+            .map(|(((rule, _), spec), subjects)| Self {
+                spec: Arc::clone(spec),
+                source: Arc::clone(set.source(rule)),
+                hash: set.content_hash(rule),
+                subjects,
+                overrides: Vec::new(),
+                open_alarms: open.get(&spec.id).copied().unwrap_or(0),
+                broken: broken.contains(&spec.id),
+            })
+            .collect();
+        rows.sort_by(|a, b| a.spec.id.cmp(&b.spec.id));
+        for over in set.overrides() {
+            if let Ok(at) = rows.binary_search_by(|row| row.spec.id.as_str().cmp(&over.rule)) {
+                rows[at].overrides.push((over.whom(), over.numbers()));
+            }
+        }
+        rows
+    }
 }
 
 /// A stretch of a list that only grows.

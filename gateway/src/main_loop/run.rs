@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Pending, Refusal, Subject, Transition};
+use anmin_rules::change::RulesChange;
 use anmin_rules::engine::{Effect, Engine};
 use anmin_rules::order::{CallChange, Order, OrderId};
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
@@ -34,14 +35,14 @@ use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
 use super::query::{
     AlarmList, AlarmView, Database, DevicePage, JournalState, PointChoices, PointPage, PointRow, Quarantined, Query,
-    ReadingCounts, Status, Trouble,
+    ReadingCounts, RuleRow, Status, Trouble,
 };
-use super::{Input, PartState, Resend, SessionStart};
+use super::{Input, NewRules, PartState, ReloadAsked, Reloaded, Resend, SessionStart};
 use crate::clock::Clock;
 use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
-use crate::store::audit::Deed;
+use crate::store::audit::{Deed, Through};
 use crate::store::readings::{Backlog, NewPoint, Readings, ReadingsBatch};
 use crate::store::suspects::{Key, Standing, Suspects};
 use crate::store::unusable::Unusable;
@@ -202,6 +203,8 @@ struct Scratch {
     batch: Vec<Sample>,
     acks: Vec<Ack>,
     replies: Vec<Reply>,
+    /// Who waits for what became of new rules.
+    reloaded: Vec<(oneshot::Sender<Reloaded>, Reloaded)>,
     outcomes: Vec<OrderOutcome>,
     transitions: Vec<Arc<Transition>>,
     calls: Vec<Arc<CallChange>>,
@@ -553,6 +556,7 @@ impl MainLoop {
                 // The asker may have hung up; what was sent is sent all the same.
                 let _ = reply.send(sent);
             }
+            Input::Rules(new) => self.handle_rules(now, *new),
             Input::Did(deed) => self.note(now, deed),
             Input::Query(query) => self.answer(now, query),
             // By a wrong clock it would be the past of another time.
@@ -564,6 +568,59 @@ impl MainLoop {
             }
             Input::Messages { .. } | Input::Readings(_) | Input::Stop => {}
         }
+    }
+
+    /// New rules take the place of those in force, all at once, or nothing changes.
+    fn handle_rules(&mut self, now: Now, new: NewRules) {
+        let NewRules { asked: ReloadAsked { who, from, reply }, rules, waits } = new;
+        let change = match rules {
+            Ok(rules) => {
+                let Parts { engine, points, validator, .. } = &mut self.parts;
+                let change = engine.rules().difference(&rules);
+                if !change.is_empty() {
+                    engine.replace_rules(now, points, rules, |point| validator.latest(point));
+                }
+                engine.handle_broken_rules(now, &[]);
+                // Windows that are new may know of the past.
+                self.parts.bind();
+                Ok(change)
+            }
+            Err(faults) => Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        };
+        let reloaded = Reloaded { change, rules: self.parts.engine.rules().rules().len(), waits };
+        let said = match &reloaded.change {
+            Ok(change) if change.is_empty() => {
+                info!(who, "the rules were read anew and are what they were");
+                None
+            }
+            Ok(change) => {
+                let rules = reloaded.rules;
+                info!(who, rules, "new rules are in force: {}", deeds::of_change(change));
+                None
+            }
+            Err(faults) => {
+                faults.iter().for_each(|fault| error!("{fault}"));
+                Some(trouble(Level::Yellow, deeds::not_taken(faults)))
+            }
+        };
+        self.handle_part(now, PartState { part: Arc::from("rules"), trouble: said });
+        let named = reloaded.waits.join(", ");
+        let waits = (!named.is_empty()).then(|| {
+            let zh = format!("以下配置已修改，重启安民后才生效：{named}");
+            trouble(
+                Level::Blue,
+                Text { zh, en: format!("changed, and in force only after anmin is started again: {named}") },
+            )
+        });
+        self.handle_part(now, PartState { part: Arc::from("config"), trouble: waits });
+        // Files that were only touched are nobody's deed.
+        let touched = from.through == Through::Files && reloaded.change.as_ref().is_ok_and(RulesChange::is_empty);
+        if !touched || !reloaded.waits.is_empty() {
+            self.note(now, deeds::of_reload(now.wall, who, from, &reloaded));
+            // Whoever asked hears of it when it is durable.
+            self.receipts_due = Some(now.mono);
+        }
+        self.scratch.reloaded.extend(reply.map(|reply| (reply, reloaded)));
     }
 
     /// For the audit: with what else the turn makes durable, or a little later, as receipts are.
@@ -674,6 +731,10 @@ impl MainLoop {
                     error!(order = %order.id, "way out {} is gone from the configuration; the order stays in the journal", order.channel)
                 }
             }
+        }
+        for (reply, reloaded) in scratch.reloaded.drain(..) {
+            // As below.
+            let _ = reply.send(reloaded);
         }
         for (reply, result) in scratch.replies.drain(..) {
             // The asker may have hung up; the command holds all the same.
@@ -920,6 +981,9 @@ impl MainLoop {
                 let rules = engine.rules();
                 let found = rules.find(&rule).zip(points.find(subject.as_str()));
                 let _ = reply.send(found.and_then(|(rule, subject)| rules.in_force(rule, subject, points)));
+            }
+            Query::Rules { reply } => {
+                let _ = reply.send(RuleRow::all(engine));
             }
             Query::Status { reply } => {
                 let _ = reply.send(self.status(now));

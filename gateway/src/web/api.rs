@@ -29,11 +29,12 @@ use super::guard::{Caller, Guard, guard};
 use super::problem::Problem;
 use super::wire::{
     AlarmViewWire, AlarmsWire, AuditWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, JournalWire,
-    PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ResentWire, StatusWire, UnusableWire, Writer,
+    PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire, ResentWire, RuleWire, StatusWire,
+    UnusableWire, Writer,
 };
 use super::{Archive, WebLink, page};
 use crate::main_loop::query::{AlarmFilter, AlarmPage, Page, PointFilter, QualityIs, Status, is_class};
-use crate::main_loop::{Input, Query, Resend};
+use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
 use crate::store::audit::{Deed, Wanted, Way};
 
 /// Largest body of a request.
@@ -41,6 +42,8 @@ const MOST_BODY: usize = 1 << 20;
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// For the main loop to take a question, and again to answer it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// For the site to be read, and the cases of its rules to be run.
+const RELOAD_WITHIN: Duration = Duration::from_secs(60);
 /// Rows in one answer, and when nobody says how many.
 const MOST_ROWS: usize = 1_000;
 const USUAL_ROWS: usize = 200;
@@ -66,6 +69,8 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/audit", get(audit))
         .route("/dead-letters", get(dead_letters))
         .route("/dead-letters/resend", post(resend))
+        .route("/rules", get(rules))
+        .route("/rules/reload", post(reload))
         .route("/points", get(points))
         .route("/points/choices", get(point_choices))
         .route("/points/{device}/{name}", get(point))
@@ -413,6 +418,27 @@ fn rows(limit: Option<usize>, usual: usize) -> Result<usize, Problem> {
         None => Ok(usual),
         Some(limit) if (1..=MOST_ROWS).contains(&limit) => Ok(limit),
         Some(limit) => Err(Problem::bad_request(format_args!("limit is {limit}, expected 1 to {MOST_ROWS}"))),
+    }
+}
+
+async fn rules(State(desk): State<Desk>) -> Answer<Vec<RuleWire>> {
+    let rules = desk.ask(|reply| Query::Rules { reply }).await?;
+    Ok(Json(rules.iter().map(RuleWire::from).collect()))
+}
+
+async fn reload(State(desk): State<Desk>, Caller(from): Caller, request: Request) -> Answer<ReloadedWire> {
+    let WhoBody { who } = body(request).await?;
+    let (reply, answer) = oneshot::channel();
+    let asked = ReloadAsked { who: person(&who)?, from, reply: Some(reply) };
+    if !matches!(timeout(ANSWER_WITHIN, desk.link.reload.send(asked)).await, Ok(Ok(()))) {
+        return Err(Problem::busy());
+    }
+    let Ok(Ok(Reloaded { change, rules, waits })) = timeout(RELOAD_WITHIN, answer).await else {
+        return Err(Problem::busy());
+    };
+    match change {
+        Ok(change) => Ok(Json(ReloadedWire::new(rules, &change, waits))),
+        Err(faults) => Err(Problem::rules_refused(&faults)),
     }
 }
 

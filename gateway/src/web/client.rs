@@ -1,6 +1,6 @@
 //! The API from the command line: `anmin alarm` and `anmin call`.
 //!
-//! One request, one answer, within 10 s. It keeps nothing and tries nothing twice: a person sees at once what became of
+//! One request, one answer, within 10 s, or 70 s where the daemon has something to do. It keeps nothing and tries nothing twice: a person sees at once what became of
 //! their command. The answer is handed on as JSON, so that what a newer daemon adds reaches programs that know it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,6 +22,8 @@ use super::wire::TextWire;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// For what the daemon itself takes its time for.
+const DONE_WITHIN: Duration = Duration::from_secs(70);
 /// Largest answer that is read; ten thousand alarms take a tenth of it.
 const MOST_ANSWER: usize = 256 << 20;
 
@@ -96,15 +98,20 @@ impl Client {
 
     /// Asks; `path` begins with `/` and lies below `/api/v1`.
     pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.exchange(Method::GET, path, String::new()).await
+        self.exchange(Method::GET, path, String::new(), ANSWER_WITHIN).await
     }
 
     /// Commands. When no answer comes the error says that nobody knows whether it was carried out.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.exchange(Method::POST, path, body.to_string()).await
+        self.exchange(Method::POST, path, body.to_string(), ANSWER_WITHIN).await
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: String) -> Result<Value, ClientError> {
+    /// Commands something that takes its time.
+    pub async fn post_and_wait(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.exchange(Method::POST, path, body.to_string(), DONE_WITHIN).await
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: String, within: Duration) -> Result<Value, ClientError> {
         let url = format!("{}/api/v1{path}", self.base);
         let command = method == Method::POST;
         let mut request = Request::builder()
@@ -119,7 +126,7 @@ impl Client {
             .body(Full::from(body))
             .map_err(|error| ClientError::Unusable(format!("{url:?} cannot be asked: {error}")))?;
         let unreachable = |why: String| ClientError::Unreachable { url: self.base.clone(), why };
-        let answered = tokio::time::timeout(ANSWER_WITHIN, async {
+        let answered = tokio::time::timeout(within, async {
             let response = self.http.request(request).await.map_err(|error| root_cause(&error))?;
             let (head, body) = response.into_parts();
             let bytes = Limited::new(body, MOST_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();
@@ -128,10 +135,10 @@ impl Client {
         let (status, bytes) = match answered.await {
             Ok(answer) => answer.map_err(unreachable)?,
             Err(_) if command => {
-                let why = format!("no answer within {ANSWER_WITHIN:?}; nobody knows whether it was carried out");
+                let why = format!("no answer within {within:?}; nobody knows whether it was carried out");
                 return Err(unreachable(why));
             }
-            Err(_) => return Err(unreachable(format!("no answer within {ANSWER_WITHIN:?}"))),
+            Err(_) => return Err(unreachable(format!("no answer within {within:?}"))),
         };
         let foreign = || unreachable(format!("HTTP {}, but not in the words of anmin", status.as_u16()));
         if status.is_success() {

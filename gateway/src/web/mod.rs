@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::main_loop::{Feed, Input};
+use crate::main_loop::{Feed, Input, ReloadAsked};
 use crate::store::audit::{Audited, Wanted};
 use crate::store::state::Journaled;
 use crate::store::unusable::Kept;
@@ -127,6 +127,8 @@ pub struct Site {
 #[derive(Clone)]
 pub struct WebLink {
     pub inputs: mpsc::Sender<Input>,
+    /// Has the site's rules read anew.
+    pub reload: mpsc::Sender<ReloadAsked>,
     pub feed: Feed,
     pub archive: Arc<dyn Archive>,
     /// The text of `/metrics`.

@@ -68,6 +68,19 @@ impl Problem {
         )
     }
 
+    /// The site's rules were read anew, and the new ones are not taken.
+    pub fn rules_refused(faults: &[String]) -> Self {
+        let told = faults.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n");
+        let count = faults.len();
+        Self::new(
+            StatusCode::CONFLICT,
+            "rules_refused",
+            format!("新的规则有 {count} 处错误，未采用，原有规则继续有效：\n{told}"),
+            format!("the new rules have {count} faults and are not taken, those in force stay:\n{told}"),
+        )
+        .hint("`anmin check` 和 `anmin test` 会列出全部错误", "`anmin check` and `anmin test` tell all of them")
+    }
+
     pub fn refused(refusal: &Refusal) -> Self {
         let status = match refusal {
             Refusal::NoSuchAlarm(_) | Refusal::NoSuchCall { .. } => StatusCode::NOT_FOUND,

@@ -4,8 +4,10 @@
 //! may be added, never removed or given another meaning.
 
 use anmin_rules::alarm::{Alarm, By, Cause, Subject, Transition};
+use anmin_rules::change::{NumberChange, RulesChange};
+use anmin_rules::library;
 use anmin_rules::order::{Call, CallChange, OrderBody};
-use anmin_rules::rule::{Grounds, Level, LimitUsed, Text};
+use anmin_rules::rule::{Grounds, Level, Limit, LimitUsed, RuleId, Text};
 use anmin_sensors::point::{Kind, KindInfo, Place, PointId};
 use anmin_sensors::reading::{Sample, Value};
 use anmin_sensors::time::Wall;
@@ -14,7 +16,7 @@ use jiff::tz::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::Site;
-use crate::main_loop::query::{Database, DevicePage, PointChoices, PointPage, PointRow, Quarantined, Status};
+use crate::main_loop::query::{Database, DevicePage, PointChoices, PointPage, PointRow, Quarantined, RuleRow, Status};
 use crate::store::audit::{self, Audited};
 use crate::store::state::{Entry, Journaled};
 use crate::store::unusable::Kept;
@@ -85,6 +87,114 @@ impl From<&Place> for PlaceWire {
     fn from(place: &Place) -> Self {
         let Place { area, grid, building, unit, floor, room, position } = place.clone();
         Self { zh: place.zh(), en: place.en(), area, grid, building, unit, floor, room, position }
+    }
+}
+
+/// One rule in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RuleWire {
+    pub id: String,
+    pub title: TextWire,
+    /// `library` or `site`.
+    pub origin: String,
+    pub hash: String,
+    pub limits: Vec<RuleLimitWire>,
+    pub on_delay_s: f64,
+    pub off_delay_s: f64,
+    pub deadband: f64,
+    pub latch: bool,
+    pub overrides: Vec<OverrideWire>,
+    pub subjects: usize,
+    pub open_alarms: usize,
+    pub broken: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RuleLimitWire {
+    pub name: String,
+    pub value: f64,
+    pub unit: String,
+    pub level: Option<String>,
+    pub source: String,
+}
+
+/// The site's own numbers for a rule.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OverrideWire {
+    pub of: String,
+    pub numbers: Vec<LimitWire>,
+}
+
+/// What new rules have changed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReloadedWire {
+    pub rules: usize,
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    pub changed: Vec<String>,
+    pub numbers: Vec<NumberWire>,
+    pub waits_for_restart: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NumberWire {
+    pub rule: String,
+    pub of: String,
+    pub name: String,
+    pub from: Option<f64>,
+    pub to: Option<f64>,
+}
+
+impl ReloadedWire {
+    pub(super) fn new(rules: usize, change: &RulesChange, waits: Vec<String>) -> Self {
+        let ids = |rules: &[RuleId]| rules.iter().map(ToString::to_string).collect();
+        let number = |NumberChange { rule, of, name, from, to }: &NumberChange| NumberWire {
+            rule: rule.to_string(),
+            of: of.clone(),
+            name: name.clone(),
+            from: *from,
+            to: *to,
+        };
+        Self {
+            rules,
+            added: ids(&change.added),
+            removed: ids(&change.removed),
+            changed: ids(&change.changed),
+            numbers: change.numbers.iter().map(number).collect(),
+            waits_for_restart: waits,
+        }
+    }
+}
+
+impl From<&RuleRow> for RuleWire {
+    fn from(row: &RuleRow) -> Self {
+        let spec = &row.spec;
+        let limit = |(name, limit): (&String, &Limit)| RuleLimitWire {
+            name: name.clone(),
+            value: limit.value,
+            unit: limit.unit.clone(),
+            level: limit.level.map(|level| level.as_str().to_owned()),
+            source: limit.source.clone(),
+        };
+        let numbers = |(of, numbers): &(String, Vec<(String, f64)>)| OverrideWire {
+            of: of.clone(),
+            numbers: numbers.iter().map(|(name, value)| LimitWire { name: name.clone(), value: *value }).collect(),
+        };
+        Self {
+            id: spec.id.to_string(),
+            title: (&spec.title).into(),
+            origin: if row.source.folder == library::FOLDER { "library" } else { "site" }.to_owned(),
+            hash: row.hash.to_string(),
+            limits: spec.limits.iter().map(limit).collect(),
+            on_delay_s: spec.on_delay.as_secs_f64(),
+            off_delay_s: spec.off_delay.as_secs_f64(),
+            deadband: spec.deadband,
+            latch: spec.latch,
+            overrides: row.overrides.iter().map(numbers).collect(),
+            subjects: row.subjects,
+            open_alarms: row.open_alarms,
+            broken: row.broken,
+        }
     }
 }
 

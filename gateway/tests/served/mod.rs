@@ -33,6 +33,7 @@ pub async fn serve_site(token: Option<&str>, answers: bool) -> Served {
     let (inputs, received) = mpsc::channel(64);
     let link = WebLink {
         inputs: inputs.clone(),
+        reload: desk::reloader(),
         feed: desk.feed.clone(),
         archive: Arc::clone(&desk.memory) as _,
         metrics: Arc::new(|| "anmin_up 1\n# EOF\n".to_owned()),
