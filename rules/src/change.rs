@@ -115,3 +115,82 @@ pub(crate) fn of_override(over: &Override) -> Vec<(String, f64)> {
     numbers.extend(others.into_iter().filter_map(|(name, number)| Some((name.to_owned(), number?))));
     numbers
 }
+
+#[cfg(test)]
+mod tests {
+    use anmin_sensors::document::{Document, Faults};
+
+    use super::*;
+    use crate::set::RuleSource;
+
+    fn set(rules: &[(&str, f64, &str)], overrides: &str) -> RuleSet {
+        let source = |(name, limit, script): &(&str, f64, &str)| RuleSource {
+            folder: "site".to_owned(),
+            name: (*name).to_owned(),
+            toml: format!(
+                "title = {{ zh = \"试\", en = \"t\" }}\nmessage = {{ zh = \"试\", en = \"t\" }}\nadvice = {{ zh = \"试\", en = \"t\" }}\n\
+                 [[input]]\nrole = \"gas\"\nkind = \"gas.lel\"\n[limit.red]\nvalue = {limit}\nunit = \"%LEL\"\nsource = \"test\"\n"
+            ),
+            script: format!("fn judge(gas) {{ {script} }}"),
+        };
+        let faults = Faults::default();
+        let document = Document::parse("site.toml", overrides, &faults).expect("TOML");
+        let root = document.root(&faults);
+        let overrides = root.tables("override").iter().filter_map(Override::read).collect();
+        let set = RuleSet::load(rules.iter().map(source).collect(), overrides, &faults);
+        assert_eq!((set.broken(), faults.take()), (&[][..], vec![]));
+        set
+    }
+
+    #[test]
+    fn a_difference_names_rules_and_numbers_from_what_to_what() {
+        let gas = "[[override]]\nrule = \"a/gas\"\ndevice = \"b3-*\"\n";
+        let old =
+            set(&[("a/gas", 10.0, "normal()"), ("a/old", 1.0, "normal()")], &format!("{gas}limit = {{ red = 8 }}\n"));
+        let cases: [(RuleSet, &str); 5] = [
+            (
+                set(
+                    &[("a/old", 1.0, "normal()"), ("a/gas", 10.0, "normal()")],
+                    &format!("\n\n{gas}limit = {{ red = 8 }}\n"),
+                ),
+                "",
+            ),
+            (
+                set(
+                    &[("a/gas", 12.0, "normal()"), ("a/new", 1.0, "normal()")],
+                    &format!("{gas}limit = {{ red = 8 }}\n"),
+                ),
+                "+a/new -a/old ~a/gas a/gas()limit.red Some(10.0) Some(12.0)",
+            ),
+            (
+                set(&[("a/gas", 10.0, "red()"), ("a/old", 1.0, "normal()")], &format!("{gas}limit = {{ red = 8 }}\n")),
+                "~a/gas",
+            ),
+            (
+                set(
+                    &[("a/gas", 10.0, "normal()"), ("a/old", 1.0, "normal()")],
+                    &format!("{gas}limit = {{ red = 9 }}\nenabled = false\non_delay = \"1m\"\n"),
+                ),
+                "a/gas(device b3-*)enabled None Some(0.0) a/gas(device b3-*)limit.red Some(8.0) Some(9.0) \
+                 a/gas(device b3-*)on_delay_s None Some(60.0)",
+            ),
+            (
+                set(&[("a/gas", 10.0, "normal()"), ("a/old", 1.0, "normal()")], ""),
+                "a/gas(device b3-*)limit.red Some(8.0) None",
+            ),
+        ];
+        for (new, wanted) in cases {
+            let change = old.difference(&new);
+            let ids = |sign: &str, ids: &[RuleId]| ids.iter().map(|id| format!("{sign}{id}")).collect::<Vec<_>>();
+            let mut said = [ids("+", &change.added), ids("-", &change.removed), ids("~", &change.changed)].concat();
+            said.extend(
+                change
+                    .numbers
+                    .iter()
+                    .map(|NumberChange { rule, of, name, from, to }| format!("{rule}({of}){name} {from:?} {to:?}")),
+            );
+            assert_eq!(said.join(" "), wanted);
+            assert_eq!(change.is_empty(), wanted.is_empty());
+        }
+    }
+}

@@ -769,7 +769,7 @@ mod tests {
             |rule: &str| kitchen.alarms.iter().find(|alarm| alarm.rule.as_str() == rule).cloned().expect("it is open");
         let (alarm, notice) = (of("gas/leak").id, of("system/rule"));
         assert_eq!((notice.subject.as_str(), notice.level), ("rule-gone:gas/leak", Level::Blue));
-        assert!(notice.message.en.contains("1 open alarms"), "{}", notice.message.en);
+        assert!(notice.message.en.contains("its open alarms (1)"), "{}", notice.message.en);
         assert_eq!(kitchen.seen(), ["raised blue", "escalated yellow"], "and somebody is told again until they come");
         let mut say = |what| kitchen.engine.handle_command(now(101), Command { who: "li".to_owned(), what });
         assert_eq!(say(Action::Reset { alarm }), Err(Refusal::NotAcknowledged { alarm }));
@@ -846,6 +846,113 @@ mod tests {
         let said =
             &kitchen.engine.alarms().iter().find(|alarm| alarm.subject.as_str() == "rule-file:gas/leak").cloned();
         assert!(said.as_ref().is_some_and(|alarm| alarm.message.en.contains("The shipped rule of that name judges")));
+    }
+
+    /// A script that never ends for some values costs the others nothing, is said, and is tried again by time alone.
+    #[test]
+    fn a_rule_that_runs_away_is_parked_said_and_tried_again() {
+        let own = |name: &str, script: &str| {
+            RuleSource {
+            folder: "site".to_owned(),
+            name: name.to_owned(),
+            toml: "title = { zh = \"试\", en = \"t\" }\nmessage = { zh = \"试\", en = \"t\" }\nadvice = { zh = \"试\", en = \"t\" }\n\
+                   on_delay = \"0s\"\n[[input]]\nrole = \"gas\"\nkind = \"gas.lel\"\n\
+                   [limit.red]\nvalue = 50\nunit = \"%LEL\"\nsource = \"test\"\n"
+                .to_owned(),
+            script: script.to_owned(),
+        }
+        };
+        let set = || {
+            let away = "fn judge(gas) { if gas.value > 40.0 && gas.value < 41.0 { loop { } } \
+                        if above(gas, \"red\") { red() } else { normal() } }";
+            let well = "fn judge(gas) { if gas.value > 40.5 { red() } else { normal() } }";
+            let set = RuleSet::load(vec![own("gas/away", away), own("gas/well", well)], Vec::new(), &Faults::default());
+            assert_eq!(set.broken(), []);
+            set
+        };
+        let mut kitchen = Kitchen::new();
+        kitchen.engine = Engine::new(set(), desk(), 7);
+        kitchen.engine.bind(&kitchen.points);
+        kitchen.hear(0, &[40.2]);
+        assert_eq!(kitchen.seen(), ["raised yellow"], "that it cannot judge");
+        let rule = kitchen.alarms[0].clone();
+        assert_eq!((rule.rule.as_str(), rule.subject.as_str()), ("system/rule", "rule:gas/away"));
+        assert!(rule.message.en.contains("more than 20000 operations"), "{}", rule.message.en);
+        let before = kitchen.engine.rules().calls();
+        kitchen.hear(0, &[40.2; 100]);
+        assert_eq!(kitchen.engine.rules().calls() - before, 100, "the other rule alone is asked");
+        kitchen.wait_until(1);
+        assert_eq!(kitchen.engine.rules().calls() - before, 101, "tried again after a second, though nobody speaks");
+        kitchen.engine.replace_rules(now(2), &kitchen.points, set(), |_| None);
+        kitchen.wait_until(600);
+        let tries = kitchen.engine.rules().calls() - before - 101;
+        assert!(
+            (12..20).contains(&tries),
+            "{tries}: less and less often, and a reload of what it was forgives nothing"
+        );
+        assert!(kitchen.seen().is_empty());
+        // What it could judge waits its turn, and no longer.
+        kitchen.hear(601, &[60.0]);
+        assert_eq!(kitchen.seen()[0], "raised red", "by the other rule at once");
+        kitchen.wait_until(665);
+        let seen = kitchen.seen();
+        assert!(seen.contains(&"raised red".to_owned()) && seen.contains(&"returned yellow".to_owned()), "{seen:?}");
+        let calls = kitchen.engine.rules().calls();
+        kitchen.hear(666, &[61.0]);
+        assert_eq!(kitchen.engine.rules().calls() - calls, 2, "and it is asked as ever");
+    }
+
+    /// A rule whose text is another, with a new limit: what its window has heard is not lost, and it is judged at once.
+    #[test]
+    fn a_rule_that_changed_keeps_its_windows_and_is_judged_at_once() {
+        let rain = |limit: u32, over: &str| {
+            let toml = format!(
+                "title = {{ zh = \"试\", en = \"t\" }}\nmessage = {{ zh = \"试\", en = \"t {limit}\" }}\n\
+                 advice = {{ zh = \"试\", en = \"t\" }}\non_delay = \"0s\"\n[[input]]\nrole = \"rain\"\nkind = \"flood.rain\"\n\
+                 [[window]]\nname = \"fallen\"\ninput = \"rain\"\nover = \"{over}\"\n\
+                 [limit.red]\nvalue = {limit}\nunit = \"mm\"\nsource = \"test\"\n"
+            );
+            let script =
+                "fn judge(rain) { if above(window(\"fallen\"), \"red\") { red() } else { normal() } }".to_owned();
+            let source = RuleSource { folder: "site".to_owned(), name: "flood/ours".to_owned(), toml, script };
+            let set = RuleSet::load(vec![source], Vec::new(), &Faults::default());
+            assert_eq!(set.broken(), []);
+            set
+        };
+        let mut points = Points::default();
+        let spec = Arc::new(PointSpec::plain("rain", Kind::named("flood.rain").expect("a kind")));
+        points.add(DeviceId::new("r1"), None, &"test".into(), &Arc::default(), &[spec]).expect("the first");
+        let mut engine = Engine::new(rain(20, "1h"), DeskSettings::default(), 7);
+        engine.bind(&points);
+        let hear = |engine: &mut Engine, at: u64, fallen: f64| {
+            let sample = Sample {
+                point: PointIx(0),
+                value: Some(Value::Number(fallen)),
+                quality: Quality::Good,
+                time: now(at).wall,
+                source_time: None,
+                received: now(at),
+                sequence: None,
+                news: true,
+            };
+            engine.handle_samples(now(at), &points, std::slice::from_ref(&sample));
+            sample
+        };
+        let raised = |engine: &mut Engine| engine.alarms().len();
+        hear(&mut engine, 0, 12.0);
+        let last = hear(&mut engine, 60, 0.0);
+        engine.replace_rules(now(120), &points, rain(15, "1h"), |_| Some(last.clone()));
+        assert_eq!(raised(&mut engine), 0);
+        let last = hear(&mut engine, 180, 2.0);
+        assert_eq!(raised(&mut engine), 0, "fourteen of fifteen");
+        // Another window begins anew, and sums nothing that it has not heard.
+        engine.replace_rules(now(190), &points, rain(10, "2h"), |_| Some(last.clone()));
+        assert_eq!(raised(&mut engine), 0);
+        engine.replace_rules(now(200), &points, rain(15, "1h"), |_| Some(last.clone()));
+        hear(&mut engine, 210, 14.0);
+        assert_eq!(raised(&mut engine), 0, "nor does it when the first comes back");
+        engine.replace_rules(now(220), &points, rain(14, "1h"), |_| Some(last.clone()));
+        assert_eq!(raised(&mut engine), 1, "judged by the new limit, though nobody speaks");
     }
 
     /// Goal: a reload in the middle of a day changes nothing for rules that stay. Method: two engines live through the same

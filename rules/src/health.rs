@@ -428,8 +428,8 @@ impl Health {
                     "规则 {rule} 已不在配置中或已停用，其 {count} 个未结束的报警无人再判断，不会自行解除：请到现场查看，确认后复位。"
                 ),
                 en: format!(
-                    "rule {rule} is no longer there, or is switched off, and nobody judges its {count} open alarms any more; \
-                     they do not end by themselves: go and see, then acknowledge and reset them."
+                    "rule {rule} is no longer there, or is switched off: nobody judges its open alarms ({count}) any more, and \
+                     they do not end by themselves. Go and see, then acknowledge and reset them."
                 ),
             };
             self.report_rule(now, RULE_GONE, rule, Some((Level::Blue, text)), book);

@@ -584,6 +584,8 @@ pub(crate) struct Sandbox {
     scope: Scope<'static>,
     /// Equal texts are compiled once: a site with thousands of rules has few scripts.
     compiled: HashMap<String, Arc<AST>>,
+    /// Whether the last call ended at a limit, or in a panic: the same again would cost as much.
+    pub exceeded: bool,
 }
 
 impl Default for Sandbox {
@@ -595,6 +597,7 @@ impl Default for Sandbox {
             frame,
             scope: Scope::new(),
             compiled: HashMap::new(),
+            exceeded: false,
         }
     }
 }
@@ -675,6 +678,17 @@ impl Sandbox {
         let called = catch_unwind(AssertUnwindSafe(|| {
             engine.call_fn_with_options::<Dynamic>(options, scope, &script.ast, "judge", arguments)
         }));
+        self.exceeded = match &called {
+            Ok(Ok(_)) => false,
+            Ok(Err(error)) => matches!(
+                error.unwrap_inner(),
+                EvalAltResult::ErrorTooManyOperations(_)
+                    | EvalAltResult::ErrorTerminated(..)
+                    | EvalAltResult::ErrorStackOverflow(_)
+                    | EvalAltResult::ErrorDataTooLarge(..)
+            ),
+            Err(_) => true,
+        };
         match called {
             Ok(Ok(result)) => {
                 let kind = result.type_name();

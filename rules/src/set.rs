@@ -397,6 +397,17 @@ impl Link {
     }
 }
 
+/// An instance whose script has gone beyond its limits: it is not called again before its time.
+#[derive(Clone, Copy, Debug)]
+struct Parked {
+    until: Mono,
+    /// How long it waits this time; twice as long the next, up to [`PARKED_AT_MOST`].
+    wait: Duration,
+}
+
+const PARKED_FIRST: Duration = Duration::from_secs(1);
+const PARKED_AT_MOST: Duration = Duration::from_secs(64);
+
 /// What is kept for each point of the site.
 #[derive(Clone, Copy)]
 struct Row {
@@ -453,8 +464,10 @@ pub struct RuleSet {
     instances: Vec<Instance>,
     latest: Vec<Option<Sample>>,
     noisy: HashMap<u32, Vec<u32>>,
-    /// When an instance's windows must be looked at; what is not the instance's own `wake` is out of date.
+    /// When an instance's windows must be looked at, or its script be tried again; what is neither its own `wake` nor the end of
+    /// its parking is out of date.
     due: BinaryHeap<Reverse<(Mono, u32)>>,
+    parked: HashMap<u32, Parked>,
     sandbox: Sandbox,
     zone: Zone,
     calls: u64,
@@ -881,6 +894,17 @@ impl RuleSet {
         (own.active, own.fresh, own.uncertain) = (before.active, before.fresh, before.uncertain);
         let wake = own.extra.as_ref().and_then(|extra| extra.windows.wake);
         self.due.extend(wake.map(|wake| Reverse((wake, at))));
+        if let Some(parked) = old.parked.remove(&known) {
+            self.due.push(Reverse((parked.until, at)));
+            self.parked.insert(at, parked);
+            let subject = PointIx(self.instances[at as usize].subject);
+            self.keep_latest(subject);
+            let (row, before) = (&self.rows[subject.0 as usize], &old.rows[subject.0 as usize]);
+            let kept = &mut self.latest[row.latest as usize];
+            if kept.is_none() {
+                kept.clone_from(&old.latest[before.latest as usize]);
+            }
+        }
     }
 
     /// Windows of an instance that is not what it was: each that is the same goes on, the others begin with what holds now.
@@ -1177,13 +1201,18 @@ impl RuleSet {
             self.due.pop();
             let found = &mut self.instances[instance as usize];
             let (rule, subject) = (RuleIx(found.rule), PointIx(found.subject));
-            let Some(windows) = found.extra.as_mut().map(|extra| &mut extra.windows) else { continue };
-            if windows.wake != Some(at) {
-                continue;
-            }
-            windows.wake = None;
+            let again = self.parked.get(&instance).is_some_and(|parked| parked.until == at);
+            let windows =
+                found.extra.as_mut().map(|extra| &mut extra.windows).filter(|windows| windows.wake == Some(at));
             let level = active(rule, subject);
-            let holds = windows.look(now.mono) && found.fresh && found.active == level;
+            let holds = match windows {
+                Some(windows) => {
+                    windows.wake = None;
+                    windows.look(now.mono) && !again && found.fresh && found.active == level
+                }
+                None if again => false,
+                None => continue,
+            };
             if !holds && let Some(sample) = self.spoken(subject) {
                 self.evaluate(instance, &sample, now, level);
                 self.emit(instance, &sample, now, points, level, out);
@@ -1343,6 +1372,12 @@ impl RuleSet {
 
     /// Calls the script and notes for which values its answer holds.
     fn evaluate(&mut self, at: u32, sample: &Sample, now: Now, active: Option<Level>) {
+        if self.parked.get(&at).is_some_and(|parked| now.mono < parked.until) {
+            let instance = &mut self.instances[at as usize];
+            // What it said when it was parked stands; with the first chance it is asked anew.
+            (instance.active, instance.fresh) = (active, false);
+            return;
+        }
         let Self { rules, instances, links, rows, latest, sandbox, calls, zone, .. } = self;
         let instance = &mut instances[at as usize];
         let rule = &rules[instance.rule as usize];
@@ -1378,7 +1413,7 @@ impl RuleSet {
             .position(|(input, role)| !input.optional && role.members.iter().all(|member| member.value.is_none()));
         drop(frame);
 
-        let mut timed = false;
+        let (mut timed, mut exceeded) = (false, false);
         match blocked {
             Some(role) => {
                 instance.blame = if role == 0 {
@@ -1407,6 +1442,7 @@ impl RuleSet {
             None => {
                 *calls += 1;
                 let answer = sandbox.call(&rule.script);
+                exceeded = sandbox.exceeded;
                 let frame = sandbox.frame();
                 timed = frame.timed;
                 match answer {
@@ -1462,6 +1498,23 @@ impl RuleSet {
             instance.uncertain |= extra.windows.is_doubtful(now.mono, active.is_some());
             extra.windows.named = until.map(|seconds| now.mono.plus(Duration::from_secs(u64::from(seconds))));
         }
+        drop(frame);
+        if exceeded {
+            self.park(at, sample, now);
+        } else if !self.parked.is_empty() {
+            self.parked.remove(&at);
+        }
+    }
+
+    /// Keeps an instance's script from being called for a while, and its sample for when it is tried again.
+    fn park(&mut self, at: u32, sample: &Sample, now: Now) {
+        let wait = self.parked.get(&at).map_or(PARKED_FIRST, |before| (before.wait * 2).min(PARKED_AT_MOST));
+        let until = now.mono.plus(wait);
+        self.parked.insert(at, Parked { until, wait });
+        self.due.push(Reverse((until, at)));
+        self.keep_latest(sample.point);
+        let row = &self.rows[sample.point.0 as usize];
+        self.latest[row.latest as usize] = Some(sample.clone());
     }
 
     /// Judges an instance at this moment whether or not anything has changed; `sample` is what its subject said last.
@@ -2321,7 +2374,13 @@ mod tests {
         assert!(said[1].starts_with("ScriptFailed(\"gas/b.rhai:1:"), "{}", said[1]);
         assert!(said[1].contains("more than 20000 operations"), "{}", said[1]);
         assert_eq!(said[2], "orange");
-        assert_eq!(levels(&hear(&mut set, &points, good(gas, 1.0), None)), ["normal", "normal", "normal"]);
+        let said = levels(&hear(&mut set, &points, good(gas, 1.0), None));
+        assert_eq!((said[0].as_str(), said[2].as_str()), ("normal", "normal"));
+        assert!(said[1].starts_with("ScriptFailed"), "it is parked: {}", said[1]);
+        let mut out = Vec::new();
+        let then = good(gas, 1.0).received.plus(Duration::from_secs(1));
+        set.handle_timeout(then, &points, &|_, _| None, &mut out);
+        assert_eq!(levels(&out), ["normal"], "and asked again by what the point said last");
     }
 
     /// Goal: the ranges are right. Method: the same random story for a set that uses them and for one that is made to
