@@ -15,6 +15,7 @@ pub mod reference;
 pub mod replay;
 pub mod response;
 pub mod rule;
+pub mod schema;
 pub mod script;
 pub mod set;
 pub mod template;

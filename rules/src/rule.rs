@@ -493,6 +493,7 @@ pub struct Judged {
 
 /// The kinds, by name, that a rule file may use.
 fn kind(r: &Reader<'_>, key: &'static str) -> Option<Kind> {
+    r.suggest(key, KINDS.iter().map(|info| info.name));
     let name: String = r.required(key)?;
     let found = Kind::named(&name);
     if found.is_none() {
@@ -503,12 +504,7 @@ fn kind(r: &Reader<'_>, key: &'static str) -> Option<Kind> {
 }
 
 fn text(r: &Reader<'_>, key: &'static str) -> Option<Text> {
-    if !r.has(key) {
-        // Asking for it as a required text notes the missing key at the right place.
-        r.required::<String>(key);
-        return None;
-    }
-    let both = r.table(key)?;
+    let both = r.required_table(key)?;
     let (zh, en) = (both.required("zh"), both.required("en"));
     both.finish();
     Some(Text { zh: zh?, en: en? })

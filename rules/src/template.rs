@@ -40,7 +40,8 @@ pub fn of(name: &str, kind: &str) -> Result<RuleSource, Text> {
     Ok(RuleSource { folder: "rules".to_owned(), name: name.to_owned(), toml: fill(toml), script: script.to_owned() })
 }
 
-const NUMBER: &str = r#"# What this rule is for, and where it holds: one or two sentences for whoever reads it in ten years.
+const NUMBER: &str = r#"#:schema ../rule.schema.json
+# What this rule is for, and where it holds: one or two sentences for whoever reads it in ten years.
 title = { zh = "名称过高", en = "TITLE too high" }
 on_delay = "10s"
 off_delay = "1m"
@@ -134,7 +135,8 @@ fn judge(value) {
 }
 ";
 
-const FLAG: &str = r#"# What this rule is for, and where it holds: one or two sentences for whoever reads it in ten years.
+const FLAG: &str = r#"#:schema ../rule.schema.json
+# What this rule is for, and where it holds: one or two sentences for whoever reads it in ten years.
 title = { zh = "名称", en = "TITLE" }
 on_delay = "5s"
 off_delay = "1m"

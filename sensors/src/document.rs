@@ -16,7 +16,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -60,10 +60,43 @@ impl fmt::Display for Fault {
 pub struct Faults {
     found: RefCell<Vec<Fault>>,
     asked: Option<RefCell<BTreeSet<Asked>>>,
+    /// What was expected of each key, without the file; only where `asked` is.
+    expected: RefCell<BTreeMap<String, Expected>>,
+    /// How many tables of each name were read.
+    tables: RefCell<BTreeMap<String, usize>>,
 }
 
 /// A file, and a key that a reader asked for in it.
 pub type Asked = (String, String);
+
+/// The form that a value must have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Of more than one form.
+    #[default]
+    Any,
+    Text,
+    Flag,
+    Number,
+    /// A whole number.
+    Whole,
+    Duration,
+    /// A list of values.
+    List,
+    Table,
+    /// An array of tables.
+    Tables,
+}
+
+/// What readers expect of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    pub form: Form,
+    /// The words that it may be; none where any will do.
+    pub words: BTreeSet<String>,
+    /// Of so many tables it was required.
+    required: usize,
+}
 
 impl Faults {
     /// Also remembers every key that readers ask for, whether it is there or not: what a parser knows, for those who
@@ -75,6 +108,18 @@ impl Faults {
     /// What was asked for: `mqtt.mapping.topic`, without the numbers of array entries; `*` where any key will do.
     pub fn asked(&self) -> BTreeSet<Asked> {
         self.asked.as_ref().map(|asked| asked.borrow().clone()).unwrap_or_default()
+    }
+
+    /// What was expected of each key that was asked for, by names as in [`Faults::asked`], and whether every table of its kind
+    /// must have it.
+    pub fn expected(&self) -> BTreeMap<String, (Expected, bool)> {
+        let tables = self.tables.borrow();
+        let of_all = |key: &str, expected: &Expected| {
+            let table = key.rsplit_once('.').map_or("", |(table, _)| table);
+            expected.required > 0 && tables.get(table) == Some(&expected.required)
+        };
+        let expected = self.expected.borrow();
+        expected.iter().map(|(key, expected)| (key.clone(), (expected.clone(), of_all(key, expected)))).collect()
     }
 
     pub fn note(&self, fault: Fault) {
@@ -154,11 +199,15 @@ impl<'d> Reader<'d> {
         span: Range<usize>,
         path: String,
     ) -> Self {
+        if faults.asked.is_some() {
+            *faults.tables.borrow_mut().entry(plain(&path)).or_default() += 1;
+        }
         Self { doc, faults, table, span, path, asked: RefCell::default(), faulty: Cell::new(false) }
     }
 
     /// `None` when the key is absent or, with a fault noted, when its value is of the wrong form.
     pub fn optional<T: FromToml>(&self, key: &'static str) -> Option<T> {
+        self.expect(key, |expected| expected.form = T::FORM);
         let (at, value) = self.value(key)?;
         match T::from_toml(value) {
             Ok(found) => Some(found),
@@ -171,12 +220,17 @@ impl<'d> Reader<'d> {
 
     /// Like [`Reader::optional`]; a missing key is a fault.
     pub fn required<T: FromToml>(&self, key: &'static str) -> Option<T> {
-        if !self.has(key) {
+        if self.must_have(key) { self.optional(key) } else { None }
+    }
+
+    fn must_have(&self, key: &'static str) -> bool {
+        self.expect(key, |expected| expected.required += 1);
+        let there = self.has(key);
+        if !there {
             self.ask(key);
             self.fault_at(self.span.start, format!("`{}` is missing", self.name(key)), None);
-            return None;
         }
-        self.optional(key)
+        there
     }
 
     /// The value, or `default` when the key is absent or faulty.
@@ -186,6 +240,7 @@ impl<'d> Reader<'d> {
 
     /// One of a few words. The fault lists them and names the nearest.
     pub fn choice<T: Copy>(&self, key: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
+        self.suggest(key, choices.iter().map(|(word, _)| *word));
         let word: String = self.optional(key)?;
         if let Some((_, found)) = choices.iter().find(|(name, _)| *name == word) {
             return Some(*found);
@@ -199,8 +254,19 @@ impl<'d> Reader<'d> {
         None
     }
 
+    /// Says which words a text may be, where the caller itself looks whether it is one.
+    pub fn suggest<'w>(&self, key: &'static str, words: impl Iterator<Item = &'w str>) {
+        self.expect(key, |expected| expected.words.extend(words.map(str::to_owned)));
+    }
+
+    /// Like [`Reader::table`]; a missing one is a fault.
+    pub fn required_table(&self, key: &'static str) -> Option<Reader<'d>> {
+        if self.must_have(key) { self.table(key) } else { None }
+    }
+
     /// A sub-table, written `[key]` or inline.
     pub fn table(&self, key: &'static str) -> Option<Reader<'d>> {
+        self.expect(key, |expected| expected.form = Form::Table);
         let (at, value) = self.value(key)?;
         match value {
             DeValue::Table(table) => Some(Reader::new(self.doc, self.faults, table, at, self.name(key))),
@@ -213,6 +279,7 @@ impl<'d> Reader<'d> {
 
     /// An array of tables, written `[[key]]` or inline; a single table counts as one.
     pub fn tables(&self, key: &'static str) -> Vec<Reader<'d>> {
+        self.expect(key, |expected| expected.form = Form::Tables);
         let Some((at, value)) = self.value(key) else { return Vec::new() };
         let entry = |span: Range<usize>, value: &'d DeValue<'d>, path: String| match value {
             DeValue::Table(table) => Some(Reader::new(self.doc, self.faults, table, span, path)),
@@ -233,6 +300,7 @@ impl<'d> Reader<'d> {
 
     /// All entries of this table, for tables whose keys are the user's own names. Every key then counts as asked for.
     pub fn entries(&self) -> Vec<(&'d str, Reader<'d>)> {
+        self.expect("*", |expected| expected.form = Form::Table);
         self.keys()
             .into_iter()
             .filter_map(|(key, value)| match value.get_ref() {
@@ -253,6 +321,7 @@ impl<'d> Reader<'d> {
 
     /// All entries as plain values, for tables whose keys are the user's own names.
     pub fn values<T: FromToml>(&self) -> Vec<(&'d str, T)> {
+        self.expect("*", |expected| expected.form = T::FORM);
         self.keys()
             .into_iter()
             .filter_map(|(key, value)| match T::from_toml(value.get_ref()) {
@@ -324,9 +393,14 @@ impl<'d> Reader<'d> {
     fn ask(&self, key: &'static str) {
         self.asked.borrow_mut().push(key);
         if let Some(asked) = &self.faults.asked {
-            let name = self.name(key);
-            let plain = name.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect();
-            asked.borrow_mut().insert((self.doc.source.clone(), plain));
+            asked.borrow_mut().insert((self.doc.source.clone(), plain(&self.name(key))));
+        }
+    }
+
+    /// Remembers what is expected of a key, where somebody wants it.
+    fn expect(&self, key: &'static str, expect: impl FnOnce(&mut Expected)) {
+        if self.faults.asked.is_some() {
+            expect(self.faults.expected.borrow_mut().entry(plain(&self.name(key))).or_default());
         }
     }
 
@@ -338,6 +412,11 @@ impl<'d> Reader<'d> {
     fn name(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
+}
+
+/// A key's path without the numbers of array entries.
+fn plain(path: &str) -> String {
+    path.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect()
 }
 
 struct At(usize);
@@ -356,22 +435,30 @@ impl From<Range<usize>> for At {
 
 /// A Rust value that can stand in a file. The error says what was expected, to follow "expected ".
 pub trait FromToml: Sized {
+    const FORM: Form = Form::Any;
+
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String>;
 }
 
 impl FromToml for String {
+    const FORM: Form = Form::Text;
+
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         value.as_str().map(str::to_owned).ok_or_else(|| "text in quotes".to_owned())
     }
 }
 
 impl FromToml for bool {
+    const FORM: Form = Form::Flag;
+
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         value.as_bool().ok_or_else(|| "true or false".to_owned())
     }
 }
 
 impl FromToml for f64 {
+    const FORM: Form = Form::Number;
+
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         let number = match value {
             DeValue::Integer(_) => integer(value).map(|whole| whole as f64),
@@ -385,6 +472,8 @@ impl FromToml for f64 {
 macro_rules! whole_numbers {
     ($($kind:ty),*) => {$(
         impl FromToml for $kind {
+            const FORM: Form = Form::Whole;
+
             fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
                 integer(value)
                     .and_then(|whole| <$kind>::try_from(whole).ok())
@@ -403,6 +492,8 @@ fn integer(value: &DeValue<'_>) -> Option<i128> {
 }
 
 impl FromToml for Duration {
+    const FORM: Form = Form::Duration;
+
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         value
             .as_str()
@@ -426,6 +517,8 @@ impl FromToml for ByteSize {
 }
 
 impl<T: FromToml> FromToml for Vec<T> {
+    const FORM: Form = Form::List;
+
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         match value {
             DeValue::Array(array) => array
@@ -585,6 +678,36 @@ mod tests {
         let asked: Vec<String> = faults.asked().into_iter().map(|(file, key)| format!("{file}: {key}")).collect();
         assert_eq!(asked, ["a", "a.b", "a.b.x", "a.y", "own", "own.*"].map(|key| format!("t.toml: {key}")));
         assert!(faults.is_empty() && Faults::default().asked().is_empty());
+    }
+
+    #[test]
+    fn what_is_expected_of_a_key_is_remembered_where_somebody_wants_it() {
+        let faults = Faults::recording();
+        let text = "[a]\nx = 1\n[[b]]\ny = 'gas'\nz = '5s'\n[[b]]\nz = '6s'\n";
+        let doc = Document::parse("t.toml", text, &faults).expect("TOML");
+        let root = doc.root(&faults);
+        root.required_table("a").map(|a| a.required::<f64>("x"));
+        for b in root.tables("b") {
+            b.required::<Duration>("z");
+            if b.has("y") {
+                b.required::<String>("y");
+                b.choice("y", &[("gas", 1), ("smoke", 2)]);
+            }
+        }
+        let found: Vec<_> = faults
+            .expected()
+            .into_iter()
+            .map(|(key, (expected, all))| (key, expected.form, expected.words.len(), all))
+            .collect();
+        let wanted = [
+            ("a", Form::Table, 0, true),
+            ("a.x", Form::Number, 0, true),
+            ("b", Form::Tables, 0, false),
+            // One of the two need not have it.
+            ("b.y", Form::Text, 2, false),
+            ("b.z", Form::Duration, 0, true),
+        ];
+        assert_eq!(found, wanted.map(|(key, form, words, all)| (key.to_owned(), form, words, all)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anmin_rules::rule::Text;
-use anmin_rules::template;
+use anmin_rules::{schema, template};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -132,7 +132,8 @@ fn new(name: &str, site: &Path, kind: &str) -> Result<(), Problem> {
         let shown = path.display();
         problem(format!("无法写入 {shown}：{error}"), format!("{shown} cannot be written: {error}"))
     };
-    for (path, text) in &files {
+    let schema = (site.join("rules").join(schema::FILE), &schema::schema());
+    for (path, text) in files.iter().map(|(path, text)| (path, *text)).chain([(&schema.0, schema.1)]) {
         let folder = path.parent().unwrap_or(site);
         fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
         fs::write(path, text).map_err(|error| failed(path, error))?;
