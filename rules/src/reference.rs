@@ -68,6 +68,21 @@ pub fn reference() -> String {
         (code(word), format!("{what}; in {unit}; {keys}"))
     });
     table("Windows", &before, ["measure", "meaning"], measures.collect());
+    let occupancy = [
+        (
+            "care.home",
+            "an input of this kind: `home.on`, somebody is there; `home.present && home.ok`, and somebody or something says so",
+        ),
+        ("time_above", "a window of it: for how long somebody has been there, as `care/inactive` asks"),
+        ("between", "where only the hours are known: `between(\"08:00\", \"18:00\")`, by the site's clock"),
+    ];
+    table(
+        "Occupancy",
+        "Whether people are there is said by a switch at the door, a lock, an app or a calendar of the house, as a point like any\n\
+         other; in the cases, too. What says nothing, or cannot be believed, must count as people being there.\n\n",
+        ["word", "meaning"],
+        pairs(&occupancy),
+    );
     let levels = Level::ALL.iter().map(|level| (code(level.as_str()), level.zh().to_owned()));
     table("Levels", "", ["level", "on screens"], levels.collect());
     let before = "What keeps an alarm from fluttering where a rule's file does not say `on_delay`, `off_delay` or `deadband` itself:\n\

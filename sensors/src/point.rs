@@ -143,6 +143,7 @@ pub static KINDS: &[KindInfo] = &[
     kind("care.sos", Hazard::Care, Form::Flag, "", "紧急呼叫", "SOS button"),
     kind("care.fall", Hazard::Care, Form::Flag, "", "跌倒", "fall"),
     kind("care.motion", Hazard::Care, Form::Flag, "", "人员活动", "motion"),
+    kind("care.home", Hazard::Care, Form::Flag, "", "有人在家", "somebody is at home"),
     kind("care.lift_trapped", Hazard::Care, Form::Flag, "", "电梯困人", "people trapped in a lift"),
     kind("care.lift_fault", Hazard::Care, Form::Flag, "", "电梯故障", "lift fault"),
     kind("env.noise", Hazard::Care, Form::Number, "dB", "噪声", "noise"),

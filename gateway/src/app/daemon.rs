@@ -197,6 +197,10 @@ impl Daemon {
             .map_err(|error| format!("cannot start the main loop: {error}"))?;
         // The loop runs and its queue is empty: this cannot fail but at the very end, and the others neither.
         let _ = inputs.send(Input::Did(started)).await;
+        // What the last run had not taken is in force now, or told otherwise.
+        for part in ["rules", "config"] {
+            let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble: None })).await;
+        }
         for (part, message) in notes {
             let finding = Finding { level: Level::Orange, limit: None, note: None };
             let trouble = Some(PartTrouble { finding, message });
