@@ -679,6 +679,13 @@ impl AlarmBook {
         self.rearm(slot);
     }
 
+    /// Nobody judges this any more.
+    pub(crate) fn abandon(&mut self, key: &(RuleId, Subject)) {
+        if let Some(entry) = self.by_key.get(key).and_then(|slot| self.entries.get_mut(slot)) {
+            entry.abandoned = true;
+        }
+    }
+
     /// New rules are in force. `find` gives each rule and subject its new instance and numbers, `None` where nobody
     /// judges it any more: a pending condition is then forgotten, an open alarm stays, and escalates, until a person has
     /// acknowledged and reset it.

@@ -297,6 +297,8 @@ pub struct Engine {
     judged: Vec<Judged>,
     /// Rule instances whose windows somebody was asked to refill.
     refills: usize,
+    /// Restored alarms that nobody judges have been found and not been said yet.
+    abandoned: bool,
 }
 
 impl Engine {
@@ -311,6 +313,7 @@ impl Engine {
             points_seen: 0,
             judged: Vec::new(),
             refills: 0,
+            abandoned: false,
         }
     }
 
@@ -511,6 +514,10 @@ impl Engine {
     /// Timers of rules, alarms and calls. What a window says now counts after what was due before.
     fn fire(&mut self, now: Now, points: &Points) {
         self.watch.fire(now);
+        if std::mem::take(&mut self.abandoned) {
+            self.watch.health.handle_abandoned(now, &mut self.watch.book);
+            self.watch.drain(now);
+        }
         if self.rules.poll_timeout().is_some_and(|due| due <= now.mono) {
             let book = &self.watch.book;
             let active = |rule, subject| book.held(rule, subject);
@@ -534,7 +541,14 @@ impl Engine {
         self.points_seen = points.len();
         for key in self.watch.book.unbound() {
             let (Some(rule), Some(point)) = (self.rules.find(&key.0), points.find(key.1.as_str())) else { continue };
-            self.watch.book.bind(&key, (rule, point), points, self.rules.tuning(rule, point));
+            let tuning = self.rules.tuning(rule, point);
+            if tuning.enabled {
+                self.watch.book.bind(&key, (rule, point), points, tuning);
+            } else {
+                // Switched off for this subject while anmin was away.
+                self.watch.book.abandon(&key);
+                self.abandoned = true;
+            }
         }
         self.unbound = !self.watch.book.unbound().is_empty();
     }
@@ -777,6 +791,37 @@ mod tests {
         say(Action::Reset { alarm }).expect("nobody judges it any more");
         kitchen.take();
         assert_eq!(kitchen.engine.counts(), Counts::default());
+    }
+
+    /// An override switches a rule off for a subject whose alarm stands, once while anmin runs and once while it does not.
+    #[test]
+    fn an_alarm_whose_rule_is_switched_off_is_said_and_can_be_reset() {
+        for restart in [false, true] {
+            let mut kitchen = Kitchen::new();
+            kitchen.hear(0, &[12.0]);
+            kitchen.hear(5, &[12.0]);
+            assert_eq!(kitchen.seen(), ["raised yellow"]);
+            let alarm = kitchen.alarms[0].id;
+            let faults = Faults::default();
+            let text = "[[override]]\nrule = \"gas/leak\"\ndevice = \"g1\"\nenabled = false\n";
+            let document = anmin_sensors::document::Document::parse("site.toml", text, &faults).expect("TOML");
+            let off = document.root(&faults).tables("override").iter().filter_map(crate::set::Override::read).collect();
+            let off = RuleSet::load(library::shipped(), off, &faults);
+            if restart {
+                kitchen.engine = Engine::new(off, desk(), 8);
+                kitchen.engine.restore(now(6), kitchen.alarms.clone(), Vec::new());
+                kitchen.engine.bind(&kitchen.points);
+                kitchen.hear(7, &[12.0]);
+            } else {
+                kitchen.replace_rules(6, off);
+            }
+            assert_eq!(kitchen.seen(), ["raised blue"], "{restart}");
+            let mut say = |what| kitchen.engine.handle_command(now(8), Command { who: "li".to_owned(), what });
+            say(Action::Acknowledge { alarm }).expect("it is open");
+            say(Action::Reset { alarm }).expect("nobody judges it any more");
+            kitchen.take();
+            assert_eq!(kitchen.engine.counts(), Counts::default(), "{restart}");
+        }
     }
 
     #[test]

@@ -805,19 +805,12 @@ impl RuleSet {
             old.instances.iter().enumerate().map(|(at, found)| ((found.rule, found.subject), at as u32)).collect();
         let rule_before: Vec<Option<u32>> =
             self.rules.iter().map(|rule| old.find(&rule.spec.id).map(|rule| rule.0)).collect();
-        // Links that go on, by point: where all do, what the point's row knows holds, too.
-        let mut go_on: HashMap<u32, u32> = HashMap::new();
         let mut judge = Vec::new();
         for at in 0..self.instances.len() as u32 {
             let Instance { rule, subject, .. } = self.instances[at as usize];
             let known = rule_before[rule as usize].and_then(|rule| before.get(&(rule, subject)).copied());
             match known {
-                Some(known) if self.is_as_before(at, &old, known) => {
-                    self.go_on(at, &mut old, known);
-                    self.link_places(at).iter().for_each(|link| {
-                        *go_on.entry(self.links[*link as usize].point).or_default() += 1;
-                    });
-                }
+                Some(known) if self.is_as_before(at, &old, known) => self.go_on(at, &mut old, known),
                 Some(known) => {
                     self.instances[at as usize].emitted = old.instances[known as usize].emitted;
                     self.begin_windows(at, now, Some((&mut old, known)));
@@ -829,7 +822,6 @@ impl RuleSet {
                 }
             }
         }
-        self.keep_rows(&old, &go_on);
         for at in judge {
             let (rule, subject) =
                 (RuleIx(self.instances[at as usize].rule), PointIx(self.instances[at as usize].subject));
@@ -838,12 +830,28 @@ impl RuleSet {
             if let Some(extra) = &mut self.instances[at as usize].extra {
                 extra.windows.look(now.mono);
             }
-            if let Some(sample) = spoken {
-                self.evaluate(at, &sample, now, level);
-                self.emit(at, &sample, now, points, level, out);
-                self.settle(at);
+            match spoken {
+                Some(sample) => {
+                    self.evaluate(at, &sample, now, level);
+                    self.emit(at, &sample, now, points, level, out);
+                    self.settle(at);
+                }
+                // Asked as soon as its subject speaks, whatever the others need not hear.
+                None => self.listen(self.instances[at as usize].link),
             }
             self.wake(at, now);
+        }
+        self.keep_rows(&old);
+    }
+
+    /// Has a link hear of every reading.
+    fn listen(&mut self, link: u32) {
+        let own = &mut self.links[link as usize];
+        own.noisy = true;
+        if !std::mem::replace(&mut own.listed, true) {
+            let point = own.point;
+            self.rows[point as usize].noisy = true;
+            self.noisy.entry(point).or_default().push(link);
         }
     }
 
@@ -879,11 +887,8 @@ impl RuleSet {
         for (link, before) in self.link_places(at).into_iter().zip(old.link_places(known)) {
             let (own, before) = (&mut self.links[link as usize], &old.links[before as usize]);
             (own.low, own.high, own.read, own.noisy) = (before.low, before.high, before.read, before.noisy);
-            if own.noisy && !own.listed {
-                own.listed = true;
-                let point = own.point;
-                self.rows[point as usize].noisy = true;
-                self.noisy.entry(point).or_default().push(link);
+            if own.noisy {
+                self.listen(link);
             }
         }
         let before = &mut old.instances[known as usize];
@@ -933,19 +938,18 @@ impl RuleSet {
         }
     }
 
-    /// Takes over what a point's row knows where every link of the point goes on.
-    fn keep_rows(&mut self, old: &Self, go_on: &HashMap<u32, u32>) {
-        let count = |set: &Self, first: u32| {
-            let links = std::iter::successors(set.links.get(first as usize), |link| set.links.get(link.next as usize));
-            links.count()
-        };
-        for (point, links) in go_on {
-            let (first, Some(before)) = (self.rows[*point as usize].first, old.rows.get(*point as usize)) else {
-                continue;
-            };
-            if *links as usize == count(self, first) && *links as usize == count(old, before.first) {
-                let row = &mut self.rows[*point as usize];
-                (row.low, row.high, row.seen) = (before.low, before.high, before.seen);
+    /// Takes over what was last heard of each point, and finds the range in which none of its links need be visited.
+    fn keep_rows(&mut self, old: &Self) {
+        for (row, before) in self.rows.iter_mut().zip(&old.rows) {
+            row.seen = before.seen;
+            (row.low, row.high) = (f64::NEG_INFINITY, f64::INFINITY);
+            let mut at = row.first;
+            while let Some(link) = self.links.get(at as usize) {
+                if !link.read {
+                    row.low = row.low.max(link.low);
+                    row.high = row.high.min(link.high);
+                }
+                at = link.next;
             }
         }
     }
