@@ -25,6 +25,23 @@ fn rows(daemon: &Daemon, count: usize) -> Vec<String> {
         .collect()
 }
 
+/// What is refused is written down, too, and whoever tries it again and again does not make the disk sync for each.
+#[test]
+fn refused_commands_cost_no_sync_of_their_own() {
+    let site = Site::new("audit-refused", GAS_AS_IT_SPEAKS);
+    let daemon = Daemon::start(site.folder());
+    let commits = || daemon.figure("anmin_journal_commits_total");
+    let before = commits();
+    let nobody = "/api/v1/alarms/01900000-0000-7000-8000-000000000001/acknowledge";
+    for _ in 0..200 {
+        assert_eq!(http::post(daemon.web, nobody, &json!({ "who": "wang" })).status, 404);
+    }
+    let all = rows(&daemon, 201);
+    assert!(all[1..].iter().all(|row| row == "wang api alarm.acknowledge refused"), "{all:#?}");
+    let commits = commits() - before;
+    assert!(commits < 100, "{commits} commits for 200 refused commands");
+}
+
 #[test]
 fn what_people_do_is_kept_and_nobody_can_change_it_unseen() {
     let more = format!("{GAS_AS_IT_SPEAKS}\n[[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\n");
@@ -71,6 +88,10 @@ fn what_people_do_is_kept_and_nobody_can_change_it_unseen() {
         (&json!(2), &json!(id), &Value::Null)
     );
     assert!(run(&["audit", "verify", folder], 0).contains("完整"));
+    let backup = site.path("backup");
+    let backup = backup.to_str().expect("a plain name");
+    run(&["backup", backup, folder], 0);
+    assert!(run(&["audit", "verify", backup], 0).contains("6 rows: 1 ("));
     assert_eq!(daemon.terminate(), Some(0));
 
     let daemon = Daemon::start(site.folder());

@@ -17,6 +17,7 @@ use super::keep::{Problem, end, storage_of};
 use super::table::Table;
 use crate::store::StateReader;
 use crate::store::audit::{Chain, hex};
+use crate::store::backup::MANIFEST;
 use crate::web::client::Client;
 use crate::web::wire::{AuditWire, DeedWire, stamp};
 
@@ -35,7 +36,7 @@ enum AuditCommand {
     /// Walk the chain of all rows and name the first that is not what was written. The daemon may run.
     #[command(after_help = "Exit codes: 0 whole, 1 broken, or it could not be read; 2 used wrongly.")]
     Verify {
-        /// The site's folder, or its configuration file.
+        /// The site's folder, its configuration file, or the folder of a backup.
         #[arg(default_value = "/etc/anmin")]
         site: PathBuf,
     },
@@ -66,7 +67,9 @@ pub fn audit(options: AuditOptions) -> ExitCode {
             list(client, asked, limit as usize)
         }),
         AuditCommand::Verify { site } => end(|| {
-            let (storage, zone) = storage_of(&site)?;
+            // A backup holds the journal itself, and no configuration where one is looked for.
+            let is_backup = site.join(MANIFEST).is_file();
+            let (storage, zone) = if is_backup { (site, TimeZone::UTC) } else { storage_of(&site)? };
             let chain = StateReader::open(&storage).and_then(|journal| journal.verify_audit())?;
             tell(&chain, &zone)
         }),
