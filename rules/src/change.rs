@@ -12,7 +12,7 @@ use crate::set::{Override, RuleSet};
 pub struct RulesChange {
     pub added: Vec<RuleId>,
     pub removed: Vec<RuleId>,
-    /// Rules whose files are not what they were.
+    /// Rules whose files are not what they were, or whose overrides stand in another order, by which the later wins.
     pub changed: Vec<RuleId>,
     /// Limits, delays and deadbands, of the rules' own files and of the site's overrides.
     pub numbers: Vec<NumberChange>,
@@ -63,6 +63,17 @@ pub(crate) fn between(old: &RuleSet, new: &RuleSet) -> RulesChange {
     }
     let gone = before.iter().filter(|(key, _)| of_both(key) || !key.1.is_empty());
     change.numbers.extend(gone.map(|(key, from)| NumberChange::of(key, Some(*from), None)));
+    let in_order = |set: &RuleSet, id: &RuleId| -> Vec<(String, Vec<(String, f64)>)> {
+        let of_rule = set.overrides().iter().filter(|over| over.rule == id.as_str());
+        of_rule.map(|over| (over.whom(), of_override(over))).collect()
+    };
+    for (_, spec) in new.rules() {
+        let id = &spec.id;
+        let told = change.changed.contains(id) || change.numbers.iter().any(|number| number.rule == *id);
+        if !told && in_order(old, id) != in_order(new, id) {
+            change.changed.push(id.clone());
+        }
+    }
     change.numbers.sort_by(|a, b| (&a.rule, &a.of, &a.name).cmp(&(&b.rule, &b.of, &b.name)));
     change
 }
@@ -179,6 +190,17 @@ mod tests {
                 "a/gas(device b3-*)limit.red Some(8.0) None",
             ),
         ];
+        let two = |first: &str, second: &str| {
+            let over = |device: &str, red: u32| {
+                format!("[[override]]\nrule = \"a/gas\"\ndevice = \"{device}\"\nlimit = {{ red = {red} }}\n")
+            };
+            set(
+                &[("a/gas", 10.0, "normal()")],
+                &format!("{}{}", over(first, first.len() as u32), over(second, second.len() as u32)),
+            )
+        };
+        let moved = two("b*", "*-gas").difference(&two("*-gas", "b*"));
+        assert_eq!((moved.changed, moved.numbers), (vec![RuleId::new("a/gas")], vec![]), "the later wins");
         for (new, wanted) in cases {
             let change = old.difference(&new);
             let ids = |sign: &str, ids: &[RuleId]| ids.iter().map(|id| format!("{sign}{id}")).collect::<Vec<_>>();
