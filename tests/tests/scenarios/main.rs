@@ -19,7 +19,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anmin_rules::library;
 use anmin_rules::set::RuleSet;
 use anmin_sensors::document::Faults;
+use anmin_sensors::point::Kind;
 use page::Outcome;
+use signal::Dice;
 use stories::{CALM, HAZARDS, Story};
 
 /// Variations of each story on the page, and in `make test`, where the page is only asked whether the rules have changed
@@ -73,20 +75,24 @@ fn shortcomings(outcomes: &[Outcome]) -> Vec<String> {
     found
 }
 
-/// What the rules judge by, as a number: neither words nor cases.
+/// What the rules that have a part in the stories judge by, as a number: neither words nor cases.
 fn library() -> String {
+    let played: Vec<Kind> =
+        all().iter().flat_map(|story| (story.make)(&mut Dice::new(1)).sensors).map(|sensor| sensor.kind).collect();
     let rules = RuleSet::load(library::shipped(), Vec::new(), &Faults::default());
-    let mut text: String = library::shipped().into_iter().map(|source| source.script).collect();
+    let mut text = String::new();
     for (_, spec) in rules.rules() {
+        if spec.inputs.iter().any(|input| !input.optional && !played.contains(&input.kind)) {
+            continue;
+        }
+        let script = library::shipped().into_iter().find(|source| source.name == spec.id.as_str());
         let limits: Vec<_> = spec.limits.iter().map(|(name, limit)| (name, limit.value, limit.deadband)).collect();
         let (on, off, deadband, latch) = (spec.on_delay, spec.off_delay, spec.deadband, spec.latch);
         text += &format!("{} {:?} {limits:?} {on:?} {off:?} {deadband} {latch}", spec.id, spec.windows);
+        text += &script.expect("a shipped rule has a source").script;
     }
-    format!(
-        "{:016x}",
-        text.bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-    )
+    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, fnv))
 }
 
 fn asked() -> Option<u64> {
