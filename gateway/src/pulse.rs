@@ -213,7 +213,7 @@ impl Pulse {
             match effect {
                 Effect::Transition(transition) => alarms.push(transition.alarm.id),
                 Effect::Order(order) => orders.push(order),
-                Effect::Call(_) | Effect::Pending(_) => {}
+                Effect::Call(_) | Effect::Incident(_) | Effect::Pending(_) => {}
             }
         }
         alarms

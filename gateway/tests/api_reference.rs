@@ -102,7 +102,7 @@ async fn every_field_of_every_answer_is_there() {
     let head = format!("GET /api/v1/events?readings=yes HTTP/1.1\r\nhost: {}\r\n\r\n", site.server.address);
     writer.write_all(head.as_bytes()).await.expect("the server reads");
     let mut lines = BufReader::new(reader).lines();
-    let mut events: BTreeSet<&str> = ["hello", "transition", "call", "readings", "status"].into();
+    let mut events: BTreeSet<&str> = ["hello", "transition", "call", "incident", "readings", "status"].into();
     let mut acted = false;
     let mut event = String::new();
     while !events.is_empty() {
@@ -117,6 +117,8 @@ async fn every_field_of_every_answer_is_there() {
                 for path in [format!("/alarms/{one}/acknowledge"), format!("/alarms/{one}/calls/south/accept")] {
                     client.post(&path, &json!({"who": "li"})).await.expect("it is allowed");
                 }
+                let note = client.post(&format!("/incidents/{one}/note"), &json!({"who": "li", "text": "x"})).await;
+                fields(&note.expect("it is allowed"), &mut found);
             }
         }
     }

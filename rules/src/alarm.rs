@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anmin_sensors::point::{DeviceId, Hazard, Place, PointId};
 use anmin_sensors::time::{Now, Wall};
 
+use crate::incident::{IncidentAction, IncidentId};
 use crate::rule::{Evidence, Finding, Level, RuleId, Text};
 
 /// UUIDv7 of one occurrence: sorts by the time it was raised.
@@ -153,6 +154,8 @@ pub struct Alarm {
     pub class: Class,
     pub title: Text,
     pub place: Arc<Place>,
+    /// Which event it is part of; `None` for those about anmin itself.
+    pub incident: Option<IncidentId>,
     /// The level it stands at; for a latched rule the highest reached.
     pub level: Level,
     /// The highest level of this occurrence: who has heard of it hears how it ends.
@@ -256,6 +259,10 @@ pub enum Cause {
         by: String,
     },
     Escalated(u32),
+    /// It belongs to another incident now: by a person, or by anmin when nobody is named.
+    Regrouped {
+        by: Option<String>,
+    },
 }
 
 impl Cause {
@@ -277,6 +284,7 @@ impl Cause {
             Self::TakenOutOfService { .. } => "taken_out_of_service",
             Self::ReturnedToService { .. } => "returned_to_service",
             Self::Escalated(_) => "escalated",
+            Self::Regrouped { .. } => "regrouped",
         }
     }
 }
@@ -354,6 +362,10 @@ pub enum Action {
         station: String,
         step: crate::order::CallStep,
     },
+    Incident {
+        incident: IncidentId,
+        what: IncidentAction,
+    },
 }
 
 /// Why a command was not carried out; both languages are shown to the person.
@@ -371,6 +383,12 @@ pub enum Refusal {
     /// The station has no call for this alarm.
     #[error("station {station} has not been called for alarm {alarm}")]
     NoSuchCall { alarm: AlarmId, station: String },
+    /// Closed already, or never was.
+    #[error("there is no open incident {0}")]
+    NoSuchIncident(IncidentId),
+    /// An incident ends with the danger.
+    #[error("the incident cannot be closed while its alarm {alarm} is active")]
+    AlarmActive { alarm: AlarmId },
     /// Against a rule of the house, said in the text.
     #[error("{}", .0.en)]
     NotAllowed(Text),
@@ -388,6 +406,8 @@ impl Refusal {
             Self::StillActive { .. } => "still_active",
             Self::NotAcknowledged { .. } => "not_acknowledged",
             Self::NoSuchCall { .. } => "no_such_call",
+            Self::NoSuchIncident(_) => "no_such_incident",
+            Self::AlarmActive { .. } => "alarm_active",
             Self::NotAllowed(_) => "not_allowed",
         }
     }
@@ -398,6 +418,8 @@ impl Refusal {
             Self::StillActive { alarm } => format!("报警 {alarm} 的异常仍在持续，不能复位"),
             Self::NotAcknowledged { alarm } => format!("报警 {alarm} 须先确认才能复位"),
             Self::NoSuchCall { alarm, station } => format!("没有就报警 {alarm} 呼叫过 {station}"),
+            Self::NoSuchIncident(incident) => format!("没有未结案的事件 {incident}"),
+            Self::AlarmActive { alarm } => format!("事件中的报警 {alarm} 仍在持续，不能结案"),
             Self::NotAllowed(text) => return text.clone(),
         };
         Text { zh, en: self.to_string() }

@@ -16,6 +16,7 @@ use crate::alarm::{
     Action, Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Refusal, Shelf, Subject,
     Transition,
 };
+use crate::incident::IncidentId;
 use crate::rule::{Evidence, Finding, Judged, Level, OnBad, RuleId, RuleIx, RuleSpec, Text, Tuning, Verdict, Why};
 use crate::words::{Fields, render};
 
@@ -234,7 +235,7 @@ impl AlarmBook {
     pub fn new(settings: BookSettings, seed: u64) -> Self {
         Self {
             settings,
-            ids: Ids(seed),
+            ids: Ids::new(seed),
             entries: BTreeMap::new(),
             by_key: HashMap::new(),
             by_alarm: HashMap::new(),
@@ -483,6 +484,8 @@ impl AlarmBook {
                 Ok(())
             }
             Action::Call { alarm, .. } => self.slot_of(*alarm).map(drop),
+            // Of many alarms: the watch takes it apart.
+            Action::Incident { .. } => Ok(()),
         }
     }
 
@@ -651,6 +654,21 @@ impl AlarmBook {
         }
     }
 
+    /// Writes down which incident an alarm belongs to.
+    pub(crate) fn set_incident(&mut self, id: AlarmId, incident: Option<IncidentId>) {
+        let Some(entry) = self.by_alarm.get(&id).and_then(|slot| self.entries.get_mut(slot)) else { return };
+        if let Some(alarm) = entry.alarm.as_mut().filter(|alarm| alarm.incident != incident) {
+            Arc::make_mut(alarm).incident = incident;
+        }
+    }
+
+    /// The alarm belongs to another incident now: the journal and the ways out hear of it by a transition.
+    pub(crate) fn regroup(&mut self, now: Now, id: AlarmId, by: Option<&str>) {
+        if let Some(slot) = self.by_alarm.get(&id).copied() {
+            self.change(now, slot, Cause::Regrouped { by: by.map(str::to_owned) }, |_| {});
+        }
+    }
+
     /// Open hazard alarms whose instance is not known yet: after a restart, until their points are there.
     pub(crate) fn unbound(&self) -> Vec<(RuleId, Subject)> {
         let unbound = |entry: &&Entry| entry.instance.is_none() && !entry.abandoned;
@@ -808,7 +826,7 @@ impl AlarmBook {
 
     fn raise(&mut self, now: Now, slot: Slot, level: Level) {
         let id = loop {
-            let id = self.ids.next(now.wall);
+            let id = AlarmId(self.ids.next(now.wall));
             if !self.by_alarm.contains_key(&id) {
                 break id;
             }
@@ -823,6 +841,7 @@ impl AlarmBook {
             class: entry.class,
             title: terms.spec.title.clone(),
             place: Arc::clone(&entry.place),
+            incident: None,
             level,
             peak: level,
             condition: Condition::Active,
@@ -1069,15 +1088,19 @@ fn set_deadline(now: Now, after: Option<Duration>, mono: &mut Option<Mono>, wall
 }
 
 /// UUIDv7 from the wall clock and SplitMix64: the same inputs give the same ids.
-struct Ids(u64);
+pub(crate) struct Ids(u64);
 
 impl Ids {
-    fn next(&mut self, at: Wall) -> AlarmId {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self, at: Wall) -> uuid::Uuid {
         let mut random = [0; 10];
         random[..8].copy_from_slice(&self.word().to_le_bytes());
         random[8..].copy_from_slice(&self.word().to_le_bytes()[..2]);
         let millis = u64::try_from(at.millis()).unwrap_or(0);
-        AlarmId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 
     fn word(&mut self) -> u64 {

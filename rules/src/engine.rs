@@ -13,6 +13,7 @@ use anmin_sensors::time::{Mono, Now};
 use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Class, Command, Pending, Refusal, Subject, Transition};
 use crate::book::{AlarmBook, BookSettings, Chatter, SystemReport};
 use crate::health::{Health, SystemRules};
+use crate::incident::{Incident, IncidentAction, IncidentBook, IncidentChange, IncidentId, Outcome, Situation};
 use crate::order::{Call, CallChange, Order};
 use crate::response::{DeskSettings, Request, ResponseDesk};
 use crate::rule::{Evidence, Finding, Judged, Level, RuleId, RuleSpec, Text, Tuning};
@@ -24,6 +25,7 @@ use crate::set::{Bound, BrokenRule, Past, Refill, RuleSet};
 pub enum Effect {
     Transition(Arc<Transition>),
     Call(Arc<CallChange>),
+    Incident(Arc<IncidentChange>),
     Order(Order),
     /// The delays of a condition have begun, changed or ended; takes the place of what was said of it before.
     Pending(Arc<Pending>),
@@ -37,6 +39,8 @@ pub struct Counts {
     pub by_level: [usize; 4],
     /// By state, in the order of `AlarmState::ALL`.
     pub by_state: [usize; 8],
+    /// Incidents that are not closed.
+    pub incidents: usize,
     /// Conditions that wait for their on-delay.
     pub pending: usize,
     /// Calls that are not over.
@@ -53,6 +57,7 @@ impl Counts {
 /// set, so that lifecycles can be proved without scripts.
 pub(crate) struct Watch {
     pub(crate) book: AlarmBook,
+    incidents: IncidentBook,
     desk: ResponseDesk,
     health: Health,
     effects: VecDeque<Effect>,
@@ -62,6 +67,7 @@ impl Watch {
     pub(crate) fn new(desk: DeskSettings, seed: u64) -> Self {
         Self {
             book: AlarmBook::new(book_settings(&desk), seed),
+            incidents: IncidentBook::new(desk.storm_alarms, desk.call_level, seed),
             health: Health::new(SystemRules::new(desk.bad_grace, desk.system_escalate_after)),
             desk: ResponseDesk::new(desk),
             effects: VecDeque::new(),
@@ -73,6 +79,7 @@ impl Watch {
         now: Now,
         alarms: &[Arc<Alarm>],
         calls: Vec<Call>,
+        incidents: Vec<Arc<Incident>>,
         find: impl Fn(&RuleId) -> Option<&'s Arc<RuleSpec>>,
     ) {
         self.desk.restore(now, alarms, calls);
@@ -108,16 +115,23 @@ impl Watch {
             self.report_station(now, area, None);
         }
         self.health.handle_abandoned(now, &mut self.book);
+        for alarm in self.incidents.restore(now, incidents, alarms) {
+            self.book.regroup(now, alarm, None);
+        }
         self.drain(now);
     }
 
-    /// Fires what is due, earliest first.
+    /// Fires what is due, earliest first; of what is due at once the alarms', then the calls', then the incidents'.
     pub(crate) fn fire(&mut self, now: Now) {
         loop {
-            let fired = match (self.book.poll_timeout(), self.desk.poll_timeout()) {
-                (Some(book), Some(desk)) if desk < book => self.desk.fire_one(now, &mut self.effects),
-                (Some(_), _) => self.book.fire_one(now),
-                (None, _) => self.desk.fire_one(now, &mut self.effects),
+            let [book, desk, incidents] =
+                [self.book.poll_timeout(), self.desk.poll_timeout(), self.incidents.poll_timeout()];
+            let first = [book, desk, incidents].into_iter().flatten().min();
+            let fired = match first {
+                None => false,
+                _ if first == book => self.book.fire_one(now),
+                _ if first == desk => self.desk.fire_one(now, &mut self.effects),
+                _ => self.incidents.fire_one(now),
             };
             self.drain(now);
             if !fired {
@@ -162,21 +176,95 @@ impl Watch {
                 .book
                 .handle_command(now, &command.who, &command.what)
                 .and_then(|()| self.desk.handle_step(now, &command.who, *alarm, station, step, &mut self.effects)),
+            Action::Incident { incident, what } => self.handle_incident(now, &command.who, *incident, what),
             action => self.book.handle_command(now, &command.who, action),
         };
         self.drain(now);
         outcome
     }
 
-    /// Takes every transition to the desk, and what the desk asks for back to the book, until both are quiet.
+    fn handle_incident(&mut self, now: Now, who: &str, id: IncidentId, what: &IncidentAction) -> Result<(), Refusal> {
+        self.incidents.incident(id)?;
+        match what {
+            IncidentAction::Acknowledge => {
+                for alarm in self.incidents.alarms_of(id).collect::<Vec<_>>() {
+                    self.book.handle_command(now, who, &Action::Acknowledge { alarm })?;
+                }
+                Ok(())
+            }
+            IncidentAction::Note { text } => self.incidents.note(now, who, id, text),
+            IncidentAction::MergeInto { into } => {
+                for alarm in self.incidents.merge(now, who, id, *into)? {
+                    self.book.regroup(now, alarm, Some(who));
+                }
+                Ok(())
+            }
+            IncidentAction::Split { alarms } => {
+                let found: Vec<Arc<Alarm>> = alarms
+                    .iter()
+                    .map(|alarm| self.book.alarm(*alarm).cloned().ok_or(Refusal::NoSuchAlarm(*alarm)))
+                    .collect::<Result<_, _>>()?;
+                self.incidents.split(now, who, id, &found)?;
+                for alarm in found {
+                    self.book.regroup(now, alarm.id, Some(who));
+                }
+                Ok(())
+            }
+            IncidentAction::Close { outcome, why } => self.close_incident(now, who, id, *outcome, why),
+        }
+    }
+
+    /// What is over is acknowledged and reset in the person's name; what is not keeps the incident open.
+    fn close_incident(
+        &mut self,
+        now: Now,
+        who: &str,
+        id: IncidentId,
+        outcome: Outcome,
+        why: &str,
+    ) -> Result<(), Refusal> {
+        if matches!(outcome, Outcome::Merged(_) | Outcome::Unexplained) {
+            return Err(Refusal::not_allowed("请说明事件的性质", "say what the incident was"));
+        }
+        let alarms: Vec<Arc<Alarm>> =
+            self.incidents.alarms_of(id).filter_map(|alarm| self.book.alarm(alarm).cloned()).collect();
+        if let Some(alarm) = alarms.iter().find(|alarm| alarm.is_silenced()) {
+            return Err(Refusal::not_allowed(
+                format!("事件中的报警 {} 已搁置或停用：请先恢复，或将其分出", alarm.id),
+                format!(
+                    "alarm {} of the incident is shelved or out of service: end that first, or split it off",
+                    alarm.id
+                ),
+            ));
+        }
+        if let Some(alarm) = alarms.iter().find(|alarm| alarm.is_active()) {
+            return Err(Refusal::AlarmActive { alarm: alarm.id });
+        }
+        for alarm in alarms {
+            let alarm = alarm.id;
+            self.book.handle_command(now, who, &Action::Acknowledge { alarm })?;
+            if self.book.alarm(alarm).is_some() {
+                self.book.handle_command(now, who, &Action::Reset { alarm })?;
+            }
+        }
+        self.drain(now);
+        self.incidents.close(now, who, id, outcome, why);
+        Ok(())
+    }
+
+    /// Takes every transition to its incident and to the desk, and what the desk asks for back to the book, until both are quiet.
     fn drain(&mut self, now: Now) {
         loop {
-            if let Some(transition) = self.book.poll_transition() {
+            if let Some(mut transition) = self.book.poll_transition() {
                 if !transition.alarm.is_open() && self.health.is_abandoned(&transition.alarm.rule) {
                     self.health.handle_abandoned(now, &mut self.book);
                 }
+                self.incidents.handle_transition(now, &mut transition);
                 let done = self.desk.handle_transition(now, transition, &mut self.effects);
+                self.book.set_incident(done.alarm.id, done.alarm.incident);
                 self.book.set_cap_log(done.alarm.id, &done.alarm.cap_log);
+            } else if let Some(change) = self.incidents.poll_change() {
+                self.effects.push_back(Effect::Incident(Arc::new(change)));
             } else if let Some(request) = self.desk.poll_request() {
                 match request {
                     Request::Escalate(alarm) => self.book.escalate(now, alarm),
@@ -241,7 +329,18 @@ impl Watch {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Mono> {
-        [self.book.poll_timeout(), self.desk.poll_timeout()].into_iter().flatten().min()
+        let timers = [self.book.poll_timeout(), self.desk.poll_timeout(), self.incidents.poll_timeout()];
+        timers.into_iter().flatten().min()
+    }
+
+    pub(crate) fn incidents(&self) -> impl Iterator<Item = &Arc<Incident>> {
+        self.incidents.incidents()
+    }
+
+    pub(crate) fn situation(&self, id: IncidentId) -> Option<Situation> {
+        let incident = self.incidents.incident(id).ok()?;
+        let alarms = self.incidents.alarms_of(id).filter_map(|alarm| self.book.alarm(alarm).cloned());
+        Some(Situation::new(Arc::clone(incident), alarms.collect()))
     }
 
     pub(crate) fn alarms(&self) -> Vec<Arc<Alarm>> {
@@ -259,6 +358,7 @@ impl Watch {
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts {
             open: self.book.open_count(),
+            incidents: self.incidents.incidents().count(),
             pending: self.book.pending_count(),
             live_calls: self.desk.calls().filter(|call| call.is_live()).count(),
             ..Counts::default()
@@ -317,12 +417,12 @@ impl Engine {
         }
     }
 
-    /// Takes up what the journal holds: the last state of every open alarm and of their calls. Once, before anything
-    /// is handled. What it finds out about them comes as effects.
-    pub fn restore(&mut self, now: Now, alarms: Vec<Arc<Alarm>>, calls: Vec<Call>) {
+    /// Takes up what the journal holds: the last state of every open alarm, of their calls, and of every open incident.
+    /// Once, before anything is handled. What it finds out about them comes as effects.
+    pub fn restore(&mut self, now: Now, alarms: Vec<Arc<Alarm>>, calls: Vec<Call>, incidents: Vec<Arc<Incident>>) {
         let (rules, specs) = (&self.rules, &self.specs);
         let find = |id: &RuleId| rules.find(id).map(|rule| &specs[rule.0 as usize]);
-        self.watch.restore(now, &alarms, calls, find);
+        self.watch.restore(now, &alarms, calls, incidents, find);
         self.unbound = true;
     }
 
@@ -462,6 +562,7 @@ impl Engine {
     pub fn replace_desk(&mut self, now: Now, desk: DeskSettings) {
         self.watch.fire(now);
         self.watch.book.set_settings(book_settings(&desk));
+        self.watch.incidents.set_settings(desk.storm_alarms, desk.call_level);
         self.watch.health.rules = SystemRules::new(desk.bad_grace, desk.system_escalate_after);
         self.watch.desk.set_settings(desk);
     }
@@ -495,6 +596,16 @@ impl Engine {
     /// All open alarms, gravest first, then oldest first.
     pub fn alarms(&self) -> Vec<Arc<Alarm>> {
         self.watch.alarms()
+    }
+
+    /// All open incidents, the oldest first.
+    pub fn incidents(&self) -> impl Iterator<Item = &Arc<Incident>> {
+        self.watch.incidents()
+    }
+
+    /// One open incident with its open alarms.
+    pub fn situation(&self, id: IncidentId) -> Option<Situation> {
+        self.watch.situation(id)
     }
 
     /// The calls for one alarm in the order in which the stations were first called.
@@ -579,6 +690,7 @@ mod tests {
         engine: Engine,
         points: Points,
         alarms: Vec<Arc<Alarm>>,
+        incidents: Vec<Arc<Incident>>,
         /// What a journal would hold of conditions whose delays run.
         pending: Vec<Arc<Pending>>,
         seen: Vec<String>,
@@ -622,7 +734,7 @@ mod tests {
             }
             let mut engine = Engine::new(rules(""), desk(), 7);
             engine.bind(&points);
-            Self { engine, points, alarms: Vec::new(), pending: Vec::new(), seen: Vec::new() }
+            Self { engine, points, alarms: Vec::new(), incidents: Vec::new(), pending: Vec::new(), seen: Vec::new() }
         }
 
         fn sample(&self, at: u64, point: u32, value: f64) -> Sample {
@@ -669,6 +781,10 @@ mod tests {
                         self.seen.push(format!("{} {}", transition.cause.as_str(), alarm.level.as_str()));
                     }
                     Effect::Call(change) => self.seen.push(format!("call {}", change.call.state.as_str())),
+                    Effect::Incident(change) => {
+                        self.incidents.retain(|other| other.id != change.incident.id);
+                        self.incidents.push(Arc::clone(&change.incident));
+                    }
                     Effect::Pending(pending) => {
                         self.pending.retain(|other| (&other.rule, &other.subject) != (&pending.rule, &pending.subject));
                         if !pending.is_over() {
@@ -730,7 +846,7 @@ mod tests {
         assert_eq!(kitchen.seen(), ["raised orange", "call called"]);
         let (alarms, calls) = (kitchen.alarms.clone(), kitchen.engine.calls());
         kitchen.engine = Engine::new(rules(""), desk(), 8);
-        kitchen.engine.restore(now(10), alarms.clone(), calls);
+        kitchen.engine.restore(now(10), alarms.clone(), calls, kitchen.incidents.clone());
         kitchen.engine.bind(&kitchen.points);
         assert_eq!(kitchen.engine.alarms(), alarms);
         kitchen.hear(20, &[22.0]);
@@ -746,7 +862,7 @@ mod tests {
         let mut kitchen = Kitchen::new();
         let restart = |kitchen: &mut Kitchen, at: u64| {
             kitchen.engine = Engine::new(rules(""), desk(), at);
-            kitchen.engine.restore(now(at), kitchen.alarms.clone(), Vec::new());
+            kitchen.engine.restore(now(at), kitchen.alarms.clone(), Vec::new(), kitchen.incidents.clone());
             kitchen.engine.restore_pending(now(at), kitchen.pending.clone(), |_| true);
             kitchen.engine.bind(&kitchen.points);
             kitchen.take();
@@ -790,7 +906,7 @@ mod tests {
         say(Action::Acknowledge { alarm }).expect("it is open");
         say(Action::Reset { alarm }).expect("nobody judges it any more");
         kitchen.take();
-        assert_eq!(kitchen.engine.counts(), Counts::default());
+        assert_eq!(kitchen.engine.counts(), Counts { incidents: 1, ..Counts::default() });
     }
 
     /// An override switches a rule off for a subject whose alarm stands, once while anmin runs and once while it does not.
@@ -809,7 +925,7 @@ mod tests {
             let off = RuleSet::load(library::shipped(), off, &faults);
             if restart {
                 kitchen.engine = Engine::new(off, desk(), 8);
-                kitchen.engine.restore(now(6), kitchen.alarms.clone(), Vec::new());
+                kitchen.engine.restore(now(6), kitchen.alarms.clone(), Vec::new(), kitchen.incidents.clone());
                 kitchen.engine.bind(&kitchen.points);
                 kitchen.hear(7, &[12.0]);
             } else {
@@ -870,7 +986,7 @@ mod tests {
         let restart = |kitchen: &mut Kitchen, at: u64, broken: &[BrokenRule]| {
             let alarms = kitchen.alarms.clone();
             kitchen.engine = Engine::new(rules(""), desk(), at);
-            kitchen.engine.restore(now(at), alarms, Vec::new());
+            kitchen.engine.restore(now(at), alarms, Vec::new(), kitchen.incidents.clone());
             kitchen.engine.bind(&kitchen.points);
             kitchen.engine.handle_broken_rules(now(at), broken);
             kitchen.wait_until(at + 1);

@@ -9,6 +9,7 @@ pub mod cases;
 pub mod change;
 pub mod engine;
 mod health;
+pub mod incident;
 pub mod library;
 pub mod order;
 pub mod reference;

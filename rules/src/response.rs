@@ -30,6 +30,8 @@ pub struct DeskSettings {
     pub areas: BTreeMap<String, Vec<Arc<str>>>,
     /// A hazard at or above this level calls the station.
     pub call_level: Level,
+    /// More alarms than so many in ten minutes are a storm, which is folded into incidents by building.
+    pub storm_alarms: usize,
     pub channels: Vec<Channel>,
     /// Longest time on the shelf; half an hour at most is the practice for red.
     pub max_shelve: Duration,
@@ -47,6 +49,7 @@ impl Default for DeskSettings {
             stations: Vec::new(),
             areas: BTreeMap::new(),
             call_level: Level::Orange,
+            storm_alarms: 10,
             channels: Vec::new(),
             max_shelve: Duration::from_secs(4 * 3600),
             max_shelve_red: Duration::from_secs(1800),

@@ -16,6 +16,10 @@ use include_dir::{Dir, include_dir};
 
 use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Cause, Class, Command, Refusal, Transition};
 use crate::engine::{Counts, Effect, Watch};
+use crate::incident::{
+    FalseCause, Incident, IncidentAction, IncidentCause, IncidentChange, IncidentId, IncidentState, Outcome, QUIET,
+    REASON_WITHIN,
+};
 use crate::order::{
     Call, CallCause, CallState, CallStep, CapMessage, Channel, ChannelForm, OrderBody, OrderId, Station,
 };
@@ -40,9 +44,15 @@ struct Stage {
     /// What the journal holds: the last state of every alarm and call.
     alarms: BTreeMap<AlarmId, Arc<Alarm>>,
     calls: BTreeMap<(AlarmId, Arc<str>), Call>,
+    /// ... and of every incident, and which of them each alarm that ever was belongs to.
+    incidents: BTreeMap<IncidentId, Arc<Incident>>,
+    belongs: BTreeMap<AlarmId, IncidentId>,
+    settled_since: BTreeMap<IncidentId, Duration>,
     names: HashMap<AlarmId, usize>,
+    incident_names: HashMap<IncidentId, usize>,
     latest: Option<AlarmId>,
     show_events: bool,
+    show_incidents: bool,
     done: Vec<String>,
     orders: BTreeSet<OrderId>,
     /// CAP messages in force by alarm and channel, oldest first, as a receiver would keep them.
@@ -54,11 +64,11 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(spec: RuleSpec, desk: DeskSettings, show_events: bool) -> Self {
+    fn new(spec: RuleSpec, desk: DeskSettings, show_events: bool, show_incidents: bool) -> Self {
         let mut points = Points::default();
         let profile: Arc<str> = "test".into();
-        for (device, kind, alarm_point) in
-            [("d1", "gas.lel", true), ("d2", "gas.lel", true), ("d3", "env.temperature", false)]
+        for (device, kind, alarm_point, floor) in
+            [("d1", "gas.lel", true, "5"), ("d2", "gas.lel", true, "9"), ("d3", "env.temperature", false, "6")]
         {
             let specs: Vec<Arc<PointSpec>> = (1..=8)
                 .map(|n| {
@@ -67,6 +77,7 @@ impl Stage {
                 })
                 .collect();
             let place = Place { area: "east".to_owned(), building: "3".to_owned(), ..Place::default() };
+            let place = Place { floor: floor.to_owned(), ..place };
             points
                 .add(DeviceId::new(device), None, &profile, &Arc::new(place), &specs)
                 .expect("the devices have different names");
@@ -83,9 +94,14 @@ impl Stage {
             starts: 1,
             alarms: BTreeMap::new(),
             calls: BTreeMap::new(),
+            incidents: BTreeMap::new(),
+            belongs: BTreeMap::new(),
+            settled_since: BTreeMap::new(),
             names: HashMap::new(),
+            incident_names: HashMap::new(),
             latest: None,
             show_events,
+            show_incidents,
             done: Vec::new(),
             orders: BTreeSet::new(),
             caps: BTreeMap::new(),
@@ -172,11 +188,14 @@ impl Stage {
         let open = |call: &&Call| self.alarms.get(&call.alarm).is_some_and(|alarm| alarm.is_open());
         let calls: Vec<Call> = self.calls.values().filter(open).cloned().collect();
         let spec = Arc::clone(&self.spec);
-        self.watch.restore(self.now(), &alarms, calls, |id| (*id == spec.id).then_some(&spec));
+        self.watch.restore(self.now(), &alarms, calls, self.open_incidents(), |id| (*id == spec.id).then_some(&spec));
         self.take();
         self.check_journal();
         // By the wall clock a deadline may lie anywhere now, but never further than its full period.
         for since in self.owed_since.values_mut().chain(self.called_since.values_mut()) {
+            *since = self.at;
+        }
+        for since in self.settled_since.values_mut() {
             *since = self.at;
         }
         for until in self.shelved_until.values_mut() {
@@ -195,6 +214,53 @@ impl Stage {
         let open = |call: &&Call| self.alarms.get(&call.alarm).is_some_and(|alarm| alarm.is_open());
         let journal: Vec<Call> = self.calls.values().filter(open).cloned().collect();
         assert_eq!(calls, journal, "at {:?} the calls differ from what their changes say", self.at);
+        let incidents: Vec<Arc<Incident>> = self.watch.incidents().cloned().collect();
+        assert_eq!(incidents, self.open_incidents(), "at {:?} the incidents differ from their changes", self.at);
+        self.check_incidents();
+    }
+
+    /// As the journal gives them back: how many alarms belong to one is counted there.
+    fn open_incidents(&self) -> Vec<Arc<Incident>> {
+        let open = self.incidents.values().filter(|incident| incident.is_open());
+        open.map(|incident| {
+            let alarms = self.belongs.values().filter(|id| **id == incident.id).count() as u32;
+            Arc::new(Incident { alarms, ..Incident::clone(incident) })
+        })
+        .collect()
+    }
+
+    /// An alarm belongs to exactly one incident, which is open as long as the alarm; nothing is lost by merging and
+    /// splitting.
+    fn check_incidents(&self) {
+        for alarm in self.alarms.values() {
+            let Class::Hazard(_) = alarm.class else {
+                assert_eq!(alarm.incident, None, "{} is about anmin itself", alarm.rule);
+                continue;
+            };
+            let of = self.belongs[&alarm.id];
+            if alarm.is_open() {
+                assert_eq!(alarm.incident, Some(of), "{} names another incident", alarm.id);
+                assert_eq!(self.incidents[&of].state(), IncidentState::Standing, "{} is open", alarm.id);
+            }
+        }
+        for (id, incident) in &self.incidents {
+            let situation = self.watch.situation(*id);
+            assert_eq!(situation.is_some(), incident.is_open());
+            if situation.is_none() {
+                continue;
+            }
+            let open = |alarm: &&Arc<Alarm>| alarm.is_open() && alarm.incident == Some(*id);
+            let mut alarms: Vec<AlarmId> = self.alarms.values().filter(open).map(|alarm| alarm.id).collect();
+            let mut found: Vec<AlarmId> =
+                situation.iter().flat_map(|situation| &situation.alarms).map(|alarm| alarm.id).collect();
+            alarms.sort();
+            found.sort();
+            assert_eq!(found, alarms, "the open alarms of incident {id}");
+            let of = |alarm: &&Arc<Alarm>| self.belongs.get(&alarm.id) == Some(id);
+            let peak = self.alarms.values().filter(of).map(|alarm| alarm.peak).max();
+            assert!(peak <= Some(incident.peak), "incident {id} was never so grave as one of its alarms");
+            assert_eq!(incident.state() == IncidentState::Standing, !alarms.is_empty(), "incident {id}");
+        }
     }
 
     /// Writes down what was done, and checks what must hold for every effect.
@@ -221,6 +287,13 @@ impl Stage {
                     format!("{}call {} {what}{by}", self.name(change.call.alarm), change.call.station)
                 }
                 Effect::Pending(_) => continue,
+                Effect::Incident(change) => {
+                    let text = self.take_incident(&change);
+                    if !self.show_incidents {
+                        continue;
+                    }
+                    text
+                }
                 Effect::Order(order) => {
                     assert!(self.orders.insert(order.id.clone()), "order {} left twice", order.id);
                     let (alarm, text) = match &order.body {
@@ -257,6 +330,55 @@ impl Stage {
         }
     }
 
+    fn take_incident(&mut self, change: &IncidentChange) -> String {
+        let incident = &change.incident;
+        let before = self.incidents.get(&incident.id);
+        assert_eq!(incident.seq, before.map_or(0, |before| before.seq) + 1, "changes are numbered without a gap");
+        if let Some(before) = before {
+            assert!(before.is_open(), "a closed incident never changes");
+            assert!(incident.peak >= before.peak && incident.notes.len() >= before.notes.len());
+            assert!(before.hazards.iter().all(|hazard| incident.hazards.contains(hazard)));
+        }
+        match incident.end.as_ref().map(|end| end.outcome) {
+            Some(Outcome::Merged(into)) => {
+                let moved = self.belongs.values_mut().filter(|of| **of == incident.id);
+                moved.for_each(|of| *of = into);
+            }
+            Some(_) => {}
+            None => assert_eq!(incident.settled_at.is_some(), incident.closes_at.is_some()),
+        }
+        match incident.state() {
+            IncidentState::Settled if change.cause == IncidentCause::Settled => {
+                self.settled_since.insert(incident.id, self.at);
+            }
+            IncidentState::Settled => {}
+            _ => drop(self.settled_since.remove(&incident.id)),
+        }
+        let next = self.incident_names.len() + 1;
+        let n = *self.incident_names.entry(incident.id).or_insert(next);
+        self.incidents.insert(incident.id, Arc::clone(incident));
+        let name = |id: &IncidentId| self.incident_names.get(id).map_or(0, |n| *n);
+        let how = match &change.cause {
+            IncidentCause::Noted { by } => format!(" {by}"),
+            IncidentCause::SplitFrom { from, by } | IncidentCause::Absorbed { from, by } => {
+                format!(" {} {by}", name(from))
+            }
+            IncidentCause::SplitInto { into, by } => format!(" {} {by}", name(into)),
+            IncidentCause::Closed => {
+                let end = incident.end.as_ref().expect("a closed incident says how");
+                format!(" {} {}", end.outcome.as_str(), end.by)
+            }
+            _ => String::new(),
+        };
+        let storm = if incident.storm { " storm" } else { "" };
+        format!(
+            "incident {n} {}{how} {}{storm} alarms={}",
+            change.cause.as_str(),
+            incident.peak.as_str(),
+            incident.alarms
+        )
+    }
+
     fn take_transition(&mut self, transition: &Transition) -> String {
         let alarm = &transition.alarm;
         let before = self.alarms.get(&alarm.id);
@@ -270,6 +392,11 @@ impl Stage {
             assert!(!before.latched || alarm.latched || reset, "only a reset releases a latch");
         }
         let before = before.cloned();
+        if let Some(incident) = alarm.incident {
+            let known = self.belongs.insert(alarm.id, incident);
+            let moved = matches!(transition.cause, Cause::Raised | Cause::Regrouped { .. });
+            assert!(known == Some(incident) || moved, "an alarm changes its incident in silence");
+        }
         let next = self.names.len() + 1;
         self.names.entry(alarm.id).or_insert(next);
         self.latest = Some(alarm.id);
@@ -302,6 +429,7 @@ impl Stage {
             Cause::TakenOutOfService { by, .. } => format!("taken_out_of_service {by}"),
             Cause::ReturnedToService { by } => format!("returned_to_service {by}"),
             Cause::Escalated(step) => format!("escalated {step}"),
+            Cause::Regrouped { by } => format!("regrouped {}", by.as_deref().unwrap_or("anmin")),
             other => other.as_str().to_owned(),
         };
         let what = if alarm.rule == self.spec.id || transition.cause != Cause::Raised {
@@ -337,6 +465,10 @@ impl Stage {
                 assert!(called || self.desk.stations.is_empty(), "nobody was called for {id}");
             }
         }
+        for (id, since) in &self.settled_since {
+            let within = if self.incidents[id].peak >= self.desk.call_level { REASON_WITHIN } else { QUIET };
+            assert!(self.at < *since + within, "incident {id} should have closed by {:?}", self.at);
+        }
         for ((id, channel), chain) in &self.caps {
             let log: Vec<&str> = self.alarms[id]
                 .cap_log
@@ -355,8 +487,11 @@ impl Stage {
         let alarms: Vec<Arc<Alarm>> = self.alarms.values().filter(|alarm| alarm.is_open()).cloned().collect();
         let open = |call: &&Call| self.alarms.get(&call.alarm).is_some_and(|alarm| alarm.is_open());
         let calls: Vec<Call> = self.calls.values().filter(open).cloned().collect();
-        other.restore(self.now(), &alarms, calls, |id| (*id == self.spec.id).then_some(&self.spec));
+        other.restore(self.now(), &alarms, calls, self.open_incidents(), |id| {
+            (*id == self.spec.id).then_some(&self.spec)
+        });
         assert_eq!(other.alarms(), self.watch.alarms());
+        assert!(other.incidents().eq(self.watch.incidents()));
         assert_eq!(other.poll_effect(), None, "a restart by itself changes nothing");
         let (mut one, mut two) = (other.counts(), self.watch.counts());
         (one.pending, two.pending) = (0, 0);
@@ -430,6 +565,7 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
     let mut spec = plain_spec();
     let mut desk = DeskSettings::default();
     let mut show_events = false;
+    let mut show_incidents = false;
     let mut expected = Vec::new();
     let mut stage: Option<Stage> = None;
     let mut end = Duration::ZERO;
@@ -464,6 +600,8 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
                             desk.areas.insert("east".to_owned(), ids);
                         }
                         "call_level" => desk.call_level = level(value),
+                        "storm" => desk.storm_alarms = value.parse().expect("a number"),
+                        "incidents" => show_incidents = value == "yes",
                         "cap" => desk.channels.push(channel(ChannelForm::Cap, false)),
                         "events" => {
                             desk.channels.push(channel(ChannelForm::Events, false));
@@ -482,7 +620,7 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
             expected.push(format!("{at:?} -> {}", words[2..].join(" ")));
             continue;
         }
-        let stage = stage.get_or_insert_with(|| Stage::new(spec.clone(), desk.clone(), show_events));
+        let stage = stage.get_or_insert_with(|| Stage::new(spec.clone(), desk.clone(), show_events, show_incidents));
         assert!(at >= stage.at, "{line:?} goes back in time");
         stage.walk_to(at);
         act(stage, words[1], &words[2..], &key);
@@ -564,6 +702,29 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
         "unshelve" => Action::Unshelve { alarm },
         "take_out_of_service" => Action::TakeOutOfService { alarm, why: why() },
         "return_to_service" => Action::ReturnToService { alarm },
+        "incident" => {
+            let named = |number: &str| {
+                let number: usize = number.parse().expect("the number of an incident");
+                let found = stage.incident_names.iter().find(|(_, n)| **n == number);
+                found.map_or(IncidentId(uuid::Uuid::nil()), |(id, _)| *id)
+            };
+            let what = match words[1] {
+                "acknowledge" => IncidentAction::Acknowledge,
+                "note" => IncidentAction::Note { text: words[2..].join(" ") },
+                "merge_into" => IncidentAction::MergeInto { into: named(words[2]) },
+                "split" => IncidentAction::Split { alarms: vec![alarm] },
+                "close" => {
+                    let outcome = match words[2] {
+                        "real" => Outcome::Real,
+                        "test" => Outcome::Test,
+                        cause => Outcome::FalseAlarm(FalseCause::named(cause).expect("a cause of false alarms")),
+                    };
+                    IncidentAction::Close { outcome, why: why() }
+                }
+                other => panic!("{other:?} is nothing to do with an incident"),
+            };
+            Action::Incident { incident: named(words[0]), what }
+        }
         "station" => {
             let step = match words[1] {
                 "accept" => CallStep::Accept,
@@ -649,7 +810,8 @@ fn random_day(seed: u64) -> Vec<String> {
         ..DeskSettings::default()
     };
     desk.stations = ["a", "b", "c"][..chance.below(4) as usize].iter().map(|id| station(id)).collect();
-    let mut stage = Stage::new(spec, desk, true);
+    desk.storm_alarms = chance.of(&[1, 3, 10, 1000]);
+    let mut stage = Stage::new(spec, desk, true, true);
     let subjects: Vec<PointIx> = ["d1/p1", "d1/p2", "d2/p1"].iter().filter_map(|id| stage.points.find(id)).collect();
     let people = ["li", "wang"];
     for _ in 0..300 {
@@ -658,7 +820,30 @@ fn random_day(seed: u64) -> Vec<String> {
         let recent = &known[known.len().saturating_sub(6)..];
         let alarm = if recent.is_empty() { AlarmId(uuid::Uuid::nil()) } else { chance.of(recent) };
         let who = chance.of(&people);
-        match chance.below(24) {
+        let incidents: Vec<IncidentId> = stage.incidents.keys().copied().collect();
+        let recent = &incidents[incidents.len().saturating_sub(4)..];
+        let [incident, other] =
+            [(); 2].map(|()| if recent.is_empty() { IncidentId(uuid::Uuid::nil()) } else { chance.of(recent) });
+        match chance.below(30) {
+            24..30 => {
+                let what = match chance.below(6) {
+                    0 => IncidentAction::Acknowledge,
+                    1 => IncidentAction::Note { text: "x".to_owned() },
+                    2 => IncidentAction::MergeInto { into: other },
+                    3 | 4 => IncidentAction::Split { alarms: vec![alarm] },
+                    _ => {
+                        let cause = chance.of(&FalseCause::ALL);
+                        let outcome = chance.of(&[
+                            Outcome::Real,
+                            Outcome::Test,
+                            Outcome::Maintenance,
+                            Outcome::FalseAlarm(cause),
+                        ]);
+                        IncidentAction::Close { outcome, why: "x".to_owned() }
+                    }
+                };
+                drop(stage.command(who, Action::Incident { incident, what }));
+            }
             0..6 => {
                 let level = chance.of(&Level::ALL);
                 stage.judge(subject, Verdict::Abnormal(Finding { level, limit: None, note: None }));
@@ -748,6 +933,9 @@ fn random_day(seed: u64) -> Vec<String> {
     }
     stage.check_journal();
     stage.check_promises();
+    stage.walk_to(stage.at + REASON_WITHIN);
+    stage.check_journal();
+    assert!(stage.incidents.values().all(|incident| !incident.is_open()), "every incident has closed");
     assert_eq!(stage.watch.counts(), Counts::default(), "nothing is left");
     assert_eq!(stage.watch.poll_timeout(), None, "no timer is left");
     stage.done

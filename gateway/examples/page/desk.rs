@@ -8,12 +8,13 @@ use std::time::Duration;
 use anmin::clock::Clock;
 use anmin::main_loop::feed::Readings;
 use anmin::main_loop::query::{
-    AlarmList, AlarmView, Database, DevicePage, JournalState, PointChoices, PointPage, PointRow, Quarantined,
-    ReadingCounts, RuleRow, Status, Trouble,
+    AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
+    PointRow, Quarantined, ReadingCounts, RuleRow, Status, Trouble,
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Resend};
 use anmin::pulse::Seen;
 use anmin::store::audit::{Audited, Deed, Through, Wanted, Way};
+use anmin::store::incidents::{ClosedCursor, ClosedFilter};
 use anmin::store::state::{Entry, Journaled};
 use anmin::store::unusable::Kept;
 use anmin::store::{Bucket, DeadLetter, Gap};
@@ -23,6 +24,9 @@ use anmin_rules::alarm::{
 };
 use anmin_rules::change::{NumberChange, RulesChange};
 use anmin_rules::engine::{Counts, Engine};
+use anmin_rules::incident::{
+    End, Incident, IncidentAction, IncidentCause, IncidentChange, IncidentId, Note, Outcome, Situation,
+};
 use anmin_rules::library;
 use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CallStep, OrderBody, OrderId};
 use anmin_rules::response::DeskSettings;
@@ -154,9 +158,49 @@ impl Archive for Memory {
         let is_its = |row: &&Journaled| match &row.entry {
             Entry::Transition(transition) => transition.alarm.id == alarm,
             Entry::Call(change) => change.call.alarm == alarm,
-            Entry::Damaged(_) => false,
+            Entry::Incident(_) | Entry::Damaged(_) => false,
         };
         Ok(rows.iter().filter(is_its).cloned().collect())
+    }
+
+    fn incident(&self, id: IncidentId) -> Result<Option<Incident>, String> {
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = rows.iter().rev().find_map(|row| match &row.entry {
+            Entry::Incident(change) if change.incident.id == id => Some((*change.incident).clone()),
+            _ => None,
+        });
+        Ok(last)
+    }
+
+    fn closed_incidents(
+        &self,
+        _: &ClosedFilter,
+        _: Option<ClosedCursor>,
+        limit: usize,
+    ) -> Result<Vec<Incident>, String> {
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = rows.iter().rev().filter_map(|row| match &row.entry {
+            Entry::Incident(change) if !change.incident.is_open() => Some((*change.incident).clone()),
+            _ => None,
+        });
+        Ok(closed.take(limit).collect())
+    }
+
+    fn timeline(&self, id: IncidentId, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String> {
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_its = |row: &&Journaled| match &row.entry {
+            Entry::Transition(transition) => transition.alarm.incident == Some(id),
+            Entry::Call(change) => change.alarm.incident == Some(id),
+            Entry::Incident(change) => change.incident.id == id,
+            Entry::Damaged(_) => false,
+        };
+        let before = |row: &&Journaled| before.is_none_or(|n| row.n < n);
+        Ok(rows.iter().rev().filter(is_its).filter(before).take(limit).cloned().collect())
+    }
+
+    fn outcomes(&self, _: Wall, _: Wall) -> Result<Vec<(String, String, u64)>, String> {
+        let counted = [("false_alarm", "cooking", 7), ("real", "", 3), ("unexplained", "", 1)];
+        Ok(counted.map(|(outcome, cause, count)| (outcome.to_owned(), cause.to_owned(), count)).into())
     }
 
     fn unusable(&self, limit: usize) -> Result<Vec<Kept>, String> {
@@ -184,6 +228,7 @@ pub struct Desk {
     points: Points,
     latest: HashMap<PointIx, Sample>,
     alarms: Vec<Arc<Alarm>>,
+    incidents: Vec<Arc<Incident>>,
     calls: Vec<Call>,
     asked: u64,
 }
@@ -198,6 +243,7 @@ impl Desk {
             points: Points::default(),
             latest: HashMap::new(),
             alarms: Vec::new(),
+            incidents: Vec::new(),
             calls: Vec::new(),
             asked: 0,
         };
@@ -298,6 +344,7 @@ impl Desk {
             class: Class::Hazard(hazard),
             title,
             place: ix.map(|ix| Arc::clone(&self.points.device_of(ix).place)).unwrap_or_default(),
+            incident: None,
             level,
             peak: level,
             condition: Condition::Active,
@@ -502,7 +549,8 @@ impl Desk {
 
     /// Puts an alarm in and tells everybody.
     fn open(&mut self, alarm: Alarm, cause: Cause) {
-        let alarm = Arc::new(alarm);
+        let incident = self.incident_of(&alarm);
+        let alarm = Arc::new(Alarm { incident, ..alarm });
         let order = |alarm: &Alarm| (std::cmp::Reverse(alarm.level), alarm.raised_at);
         let at = self.alarms.partition_point(|other| order(other) <= order(&alarm));
         self.alarms.insert(at, Arc::clone(&alarm));
@@ -599,6 +647,19 @@ impl Desk {
                     calls: self.calls.iter().filter(|call| call.alarm == id).cloned().collect(),
                 })))
             }
+            Query::Incidents { page, reply } => {
+                let all = self.incidents.iter().map(|incident| self.situation(incident));
+                drop(reply.send(IncidentList::select(page, all.collect())));
+            }
+            Query::Incident { id, reply } => {
+                let found = self.incidents.iter().find(|incident| incident.id == id);
+                drop(reply.send(found.map(|incident| {
+                    let calls = self.calls.iter().filter(|call| {
+                        self.alarms.iter().any(|alarm| alarm.id == call.alarm && alarm.incident == Some(id))
+                    });
+                    IncidentView { situation: self.situation(incident), calls: calls.cloned().collect() }
+                })));
+            }
             Query::Points { filter, page, reply } => {
                 drop(reply.send(PointPage::select(&self.points, &filter, page, latest)));
             }
@@ -637,7 +698,8 @@ impl Desk {
     }
 
     fn status(&self) -> Status {
-        let mut counts = Counts { open: self.alarms.len(), ..Counts::default() };
+        let (open, incidents) = (self.alarms.len(), self.incidents.len());
+        let mut counts = Counts { open, incidents, ..Counts::default() };
         for alarm in self.alarms.iter().filter(|alarm| !alarm.is_silenced()) {
             counts.by_level[alarm.level as usize] += 1;
         }
@@ -703,6 +765,7 @@ impl Desk {
         let now: Now = self.clock.now();
         let by = By { who: who.clone(), at: now.wall };
         let id = match &what {
+            Action::Incident { incident, what } => return self.handle_incident(who, *incident, what),
             Action::Acknowledge { alarm }
             | Action::Reset { alarm }
             | Action::Shelve { alarm, .. }
@@ -745,6 +808,7 @@ impl Desk {
                 Cause::ReturnedToService { by: who }
             }
             Action::Call { station, step, .. } => return self.step(before, &station, step, who),
+            Action::Incident { .. } => return Ok(()),
         };
         alarm.seq += 1;
         alarm.changed_at = now.wall;
@@ -757,6 +821,120 @@ impl Desk {
         }
         self.tell(before.state(), cause, alarm);
         Ok(())
+    }
+
+    fn situation(&self, incident: &Arc<Incident>) -> Situation {
+        let alarms = self.alarms.iter().filter(|alarm| alarm.incident == Some(incident.id));
+        Situation::new(Arc::clone(incident), alarms.cloned().collect())
+    }
+
+    /// The incident of an alarm that has come: of its hazard in its building, or a new one.
+    fn incident_of(&mut self, alarm: &Alarm) -> Option<IncidentId> {
+        let Class::Hazard(hazard) = alarm.class else { return None };
+        let fits = |incident: &Arc<Incident>| {
+            incident.hazards.contains(&hazard) && incident.place.building == alarm.place.building
+        };
+        let known = self.incidents.iter().position(fits);
+        let at = known.unwrap_or_else(|| {
+            self.incidents.push(Arc::new(Incident {
+                id: IncidentId(id(self.incidents.len() as u128 + 1).0),
+                seq: 0,
+                title: alarm.title.clone(),
+                place: Arc::clone(&alarm.place),
+                hazards: vec![hazard],
+                peak: alarm.peak,
+                storm: false,
+                alarms: 0,
+                opened_at: alarm.raised_at,
+                changed_at: alarm.raised_at,
+                settled_at: None,
+                closes_at: None,
+                notes: Vec::new(),
+                end: None,
+            }));
+            self.incidents.len() - 1
+        });
+        let cause = if known.is_some() { IncidentCause::Grew } else { IncidentCause::Opened };
+        self.change(at, cause, |incident| {
+            incident.alarms += 1;
+            incident.storm = incident.alarms > 10;
+            incident.peak = incident.peak.max(alarm.peak);
+        });
+        Some(self.incidents[at].id)
+    }
+
+    fn change(&mut self, at: usize, cause: IncidentCause, how: impl FnOnce(&mut Incident)) {
+        let wall = self.clock.now().wall;
+        let incident = Arc::make_mut(&mut self.incidents[at]);
+        how(incident);
+        incident.seq += 1;
+        incident.changed_at = wall;
+        let change = IncidentChange { at: wall, cause, incident: Arc::clone(&self.incidents[at]) };
+        self.memory.push(Entry::Incident(change.clone()));
+        self.feed.publish(FeedEvent::Incident(Arc::new(change)));
+        if !self.incidents[at].is_open() {
+            self.incidents.remove(at);
+        }
+    }
+
+    fn handle_incident(&mut self, who: String, id: IncidentId, what: &IncidentAction) -> Result<(), Refusal> {
+        let wall = self.clock.now().wall;
+        let find = |id: IncidentId| self.incidents.iter().position(|incident| incident.id == id);
+        let at = find(id).ok_or(Refusal::NoSuchIncident(id))?;
+        let its: Vec<Arc<Alarm>> = self.alarms.iter().filter(|alarm| alarm.incident == Some(id)).cloned().collect();
+        let end = |outcome, why: &str| Some(End { at: wall, by: who.clone(), outcome, why: why.to_owned() });
+        match what {
+            IncidentAction::Acknowledge => {
+                for alarm in its.iter().filter(|alarm| alarm.acknowledged.is_none()) {
+                    self.handle(Command { who: who.clone(), what: Action::Acknowledge { alarm: alarm.id } })?;
+                }
+            }
+            IncidentAction::Note { text } => {
+                let note = Note { at: wall, by: who.clone(), text: text.clone() };
+                self.change(at, IncidentCause::Noted { by: who }, |incident| incident.notes.push(note));
+            }
+            IncidentAction::MergeInto { into } => {
+                find(*into).ok_or(Refusal::NoSuchIncident(*into))?;
+                self.move_to(*into, &its, &who);
+                let end = end(Outcome::Merged(*into), "");
+                self.change(at, IncidentCause::Closed, |incident| incident.end = end);
+                if let Some(at) = self.incidents.iter().position(|incident| incident.id == *into) {
+                    let cause = IncidentCause::Absorbed { from: id, by: who };
+                    self.change(at, cause, |incident| incident.alarms += its.len() as u32);
+                }
+            }
+            IncidentAction::Split { alarms } => {
+                let moved: Vec<_> = its.into_iter().filter(|alarm| alarms.contains(&alarm.id)).collect();
+                let new = IncidentId(self::id(500 + self.incidents.len() as u128).0);
+                let own = Incident { id: new, seq: 0, alarms: moved.len() as u32, ..(*self.incidents[at]).clone() };
+                self.move_to(new, &moved, &who);
+                self.incidents.push(Arc::new(own));
+                let last = self.incidents.len() - 1;
+                self.change(last, IncidentCause::SplitFrom { from: id, by: who.clone() }, |_| {});
+                self.change(at, IncidentCause::SplitInto { into: new, by: who }, |incident| {
+                    incident.alarms -= moved.len() as u32;
+                });
+            }
+            IncidentAction::Close { outcome, why } => {
+                if let Some(alarm) = its.iter().find(|alarm| alarm.is_active()) {
+                    return Err(Refusal::AlarmActive { alarm: alarm.id });
+                }
+                let end = end(*outcome, why);
+                self.alarms.retain(|alarm| alarm.incident != Some(id));
+                self.change(at, IncidentCause::Closed, |incident| incident.end = end);
+            }
+        }
+        Ok(())
+    }
+
+    fn move_to(&mut self, into: IncidentId, alarms: &[Arc<Alarm>], who: &str) {
+        for before in alarms {
+            let moved = Arc::new(Alarm { incident: Some(into), seq: before.seq + 1, ..Alarm::clone(before) });
+            if let Some(at) = self.alarms.iter().position(|alarm| alarm.id == before.id) {
+                self.alarms[at] = Arc::clone(&moved);
+            }
+            self.tell(before.state(), Cause::Regrouped { by: Some(who.to_owned()) }, moved);
+        }
     }
 
     fn step(&mut self, alarm: Arc<Alarm>, station: &str, step: CallStep, who: String) -> Result<(), Refusal> {

@@ -24,8 +24,8 @@ use super::table::Table;
 use crate::config;
 use crate::web::client::{Client, ClientError, Problem, url_of};
 use crate::web::wire::{
-    AlarmViewWire, AlarmWire, AlarmsWire, ByWire, CallWire, DeadLetterWire, EvidenceWire, ResentWire, TextWire,
-    ValueWire,
+    AlarmViewWire, AlarmWire, AlarmsWire, ByWire, CallWire, DeadLetterWire, EvidenceWire, IncidentWire, ResentWire,
+    TextWire, ValueWire,
 };
 
 const REFUSED: u8 = 1;
@@ -399,7 +399,7 @@ async fn list(client: &Client, filter: &[(&str, Option<String>)]) -> Result<Said
 }
 
 /// All pages of the list as one.
-async fn open_alarms(client: &Client, asked: &[String]) -> Result<Value, Failure> {
+pub(super) async fn open_alarms(client: &Client, asked: &[String]) -> Result<Value, Failure> {
     let mut whole: Option<Value> = None;
     let mut query = [&["limit=1000".to_owned()], asked].concat();
     loop {
@@ -453,7 +453,7 @@ fn table(found: &AlarmsWire, ids: &[String]) -> Table {
 }
 
 /// As much of the beginning of `id` as tells it from the others, eight characters or more.
-fn short(id: &str, ids: &[String]) -> String {
+pub(super) fn short(id: &str, ids: &[String]) -> String {
     let shared = |other: &String| id.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
     let longest = ids.iter().filter(|other| *other != id).map(shared).max().unwrap_or(0);
     // Not to end at a dash, which looks as if more were to come.
@@ -592,8 +592,8 @@ async fn show(client: &Client, alarm: &Alarm) -> Result<Said, Failure> {
     Ok(Said { json, lines })
 }
 
-/// The causes of transitions in Chinese.
-const CAUSES: [(&str, &str); 11] = [
+/// The causes of transitions and of incidents' changes in Chinese.
+const CAUSES: [(&str, &str); 21] = [
     ("raised", "发生"),
     ("level_changed", "变级"),
     ("returned", "异常消失"),
@@ -605,13 +605,24 @@ const CAUSES: [(&str, &str); 11] = [
     ("taken_out_of_service", "停用"),
     ("returned_to_service", "恢复使用"),
     ("escalated", "升级"),
+    ("regrouped", "归入其他事件"),
+    ("opened", "事件开始"),
+    ("grew", "事件扩大"),
+    ("settled", "报警均已结束"),
+    ("resumed", "再次出现报警"),
+    ("noted", "记录"),
+    ("split_from", "自其他事件分出"),
+    ("split_into", "分出报警"),
+    ("absorbed", "并入其他事件"),
+    ("closed", "结案"),
 ];
 
 /// One row of the journal, as far as it is shown.
 #[derive(Deserialize)]
-struct Row {
+pub(super) struct Row {
     transition: Option<TransitionRow>,
     call: Option<CallRow>,
+    incident: Option<IncidentRow>,
     damaged: Option<String>,
 }
 
@@ -632,20 +643,29 @@ struct CallRow {
     message: TextWire,
 }
 
+#[derive(Deserialize)]
+struct IncidentRow {
+    at: String,
+    cause: String,
+    by: Option<String>,
+    incident: IncidentWire,
+}
+
+fn cause_of(word: &str) -> String {
+    let zh = CAUSES.iter().find(|(known, _)| *known == word).map_or("", |(_, zh)| zh);
+    format!("{zh} {}", word.replace('_', " ")).trim_start().to_owned()
+}
+
 impl Row {
-    fn put(&self, table: &mut Table) {
+    pub(super) fn put(&self, table: &mut Table) {
         if let Some(TransitionRow { at, cause, by, why, to, alarm, .. }) = &self.transition {
             let who = [by, why].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("：");
-            let zh = CAUSES.iter().find(|(word, _)| word == cause).map_or("", |(_, zh)| zh);
-            let cause = format!("{zh} {}", cause.replace('_', " "));
-            table.row([
-                moment(at),
-                cause.trim_start().to_owned(),
-                format!("{} · {}", level(&alarm.level), state(to)),
-                who,
-            ]);
+            table.row([moment(at), cause_of(cause), format!("{} · {}", level(&alarm.level), state(to)), who]);
         } else if let Some(CallRow { at, message }) = &self.call {
             table.row([moment(at), "呼叫 call".to_owned(), format!("{}\n{}", message.zh, message.en), String::new()]);
+        } else if let Some(IncidentRow { at, cause, by, incident }) = &self.incident {
+            let what = format!("{} · {}", level(&incident.peak), incident.title.zh);
+            table.row([moment(at), cause_of(cause), what, by.clone().unwrap_or_default()]);
         } else if let Some(damaged) = &self.damaged {
             table.row([String::new(), "损坏 damaged".to_owned(), damaged.clone(), String::new()]);
         }
@@ -766,7 +786,7 @@ pub(super) fn level(word: &str) -> String {
     Level::named(word).map_or_else(|| word.to_owned(), |level| format!("{} {word}", level.zh()))
 }
 
-fn state(word: &str) -> String {
+pub(super) fn state(word: &str) -> String {
     let known = AlarmState::ALL.into_iter().find(|state| state.as_str() == word);
     known.map_or_else(|| word.to_owned(), |state| format!("{} {}", state.zh(), word.replace('_', " ")))
 }

@@ -8,6 +8,7 @@ mod daemon;
 mod demo;
 mod explain;
 mod export;
+mod incident;
 mod keep;
 mod quarantine;
 mod refill;
@@ -60,6 +61,8 @@ enum Command {
     Alarm(alarm::AlarmOptions),
     /// Say what an alarm rests on, and whether the rules in force say the same of what history kept.
     Explain(explain::Options),
+    /// List incidents, look at one, note, merge, split or close it.
+    Incident(incident::IncidentOptions),
     /// Say for a station how far its crew is.
     Call(alarm::CallOptions),
     /// List what a way out has refused for good, and send it again.
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Status(options) => status::run(&options),
         Command::Alarm(options) => alarm::alarm(options),
         Command::Explain(options) => explain::run(&options),
+        Command::Incident(options) => incident::incident(options),
         Command::Call(options) => alarm::call(options),
         Command::Order(options) => alarm::order(options),
         Command::Rules(options) => rules::rules(options),

@@ -244,6 +244,7 @@ impl Config {
                 stations,
                 areas: lists,
                 call_level: desk.call_level,
+                storm_alarms: desk.storm_alarms,
                 channels,
                 max_shelve: desk.max_shelve,
                 max_shelve_red: desk.max_shelve_red,

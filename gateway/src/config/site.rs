@@ -133,14 +133,20 @@ pub fn station(r: &Reader<'_>) -> Option<Station> {
 pub struct Desk {
     /// From this level on a station is called.
     pub call_level: Level,
+    /// More alarms than so many in ten minutes are a storm.
+    pub storm_alarms: usize,
     pub max_shelve: Duration,
     pub max_shelve_red: Duration,
 }
+
+/// Beyond it nobody would call it anything else than a storm.
+const MOST_STORM_ALARMS: u32 = 10_000;
 
 impl Default for Desk {
     fn default() -> Self {
         Self {
             call_level: Level::Orange,
+            storm_alarms: 10,
             max_shelve: Duration::from_secs(4 * 3_600),
             max_shelve_red: Duration::from_secs(30 * 60),
         }
@@ -150,7 +156,16 @@ impl Default for Desk {
 impl Desk {
     pub fn read(r: &Reader<'_>) -> Self {
         let usual = Self::default();
+        let storm_alarms = r.or("storm_alarms", usual.storm_alarms as u32);
+        if !(1..=MOST_STORM_ALARMS).contains(&storm_alarms) {
+            r.fault(
+                "storm_alarms",
+                format!("`desk.storm_alarms` is {storm_alarms}, expected 1 to {MOST_STORM_ALARMS}"),
+                Some("alarms within ten minutes that one person can still look at one by one".to_owned()),
+            );
+        }
         let desk = Self {
+            storm_alarms: storm_alarms as usize,
             call_level: r.choice("call_level", &Level::CHOICES).unwrap_or(usual.call_level),
             max_shelve: r.or("max_shelve", usual.max_shelve),
             max_shelve_red: r.or("max_shelve_red", usual.max_shelve_red),

@@ -170,7 +170,7 @@ fn by_of(cause: &Cause) -> Option<&str> {
         | Cause::Shelved { by }
         | Cause::TakenOutOfService { by, .. }
         | Cause::ReturnedToService { by } => Some(by),
-        Cause::Unshelved { by } => by.as_deref(),
+        Cause::Unshelved { by } | Cause::Regrouped { by } => by.as_deref(),
         _ => None,
     }
 }
@@ -226,6 +226,7 @@ struct AlarmDocument<'a> {
     device: Option<&'a str>,
     point: Option<&'a str>,
     class: &'static str,
+    incident: Option<String>,
     level: &'static str,
     peak: &'static str,
     state: &'static str,
@@ -271,6 +272,7 @@ impl<'a> AlarmDocument<'a> {
             device,
             point,
             class: alarm.class.as_str(),
+            incident: alarm.incident.map(|incident| incident.to_string()),
             level: alarm.level.as_str(),
             peak: alarm.peak.as_str(),
             state: alarm.state().as_str(),
@@ -493,6 +495,7 @@ mod tests {
         let mut part = samples::alarm();
         part.subject = Subject::Part("way-out:office".into());
         part.class = anmin_rules::alarm::Class::System;
+        part.incident = None;
         part.evidence = Default::default();
         part.place = Default::default();
         let mut shelved = samples::alarm();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anmin_rules::alarm::{
     Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Subject, Transition,
 };
+use anmin_rules::incident::{Incident, IncidentCause, IncidentChange, IncidentId, Note};
 use anmin_rules::order::{
     Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, Order, OrderBody, OrderId,
 };
@@ -55,6 +56,7 @@ pub fn alarm() -> Alarm {
             room: "501".to_owned(),
             position: Some((36.0611, 103.8343)),
         }),
+        incident: Some(IncidentId("0195506b-f3c0-7000-8000-0000000000a1".parse().expect("a UUID"))),
         level: Level::Orange,
         peak: Level::Orange,
         condition: Condition::Active,
@@ -142,6 +144,32 @@ pub fn explained() -> Alarm {
         ]),
     }));
     alarm
+}
+
+/// What it is part of, when all its alarms are over; every field filled.
+pub fn incident_change() -> IncidentChange {
+    let alarm = alarm();
+    let at = RAISED.plus(Duration::from_secs(1_400));
+    IncidentChange {
+        at,
+        cause: IncidentCause::Settled,
+        incident: Arc::new(Incident {
+            id: alarm.incident.expect("the sample has one"),
+            seq: 3,
+            title: alarm.title,
+            place: alarm.place,
+            hazards: vec![Hazard::Gas, Hazard::Fire],
+            peak: Level::Red,
+            storm: false,
+            alarms: 2,
+            opened_at: RAISED,
+            changed_at: at,
+            settled_at: Some(at),
+            closes_at: Some(at.plus(Duration::from_secs(24 * 3_600))),
+            notes: vec![Note { at: RAISED, by: "li".to_owned(), text: "阀门已关 valve closed".to_owned() }],
+            end: None,
+        }),
+    }
 }
 
 /// The condition before that alarm, while its delay runs.

@@ -2,6 +2,7 @@
 
 use anmin_rules::alarm::{Action, Command, Refusal};
 use anmin_rules::change::{NumberChange, RulesChange};
+use anmin_rules::incident::{IncidentAction, Outcome};
 use anmin_rules::order::{CallStep, OrderId};
 use anmin_rules::rule::{RuleId, Text};
 use anmin_sensors::time::Wall;
@@ -22,6 +23,12 @@ pub fn of_command(at: Wall, command: &Command, from: Way, result: &Result<(), Re
         Action::Unshelve { alarm } => ("alarm.unshelve", alarm, Value::Null),
         Action::TakeOutOfService { alarm, why } => ("alarm.out_of_service", alarm, json!({ "why": why })),
         Action::ReturnToService { alarm } => ("alarm.return_to_service", alarm, Value::Null),
+        Action::Incident { incident, what } => {
+            let (what, detail) = of_incident(what);
+            let refused = result.as_ref().err().map(Refusal::text);
+            let (who, about) = (command.who.clone(), incident.to_string());
+            return Deed { at, who, from, what: what.into(), about, refused, detail };
+        }
         Action::Call { alarm, station, step } => {
             let (what, why) = match step {
                 CallStep::Accept => ("call.accept", None),
@@ -45,6 +52,25 @@ pub fn of_command(at: Wall, command: &Command, from: Way, result: &Result<(), Re
         about: alarm.to_string(),
         refused: result.as_ref().err().map(Refusal::text),
         detail,
+    }
+}
+
+fn of_incident(what: &IncidentAction) -> (&'static str, Value) {
+    match what {
+        IncidentAction::Acknowledge => ("incident.acknowledge", Value::Null),
+        IncidentAction::Note { text } => ("incident.note", json!({ "text": text })),
+        IncidentAction::MergeInto { into } => ("incident.merge", json!({ "into": into.to_string() })),
+        IncidentAction::Split { alarms } => {
+            let named: Vec<String> = alarms.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+            ("incident.split", json!({ "alarms": named }))
+        }
+        IncidentAction::Close { outcome, why } => {
+            let cause = match outcome {
+                Outcome::FalseAlarm(cause) => Some(cause.as_str()),
+                _ => None,
+            };
+            ("incident.close", json!({ "outcome": outcome.as_str(), "cause": cause, "why": why }))
+        }
     }
 }
 

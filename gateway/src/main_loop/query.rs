@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmId, Class};
 use anmin_rules::engine::{Counts, Engine};
+use anmin_rules::incident::{IncidentId, Situation};
 use anmin_rules::order::Call;
 use anmin_rules::rule::{ContentHash, Level, RuleId, RuleSpec, Text};
 use anmin_rules::set::{InForce, RuleSource};
@@ -31,6 +32,14 @@ pub enum Query {
     Alarm {
         id: AlarmId,
         reply: oneshot::Sender<Option<AlarmView>>,
+    },
+    Incidents {
+        page: IncidentPage,
+        reply: oneshot::Sender<IncidentList>,
+    },
+    Incident {
+        id: IncidentId,
+        reply: oneshot::Sender<Option<IncidentView>>,
     },
     Points {
         filter: PointFilter,
@@ -201,6 +210,79 @@ impl RuleRow {
         }
         rows
     }
+}
+
+/// Where an open incident stands in the list: those with a level in force first, the gravest of them first, then the
+/// oldest; behind them those that wait to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IncidentCursor(Reverse<Option<Level>>, Wall, IncidentId);
+
+impl IncidentCursor {
+    pub fn of(situation: &Situation) -> Self {
+        Self(Reverse(situation.level), situation.incident.opened_at, situation.incident.id)
+    }
+}
+
+/// As the API writes it: `red.1772328600000000.0195506b-f3c0-7000-8000-000000000001`, with `none` for no level.
+impl fmt::Display for IncidentCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0.0.map_or("none", Level::as_str), self.1.micros(), self.2)
+    }
+}
+
+impl FromStr for IncidentCursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.splitn(3, '.');
+        let mut part = || parts.next().ok_or(());
+        let level = match part()? {
+            "none" => None,
+            word => Some(Level::named(word).ok_or(())?),
+        };
+        let micros = part()?.parse().map_err(|_| ())?;
+        let id = part()?.parse().map_err(|_| ())?;
+        Ok(Self(Reverse(level), Wall::from_micros(micros), IncidentId(id)))
+    }
+}
+
+/// A stretch of the list of open incidents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IncidentPage {
+    /// Behind which place it begins; `None`: with the first.
+    pub after: Option<IncidentCursor>,
+    /// Incidents at most.
+    pub limit: usize,
+}
+
+/// Open incidents with their open alarms, in the order of [`IncidentCursor`].
+#[derive(Clone, Debug, Default)]
+pub struct IncidentList {
+    pub incidents: Vec<Situation>,
+    /// `after` of the next page; `None` at the end.
+    pub next: Option<IncidentCursor>,
+    /// Open incidents.
+    pub of: usize,
+}
+
+impl IncidentList {
+    /// What the page takes out of all open ones.
+    pub fn select(page: IncidentPage, mut all: Vec<Situation>) -> Self {
+        let of = all.len();
+        all.retain(|situation| page.after.is_none_or(|after| IncidentCursor::of(situation) > after));
+        all.sort_by_cached_key(IncidentCursor::of);
+        let more = all.len() > page.limit;
+        all.truncate(page.limit);
+        let next = all.last().filter(|_| more).map(IncidentCursor::of);
+        Self { incidents: all, next, of }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct IncidentView {
+    pub situation: Situation,
+    /// Calls for its open alarms.
+    pub calls: Vec<Call>,
 }
 
 /// A stretch of a list that only grows.

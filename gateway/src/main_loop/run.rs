@@ -16,6 +16,7 @@ use std::time::Duration;
 use anmin_rules::alarm::{Pending, Refusal, Subject, Transition};
 use anmin_rules::change::RulesChange;
 use anmin_rules::engine::{Effect, Engine};
+use anmin_rules::incident::IncidentChange;
 use anmin_rules::order::{CallChange, Order, OrderId};
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
 use anmin_rules::set::Refill;
@@ -34,8 +35,8 @@ use super::feed::{Feed, FeedEvent};
 use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
 use super::query::{
-    AlarmList, AlarmView, Database, DevicePage, JournalState, PointChoices, PointPage, PointRow, Quarantined, Query,
-    ReadingCounts, RuleRow, Status, Trouble,
+    AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
+    PointRow, Quarantined, Query, ReadingCounts, RuleRow, Status, Trouble,
 };
 use super::{Input, NewRules, PartState, ReloadAsked, Reloaded, Resend, SessionStart};
 use crate::clock::Clock;
@@ -101,7 +102,7 @@ impl Parts {
     /// Takes up what the last run left in the journal: open alarms and their calls, delays that ran, what was judged, and
     /// the orders without a receipt, which go to the couriers again under the same ids. Once, before the loop is made.
     pub fn take_up(&mut self, now: Now, restored: Restored) {
-        let Restored { alarms, calls, pending, orders, sessions, judged, alive, .. } = restored;
+        let Restored { alarms, calls, incidents, pending, orders, sessions, judged, alive, .. } = restored;
         self.clock_trust = ClockTrust::new(alive);
         self.losses.recall(sessions);
         self.deliveries.restore(judged);
@@ -118,7 +119,8 @@ impl Parts {
         if alarms.len() + orders.len() > 0 {
             info!("taken up from the journal: {} open alarms, {} orders to send again", alarms.len(), orders.len());
         }
-        self.engine.restore(now, alarms, calls.iter().map(|change| change.call.clone()).collect());
+        let calls = calls.iter().map(|change| change.call.clone()).collect();
+        self.engine.restore(now, alarms, calls, incidents);
         self.engine.restore_pending(now, pending, |_| true);
         self.orders_waiting = orders.len();
         for order in orders {
@@ -188,6 +190,7 @@ type Reply = (oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>);
 struct Handed {
     transitions: usize,
     calls: usize,
+    incidents: usize,
     pending: usize,
     orders: usize,
 }
@@ -208,6 +211,7 @@ struct Scratch {
     outcomes: Vec<OrderOutcome>,
     transitions: Vec<Arc<Transition>>,
     calls: Vec<Arc<CallChange>>,
+    incidents: Vec<Arc<IncidentChange>>,
     pending: Vec<Arc<Pending>>,
     orders: Vec<Order>,
     /// The beat of this turn, and what is to be carried of it.
@@ -719,7 +723,7 @@ impl MainLoop {
             }
             news.into_iter().for_each(|state| self.handle_part(now, state));
         }
-        let decided = handed.transitions + handed.calls + handed.pending + handed.orders > 0;
+        let decided = handed.transitions + handed.calls + handed.incidents + handed.pending + handed.orders > 0;
         let scratch = &mut self.scratch;
         scratch.pending.clear();
         // Whoever is called does not wait for what is written into the log.
@@ -756,6 +760,20 @@ impl MainLoop {
         for change in scratch.calls.drain(..) {
             info!(alarm = %change.call.alarm, station = &*change.call.station, state = change.call.state.as_str(), "{}", change.message.en);
             self.parts.feed.publish(FeedEvent::Call(change));
+        }
+        for change in scratch.incidents.drain(..) {
+            let incident = &change.incident;
+            info!(
+                incident = %incident.id,
+                peak = incident.peak.as_str(),
+                state = incident.state().as_str(),
+                cause = change.cause.as_str(),
+                alarms = incident.alarms,
+                "incident: {}, {}",
+                incident.title.en,
+                incident.place.en()
+            );
+            self.parts.feed.publish(FeedEvent::Incident(change));
         }
         self.let_out_beat();
         let scratch = &mut self.scratch;
@@ -807,6 +825,7 @@ impl MainLoop {
             match effect {
                 Effect::Transition(transition) => self.scratch.transitions.push(transition),
                 Effect::Call(change) => self.scratch.calls.push(change),
+                Effect::Incident(change) => self.scratch.incidents.push(change),
                 Effect::Pending(pending) => self.scratch.pending.push(pending),
                 Effect::Order(order) => self.scratch.orders.push(order),
             }
@@ -818,6 +837,7 @@ impl MainLoop {
         let scratch = &mut self.scratch;
         let news = scratch.transitions.len() > handed.transitions
             || scratch.calls.len() > handed.calls
+            || scratch.incidents.len() > handed.incidents
             || scratch.pending.len() > handed.pending;
         // While the journal is away they wait where they are, which is bounded.
         if news && self.journal_trouble.is_none() {
@@ -836,6 +856,7 @@ impl MainLoop {
         let turn = Turn {
             transitions: &scratch.transitions[handed.transitions..],
             calls: &scratch.calls[handed.calls..],
+            incidents: &scratch.incidents[handed.incidents..],
             pending: &scratch.pending[handed.pending..],
             orders: &scratch.orders[handed.orders..],
             outcomes: &scratch.outcomes,
@@ -847,6 +868,7 @@ impl MainLoop {
         *handed = Handed {
             transitions: scratch.transitions.len(),
             calls: scratch.calls.len(),
+            incidents: scratch.incidents.len(),
             pending: scratch.pending.len(),
             orders: scratch.orders.len(),
         };
@@ -892,7 +914,7 @@ impl MainLoop {
         let calls = calls.into_iter().filter(|call| new.iter().any(|alarm| alarm.id == call.alarm)).collect();
         info!("taken up from the journal late: {} open alarms, {} orders to send again", new.len(), late.orders.len());
         let Parts { points, validator, engine, .. } = &mut self.parts;
-        engine.restore(now, new, calls);
+        engine.restore(now, new, calls, late.incidents);
         // Whoever has spoken since the start has been judged by that.
         engine.restore_pending(now, late.pending, |pending| {
             points.find(pending.subject.as_str()).is_none_or(|point| validator.latest(point).is_none())
@@ -960,6 +982,17 @@ impl MainLoop {
             Query::Alarm { id, reply } => {
                 let view =
                     engine.alarm(id).map(|alarm| AlarmView { alarm: Arc::clone(alarm), calls: engine.calls_of(id) });
+                let _ = reply.send(view);
+            }
+            Query::Incidents { page, reply } => {
+                let all = engine.incidents().filter_map(|incident| engine.situation(incident.id));
+                let _ = reply.send(IncidentList::select(page, all.collect()));
+            }
+            Query::Incident { id, reply } => {
+                let view = engine.situation(id).map(|situation| IncidentView {
+                    calls: situation.alarms.iter().flat_map(|alarm| engine.calls_of(alarm.id)).collect(),
+                    situation,
+                });
                 let _ = reply.send(view);
             }
             Query::Points { filter, page, reply } => {

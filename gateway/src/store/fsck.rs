@@ -161,6 +161,7 @@ fn check_state(conn: &Connection, checked: &mut Checked) -> Result<(), StoreErro
     };
     checked.holds("日志记录", "records of the journal", count("SELECT count(*) FROM journal")?);
     checked.holds("未关闭报警", "open alarms", count("SELECT count(*) FROM heads")?);
+    checked.holds("未结案事件", "open incidents", open_incidents(conn)?);
     checked.holds("指令", "orders", count("SELECT count(*) FROM orders")?);
     checked.holds("待发指令", "pending orders", count("SELECT count(*) FROM orders WHERE state = 0")?);
     checked.holds("死信", "dead letters", count("SELECT count(*) FROM orders WHERE state = 2")?);
@@ -185,7 +186,25 @@ fn check_state(conn: &Connection, checked: &mut Checked) -> Result<(), StoreErro
             format!("{astray} open alarms or calls name a record that is not there"),
         );
     }
+    if is_there(conn, "incidents").map_err(|error| StoreError::sqlite(state::FILE, error))? {
+        let astray = count("SELECT count(*) FROM incidents WHERE n NOT IN (SELECT n FROM journal WHERE kind = 3)")?;
+        if astray > 0 {
+            checked.fault(
+                format!("{astray} 个事件没有对应的记录"),
+                format!("{astray} incidents name a record that is not there"),
+            );
+        }
+    }
     Ok(())
+}
+
+fn open_incidents(conn: &Connection) -> Result<u64, StoreError> {
+    if !is_there(conn, "incidents").map_err(|error| StoreError::sqlite(state::FILE, error))? {
+        return Ok(0);
+    }
+    let sql = "SELECT count(*) FROM incidents WHERE closed = 0";
+    let found = conn.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+    found.map_err(|error| StoreError::sqlite(state::FILE, error))
 }
 
 fn check_readings(conn: &Connection, checked: &mut Checked) -> Result<(), StoreError> {

@@ -11,6 +11,7 @@ mod checkpoint;
 pub mod column;
 pub mod facts;
 pub mod fsck;
+pub mod incidents;
 mod pending;
 pub mod readings;
 pub mod record;

@@ -14,12 +14,13 @@ use std::time::Duration;
 use anmin_rules::alarm::{
     Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Shelf, Subject, Transition,
 };
+use anmin_rules::incident::{End, FalseCause, Incident, IncidentCause, IncidentChange, IncidentId, Note, Outcome};
 use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OrderBody};
 use anmin_rules::rule::{
     ContentHash, Evidence, Finding, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text,
     WindowSeen,
 };
-use anmin_sensors::point::{DeviceId, KINDS, Place, PointId};
+use anmin_sensors::point::{DeviceId, Hazard, KINDS, Place, PointId};
 use anmin_sensors::reading::{Quality, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
 use serde::de::Error as _;
@@ -77,6 +78,15 @@ pub fn write_call(change: &CallChange) -> String {
 pub fn read_call(json: &str) -> Result<CallChange, RecordError> {
     check_version(json)?;
     serde_json::from_str::<Versioned<CallChangeV1<'_>>>(json)?.record.read()
+}
+
+pub fn write_incident(change: &IncidentChange) -> String {
+    to_json(&Versioned { v: VERSION, record: IncidentChangeV1::of(change) })
+}
+
+pub fn read_incident(json: &str) -> Result<IncidentChange, RecordError> {
+    check_version(json)?;
+    serde_json::from_str::<Versioned<IncidentChangeV1<'_>>>(json)?.record.read()
 }
 
 /// An order's body, whole.
@@ -196,6 +206,7 @@ enum CauseV1<'a> {
     TakenOutOfService { by: Str<'a>, why: Str<'a> },
     ReturnedToService { by: Str<'a> },
     Escalated { step: u32 },
+    Regrouped { by: Option<Str<'a>> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -206,6 +217,8 @@ struct AlarmV1<'a> {
     class: Str<'a>,
     title: TextV1<'a>,
     place: PlaceV1<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incident: Option<Id>,
     level: Str<'a>,
     peak: Str<'a>,
     condition: Str<'a>,
@@ -412,6 +425,70 @@ struct StampV1<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
+struct IncidentChangeV1<'a> {
+    at: i64,
+    cause: IncidentCauseV1<'a>,
+    incident: IncidentV1<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+enum IncidentCauseV1<'a> {
+    Opened,
+    Grew,
+    Settled,
+    Resumed,
+    Noted { by: Str<'a> },
+    SplitFrom { from: Id, by: Str<'a> },
+    SplitInto { into: Id, by: Str<'a> },
+    Absorbed { from: Id, by: Str<'a> },
+    Closed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct IncidentV1<'a> {
+    id: Id,
+    seq: u32,
+    title: TextV1<'a>,
+    place: PlaceV1<'a>,
+    hazards: Vec<Str<'a>>,
+    peak: Str<'a>,
+    storm: bool,
+    alarms: u32,
+    opened_at: i64,
+    changed_at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    closes_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<NoteV1<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end: Option<EndV1<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NoteV1<'a> {
+    at: i64,
+    by: Str<'a>,
+    text: Str<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EndV1<'a> {
+    at: i64,
+    by: Str<'a>,
+    outcome: Str<'a>,
+    /// Of a false alarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<Str<'a>>,
+    /// Of one that was merged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    into: Option<Id>,
+    why: Str<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
 struct OrderV1<'a> {
     body: BodyV1<'a>,
 }
@@ -472,6 +549,7 @@ impl<'a> CauseV1<'a> {
             Cause::TakenOutOfService { by, why } => Self::TakenOutOfService { by: by.into(), why: why.into() },
             Cause::ReturnedToService { by } => Self::ReturnedToService { by: by.into() },
             Cause::Escalated(step) => Self::Escalated { step: *step },
+            Cause::Regrouped { by } => Self::Regrouped { by: by.as_ref().map(Into::into) },
         }
     }
 
@@ -490,6 +568,7 @@ impl<'a> CauseV1<'a> {
             }
             Self::ReturnedToService { by } => Cause::ReturnedToService { by: by.into_owned() },
             Self::Escalated { step } => Cause::Escalated(step),
+            Self::Regrouped { by } => Cause::Regrouped { by: by.map(Cow::into_owned) },
         })
     }
 }
@@ -503,6 +582,7 @@ impl<'a> AlarmV1<'a> {
             class: alarm.class.as_str().into(),
             title: TextV1::of(&alarm.title),
             place: PlaceV1::of(&alarm.place),
+            incident: alarm.incident.map(|incident| Id(incident.0)),
             level: alarm.level.as_str().into(),
             peak: alarm.peak.as_str().into(),
             condition: condition_word(alarm.condition).into(),
@@ -536,6 +616,7 @@ impl<'a> AlarmV1<'a> {
             class: class(&self.class)?,
             title: self.title.read(),
             place: Arc::new(self.place.read()),
+            incident: self.incident.map(|id| IncidentId(id.0)),
             level: level(&self.level)?,
             peak: level(&self.peak)?,
             condition: condition(&self.condition)?,
@@ -896,6 +977,132 @@ impl<'a> CallChangeV1<'a> {
     }
 }
 
+impl<'a> IncidentChangeV1<'a> {
+    fn of(change: &'a IncidentChange) -> Self {
+        let incident = &*change.incident;
+        Self {
+            at: change.at.micros(),
+            cause: IncidentCauseV1::of(&change.cause),
+            incident: IncidentV1 {
+                id: Id(incident.id.0),
+                seq: incident.seq,
+                title: TextV1::of(&incident.title),
+                place: PlaceV1::of(&incident.place),
+                hazards: incident.hazards.iter().map(|hazard| hazard.as_str().into()).collect(),
+                peak: incident.peak.as_str().into(),
+                storm: incident.storm,
+                alarms: incident.alarms,
+                opened_at: incident.opened_at.micros(),
+                changed_at: incident.changed_at.micros(),
+                settled_at: incident.settled_at.map(Wall::micros),
+                closes_at: incident.closes_at.map(Wall::micros),
+                notes: incident
+                    .notes
+                    .iter()
+                    .map(|note| NoteV1 { at: note.at.micros(), by: (&note.by).into(), text: (&note.text).into() })
+                    .collect(),
+                end: incident.end.as_ref().map(EndV1::of),
+            },
+        }
+    }
+
+    fn read(self) -> Result<IncidentChange, RecordError> {
+        let incident = self.incident;
+        Ok(IncidentChange {
+            at: Wall::from_micros(self.at),
+            cause: self.cause.read(),
+            incident: Arc::new(Incident {
+                id: IncidentId(incident.id.0),
+                seq: incident.seq,
+                title: incident.title.read(),
+                place: Arc::new(incident.place.read()),
+                hazards: incident.hazards.iter().map(|word| hazard(word)).collect::<Result<_, _>>()?,
+                peak: level(&incident.peak)?,
+                storm: incident.storm,
+                alarms: incident.alarms,
+                opened_at: Wall::from_micros(incident.opened_at),
+                changed_at: Wall::from_micros(incident.changed_at),
+                settled_at: incident.settled_at.map(Wall::from_micros),
+                closes_at: incident.closes_at.map(Wall::from_micros),
+                notes: incident
+                    .notes
+                    .into_iter()
+                    .map(|note| Note {
+                        at: Wall::from_micros(note.at),
+                        by: note.by.into_owned(),
+                        text: note.text.into_owned(),
+                    })
+                    .collect(),
+                end: incident.end.map(EndV1::read).transpose()?,
+            }),
+        })
+    }
+}
+
+impl<'a> IncidentCauseV1<'a> {
+    fn of(cause: &'a IncidentCause) -> Self {
+        match cause {
+            IncidentCause::Opened => Self::Opened,
+            IncidentCause::Grew => Self::Grew,
+            IncidentCause::Settled => Self::Settled,
+            IncidentCause::Resumed => Self::Resumed,
+            IncidentCause::Noted { by } => Self::Noted { by: by.into() },
+            IncidentCause::SplitFrom { from, by } => Self::SplitFrom { from: Id(from.0), by: by.into() },
+            IncidentCause::SplitInto { into, by } => Self::SplitInto { into: Id(into.0), by: by.into() },
+            IncidentCause::Absorbed { from, by } => Self::Absorbed { from: Id(from.0), by: by.into() },
+            IncidentCause::Closed => Self::Closed,
+        }
+    }
+
+    fn read(self) -> IncidentCause {
+        match self {
+            Self::Opened => IncidentCause::Opened,
+            Self::Grew => IncidentCause::Grew,
+            Self::Settled => IncidentCause::Settled,
+            Self::Resumed => IncidentCause::Resumed,
+            Self::Noted { by } => IncidentCause::Noted { by: by.into_owned() },
+            Self::SplitFrom { from, by } => IncidentCause::SplitFrom { from: IncidentId(from.0), by: by.into_owned() },
+            Self::SplitInto { into, by } => IncidentCause::SplitInto { into: IncidentId(into.0), by: by.into_owned() },
+            Self::Absorbed { from, by } => IncidentCause::Absorbed { from: IncidentId(from.0), by: by.into_owned() },
+            Self::Closed => IncidentCause::Closed,
+        }
+    }
+}
+
+impl<'a> EndV1<'a> {
+    fn of(end: &'a End) -> Self {
+        let (cause, into) = match end.outcome {
+            Outcome::FalseAlarm(cause) => (Some(cause.as_str().into()), None),
+            Outcome::Merged(into) => (None, Some(Id(into.0))),
+            Outcome::Real | Outcome::Test | Outcome::Maintenance | Outcome::Unexplained => (None, None),
+        };
+        Self {
+            at: end.at.micros(),
+            by: (&end.by).into(),
+            outcome: end.outcome.as_str().into(),
+            cause,
+            into,
+            why: (&end.why).into(),
+        }
+    }
+
+    fn read(self) -> Result<End, RecordError> {
+        let unknown = |what, word: &str| RecordError::Word { what, word: word.chars().take(64).collect() };
+        let outcome = match (&*self.outcome, self.cause, self.into) {
+            ("real", ..) => Outcome::Real,
+            ("test", ..) => Outcome::Test,
+            ("maintenance", ..) => Outcome::Maintenance,
+            ("unexplained", ..) => Outcome::Unexplained,
+            ("merged", _, Some(into)) => Outcome::Merged(IncidentId(into.0)),
+            ("false_alarm", Some(cause), _) => {
+                Outcome::FalseAlarm(FalseCause::named(&cause).ok_or_else(|| unknown("cause of a false alarm", &cause))?)
+            }
+            (word, ..) => return Err(unknown("outcome", word)),
+        };
+        Ok(End { at: Wall::from_micros(self.at), by: self.by.into_owned(), outcome, why: self.why.into_owned() })
+    }
+}
+
 impl<'a> CapV1<'a> {
     fn of(cap: &'a CapOrder) -> Self {
         Self {
@@ -947,6 +1154,10 @@ fn level(word: &str) -> Result<Level, RecordError> {
     find("level", word, Level::ALL, Level::as_str)
 }
 
+fn hazard(word: &str) -> Result<Hazard, RecordError> {
+    find("hazard", word, Hazard::ALL, Hazard::as_str)
+}
+
 fn class(word: &str) -> Result<Class, RecordError> {
     // Every hazard has a kind, so the table of kinds names them all.
     let hazards = KINDS.iter().map(|kind| Class::Hazard(kind.hazard));
@@ -990,7 +1201,9 @@ mod tests {
     use anmin_rules::alarm::AlarmState;
 
     use super::*;
-    use crate::delivery::samples::{RAISED, alarm, call_change, cap_orders, closed, explained, pending, transition};
+    use crate::delivery::samples::{
+        RAISED, alarm, call_change, cap_orders, closed, explained, incident_change, pending, transition,
+    };
 
     /// A name and what was written, for each kind of record; all fields filled somewhere.
     fn examples() -> Vec<(&'static str, OrderBody)> {
@@ -1036,12 +1249,46 @@ mod tests {
             ("out", at(Cause::TakenOutOfService { by: "li".to_owned(), why: "broken".to_owned() }, alarm())),
             ("in", at(Cause::ReturnedToService { by: "li".to_owned() }, alarm())),
             ("escalated", at(Cause::Escalated(2), alarm())),
+            ("regrouped", at(Cause::Regrouped { by: Some("li".to_owned()) }, alarm())),
+            ("regrouped by anmin", at(Cause::Regrouped { by: None }, alarm())),
             ("call", OrderBody::Call(call_change())),
         ];
         all.extend(cap_orders().map(|(name, cap)| (name, OrderBody::Cap(Arc::new(cap)))));
         // Since evidence keeps its grounds; a record without them is one of the time before.
         all.push(("raised on grounds", at(Cause::Raised, explained())));
         all
+    }
+
+    /// Every cause, and every way to end.
+    fn incidents() -> Vec<IncidentChange> {
+        let other = IncidentId(uuid::Uuid::from_u128(9));
+        let by = || "li".to_owned();
+        let causes = [
+            IncidentCause::Opened,
+            IncidentCause::Grew,
+            IncidentCause::Settled,
+            IncidentCause::Resumed,
+            IncidentCause::Noted { by: by() },
+            IncidentCause::SplitFrom { from: other, by: by() },
+            IncidentCause::SplitInto { into: other, by: by() },
+            IncidentCause::Absorbed { from: other, by: by() },
+        ];
+        let outcomes =
+            [Outcome::Real, Outcome::Test, Outcome::Maintenance, Outcome::Unexplained, Outcome::Merged(other)];
+        let ended = outcomes.into_iter().chain(FalseCause::ALL.map(Outcome::FalseAlarm)).map(|outcome| {
+            let end = Some(End { at: RAISED, by: by(), outcome, why: "\"窗\"\n".to_owned() });
+            let incident = Arc::new(Incident { end, closes_at: None, ..(*incident_change().incident).clone() });
+            IncidentChange { cause: IncidentCause::Closed, incident, ..incident_change() }
+        });
+        let plain =
+            Incident { settled_at: None, closes_at: None, notes: Vec::new(), ..(*incident_change().incident).clone() };
+        let plain = IncidentChange { incident: Arc::new(plain), ..incident_change() };
+        causes
+            .into_iter()
+            .map(|cause| IncidentChange { cause, ..incident_change() })
+            .chain(ended)
+            .chain([plain])
+            .collect()
     }
 
     #[test]
@@ -1056,6 +1303,9 @@ mod tests {
                 OrderBody::Call(change) => assert_eq!(read_call(&write_call(change)).unwrap(), **change, "{name}"),
                 OrderBody::Cap(_) => {}
             }
+        }
+        for change in incidents() {
+            assert_eq!(read_incident(&write_incident(&change)).unwrap(), change);
         }
         let below = Pending { above: None, below: Some(Level::Blue), finding: None, ..pending() };
         for condition in [pending(), below] {
@@ -1085,6 +1335,32 @@ mod tests {
                 assert_eq!(lines, now, "the format changed without a new version");
             }
         }
+    }
+
+    /// As [`every_version_is_read`], for incidents.
+    #[test]
+    fn every_version_of_an_incident_is_read() {
+        let path = |version: u32| format!("{}/src/store/records/incident-v{version}.jsonl", env!("CARGO_MANIFEST_DIR"));
+        let now: String = incidents().iter().map(|change| write_incident(change) + "\n").collect();
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path(VERSION), &now).expect("the golden file can be written");
+        }
+        for version in 1..=VERSION {
+            let lines = std::fs::read_to_string(path(version)).expect("each version has its file");
+            let read: Vec<IncidentChange> = lines.lines().map(|line| read_incident(line).unwrap()).collect();
+            assert_eq!(read, incidents(), "version {version}");
+            if version == VERSION {
+                assert_eq!(lines, now, "the format changed without a new version");
+            }
+        }
+    }
+
+    #[test]
+    fn an_alarm_of_the_time_before_incidents_is_read_as_one_without() {
+        let before = (*transition(AlarmState::Normal, Cause::Raised, Alarm { incident: None, ..alarm() })).clone();
+        let written = write_transition(&before);
+        assert!(!written.contains("incident"), "{written}");
+        assert_eq!(read_transition(&written).unwrap(), before);
     }
 
     #[test]

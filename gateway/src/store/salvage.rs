@@ -19,16 +19,18 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anmin_rules::alarm::AlarmId;
+use anmin_rules::incident::IncidentId;
 use anmin_sensors::time::Wall;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::audit;
 use super::facts;
+use super::incidents;
 use super::pending;
 use super::record::{self, Body};
 use super::state::{
-    CALL, DEAD, DELIVERED, FILE, Hash, MIGRATIONS, PENDING, TRANSITION, append, first_link, new_installation,
+    CALL, DEAD, DELIVERED, FILE, Hash, INCIDENT, MIGRATIONS, PENDING, TRANSITION, append, first_link, new_installation,
     order_sum, row_sum, second,
 };
 use super::{beside, migrate};
@@ -104,6 +106,8 @@ fn carry_journal(
         Carried { last: 0, chain: first, places: HashMap::new(), alarms: BTreeMap::new(), calls: BTreeMap::new() };
     // What is owed to somebody, from before the newest rows.
     let mut owed: BTreeSet<i64> = heads.iter().chain(&calls).flatten().map(|(_, n)| *n).collect();
+    // A file of an older schema has none.
+    owed.extend(incidents::open(from).unwrap_or_default().into_iter().map(|(_, n)| n));
     if cut > 0 {
         owed.extend(events_of_orders(from, pages)?);
     }
@@ -166,11 +170,15 @@ impl Carried {
         if row_sum(n, *kind, json)[..] != **sum {
             return Ok(false);
         }
-        let (alarm, at) = match *kind {
+        let (of, at) = match *kind {
             TRANSITION => match record::read_transition(json) {
                 Ok(transition) => {
-                    self.alarms.insert(transition.alarm.id, (self.last + 1, transition.alarm.is_open()));
-                    (transition.alarm.id, transition.at.wall)
+                    let alarm = &transition.alarm;
+                    self.alarms.insert(alarm.id, (self.last + 1, alarm.is_open()));
+                    if let Some(incident) = alarm.incident {
+                        incidents::belongs(into, alarm.id, incident)?;
+                    }
+                    (alarm.id.0, transition.at.wall)
                 }
                 Err(_) => return Ok(false),
             },
@@ -178,13 +186,22 @@ impl Carried {
                 Ok(change) => {
                     let call = &change.call;
                     self.calls.insert((call.alarm, call.station.to_string()), (self.last + 1, call.is_live()));
-                    (call.alarm, change.at)
+                    (call.alarm.0, change.at)
+                }
+                Err(_) => return Ok(false),
+            },
+            // One whose end is lost is open: it closes by itself where none of its alarms is.
+            INCIDENT => match record::read_incident(json) {
+                Ok(change) => {
+                    incidents::write(into, &change, self.last + 1)?;
+                    let IncidentId(id) = change.incident.id;
+                    (id, change.at)
                 }
                 Err(_) => return Ok(false),
             },
             _ => return Ok(false),
         };
-        (self.last, self.chain) = append(into, self.last, &self.chain, *kind, alarm, at, json)?;
+        (self.last, self.chain) = append(into, self.last, &self.chain, *kind, of, at, json)?;
         self.places.insert(n, self.last);
         Ok(true)
     }

@@ -1,11 +1,11 @@
 //! state.db: transitions, calls, orders and receipts. Small, precious, every commit synced.
 //!
-//! Tables of schema 5 (times are microseconds of the wall clock):
+//! Tables of schema 6 (times are microseconds of the wall clock):
 //!
 //! | table | row |
 //! |---|---|
 //! | `meta` | `installation` (UUID of this file's first start), `epoch` (number of starts), `numbers_from` (see below) |
-//! | `journal` | one transition (kind 1) or call change (kind 2): `n` 1, 2, 3 ... without gaps, JSON record, hash chain |
+//! | `journal` | one transition (kind 1), call change (kind 2) or change of an incident (kind 3): `n` 1, 2, 3 ... without gaps, JSON record, hash chain |
 //! | `heads` | the last journal row of each open alarm, so a restart reads these and not the whole journal |
 //! | `calls` | the last journal row of each call that is not over, or whose alarm is open |
 //! | `orders` | what must leave: body, channel, 0 pending, 1 delivered, 2 dead; the receipt or the reason |
@@ -13,6 +13,7 @@
 //! | `judged` | since schema 3: messages that may be delivered again, by their hashes |
 //! | `pending` | since schema 4: conditions whose delays run, see [`super::pending`] |
 //! | `audit` | since schema 5: who did what and when, see [`super::audit`] |
+//! | `incidents`, `threads` | since schema 6: incidents, and which rows belong to which, see [`super::incidents`] |
 //!
 //! `sum` of row n is SHA-256 over n, kind and record; `chain` is SHA-256 over `chain` of row n-1 and `sum`, and row 0
 //! stands for the installation. So a row stands for itself when its neighbour is damaged, and a row that was taken out
@@ -39,6 +40,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmId, Cause, Pending, Subject, Transition};
+use anmin_rules::incident::{Incident, IncidentChange, IncidentId};
 use anmin_rules::order::{CallChange, Order, OrderBody, OrderId};
 use anmin_rules::rule::{Evidence, RuleId, Text};
 use anmin_sensors::time::{Mono, Wall};
@@ -48,6 +50,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 use super::audit::{self, Audited, Chain, Deed, Wanted};
 use super::checkpoint::Checkpoints;
 use super::facts::{self, Fact, KeptSession, Mark};
+use super::incidents::{self, ClosedCursor, ClosedFilter};
 use super::pending;
 use super::record::{self, Body, RecordError};
 use super::salvage::{self, Salvaged};
@@ -119,6 +122,7 @@ pub(super) const MIGRATIONS: super::Migrations = &[
     facts::SCHEMA_3,
     pending::SCHEMA_4,
     audit::SCHEMA_5,
+    incidents::SCHEMA_6,
 ];
 
 // `state <> 1` says nothing new, but without it SQLite does not use the index that leaves out what is delivered.
@@ -128,6 +132,7 @@ const DEAD_ORDERS: &str = "SELECT id, channel, body, sum, ended, detail FROM ord
 
 pub(super) const TRANSITION: i64 = 1;
 pub(super) const CALL: i64 = 2;
+pub(super) const INCIDENT: i64 = 3;
 
 pub(super) const PENDING: i64 = 0;
 pub(super) const DELIVERED: i64 = 1;
@@ -140,6 +145,7 @@ pub(super) type Hash = [u8; 32];
 pub struct Turn<'a> {
     pub transitions: &'a [Arc<Transition>],
     pub calls: &'a [Arc<CallChange>],
+    pub incidents: &'a [Arc<IncidentChange>],
     /// Each takes the place of the one before of its rule and subject.
     pub pending: &'a [Arc<Pending>],
     /// Committed as pending, in this order. An id that is there already changes nothing.
@@ -154,6 +160,7 @@ impl Turn<'_> {
     pub fn is_empty(&self) -> bool {
         self.transitions.is_empty()
             && self.calls.is_empty()
+            && self.incidents.is_empty()
             && self.pending.is_empty()
             && self.orders.is_empty()
             && self.outcomes.is_empty()
@@ -176,6 +183,8 @@ pub struct Restored {
     pub alarms: Vec<Arc<Alarm>>,
     /// The last change of each call that is not over, or whose alarm is open.
     pub calls: Vec<Arc<CallChange>>,
+    /// Open incidents.
+    pub incidents: Vec<Arc<Incident>>,
     /// Conditions whose delays ran.
     pub pending: Vec<Arc<Pending>>,
     /// Orders without a receipt, in the order they were committed: to be sent again under the same ids.
@@ -218,6 +227,7 @@ pub struct Journaled {
 pub enum Entry {
     Transition(Transition),
     Call(CallChange),
+    Incident(IncidentChange),
     /// The row is there but fails its hash or cannot be read; the text says why.
     Damaged(String),
 }
@@ -262,6 +272,7 @@ struct Live {
     count: u64,
     alarms: HashMap<AlarmId, (u64, Arc<Transition>)>,
     calls: HashMap<(AlarmId, Arc<str>), (u64, Arc<CallChange>)>,
+    incidents: HashMap<IncidentId, (u64, Arc<IncidentChange>)>,
     pending: HashMap<(RuleId, Subject), (u64, Arc<Pending>)>,
     orders: HashMap<OrderId, (u64, Order)>,
 }
@@ -279,6 +290,7 @@ struct Db {
 struct OwnedTurn {
     transitions: Vec<Arc<Transition>>,
     calls: Vec<Arc<CallChange>>,
+    incidents: Vec<Arc<IncidentChange>>,
     pending: Vec<Arc<Pending>>,
     orders: Vec<Order>,
     outcomes: Vec<OrderOutcome>,
@@ -287,8 +299,8 @@ struct OwnedTurn {
 
 impl OwnedTurn {
     fn entries(&self) -> usize {
-        let decided = self.transitions.len() + self.calls.len() + self.pending.len() + self.orders.len();
-        decided + self.outcomes.len() + self.facts.len()
+        let decided = self.transitions.len() + self.calls.len() + self.incidents.len() + self.pending.len();
+        decided + self.orders.len() + self.outcomes.len() + self.facts.len()
     }
 }
 
@@ -312,6 +324,15 @@ impl Live {
                 self.calls.insert(key, (self.count, Arc::clone(change)));
             } else {
                 self.calls.remove(&key);
+            }
+        }
+        for change in &turn.incidents {
+            let id = change.incident.id;
+            if change.incident.is_open() {
+                self.count += 1;
+                self.incidents.insert(id, (self.count, Arc::clone(change)));
+            } else {
+                self.incidents.remove(&id);
             }
         }
         for pending in &turn.pending {
@@ -342,6 +363,7 @@ impl Live {
         OwnedTurn {
             transitions: in_order(self.alarms.values().cloned()),
             calls: in_order(self.calls.values().cloned()),
+            incidents: in_order(self.incidents.values().cloned()),
             pending: in_order(self.pending.values().cloned()),
             orders: in_order(self.orders.values().cloned()),
             ..OwnedTurn::default()
@@ -432,6 +454,7 @@ impl StateStore {
             let owned = OwnedTurn {
                 transitions: turn.transitions.to_vec(),
                 calls: turn.calls.to_vec(),
+                incidents: turn.incidents.to_vec(),
                 pending: turn.pending.to_vec(),
                 orders: turn.orders.to_vec(),
                 outcomes: turn.outcomes.to_vec(),
@@ -467,7 +490,7 @@ impl StateStore {
             .map_err(sqlite)
     }
 
-    /// Entries (transitions, call changes, orders, outcomes, facts) that wait in memory for the disk.
+    /// Entries (transitions, changes of calls and incidents, orders, outcomes, facts) that wait in memory for the disk.
     pub fn unwritten(&self) -> usize {
         self.unwritten_entries
     }
@@ -590,6 +613,7 @@ impl StateStore {
             self.late = Some(Restored {
                 alarms: owed.transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect(),
                 calls: owed.calls,
+                incidents: owed.incidents.iter().map(|change| Arc::clone(&change.incident)).collect(),
                 pending: owed.pending,
                 orders: orders.collect(),
                 ..from_file
@@ -644,11 +668,12 @@ impl OwnedTurn {
     fn at(&self) -> Option<Wall> {
         let transition = self.transitions.first().map(|transition| transition.at.wall);
         let call = self.calls.first().map(|change| change.at);
+        let incident = self.incidents.first().map(|change| change.at);
         let deed = self.facts.iter().find_map(|fact| match fact {
             Fact::Did(deed) => Some(deed.at),
             _ => None,
         });
-        transition.or(call).or(self.outcomes.first().map(|outcome| outcome.at)).or(deed)
+        transition.or(call).or(incident).or(self.outcomes.first().map(|outcome| outcome.at)).or(deed)
     }
 }
 
@@ -672,6 +697,40 @@ impl StateReader {
     /// See [`StateStore::history`].
     pub fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, StoreError> {
         history(&self.0, alarm)
+    }
+
+    /// How one incident stands, or ended; `None` when there never was one.
+    pub fn incident(&self, id: IncidentId) -> Result<Option<Incident>, StoreError> {
+        let Some(n) = incidents::row_of(&self.0, id).map_err(sqlite)? else { return Ok(None) };
+        let found = incident_at(&self.0, n)?.map_err(|why| damaged(&why.to_string()))?;
+        Ok(Some(Incident::clone(&found.incident)))
+    }
+
+    /// Incidents that have closed, the last first, behind `after`. One whose row is damaged is left out.
+    pub fn closed_incidents(
+        &self,
+        filter: &ClosedFilter,
+        after: Option<ClosedCursor>,
+        limit: usize,
+    ) -> Result<Vec<Incident>, StoreError> {
+        let rows = incidents::closed(&self.0, filter, after, limit).map_err(sqlite)?;
+        let mut found = Vec::with_capacity(rows.len());
+        for n in rows {
+            found.extend(incident_at(&self.0, n)?.ok().map(|change| Incident::clone(&change.incident)));
+        }
+        Ok(found)
+    }
+
+    /// The newest `limit` rows about one incident, its alarms, their calls and what was merged into it, older than row
+    /// `before`, newest first.
+    pub fn timeline(&self, id: IncidentId, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, StoreError> {
+        let rows = incidents::timeline(&self.0, id, limit, before).map_err(sqlite)?;
+        rows.into_iter().map(|(n, kind)| journaled(&self.0, n, kind)).collect()
+    }
+
+    /// How incidents that closed within a stretch of time ended: outcome, cause of false alarms, and how many.
+    pub fn outcomes(&self, from: Wall, to: Wall) -> Result<Vec<(String, String, u64)>, StoreError> {
+        incidents::outcomes(&self.0, from, to).map_err(sqlite)
     }
 
     /// The newest `limit` orders that were given up, oldest first.
@@ -700,6 +759,7 @@ impl Restored {
         Self {
             alarms: Vec::new(),
             calls: Vec::new(),
+            incidents: Vec::new(),
             pending: Vec::new(),
             orders: Vec::new(),
             sessions: Vec::new(),
@@ -796,12 +856,15 @@ impl Db {
             let (orders, _) = db.pending_orders().ok()?;
             let alarms = alarms.into_iter().map(|transition| Arc::clone(&transition.alarm)).collect();
             // A file of an older schema has none.
+            let incidents = db.open_incidents(&mut notes).unwrap_or_default();
+            let incidents = incidents.into_iter().map(|change| Arc::clone(&change.incident)).collect();
             let sessions = facts::sessions(&db.conn).unwrap_or_default();
             let judged = facts::judged(&db.conn).unwrap_or_default();
             let pending = pending::read(&db.conn).unwrap_or_default();
             let pending = pending.into_iter().filter_map(|(.., found)| found.ok().map(Arc::new)).collect();
             let nothing = Restored::nothing(Wall::default());
-            Some(Restored { alarms, calls, pending, orders, sessions, judged, alive: db.alive(), notes, ..nothing })
+            let alive = db.alive();
+            Some(Restored { alarms, calls, incidents, pending, orders, sessions, judged, alive, notes, ..nothing })
         };
         let path = dir.join(FILE);
         read(&path).or_else(|| {
@@ -827,6 +890,17 @@ impl Db {
                 written.insert(AlarmId(id), known(n)?);
             }
         }
+        let known = |id: IncidentId| -> Result<u32, StoreError> {
+            let row = incidents::row_of(&self.conn, id).map_err(sqlite)?;
+            let Some(n) = row else { return Ok(0) };
+            Ok(incident_at(&self.conn, n)?.map_or(0, |change| change.incident.seq))
+        };
+        let mut incidents = Vec::new();
+        for change in owed.incidents {
+            if known(change.incident.id)? < change.incident.seq {
+                incidents.push(change);
+            }
+        }
         let lost = OwnedTurn {
             transitions: owed
                 .transitions
@@ -835,6 +909,7 @@ impl Db {
                 .collect(),
             // Few, and only the last one of each counts.
             calls: owed.calls,
+            incidents,
             pending: owed.pending,
             orders: owed.orders,
             ..OwnedTurn::default()
@@ -843,6 +918,11 @@ impl Db {
         (self.last, self.chain) = self.write(std::iter::once(&lost), audit::KEPT).map_err(sqlite)?;
         for alarm in written.keys().filter(|alarm| !live.alarms.contains_key(*alarm)) {
             self.conn.execute("DELETE FROM heads WHERE alarm = ?1", [alarm.0.as_bytes()]).map_err(sqlite)?;
+        }
+        for (id, _) in incidents::open(&self.conn).map_err(sqlite)? {
+            if !live.incidents.contains_key(&id) {
+                incidents::forget(&self.conn, id).map_err(sqlite)?;
+            }
         }
         let (pending, _) = self.pending_orders()?;
         for order in pending.iter().filter(|order| !live.orders.contains_key(&order.id)) {
@@ -879,6 +959,7 @@ impl Db {
         let transitions = self.open_alarms(&mut floor, now, &mut notes)?;
         self.set("numbers_from", &floor.to_string())?;
         let calls = self.open_calls(floor, &mut notes)?;
+        let incidents = self.open_incidents(&mut notes)?;
         let pending = self.pending_conditions(&mut notes)?;
         let (orders, lost) = self.pending_orders()?;
         self.bury(lost, now, &mut notes)?;
@@ -886,6 +967,7 @@ impl Db {
         live.take(&OwnedTurn {
             transitions: transitions.clone(),
             calls: calls.clone(),
+            incidents: incidents.clone(),
             pending: pending.clone(),
             orders: orders.clone(),
             ..OwnedTurn::default()
@@ -893,8 +975,11 @@ impl Db {
         let sessions = facts::sessions(&self.conn).map_err(sqlite)?;
         let judged = facts::judged(&self.conn).map_err(sqlite)?;
         let alarms = transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect();
+        let incidents = incidents.iter().map(|change| Arc::clone(&change.incident)).collect();
         let alive = self.alive();
-        Ok((Restored { alarms, calls, pending, orders, sessions, judged, alive, installation, epoch, notes }, live))
+        let restored =
+            Restored { alarms, calls, incidents, pending, orders, sessions, judged, alive, installation, epoch, notes };
+        Ok((restored, live))
     }
 
     /// The least number that a transition may have; see the top of this file.
@@ -1044,6 +1129,46 @@ impl Db {
         Ok(calls)
     }
 
+    /// The last change of each open incident. One whose row is damaged stands as of the last good one; without any its
+    /// alarms are grouped anew.
+    fn open_incidents(&self, notes: &mut Vec<Text>) -> Result<Vec<Arc<IncidentChange>>, StoreError> {
+        let mut open = Vec::new();
+        for (id, last) in incidents::open(&self.conn).map_err(sqlite)? {
+            let mut at = Some(last);
+            let mut found = None;
+            while let Some(n) = at {
+                if let Ok(change) = incident_at(&self.conn, n)? {
+                    found = Some(change);
+                    break;
+                }
+                at = self
+                    .conn
+                    .query_row(
+                        "SELECT n FROM journal WHERE alarm = ?1 AND n < ?2 AND kind = ?3 ORDER BY n DESC LIMIT 1",
+                        params![id.0.as_bytes(), n, INCIDENT],
+                        |row| row.get(0),
+                    )
+                    .optional()
+                    .map_err(sqlite)?;
+            }
+            if at != Some(last) {
+                notes.push(Text {
+                    zh: format!("事件 {id} 的最后记录已损坏，按其上一条完好记录恢复；没有完好记录时重新归并其报警"),
+                    en: format!(
+                        "the last record of incident {id} is damaged; it stands as of the last good one, and without any its alarms are grouped anew"
+                    ),
+                });
+            }
+            if let Some(mut change) = found {
+                // Alarms join without a change of the incident: their own rows say so.
+                let alarms = incidents::count_alarms(&self.conn, id).map_err(sqlite)?;
+                change.incident = Arc::new(Incident { alarms, ..Incident::clone(&change.incident) });
+                open.push(Arc::new(change));
+            }
+        }
+        Ok(open)
+    }
+
     /// Conditions whose delays ran. One whose row is damaged is forgotten: the next reading is judged anew.
     fn pending_conditions(&self, notes: &mut Vec<Text>) -> Result<Vec<Arc<Pending>>, StoreError> {
         let mut conditions = Vec::new();
@@ -1117,8 +1242,11 @@ impl Db {
                 let alarm = &transition.alarm;
                 let at = transition.at.wall;
                 let record = record::write_transition(transition);
-                (last, chain) = append(&tx, last, &chain, TRANSITION, alarm.id, at, &record)?;
+                (last, chain) = append(&tx, last, &chain, TRANSITION, alarm.id.0, at, &record)?;
                 rows.insert(Arc::as_ptr(transition).addr(), last);
+                if let Some(incident) = alarm.incident {
+                    incidents::belongs(&tx, alarm.id, incident)?;
+                }
                 if alarm.is_open() {
                     tx.prepare_cached("INSERT OR REPLACE INTO heads (alarm, n) VALUES (?1, ?2)")?
                         .execute(params![alarm.id.0.as_bytes(), last])?;
@@ -1131,7 +1259,7 @@ impl Db {
             for change in &turn.calls {
                 let call = &change.call;
                 let record = record::write_call(change);
-                (last, chain) = append(&tx, last, &chain, CALL, call.alarm, change.at, &record)?;
+                (last, chain) = append(&tx, last, &chain, CALL, call.alarm.0, change.at, &record)?;
                 rows.insert(Arc::as_ptr(change).addr(), last);
                 let over = !call.is_live();
                 tx.prepare_cached("INSERT OR REPLACE INTO calls (alarm, station, over, n) VALUES (?1, ?2, ?3, ?4)")?
@@ -1142,6 +1270,11 @@ impl Db {
                     )?
                     .execute([call.alarm.0.as_bytes()])?;
                 }
+            }
+            for change in &turn.incidents {
+                let record = record::write_incident(change);
+                (last, chain) = append(&tx, last, &chain, INCIDENT, change.incident.id.0, change.at, &record)?;
+                incidents::write(&tx, change, last)?;
             }
             for condition in &turn.pending {
                 pending::write(&tx, condition)?;
@@ -1211,12 +1344,13 @@ pub(super) fn new_installation(now: Wall) -> uuid::Uuid {
     uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, micros / 1_000_000, nanos))
 }
 
+/// `of`: the alarm or incident that the row is about.
 pub(super) fn append(
     tx: &Connection,
     last: i64,
     chain: &Hash,
     kind: i64,
-    alarm: AlarmId,
+    of: uuid::Uuid,
     at: Wall,
     record: &str,
 ) -> rusqlite::Result<(i64, Hash)> {
@@ -1226,7 +1360,7 @@ pub(super) fn append(
     tx.prepare_cached(
         "INSERT INTO journal (n, kind, alarm, at, record, sum, chain) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
-    .execute(params![n, kind, alarm.0.as_bytes(), at.micros(), record, sum, chain])?;
+    .execute(params![n, kind, of.as_bytes(), at.micros(), record, sum, chain])?;
     Ok((n, chain))
 }
 
@@ -1315,6 +1449,10 @@ fn call_at(conn: &Connection, n: i64) -> Result<Result<CallChange, RecordError>,
     Ok(record_at(conn, n, CALL)?.and_then(|json| record::read_call(&json)))
 }
 
+fn incident_at(conn: &Connection, n: i64) -> Result<Result<IncidentChange, RecordError>, StoreError> {
+    Ok(record_at(conn, n, INCIDENT)?.and_then(|json| record::read_incident(&json)))
+}
+
 pub(super) fn heads(conn: &Connection, sql: &str) -> Result<Vec<(Vec<u8>, i64)>, StoreError> {
     let mut sql = conn.prepare(sql).map_err(sqlite)?;
     let rows = sql.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(sqlite)?;
@@ -1374,8 +1512,11 @@ fn history(conn: &Connection, alarm: AlarmId) -> Result<Vec<Journaled>, StoreErr
 }
 
 fn journaled(conn: &Connection, n: i64, kind: i64) -> Result<Journaled, StoreError> {
-    let entry =
-        if kind == CALL { call_at(conn, n)?.map(Entry::Call) } else { transition_at(conn, n)?.map(Entry::Transition) };
+    let entry = match kind {
+        CALL => call_at(conn, n)?.map(Entry::Call),
+        INCIDENT => incident_at(conn, n)?.map(Entry::Incident),
+        _ => transition_at(conn, n)?.map(Entry::Transition),
+    };
     Ok(Journaled { n, entry: entry.unwrap_or_else(|why| Entry::Damaged(why.to_string())) })
 }
 
@@ -1404,10 +1545,10 @@ pub(super) fn check(conn: &Connection) -> Result<Checked, StoreError> {
         checked.rows += 1;
         let readable = || -> Option<()> {
             let (kind, json): (i64, String) = (row.get(1).ok()?, row.get(2).ok()?);
-            if kind == CALL {
-                record::read_call(&json).ok().map(drop)
-            } else {
-                record::read_transition(&json).ok().map(drop)
+            match kind {
+                CALL => record::read_call(&json).ok().map(drop),
+                INCIDENT => record::read_incident(&json).ok().map(drop),
+                _ => record::read_transition(&json).ok().map(drop),
             }
         };
         if !good || readable().is_none() {
@@ -1529,6 +1670,7 @@ mod tests {
     use super::*;
     use crate::delivery::Receipt;
     use crate::delivery::samples::{RAISED, alarm, call_change, cap_orders, transition};
+    use anmin_rules::incident::{End, FalseCause, IncidentCause, Outcome as IncidentOutcome};
 
     fn numbered(n: u128) -> Alarm {
         Alarm { id: AlarmId(uuid::Uuid::from_u128(n)), ..alarm() }
@@ -1905,7 +2047,10 @@ mod tests {
         let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
         store.commit(&Turn { transitions: &[raised(1)], ..Turn::default() }).unwrap();
         drop(store);
-        edit(&dir, "DROP TABLE audit; DROP TABLE pending; PRAGMA user_version = 3");
+        edit(
+            &dir,
+            "DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE pending; PRAGMA user_version = 3",
+        );
         let one = Arc::new(crate::delivery::samples::pending());
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!((back.alarms.len(), back.pending, back.notes), (1, vec![], vec![]));
@@ -1913,6 +2058,167 @@ mod tests {
         drop(store);
         let back = StateStore::open(dir.path(), RAISED).unwrap().1;
         assert_eq!((back.alarms.len(), back.pending), (1, vec![one]));
+    }
+
+    fn incident(n: u128) -> IncidentId {
+        IncidentId(uuid::Uuid::from_u128(1_000 + n))
+    }
+
+    /// Alarm `n`, raised as a part of incident `of`.
+    fn joined(n: u128, of: u128) -> Arc<Transition> {
+        transition(AlarmState::Normal, Cause::Raised, Alarm { incident: Some(incident(of)), ..numbered(n) })
+    }
+
+    fn changed(n: u128, seq: u32, end: Option<End>) -> Arc<IncidentChange> {
+        let standing = Incident { id: incident(n), seq, settled_at: None, closes_at: None, end, ..incident_sample() };
+        let cause = if seq == 1 { IncidentCause::Opened } else { IncidentCause::Closed };
+        Arc::new(IncidentChange { at: RAISED, cause, incident: Arc::new(standing) })
+    }
+
+    fn incident_sample() -> Incident {
+        (*crate::delivery::samples::incident_change().incident).clone()
+    }
+
+    fn ended(seconds: u64, outcome: IncidentOutcome) -> Option<End> {
+        Some(End { at: RAISED.plus(Duration::from_secs(seconds)), by: "li".to_owned(), outcome, why: String::new() })
+    }
+
+    /// Two incidents of two alarms each; the second is merged into the first.
+    fn two_that_became_one(name: &str) -> TestDir {
+        let dir = TestDir::new(name);
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        let raised = [joined(1, 1), joined(2, 1), joined(3, 2), joined(4, 2)];
+        store
+            .commit(&Turn {
+                transitions: &raised,
+                incidents: &[changed(1, 1, None), changed(2, 1, None)],
+                ..Turn::default()
+            })
+            .unwrap();
+        let merged = changed(2, 2, ended(5, IncidentOutcome::Merged(incident(1))));
+        store.commit(&Turn { incidents: &[merged, changed(1, 2, None)], ..Turn::default() }).unwrap();
+        dir
+    }
+
+    /// Number of alarms and of rows, which are six of alarms and changes each: nothing of what was merged is lost.
+    fn whole(dir: &TestDir, restored: &Restored) {
+        assert_eq!(restored.incidents.len(), 1);
+        let one =
+            Incident { id: incident(1), seq: 2, settled_at: None, closes_at: None, alarms: 4, ..incident_sample() };
+        assert_eq!(*restored.incidents[0], one, "its alarms are counted from their own rows");
+        let reader = StateReader::open(dir.path()).unwrap();
+        let rows = reader.timeline(incident(1), 100, None).unwrap();
+        assert_eq!(rows.iter().map(|row| row.n).collect::<Vec<_>>(), [8, 7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(
+            reader.timeline(incident(1), 2, Some(6)).unwrap().iter().map(|row| row.n).collect::<Vec<_>>(),
+            [5, 4]
+        );
+        let second = reader.incident(incident(2)).unwrap().expect("it is known");
+        assert_eq!(second.end.map(|end| end.outcome), Some(IncidentOutcome::Merged(incident(1))));
+    }
+
+    #[test]
+    fn an_incident_and_what_was_merged_into_it_come_back_also_from_a_damaged_file() {
+        let dir = two_that_became_one("state-incidents");
+        let (_, restored) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!(restored.notes, []);
+        whole(&dir, &restored);
+        let mut bytes = fs::read(dir.path().join(FILE)).unwrap();
+        bytes[..100].fill(0);
+        fs::write(dir.path().join(FILE), bytes).unwrap();
+        let (_, restored) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!(restored.notes.len(), 1, "{:?}", restored.notes);
+        whole(&dir, &restored);
+    }
+
+    #[test]
+    fn a_file_that_breaks_while_running_keeps_its_incidents() {
+        let dir = two_that_became_one("state-incidents-break");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        store.db = None;
+        fs::write(dir.path().join(FILE), vec![7; 8192]).unwrap();
+        let _ = fs::remove_file(dir.path().join("state.db-wal"));
+        store.commit(&Turn { incidents: &[changed(3, 1, None)], ..Turn::default() }).unwrap();
+        drop(store);
+        let (_, restored) = StateStore::open(dir.path(), RAISED).unwrap();
+        let ids: Vec<IncidentId> = restored.incidents.iter().map(|incident| incident.id).collect();
+        assert_eq!((ids, restored.alarms.len()), (vec![incident(1), incident(3)], 4));
+    }
+
+    #[test]
+    fn an_incident_whose_last_row_is_damaged_stands_as_of_the_one_before() {
+        let dir = two_that_became_one("state-incidents-row");
+        edit(&dir, "UPDATE journal SET record = replace(record, '\"seq\":2', '\"seq\":3') WHERE n = 8");
+        let (_, restored) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!(restored.incidents.iter().map(|incident| incident.seq).collect::<Vec<_>>(), [1]);
+        assert!(
+            restored.notes.iter().any(|note| note.en.contains("the last record of incident")),
+            "{:?}",
+            restored.notes
+        );
+    }
+
+    #[test]
+    fn a_file_of_schema_5_takes_up_incidents() {
+        let dir = TestDir::new("state-schema-5-incidents");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        let old = transition(AlarmState::Normal, Cause::Raised, Alarm { incident: None, ..numbered(1) });
+        store.commit(&Turn { transitions: &[old], ..Turn::default() }).unwrap();
+        drop(store);
+        edit(&dir, "DROP TABLE incidents; DROP TABLE threads; PRAGMA user_version = 5");
+        let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert_eq!((back.alarms.len(), back.incidents, back.notes), (1, vec![], vec![]));
+        store
+            .commit(&Turn { transitions: &[joined(2, 1)], incidents: &[changed(1, 1, None)], ..Turn::default() })
+            .unwrap();
+        drop(store);
+        assert_eq!(StateStore::open(dir.path(), RAISED).unwrap().1.incidents.len(), 1);
+    }
+
+    #[test]
+    fn closed_incidents_are_paged_the_last_first_and_counted_by_how_they_ended() {
+        let dir = TestDir::new("state-closed");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        let outcomes = [
+            IncidentOutcome::Real,
+            IncidentOutcome::FalseAlarm(FalseCause::Cooking),
+            IncidentOutcome::FalseAlarm(FalseCause::Steam),
+            IncidentOutcome::Merged(incident(1)),
+            IncidentOutcome::FalseAlarm(FalseCause::Cooking),
+        ];
+        for (n, outcome) in outcomes.into_iter().enumerate() {
+            let n = n as u128;
+            // The first two close in one moment.
+            let end = ended(n.max(1) as u64, outcome);
+            store.commit(&Turn { incidents: &[changed(n, 1, None), changed(n, 2, end)], ..Turn::default() }).unwrap();
+        }
+        store.commit(&Turn { incidents: &[changed(9, 1, None)], ..Turn::default() }).unwrap();
+        let reader = store.reader().unwrap();
+        let page = |filter: &ClosedFilter, after: Option<ClosedCursor>, limit| -> Vec<Incident> {
+            reader.closed_incidents(filter, after, limit).unwrap()
+        };
+        let ids = |found: &[Incident]| found.iter().map(|one| one.id.0.as_u128() - 1_000).collect::<Vec<_>>();
+        let all = ClosedFilter::default();
+        let (mut seen, mut after) = (Vec::new(), None);
+        while let [one] = &page(&all, after, 1)[..] {
+            seen.extend(ids(std::slice::from_ref(one)));
+            after = Some(ClosedCursor(one.end.as_ref().unwrap().at, one.id));
+        }
+        assert_eq!(seen, [4, 2, 1, 0], "neither the merged nor the open one");
+        let at = |seconds| Some(RAISED.plus(Duration::from_secs(seconds)));
+        for (filter, wanted) in [
+            (ClosedFilter { outcome: Some("false_alarm".to_owned()), ..all.clone() }, vec![4, 2, 1]),
+            (ClosedFilter { building: Some("3".to_owned()), ..all.clone() }, vec![4, 2, 1, 0]),
+            (ClosedFilter { building: Some("4".to_owned()), ..all.clone() }, vec![]),
+            (ClosedFilter { from: at(1), to: at(2), ..all.clone() }, vec![1, 0]),
+        ] {
+            assert_eq!(ids(&page(&filter, None, 10)), wanted, "{filter:?}");
+        }
+        let named = |(outcome, cause, count): (&str, &str, u64)| (outcome.to_owned(), cause.to_owned(), count);
+        assert_eq!(
+            reader.outcomes(RAISED, RAISED.plus(Duration::from_secs(60))).unwrap(),
+            [("false_alarm", "cooking", 2), ("false_alarm", "steam", 1), ("real", "", 1)].map(named)
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Action, AlarmId, Command};
+use anmin_rules::incident::{FalseCause, IncidentAction, IncidentId, Outcome};
 use anmin_rules::order::{CallStep, OrderId};
 use anmin_rules::rule::Level;
 use anmin_sensors::point::{DeviceId, Kind, PointId};
@@ -28,14 +29,15 @@ use super::explain::explanation;
 use super::guard::{Caller, Guard, guard};
 use super::problem::Problem;
 use super::wire::{
-    AlarmViewWire, AlarmsWire, AuditWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, JournalWire,
-    PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire, ResentWire, RuleWire, StatusWire,
-    UnusableWire, Writer,
+    AlarmViewWire, AlarmsWire, AuditWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, IncidentViewWire,
+    IncidentsWire, JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire,
+    ResentWire, RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{Archive, WebLink, page};
-use crate::main_loop::query::{AlarmFilter, AlarmPage, Page, PointFilter, QualityIs, Status, is_class};
+use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
 use crate::store::audit::{Deed, Wanted, Way};
+use crate::store::incidents::{ClosedCursor, ClosedFilter};
 
 /// Largest body of a request.
 const MOST_BODY: usize = 1 << 20;
@@ -65,6 +67,11 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/alarms/{id}/explanation", get(explanation))
         .route("/alarms/{id}/{action}", post(act))
         .route("/alarms/{id}/calls/{station}/{step}", post(call_step))
+        .route("/incidents", get(incidents))
+        .route("/incidents/outcomes", get(outcomes))
+        .route("/incidents/{id}", get(incident))
+        .route("/incidents/{id}/timeline", get(timeline))
+        .route("/incidents/{id}/{action}", post(act_on_incident))
         .route("/journal", get(journal))
         .route("/audit", get(audit))
         .route("/dead-letters", get(dead_letters))
@@ -170,6 +177,25 @@ impl Desk {
         match timeout(ANSWER_WITHIN, self.link.inputs.send(Input::Did(deed))).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(Problem::busy()),
+        }
+    }
+
+    /// One that is open by the main loop, else as it ended.
+    async fn incident(&self, id: IncidentId) -> Answer<IncidentViewWire> {
+        let writer = self.writer();
+        if let Some(view) = self.ask(|reply| Query::Incident { id, reply }).await? {
+            return Ok(Json(IncidentViewWire {
+                incident: writer.situation(&view.situation),
+                alarms: view.situation.alarms.iter().map(|alarm| writer.alarm(alarm)).collect(),
+                calls: writer.calls(&view.calls),
+            }));
+        }
+        match self.archive(move |archive| archive.incident(id)).await? {
+            Some(incident) => {
+                let incident = writer.past(&incident);
+                Ok(Json(IncidentViewWire { incident, alarms: Vec::new(), calls: Vec::new() }))
+            }
+            None => Err(Problem::not_found(format!("没有事件 {id}"), format!("there is no incident {id}"))),
         }
     }
 
@@ -708,6 +734,217 @@ async fn call_step(
         }
     };
     desk.command(person(&who)?, from, alarm, Action::Call { alarm, station, step }).await
+}
+
+fn incident_id(text: &str) -> Result<IncidentId, Problem> {
+    match Uuid::from_str(text) {
+        Ok(id) => Ok(IncidentId(id)),
+        Err(_) => Err(Problem::bad_request(format_args!("{:?} is not an incident's id", short(text)))
+            .hint("事件编号见 GET /api/v1/incidents", "ids stand in GET /api/v1/incidents")),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IncidentParameters {
+    state: Option<String>,
+    building: Option<String>,
+    outcome: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn incidents(State(desk): State<Desk>, uri: Uri) -> Answer<IncidentsWire> {
+    let IncidentParameters { state, building, outcome, from, to, cursor, limit } = parameters(&uri)?;
+    let limit = rows(limit, USUAL_ROWS)?;
+    let writer = desk.writer();
+    let now = writer.at(desk.link.clock.now().wall);
+    let unusable = |cursor: &str| {
+        Problem::bad_request(format_args!("cursor is {:?}, expected `next` of the page before", short(cursor)))
+    };
+    match state.as_deref() {
+        None | Some("open") => {
+            if building.is_some() || outcome.is_some() || from.is_some() || to.is_some() {
+                return Err(Problem::bad_request("building, outcome, from and to go with state=closed"));
+            }
+            let after = match cursor.as_deref() {
+                None => None,
+                Some(text) => Some(text.parse().map_err(|()| unusable(text))?),
+            };
+            let page = IncidentPage { after, limit };
+            let list = desk.ask(|reply| Query::Incidents { page, reply }).await?;
+            Ok(Json(IncidentsWire {
+                now,
+                incidents: list.incidents.iter().map(|situation| writer.situation(situation)).collect(),
+                next: list.next.map(|next| next.to_string()),
+                of: Some(list.of),
+            }))
+        }
+        Some("closed") => {
+            let after = match cursor.as_deref() {
+                None => None,
+                Some(text) => Some(closed_cursor(text).ok_or_else(|| unusable(text))?),
+            };
+            let from = from.as_deref().map(|from| moment("from", from)).transpose()?;
+            let to = to.as_deref().map(|to| moment("to", to)).transpose()?;
+            let filter = ClosedFilter { building, outcome, from, to };
+            // One more than is shown tells whether there is another page.
+            let mut found = desk.archive(move |archive| archive.closed_incidents(&filter, after, limit + 1)).await?;
+            let more = found.len() > limit;
+            found.truncate(limit);
+            let next = found.last().filter(|_| more).and_then(|last| Some((last.end.as_ref()?.at, last.id)));
+            Ok(Json(IncidentsWire {
+                now,
+                incidents: found.iter().map(|incident| writer.past(incident)).collect(),
+                next: next.map(|(at, id)| format!("{}.{id}", at.micros())),
+                of: None,
+            }))
+        }
+        Some(other) => Err(Problem::bad_request(format_args!("state is {:?}, expected open or closed", short(other)))),
+    }
+}
+
+fn closed_cursor(text: &str) -> Option<ClosedCursor> {
+    let (micros, id) = text.split_once('.')?;
+    Some(ClosedCursor(Wall::from_micros(micros.parse().ok()?), IncidentId(id.parse().ok()?)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpanParameters {
+    from: Option<String>,
+    to: Option<String>,
+}
+
+async fn outcomes(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<OutcomeWire>> {
+    let SpanParameters { from, to } = parameters(&uri)?;
+    let from = from.as_deref().map_or(Ok(Wall::default()), |from| moment("from", from))?;
+    let to = to.as_deref().map_or(Ok(desk.link.clock.now().wall), |to| moment("to", to))?;
+    let found = desk.archive(move |archive| archive.outcomes(from, to)).await?;
+    let wire = |(outcome, cause, incidents): (String, String, u64)| OutcomeWire {
+        outcome,
+        cause: (!cause.is_empty()).then_some(cause),
+        incidents,
+    };
+    Ok(Json(found.into_iter().map(wire).collect()))
+}
+
+async fn incident(State(desk): State<Desk>, Path(id): Path<String>) -> Answer<IncidentViewWire> {
+    let id = incident_id(&id)?;
+    desk.incident(id).await
+}
+
+async fn timeline(State(desk): State<Desk>, Path(id): Path<String>, uri: Uri) -> Answer<Vec<JournalWire>> {
+    let id = incident_id(&id)?;
+    let JournalParameters { limit, before } = parameters(&uri)?;
+    let limit = rows(limit, USUAL_ROWS)?;
+    let rows = desk.archive(move |archive| archive.timeline(id, limit, before)).await?;
+    Ok(Json(desk.writer().journal(&rows)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoteBody {
+    who: String,
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MergeBody {
+    who: String,
+    into: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SplitBody {
+    who: String,
+    alarms: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CloseBody {
+    who: String,
+    outcome: String,
+    cause: Option<String>,
+    #[serde(default)]
+    why: String,
+}
+
+impl CloseBody {
+    fn outcome(&self) -> Result<Outcome, Problem> {
+        match (self.outcome.as_str(), self.cause.as_deref()) {
+            ("false_alarm", Some(cause)) => FalseCause::named(cause).map(Outcome::FalseAlarm).ok_or_else(|| {
+                let known = FalseCause::ALL.map(FalseCause::as_str).join(", ");
+                Problem::bad_request(format_args!("`cause` is {:?}, expected one of {known}", short(cause)))
+            }),
+            ("false_alarm", None) => Err(Problem::bad_request("a false alarm needs its `cause`")),
+            (_, Some(_)) => Err(Problem::bad_request("`cause` goes with the outcome false_alarm")),
+            (word, None) => Outcome::named(word).ok_or_else(|| {
+                Problem::bad_request(format_args!(
+                    "`outcome` is {:?}, expected real, false_alarm, test or maintenance",
+                    short(word)
+                ))
+            }),
+        }
+    }
+}
+
+async fn act_on_incident(
+    State(desk): State<Desk>,
+    Caller(from): Caller,
+    Path((id, action)): Path<(String, String)>,
+    request: Request,
+) -> Answer<IncidentViewWire> {
+    let incident = incident_id(&id)?;
+    // Which one is shown afterwards.
+    let mut shown = incident;
+    let mut moved = None;
+    let (who, what) = match action.as_str() {
+        "acknowledge" => (body::<PlainBody>(request).await?.who, IncidentAction::Acknowledge),
+        "note" => {
+            let NoteBody { who, text } = body(request).await?;
+            (who, IncidentAction::Note { text: words("text", &text, MOST_WHY)? })
+        }
+        "merge" => {
+            let MergeBody { who, into } = body(request).await?;
+            shown = incident_id(&into)?;
+            (who, IncidentAction::MergeInto { into: shown })
+        }
+        "split" => {
+            let SplitBody { who, alarms } = body(request).await?;
+            let alarms: Vec<AlarmId> = alarms.iter().map(|alarm| alarm_id(alarm)).collect::<Result<_, _>>()?;
+            moved = alarms.first().copied();
+            (who, IncidentAction::Split { alarms })
+        }
+        "close" => {
+            let close: CloseBody = body(request).await?;
+            let outcome = close.outcome()?;
+            let why = if close.why.trim().is_empty() { String::new() } else { words("why", &close.why, MOST_WHY)? };
+            (close.who, IncidentAction::Close { outcome, why })
+        }
+        _ => {
+            return Err(Problem::not_found("没有这个操作", "there is no such command").hint(
+                "可用：acknowledge、note、merge、split、close",
+                "there are acknowledge, note, merge, split and close",
+            ));
+        }
+    };
+    let command = Command { who: person(&who)?, what: Action::Incident { incident, what } };
+    match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {
+        Ok(()) => {
+            if let Some(alarm) = moved {
+                let view = desk.ask(|reply| Query::Alarm { id: alarm, reply }).await?;
+                shown = view.and_then(|view| view.alarm.incident).unwrap_or(shown);
+            }
+            desk.incident(shown).await
+        }
+        Err(refusal) => Err(Problem::refused(&refusal)),
+    }
 }
 
 /// Ready means that the main loop answers.

@@ -5,6 +5,7 @@
 //! | `hello` | version, time, site | none |
 //! | `transition` | one change of one alarm, the alarm whole | yes |
 //! | `call` | one change of one station's call | yes |
+//! | `incident` | one change of one incident | yes |
 //! | `readings` | changed points, at most every 250 ms; only with `?readings=yes` | none |
 //! | `status` | how anmin stands, every five seconds, answered by the main loop itself | none |
 //! | `resync` | something was missed: ask for everything again | none |
@@ -148,6 +149,7 @@ impl Hub {
         match event {
             FeedEvent::Transition(transition) => self.remember("transition", &writer.transition(transition)),
             FeedEvent::Call(change) => self.remember("call", &writer.call_change(change)),
+            FeedEvent::Incident(change) => self.remember("incident", &writer.incident_change(change)),
             FeedEvent::Readings(readings) => {
                 if self.0.frames.receiver_count() == 0 {
                     return;

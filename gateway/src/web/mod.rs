@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anmin_rules::alarm::AlarmId;
+use anmin_rules::incident::{Incident, IncidentId};
 use anmin_rules::rule::Text;
 use anmin_sensors::document::Reader;
 use anmin_sensors::point::PointId;
@@ -37,6 +38,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::main_loop::{Feed, Input, ReloadAsked};
 use crate::store::audit::{Audited, Wanted};
+use crate::store::incidents::{ClosedCursor, ClosedFilter};
 use crate::store::state::Journaled;
 use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
@@ -158,6 +160,22 @@ pub trait Archive: Send + Sync + 'static {
 
     /// The newest `limit` rows of the audit that are wanted, newest first.
     fn audit(&self, wanted: &Wanted, limit: usize) -> Result<Vec<Audited>, String>;
+    /// How one incident stands, or ended; `None` when there never was one.
+    fn incident(&self, id: IncidentId) -> Result<Option<Incident>, String>;
+
+    /// Incidents that have closed, the last first, behind `after`.
+    fn closed_incidents(
+        &self,
+        filter: &ClosedFilter,
+        after: Option<ClosedCursor>,
+        limit: usize,
+    ) -> Result<Vec<Incident>, String>;
+
+    /// The newest `limit` rows about one incident and all that belongs to it before row `before`, newest first.
+    fn timeline(&self, id: IncidentId, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String>;
+
+    /// How incidents that closed within a stretch of time ended: outcome, cause of false alarms, and how many.
+    fn outcomes(&self, from: Wall, to: Wall) -> Result<Vec<(String, String, u64)>, String>;
 
     /// The newest `limit` orders that were given up, oldest first.
     fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String>;
@@ -200,6 +218,27 @@ impl Archive for Databases {
 
     fn audit(&self, wanted: &Wanted, limit: usize) -> Result<Vec<Audited>, String> {
         self.journal(|journal| journal.audit(wanted, limit))
+    }
+
+    fn incident(&self, id: IncidentId) -> Result<Option<Incident>, String> {
+        self.journal(|journal| journal.incident(id))
+    }
+
+    fn closed_incidents(
+        &self,
+        filter: &ClosedFilter,
+        after: Option<ClosedCursor>,
+        limit: usize,
+    ) -> Result<Vec<Incident>, String> {
+        self.journal(|journal| journal.closed_incidents(filter, after, limit))
+    }
+
+    fn timeline(&self, id: IncidentId, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String> {
+        self.journal(|journal| journal.timeline(id, limit, before))
+    }
+
+    fn outcomes(&self, from: Wall, to: Wall) -> Result<Vec<(String, String, u64)>, String> {
+        self.journal(|journal| journal.outcomes(from, to))
     }
 
     fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String> {

@@ -83,10 +83,11 @@ impl Problem {
 
     pub fn refused(refusal: &Refusal) -> Self {
         let status = match refusal {
-            Refusal::NoSuchAlarm(_) | Refusal::NoSuchCall { .. } => StatusCode::NOT_FOUND,
-            Refusal::StillActive { .. } | Refusal::NotAcknowledged { .. } | Refusal::NotAllowed(_) => {
-                StatusCode::CONFLICT
-            }
+            Refusal::NoSuchAlarm(_) | Refusal::NoSuchCall { .. } | Refusal::NoSuchIncident(_) => StatusCode::NOT_FOUND,
+            Refusal::StillActive { .. }
+            | Refusal::NotAcknowledged { .. }
+            | Refusal::AlarmActive { .. }
+            | Refusal::NotAllowed(_) => StatusCode::CONFLICT,
         };
         Self { status, code: refusal.as_str(), error: refusal.text(), hint: None }
     }

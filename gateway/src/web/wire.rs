@@ -5,10 +5,11 @@
 
 use anmin_rules::alarm::{Alarm, By, Cause, Subject, Transition};
 use anmin_rules::change::{NumberChange, RulesChange};
+use anmin_rules::incident::{End, Incident, IncidentCause, IncidentChange, Outcome, Situation};
 use anmin_rules::library;
 use anmin_rules::order::{Call, CallChange, OrderBody};
 use anmin_rules::rule::{Grounds, Level, Limit, LimitUsed, RuleId, Text};
-use anmin_sensors::point::{Kind, KindInfo, Place, PointId};
+use anmin_sensors::point::{Hazard, Kind, KindInfo, Place, PointId};
 use anmin_sensors::reading::{Sample, Value};
 use anmin_sensors::time::Wall;
 use jiff::Timestamp;
@@ -368,6 +369,8 @@ pub struct AlarmWire {
     /// `point`, `device` or `part`.
     pub subject_type: String,
     pub class: String,
+    /// The incident that it is part of; `None` for those about anmin itself.
+    pub incident: Option<String>,
     pub level: String,
     pub peak: String,
     pub state: String,
@@ -444,6 +447,95 @@ pub struct AlarmViewWire {
     pub calls: Vec<CallWire>,
 }
 
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NoteWire {
+    pub at: String,
+    pub by: String,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndWire {
+    pub at: String,
+    pub by: String,
+    pub outcome: String,
+    /// Of a false alarm.
+    pub cause: Option<String>,
+    /// Of one that was merged.
+    pub into: Option<String>,
+    pub why: String,
+}
+
+/// An incident but for its alarms, which name it themselves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IncidentWire {
+    pub id: String,
+    /// Number of its changes so far: the larger one is the newer state.
+    pub seq: u32,
+    pub state: String,
+    pub title: TextWire,
+    pub place: PlaceWire,
+    pub hazards: Vec<String>,
+    pub peak: String,
+    pub storm: bool,
+    pub alarms: u32,
+    pub opened_at: String,
+    pub changed_at: String,
+    pub settled_at: Option<String>,
+    pub closes_at: Option<String>,
+    pub notes: Vec<NoteWire>,
+    pub end: Option<EndWire>,
+}
+
+/// An incident with what its open alarms say of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SituationWire {
+    #[serde(flatten)]
+    pub incident: IncidentWire,
+    /// The highest of its active alarms in force.
+    pub level: Option<String>,
+    pub open_alarms: usize,
+    pub unacknowledged: usize,
+    pub advice: Vec<TextWire>,
+    pub people: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IncidentsWire {
+    pub now: String,
+    pub incidents: Vec<SituationWire>,
+    /// `cursor` of the next page; `null` on the last.
+    pub next: Option<String>,
+    /// Open incidents; `null` of closed ones, which nobody counts.
+    pub of: Option<usize>,
+}
+
+/// One incident, its open alarms and their calls.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IncidentViewWire {
+    pub incident: SituationWire,
+    pub alarms: Vec<AlarmWire>,
+    pub calls: Vec<CallWire>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct IncidentChangeWire {
+    pub at: String,
+    pub cause: &'static str,
+    pub by: Option<String>,
+    /// The incident that alarms came from or went to.
+    pub other: Option<String>,
+    pub incident: IncidentWire,
+}
+
+/// How many incidents ended so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OutcomeWire {
+    pub outcome: String,
+    pub cause: Option<String>,
+    pub incidents: u64,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub struct TransitionWire {
     pub at: String,
@@ -507,6 +599,7 @@ pub struct JournalWire {
 pub enum EntryWire {
     Transition(Box<TransitionWire>),
     Call(Box<CallChangeWire>),
+    Incident(Box<IncidentChangeWire>),
     Damaged(String),
 }
 
@@ -699,6 +792,7 @@ pub struct StatusWire {
     pub now: String,
     pub uptime_seconds: u64,
     pub open_alarms: usize,
+    pub open_incidents: usize,
     /// Alarms in force by level: neither shelved nor out of service.
     pub by_level: LevelsWire,
     pub live_calls: usize,
@@ -748,6 +842,7 @@ impl Writer<'_> {
             subject: alarm.subject.as_str().to_owned(),
             subject_type: subject_type.to_owned(),
             class: alarm.class.as_str().to_owned(),
+            incident: alarm.incident.map(|incident| incident.to_string()),
             level: alarm.level.as_str().to_owned(),
             peak: alarm.peak.as_str().to_owned(),
             state: alarm.state().as_str().to_owned(),
@@ -819,7 +914,7 @@ impl Writer<'_> {
             | Cause::Shelved { by }
             | Cause::TakenOutOfService { by, .. }
             | Cause::ReturnedToService { by } => Some(by.clone()),
-            Cause::Unshelved { by } => by.clone(),
+            Cause::Unshelved { by } | Cause::Regrouped { by } => by.clone(),
             Cause::Raised | Cause::LevelChanged(_) | Cause::Returned | Cause::Realarmed | Cause::Escalated(_) => None,
         };
         let why = match &transition.cause {
@@ -925,6 +1020,91 @@ impl Writer<'_> {
         }
     }
 
+    pub fn incident(self, incident: &Incident) -> IncidentWire {
+        IncidentWire {
+            id: incident.id.to_string(),
+            seq: incident.seq,
+            state: incident.state().as_str().to_owned(),
+            title: (&incident.title).into(),
+            place: incident.place.as_ref().into(),
+            hazards: incident.hazards.iter().map(|hazard| Hazard::as_str(*hazard).to_owned()).collect(),
+            peak: incident.peak.as_str().to_owned(),
+            storm: incident.storm,
+            alarms: incident.alarms,
+            opened_at: self.at(incident.opened_at),
+            changed_at: self.at(incident.changed_at),
+            settled_at: incident.settled_at.map(|at| self.at(at)),
+            closes_at: incident.closes_at.map(|at| self.at(at)),
+            notes: incident
+                .notes
+                .iter()
+                .map(|note| NoteWire { at: self.at(note.at), by: note.by.clone(), text: note.text.clone() })
+                .collect(),
+            end: incident.end.as_ref().map(|end| self.end(end)),
+        }
+    }
+
+    fn end(self, end: &End) -> EndWire {
+        let (cause, into) = match end.outcome {
+            Outcome::FalseAlarm(cause) => (Some(cause.as_str().to_owned()), None),
+            Outcome::Merged(into) => (None, Some(into.to_string())),
+            Outcome::Real | Outcome::Test | Outcome::Maintenance | Outcome::Unexplained => (None, None),
+        };
+        EndWire {
+            at: self.at(end.at),
+            by: end.by.clone(),
+            outcome: end.outcome.as_str().to_owned(),
+            cause,
+            into,
+            why: end.why.clone(),
+        }
+    }
+
+    pub fn situation(self, situation: &Situation) -> SituationWire {
+        let Situation { incident, level, alarms, advice, people } = situation;
+        SituationWire {
+            incident: self.incident(incident),
+            level: level.map(|level| level.as_str().to_owned()),
+            open_alarms: alarms.len(),
+            unacknowledged: alarms.iter().filter(|alarm| alarm.acknowledged.is_none()).count(),
+            advice: advice.iter().map(Into::into).collect(),
+            people: people.clone(),
+        }
+    }
+
+    /// One that is closed.
+    pub fn past(self, incident: &Incident) -> SituationWire {
+        let incident = self.incident(incident);
+        SituationWire {
+            incident,
+            level: None,
+            open_alarms: 0,
+            unacknowledged: 0,
+            advice: Vec::new(),
+            people: Vec::new(),
+        }
+    }
+
+    pub fn incident_change(self, change: &IncidentChange) -> IncidentChangeWire {
+        let (by, other) = match &change.cause {
+            IncidentCause::Noted { by } => (Some(by.clone()), None),
+            IncidentCause::SplitFrom { from: other, by }
+            | IncidentCause::SplitInto { into: other, by }
+            | IncidentCause::Absorbed { from: other, by } => (Some(by.clone()), Some(other.to_string())),
+            IncidentCause::Closed => (change.incident.end.as_ref().map(|end| end.by.clone()), None),
+            IncidentCause::Opened | IncidentCause::Grew | IncidentCause::Settled | IncidentCause::Resumed => {
+                (None, None)
+            }
+        };
+        IncidentChangeWire {
+            at: self.at(change.at),
+            cause: change.cause.as_str(),
+            by,
+            other,
+            incident: self.incident(&change.incident),
+        }
+    }
+
     pub fn dead_letter(self, letter: &DeadLetter) -> DeadLetterWire {
         let (alarm, message) = match &letter.body {
             Some(OrderBody::Event(transition)) => (Some(&transition.alarm), Some(&transition.alarm.message)),
@@ -950,6 +1130,7 @@ impl Writer<'_> {
                 entry: match &row.entry {
                     Entry::Transition(transition) => EntryWire::Transition(Box::new(self.transition(transition))),
                     Entry::Call(change) => EntryWire::Call(Box::new(self.call_change(change))),
+                    Entry::Incident(change) => EntryWire::Incident(Box::new(self.incident_change(change))),
                     Entry::Damaged(why) => EntryWire::Damaged(why.clone()),
                 },
             })
@@ -1068,6 +1249,7 @@ impl Writer<'_> {
             now: self.at(status.now),
             uptime_seconds: status.uptime.as_secs(),
             open_alarms: counts.open,
+            open_incidents: counts.incidents,
             by_level: LevelsWire {
                 blue: counts.at(Level::Blue),
                 yellow: counts.at(Level::Yellow),

@@ -274,6 +274,10 @@ pub struct Journal {
     /// Order ids in the order of commitment, by way out and alarm.
     pub lanes: BTreeMap<(String, String), Vec<String>>,
     pub orders: BTreeSet<String>,
+    /// How each incident stood after its last row: `standing`, `settled` or `closed`, and the number of its changes.
+    pub incidents: BTreeMap<String, (&'static str, u64)>,
+    /// The incident of each alarm that ever was, and of each incident that was merged.
+    pub threads: BTreeMap<String, String>,
     /// What the conditions of the prompt rule did, by subject: 0 is the end.
     pub edges: BTreeMap<String, Vec<usize>>,
     pub rows: u64,
@@ -304,6 +308,17 @@ impl Eye {
         let mut sql = self.0.prepare_cached("SELECT subject, record FROM pending").expect("a table of delays");
         let rows = sql.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("subjects and records are text");
         rows.collect::<Result<_, _>>().expect("subjects and records are text")
+    }
+
+    /// The incident of every thread, and those that are open.
+    pub fn threads(&self) -> (BTreeMap<String, String>, BTreeSet<String>) {
+        let id = |bytes: Vec<u8>| uuid::Uuid::from_slice(&bytes).expect("an id").to_string();
+        let mut sql = self.0.prepare_cached("SELECT thread, incident FROM threads").expect("a table of threads");
+        let rows = sql.query_map([], |row| Ok((id(row.get(0)?), id(row.get(1)?)))).expect("ids");
+        let threads = rows.collect::<Result<_, _>>().expect("ids");
+        let mut sql = self.0.prepare_cached("SELECT id FROM incidents WHERE closed = 0").expect("a table of incidents");
+        let open = sql.query_map([], |row| Ok(id(row.get(0)?))).and_then(Iterator::collect).expect("ids");
+        (threads, open)
     }
 
     /// Ids of orders that are pending.
@@ -372,7 +387,33 @@ impl Journal {
         assert!(count("orders") >= self.last_order, "committed orders are gone");
     }
 
+    /// An incident's changes are numbered, none comes after its end, and what is merged goes where it is said.
+    fn take_incident(&mut self, record: &Value) {
+        let incident = &record["incident"];
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let (id, seq) = (text(&incident["id"]), incident["seq"].as_u64().expect("a number"));
+        let before = self.incidents.get(&id).copied().unwrap_or(("standing", 0));
+        assert_eq!(seq, before.1 + 1, "a change of incident {id} is missing: {record}");
+        assert_ne!(before.0, "closed", "incident {id} is closed and changes: {record}");
+        let state = match (incident["end"].is_null(), incident["settled_at"].is_null()) {
+            (true, true) => "standing",
+            (true, false) => "settled",
+            (false, _) => "closed",
+        };
+        if let Some(into) = incident["end"]["into"].as_str() {
+            self.threads.values_mut().filter(|of| **of == id).for_each(|of| into.clone_into(of));
+            self.threads.insert(id.clone(), into.to_owned());
+        }
+        if self.says_news {
+            self.news.push(format!("incident {id}/{seq} {} {state}", record["cause"]));
+        }
+        self.incidents.insert(id, (state, seq));
+    }
+
     fn take(&mut self, kind: i64, record: &Value, expected: &mut BTreeSet<String>) {
+        if kind == 3 {
+            return self.take_incident(record);
+        }
         let alarm = &record["alarm"];
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let id = text(&alarm["id"]);
@@ -410,6 +451,15 @@ impl Journal {
                 "{id}/{seq} {subject} {from} -> {to}: {}, level {level}, active {active}, latched {latched}, escalation {}",
                 record["cause"], alarm["escalation"]
             ));
+        }
+        match alarm["incident"].as_str() {
+            None => assert!(system, "alarm {id} of {subject} belongs to no incident"),
+            Some(incident) => {
+                assert!(!system, "alarm {id} about anmin itself belongs to an incident");
+                let known = self.threads.insert(id.clone(), incident.to_owned());
+                let moved = known.is_some_and(|known| known != incident);
+                assert!(!moved || cause == "regrouped", "alarm {id} changes its incident by {cause}");
+            }
         }
         let before = self.alarms.get(&id);
         match before {

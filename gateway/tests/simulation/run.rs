@@ -14,6 +14,7 @@ use anmin::store::audit::{Through, Way};
 use anmin::store::suspects::Suspects;
 use anmin::store::{Limits, Readings};
 use anmin_rules::alarm::{Action, Alarm, AlarmId, Command, Refusal};
+use anmin_rules::incident::{IncidentAction, Outcome as End};
 use anmin_rules::order::{CallStep, Order};
 use anmin_rules::rule::Level;
 use anmin_sensors::reading::Value;
@@ -955,6 +956,20 @@ impl Run {
             assert_eq!(book, self.journal.open, "the book is not what the journal gives");
         }
 
+        // An alarm belongs to exactly one incident, which is open as long as the alarm.
+        if self.durable {
+            for alarm in &self.alarms {
+                let Some(of) = alarm.incident.map(|incident| incident.to_string()) else { continue };
+                assert_eq!(self.journal.threads.get(&alarm.id.to_string()), Some(&of), "alarm {}", alarm.id);
+                let state = self.journal.incidents.get(&of).map(|(state, _)| *state);
+                assert_eq!(state, Some("standing"), "incident {of} of the open alarm {}", alarm.id);
+            }
+            let (threads, open) = life.eye.threads();
+            assert_eq!(threads, self.journal.threads, "the table of what belongs where is not what the journal says");
+            let said = self.journal.incidents.iter().filter(|(_, (state, _))| *state != "closed");
+            assert!(open.iter().eq(said.map(|(id, _)| id)), "the table of open incidents is not what the journal says");
+        }
+
         if self.durable {
             let written = life.eye.delays();
             for (n, device) in self.devices.iter().enumerate() {
@@ -1032,7 +1047,7 @@ impl Run {
         }
         let alarm = &self.alarms[self.dice.throw() as usize % self.alarms.len()];
         let (id, why) = (alarm.id, "work".to_owned());
-        let choice = if self.ending { 0 } else { self.dice.from(0, 12) };
+        let choice = if self.ending { 0 } else { self.dice.from(0, 15) };
         let call = self.calls.iter().find(|(of, _)| *of == id);
         let what = match choice {
             _ if alarm.out_of_service.is_some() && choice < 6 => Action::ReturnToService { alarm: id },
@@ -1044,6 +1059,18 @@ impl Run {
                 Action::Shelve { alarm: id, until: life.now().wall.plus(wait), why }
             }
             9 => Action::TakeOutOfService { alarm: id, why },
+            12.. if alarm.incident.is_some() => {
+                let incident = alarm.incident.expect("looked at just now");
+                let other = self.dice.throw() as usize % self.alarms.len();
+                let what = match (self.dice.from(0, 5), self.alarms[other].incident) {
+                    (0, _) => IncidentAction::Acknowledge,
+                    (1, Some(into)) => IncidentAction::MergeInto { into },
+                    (2, _) => IncidentAction::Split { alarms: vec![id] },
+                    (3, _) => IncidentAction::Close { outcome: End::Test, why },
+                    _ => IncidentAction::Note { text: why },
+                };
+                Action::Incident { incident, what }
+            }
             _ => match call {
                 Some((_, station)) => {
                     let steps = [CallStep::Accept, CallStep::OnTheWay, CallStep::OnScene, CallStep::StandDown];

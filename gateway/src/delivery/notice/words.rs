@@ -266,6 +266,7 @@ impl<'o> News<'o> {
             Cause::Unshelved { .. } => with("恢复监视", "unshelved"),
             Cause::TakenOutOfService { .. } => with("已停用", "out of service"),
             Cause::ReturnedToService { .. } => with("恢复使用", "back in service"),
+            Cause::Regrouped { .. } => with("归入另一事件", "moved to another incident"),
         }
     }
 }

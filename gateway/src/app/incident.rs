@@ -1,0 +1,402 @@
+//! `anmin incident`: what an officer does with an incident, from a terminal. A client like [`super::alarm`].
+
+use anmin_rules::incident::{FalseCause, IncidentState, Outcome};
+use anmin_rules::rule::Text;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::alarm::{Desk, EXIT_CODES, Failure, Row, Said, Who, level, moment, read, run, segment, short, state};
+use super::table::Table;
+use crate::web::client::{Client, Problem};
+use crate::web::wire::{AlarmsWire, EndWire, IncidentViewWire, IncidentsWire, OutcomeWire, SituationWire, TextWire};
+
+/// `anmin incident`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct IncidentOptions {
+    #[command(flatten)]
+    desk: Desk,
+    #[command(subcommand)]
+    command: IncidentCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum IncidentCommand {
+    /// Open incidents, the gravest first; with --closed those that have ended, the last first.
+    List {
+        /// Those that have ended.
+        #[arg(long)]
+        closed: bool,
+        /// Ended ones in this building.
+        #[arg(long, requires = "closed")]
+        building: Option<String>,
+        /// Ended ones that were this.
+        #[arg(long, requires = "closed", value_parser = ["real", "false_alarm", "test", "maintenance", "unexplained"])]
+        outcome: Option<String>,
+        /// At most so many ended ones.
+        #[arg(long, requires = "closed", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+    },
+    /// One incident: what to do, its open alarms, and all that has happened.
+    Show {
+        #[command(flatten)]
+        incident: Incident,
+    },
+    /// Acknowledge all its alarms that nobody has acknowledged.
+    #[command(visible_alias = "acknowledge")]
+    Ack {
+        #[command(flatten)]
+        incident: Incident,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Write something down for those who come after you.
+    Note {
+        #[command(flatten)]
+        incident: Incident,
+        text: String,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Make it a part of another: its alarms and notes go there.
+    Merge {
+        #[command(flatten)]
+        incident: Incident,
+        /// The incident that takes them; an id like the first.
+        into: String,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Make an incident of its own out of some of its open alarms.
+    Split {
+        #[command(flatten)]
+        incident: Incident,
+        /// The alarms to take out, by id or the beginning of it.
+        #[arg(required = true, value_name = "ALARM")]
+        alarms: Vec<String>,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Say what it was; what is over is acknowledged and reset with it. Refused while an alarm of it is active.
+    Close {
+        #[command(flatten)]
+        incident: Incident,
+        #[arg(value_parser = ["real", "false_alarm", "test", "maintenance"])]
+        outcome: String,
+        /// Of a false alarm: what gave it.
+        #[arg(long, value_parser = FalseCause::ALL.map(FalseCause::as_str), required_if_eq("outcome", "false_alarm"))]
+        cause: Option<String>,
+        /// In your own words.
+        #[arg(long, default_value = "")]
+        why: String,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// How incidents ended in a stretch of time: false alarms by their cause.
+    Outcomes {
+        /// From this moment on, such as 2026-01-01T00:00:00+08:00.
+        #[arg(long)]
+        from: Option<String>,
+        /// Up to this moment.
+        #[arg(long)]
+        to: Option<String>,
+    },
+}
+
+/// Which incident.
+#[derive(Debug, Args)]
+struct Incident {
+    /// The incident's id, or as much of its beginning as no other open incident shares.
+    #[arg(value_name = "INCIDENT")]
+    id: String,
+}
+
+pub fn incident(options: IncidentOptions) -> std::process::ExitCode {
+    run(&options.desk, |client| obey(client, options.command))
+}
+
+async fn obey(client: Client, command: IncidentCommand) -> Result<Said, Failure> {
+    let (incident, action, body) = match command {
+        IncidentCommand::List { closed: false, .. } => return list_open(&client).await,
+        IncidentCommand::List { building, outcome, limit, .. } => {
+            return list_closed(&client, &[("building", building), ("outcome", outcome)], limit).await;
+        }
+        IncidentCommand::Outcomes { from, to } => return outcomes(&client, &[("from", from), ("to", to)]).await,
+        IncidentCommand::Show { incident } => return show(&client, &incident).await,
+        IncidentCommand::Ack { incident, who } => (incident, "acknowledge", json!({"who": who.name()?})),
+        IncidentCommand::Note { incident, text, who } => (incident, "note", json!({"who": who.name()?, "text": text})),
+        IncidentCommand::Merge { incident, into, who } => {
+            let into = Incident { id: into }.resolve(&client).await?;
+            (incident, "merge", json!({"who": who.name()?, "into": into}))
+        }
+        IncidentCommand::Split { incident, alarms, who } => {
+            let open: AlarmsWire = read(&super::alarm::open_alarms(&client, &[]).await?)?;
+            let ids: Vec<String> = open.alarms.into_iter().map(|alarm| alarm.id).collect();
+            let alarms: Vec<String> =
+                alarms.iter().map(|given| one_of(given, &ids, ALARM)).collect::<Result<_, _>>()?;
+            (incident, "split", json!({"who": who.name()?, "alarms": alarms}))
+        }
+        IncidentCommand::Close { incident, outcome, cause, why, who } => {
+            let mut body = json!({"who": who.name()?, "outcome": outcome, "why": why});
+            if let Some(cause) = cause {
+                body["cause"] = cause.into();
+            }
+            (incident, "close", body)
+        }
+    };
+    let id = incident.resolve(&client).await?;
+    let json = client.post(&format!("/incidents/{id}/{action}"), &body).await?;
+    let view: IncidentViewWire = read(&json)?;
+    let lines = head(&view.incident);
+    Ok(Said { json, lines })
+}
+
+async fn list_open(client: &Client) -> Result<Said, Failure> {
+    let json = open(client).await?;
+    let found: IncidentsWire = read(&json)?;
+    if found.incidents.is_empty() {
+        return Ok(Said { json, lines: vec!["没有未结案的事件 · no open incidents".to_owned()] });
+    }
+    let ids: Vec<String> = found.incidents.iter().map(|one| one.incident.id.clone()).collect();
+    let mut table = Table::default();
+    table.row(
+        [
+            "编号 ID",
+            "级别 LEVEL",
+            "状态 STATE",
+            "开始 OPENED",
+            "未结束/总数 OPEN/ALL",
+            "未确认 UNSEEN",
+            "事件 INCIDENT",
+        ]
+        .map(str::to_owned),
+    );
+    for one in &found.incidents {
+        let incident = &one.incident;
+        table.row([
+            short(&incident.id, &ids),
+            one.level.as_deref().map_or_else(|| format!("曾 was {}", level(&incident.peak)), level),
+            incident_state(&incident.state),
+            moment(&incident.opened_at),
+            format!("{}/{}", one.open_alarms, incident.alarms),
+            one.unacknowledged.to_string(),
+            named(one),
+        ]);
+    }
+    Ok(Said { json, lines: table.lines() })
+}
+
+async fn list_closed(client: &Client, filter: &[(&str, Option<String>)], limit: u16) -> Result<Said, Failure> {
+    let json = client.get(&format!("/incidents?state=closed&limit={limit}{}", asked(filter))).await?;
+    let found: IncidentsWire = read(&json)?;
+    if found.incidents.is_empty() {
+        return Ok(Said { json, lines: vec!["没有已结案的事件 · no closed incidents".to_owned()] });
+    }
+    let mut table = Table::default();
+    table.row(
+        ["编号 ID", "最高 PEAK", "结案 CLOSED", "性质 OUTCOME", "报警 ALARMS", "事件 INCIDENT"].map(str::to_owned),
+    );
+    for one in &found.incidents {
+        let incident = &one.incident;
+        let (at, how) = incident.end.as_ref().map_or_else(Default::default, |end| (moment(&end.at), ending(end)));
+        table.row([incident.id.clone(), level(&incident.peak), at, how, incident.alarms.to_string(), named(one)]);
+    }
+    Ok(Said { json, lines: table.lines() })
+}
+
+async fn outcomes(client: &Client, span: &[(&str, Option<String>)]) -> Result<Said, Failure> {
+    let json = client.get(&format!("/incidents/outcomes?{}", asked(span).trim_start_matches('&'))).await?;
+    let found: Vec<OutcomeWire> = read(&json)?;
+    if found.is_empty() {
+        return Ok(Said {
+            json, lines: vec!["该时段没有已结案的事件 · no incident closed in that time".to_owned()]
+        });
+    }
+    let mut table = Table::default();
+    table.row(["性质 OUTCOME", "原因 CAUSE", "事件 INCIDENTS"].map(str::to_owned));
+    for one in found {
+        table.row([
+            outcome(&one.outcome),
+            one.cause.as_deref().map_or_else(String::new, cause),
+            one.incidents.to_string(),
+        ]);
+    }
+    Ok(Said { json, lines: table.lines() })
+}
+
+async fn show(client: &Client, incident: &Incident) -> Result<Said, Failure> {
+    let id = incident.resolve(client).await?;
+    let mut json = client.get(&format!("/incidents/{id}")).await?;
+    let view: IncidentViewWire = read(&json)?;
+    let timeline = client.get(&format!("/incidents/{id}/timeline?limit=1000")).await?;
+    let rows: Vec<Row> = read(&timeline)?;
+    json["timeline"] = timeline;
+    let mut lines = head(&view.incident);
+    if !view.incident.advice.is_empty() {
+        lines.extend([String::new(), "处置 what to do".to_owned()]);
+        for (n, step) in view.incident.advice.iter().enumerate() {
+            lines.extend([format!("  {}. {}", n + 1, step.zh), format!("     {}", step.en)]);
+        }
+    }
+    if !view.alarms.is_empty() {
+        let ids: Vec<String> = view.alarms.iter().map(|alarm| alarm.id.clone()).collect();
+        let mut table = Table::default();
+        for alarm in &view.alarms {
+            let message = format!("{}\n{}", alarm.message.zh, alarm.message.en);
+            table.row([short(&alarm.id, &ids), level(&alarm.level), state(&alarm.state), message]);
+        }
+        lines.extend([String::new(), "未结束报警 open alarms".to_owned()]);
+        lines.extend(table.lines().iter().map(|line| format!("  {line}")));
+    }
+    let notes = &view.incident.incident.notes;
+    if !notes.is_empty() {
+        lines.extend([String::new(), "记录 notes".to_owned()]);
+        lines.extend(notes.iter().map(|note| format!("  {}  {}：{}", moment(&note.at), note.by, note.text)));
+    }
+    let mut table = Table::default();
+    rows.iter().rev().for_each(|row| row.put(&mut table));
+    lines.extend([String::new(), "经过 history".to_owned()]);
+    lines.extend(table.lines().iter().map(|line| format!("  {line}")));
+    Ok(Said { json, lines })
+}
+
+/// What it is and how it stands.
+fn head(one: &SituationWire) -> Vec<String> {
+    let incident = &one.incident;
+    let worst = one.level.as_deref().unwrap_or(&incident.peak);
+    let mut lines = vec![
+        format!("{} · {} · {}", level(worst), incident_state(&incident.state), incident.id),
+        format!("{} {}", incident.title.zh, incident.place.zh),
+        format!("{}, {}", incident.title.en, incident.place.en),
+        format!(
+            "报警 alarms {}，未结束 open {}，未确认 unacknowledged {}",
+            incident.alarms, one.open_alarms, one.unacknowledged
+        ),
+    ];
+    if let Some(at) = &incident.closes_at {
+        lines.push(format!("自动结案 closes by itself {}", moment(at)));
+    }
+    if let Some(end) = &incident.end {
+        lines.push(format!("{}，{}，{}", ending(end), end.by, moment(&end.at)));
+    }
+    lines
+}
+
+fn named(one: &SituationWire) -> String {
+    let incident = &one.incident;
+    let storm = if incident.storm { "（报警风暴 storm）" } else { "" };
+    format!("{} {}{storm}\n{}, {}", incident.title.zh, incident.place.zh, incident.title.en, incident.place.en)
+}
+
+fn ending(end: &EndWire) -> String {
+    let cause = end.cause.as_deref().map_or_else(String::new, |word| format!("：{}", cause(word)));
+    let why = if end.why.is_empty() { String::new() } else { format!("（{}）", end.why) };
+    format!("{}{cause}{why}", outcome(&end.outcome))
+}
+
+fn outcome(word: &str) -> String {
+    let zh = match (word, Outcome::named(word)) {
+        (_, Some(outcome)) => outcome.zh(),
+        ("false_alarm", _) => Outcome::FalseAlarm(FalseCause::Other).zh(),
+        ("unexplained", _) => Outcome::Unexplained.zh(),
+        _ => return word.to_owned(),
+    };
+    format!("{zh} {}", word.replace('_', " "))
+}
+
+fn cause(word: &str) -> String {
+    FalseCause::named(word).map_or_else(|| word.to_owned(), |cause| format!("{} {word}", cause.zh()))
+}
+
+fn incident_state(word: &str) -> String {
+    let all = [IncidentState::Standing, IncidentState::Settled, IncidentState::Closed];
+    let known = all.into_iter().find(|state| state.as_str() == word);
+    known.map_or_else(|| word.to_owned(), |state| format!("{} {word}", state.zh()))
+}
+
+fn asked(filter: &[(&str, Option<String>)]) -> String {
+    filter.iter().filter_map(|(key, word)| Some(format!("&{key}={}", segment(word.as_deref()?)))).collect()
+}
+
+/// All pages of the open ones as one.
+async fn open(client: &Client) -> Result<Value, Failure> {
+    let mut whole = client.get("/incidents?limit=1000").await?;
+    while let Some(next) = whole["next"].as_str().map(str::to_owned) {
+        let mut page = client.get(&format!("/incidents?limit=1000&cursor={}", segment(&next))).await?;
+        whole["next"] = page["next"].take();
+        if let (Some(all), Some(more)) = (whole["incidents"].as_array_mut(), page["incidents"].as_array_mut()) {
+            all.append(more);
+        }
+    }
+    Ok(whole)
+}
+
+impl Incident {
+    /// The whole id. A whole one is believed, so that a closed incident can be spoken of, too.
+    async fn resolve(&self, client: &Client) -> Result<String, Failure> {
+        if let Ok(id) = uuid::Uuid::try_parse(self.id.trim()) {
+            return Ok(id.to_string());
+        }
+        let found: IncidentsWire = read(&open(client).await?)?;
+        let ids: Vec<String> = found.incidents.into_iter().map(|one| one.incident.id).collect();
+        one_of(&self.id, &ids, INCIDENT)
+    }
+}
+
+/// What an id stands for, and the word for it when there is none.
+const INCIDENT: (&str, &str, &str) = ("no_such_incident", "未结案的事件", "open incident");
+const ALARM: (&str, &str, &str) = ("no_such_alarm", "未结束的报警", "open alarm");
+
+/// The only one of `ids` that begins with `given`, dashes or not.
+fn one_of(given: &str, ids: &[String], (code, zh, en): (&str, &str, &str)) -> Result<String, Failure> {
+    let start = given.trim().to_ascii_lowercase().replace('-', "");
+    let fits: Vec<&String> =
+        ids.iter().filter(|id| !start.is_empty() && id.replace('-', "").starts_with(&start)).collect();
+    let text = match fits[..] {
+        [one] => return Ok(one.clone()),
+        [] => Text {
+            zh: format!("没有编号以 {given:?} 开头的{zh}"),
+            en: format!("there is no {en} whose id begins with {given:?}"),
+        },
+        _ => Text {
+            zh: format!("编号以 {given:?} 开头的{zh}有 {} 个，请多写几位", fits.len()),
+            en: format!("{} ids of an {en} begin with {given:?}; write more of it", fits.len()),
+        },
+    };
+    let code = if fits.is_empty() { code } else { "ambiguous_id" };
+    let problem = Problem { code: code.to_owned(), error: TextWire { zh: text.zh, en: text.en }, hint: None };
+    Err(Failure::Name { problem: Box::new(problem), candidates: fits.into_iter().cloned().collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_named_by_as_much_of_it_as_no_other_shares() {
+        let ids = ["0197b3c2-1a2b-7000", "0197b3c2-1a2c-7000"].map(str::to_owned);
+        for (given, wanted) in [
+            ("0197b3c2-1a2b", Ok(&ids[0])),
+            ("0197B3C21A2C", Ok(&ids[1])),
+            ("0197b3c2", Err("ambiguous_id")),
+            ("1", Err("no_such_incident")),
+            ("", Err("no_such_incident")),
+        ] {
+            let found = one_of(given, &ids, INCIDENT).map_err(|failure| match failure {
+                Failure::Name { problem, .. } => problem.code,
+                _ => String::new(),
+            });
+            assert_eq!(found.as_ref().map_err(String::as_str), wanted, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn every_word_has_both_languages() {
+        let words = ["real", "false_alarm", "test", "maintenance", "unexplained"].map(outcome);
+        let causes = FalseCause::ALL.map(|known| cause(known.as_str()));
+        let states = ["standing", "settled", "closed"].map(incident_state);
+        for word in words.iter().chain(&causes).chain(&states) {
+            assert!(!word.is_ascii() && word.contains(' '), "{word}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Incidents in state.db: the last row of each, what closed ones are found by, and which rows of the journal belong to which.
+//!
+//! An incident's own rows stand in the journal under its id, as an alarm's do. `threads` says to which incident the rows of
+//! an alarm belong, and those of an incident that was merged into another: nothing is rewritten when people merge and split.
+//! Both tables say again what the journal says and are made anew from it where a file is damaged.
+
+use anmin_rules::alarm::AlarmId;
+use anmin_rules::incident::{Incident, IncidentChange, IncidentId, Outcome};
+use anmin_sensors::time::Wall;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+/// The step to schema 6. `closed` is 0 for an open one.
+pub(super) const SCHEMA_6: &str = "
+    CREATE TABLE incidents (
+        id BLOB PRIMARY KEY,
+        n INTEGER NOT NULL,
+        closed INTEGER NOT NULL,
+        building TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        cause TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX incidents_closed ON incidents (closed, id);
+    CREATE TABLE threads (thread BLOB PRIMARY KEY, incident BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX threads_of_incident ON threads (incident);
+";
+
+/// A closed incident's place in the list, the newest first: pages begin behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClosedCursor(pub Wall, pub IncidentId);
+
+/// Which closed incidents; the default is all but those that were merged into others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClosedFilter {
+    pub building: Option<String>,
+    /// A word of [`Outcome::as_str`].
+    pub outcome: Option<String>,
+    /// Closed at or after this moment, and before that one.
+    pub from: Option<Wall>,
+    pub to: Option<Wall>,
+}
+
+/// The change stands in row `n` of the journal.
+pub(super) fn write(tx: &Connection, change: &IncidentChange, n: i64) -> rusqlite::Result<()> {
+    let Incident { id, place, end, .. } = &*change.incident;
+    let (closed, outcome, cause) = match end {
+        None => (0, "", ""),
+        Some(end) => {
+            let cause = match end.outcome {
+                Outcome::FalseAlarm(cause) => cause.as_str(),
+                _ => "",
+            };
+            (end.at.micros(), end.outcome.as_str(), cause)
+        }
+    };
+    tx.prepare_cached(
+        "INSERT OR REPLACE INTO incidents (id, n, closed, building, outcome, cause) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![id.0.as_bytes(), n, closed, place.building, outcome, cause])?;
+    if let Some(Outcome::Merged(into)) = end.as_ref().map(|end| end.outcome) {
+        tx.prepare_cached("UPDATE threads SET incident = ?2 WHERE incident = ?1")?
+            .execute([id.0.as_bytes(), into.0.as_bytes()])?;
+        join(tx, id.0, into)?;
+    }
+    Ok(())
+}
+
+/// The alarm is one of the incident's.
+pub(super) fn belongs(tx: &Connection, alarm: AlarmId, incident: IncidentId) -> rusqlite::Result<()> {
+    join(tx, alarm.0, incident)
+}
+
+fn join(tx: &Connection, thread: uuid::Uuid, incident: IncidentId) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO threads (thread, incident) VALUES (?1, ?2)
+               ON CONFLICT (thread) DO UPDATE SET incident = excluded.incident WHERE incident <> excluded.incident";
+    tx.prepare_cached(sql)?.execute([thread.as_bytes(), incident.0.as_bytes()]).map(drop)
+}
+
+/// Ids of the open ones, each with its last row.
+pub(super) fn open(conn: &Connection) -> rusqlite::Result<Vec<(IncidentId, i64)>> {
+    let mut sql = conn.prepare("SELECT id, n FROM incidents WHERE closed = 0 ORDER BY n")?;
+    let rows = sql.query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))?;
+    let named = rows.filter_map(|row| match row {
+        Ok((id, n)) => uuid::Uuid::from_slice(&id).ok().map(|id| Ok((IncidentId(id), n))),
+        Err(error) => Some(Err(error)),
+    });
+    named.collect()
+}
+
+/// Of an open incident nobody knows any more what became of it.
+pub(super) fn forget(conn: &Connection, id: IncidentId) -> rusqlite::Result<()> {
+    conn.execute("DELETE FROM incidents WHERE id = ?1", [id.0.as_bytes()]).map(drop)
+}
+
+/// Alarms that belong to it.
+pub(super) fn count_alarms(conn: &Connection, id: IncidentId) -> rusqlite::Result<u32> {
+    // Those of incidents that it has absorbed are its own by now; the incidents themselves are no alarms.
+    let sql = "SELECT count(*) FROM threads WHERE incident = ?1
+               AND NOT EXISTS (SELECT 1 FROM incidents WHERE incidents.id = threads.thread)";
+    conn.prepare_cached(sql)?.query_row([id.0.as_bytes()], |row| row.get(0))
+}
+
+/// The last row of one incident.
+pub(super) fn row_of(conn: &Connection, id: IncidentId) -> rusqlite::Result<Option<i64>> {
+    let mut sql = conn.prepare_cached("SELECT n FROM incidents WHERE id = ?1")?;
+    sql.query_row([id.0.as_bytes()], |row| row.get(0)).optional()
+}
+
+/// The last rows of closed incidents, the one that closed last first.
+pub(super) fn closed(
+    conn: &Connection,
+    filter: &ClosedFilter,
+    after: Option<ClosedCursor>,
+    limit: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    let ClosedFilter { building, outcome, from, to } = filter;
+    let after = after.unwrap_or(ClosedCursor(Wall::from_micros(i64::MAX), IncidentId(uuid::Uuid::max())));
+    let sql = "SELECT n FROM incidents
+               WHERE closed > 0 AND (closed, id) < (?1, ?2) AND closed >= ?3 AND closed < ?4
+               AND (?5 IS NULL OR building = ?5) AND outcome IS NOT 'merged' AND (?6 IS NULL OR outcome = ?6)
+               ORDER BY closed DESC, id DESC LIMIT ?7";
+    let mut sql = conn.prepare_cached(sql)?;
+    let rows = sql.query_map(
+        params![
+            after.0.micros(),
+            after.1.0.as_bytes(),
+            from.map_or(1, Wall::micros),
+            to.map_or(i64::MAX, Wall::micros),
+            building,
+            outcome,
+            i64::try_from(limit).unwrap_or(i64::MAX),
+        ],
+        |row| row.get(0),
+    )?;
+    rows.collect()
+}
+
+/// Number and kind of the newest `limit` rows about one incident and all that belongs to it before row `before`, the newest
+/// first.
+pub(super) fn timeline(
+    conn: &Connection,
+    id: IncidentId,
+    limit: usize,
+    before: Option<i64>,
+) -> rusqlite::Result<Vec<(i64, i64)>> {
+    let sql = "SELECT n, kind FROM journal
+               WHERE alarm IN (SELECT thread FROM threads WHERE incident = ?1 UNION ALL SELECT ?1) AND n < ?2
+               ORDER BY n DESC LIMIT ?3";
+    let mut sql = conn.prepare_cached(sql)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = sql
+        .query_map(params![id.0.as_bytes(), before.unwrap_or(i64::MAX), limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+/// How incidents that closed within a stretch of time ended: outcome, cause and how many.
+pub(super) fn outcomes(conn: &Connection, from: Wall, to: Wall) -> rusqlite::Result<Vec<(String, String, u64)>> {
+    let sql = "SELECT outcome, cause, count(*) FROM incidents
+               WHERE closed >= max(?1, 1) AND closed < ?2 AND outcome <> 'merged'
+               GROUP BY outcome, cause ORDER BY count(*) DESC, outcome, cause";
+    let mut sql = conn.prepare_cached(sql)?;
+    let rows = sql.query_map([from.micros(), to.micros()], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?.unsigned_abs()))
+    })?;
+    rows.collect()
+}
