@@ -167,6 +167,22 @@ fn an_officer_gets_through_a_gas_leak() {
     Stage::new("officer").tell("officer", "");
 }
 
+/// Flats of one floor, each with its detector.
+#[test]
+fn alarms_of_one_floor_are_one_incident_from_the_first_smell_to_its_end() {
+    let flats: String = ["501", "502"]
+        .map(|room| {
+            format!(
+                "[[device]]\nid = \"flat-{room}\"\nprofile = \"anmin-json-gas\"\nplace = \"b1\"\nfloor = \"5\"\nroom = \"{room}\"\n"
+            )
+        })
+        .concat();
+    let site = Site::new("incident", &format!("{}{flats}", gas()));
+    let daemon = Daemon::start(site.folder());
+    let web = daemon.web;
+    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("incident", "");
+}
+
 #[test]
 fn a_quiet_night_and_a_dead_daemon_do_not_look_alike() {
     Stage::new("quiet").tell("quiet", "");

@@ -93,6 +93,8 @@ export interface Alarm {
   subject: string
   subject_type: 'point' | 'device' | 'part'
   class: HazardClass
+  /** The incident that it is part of; `null` for those about anmin itself. */
+  incident: string | null
   level: Level
   peak: Level
   state: AlarmState
@@ -164,6 +166,7 @@ export type AlarmCause =
   | 'taken_out_of_service'
   | 'returned_to_service'
   | 'escalated'
+  | 'regrouped'
 
 export interface Transition {
   at: string
@@ -187,11 +190,93 @@ export interface CallChange {
   place: Place
 }
 
-/** One row of the journal: exactly one of the three. */
+export const FALSE_CAUSES = [
+  'cooking',
+  'steam',
+  'smoking',
+  'dust',
+  'insects',
+  'weather',
+  'device',
+  'wiring',
+  'mistake',
+  'limit',
+  'other',
+] as const
+/** What gave a false alarm. */
+export type FalseCause = (typeof FALSE_CAUSES)[number]
+
+export type Outcome = 'real' | 'false_alarm' | 'test' | 'maintenance' | 'merged' | 'unexplained'
+
+/** Alarms that share a cause. They name it themselves. */
+export interface Incident {
+  id: string
+  /** Number of its changes so far: the larger one is the newer state. */
+  seq: number
+  state: 'standing' | 'settled' | 'closed'
+  title: Text
+  place: Place
+  hazards: HazardClass[]
+  peak: Level
+  storm: boolean
+  /** How many ever belonged to it, up to this change. */
+  alarms: number
+  opened_at: string
+  changed_at: string
+  settled_at: string | null
+  closes_at: string | null
+  notes: { at: string; by: string; text: string }[]
+  end: { at: string; by: string; outcome: Outcome; cause: FalseCause | null; into: string | null; why: string } | null
+}
+
+/** An incident with what its open alarms say of it. */
+export interface Situation extends Incident {
+  level: Level | null
+  open_alarms: number
+  unacknowledged: number
+  advice: Text[]
+  people: string[]
+}
+
+export interface IncidentList {
+  now: string
+  incidents: Situation[]
+  next: string | null
+  of: number | null
+}
+
+export interface IncidentView {
+  incident: Situation
+  alarms: Alarm[]
+  calls: Call[]
+}
+
+export type IncidentCause =
+  | 'opened'
+  | 'grew'
+  | 'settled'
+  | 'resumed'
+  | 'noted'
+  | 'split_from'
+  | 'split_into'
+  | 'absorbed'
+  | 'closed'
+
+export interface IncidentChange {
+  at: string
+  cause: IncidentCause
+  by: string | null
+  /** The incident that alarms came from or went to. */
+  other: string | null
+  incident: Incident
+}
+
+/** One row of the journal: exactly one of the four. */
 export interface JournalRow {
   n: number
   transition?: Transition
   call?: CallChange
+  incident?: IncidentChange
   damaged?: string
 }
 
@@ -281,6 +366,7 @@ export interface Status {
   now: string
   uptime_seconds: number
   open_alarms: number
+  open_incidents: number
   by_level: Record<Level, number>
   live_calls: number
   pending: number

@@ -22,6 +22,7 @@ export function alarm(id: string, change: Partial<Alarm> = {}): Alarm {
     subject: 'b3-5-gas/lel',
     subject_type: 'point',
     class: 'gas',
+    incident: null,
     level: 'red',
     peak: 'red',
     state: 'unacknowledged',

@@ -2,10 +2,10 @@
 
 import { ref, shallowRef } from 'vue'
 import { command, Problem } from '../api/client'
-import type { Alarm, AlarmView, Call, Text } from '../api/wire'
+import type { Alarm, AlarmView, Call, FalseCause, IncidentView, Outcome, Text } from '../api/wire'
 import type { Act, Step } from './actions'
 import { remember, remembered } from './memory'
-import { takeView } from './state'
+import { takeIncident, takeView } from './state'
 
 export const officer = ref(remembered('officer') ?? '')
 
@@ -49,6 +49,21 @@ export function act(alarm: Alarm, what: Act, particulars: Particulars = {}): Pro
 
 export function step(call: Call, what: Step, particulars: Particulars = {}): Promise<void> {
   return give(call.alarm, `calls/${encodeURIComponent(call.station)}/${what}`, particulars)
+}
+
+/** What an officer does with an incident, and what each needs besides a name. */
+export interface OnIncident {
+  acknowledge: object
+  note: { text: string }
+  merge: { into: string }
+  split: { alarms: string[] }
+  close: { outcome: Outcome; cause?: FalseCause; why: string }
+}
+
+export async function onIncident<W extends keyof OnIncident>(id: string, what: W, body: OnIncident[W]): Promise<void> {
+  const who = await named()
+  if (who === null) return
+  takeIncident(await command<IncidentView>(`/incidents/${id}/${what}`, { who, ...body }))
 }
 
 export interface Notice {

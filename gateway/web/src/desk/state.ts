@@ -7,9 +7,24 @@ import { computed, ref, shallowRef } from 'vue'
 import { ask, useToken, whenTokenIsAsked } from '../api/client'
 import { LiveStream } from '../api/stream'
 import type { ServerEvent } from '../api/sse'
-import type { Alarm, AlarmList, AlarmView, Call, CallChange, ChangedPoints, Hello, Status, Transition } from '../api/wire'
+import type {
+  Alarm,
+  AlarmList,
+  AlarmView,
+  Call,
+  CallChange,
+  ChangedPoints,
+  Hello,
+  Incident,
+  IncidentChange,
+  IncidentList,
+  IncidentView,
+  Status,
+  Transition,
+} from '../api/wire'
 import { millis, offsetOf, stampAt } from '../words/format'
 import { AlarmBook, byGravity, isArrival } from './book'
+import { IncidentBook } from './incidents'
 import { keepToken, tokenOfSession } from './memory'
 import { Mark, trust, type Trust } from './trust'
 
@@ -21,6 +36,7 @@ const FIRST_PAGE = 200
 const PAGE = 1_000
 
 const book = new AlarmBook()
+const incidentBook = new IncidentBook()
 /** Counts changes of the book, which is no reactive object itself. */
 const turn = ref(0)
 
@@ -39,6 +55,17 @@ export function callsOf(id: string): Call[] {
   void turn.value
   return book.calls(id)
 }
+
+export function incidentOf(id: string): Incident | undefined {
+  void turn.value
+  return incidentBook.get(id)
+}
+
+/** Open incidents, the oldest first: ids sort by the time at which they began. */
+export const incidents = computed<readonly Incident[]>(() => {
+  void turn.value
+  return incidentBook.all().sort((a, b) => (a.id < b.id ? -1 : 1))
+})
 
 export const status = shallowRef<Status | null>(null)
 export const trusted = ref<Trust>('starting')
@@ -125,6 +152,18 @@ function setClock(stamp: string): void {
   tick()
 }
 
+async function allIncidents(): Promise<Incident[]> {
+  const incidents: Incident[] = []
+  let next: string | null = null
+  do {
+    const from: Record<string, string> = next === null ? {} : { cursor: next }
+    const page: IncidentList = await ask<IncidentList>('/incidents', { limit: String(PAGE), ...from })
+    incidents.push(...page.incidents)
+    next = page.next
+  } while (next !== null)
+  return incidents
+}
+
 async function load(): Promise<void> {
   if (loading) {
     loadAgain = true
@@ -135,6 +174,7 @@ async function load(): Promise<void> {
   try {
     do {
       loadAgain = false
+      incidentBook.replace(await allIncidents())
       const [alarms, calls]: [Alarm[], Call[]] = [[], []]
       let next: string | null = null
       do {
@@ -174,6 +214,8 @@ function take(event: ServerEvent): void {
     if (book.take(alarm) && isArrival(before, alarm)) arrived.push(alarm)
   } else if (event.name === 'call') {
     book.takeCall((JSON.parse(event.data) as CallChange).call)
+  } else if (event.name === 'incident') {
+    incidentBook.take((JSON.parse(event.data) as IncidentChange).incident)
   }
   changed()
 }
@@ -213,6 +255,14 @@ function tick(): void {
 /** What a command left behind, shown without waiting for the stream. */
 export function takeView(id: string, view: AlarmView): void {
   book.takeView(id, view)
+  changed()
+}
+
+/** What a command on an incident left behind. */
+export function takeIncident(view: IncidentView): void {
+  incidentBook.take(view.incident)
+  for (const alarm of view.alarms) book.take(alarm)
+  for (const call of view.calls) book.takeCall(call)
   changed()
 }
 

@@ -1,0 +1,91 @@
+/**
+ * Open incidents, put together from the list and from what the live stream tells, and the open alarms gathered by them.
+ *
+ * As in the book of alarms the larger sequence number wins. An incident's alarms name it themselves, so that it need not be
+ * told again with each of them.
+ */
+
+import type { Alarm, Incident, Level } from '../api/wire'
+import { isSilenced } from './book'
+
+/** Closed ones that are remembered, so that news still on their way do not bring them back. */
+const MOST_CLOSED = 200
+
+export class IncidentBook {
+  #open = new Map<string, Incident>()
+  #closed = new Set<string>()
+
+  get(id: string): Incident | undefined {
+    return this.#open.get(id)
+  }
+
+  all(): Incident[] {
+    return [...this.#open.values()]
+  }
+
+  /** The list as anmin holds it: everything else is forgotten. */
+  replace(incidents: readonly Incident[]): void {
+    const before = this.#open
+    this.#open = new Map()
+    this.#closed.clear()
+    for (const incident of incidents) {
+      const known = before.get(incident.id)
+      this.#open.set(incident.id, known && known.seq > incident.seq ? known : incident)
+    }
+  }
+
+  take(incident: Incident): void {
+    const known = this.#open.get(incident.id)
+    if (this.#closed.has(incident.id) || (known && known.seq >= incident.seq)) return
+    if (incident.state !== 'closed') {
+      this.#open.set(incident.id, incident)
+      return
+    }
+    this.#open.delete(incident.id)
+    this.#closed.add(incident.id)
+    const oldest = this.#closed.values().next()
+    if (this.#closed.size > MOST_CLOSED && !oldest.done) this.#closed.delete(oldest.value)
+  }
+}
+
+/** What stands on one card. */
+export interface Group {
+  key: string
+  /** `undefined` of alarms about anmin itself, and as long as it is not known. */
+  incident: Incident | undefined
+  /** In the order in which they were given. */
+  alarms: Alarm[]
+}
+
+/** So many alarms about anmin itself that say the same of different parts are one card. */
+const SAME = 4
+
+/**
+ * Alarms by their incident, in the order of the first alarm of each: given the gravest first, the incidents come with the
+ * gravest first. Alarms about anmin itself stand alone, unless one rule says the same of many parts.
+ */
+export function gather(alarms: readonly Alarm[], find: (id: string) => Incident | undefined): Group[] {
+  const same = new Map<string, number>()
+  for (const { incident, rule } of alarms) if (incident === null) same.set(rule, (same.get(rule) ?? 0) + 1)
+  const groups = new Map<string, Group>()
+  for (const alarm of alarms) {
+    const { incident, rule, id } = alarm
+    const key = incident ?? ((same.get(rule) ?? 0) >= SAME ? rule : id)
+    const group = groups.get(key)
+    if (group) group.alarms.push(alarm)
+    else groups.set(key, { key, incident: incident === null ? undefined : find(incident), alarms: [alarm] })
+  }
+  return [...groups.values()]
+}
+
+/** `place` in words; with the point where that names no room, so that one alarm of many can be told from the others. */
+export function whereOf(alarm: Alarm, place: string): string {
+  return alarm.place.room === '' && alarm.subject_type !== 'part' ? `${place} ${alarm.subject}` : place
+}
+
+/** The level that its alarms in force stand at; `null` where none is. */
+export function levelOf(alarms: readonly Alarm[]): Level | null {
+  // The gravest first, silenced ones last.
+  const first = alarms[0]
+  return first && !isSilenced(first) ? first.level : null
+}
