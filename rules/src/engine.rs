@@ -186,8 +186,9 @@ impl Watch {
     fn handle_incident(&mut self, now: Now, who: &str, id: IncidentId, what: &IncidentAction) -> Result<(), Refusal> {
         self.incidents.incident(id)?;
         match what {
-            IncidentAction::Acknowledge => {
-                for alarm in self.incidents.alarms_of(id).collect::<Vec<_>>() {
+            IncidentAction::Acknowledge { newest } => {
+                let seen = |alarm: &AlarmId| newest.is_none_or(|newest| *alarm <= newest);
+                for alarm in self.incidents.alarms_of(id).filter(seen).collect::<Vec<_>>() {
                     self.book.handle_command(now, who, &Action::Acknowledge { alarm })?;
                 }
                 Ok(())

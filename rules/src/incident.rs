@@ -315,8 +315,10 @@ pub struct IncidentChange {
 /// What an officer does with an incident.
 #[derive(Clone, Debug, PartialEq)]
 pub enum IncidentAction {
-    /// All its alarms that nobody has acknowledged.
-    Acknowledge,
+    /// All its alarms that nobody has acknowledged; those that were raised after `newest` nobody has looked at yet.
+    Acknowledge {
+        newest: Option<AlarmId>,
+    },
     Note {
         text: String,
     },

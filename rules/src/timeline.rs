@@ -709,7 +709,9 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
                 found.map_or(IncidentId(uuid::Uuid::nil()), |(id, _)| *id)
             };
             let what = match words[1] {
-                "acknowledge" => IncidentAction::Acknowledge,
+                "acknowledge" => {
+                    IncidentAction::Acknowledge { newest: (words.get(2) == Some(&"up_to")).then_some(alarm) }
+                }
                 "note" => IncidentAction::Note { text: words[2..].join(" ") },
                 "merge_into" => IncidentAction::MergeInto { into: named(words[2]) },
                 "split" => IncidentAction::Split { alarms: vec![alarm] },
@@ -827,7 +829,7 @@ fn random_day(seed: u64) -> Vec<String> {
         match chance.below(30) {
             24..30 => {
                 let what = match chance.below(6) {
-                    0 => IncidentAction::Acknowledge,
+                    0 => IncidentAction::Acknowledge { newest: chance.of(&[None, Some(alarm)]) },
                     1 => IncidentAction::Note { text: "x".to_owned() },
                     2 => IncidentAction::MergeInto { into: other },
                     3 | 4 => IncidentAction::Split { alarms: vec![alarm] },

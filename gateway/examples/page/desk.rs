@@ -884,8 +884,9 @@ impl Desk {
         let its: Vec<Arc<Alarm>> = self.alarms.iter().filter(|alarm| alarm.incident == Some(id)).cloned().collect();
         let end = |outcome, why: &str| Some(End { at: wall, by: who.clone(), outcome, why: why.to_owned() });
         match what {
-            IncidentAction::Acknowledge => {
-                for alarm in its.iter().filter(|alarm| alarm.acknowledged.is_none()) {
+            IncidentAction::Acknowledge { newest } => {
+                let seen = |alarm: &&Arc<Alarm>| newest.is_none_or(|newest| alarm.id <= newest);
+                for alarm in its.iter().filter(seen).filter(|alarm| alarm.acknowledged.is_none()) {
                     self.handle(Command { who: who.clone(), what: Action::Acknowledge { alarm: alarm.id } })?;
                 }
             }

@@ -846,6 +846,13 @@ async fn timeline(State(desk): State<Desk>, Path(id): Path<String>, uri: Uri) ->
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct SeenBody {
+    who: String,
+    newest: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct NoteBody {
     who: String,
     text: String,
@@ -905,7 +912,10 @@ async fn act_on_incident(
     let mut shown = incident;
     let mut moved = None;
     let (who, what) = match action.as_str() {
-        "acknowledge" => (body::<PlainBody>(request).await?.who, IncidentAction::Acknowledge),
+        "acknowledge" => {
+            let SeenBody { who, newest } = body(request).await?;
+            (who, IncidentAction::Acknowledge { newest: newest.as_deref().map(alarm_id).transpose()? })
+        }
         "note" => {
             let NoteBody { who, text } = body(request).await?;
             (who, IncidentAction::Note { text: words("text", &text, MOST_WHY)? })

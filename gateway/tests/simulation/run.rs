@@ -1063,7 +1063,7 @@ impl Run {
                 let incident = alarm.incident.expect("looked at just now");
                 let other = self.dice.throw() as usize % self.alarms.len();
                 let what = match (self.dice.from(0, 5), self.alarms[other].incident) {
-                    (0, _) => IncidentAction::Acknowledge,
+                    (0, _) => IncidentAction::Acknowledge { newest: None },
                     (1, Some(into)) => IncidentAction::MergeInto { into },
                     (2, _) => IncidentAction::Split { alarms: vec![id] },
                     (3, _) => IncidentAction::Close { outcome: End::Test, why },

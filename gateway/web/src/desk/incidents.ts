@@ -83,6 +83,11 @@ export function whereOf(alarm: Alarm, place: string): string {
   return alarm.place.room === '' && alarm.subject_type !== 'part' ? `${place} ${alarm.subject}` : place
 }
 
+/** The newest of some alarms: ids sort by the time at which they were raised. */
+export function newestOf(alarms: readonly Alarm[]): string {
+  return alarms.reduce((newest, { id }) => (id > newest ? id : newest), '')
+}
+
 /** The level that its alarms in force stand at; `null` where none is. */
 export function levelOf(alarms: readonly Alarm[]): Level | null {
   // The gravest first, silenced ones last.

@@ -53,7 +53,8 @@ export function step(call: Call, what: Step, particulars: Particulars = {}): Pro
 
 /** What an officer does with an incident, and what each needs besides a name. */
 export interface OnIncident {
-  acknowledge: object
+  /** `newest`: the newest alarm that the officer has seen. */
+  acknowledge: { newest: string }
   note: { text: string }
   merge: { into: string }
   split: { alarms: string[] }
