@@ -58,6 +58,7 @@
 //! | a delay that is over stays in the journal (18) | G13: the journal says that a delay runs, or that none does |
 //! | acknowledged at once while the journal is away (6) | G1: a message is acknowledged and what follows from it is not in the journal |
 //! | acknowledged when readings.db has refused once (8) | G9: a message is acknowledged, readings.db has refused it once |
+//! | a merge leaves closed alarms where they were (4) | the table of what belongs where is not what the journal says |
 //! | receipts wait for good (24) | G7: a receipt waits and the journal is there |
 
 mod dice;

@@ -1047,7 +1047,15 @@ impl Run {
         }
         let alarm = &self.alarms[self.dice.throw() as usize % self.alarms.len()];
         let (id, why) = (alarm.id, "work".to_owned());
-        let choice = if self.ending { 0 } else { self.dice.from(0, 15) };
+        // At the end, too: then there are incidents with alarms that are closed already.
+        let merges = self.ending && self.dice.from(0, 10) == 0;
+        let choice = if merges {
+            12
+        } else if self.ending {
+            0
+        } else {
+            self.dice.from(0, 20)
+        };
         let call = self.calls.iter().find(|(of, _)| *of == id);
         let what = match choice {
             _ if alarm.out_of_service.is_some() && choice < 6 => Action::ReturnToService { alarm: id },
@@ -1062,9 +1070,10 @@ impl Run {
             12.. if alarm.incident.is_some() => {
                 let incident = alarm.incident.expect("looked at just now");
                 let other = self.dice.throw() as usize % self.alarms.len();
-                let what = match (self.dice.from(0, 5), self.alarms[other].incident) {
+                let pick = if merges { 1 } else { self.dice.from(0, 6) };
+                let what = match (pick, self.alarms[other].incident) {
                     (0, _) => IncidentAction::Acknowledge { newest: None },
-                    (1, Some(into)) => IncidentAction::MergeInto { into },
+                    (1 | 5, Some(into)) => IncidentAction::MergeInto { into },
                     (2, _) => IncidentAction::Split { alarms: vec![id] },
                     (3, _) => IncidentAction::Close { outcome: End::Test, why },
                     _ => IncidentAction::Note { text: why },

@@ -175,8 +175,10 @@ pub fn router() -> Router {
 /// The devices that the configuration names; others are taken in when they first speak.
 pub fn points<'d>(devices: impl Iterator<Item = (&'d str, usize)>) -> Points {
     let mut points = Points::default();
-    let place = Arc::new(Place { area: "a".to_owned(), ..Place::default() });
-    for (id, rule) in devices {
+    for (n, (id, rule)) in devices.enumerate() {
+        // Three floors with one between them: several incidents at a time.
+        let floor = (2 * (n % 3) + 1).to_string();
+        let place = Arc::new(Place { area: "a".to_owned(), building: "1".to_owned(), floor, ..Place::default() });
         let profile = SENSES.0.get(["sim-prompt", "sim-patient"][rule]).expect("made above");
         points
             .add(DeviceId::new(id), None, &profile.id, &place, profile.specs())
