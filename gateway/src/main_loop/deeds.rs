@@ -57,7 +57,9 @@ pub fn of_command(at: Wall, command: &Command, from: Way, result: &Result<(), Re
 
 fn of_incident(what: &IncidentAction) -> (&'static str, Value) {
     match what {
-        IncidentAction::Acknowledge => ("incident.acknowledge", Value::Null),
+        IncidentAction::Acknowledge { newest } => {
+            ("incident.acknowledge", json!({ "newest": newest.map(|alarm| alarm.to_string()) }))
+        }
         IncidentAction::Note { text } => ("incident.note", json!({ "text": text })),
         IncidentAction::MergeInto { into } => ("incident.merge", json!({ "into": into.to_string() })),
         IncidentAction::Split { alarms } => {
