@@ -227,7 +227,12 @@ impl Carrier for Notice {
 
 impl Notice {
     async fn say(&self, orders: &[&Order]) -> Result<Receipt, DeliveryError> {
-        let (text, level) = self.words.message(orders)?;
+        // To which incident an alarm belongs is for screens.
+        let orders: Vec<&Order> = orders.iter().filter(|order| !words::is_bookkeeping(order)).copied().collect();
+        if orders.is_empty() {
+            return Ok(Receipt { detail: "nothing that people need be told".to_owned() });
+        }
+        let (text, level) = self.words.message(&orders)?;
         let everybody = level.zip(self.everybody_from).is_some_and(|(level, from)| level >= from);
         let mut body = self.robot.body(&text, everybody);
         let mut query = String::new();

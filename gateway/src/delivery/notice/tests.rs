@@ -264,7 +264,11 @@ async fn a_robot_is_spoken_to_in_its_own_way() {
         let accepted = Ok(Receipt { detail: "HTTP 200, accepted".to_owned() });
         assert_eq!(carrier.carry(&orders[0]).await, accepted, "{robot}");
         assert_eq!(carrier.carry_all(&orders[0], &orders[1..]).await, accepted, "{robot}");
+        let moved = change(Cause::Regrouped { by: None }, alarm());
+        let said = carrier.carry(&moved).await.expect("it has its receipt");
+        assert_eq!(said.detail, "nothing that people need be told");
         let seen = server.seen.lock().expect("nobody panics with it").clone();
+        assert_eq!(seen.len(), 2);
         let start = match robot {
             "dingtalk" => "POST /in?key=1&timestamp=1772328600000&sign=",
             _ => "POST /in?key=1 HTTP",

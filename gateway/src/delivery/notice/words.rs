@@ -188,6 +188,11 @@ impl Words {
     }
 }
 
+/// A change that asks nothing of anybody.
+pub fn is_bookkeeping(order: &Order) -> bool {
+    matches!(&order.body, OrderBody::Event(transition) if matches!(transition.cause, Cause::Regrouped { .. }))
+}
+
 /// What an order tells.
 enum News<'o> {
     Change(&'o Transition),
