@@ -39,7 +39,8 @@ test('they arrive while the page goes on', async () => {
   expect(await desk.page.locator('.alarm').count()).toBe(ALONE)
   expect(await folded().count()).toBe(1)
   expect(await folded().innerText()).toMatch(/可燃气体泄漏 × 9,991[\s\S]*3,3\d\d[\s\S]*9,991 条未确认/)
-  expect(await desk.page.locator('.signal').innerText()).toContain('实时')
+  // Whoever cannot follow a storm is told to load afresh, and is live again after that.
+  await expect.poll(() => desk.page.locator('.signal').innerText(), { timeout: 20_000 }).toContain('实时')
   const { ms } = await desk.page.evaluate(() => (globalThis as unknown as { worst: { ms: number } }).worst)
   console.log(`the longest task took ${ms} ms`)
   expect(ms).toBeLessThan(1_500)
