@@ -630,10 +630,15 @@ impl Run {
         }
         self.broker.disconnect();
         let cut = self.dice.from(0, 1_000);
+        let second = (life.now().mono.nanos() / 1_000_000_000).max(1);
+        let (marks, found) = life.eye.marks(self.marks);
         let tore = life.leave(&self.base.join((self.lives + 1).to_string()), torn.map(|file| (file, cut)));
         if torn == Some("state.db") && !tore {
-            // The log was folded or begun anew: the commit was whole after all.
+            // The log was folded or begun anew: the commit was whole after all, with what it says was judged.
             self.model.safe();
+            if marks != self.marks {
+                self.model.take_down(second, found);
+            }
         }
         self.broker.lose_acks();
         self.model.crash();
