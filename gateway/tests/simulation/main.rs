@@ -75,7 +75,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use run::{Ending, Run, Scale};
 
 /// Seeds in `make test`.
-const SEEDS: u64 = 64;
+const SEEDS: u64 = 200;
 
 fn replay(seed: u64) -> String {
     format!("ANMIN_SEED={seed} cargo nextest run -p anmin --test simulation --no-capture")

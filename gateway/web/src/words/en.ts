@@ -3,6 +3,7 @@ import type { Words } from './zh'
 /** The duty desk's words in English. */
 export const en: Words = {
   anmin: 'anmin',
+  colon: ': ',
   loading: 'Loading…',
   close: 'Close',
   cancel: 'Cancel',

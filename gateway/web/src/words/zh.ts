@@ -1,6 +1,7 @@
 /** 值班台的中文用语。English stands in en.ts; the type of this object is what both must hold. */
 export const zh = {
   anmin: '安民',
+  colon: '：',
   loading: '正在载入…',
   close: '关闭',
   cancel: '取消',
