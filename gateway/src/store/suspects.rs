@@ -90,7 +90,7 @@ impl Suspects {
         let path = dir.join(FILE);
         let known = std::fs::read(&path).ok().and_then(|json| {
             let kept: Kept = serde_json::from_slice(&json)
-                .map_err(|error| tracing::warn!(file = FILE, %error, "what ended the last run cannot be read; all are innocent"))
+                .map_err(|error| tracing::warn!(file = FILE, %error, "what ended the last run cannot be read, so no message is held back"))
                 .ok()?;
             (kept.version == env!("CARGO_PKG_VERSION")).then_some(kept.suspects)
         });
