@@ -246,7 +246,7 @@ impl Centre {
     fn refuse(&self, why: &str) {
         let mut state = self.state();
         state.refused += 1;
-        // The first, then every tenth part more.
+        // The first, then whenever they have doubled: whoever dials in every second fills no log.
         if state.refused.is_power_of_two() {
             tracing::warn!(gbt26875 = &*self.settings.id, refused = state.refused, "refused: {why}");
         }
@@ -383,7 +383,9 @@ async fn serve(centre: &Arc<Centre>, stream: TcpStream) -> Result<(), String> {
                 Next::Frame(frame, length) => {
                     input.advance(length);
                     if !centre.may_speak(frame.source) {
-                        return Err(format!("device {} is not listed in `devices`", frame.source));
+                        let why = format!("device {} is not listed in `devices`", frame.source);
+                        centre.refuse(&why);
+                        return Err(why);
                     }
                     centre.handle_heard(frame.source, now.mono);
                     if let Some(answer) = handle(centre, &frame, now, &answers, &mut messages) {
