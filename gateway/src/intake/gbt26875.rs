@@ -472,3 +472,36 @@ async fn write(to: &mut tokio::net::tcp::OwnedWriteHalf, bytes: &[u8]) -> Result
         Err(_) => Err(format!("took no answer within {WRITE_LIMIT:?}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_an_allowed_network_may_speak() {
+        let cases = [
+            ("192.168.7.0/24", "192.168.7.9", true),
+            ("192.168.7.0/24", "192.168.8.9", false),
+            ("192.168.7.0/24", "::ffff:192.168.7.9", true),
+            ("10.1.2.3", "10.1.2.3", true),
+            ("10.1.2.3", "10.1.2.4", false),
+            ("0.0.0.0/0", "8.8.8.8", true),
+            ("0.0.0.0/0", "fd00::1", false),
+            ("fd00::/8", "fd12::1", true),
+            ("fd00::1", "fd00::2", false),
+        ];
+        for (net, address, holds) in cases {
+            let (net, address) = (Net::parse(net).expect(net), address.parse().expect(address));
+            assert_eq!(net.holds(address), holds, "{net:?} {address}");
+        }
+        for wrong in ["", "192.168.7", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1", "panel"] {
+            assert_eq!(Net::parse(wrong), None, "{wrong}");
+        }
+        let usual = Net::private();
+        for (address, holds) in [("127.0.0.1", true), ("172.31.0.1", true), ("172.32.0.1", false), ("8.8.8.8", false)] {
+            let address = address.parse().expect(address);
+            assert_eq!(usual.iter().any(|net| net.holds(address)), holds, "{address}");
+        }
+        assert_eq!(usual.len(), 6, "each of them is a network");
+    }
+}
