@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anmin_sensors::time::{Mono, Now, Wall};
+use nix::time::{ClockId, clock_gettime};
 
 /// The monotonic clock of a process begins with so much behind it: what was measured before the start has its moment, too.
 const BEHIND: Duration = Duration::from_secs(400 * 86_400);
@@ -23,6 +24,11 @@ enum Source {
         elapsed: Arc<AtomicU64>,
         wall_at_start: Arc<AtomicI64>,
     },
+}
+
+/// What the calling thread has computed so far; zero where the system does not say.
+pub fn computing_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 impl Clock {

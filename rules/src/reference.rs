@@ -8,7 +8,7 @@ use anmin_sensors::reading::Quality;
 
 use crate::cases;
 use crate::rule::{Level, Measure, Scope, Steady};
-use crate::script::{MAX_OPERATIONS, PROPERTIES, VOCABULARY, WINDOW_PROPERTIES};
+use crate::script::{MAX_CALL_TIME, MAX_OPERATIONS, PROPERTIES, VOCABULARY, WINDOW_PROPERTIES};
 use crate::window::MAX_STEPS;
 
 /// The whole reference as Markdown, for `rules/REFERENCE.md`.
@@ -33,8 +33,9 @@ pub fn reference() -> String {
         (usage.join(" or "), (*what).to_owned())
     });
     let before = format!(
-        "A script is `fn judge(...)` of the inputs' roles in their order. It may take {MAX_OPERATIONS} operations a call,\n\
-         has no state, reads no file, clock or network, and cannot divide by zero unseen.\n\n"
+        "A script is `fn judge(...)` of the inputs' roles in their order. It may take {MAX_OPERATIONS} operations and, in the\n\
+         daemon, {} ms of computing time a call, has no state, reads no file, clock or network, and cannot divide by zero unseen.\n\n",
+        MAX_CALL_TIME.as_millis()
     );
     table("What a script may call", &before, ["word", "meaning"], words.collect());
     table("What an input has", "As in `gas.value`.\n\n", ["property", "meaning"], pairs(PROPERTIES));

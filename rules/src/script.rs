@@ -9,7 +9,9 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anmin_sensors::document::did_you_mean;
 use anmin_sensors::reading::{Quality, Value};
@@ -80,6 +82,15 @@ pub const WINDOW_PROPERTIES: &[(&str, &str)] = &[
 
 /// Operations that one call may take; some ten times more than the longest rule that we can think of.
 pub const MAX_OPERATIONS: u64 = 20_000;
+/// Computing time that one call may take where the host gives a [`Stopwatch`]; a hundred times more than the longest
+/// shipped rule.
+pub const MAX_CALL_TIME: Duration = Duration::from_millis(50);
+/// How many operations pass between two looks at the stopwatch: no rule of usual length ever pays for one.
+const OPERATIONS_A_LOOK: u64 = 512;
+
+/// The computing time of the calling thread so far. Not the time on the wall: a box that stood still for a second while
+/// a rule was judged must not take it for the rule's fault, and park it.
+pub type Stopwatch = Arc<dyn Fn() -> Duration + Send + Sync>;
 const MAX_CALL_DEPTH: usize = 16;
 const MAX_TEXT: usize = 4 * 1024;
 const MAX_ITEMS: usize = 256;
@@ -448,8 +459,7 @@ fn harden() -> Engine {
         .set_strict_variables(true)
         .set_allow_anonymous_fn(false);
     finite_numbers(&mut engine);
-    // The operations' limit stops what it counts; this stops the rest as well, should a package forget to count.
-    engine.on_progress(|operations| (operations > MAX_OPERATIONS).then_some(Dynamic::UNIT));
+    watch(&mut engine, None);
     engine.on_print(|_| {}).on_debug(|_, _, _| {});
 
     engine
@@ -576,6 +586,27 @@ fn finite_numbers(engine: &mut Engine) {
     engine.register_fn("sqrt", |number: f64| finite("sqrt", number.sqrt()));
 }
 
+/// Ends a call that takes too long. The operations' limit stops what it counts; this stops the rest as well, should a
+/// package forget to count, or one operation be dearer than anybody thought.
+fn watch(engine: &mut Engine, stopwatch: Option<Stopwatch>) {
+    let began = AtomicU64::new(0);
+    engine.on_progress(move |operations| {
+        if operations > MAX_OPERATIONS {
+            return Some(Dynamic::UNIT);
+        }
+        let stopwatch = stopwatch.as_ref().filter(|_| operations.is_multiple_of(OPERATIONS_A_LOOK))?;
+        let now = u64::try_from(stopwatch().as_nanos()).unwrap_or(u64::MAX);
+        if operations == OPERATIONS_A_LOOK {
+            began.store(now, Ordering::Relaxed);
+        }
+        let took = Duration::from_nanos(now.saturating_sub(began.load(Ordering::Relaxed)));
+        (took > MAX_CALL_TIME).then(|| Dynamic::from(TOOK_TOO_LONG))
+    });
+}
+
+/// The token of a call that the stopwatch ended.
+const TOOK_TOO_LONG: &str = "time";
+
 /// Compiles and calls the scripts of one rule set.
 pub(crate) struct Sandbox {
     engine: Engine,
@@ -603,6 +634,11 @@ impl Default for Sandbox {
 }
 
 impl Sandbox {
+    /// Has calls end that take longer than [`MAX_CALL_TIME`].
+    pub(crate) fn set_stopwatch(&mut self, stopwatch: Stopwatch) {
+        watch(&mut self.engine, Some(stopwatch));
+    }
+
     /// Compiles a rule's script; the errors are all that can be seen without running it.
     pub(crate) fn compile(&mut self, text: &str, names: &Names) -> Result<Script, Vec<ScriptError>> {
         if text.len() > MAX_SCRIPT {
@@ -766,6 +802,10 @@ fn run_error(error: &EvalAltResult) -> ScriptError {
     let inner = error.unwrap_inner();
     let position = if inner.position().is_none() { error.position() } else { inner.position() };
     let (message, hint) = match inner {
+        EvalAltResult::ErrorTerminated(token, _) if token.is_string() => (
+            format!("the script takes more than {} ms of computing time", MAX_CALL_TIME.as_millis()),
+            Some("which of its operations is so dear?".to_owned()),
+        ),
         EvalAltResult::ErrorTooManyOperations(_) | EvalAltResult::ErrorTerminated(..) => (
             format!("the script takes more than {MAX_OPERATIONS} operations"),
             Some("does a loop never end?".to_owned()),
@@ -1036,7 +1076,7 @@ mod tests {
             points: Vec::new(),
         };
         let limit =
-            |value| Limit { value, unit: "%LEL".to_owned(), source: "test".to_owned(), level: None, deadband: None };
+            |value| Limit { value, unit: "%LEL".to_owned(), source: Text::both("test"), level: None, deadband: None };
         RuleSpec {
             id: RuleId::new("gas/test"),
             title: Text::default(),
@@ -1066,8 +1106,11 @@ mod tests {
 
     /// Compiles and calls a script with gas at 15 and a text "hello".
     fn run(script: &str) -> Result<Answer, ScriptError> {
+        run_in(&mut Sandbox::default(), script)
+    }
+
+    fn run_in(sandbox: &mut Sandbox, script: &str) -> Result<Answer, ScriptError> {
         let names = Arc::new(Names::of(&spec()));
-        let mut sandbox = Sandbox::default();
         let script = sandbox.compile(script, &names).map_err(|mut errors| errors.remove(0))?;
         {
             let mut frame = sandbox.frame();
@@ -1232,6 +1275,28 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// One dear operation after another: the count of operations alone would let it go on. A machine that stands still
+    /// costs no computing time and ends nothing.
+    #[test]
+    fn a_script_whose_operations_are_dear_is_ended_by_its_computing_time() {
+        let body = judge("let n = 0; while n < 2000 { n += 1; } normal()");
+        for (a_look, expected) in [
+            (Duration::ZERO, None),
+            (MAX_CALL_TIME / 40, None),
+            (MAX_CALL_TIME * 3 / 4, Some("the script takes more than 50 ms of computing time")),
+        ] {
+            let mut sandbox = Sandbox::default();
+            let looks = AtomicU64::new(7);
+            sandbox.set_stopwatch(Arc::new(move || a_look * looks.fetch_add(1, Ordering::Relaxed) as u32));
+            // Again: each call has the whole time to itself.
+            for _ in 0..2 {
+                let said = run_in(&mut sandbox, &body).err().map(|error| error.message);
+                assert_eq!(said.as_deref(), expected, "{a_look:?}");
+                assert_eq!(sandbox.exceeded, expected.is_some(), "{a_look:?}");
+            }
+        }
     }
 
     #[test]

@@ -28,7 +28,9 @@ use crate::rule::{
     ContentHash, Evidence, Finding, Grounds, Input, InputSeen, Judged, Level, LimitUsed, MAX_INPUTS, OnBad, Origin,
     RuleId, RuleIx, RuleSpec, Said, Scope, Tuning, Verdict, Why, WindowSeen,
 };
-use crate::script::{Answer, Frame, Member, Names, Opinion, Role, Sandbox, Script, ScriptError, Seen, Track};
+use crate::script::{
+    Answer, Frame, Member, Names, Opinion, Role, Sandbox, Script, ScriptError, Seen, Stopwatch, Track,
+};
 pub use crate::window::BYTES_A_CHANGE;
 use crate::window::{Operand, Sliding, Windows};
 
@@ -540,6 +542,12 @@ impl RuleSet {
     /// Says how far the site's clock is ahead of UTC, in seconds, at a moment; China's time until somebody says so.
     pub fn set_zone(&mut self, ahead: impl Fn(Wall) -> i32 + Send + Sync + 'static) {
         self.zone = Zone(Box::new(ahead));
+    }
+
+    /// Has a script end that takes longer than [`MAX_CALL_TIME`](crate::script::MAX_CALL_TIME); without a stopwatch the
+    /// limit of operations alone holds, and every run gives the same.
+    pub fn set_stopwatch(&mut self, stopwatch: Stopwatch) {
+        self.sandbox.set_stopwatch(stopwatch);
     }
 
     fn prepare(&mut self, source: &RuleSource, faults: &Faults) -> Option<Rule> {

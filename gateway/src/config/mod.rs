@@ -27,6 +27,7 @@ use anmin_sensors::profile::{Profile, Profiles};
 use anmin_sensors::router::Mapping;
 use anmin_sensors::validator;
 
+use crate::clock;
 use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
 use crate::intake::{broker, gbt26875, modbus, mqtt};
 use crate::store::readings::Limits;
@@ -229,6 +230,7 @@ impl Config {
             broken_rules.iter().flat_map(|rule| &rule.faults).for_each(|fault| faults.note(fault.clone()));
         }
 
+        rules.set_stopwatch(Arc::new(clock::computing_time));
         let site = site?;
         let zone = site.time_zone.clone();
         rules.set_zone(move |at| {
