@@ -1,6 +1,7 @@
 //! What is measured: the real binary on a site made for the bench, a yardstick, and the broker between.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::cpu_seconds;
@@ -40,6 +41,8 @@ impl Broker {
 /// A database that takes everything and keeps nothing: what a real one costs is not what is measured.
 pub struct Sink {
     pub port: u16,
+    /// Its open connections; none any more once it has gone away.
+    open: Arc<Mutex<Option<Vec<TcpStream>>>>,
 }
 
 impl Sink {
@@ -50,12 +53,29 @@ impl Sink {
     pub fn start_at(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port();
+        let open = Arc::new(Mutex::new(Some(Vec::new())));
+        let known = Arc::clone(&open);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
+                match &mut *known.lock().expect("nobody panics with it") {
+                    Some(known) => known.push(stream.try_clone().expect("there are handles left")),
+                    None => return,
+                }
                 std::thread::spawn(move || while take_request(&stream, &mut std::io::sink()).is_some() {});
             }
         });
-        Self { port }
+        Self { port, open }
+    }
+
+    /// Closes every connection and takes no more.
+    pub fn go_away(self) {
+        let open = self.open.lock().expect("nobody panics with it").take();
+        for stream in open.into_iter().flatten() {
+            // One that the other side has closed is closed.
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        // The listener is waiting, and looks only when somebody comes.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 
