@@ -673,6 +673,11 @@ mod tests {
             let comfort = spec.inputs[0].kind.as_str().starts_with("env.");
             let alarming = source.script.contains("orange(") || source.script.contains("red(");
             assert!(!(comfort && alarming), "{}: comfort is no matter for sirens", source.name);
+            for (name, limit) in &spec.limits {
+                let (zh, en) = (&limit.source.zh, &limit.source.en);
+                let chinese = |text: &str| text.contains(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+                assert!(chinese(zh) && !chinese(en), "{}: the source of limit {name} in both languages", source.name);
+            }
         }
         assert!(lacking.is_empty(), "{}", lacking.join("\n"));
     }

@@ -171,7 +171,7 @@ pub struct Limit {
     pub value: f64,
     pub unit: String,
     /// The standard and clause, or the practice, that it follows.
-    pub source: String,
+    pub source: Text,
     /// The level that breaking it stands for: the one it is named after unless the file says otherwise. The deadband
     /// holds a broken limit while the alarm stands at this level or above; without a level, at any.
     pub level: Option<Level>,
@@ -460,7 +460,7 @@ pub struct LimitUsed {
     pub unit: String,
     pub origin: Origin,
     /// The standard and clause, or the practice, that the rule's own number follows.
-    pub source: String,
+    pub source: Text,
 }
 
 /// The reading that an alarm's last change rests on.
@@ -583,13 +583,17 @@ impl Steady {
 
 impl Limit {
     fn read(name: &str, r: &Reader<'_>) -> Option<Self> {
-        let (value, unit, source) = (r.required("value"), r.required("unit"), r.required::<String>("source"));
+        let (value, unit) = (r.required("value"), r.required("unit"));
+        let source = match r.is_table("source") {
+            true => text(r, "source"),
+            false => r.required("source").map(|one: String| Text::both(one)),
+        };
         let level = r.choice("level", &Level::CHOICES).or_else(|| Level::named(name));
         let deadband = r.optional("deadband");
         if deadband.is_some_and(|deadband| deadband < 0.0) {
             r.fault("deadband", "`deadband` is negative, expected 0 or more", None);
         }
-        if source.as_ref().is_some_and(|source| source.trim().is_empty()) {
+        if source.as_ref().is_some_and(|source| source.zh.trim().is_empty() || source.en.trim().is_empty()) {
             r.fault(
                 "source",
                 "`source` is empty",

@@ -53,6 +53,10 @@ minus = "mean"
 value = 1.0
 unit = "%LEL"
 source = "test"
+[limit.orange]
+value = 0.5
+unit = "%LEL"
+source = { zh = "试", en = "test" }
 [[case]]
 name = "one"
 steps = [{ at = "0s", gas = 1.0, expect = "red" }]
@@ -89,6 +93,8 @@ pub fn schema() -> String {
 struct Node {
     expected: Expected,
     required: bool,
+    /// May be written short, as a text, or long, as a table.
+    short: bool,
     below: BTreeMap<String, Node>,
 }
 
@@ -96,13 +102,25 @@ impl Node {
     fn put<'p>(&mut self, mut path: impl Iterator<Item = &'p str>, expected: Expected, required: bool) {
         match path.next() {
             Some(part) => self.below.entry(part.to_owned()).or_default().put(path, expected, required),
-            None => (self.expected, self.required) = (expected, required),
+            None => {
+                self.short |= matches!(
+                    (self.expected.form, expected.form),
+                    (Form::Text, Form::Table) | (Form::Table, Form::Text)
+                );
+                (self.expected, self.required) = (expected, required);
+            }
         }
     }
 
     /// What it says of the key, without the braces around it.
     fn write(&self, out: &mut String, indent: usize) {
         let gap = " ".repeat(indent);
+        if self.short {
+            let _ = write!(out, "{gap}\"anyOf\": [{{ \"type\": \"string\" }}, {{\n");
+            self.write_table(out, indent + 2);
+            let _ = writeln!(out, "{gap}}}]");
+            return;
+        }
         // Writing into a text does not fail.
         let _ = match self.expected.form {
             Form::Any if self.below.is_empty() => return,

@@ -797,7 +797,7 @@ fn call_state(word: &str) -> String {
 }
 
 /// One line where the words are the same in both languages.
-fn both(text: &TextWire) -> String {
+pub(super) fn both(text: &TextWire) -> String {
     if text.zh == text.en { text.zh.clone() } else { format!("{}\n{}", text.zh, text.en) }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anmin_rules::rule::Origin;
 use clap::Args;
 
-use super::alarm::{Alarm, Desk, EXIT_CODES, Said, level, moment, read};
+use super::alarm::{Alarm, Desk, EXIT_CODES, Said, both, level, moment, read};
 use super::table::Table;
 use crate::web::wire::{AgainWire, EvidenceWire, ExplanationWire, LimitUsedWire, ValueWire};
 
@@ -123,7 +123,7 @@ pub(super) fn evidence(evidence: &EvidenceWire) -> Vec<String> {
         table.row([
             format!("限值 limit {}", limit.name),
             value,
-            format!("{}，{}", origin(&limit.origin), limit.source),
+            format!("{}\n{}", origin(&limit.origin), both(&limit.source)),
         ]);
     }
     let held = evidence.held.as_deref().map_or(String::new(), |held| format!("，此前 alarm stood at {}", level(held)));

@@ -111,7 +111,7 @@ pub fn explained() -> Alarm {
         value,
         unit: "%LEL".to_owned(),
         origin,
-        source: source.to_owned(),
+        source: Text::both(source),
     };
     evidence.grounds = Some(Arc::new(Grounds {
         at: RAISED,

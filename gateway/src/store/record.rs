@@ -348,6 +348,9 @@ struct LimitV1<'a> {
     unit: Str<'a>,
     origin: Str<'a>,
     source: Str<'a>,
+    /// Where it has other words in Chinese.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source_zh: Option<Str<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -833,7 +836,8 @@ impl<'a> GroundsV1<'a> {
                     value: Exact(limit.value),
                     unit: (&limit.unit).into(),
                     origin: limit.origin.as_str().into(),
-                    source: (&limit.source).into(),
+                    source: (&limit.source.en).into(),
+                    source_zh: (limit.source.zh != limit.source.en).then(|| (&limit.source.zh).into()),
                 })
                 .collect(),
         }
@@ -865,12 +869,13 @@ impl<'a> GroundsV1<'a> {
             })
         };
         let limit = |limit: LimitV1<'_>| {
+            let en = limit.source.into_owned();
             Ok(LimitUsed {
                 name: limit.name.into_owned(),
                 value: limit.value.0,
                 unit: limit.unit.into_owned(),
                 origin: find("origin", &limit.origin, Origin::ALL, Origin::as_str)?,
-                source: limit.source.into_owned(),
+                source: Text { zh: limit.source_zh.map_or_else(|| en.clone(), Str::into_owned), en },
             })
         };
         Ok(Grounds {

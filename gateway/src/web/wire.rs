@@ -116,7 +116,7 @@ pub struct RuleLimitWire {
     pub value: f64,
     pub unit: String,
     pub level: Option<String>,
-    pub source: String,
+    pub source: TextWire,
 }
 
 /// The site's own numbers for a rule.
@@ -175,7 +175,7 @@ impl From<&RuleRow> for RuleWire {
             value: limit.value,
             unit: limit.unit.clone(),
             level: limit.level.map(|level| level.as_str().to_owned()),
-            source: limit.source.clone(),
+            source: (&limit.source).into(),
         };
         let numbers = |(of, numbers): &(String, Vec<(String, f64)>)| OverrideWire {
             of: of.clone(),
@@ -302,7 +302,7 @@ pub struct LimitUsedWire {
     /// `library`, `rule`, `site`, `kind`, `profile`, `place`, `device` or `point`.
     pub origin: String,
     /// The standard and clause, or the practice, that the rule's own number follows.
-    pub source: String,
+    pub source: TextWire,
 }
 
 /// Why an alarm changed, and whether the rules in force say the same of what history kept.
@@ -433,7 +433,7 @@ pub(super) fn limit_used(limit: &LimitUsed) -> LimitUsedWire {
         value: limit.value,
         unit: limit.unit.clone(),
         origin: limit.origin.as_str().to_owned(),
-        source: limit.source.clone(),
+        source: (&limit.source).into(),
     }
 }
 

@@ -79,7 +79,7 @@ export interface Grounds {
     age_seconds: number
   }[]
   windows: { name: string; measure: string; over_seconds: number; value: number | null; unit: string }[]
-  limits: { name: string; value: number; unit: string; origin: Origin; source: string }[]
+  limits: { name: string; value: number; unit: string; origin: Origin; source: Text }[]
 }
 
 /** Who has set a limit's number. */
