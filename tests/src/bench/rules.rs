@@ -8,8 +8,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anmin_rules::engine::Engine;
 use anmin_rules::library;
 use anmin_rules::replay::{self, Replay};
+use anmin_rules::response::DeskSettings;
 use anmin_rules::rule::{Judged, Level, RuleIx};
 use anmin_rules::set::{RuleSet, RuleSource};
 use anmin_sensors::document::Faults;
@@ -294,6 +296,37 @@ fn evaluations(name: &str, source: RuleSource, points: &Points, value: impl Fn(u
     );
 }
 
+/// How long the main loop stands still when one limit changes: the shipped rules on so many points that have all spoken.
+fn reload(points: usize) {
+    let site = site(points);
+    let mut engine = Engine::new(shipped(), DeskSettings::default(), 1);
+    engine.bind(&site);
+    let samples = readings(points, points, |_| 1.0);
+    for batch in samples.chunks(256) {
+        engine.handle_samples(START, &site, batch);
+    }
+    let changed = || {
+        let mut sources = library::shipped();
+        let leak = sources.iter_mut().find(|source| source.name == "gas/leak").expect("it is shipped");
+        leak.toml = leak.toml.replacen("value = 10.0", "value = 9.0", 1);
+        RuleSet::load(sources, Vec::new(), &Faults::default())
+    };
+    let stands: Vec<f64> = (0..5)
+        .map(|n| {
+            let rules = if n % 2 == 0 { changed() } else { shipped() };
+            let began = Instant::now();
+            engine.replace_rules(START.plus(Duration::from_secs(n)), &site, rules, |point| {
+                Some(samples[point.0 as usize].clone())
+            });
+            began.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    println!(
+        "one limit changes, shipped rules, {points:7} points: the main loop stands {:.1} ms",
+        super::median(stands)
+    );
+}
+
 /// Resident memory of this process, in bytes.
 fn resident() -> f64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -357,6 +390,8 @@ pub fn run() {
     );
     measure("each reading crosses a limit: a script call", 1, 1, STAGES, |n| [1.0, 75.0][n % 2], |_| None);
     measure("script reads the value: a script call", 1, 100, READS, quiet, |_| None);
+    println!("\nRules: reload");
+    [1_000, 10_000, 100_000].into_iter().for_each(reload);
     println!("\nA window keeps {} bytes for each change within", anmin_rules::set::BYTES_A_CHANGE);
     replays();
 }
