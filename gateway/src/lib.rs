@@ -13,5 +13,6 @@ pub mod main_loop;
 pub mod pulse;
 pub mod sim;
 pub mod store;
+pub mod subscription;
 pub mod telemetry;
 pub mod web;

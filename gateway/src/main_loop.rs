@@ -23,8 +23,8 @@ use tokio::sync::oneshot;
 
 use crate::delivery::Outcome;
 use crate::intake::Message;
-use crate::store::StoreError;
 use crate::store::audit::{Deed, Way};
+use crate::store::{StoreError, Told};
 
 pub use feed::{Feed, FeedEvent};
 pub use query::Query;
@@ -64,6 +64,8 @@ pub enum Input {
     Rules(Box<NewRules>),
     /// Something was done, or refused, elsewhere: for the audit.
     Did(Deed),
+    /// A subscriber has taken what it was told.
+    Told(Told),
     Query(Query),
     /// What history has for the windows of one rule and point.
     Past(Box<Past>),

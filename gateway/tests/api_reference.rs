@@ -53,7 +53,8 @@ fn every_action_step_and_code_is_there() {
     for arm in source.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => ")) {
         assert!(reference.contains(&format!("| `{}` | `{{\"who\"", arm.0)), "docs/api.md lacks {}", arm.0);
     }
-    let codes = [source, read("src/web/problem.rs"), read("src/web/guard.rs"), read("src/web/events.rs")].concat();
+    let files = ["problem", "guard", "events", "subscriptions"].map(|name| read(&format!("src/web/{name}.rs")));
+    let codes = [source, files.concat()].concat();
     for (at, _) in codes.match_indices("StatusCode::") {
         let rest =
             codes[at..].trim_start_matches("StatusCode::").trim_start_matches(|c: char| c.is_uppercase() || c == '_');
@@ -86,7 +87,8 @@ async fn every_field_of_every_answer_is_there() {
     let one = id(1);
     for route in routes().iter().filter_map(|route| route.strip_prefix("GET /api/v1")) {
         let path = route.replace("{id}", &one.to_string()).replace("{device}", "b3-5-gas").replace("{name}", "lel");
-        if path == "/events" {
+        // Streams, and what is read of a journal, which this site has not: the schema names those fields.
+        if path == "/events" || path.starts_with("/subscriptions/") {
             continue;
         }
         let answer = client.get(&path).await.unwrap_or_else(|error| panic!("{path}: {error}"));

@@ -228,7 +228,7 @@ impl ResponseDesk {
         for channel in self.settings.channels.iter().filter(|channel| channel.form == ChannelForm::Cap) {
             let chain: Vec<CapRef> = log.iter().filter(|sent| *sent.channel == *channel.id).cloned().collect();
             let Some(message) = cap_message(channel, alarm, chain.last()) else { continue };
-            let identifier = cap_word(&format!("{}-{}-{}-{}", self.settings.site, alarm.id, alarm.seq, channel.id));
+            let identifier = cap_identifier(&self.settings.site, alarm, channel);
             match message {
                 // The chain ends here; a later Alert begins another.
                 CapMessage::Cancel => log.retain(|sent| *sent.channel != *channel.id),
@@ -538,7 +538,7 @@ fn last_round(calls: &[Placed], stations: &[Station]) -> BTreeSet<usize> {
 }
 
 /// What a CAP channel must say now, given the last thing it said that is still in force.
-fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> Option<CapMessage> {
+pub fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> Option<CapMessage> {
     // Who takes a sensor out of service says that its word is not to be trusted: the public is told so.
     let over = !alarm.is_open()
         || alarm.out_of_service.is_some()
@@ -555,9 +555,11 @@ fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> Optio
     }
 }
 
-/// CAP 1.2 section 3.2.1: an identifier holds no spaces, commas, `<` or `&`.
-fn cap_word(text: &str) -> String {
+/// The identifier of what a CAP channel says of the alarm as it stands after its last transition: unique for ever. It holds
+/// no spaces, commas, `<` or `&` (CAP 1.2 section 3.2.1).
+pub fn cap_identifier(site: &str, alarm: &Alarm, channel: &Channel) -> String {
     let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ',' | '<' | '&');
+    let text = format!("{site}-{}-{}-{}", alarm.id, alarm.seq, channel.id);
     text.chars().map(|c| if bad(c) { '_' } else { c }).collect()
 }
 

@@ -326,6 +326,47 @@ impl CapReceiver {
     }
 }
 
+/// An emergency office that is told by signed webhook.
+pub struct Office {
+    pub url: String,
+    peer: Peer,
+}
+
+impl Office {
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut peer = Peer::python("office.py", &[&["serve"], arguments].concat());
+        let line = peer.until("listening");
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+        Self { url: said["listening"].as_str().expect("it says where").to_owned(), peer }
+    }
+
+    /// What it says of the next post of this type.
+    pub fn next(&mut self, kind: &str) -> Value {
+        let line = self.peer.until(&format!("\"type\": \"{kind}\""));
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+    }
+
+    /// The orders of the next so many events, as they came.
+    pub fn orders(&mut self, most: usize) -> Vec<String> {
+        let mut orders = Vec::new();
+        while orders.len() < most {
+            let said = self.next("events");
+            orders.extend(said["orders"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+        }
+        orders
+    }
+
+    /// What a reader of Atom feeds makes of the one at `url`.
+    pub fn reads_feed(url: &str, token: &str) -> Value {
+        let line = Peer::python("office.py", &["feed", url, token]).until("\"entries\"");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+    }
+
+    pub fn stop(&mut self) {
+        self.peer.kill();
+    }
+}
+
 /// The robots of three group chats, by their makers' words.
 pub struct Robots {
     pub url: String,

@@ -1,11 +1,13 @@
 //! A made-up site for looking at the page and for testing the routes: it answers what the main loop answers, with alarms
 //! and readings of its own, and just enough of the lifecycle for every button to do something. No rule runs here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anmin::clock::Clock;
+use anmin::delivery;
 use anmin::main_loop::feed::Readings;
 use anmin::main_loop::query::{
     AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
@@ -18,6 +20,8 @@ use anmin::store::incidents::{ClosedCursor, ClosedFilter};
 use anmin::store::state::{Entry, Journaled};
 use anmin::store::unusable::Kept;
 use anmin::store::{Bucket, DeadLetter, Gap};
+use anmin::subscription::{self, Subscriptions};
+use anmin::telemetry::Figures;
 use anmin::web::Archive;
 use anmin_rules::alarm::{
     Action, Alarm, AlarmId, AlarmState, By, Cause, Class, Command, Condition, Refusal, Shelf, Subject, Transition,
@@ -34,7 +38,7 @@ use anmin_rules::rule::{
     ContentHash, Evidence, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text, WindowSeen,
 };
 use anmin_rules::set::RuleSet;
-use anmin_sensors::document::Faults;
+use anmin_sensors::document::{Document, Faults};
 use anmin_sensors::point::{DeviceId, Hazard, Kind, Place, PointId, PointIx, PointSpec, Points};
 use anmin_sensors::reading::{Doubt, Fault, Quality, Sample, Value};
 use anmin_sensors::time::{Now, Wall};
@@ -47,6 +51,26 @@ pub fn text(zh: &str, en: &str) -> Text {
 /// Ids count up from 1, so that tests can name them.
 pub fn id(n: u128) -> AlarmId {
     AlarmId(uuid::Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n))
+}
+
+/// One subscriber, of a journal that is not there.
+pub fn subscriptions(clock: &Clock) -> Subscriptions {
+    let faults = Faults::default();
+    let toml = "id = 'office'\nurl = 'http://127.0.0.1:9/'\n";
+    let document = Document::parse("subscriber", toml, &faults).expect("it is TOML");
+    let settings = subscription::Settings::read(&document.root(&faults), Path::new("."), &BTreeSet::new());
+    let site = delivery::Site {
+        id: "chunhui".into(),
+        name: self::text("春晖社区", "Chunhui"),
+        area_code: None,
+        time_zone: jiff::tz::TimeZone::UTC,
+        exercise: true,
+    };
+    let settings = settings.expect("they are good");
+    let (_, beats) = tokio::sync::watch::channel(0);
+    let (all, _) = Subscriptions::new(&[settings], &site, Path::new("nowhere"), clock, &Figures::default(), beats)
+        .expect("it names no files");
+    all
 }
 
 /// Takes new rules the first time; the second time they are broken.

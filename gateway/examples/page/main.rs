@@ -30,6 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         reload: desk::reloader(),
         feed: desk.feed.clone(),
         archive: Arc::clone(&desk.memory) as _,
+        subscriptions: desk::subscriptions(&clock),
         metrics: Arc::new(|| "# EOF\n".to_owned()),
         clock,
         site: Site {

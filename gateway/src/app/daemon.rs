@@ -35,6 +35,7 @@ use crate::store::audit::{Deed, Through, Way};
 use crate::store::readings::Readings;
 use crate::store::suspects::Suspects;
 use crate::store::{Reader, StateStore, StoreError};
+use crate::subscription::Subscriptions;
 use crate::telemetry::Figures;
 use crate::web;
 
@@ -132,6 +133,8 @@ impl Daemon {
         };
         let figures = Figures::default();
         let (came_through, beats) = watch::channel(0);
+        let (subscriptions, outboxes) =
+            Subscriptions::new(&config.subscribers, &config.site, &config.storage, &clock, &figures, beats.clone())?;
         let alive = Alive { clock: clock.clone(), figures: figures.clone(), beats };
         let couriers = ways_out(&config, broker.as_ref(), &alive, &inputs, &mut tasks)?;
         couriers.iter().for_each(|(id, courier)| figures.way_out(id, courier.tally()));
@@ -145,7 +148,7 @@ impl Daemon {
         let engine = Engine::new(config.rules, config.desk, (seed ^ (seed >> 64)) as u64);
         let feed = Feed::new();
         let router = Router::new(config.mappings, config.profiles, config.places, Limits::default());
-        let subscriptions: Vec<_> = config.mqtt.iter().map(|settings| router.subscriptions(&settings.id)).collect();
+        let filters: Vec<_> = config.mqtt.iter().map(|settings| router.subscriptions(&settings.id)).collect();
         let history = readings.history().map_err(|problem| problem.to_string())?;
         let archive = Arc::new(web::Databases { dir: config.storage.clone(), readings: Mutex::new(history) });
         let past = readings.history().map_err(|problem| problem.to_string())?;
@@ -207,6 +210,18 @@ impl Daemon {
             let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble })).await;
         }
 
+        if !subscriptions.is_empty() {
+            let (all, feed) = (subscriptions.clone(), feed.clone());
+            tasks.push(supervisor::keep("subscriptions", inputs.clone(), move || {
+                tokio::spawn(all.clone().follow(feed.clone()))
+            }));
+        }
+        for outbox in outboxes {
+            let name = format!("subscriber:{}", outbox.id());
+            let posting = tokio::spawn(outbox.run(subscriptions.clone(), inputs.clone()));
+            tasks.push(supervisor::or_end(name, posting));
+        }
+
         let sessions: BTreeMap<Arc<str>, Discard> =
             config.mqtt.iter().map(|settings| (Arc::clone(&settings.id), Discard::default())).collect();
         let link = web::WebLink {
@@ -221,6 +236,7 @@ impl Daemon {
             reload: reload.clone(),
             feed: feed.clone(),
             archive,
+            subscriptions,
             metrics: {
                 let figures = figures.clone();
                 Arc::new(move || figures.text())
@@ -252,9 +268,9 @@ impl Daemon {
                 modbus::spawn(bus.settings.clone(), bus.units.clone(), clock.clone(), to.clone(), counters.clone())
             }));
         }
-        for (settings, subscriptions) in config.mqtt.into_iter().zip(subscriptions) {
+        for (settings, filters) in config.mqtt.into_iter().zip(filters) {
             let settings = settings.or_client_id(&config.site.id);
-            let filters = subscriptions.into_iter().map(|filter| (filter, settings.qos)).collect();
+            let filters = filters.into_iter().map(|filter| (filter, settings.qos)).collect();
             let (clock, to) = (clock.clone(), inputs.clone());
             let discard = sessions.get(&settings.id).cloned().unwrap_or_default();
             let filters: Vec<(String, QoS)> = filters;

@@ -16,6 +16,7 @@ mod reload;
 pub mod replay;
 mod rules;
 mod status;
+mod subscription;
 mod supervisor;
 mod table;
 
@@ -73,6 +74,8 @@ enum Command {
     Audit(audit::AuditOptions),
     /// Have an outside broker forget what it keeps for anmin.
     Broker(broker::BrokerOptions),
+    /// List who follows from outside what happens, and try the way to them.
+    Subscription(subscription::SubscriptionOptions),
     /// Save both databases and the site's files in a new folder, also while the daemon runs.
     Backup(keep::BackupOptions),
     /// Put a backup in the place of the databases; what was there is kept under a name with its time.
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Rules(options) => rules::rules(options),
         Command::Audit(options) => audit::audit(options),
         Command::Broker(options) => broker::broker(options),
+        Command::Subscription(options) => subscription::subscription(options),
         Command::Backup(options) => keep::backup(&options),
         Command::Restore(options) => keep::restore(&options),
         Command::Fsck(options) => keep::fsck(&options),

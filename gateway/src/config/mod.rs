@@ -8,7 +8,7 @@ pub mod files;
 pub mod fixed;
 pub mod site;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::clock;
 use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
 use crate::intake::{broker, gbt26875, modbus, mqtt};
 use crate::store::readings::Limits;
-use crate::web;
+use crate::{subscription, web};
 
 use files::{Look, SiteFiles};
 use fixed::Fixed;
@@ -63,6 +63,7 @@ pub struct Config {
     pub notices: Vec<notice::Settings>,
     pub caps: Vec<broadcast::Settings>,
     pub influx: Vec<influx::Settings>,
+    pub subscribers: Vec<subscription::Settings>,
     pub web: web::Settings,
     pub rules: RuleSet,
     /// Rules of the site's own that cannot be loaded. `check` refuses them; `run` starts without them and says so.
@@ -180,11 +181,20 @@ impl Config {
         let notices: Vec<_> = all("notice").iter().filter_map(|r| notice::Settings::read(r, base)).collect();
         let caps: Vec<_> = all("cap").iter().filter_map(|r| broadcast::Settings::read(r, base)).collect();
         let influx: Vec<_> = all("influx").iter().filter_map(|r| influx::Settings::read(r, base)).collect();
+        let places_named: BTreeSet<String> = areas
+            .values()
+            .flat_map(|area| [&area.place.area, &area.place.grid, &area.place.building])
+            .filter(|name| !name.is_empty())
+            .cloned()
+            .collect();
+        let subscribers: Vec<_> =
+            all("subscriber").iter().filter_map(|r| subscription::Settings::read(r, base, &places_named)).collect();
         for (what, keys) in [
             ("place", ["place"].as_slice()),
             ("station", &["station"]),
             ("broker", &["mqtt", "gbt26875"]),
             ("bus", &["bus"]),
+            ("subscriber", &["subscriber"]),
             ("way out", &["mqtt_out", "webhook", "notice", "cap", "influx"]),
         ] {
             unique(what, keys.iter().flat_map(|key| all(key)));
@@ -266,6 +276,7 @@ impl Config {
             notices,
             caps,
             influx,
+            subscribers,
             web: web?,
             rules,
             broken_rules,

@@ -166,6 +166,11 @@ impl Settings {
         }
         (!r.is_faulty()).then_some(settings)
     }
+
+    /// The same words in these languages.
+    pub fn in_languages(self, languages: &[Language]) -> Self {
+        Self { languages: languages.to_vec(), ..self }
+    }
 }
 
 fn scope(r: &Reader<'_>) -> Option<Scope> {
@@ -215,7 +220,8 @@ fn scope(r: &Reader<'_>) -> Option<Scope> {
     }
 }
 
-fn languages(r: &Reader<'_>) -> Vec<Language> {
+/// `languages`, both where nobody says.
+pub fn languages(r: &Reader<'_>) -> Vec<Language> {
     let Some(names) = r.optional::<Vec<String>>("languages") else { return vec![Language::Zh, Language::En] };
     let mut found = Vec::new();
     for name in &names {
@@ -296,12 +302,20 @@ impl Words {
             settings: settings.clone(),
         }
     }
+
+    /// For how long a message holds.
+    pub fn expires(&self) -> Duration {
+        self.settings.expires
+    }
 }
 
 /// A message that has passed every check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     pub identifier: String,
+    /// Of each language, one after the other.
+    pub headline: String,
+    pub description: String,
     pub xml: String,
 }
 
@@ -314,7 +328,11 @@ pub fn compose(words: &Words, order: &CapOrder) -> Result<Document, String> {
     if parse(&xml)? != alert {
         return Err("the written message does not read back as it was meant".to_owned());
     }
-    Ok(Document { identifier: alert.identifier, xml })
+    let all = |text: fn(&Info) -> &Option<String>| {
+        alert.infos.iter().filter_map(|info| text(info).clone()).collect::<Vec<_>>().join(" / ")
+    };
+    let (headline, description) = (all(|info| &info.headline), all(|info| &info.description));
+    Ok(Document { identifier: alert.identifier, headline, description, xml })
 }
 
 /// Reads a message and holds it to the rules that a schema cannot say; the error lists all that is broken.

@@ -8,6 +8,8 @@
 //! - `call.event`: one change of one call of a micro fire station.
 //! - `status`: whether anmin is there.
 //! - `heartbeat`: that it is alive, how its alarms stand and what is in trouble; see [`super::heartbeat`].
+//! - `events`: several `alarm.event` and `call.event` in order, as subscribers get them.
+//! - `test`: a person tries the way to a subscriber; nobody is in danger.
 //!
 //! Every moment is given twice: RFC 3339 with the site's offset for people, milliseconds since 1970 for machines.
 //! `reading` names the point, the source time and the sequence of the reading that an alarm rests on, so that any tool
@@ -110,7 +112,7 @@ pub fn status(site: &Site, online: bool) -> Vec<u8> {
 
 /// That anmin is alive, as `heartbeat`.
 pub fn heartbeat(site: &Site, beat: &Heartbeat<'_>) -> Vec<u8> {
-    let Heartbeat { sequence, at, started, status } = beat;
+    let Heartbeat { sequence, at, started, status, told } = beat;
     let at_level = |level| status.counts.at(level);
     encode(&HeartbeatDocument {
         schema: VERSION,
@@ -139,6 +141,44 @@ pub fn heartbeat(site: &Site, beat: &Heartbeat<'_>) -> Vec<u8> {
                 message: (&trouble.message).into(),
             })
             .collect(),
+        subscriber: told.as_ref().map(|told| told.0),
+        last: told.as_ref().map(|told| told.1.as_str()),
+    })
+}
+
+/// Events of a subscription, each with its id and its document, as `events`. `next` is the position behind them.
+pub fn events(site: &Site, subscriber: &str, events: &[(String, &[u8])], next: &str, more: bool) -> Vec<u8> {
+    let head = encode(&EventsDocument { schema: VERSION, kind: "events", site: &site.id, subscriber, next, more });
+    // The documents are JSON already: they go into the list as they are.
+    let mut body = head.strip_suffix(b"}").map(<[u8]>::to_vec).unwrap_or_default();
+    body.extend_from_slice(b",\"events\":[");
+    for (n, (id, document)) in events.iter().enumerate() {
+        body.extend_from_slice(if n == 0 { b"{\"id\":" } else { b",{\"id\":" });
+        body.extend(encode(&id));
+        body.extend_from_slice(b",\"event\":");
+        body.extend_from_slice(document);
+        body.push(b'}');
+    }
+    body.extend_from_slice(b"]}");
+    body
+}
+
+/// A person tries the way to a subscriber, as `test`.
+pub fn test(site: &Site, subscriber: &str, id: &str, by: &str, at: Wall) -> Vec<u8> {
+    let message = Text {
+        zh: format!("【测试】{by} 正在测试到 {subscriber} 的通道，没有真实险情，请忽略"),
+        en: format!("TEST: {by} tries the way to {subscriber}; nobody is in danger, disregard"),
+    };
+    encode(&TestDocument {
+        schema: VERSION,
+        kind: "test",
+        site: &site.id,
+        exercise: site.exercise,
+        subscriber,
+        id,
+        by,
+        at: Moment::new(at, &site.time_zone),
+        message: (&message).into(),
     })
 }
 
@@ -450,6 +490,35 @@ struct HeartbeatDocument<'a> {
     alarms: AlarmsDocument,
     orders_waiting: usize,
     troubles: Vec<TroubleDocument<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscriber: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct EventsDocument<'a> {
+    schema: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    site: &'a str,
+    subscriber: &'a str,
+    next: &'a str,
+    more: bool,
+}
+
+#[derive(Serialize)]
+struct TestDocument<'a> {
+    schema: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    site: &'a str,
+    exercise: bool,
+    subscriber: &'a str,
+    id: &'a str,
+    by: &'a str,
+    at: Moment,
+    message: TextDocument<'a>,
 }
 
 #[derive(Serialize)]
@@ -530,9 +599,23 @@ mod tests {
                         at: RAISED,
                         started: Wall::from_millis(RAISED.millis() - 210_000),
                         status: &status,
+                        told: None,
                     },
                 )
             }),
+            ("heartbeat-subscriber", {
+                let status = Status::default();
+                let told = Some(("office", "1f0c4d2ab3e95877-4711".to_owned()));
+                heartbeat(&site(), &Heartbeat { sequence: 1, at: RAISED, started: RAISED, status: &status, told })
+            }),
+            ("events", {
+                let first = event(1, AlarmState::Normal, Cause::Raised, samples::alarm());
+                let second = call_event(&site(), &order(6), &samples::call_change());
+                let id = |n: u32| format!("1f0c4d2ab3e95877-{n}");
+                let both = [(id(17), first.as_slice()), (id(19), second.as_slice())];
+                events(&site(), "office", &both, &id(20), true)
+            }),
+            ("test", test(&site(), "office", "shequ-001/test/1772328600000000", "李值班", RAISED)),
             ("shelved", event(4, AlarmState::Unacknowledged, Cause::Shelved { by: "li".to_owned() }, shelved)),
             ("part", event(5, AlarmState::Normal, Cause::Escalated(2), part)),
             ("state", alarm_state(&site(), &samples::alarm())),

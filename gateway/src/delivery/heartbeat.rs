@@ -23,11 +23,16 @@ use crate::telemetry::Figures;
 /// Beats of the self-test to one heartbeat.
 const BEATS: u64 = 3;
 
+/// Whether a heartbeat is due with this beat of the self-test.
+pub fn is_due(beat: u64) -> bool {
+    beat % BEATS == 1
+}
+
 /// From heartbeat to heartbeat.
 pub const EVERY: Duration = Duration::from_secs(BEATS * pulse::EVERY.as_secs());
 
 /// One may take so long; the next is due soon.
-const LIMIT: Duration = Duration::from_secs(10);
+pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// What a heartbeat says.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub struct Heartbeat<'a> {
     pub at: Wall,
     pub started: Wall,
     pub status: &'a Status,
+    /// Where it is one of a subscription: whose, and the id of the last event that was told.
+    pub told: Option<(&'a str, String)>,
 }
 
 /// Sends heartbeats by one way out. `beats` is what [`pulse::Watch`] counts; the task ends with it.
@@ -52,12 +59,12 @@ pub fn spawn<C: Carrier>(
         let started = clock.now().wall;
         let (mut sequence, mut is_well) = (0, true);
         while beats.changed().await.is_ok() {
-            if *beats.borrow_and_update() % BEATS != 1 {
+            if !is_due(*beats.borrow_and_update()) {
                 continue;
             }
             sequence += 1;
             let status = figures.status();
-            let beat = Heartbeat { sequence, at: clock.now().wall, started, status: &status };
+            let beat = Heartbeat { sequence, at: clock.now().wall, started, status: &status, told: None };
             let document = Bytes::from(event::heartbeat(&site, &beat));
             let id = format!("{}/{}/heartbeat/{sequence}", site.id, started.micros());
             let told = tokio::time::timeout(LIMIT, carrier.tell_alive(&id, document)).await;

@@ -141,7 +141,7 @@ fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: boo
 
 /// A file named in the configuration, resolved against `base`; it is a fault when there is none, or when `check` finds
 /// that it does not serve, so that what is accepted here does not fail at the start.
-fn read_file<T>(
+pub(crate) fn read_file<T>(
     r: &Reader<'_>,
     key: &'static str,
     base: &Path,
@@ -163,7 +163,7 @@ fn read_file<T>(
 }
 
 /// A peer's words, safe and short enough for a log line, a screen and the journal.
-fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     if text.chars().nth(200).is_some() {
         short.push('…');

@@ -34,33 +34,51 @@ pub struct Settings {
     pub channel: Channel,
     /// Whether it tells every 30 s that anmin is alive.
     pub heartbeat: bool,
-    target: Target,
-    secret_file: Option<PathBuf>,
+    to: Receiver,
 }
 
 impl Settings {
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
         let channel = read_channel(r, ChannelForm::Events, Level::Blue, true);
         let heartbeat = r.or("heartbeat", false);
+        let to = Receiver::read(r, base);
+        r.finish();
+        Some(Self { channel: channel?, heartbeat, to: to? })
+    }
+}
+
+/// Where signed JSON is posted to, as configured: `url` and what goes with it, `secret_file`.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    target: Target,
+    secret_file: Option<PathBuf>,
+}
+
+impl Receiver {
+    /// Reads its words out of a table that has others too; the caller finishes it.
+    pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
         let target = Target::read(r, base);
         let secret_file = read_file(r, "secret_file", base, read_key);
-        r.finish();
-        Some(Self { channel: channel?, heartbeat, target: target?, secret_file })
+        Some(Self { target: target?, secret_file })
     }
+}
+
+/// Posts JSON and signs it.
+pub struct Signer {
+    http: Http,
+    key: Option<hmac::Key>,
+    clock: Clock,
 }
 
 /// The carrier of one `[[webhook]]`.
 pub struct Webhook {
-    http: Http,
-    key: Option<hmac::Key>,
+    signer: Signer,
     site: Site,
-    clock: Clock,
 }
 
 /// Reads the secret and prepares the client; connects only when there is something to carry.
 pub fn carrier(settings: &Settings, site: &Site, clock: &Clock) -> Result<Webhook, String> {
-    let key = settings.secret_file.as_deref().map(read_key).transpose()?;
-    Ok(Webhook { http: Http::new(&settings.target)?, key, site: site.clone(), clock: clock.clone() })
+    Ok(Webhook { signer: Signer::new(&settings.to, clock)?, site: site.clone() })
 }
 
 fn read_key(path: &Path) -> Result<hmac::Key, String> {
@@ -95,16 +113,23 @@ impl Carrier for Webhook {
             OrderBody::Call(change) => event::call_event(&self.site, &order.id, change),
             OrderBody::Cap(_) => return Err(DeliveryError::Never("a webhook carries events, not CAP".to_owned())),
         };
-        self.post(order.id.as_str(), body.into()).await
+        self.signer.post(order.id.as_str(), body.into()).await
     }
 
     async fn tell_alive(&self, id: &str, document: Bytes) -> Result<(), DeliveryError> {
-        self.post(id, document).await.map(|_receipt| ())
+        self.signer.post(id, document).await.map(|_receipt| ())
     }
 }
 
-impl Webhook {
-    async fn post(&self, id: &str, body: Bytes) -> Result<Receipt, DeliveryError> {
+impl Signer {
+    /// Reads the secret and prepares the client; connects only when there is something to post.
+    pub fn new(to: &Receiver, clock: &Clock) -> Result<Self, String> {
+        let key = to.secret_file.as_deref().map(read_key).transpose()?;
+        Ok(Self { http: Http::new(&to.target)?, key, clock: clock.clone() })
+    }
+
+    /// Posts once. `id` tells the receiver whether it has this already.
+    pub async fn post(&self, id: &str, body: Bytes) -> Result<Receipt, DeliveryError> {
         let timestamp = self.clock.now().wall.millis().div_euclid(1_000).to_string();
         let mut headers = vec![
             ("content-type", "application/json"),
@@ -177,7 +202,7 @@ mod tests {
         let server = Server::start(vec![Answer::Breaks, Answer::Says(ok)]).await;
         let settings = settings(&format!("id = 'office'\nurl = '{}'\n", server.url())).expect("settings");
         let mut webhook = carrier(&settings, &samples::site(), &Clock::manual(RAISED)).expect("a carrier");
-        webhook.key = Some(key(&Secret("0123456789abcdef".to_owned())).expect("a key"));
+        webhook.signer.key = Some(key(&Secret("0123456789abcdef".to_owned())).expect("a key"));
         let order = samples::order("b3-2-gas", 1, Level::Orange);
         assert!(matches!(webhook.carry(&order).await, Err(DeliveryError::Retry(_))));
         assert_eq!(webhook.carry(&order).await, Ok(Receipt { detail: "HTTP 204".to_owned() }));

@@ -562,6 +562,10 @@ impl MainLoop {
             }
             Input::Rules(new) => self.handle_rules(now, *new),
             Input::Did(deed) => self.note(now, deed),
+            Input::Told(told) => {
+                self.scratch.deeds.push(Fact::Told(told));
+                self.receipts_due.get_or_insert(now.mono.plus(RECEIPTS_WAIT));
+            }
             Input::Query(query) => self.answer(now, query),
             // By a wrong clock it would be the past of another time.
             Input::Past(_) if self.parts.clock_trust.is_doubtful() => {}

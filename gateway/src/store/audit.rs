@@ -540,7 +540,10 @@ mod tests {
     fn a_file_of_schema_4_takes_it_up() {
         let dir = TestDir::new("audit-schema-4");
         drop(StateStore::open(dir.path(), RAISED).unwrap());
-        edit(&dir, "DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; PRAGMA user_version = 4");
+        edit(
+            &dir,
+            "DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; PRAGMA user_version = 4",
+        );
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!(back.notes, vec![]);
         commit(&mut store, [deed(1, "li"), deed(2, "li")]);

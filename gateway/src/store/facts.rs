@@ -11,6 +11,7 @@ use anmin_sensors::time::Wall;
 use rusqlite::{Connection, params};
 
 use super::audit::{self, Deed};
+use super::cursors::{self, Told};
 
 /// Something to remember.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Fact {
     Judged(Vec<Mark>),
     /// Somebody did something, or was not let.
     Did(Box<Deed>),
+    /// A subscriber has taken what it was told.
+    Told(Told),
 }
 
 /// A message by its hashes.
@@ -72,6 +75,7 @@ pub(super) fn write(tx: &Connection, fact: &Fact, audit_kept: Duration) -> rusql
             tx.prepare_cached("DELETE FROM judged WHERE n <= ?1")?.execute([tx.last_insert_rowid() - MARK_ROWS])?
         }
         Fact::Did(deed) => return audit::write(tx, deed, audit_kept),
+        Fact::Told(told) => return cursors::write(tx, told),
     };
     Ok(())
 }

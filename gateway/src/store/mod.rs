@@ -9,6 +9,7 @@ pub mod audit;
 pub mod backup;
 mod checkpoint;
 pub mod column;
+mod cursors;
 pub mod facts;
 pub mod fsck;
 pub mod incidents;
@@ -32,6 +33,7 @@ use rusqlite::{Connection, ErrorCode};
 
 pub use crate::intake::Ack;
 pub use column::StoredSample;
+pub use cursors::Told;
 pub use facts::{Fact, KeptSession};
 pub use readings::{Backlog, Counts, Forwarding, Limits, NewPoint, OnHealth, Readings, ReadingsBatch, Writer};
 pub use state::{DeadLetter, OrderOutcome, Restored, StateReader, StateStore, Turn};
@@ -249,15 +251,15 @@ impl DirLock {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::{Path, PathBuf};
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// A directory of its own for one test, gone with it.
-    pub(super) struct TestDir(PathBuf);
+    pub(crate) struct TestDir(PathBuf);
 
     impl TestDir {
-        pub(super) fn new(name: &str) -> Self {
+        pub(crate) fn new(name: &str) -> Self {
             static COUNT: AtomicU32 = AtomicU32::new(0);
             let n = COUNT.fetch_add(1, Ordering::Relaxed);
             let path = std::env::temp_dir().join(format!("anmin-{name}-{}-{n}", std::process::id()));
@@ -265,7 +267,7 @@ mod tests {
             Self(path)
         }
 
-        pub(super) fn path(&self) -> &Path {
+        pub(crate) fn path(&self) -> &Path {
             &self.0
         }
     }

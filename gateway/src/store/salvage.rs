@@ -25,6 +25,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::audit;
+use super::cursors;
 use super::facts;
 use super::incidents;
 use super::pending;
@@ -81,6 +82,7 @@ pub(super) fn carry_over(bad: &Path, into: &mut Connection, now: Wall, most: i64
         let pages = Pages::of(source.path());
         let rows = carry_journal(conn, &pages, &tx, first_link(installation), most, &mut salvaged)?;
         carry_orders(conn, &pages, &tx, &rows, now, most, &mut salvaged)?;
+        cursors::carry_over(conn, &tx, &rows)?;
         facts::carry_over(conn, &tx)?;
         pending::carry_over(conn, &tx)?;
         audit::carry_over(conn, &tx)?;

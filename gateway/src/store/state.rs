@@ -1,6 +1,6 @@
 //! state.db: transitions, calls, orders and receipts. Small, precious, every commit synced.
 //!
-//! Tables of schema 6 (times are microseconds of the wall clock):
+//! Tables of schema 7 (times are microseconds of the wall clock):
 //!
 //! | table | row |
 //! |---|---|
@@ -14,6 +14,7 @@
 //! | `pending` | since schema 4: conditions whose delays run, see [`super::pending`] |
 //! | `audit` | since schema 5: who did what and when, see [`super::audit`] |
 //! | `incidents`, `threads` | since schema 6: incidents, and which rows belong to which, see [`super::incidents`] |
+//! | `cursors` | since schema 7: how far each subscriber has been told of the journal, see [`super::cursors`] |
 //!
 //! `sum` of row n is SHA-256 over n, kind and record; `chain` is SHA-256 over `chain` of row n-1 and `sum`, and row 0
 //! stands for the installation. So a row stands for itself when its neighbour is damaged, and a row that was taken out
@@ -31,7 +32,7 @@
 //! What cannot be written stays in memory, whole turns in order, and goes first into the next commit that succeeds, so
 //! the journal heals when there is room again. This module does not know who carries orders.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
 use super::audit::{self, Audited, Chain, Deed, Wanted};
 use super::checkpoint::Checkpoints;
+use super::cursors;
 use super::facts::{self, Fact, KeptSession, Mark};
 use super::incidents::{self, ClosedCursor, ClosedFilter};
 use super::pending;
@@ -123,6 +125,7 @@ pub(super) const MIGRATIONS: super::Migrations = &[
     pending::SCHEMA_4,
     audit::SCHEMA_5,
     incidents::SCHEMA_6,
+    cursors::SCHEMA_7,
 ];
 
 // `state <> 1` says nothing new, but without it SQLite does not use the index that leaves out what is delivered.
@@ -697,6 +700,39 @@ impl StateReader {
     /// See [`StateStore::history`].
     pub fn history(&self, alarm: AlarmId) -> Result<Vec<Journaled>, StoreError> {
         history(&self.0, alarm)
+    }
+
+    /// At most `limit` rows of the journal behind row `n`, oldest first.
+    pub fn after(&self, n: i64, limit: usize) -> Result<Vec<Journaled>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut sql =
+            self.0.prepare_cached("SELECT n, kind FROM journal WHERE n > ?1 ORDER BY n LIMIT ?2").map_err(sqlite)?;
+        let rows = sql
+            .query_map(params![n, limit], |row| Ok((row.get(0)?, row.get(1)?)))
+            .and_then(Iterator::collect::<rusqlite::Result<Vec<(i64, i64)>>>)
+            .map_err(sqlite)?;
+        rows.into_iter().map(|(n, kind)| journaled(&self.0, n, kind)).collect()
+    }
+
+    /// Alarms that are open.
+    pub fn open_alarms(&self) -> Result<BTreeSet<AlarmId>, StoreError> {
+        let found = heads(&self.0, "SELECT alarm, n FROM heads")?;
+        Ok(found.iter().filter_map(|(alarm, _)| uuid::Uuid::from_slice(alarm).ok()).map(AlarmId).collect())
+    }
+
+    /// The number of the journal's last row; 0 where there is none.
+    pub fn end(&self) -> Result<i64, StoreError> {
+        self.0.query_row("SELECT coalesce(max(n), 0) FROM journal", [], |row| row.get(0)).map_err(sqlite)
+    }
+
+    /// Tells this numbering of rows from all others: a file that was salvaged, restored or made anew has another.
+    pub fn lineage(&self) -> Result<u64, StoreError> {
+        cursors::lineage(&self.0).map_err(sqlite)
+    }
+
+    /// The last row that each subscriber has been told.
+    pub fn cursors(&self) -> Result<BTreeMap<Arc<str>, i64>, StoreError> {
+        cursors::read(&self.0).map_err(sqlite)
     }
 
     /// How one incident stands, or ended; `None` when there never was one.
@@ -2049,7 +2085,7 @@ mod tests {
         drop(store);
         edit(
             &dir,
-            "DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE pending; PRAGMA user_version = 3",
+            "DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE pending; DROP TABLE cursors; PRAGMA user_version = 3",
         );
         let one = Arc::new(crate::delivery::samples::pending());
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
@@ -2165,7 +2201,7 @@ mod tests {
         let old = transition(AlarmState::Normal, Cause::Raised, Alarm { incident: None, ..numbered(1) });
         store.commit(&Turn { transitions: &[old], ..Turn::default() }).unwrap();
         drop(store);
-        edit(&dir, "DROP TABLE incidents; DROP TABLE threads; PRAGMA user_version = 5");
+        edit(&dir, "DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; PRAGMA user_version = 5");
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!((back.alarms.len(), back.incidents, back.notes), (1, vec![], vec![]));
         store

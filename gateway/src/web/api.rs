@@ -33,7 +33,7 @@ use super::wire::{
     IncidentsWire, JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire,
     ResentWire, RuleWire, StatusWire, UnusableWire, Writer,
 };
-use super::{Archive, WebLink, page};
+use super::{Archive, Token, WebLink, page, subscriptions};
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
 use crate::store::audit::{Deed, Wanted, Way};
@@ -54,6 +54,8 @@ const USUAL_ROWS: usize = 200;
 pub(super) struct Desk {
     pub link: WebLink,
     pub hub: Hub,
+    /// Of the desk, for addresses that others may ask, too.
+    pub token: Option<Token>,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
@@ -86,7 +88,13 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/brokers/{id}/discard-session", post(discard_session))
         .route("/quarantine", get(quarantine))
         .route("/quarantine/messages", get(quarantined_messages))
-        .route("/events", get(events));
+        .route("/events", get(events))
+        .route("/subscriptions", get(subscriptions::all))
+        .route("/subscriptions/{subscriber}/events", get(subscriptions::stream))
+        .route("/subscriptions/{subscriber}/page", get(subscriptions::page))
+        .route("/subscriptions/{subscriber}/feed.atom", get(subscriptions::feed))
+        .route("/subscriptions/{subscriber}/cap/{identifier}", get(subscriptions::cap))
+        .route("/subscriptions/{subscriber}/test", post(subscriptions::test));
     Router::new()
         .nest("/api/v1", api)
         .route("/healthz", get(|| async { "ok\n" }))
@@ -173,7 +181,7 @@ impl Desk {
     }
 
     /// Tells the audit.
-    async fn note(&self, deed: Deed) -> Result<(), Problem> {
+    pub(super) async fn note(&self, deed: Deed) -> Result<(), Problem> {
         match timeout(ANSWER_WITHIN, self.link.inputs.send(Input::Did(deed))).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(Problem::busy()),
@@ -217,7 +225,7 @@ pub(super) fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
 }
 
 /// The body as strict JSON: bounded, in time, and with no field that nobody knows.
-async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+pub(super) async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     let too_large = |length: u64| length > MOST_BODY as u64;
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let read = if announced.is_some_and(too_large) {
@@ -250,7 +258,7 @@ pub(super) fn alarm_id(text: &str) -> Result<AlarmId, Problem> {
     }
 }
 
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
@@ -439,7 +447,7 @@ async fn discard_session(
     Ok(Json(DiscardedWire { broker: id }))
 }
 
-fn rows(limit: Option<usize>, usual: usize) -> Result<usize, Problem> {
+pub(super) fn rows(limit: Option<usize>, usual: usize) -> Result<usize, Problem> {
     match limit {
         None => Ok(usual),
         Some(limit) if (1..=MOST_ROWS).contains(&limit) => Ok(limit),
@@ -630,7 +638,7 @@ async fn events(State(desk): State<Desk>, request: Request) -> Result<Response, 
 }
 
 /// Who gives a command, as the journal will name them.
-fn person(who: &str) -> Result<String, Problem> {
+pub(super) fn person(who: &str) -> Result<String, Problem> {
     words("who", who, 64)
         .map_err(|problem| problem.hint("who 填操作人的姓名", "`who` is the name of the person who does it"))
 }
@@ -651,8 +659,8 @@ fn words(name: &str, text: &str, most: usize) -> Result<String, Problem> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PlainBody {
-    who: String,
+pub(super) struct PlainBody {
+    pub who: String,
 }
 
 #[derive(Deserialize)]

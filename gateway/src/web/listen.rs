@@ -25,7 +25,7 @@ use tokio::time::{Sleep, sleep};
 use super::guard::Peer;
 
 /// Connections at once; one more is closed at once.
-pub const MOST_CONNECTIONS: usize = 256;
+pub const MOST_CONNECTIONS: usize = 512;
 /// For the head of a request, the wait for it included.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// For a peer to take some of what it is sent.

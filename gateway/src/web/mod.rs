@@ -4,8 +4,8 @@
 //! A screen that stands still must never look like a quiet night, so the live stream carries a status that the main
 //! loop itself has answered, and a page that hears none says so.
 //!
-//! Bounds: [`listen::MOST_CONNECTIONS`] connections, [`events::MOST_CLIENTS`] live streams, 1 MiB a request, 10 s for a
-//! request's head, 30 s for its body, 15 s for a peer to take what it is sent.
+//! Bounds: [`listen::MOST_CONNECTIONS`] connections, [`events::MOST_CLIENTS`] live streams and those of subscribers, 1 MiB a
+//! request, 10 s for a request's head, 30 s for its body, 15 s for a peer to take what it is sent.
 
 mod api;
 pub mod client;
@@ -15,6 +15,7 @@ mod guard;
 mod listen;
 mod page;
 mod problem;
+mod subscriptions;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ use crate::store::incidents::{ClosedCursor, ClosedFilter};
 use crate::store::state::Journaled;
 use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
+use crate::subscription::Subscriptions;
 
 pub use guard::Token;
 
@@ -133,6 +135,8 @@ pub struct WebLink {
     pub reload: mpsc::Sender<ReloadAsked>,
     pub feed: Feed,
     pub archive: Arc<dyn Archive>,
+    /// What others follow from outside.
+    pub subscriptions: Subscriptions,
     /// The text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub clock: Clock,
@@ -273,7 +277,10 @@ pub async fn serve(settings: Settings, link: WebLink) -> io::Result<Server> {
     let listener = TcpListener::bind(settings.listen).await?;
     let address = listener.local_addr()?;
     let hub = events::Hub::new(&link);
-    let router = api::router(api::Desk { link: link.clone(), hub: hub.clone() }, guard::Guard::new(settings));
+    let router = api::router(
+        api::Desk { link: link.clone(), hub: hub.clone(), token: settings.token.clone() },
+        guard::Guard::new(settings),
+    );
     let task = tokio::spawn(async move {
         // Whichever ends, the other goes with it: both run until the server is stopped.
         tokio::select! {

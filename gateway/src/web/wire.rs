@@ -22,6 +22,7 @@ use crate::store::audit::{self, Audited};
 use crate::store::state::{Entry, Journaled};
 use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter};
+use crate::subscription::{Position, Standing, Subscriber};
 
 /// RFC 3339 with milliseconds and the zone's offset; years before 1 and after 9999 become the ends of the calendar.
 pub fn stamp(at: Wall, zone: &TimeZone) -> String {
@@ -581,6 +582,33 @@ pub struct ResentWire {
 }
 
 /// An outside broker that is told to forget our session.
+/// A subscription and how its subscriber stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SubscriptionWire {
+    pub id: String,
+    pub listeners: usize,
+    /// How the posting to it stands, where it is posted to.
+    pub posted: Option<PostedWire>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PostedWire {
+    /// Rows of the journal that are not dealt with yet.
+    pub behind: i64,
+    pub taken_at: Option<String>,
+    pub failing: Option<String>,
+    pub left_out: u64,
+}
+
+/// What became of a test message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TestedWire {
+    pub subscriber: String,
+    pub listeners: usize,
+    /// What the receiver said, where it is posted to.
+    pub answer: Option<String>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DiscardedWire {
     pub broker: String,
@@ -820,6 +848,15 @@ pub(super) struct Writer<'z> {
 }
 
 impl Writer<'_> {
+    pub fn subscription(&self, one: &Subscriber, end: Option<Position>) -> SubscriptionWire {
+        let posted = one.is_posted_to().then(|| {
+            let Standing { told, taken_at, failing, left_out } = one.standing();
+            let behind = end.map_or(0, |end| (end.n - told).max(0));
+            PostedWire { behind, taken_at: taken_at.map(|at| self.at(at)), failing, left_out }
+        });
+        SubscriptionWire { id: one.id().to_string(), listeners: one.listeners(), posted }
+    }
+
     pub fn at(self, moment: Wall) -> String {
         stamp(moment, self.zone)
     }

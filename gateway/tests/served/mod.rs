@@ -36,6 +36,7 @@ pub async fn serve_site(token: Option<&str>, answers: bool) -> Served {
         reload: desk::reloader(),
         feed: desk.feed.clone(),
         archive: Arc::clone(&desk.memory) as _,
+        subscriptions: desk::subscriptions(&clock),
         metrics: Arc::new(|| "anmin_up 1\n# EOF\n".to_owned()),
         clock,
         sessions: [(Arc::from("plant"), Arc::new(|| {}) as DiscardSession)].into(),

@@ -1,0 +1,229 @@
+//! What subscribers from outside ask: their stream, their pages, their feed. What each of them hears of is decided in
+//! [`crate::subscription`].
+//!
+//! A subscriber with a token of its own shows that, and reaches nothing else with it; the token of the desk opens these
+//! addresses, too. Where neither is configured nobody asks, and then the desk listens on this machine only.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use ring::digest::{SHA256, digest};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::api::{Answer, Desk, PlainBody, body, parameters, person, rows, short};
+use super::events::last_event_id;
+use super::guard::{Caller, no_token, offered};
+use super::problem::Problem;
+use super::wire::{SubscriptionWire, TestedWire, Writer};
+use crate::store::audit::Deed;
+use crate::subscription::stream::MOST_LISTENERS;
+use crate::subscription::{MOST_EVENTS, Since, Subscriber, Tested};
+
+impl Desk {
+    /// The subscription, for a subscriber that may read it.
+    fn subscriber(&self, id: &str, headers: &HeaderMap) -> Result<Arc<Subscriber>, Problem> {
+        let found = self.link.subscriptions.find(id);
+        let shown = offered(headers);
+        let desk = self.token.as_ref();
+        let may = match (found.filter(|one| one.has_token()), shown) {
+            (Some(one), Some(shown)) => one.is_token(shown) || desk.is_some_and(|token| token.is(shown)),
+            (Some(_), None) => false,
+            (None, shown) => desk.is_none_or(|token| shown.is_some_and(|shown| token.is(shown))),
+        };
+        if !may {
+            return Err(no_token());
+        }
+        self.named(id)
+    }
+
+    fn named(&self, id: &str) -> Result<Arc<Subscriber>, Problem> {
+        self.link.subscriptions.find(id).map(Arc::clone).ok_or_else(|| {
+            Problem::not_found(format!("没有订阅方 {}", short(id)), format!("there is no subscriber {}", short(id)))
+                .hint("订阅方在配置 [[subscriber]] 中登记", "subscribers stand in [[subscriber]] of the configuration")
+        })
+    }
+}
+
+pub(super) async fn all(State(desk): State<Desk>) -> Answer<Vec<SubscriptionWire>> {
+    let writer = Writer { zone: &desk.link.site.time_zone };
+    let end = desk.link.subscriptions.end();
+    Ok(Json(desk.link.subscriptions.all().map(|one| writer.subscription(one, end)).collect()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StreamParameters {
+    last_event_id: Option<String>,
+}
+
+fn since(name: &str, text: &str) -> Result<Since, Problem> {
+    Since::parse(text).ok_or_else(|| {
+        Problem::bad_request(format_args!("{name} is {:?}, expected an event's id or `beginning`", short(text)))
+    })
+}
+
+pub(super) async fn stream(
+    State(desk): State<Desk>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let subscriber = desk.subscriber(&id, request.headers())?;
+    let StreamParameters { last_event_id: parameter } = parameters(request.uri())?;
+    let last = last_event_id(request.headers(), parameter.as_deref());
+    let since = last.map_or(Ok(Since::Now), |last| since("last_event_id", &last))?;
+    let listener = desk.link.subscriptions.listen(&subscriber, since).ok_or_else(|| {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_listeners",
+            format!("订阅连接已达上限（{MOST_LISTENERS} 个）"),
+            format!("{MOST_LISTENERS} subscribers listen, which is as many as there can be"),
+        )
+    })?;
+    let body = Body::from_stream(stream::unfold(listener, |mut listener| async move {
+        let bytes = listener.next().await?;
+        Some((Ok::<_, Infallible>(bytes), listener))
+    }));
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    // For a proxy in front that would gather the stream before passing it on.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageParameters {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn page(
+    State(desk): State<Desk>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let subscriber = desk.subscriber(&id, &headers)?;
+    let PageParameters { after, limit } = parameters(&uri)?;
+    let since = after.map_or(Ok(Since::Beginning), |after| since("after", &after))?;
+    let limit = rows(limit, MOST_EVENTS)?;
+    let all = desk.link.subscriptions.clone();
+    let read = blocking(move || {
+        let stretch = all.read(&subscriber, since, limit).map_err(|error| error.to_string())?;
+        Ok((stretch.lost, all.document(&subscriber, &stretch)))
+    });
+    let (lost, document) = read.await?;
+    if lost {
+        return Err(Problem::new(
+            StatusCode::GONE,
+            "other_journal",
+            "该位置属于另一份报警记录（从备份恢复或重建前），无法据此续读",
+            "this position is of another journal, before a backup was restored or the file made anew",
+        )
+        .hint(
+            "请以 after=beginning 重新读取，按 order 去重",
+            "read again with after=beginning and drop by `order` what you have",
+        ));
+    }
+    Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
+}
+
+pub(super) async fn feed(
+    State(desk): State<Desk>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let subscriber = desk.subscriber(&id, &headers)?;
+    let all = desk.link.subscriptions.clone();
+    let xml = blocking(move || all.feed(&subscriber)).await?.ok_or_else(|| no_cap(&id))?;
+    let hash = digest(&SHA256, xml.as_bytes());
+    let tag = format!("\"{}\"", hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let is_known = known.is_some_and(|known| known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(header::CONTENT_TYPE, "application/atom+xml; charset=utf-8")], xml).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.extend(HeaderValue::from_str(&tag).ok().map(|tag| (header::ETAG, tag)));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=10"));
+    Ok(response)
+}
+
+pub(super) async fn cap(
+    State(desk): State<Desk>,
+    Path((id, identifier)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let subscriber = desk.subscriber(&id, &headers)?;
+    let all = desk.link.subscriptions.clone();
+    let asked = identifier.clone();
+    match blocking(move || all.cap(&subscriber, &asked)).await? {
+        Some(document) => {
+            Ok(([(header::CONTENT_TYPE, "application/cap+xml; charset=utf-8")], document.xml).into_response())
+        }
+        None => {
+            let shown = short(&identifier);
+            Err(Problem::not_found(format!("没有 CAP 消息 {shown}"), format!("there is no CAP message {shown}")))
+        }
+    }
+}
+
+fn no_cap(id: &str) -> Problem {
+    Problem::not_found(
+        format!("订阅方 {} 没有配置 CAP 订阅源", short(id)),
+        format!("subscriber {} has no feed of CAP messages", short(id)),
+    )
+    .hint("请在配置中为其填写 [subscriber.cap]", "give it [subscriber.cap] in the configuration")
+}
+
+/// Asks the journal, off the threads that serve.
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(why)) => Err(Problem::archive(&why)),
+        Err(_) => Err(Problem::archive("the reader failed")),
+    }
+}
+
+pub(super) async fn test(
+    State(desk): State<Desk>,
+    Caller(from): Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Answer<TestedWire> {
+    let subscriber = desk.named(&id)?;
+    let PlainBody { who } = body(request).await?;
+    let who = person(&who)?;
+    let Tested { listeners, posted } = desk.link.subscriptions.test(&subscriber, &who).await;
+    let refused = posted.as_ref().and_then(|posted| posted.as_ref().err().cloned());
+    let detail = json!({ "listeners": listeners, "posted": posted.as_ref().map(Result::is_ok), "why": refused });
+    let deed = Deed {
+        at: desk.link.clock.now().wall,
+        who,
+        from,
+        what: "subscription.test".into(),
+        about: id.clone(),
+        refused: None,
+        detail,
+    };
+    desk.note(deed).await?;
+    match posted.transpose() {
+        Ok(answer) => Ok(Json(TestedWire { subscriber: id, listeners, answer })),
+        Err(why) => Err(Problem::new(
+            StatusCode::BAD_GATEWAY,
+            "not_taken",
+            format!("订阅方 {id} 没有接收测试消息：{why}"),
+            format!("subscriber {id} has not taken the test message: {why}"),
+        )),
+    }
+}
