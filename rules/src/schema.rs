@@ -116,7 +116,7 @@ impl Node {
     fn write(&self, out: &mut String, indent: usize) {
         let gap = " ".repeat(indent);
         if self.short {
-            let _ = write!(out, "{gap}\"anyOf\": [{{ \"type\": \"string\" }}, {{\n");
+            let _ = writeln!(out, "{gap}\"anyOf\": [{{ \"type\": \"string\" }}, {{");
             self.write_table(out, indent + 2);
             let _ = writeln!(out, "{gap}}}]");
             return;

@@ -417,7 +417,7 @@ impl Desk {
                         value: 20.0,
                         unit: "%LEL".to_owned(),
                         origin: Origin::Device,
-                        source: "GB 15322.1-2019 4.3.2".to_owned(),
+                        source: Text::both("GB 15322.1-2019 4.3.2"),
                     }]),
                 })),
             },
