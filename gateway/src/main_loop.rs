@@ -128,7 +128,7 @@ pub struct SessionStart {
 /// Health of one part of anmin or its surroundings.
 #[derive(Clone, Debug)]
 pub struct PartState {
-    /// `mqtt:site`, `gbt26875:panels/889`, `bus:bus-a`, `unit:bus-a/7`, `way-out:office`, `store:readings`, `loss:site`, `gap:g-302`, `suspects`.
+    /// `mqtt:site`, `gbt26875:panels/889`, `sparkplug:site/group/node`, `bus:bus-a`, `unit:bus-a/7`, `way-out:office`, `store:readings`, `loss:site`, `gap:g-302`, `suspects`.
     pub part: Arc<str>,
     /// `None` when it is well again.
     pub trouble: Option<PartTrouble>,

@@ -199,6 +199,7 @@ impl Pulse {
             received: now,
             sequence: Some(beat),
             redelivered: false,
+            historical: false,
             retained: false,
             warming_up: false,
         };

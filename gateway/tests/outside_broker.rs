@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anmin::clock::Clock;
 use anmin::intake::Message;
-use anmin::intake::mqtt::{Discard, Settings, spawn};
+use anmin::intake::mqtt::{Discard, Outbox, Settings, spawn};
 use anmin::main_loop::Input;
 use anmin_sensors::document::{Document, Faults};
 use peers::{Folder, Intake, Mosquitto, Program, Raw, frame, free_port, publish, soon};
@@ -52,7 +52,11 @@ impl Outside {
         let (inputs, intake) = Intake::new(room);
         let filters = filters.iter().map(|filter| ((*filter).to_owned(), QoS::AtLeastOnce)).collect();
         let discard = Discard::default();
-        Self { intake, task: spawn(settings, filters, Clock::system(), inputs, discard.clone()), discard }
+        Self {
+            intake,
+            task: spawn(settings, filters, Clock::system(), inputs, discard.clone(), Outbox::default()),
+            discard,
+        }
     }
 
     fn start(settings: Settings, filters: &[&str]) -> Self {

@@ -699,6 +699,7 @@ fn reading(point: PointIx, value: Result<Value, Fault>, now: Now) -> Reading {
         sequence: None,
         retained: false,
         redelivered: false,
+        historical: false,
         warming_up: false,
     }
 }

@@ -120,7 +120,7 @@ impl Profile {
             if !on_mqtt && !modbus::Register::is_in(point) {
                 point.fault(
                     "name",
-                    "the point has neither a place in MQTT messages (`path`, `topic`, `at`, `property`) nor a `register`",
+                    "the point has neither a place in MQTT messages (`path`, `topic`, `at`, `property`, `metric`) nor a `register`",
                     payload.is_none().then(|| "a profile for MQTT has a [mqtt] table".to_owned()),
                 );
             }
@@ -227,6 +227,7 @@ fn read_points(
                 let (name, service) = (r.optional("property"), r.optional("service"));
                 name.map(|name| message::Place::Property(Property { name, service }))
             }
+            Some(Payload::Sparkplug) => r.optional("metric").map(message::Place::Metric),
         };
         let conversion = Conversion::read(r, spec.kind);
         check_unit(r, spec.kind);
@@ -603,7 +604,7 @@ mod tests {
                 "p.toml:8:8: `kind` is \"gas.lell\", which is not a kind of point\n  hint: did you mean `gas.lel`?",
                 "p.toml:13:8: `unit` is \"mm\", but flood.level is in \"cm\"\n  hint: scale = 0.1",
                 "p.toml:15:9: `range` is not [lowest, highest]",
-                "p.toml:17:8: the point has neither a place in MQTT messages (`path`, `topic`, `at`, `property`) nor a `register`",
+                "p.toml:17:8: the point has neither a place in MQTT messages (`path`, `topic`, `at`, `property`, `metric`) nor a `register`",
                 "p.toml:19:9: `scale` has no meaning for kind \"fire.smoke\", which is a flag",
                 "p.toml:23:18: there is no point named \"lol\"\n  hint: did you mean `lel`?",
                 "p.toml:24:17: \"ill\" is not a fault such as \"sentinel\"",

@@ -141,6 +141,8 @@ pub struct Reading {
     pub retained: bool,
     /// Its message came before, and whoever sent it never heard that it was safe: MQTT's DUP flag.
     pub redelivered: bool,
+    /// Was kept while its sender had no connection, as that says itself: to be stored under its own time, never news.
+    pub historical: bool,
     /// The device says that it is warming up.
     pub warming_up: bool,
 }

@@ -5,6 +5,8 @@
 //! rejected with a reason. Everything that devices can make grow has a bound. It does not know brokers or connections,
 //! and not whether a reading is to be believed.
 
+mod sparkplug;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -16,12 +18,14 @@ use crate::decode::message::{Payload, Shape, Unreadable, text};
 use crate::decode::preset::{Preset, below};
 use crate::decode::topic::{Found, Pattern, Template};
 use crate::decode::value::Word;
-use crate::decode::zigbee2mqtt;
+use crate::decode::{sparkplug as wire, zigbee2mqtt};
 use crate::document::{self, Faults, FromToml, Reader};
 use crate::point::{AddError, DeviceId, DeviceIx, Place, PointIx, PointSpec, Points};
 use crate::profile::{Profile, Profiles};
 use crate::reading::{Fault, Reading, Value};
 use crate::time::{Mono, Now, Wall};
+
+pub use self::sparkplug::{Ask, NodeNews, NodeTrouble};
 
 /// The longest topic that is looked at.
 const MAX_TOPIC: usize = 1_024;
@@ -88,6 +92,8 @@ struct Topics {
     zigbee: Option<String>,
     /// The base of Home Assistant's discovery: its topics announce, they carry no values.
     discovery: Option<String>,
+    /// Sparkplug's base: its topics say what kind of message theirs is.
+    sparkplug: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +125,8 @@ enum About<'t> {
     List,
     /// A device tells what it publishes, and where: the component.
     Announcement(&'t str),
+    /// A Sparkplug node speaks.
+    Node,
     /// Nothing that concerns us.
     Other,
 }
@@ -136,6 +144,7 @@ impl Mapping {
         };
         let captures: Vec<&str> = match &topics {
             Some(topics) if topics.zigbee.is_some() || topics.discovery.is_some() => vec!["device"],
+            Some(topics) if topics.sparkplug.is_some() => sparkplug::CAPTURES.to_vec(),
             Some(topics) => topics.states.first().into_iter().flat_map(Pattern::captures).collect(),
             None => Vec::new(),
         };
@@ -278,6 +287,12 @@ impl Mapping {
         if let Some(base) = &self.topics.discovery {
             return homeassistant::component(base, topic).map(About::Announcement);
         }
+        if let Some(base) = &self.topics.sparkplug {
+            return wire::topic(base, topic).map(|topic| match topic.kind {
+                wire::Type::Other => About::Other,
+                _ => About::Node,
+            });
+        }
         let Some(base) = &self.topics.zigbee else {
             let available = self.availability.as_ref().and_then(|availability| availability.topic.as_ref());
             let find = |patterns: &'t [Pattern]| patterns.iter().find_map(|pattern| pattern.find(topic));
@@ -324,7 +339,8 @@ impl Topics {
             |topics: &[&str]| topics.iter().filter_map(|topic| Pattern::parse(&below(base, topic)).ok()).collect();
         let base_of = |name: &str| (preset.name == name).then(|| base.to_owned());
         let (zigbee, discovery) = (base_of("zigbee2mqtt"), base_of("homeassistant"));
-        Some(Self { states: under(preset.states), others: under(preset.others), zigbee, discovery })
+        let (states, others) = (under(preset.states), under(preset.others));
+        Some(Self { states, others, zigbee, discovery, sparkplug: base_of("sparkplug") })
     }
 }
 
@@ -457,13 +473,15 @@ pub enum Why {
     NoAvailability,
     /// Not the list of devices that belongs there.
     NoList,
+    /// Sparkplug data of a device whose birth was not heard; its node is asked for it.
+    Unborn,
 }
 
 impl Why {
     /// Whether somebody should look at what the device sends: not where the site has no interest in it, nor where the device
-    /// stands on the list of unknown ones.
+    /// stands on the list of unknown ones, nor where it is asked already to say more.
     pub const fn is_fault_of_device(&self) -> bool {
-        !matches!(self, Self::NoMapping | Self::Quarantined(_) | Self::UnknownDevice(_))
+        !matches!(self, Self::NoMapping | Self::Quarantined(_) | Self::UnknownDevice(_) | Self::Unborn)
     }
 
     /// The reason's name in metrics.
@@ -482,9 +500,11 @@ impl Why {
             Self::Unreadable(Unreadable::Json(_)) => "not_json",
             Self::Unreadable(Unreadable::NotBytes) => "not_bytes",
             Self::Unreadable(Unreadable::Frame(_)) => "bad_frame",
+            Self::Unreadable(Unreadable::Sparkplug(_)) => "not_sparkplug",
             Self::Unreadable(Unreadable::NothingKnown) => "nothing_known",
             Self::NoAvailability => "no_availability",
             Self::NoList => "no_list",
+            Self::Unborn => "unborn",
         }
     }
 }
@@ -522,6 +542,9 @@ impl fmt::Display for Rejected {
                 f.write_str("the payload says neither online nor offline; the device stays as it was")
             }
             Why::NoList => f.write_str("the payload is not the list of devices that belongs there; it is left out"),
+            Why::Unborn => {
+                f.write_str("its birth was not heard; the node is asked for it, and the message is left out")
+            }
         }
     }
 }
@@ -573,6 +596,9 @@ pub struct Router {
     quarantine: Quarantine,
     /// What devices have announced, by broker and topic.
     announced: HashMap<(usize, String), (DeviceId, Vec<Entity>)>,
+    /// What is to be said to Sparkplug nodes, and of them: a few for each message since they were last fetched.
+    asks: Vec<Ask>,
+    news: Vec<NodeNews>,
     counts: Counts,
 }
 
@@ -585,6 +611,8 @@ struct Source {
     mappings: Arc<[Mapping]>,
     /// Topics seen before, of devices that the site knows.
     routes: HashMap<Arc<str>, Route>,
+    /// Sparkplug's nodes, by group and name.
+    nodes: HashMap<String, sparkplug::Node>,
 }
 
 /// Where the messages of one topic go.
@@ -619,7 +647,12 @@ impl Router {
     ) -> Self {
         let sources = sources
             .into_iter()
-            .map(|(id, mappings)| Source { id, mappings: mappings.into(), routes: HashMap::new() })
+            .map(|(id, mappings)| Source {
+                id,
+                mappings: mappings.into(),
+                routes: HashMap::new(),
+                nodes: HashMap::new(),
+            })
             .collect();
         Self {
             profiles,
@@ -632,6 +665,8 @@ impl Router {
             warming: HashMap::new(),
             quarantine: Quarantine { bound: limits.quarantined, ..Quarantine::default() },
             announced: HashMap::new(),
+            asks: Vec::new(),
+            news: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -655,6 +690,7 @@ impl Router {
         let mut mappings = self.sources.iter().flat_map(|source| source.mappings.iter());
         mappings.find_map(|mapping| match &mapping.topics.zigbee {
             Some(base) => Some(format!("{base}/{}", zigbee2mqtt::friendly_name(device))),
+            None if mapping.topics.sparkplug.is_some() => None,
             None => mapping.patterns().next()?.compose(mapping.device.as_capture()?, device),
         })
     }
@@ -731,13 +767,17 @@ impl Router {
             Way::Bridge(mapping) => self.bridge(points, s, mapping, message, out),
             Way::List(mapping) => self.list(points, s, mapping, message),
             Way::Announcement(component) => self.announce(s, &component, message),
+            Way::Node(m, topic) => {
+                let mappings = Arc::clone(&self.sources[s].mappings);
+                self.sparkplug(points, (s, m, &mappings[m]), &topic, message, out)
+            }
             Way::Nowhere => Ok(()),
         }
     }
 
     /// Where a topic leads that was not seen before.
-    fn resolve(&mut self, points: &mut Points, s: usize, message: &Message<'_>) -> Result<Way, Why> {
-        let topic: &str = message.topic;
+    fn resolve<'m>(&mut self, points: &mut Points, s: usize, message: &Message<'m>) -> Result<Way<'m>, Why> {
+        let topic: &'m str = message.topic;
         let strange = |c: char| matches!(c, '+' | '#') || c.is_control();
         if topic.is_empty() || topic.len() > MAX_TOPIC || topic.contains(strange) {
             return Err(Why::BadTopic);
@@ -753,6 +793,12 @@ impl Router {
                 About::Bridge => return Ok(Way::Bridge(m)),
                 About::List => return Ok(Way::List(m)),
                 About::Announcement(component) => return Ok(Way::Announcement(component.to_owned())),
+                About::Node if message.retained && mapping.retained == Retained::Ignore => return Ok(Way::Nowhere),
+                About::Node => {
+                    // Found again, for the mapping's list is held here only.
+                    let base = mapping.topics.sparkplug.as_deref().unwrap_or_default();
+                    return Ok(wire::topic(base, topic).map_or(Way::Nowhere, |topic| Way::Node(m, topic)));
+                }
                 About::Other => return Ok(Way::Nowhere),
             };
             let id = DeviceId::parse(&mapping.device.fill(&found)).map_err(Why::BadDevice)?;
@@ -985,7 +1031,10 @@ impl Router {
 
 /// The points of the devices that these topics are about.
 fn points_of<'r>(points: &Points, routes: impl Iterator<Item = &'r Route>) -> Vec<PointIx> {
-    let mut devices: Vec<DeviceIx> = routes.map(|route| route.device).collect();
+    points_of_devices(points, routes.map(|route| route.device).collect())
+}
+
+fn points_of_devices(points: &Points, mut devices: Vec<DeviceIx>) -> Vec<PointIx> {
     devices.sort();
     devices.dedup();
     devices.into_iter().flat_map(|ix| points.device(ix).points()).collect()
@@ -1003,12 +1052,13 @@ impl Message<'_> {
     fn reading(&self, point: PointIx, value: Result<Value, Fault>, retained: bool) -> Reading {
         let received = self.received;
         let (source_time, sequence) = (None, None);
-        Reading { point, value, source_time, received, sequence, retained, redelivered: false, warming_up: false }
+        let (redelivered, historical, warming_up) = (false, false, false);
+        Reading { point, value, source_time, received, sequence, retained, redelivered, historical, warming_up }
     }
 }
 
 /// Where a new topic leads.
-enum Way {
+enum Way<'m> {
     To(Route),
     /// It tells of the bridge of all devices of this mapping.
     Bridge(usize),
@@ -1016,6 +1066,8 @@ enum Way {
     List(usize),
     /// It announces entities of this component.
     Announcement(String),
+    /// A Sparkplug node speaks, of this mapping.
+    Node(usize, wire::Topic<'m>),
     Nowhere,
 }
 
@@ -1136,6 +1188,14 @@ impl Quarantine {
         }
     }
 
+    /// What a device sends is bytes: this says it in words.
+    fn describe(&mut self, source: &Arc<str>, device: &DeviceId, words: &dyn fmt::Display) {
+        let at = self.index.get(&(Arc::clone(source), device.clone()));
+        if let Some(known) = at.and_then(|at| self.list.get_mut(*at)) {
+            known.excerpt = words.to_string().chars().take(EXCERPT / 4).collect();
+        }
+    }
+
     /// The site has come to know the device.
     fn release(&mut self, source: &Arc<str>, device: &DeviceId) {
         if let Some(at) = self.index.remove(&(Arc::clone(source), device.clone())) {
@@ -1171,15 +1231,15 @@ mod tests {
         }
     }
 
-    struct Site {
-        router: Router,
-        points: Points,
-        seconds: u64,
+    pub(super) struct Site {
+        pub(super) router: Router,
+        pub(super) points: Points,
+        pub(super) seconds: u64,
     }
 
     impl Site {
         /// `known` are devices of the site: id and profile.
-        fn new(text: &str, known: &[(&str, &str)], limits: Limits) -> Self {
+        pub(super) fn new(text: &str, known: &[(&str, &str)], limits: Limits) -> Self {
             let mappings = mappings(text).unwrap_or_else(|faults| panic!("{faults:#?}"));
             let profiles = Profiles::shipped();
             let mut points = Points::default();
@@ -1212,7 +1272,11 @@ mod tests {
                 Some(payload) => (true, payload),
                 None => (false, payload),
             };
-            match self.send(topic, payload.as_bytes(), retained) {
+            self.said_bytes(topic, payload.as_bytes(), retained)
+        }
+
+        pub(super) fn said_bytes(&mut self, topic: &str, payload: &[u8], retained: bool) -> String {
+            match self.send(topic, payload, retained) {
                 Err(rejected) => rejected.why.as_str().to_owned(),
                 Ok(readings) if readings.is_empty() => "nothing".to_owned(),
                 Ok(readings) => {
@@ -1230,6 +1294,7 @@ mod tests {
                     words.extend(first.source_time.map(|time| format!("ts={}", time.millis())));
                     words.extend(first.sequence.map(|count| format!("seq={count}")));
                     words.extend(first.retained.then(|| "retained".to_owned()));
+                    words.extend(readings.iter().any(|reading| reading.historical).then(|| "historical".to_owned()));
                     words.extend(first.warming_up.then(|| "warm".to_owned()));
                     words.join(" ")
                 }
@@ -1549,7 +1614,7 @@ mod tests {
             found.expect_err("three faults"),
             [
                 "site.toml:4:9: the mapping shares topics with that of line 2: tele/{device}/SENSOR\n  hint: make one of the two topics narrower",
-                "site.toml:6:10: `mapping[2].preset` is \"tasmoto\", expected one of zigbee2mqtt, tasmota, shelly, chirpstack, homeassistant, gbt26875, aliyun, onenet, huawei, tencent\n  hint: did you mean `tasmota`?",
+                "site.toml:6:10: `mapping[2].preset` is \"tasmoto\", expected one of zigbee2mqtt, tasmota, shelly, chirpstack, homeassistant, sparkplug, gbt26875, aliyun, onenet, huawei, tencent\n  hint: did you mean `tasmota`?",
                 "site.toml:9:14: `base_topic` is \"a/#\", expected a topic without wildcards",
             ]
         );

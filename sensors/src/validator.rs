@@ -356,7 +356,7 @@ impl Validator {
         {
             return None;
         }
-        let late = state.is_late(reading, settings.fresh) || judged;
+        let late = reading.historical || state.is_late(reading, settings.fresh) || judged;
         let fresh = !late && reading.source_time.is_some_and(|at| at.distance(received.wall) <= settings.fresh);
         let unconfirmed = reading.retained && !fresh;
         let lost = match reading.value {
@@ -684,6 +684,7 @@ mod tests {
                     sequence: None,
                     retained: false,
                     redelivered: false,
+                    historical: false,
                     warming_up: false,
                 };
                 for word in words {
@@ -896,6 +897,7 @@ mod tests {
                         sequence: Some(*sequence),
                         retained: false,
                         redelivered: false,
+                        historical: false,
                         warming_up: false,
                     })
                     .collect();
@@ -913,8 +915,17 @@ mod tests {
         let say = |validator: &mut Validator, second: f64, value| {
             let (point, received) = (PointIx(0), at(second));
             let (source_time, sequence, retained, warming_up) = (None, None, false, false);
-            let reading =
-                Reading { point, value, source_time, received, sequence, retained, redelivered: false, warming_up };
+            let reading = Reading {
+                point,
+                value,
+                source_time,
+                received,
+                sequence,
+                retained,
+                redelivered: false,
+                historical: false,
+                warming_up,
+            };
             validator.handle_readings(received, &points, &[reading], &mut Vec::new());
             validator.latest(point).map(|sample| (sample.quality, sample.news))
         };
@@ -1078,6 +1089,7 @@ mod tests {
             sequence: None,
             retained,
             redelivered: false,
+            historical: false,
             warming_up: false,
         };
         let mut latest = |reading: Reading| {
@@ -1166,6 +1178,7 @@ mod tests {
                     },
                     retained: next(6) == 0,
                     redelivered: next(4) == 0,
+                    historical: false,
                     warming_up: next(9) == 0,
                 };
                 validator.handle_readings(at(clock), &points, &[reading], &mut out);

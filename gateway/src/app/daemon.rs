@@ -23,12 +23,12 @@ use crate::config::{self, Config};
 use crate::delivery::courier::{self, CourierHandle};
 use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, notice, webhook};
 use crate::intake::broker::{Broker, BrokerHandle};
-use crate::intake::mqtt::Discard;
+use crate::intake::mqtt::{Discard, Outbox};
 use crate::intake::{gbt26875, modbus, mqtt};
 use crate::main_loop::clock_trust::ClockTrust;
 use crate::main_loop::deliveries::Deliveries;
 use crate::main_loop::losses::Losses;
-use crate::main_loop::run::{MainLoop, Parts};
+use crate::main_loop::run::{MainLoop, Parts, Say};
 use crate::main_loop::{Feed, Input, PartState, PartTrouble, ReloadAsked};
 use crate::pulse::{Pulse, Watch};
 use crate::store::audit::{Deed, Through, Way};
@@ -155,6 +155,8 @@ impl Daemon {
         let refills = refill::start(past, restored.alive, clock.clone(), inputs.clone())?;
         let pulse = Pulse::new((seed >> 32) as u64, clock.clone(), inputs.clone());
         let progress = pulse.progress();
+        let outboxes: BTreeMap<Arc<str>, Outbox> =
+            config.mqtt.iter().map(|settings| (Arc::clone(&settings.id), Outbox::default())).collect();
         let mut parts = Parts {
             clock: clock.clone(),
             points: config.points,
@@ -173,6 +175,7 @@ impl Daemon {
             clock_trust: ClockTrust::new(None),
             suspects: Suspects::open(&config.storage, now.wall),
             refills: Some(refills),
+            says: says(&outboxes, broker.as_ref()),
         };
         let said: Vec<&str> = notes.iter().map(|(_, text)| text).chain(&restored.notes).map(|text| &*text.en).collect();
         let started = json!({
@@ -273,9 +276,17 @@ impl Daemon {
             let filters = filters.into_iter().map(|filter| (filter, settings.qos)).collect();
             let (clock, to) = (clock.clone(), inputs.clone());
             let discard = sessions.get(&settings.id).cloned().unwrap_or_default();
+            let outbox = outboxes.get(&settings.id).cloned().unwrap_or_default();
             let filters: Vec<(String, QoS)> = filters;
             tasks.push(supervisor::keep(format!("mqtt:{}", settings.id), inputs.clone(), move || {
-                mqtt::spawn(settings.clone(), filters.clone(), clock.clone(), to.clone(), discard.clone())
+                mqtt::spawn(
+                    settings.clone(),
+                    filters.clone(),
+                    clock.clone(),
+                    to.clone(),
+                    discard.clone(),
+                    outbox.clone(),
+                )
             }));
         }
         tasks.push(reload::spawn(site, reloads, inputs.clone()));
@@ -430,6 +441,23 @@ impl Ways<'_> {
         self.tasks.push(supervisor::or_end(format!("courier of {id}"), task));
         self.couriers.insert(Arc::clone(id), handle);
     }
+}
+
+/// How the main loop speaks to devices, by the broker that they are at.
+fn says(outboxes: &BTreeMap<Arc<str>, Outbox>, broker: Option<&BrokerHandle>) -> BTreeMap<Arc<str>, Say> {
+    let outside = outboxes.iter().map(|(id, outbox)| {
+        let outbox = outbox.clone();
+        (Arc::clone(id), Box::new(move |topic, payload| outbox.put(topic, payload)) as Say)
+    });
+    let embedded = broker.cloned().map(|broker| {
+        let say = move |topic: String, payload: Vec<u8>| {
+            if let Err(problem) = broker.publish(&topic, payload.into(), QoS::AtMostOnce, false) {
+                error!("cannot ask a device: {problem}");
+            }
+        };
+        (Arc::from("broker"), Box::new(say) as Say)
+    });
+    outside.chain(embedded).collect()
 }
 
 /// The embedded broker as the MQTT way out sees it.

@@ -24,10 +24,11 @@ mod pressure;
 mod settings;
 mod subscriptions;
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anmin_sensors::time::{Mono, Now, Wall};
@@ -62,10 +63,11 @@ pub fn spawn(
     clock: Clock,
     inputs: mpsc::Sender<Input>,
     discard: Discard,
+    outbox: Outbox,
 ) -> JoinHandle<()> {
     let client_id = settings.client_id.clone().unwrap_or_else(|| format!("anmin-{}-in", settings.id));
     let plan = Plan { settings, client_id, role: Role::Main };
-    tokio::spawn(Keeper { discard, ..Keeper::new(plan, subscriptions, clock, inputs) }.run())
+    tokio::spawn(Keeper { discard, outbox, ..Keeper::new(plan, subscriptions, clock, inputs) }.run())
 }
 
 /// Tells an intake to have its broker forget our session, with everything that it kept for us.
@@ -80,6 +82,40 @@ impl Discard {
 
     async fn ordered(&self) {
         self.0.notified().await;
+    }
+}
+
+/// What is to be published at the broker, with QoS 0 and not retained: questions that are asked again when nothing comes of
+/// them. Bound: [`Outbox::MOST`] while there is no connection; the oldest goes first.
+#[derive(Clone, Debug, Default)]
+pub struct Outbox(Arc<(Mutex<VecDeque<Said>>, Notify)>);
+
+/// A topic and a payload.
+type Said = (String, Vec<u8>);
+
+impl Outbox {
+    const MOST: usize = 1_024;
+
+    /// Returns at once.
+    pub fn put(&self, topic: String, payload: Vec<u8>) {
+        let (waiting, news) = &*self.0;
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() == Self::MOST {
+            waiting.pop_front();
+        }
+        waiting.push_back((topic, payload));
+        news.notify_one();
+    }
+
+    /// Everything that waits, once there is something.
+    async fn taken(&self) -> VecDeque<Said> {
+        loop {
+            let taken = std::mem::take(&mut *self.0.0.lock().unwrap_or_else(PoisonError::into_inner));
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.0.1.notified().await;
+        }
     }
 }
 
@@ -153,6 +189,7 @@ struct Keeper {
     /// The stopgap was live before this connection began, so that nothing was said between the two.
     covered: bool,
     discard: Discard,
+    outbox: Outbox,
     /// The session is to be discarded before the next connection.
     discarding: bool,
 }
@@ -195,6 +232,7 @@ impl Keeper {
             live: Arc::default(),
             covered: false,
             discard: Discard::default(),
+            outbox: Outbox::default(),
             discarding: false,
             plan: Arc::new(plan),
             clock,

@@ -22,7 +22,7 @@ use anmin_rules::rule::{Evidence, Finding, Level, Text};
 use anmin_rules::set::Refill;
 use anmin_sensors::point::{PointIx, Points};
 use anmin_sensors::reading::{Doubt, Quality, Reading, Sample};
-use anmin_sensors::router::{self, Router};
+use anmin_sensors::router::{self, NodeNews, NodeTrouble, Router};
 use anmin_sensors::time::{Mono, Now};
 use anmin_sensors::validator::{Judged, Validator};
 use tokio::sync::{mpsc, oneshot};
@@ -96,7 +96,12 @@ pub struct Parts {
     /// Who looks for the past of windows, and answers with [`Input::Past`]; `None` where nobody does. Holds no more than the
     /// site has rules and points.
     pub refills: Option<std::sync::mpsc::Sender<Vec<Refill>>>,
+    /// By broker: publishes there, with QoS 0 and not retained. Must not block.
+    pub says: BTreeMap<Arc<str>, Say>,
 }
+
+/// Takes a topic and a payload.
+pub type Say = Box<dyn Fn(String, Vec<u8>) + Send>;
 
 impl Parts {
     /// Takes up what the last run left in the journal: open alarms and their calls, delays that ran, what was judged, and
@@ -153,6 +158,29 @@ impl Parts {
             }
         }
     }
+}
+
+/// How a Sparkplug node stands, for the officer.
+fn part_of_node(news: &NodeNews) -> PartState {
+    let NodeNews { source, node, trouble: found } = news;
+    let message = found.map(|found| match found {
+        NodeTrouble::Unborn => Text {
+            zh: format!("Sparkplug 节点 {node} 的数据无法解读：多次请求后仍未发送上线报文（BIRTH）；其后设备状态未知"),
+            en: format!(
+                "the data of Sparkplug node {node} cannot be read: it does not say its births although it is asked; how the \
+                 devices behind it are is not known"
+            ),
+        },
+        NodeTrouble::Broken => Text {
+            zh: format!("Sparkplug 节点 {node} 的消息序号反复中断：可能有两个节点同名，或途中丢失消息"),
+            en: format!(
+                "the sequence of Sparkplug node {node} breaks again and again: two nodes bear this name, or messages are lost \
+                 on the way"
+            ),
+        },
+    });
+    let part = format!("sparkplug:{source}/{node}").into();
+    PartState { part, trouble: message.map(|message| trouble(Level::Yellow, message)) }
 }
 
 /// The owner of all domain state. Nobody else touches it.
@@ -436,7 +464,7 @@ impl MainLoop {
     }
 
     fn decode(&mut self, now: Now, source: Arc<str>, messages: Vec<Message>) {
-        let Parts { router, points, losses, deliveries, .. } = &mut self.parts;
+        let Parts { router, points, losses, deliveries, says, .. } = &mut self.parts;
         losses.handle_heard(now, &source);
         self.scratch.seen.push((source, messages));
         let (source, messages) = self.scratch.seen.last_mut().expect("put there above");
@@ -497,10 +525,19 @@ impl MainLoop {
             }
             self.scratch.acks.extend(message.ack.take());
         }
+        for ask in router.take_asks() {
+            if let Some(say) = says.get(&ask.source) {
+                say(ask.topic, ask.payload);
+            }
+        }
+        let news = router.take_news();
         if points.len() > self.known_points {
             self.known_points = points.len();
             self.parts.bind();
             self.parts.validator.watch(&self.parts.points, now);
+        }
+        for news in news {
+            self.handle_part(now, part_of_node(&news));
         }
     }
 

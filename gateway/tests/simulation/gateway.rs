@@ -215,6 +215,7 @@ impl Life {
             clock_trust: ClockTrust::new(None),
             suspects: birth.suspects,
             refills: None,
+            says: BTreeMap::new(),
         };
         parts.take_up(now, restored);
         parts.engine.handle_broken_rules(now, &[]);

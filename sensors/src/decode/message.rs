@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::decode::frame::{Encoding, FrameError, Layout, Only};
 use crate::decode::json::{JsonError, Paths, Scalar, quoted, tokens};
 use crate::decode::properties::{Properties, Property};
+use crate::decode::sparkplug;
 use crate::decode::stamp::{TimeFormat, Zone};
 use crate::decode::value::{Conversion, Word};
 use crate::document::Reader;
@@ -32,15 +33,18 @@ pub enum Payload {
     Bytes,
     /// A property report of a device platform.
     Properties,
+    /// The metrics of a Sparkplug B payload.
+    Sparkplug,
 }
 
 impl Payload {
-    pub const CHOICES: [(&'static str, Self); 5] = [
+    pub const CHOICES: [(&'static str, Self); 6] = [
         ("json", Self::Json),
         ("value", Self::Value),
         ("hex", Self::Hex),
         ("bytes", Self::Bytes),
         ("properties", Self::Properties),
+        ("sparkplug", Self::Sparkplug),
     ];
 
     /// The key by which a point says where it stands.
@@ -50,6 +54,7 @@ impl Payload {
             Self::Value => "topic",
             Self::Hex | Self::Bytes => "at",
             Self::Properties => "property",
+            Self::Sparkplug => "metric",
         }
     }
 }
@@ -75,6 +80,9 @@ pub enum Unreadable {
     /// Not a frame of this model.
     #[error("the frame {0}")]
     Frame(FrameError),
+    /// Not protobuf, or more of it than any sensor says.
+    #[error("the payload {0}")]
+    Sparkplug(sparkplug::Damaged),
     /// Well formed, but no path or topic of the profile is in it.
     #[error("the payload has nothing that the profile knows")]
     NothingKnown,
@@ -131,6 +139,8 @@ pub enum Place {
     /// The part of the topic below the device.
     Topic(String),
     Property(Property),
+    /// The name of a Sparkplug metric.
+    Metric(String),
     /// The layout knows.
     Frame,
 }
@@ -230,7 +240,7 @@ impl Shape {
         let signature = r.optional::<String>("signature");
         match (&signature, payload) {
             (Some(path), Payload::Json) => seek(r, "signature", path.clone(), Target::Signature),
-            (None, _) | (Some(_), Payload::Properties) => {}
+            (None, _) | (Some(_), Payload::Properties | Payload::Sparkplug) => {}
             (Some(_), _) => told = true,
         }
         if told && payload != Payload::Json {
@@ -239,7 +249,7 @@ impl Shape {
         }
         if let Some(warm_up) = r.table("warm_up") {
             match payload {
-                Payload::Hex | Payload::Bytes | Payload::Properties => {
+                Payload::Hex | Payload::Bytes | Payload::Properties | Payload::Sparkplug => {
                     r.fault("warm_up", "`warm_up` is for payloads \"json\" and \"value\"", None);
                 }
                 Payload::Json => {
@@ -296,8 +306,13 @@ impl Shape {
 
     /// Whether a payload bears this profile's signature, be it null.
     pub fn is_signed(&self, payload: &[u8]) -> bool {
-        if self.payload == Payload::Properties {
-            return text(payload).is_ok_and(|text| self.properties.is_signed(text));
+        match self.payload {
+            Payload::Properties => return text(payload).is_ok_and(|text| self.properties.is_signed(text)),
+            Payload::Sparkplug => {
+                let payload = sparkplug::Payload::read(payload);
+                return payload.is_ok_and(|payload| self.signature.as_deref().is_some_and(|name| payload.has(name)));
+            }
+            _ => {}
         }
         let mut signed = false;
         let look = text(payload).and_then(|text| {
@@ -387,6 +402,18 @@ impl Shape {
                 let whole = self.properties.read(text(payload)?, take, |n, time| times.push((n, time)));
                 stamp.time = whole.map_err(Unreadable::Json)?;
             }
+            Payload::Sparkplug => {
+                let payload = sparkplug::Payload::read(payload).map_err(Unreadable::Sparkplug)?;
+                stamp.time = payload.time;
+                for metric in &payload.metrics {
+                    // What has only an alias can be read by whoever has heard the birth.
+                    for n in metric.name.into_iter().flat_map(|name| self.points_of_metric(name)) {
+                        known = true;
+                        found(n, self.metric(n, metric, None));
+                        stamp.times.extend(metric.time.map(|time| (n, time)));
+                    }
+                }
+            }
             Payload::Value => {
                 let text = text(payload)?;
                 for (n, source) in self.sources.iter().enumerate() {
@@ -405,6 +432,18 @@ impl Shape {
             }
         }
         if known { Ok(stamp) } else { Err(Unreadable::NothingKnown) }
+    }
+
+    /// The points, by their place in the profile, that a Sparkplug metric of this name is read for.
+    pub fn points_of_metric(&self, name: &str) -> impl Iterator<Item = usize> {
+        let is = move |source: &Source| matches!(&source.place, Place::Metric(own) if own == name);
+        self.sources.iter().enumerate().filter(move |(_, source)| source.as_ref().is_some_and(is)).map(|(n, _)| n)
+    }
+
+    /// The value of one of those points. `datatype` is what the metric's birth said.
+    pub fn metric(&self, n: usize, metric: &sparkplug::Metric<'_>, datatype: Option<u32>) -> Result<Value, Fault> {
+        let source = self.sources.get(n).and_then(Option::as_ref).ok_or(Fault::NotAValue)?;
+        metric.read_as(datatype, |scalar| source.conversion.scalar(scalar))
     }
 
     /// See [`crate::profile::Profile::compose_json`].

@@ -9,6 +9,7 @@ pub mod message;
 pub mod modbus;
 pub mod preset;
 pub mod properties;
+pub mod sparkplug;
 pub mod stamp;
 pub mod topic;
 pub mod value;

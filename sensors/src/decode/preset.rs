@@ -30,7 +30,7 @@ pub struct Available {
 }
 
 /// Every publisher that a mapping can name.
-pub static PRESETS: [Preset; 10] = [
+pub static PRESETS: [Preset; 11] = [
     // zigbee2mqtt.io, "MQTT topics and messages"; friendly names may hold `/`, so `decode::zigbee2mqtt` sorts its topics.
     Preset {
         name: "zigbee2mqtt",
@@ -79,6 +79,16 @@ pub static PRESETS: [Preset; 10] = [
         others: &[],
         availability: None,
         payload: Payload::Json,
+        profiles: &[],
+    },
+    // Eclipse Sparkplug 3.0; births and deaths say who is there, and `router::sparkplug` remembers them. Commands are nobody's state.
+    Preset {
+        name: "sparkplug",
+        base: "spBv1.0",
+        states: &["+/NBIRTH/+", "+/NDEATH/+", "+/NDATA/+", "+/DBIRTH/+/+", "+/DDEATH/+/+", "+/DDATA/+/+"],
+        others: &[],
+        availability: None,
+        payload: Payload::Sparkplug,
         profiles: &[],
     },
     // GB/T 26875.3, as `decode::gbt26875` tells what its frames say.

@@ -38,11 +38,12 @@ const fn target(name: &'static str, seeds: fn() -> Vec<Vec<u8>>, reader: fn() ->
     Target { name, seeds, reader, longest }
 }
 
-pub static TARGETS: [Target; 9] = [
+pub static TARGETS: [Target; 10] = [
     target("rule", rule_seeds, rule, 16_384),
     target("script", script_seeds, || Box::new(script), 4_096),
     target("profile", profile_seeds, || Box::new(profile), 16_384),
     target("message", message_seeds, message, 8_192),
+    target("sparkplug", sparkplug_seeds, sparkplug, 1_024),
     target("frame", frame_seeds, frame, 1_024),
     target("readings", readings_seeds, readings, 4_096),
     target("list", list_seeds, || Box::new(list), 8_192),
@@ -221,6 +222,55 @@ fn message() -> Read {
         });
         let why = read.and_then(Result::err).unwrap_or_default();
         hashed((&why[..why.len().min(24)].to_owned(), next % all.len(), out.len().min(8), found.len().min(8)))
+    })
+}
+
+/// Messages of Sparkplug nodes, each behind a byte for its topic and one for its length.
+fn sparkplug_seeds() -> Vec<Vec<u8>> {
+    let hex = |text: &str| binary::parse_hex(text).unwrap_or_default();
+    let birth = hex(
+        "0880d095ffbc3112120a0562645365711880d095ffbc312008580012210a144e6f646520436f6e74726f6c2f526562697274681880d095ffbc31200b70001800",
+    );
+    let device = hex(
+        "0880d095ffbc3112190a076761732f6c656c10011880d095ffbc312009650000cc41121a0a0b736d6f6b652f616c61726d10021880d095ffbc31200b70001801",
+    );
+    let data = hex("0888f795ffbc31121010011888f795ffbc3120096500004c421802");
+    let death = hex("0880d095ffbc31120b0a05626453657120085800");
+    let seed = |messages: &[(u8, &[u8])]| -> Vec<u8> {
+        messages.iter().flat_map(|(topic, payload)| [&[*topic, payload.len() as u8], *payload].concat()).collect()
+    };
+    vec![
+        seed(&[(0, &birth), (3, &device), (5, &data), (1, &death), (5, &data)]),
+        seed(&[(3, &device), (5, &data), (5, &data), (4, &data), (5, &data)]),
+        seed(&[(0, &device), (2, &data), (0, &birth), (2, &data)]),
+    ]
+}
+
+/// Births, data and deaths in any order: the router remembers what they said from message to message, and each input
+/// meets a node of its own.
+fn sparkplug() -> Read {
+    let profiles = Profiles::shipped();
+    let faults = Faults::default();
+    let toml = "[[mapping]]\npreset = \"sparkplug\"\nprofile = \"generic-sparkplug\"\nunknown = \"provision\"\ndevice = \"{name}\"\n";
+    let document = Document::parse("fuzz", toml, &faults).expect("sound TOML");
+    let mappings: Vec<Mapping> =
+        document.root(&faults).tables("mapping").iter().filter_map(|r| Mapping::read(r, &profiles)).collect();
+    assert_eq!(mappings.len(), 1, "{:?}", faults.take());
+    let mut points = Points::default();
+    Box::new(move |bytes| {
+        let source = ("fuzz".into(), mappings.clone());
+        let mut router = Router::new(vec![source], profiles.clone(), Default::default(), Limits::default());
+        let (mut out, mut said, mut rest) = (Vec::new(), Vec::new(), bytes);
+        while let [topic, length, behind @ ..] = rest {
+            let kind =
+                ["NBIRTH/n", "NDEATH/n", "NDATA/n", "DBIRTH/n/d", "DDEATH/n/d", "DDATA/n/d"][usize::from(*topic) % 6];
+            let (payload, behind) = behind.split_at(usize::from(*length).min(behind.len()));
+            rest = behind;
+            let topic: Arc<str> = format!("spBv1.0/g/{kind}").into();
+            let read = router.decode(&mut points, "fuzz", &topic, payload, *length > 250, Now::default(), &mut out);
+            said.push(read.map_err(|rejected| rejected.why.as_str()));
+        }
+        hashed((format!("{said:?}"), out.len().min(16), router.take_asks().len(), router.take_news().len()))
     })
 }
 

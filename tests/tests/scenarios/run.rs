@@ -258,6 +258,7 @@ impl Played {
                 sequence: Some(sequences[n]),
                 retained: false,
                 redelivered: false,
+                historical: false,
                 warming_up: false,
             };
             let mut samples = Vec::with_capacity(1);

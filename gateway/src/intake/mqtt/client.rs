@@ -245,6 +245,27 @@ impl Client {
         result.map_err(|why| format!("a subscription is no topic filter: {why}"))
     }
 
+    /// Publishes with QoS 0, not retained, in this order.
+    pub async fn publish(&mut self, said: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<(), Failure> {
+        match self {
+            Self::Three { events, .. } => {
+                let Some(network) = &mut events.network else { return Ok(()) };
+                for (topic, payload) in said {
+                    let publish = rumqttc::Publish::new(topic, QoS::AtMostOnce, payload);
+                    network.write(rumqttc::Packet::Publish(publish)).await.map_err(failure_of_state)?;
+                }
+                network.flush().await.map_err(failure_of_state)
+            }
+            Self::Five { requests, .. } => {
+                for (topic, payload) in said {
+                    // There is room, and a queue without a reader is a connection that is over.
+                    let _ = requests.try_publish(topic, v5::mqttbytes::QoS::AtMostOnce, false, payload);
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Sends acknowledgements, in this order.
     pub async fn acknowledge(&mut self, owed: &mut Vec<Owed>) -> Result<(), Failure> {
         match self {

@@ -157,6 +157,10 @@ impl Connection {
             event = self.client.next() => self.handle(keeper, event?),
             () = self.acks.changed() => Ok(()),
             () = keeper.discard.ordered() => Err(End::Discard),
+            said = keeper.outbox.taken() => match timeout(keeper.plan.connect_within(), self.client.publish(said)).await {
+                Ok(done) => Ok(done?),
+                Err(_) => Err(Failure::NoAnswer.into()),
+            },
             () = keeper.inputs.closed() => Err(End::MainLoopGone),
             () = sleep(due.since(now.mono)) => Ok(()),
         }
