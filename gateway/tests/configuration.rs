@@ -256,7 +256,11 @@ fn tables_of(heading: &str) -> Vec<String> {
 
 /// Mappings are the same wherever they stand.
 fn one_mapping(key: &str) -> String {
-    key.replacen("broker.mapping", "mqtt.mapping", 1).replacen("gbt26875.mapping", "mqtt.mapping", 1)
+    key.replacen("broker.mapping", "mqtt.mapping", 1).replacen("gbt26875.mapping", "mqtt.mapping", 1).replacen(
+        "http.mapping",
+        "mqtt.mapping",
+        1,
+    )
 }
 
 /// The examples of the reference are one sound site, and its tables name the keys that the parser asks for: all of them and
@@ -274,7 +278,7 @@ async fn the_reference_is_what_the_parser_knows() {
     }
     folder.write("secrets/accounts", "");
     folder.write("secrets/acl", "pattern write shequ/+/%u/up\n");
-    for secret in ["web", "zigbee", "office", "property", "town", "tsdb", "duty-group-sign"] {
+    for secret in ["web", "zigbee", "office", "property", "town", "tsdb", "duty-group-sign", "cloud"] {
         folder.write(&format!("secrets/{secret}"), "0123456789abcdef\n");
     }
     folder.write("secrets/duty-group", "https://robot.example.cn/send?key=0123456789abcdef\n");

@@ -24,7 +24,7 @@ use crate::delivery::courier::{self, CourierHandle};
 use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, notice, webhook};
 use crate::intake::broker::{Broker, BrokerHandle};
 use crate::intake::mqtt::{Discard, Outbox};
-use crate::intake::{gbt26875, modbus, mqtt};
+use crate::intake::{gbt26875, http, modbus, mqtt};
 use crate::main_loop::clock_trust::ClockTrust;
 use crate::main_loop::deliveries::Deliveries;
 use crate::main_loop::losses::Losses;
@@ -263,6 +263,13 @@ impl Daemon {
                 .await
                 .map_err(|error| format!("gbt26875 {id}: cannot listen on {listen}: {error}"))?;
             tasks.push(supervisor::or_end(format!("gbt26875:{id}"), task));
+        }
+        for settings in config.http {
+            let (id, listen) = (Arc::clone(&settings.id), settings.listen);
+            let (_, task) = http::spawn(settings, clock.clone(), inputs.clone())
+                .await
+                .map_err(|error| format!("http {id}: cannot listen on {listen}: {error}"))?;
+            tasks.push(supervisor::or_end(format!("http:{id}"), task));
         }
         for bus in config.buses {
             let counters = figures.bus(&bus.settings.id);

@@ -29,7 +29,7 @@ use anmin_sensors::validator;
 
 use crate::clock;
 use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
-use crate::intake::{broker, gbt26875, modbus, mqtt};
+use crate::intake::{broker, gbt26875, http, modbus, mqtt};
 use crate::store::readings::Limits;
 use crate::{subscription, web};
 
@@ -54,6 +54,7 @@ pub struct Config {
     /// By broker: the id of its `[[mqtt]]`, or `broker` for the embedded one.
     pub mappings: Vec<(Arc<str>, Vec<Mapping>)>,
     pub gbt26875: Vec<gbt26875::Settings>,
+    pub http: Vec<http::Settings>,
     /// The embedded broker: on where the site names no outside one.
     pub broker: Option<broker::Settings>,
     pub mqtt: Vec<mqtt::Settings>,
@@ -140,6 +141,12 @@ impl Config {
             mappings.push((Arc::from(r.optional::<String>("id").unwrap_or_default()), mappings_of(r)));
             r.finish();
         }
+        let http_tables = all("http");
+        let http: Vec<_> = http_tables.iter().filter_map(|r| http::Settings::read(r, base)).collect();
+        for r in &http_tables {
+            mappings.push((Arc::from(r.optional::<String>("id").unwrap_or_default()), mappings_of(r)));
+            r.finish();
+        }
         let broker_table = one(&roots, "broker");
         let broker = match &broker_table {
             Some(r) => {
@@ -192,7 +199,7 @@ impl Config {
         for (what, keys) in [
             ("place", ["place"].as_slice()),
             ("station", &["station"]),
-            ("broker", &["mqtt", "gbt26875"]),
+            ("broker", &["mqtt", "gbt26875", "http"]),
             ("bus", &["bus"]),
             ("subscriber", &["subscriber"]),
             ("way out", &["mqtt_out", "webhook", "notice", "cap", "influx"]),
@@ -268,6 +275,7 @@ impl Config {
             points,
             mappings,
             gbt26875,
+            http,
             broker,
             mqtt,
             buses,

@@ -100,6 +100,20 @@ impl Net {
         v4 == other_v4 && (self.bits == 0 || (start ^ other) >> (128 - self.bits) == 0)
     }
 
+    /// Reads `allow`; without it loopback and private networks.
+    pub(super) fn read_allow(r: &Reader<'_>) -> Vec<Self> {
+        let Some(texts) = r.optional::<Vec<String>>("allow") else { return Self::private() };
+        let net = |text: &String| {
+            let net = Self::parse(text);
+            if net.is_none() {
+                let hint = Some("such as \"192.168.7.0/24\" or \"10.1.2.3\"".to_owned());
+                r.fault("allow", format!("`allow` has {text:?}, which is no network"), hint);
+            }
+            net
+        };
+        texts.iter().filter_map(net).collect()
+    }
+
     /// Loopback and the private networks of RFC 1918 and RFC 4193.
     fn private() -> Vec<Self> {
         let all = ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1", "fc00::/7"];
@@ -120,20 +134,7 @@ impl Settings {
                 None
             }
         });
-        let allow = match r.optional::<Vec<String>>("allow") {
-            None => Net::private(),
-            Some(texts) => texts
-                .iter()
-                .filter_map(|text| {
-                    let net = Net::parse(text);
-                    if net.is_none() {
-                        let hint = Some("such as \"192.168.7.0/24\" or \"10.1.2.3\"".to_owned());
-                        r.fault("allow", format!("`allow` has {text:?}, which is no network"), hint);
-                    }
-                    net
-                })
-                .collect(),
-        };
+        let allow = Net::read_allow(r);
         let devices = r.optional::<Vec<String>>("devices").map(|texts| {
             let address = |text: &String| {
                 let address = Address::parse(text);

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod gbt26875;
+pub mod http;
 pub mod modbus;
 pub mod mqtt;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use anmin_sensors::time::Now;
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 /// One MQTT publish as it came, whichever broker it came through.
 #[derive(Debug)]
@@ -57,17 +59,47 @@ impl Delivery {
 ///
 /// Held by value: the main loop calls [`Ack::done`] when the message is safe. A token that is dropped without it leaves
 /// the message unacknowledged, so the broker delivers it again.
-pub struct Ack(Box<dyn FnOnce() + Send>);
+pub struct Ack(Tell);
+
+enum Tell {
+    Done(Box<dyn FnOnce() + Send>),
+    /// Whoever sent it waits for an answer, and for the reason where it was of no use.
+    Answer(oneshot::Sender<Option<Refused>>, Option<Refused>),
+}
+
+/// Why nothing of a message could be used; it is safe all the same, with what nobody can read.
+#[derive(Debug)]
+pub struct Refused {
+    /// The name of [`anmin_sensors::router::Why`].
+    pub reason: &'static str,
+    pub words: String,
+}
 
 impl Ack {
     /// `send` must not block; it is called from the main loop's or the store's thread.
     pub fn new(send: impl FnOnce() + Send + 'static) -> Self {
-        Self(Box::new(send))
+        Self(Tell::Done(Box::new(send)))
+    }
+
+    /// Answers whether the message was of use. A token that is dropped closes the channel.
+    pub fn answering(answer: oneshot::Sender<Option<Refused>>) -> Self {
+        Self(Tell::Answer(answer, None))
+    }
+
+    /// Nothing of the message can be used. `words` are asked for where somebody waits for them.
+    pub fn refuse(&mut self, reason: &'static str, words: impl FnOnce() -> String) {
+        if let Tell::Answer(_, refused) = &mut self.0 {
+            *refused = Some(Refused { reason, words: words() });
+        }
     }
 
     /// The message is safe: acknowledge it.
     pub fn done(self) {
-        (self.0)();
+        match self.0 {
+            Tell::Done(send) => send(),
+            // Whoever asked may have hung up.
+            Tell::Answer(answer, refused) => drop(answer.send(refused)),
+        }
     }
 }
 

@@ -508,6 +508,9 @@ impl MainLoop {
                 if let Some(more) = self.repeats.say(rejected.why.as_str(), now.mono) {
                     warn!(source = &**source, more, "{rejected}");
                 }
+                if let Some(ack) = &mut message.ack {
+                    ack.refuse(rejected.why.as_str(), || rejected.to_string());
+                }
                 let worth_keeping = rejected.why.is_fault_of_device();
                 if worth_keeping {
                     losses.handle_unusable(now, source, &message.topic);
