@@ -5,6 +5,7 @@
 
 pub mod decode;
 pub mod document;
+pub mod guess;
 pub mod point;
 pub mod poll;
 pub mod profile;

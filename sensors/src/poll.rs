@@ -294,6 +294,13 @@ pub struct Ask {
     pub wake: Option<Arc<Wake>>,
 }
 
+impl Ask {
+    /// A request beside any schedule, for whoever looks at a bus that nobody polls.
+    pub fn alone(unit: u8, request: Request, limit: Duration) -> Self {
+        Self { ticket: Ticket(0), unit, request, limit, wake: None }
+    }
+}
+
 /// What a unit said.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer<'a> {

@@ -10,6 +10,7 @@ mod explain;
 mod export;
 mod incident;
 mod keep;
+mod probe;
 mod quarantine;
 mod refill;
 mod reload;
@@ -86,6 +87,8 @@ enum Command {
     Export(export::Options),
     /// Try rules on what was measured: which alarms they would have raised, and what other rules would have changed.
     Replay(replay::Options),
+    /// Look what is on a bus that nobody has described yet, and propose its configuration.
+    Probe(probe::ProbeOptions),
     /// List devices that nobody registered and messages that nobody can read.
     Quarantine(quarantine::QuarantineOptions),
     /// Play scenarios as MQTT devices and Modbus slaves of a site, before its sensors arrive.
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Fsck(options) => keep::fsck(&options),
         Command::Export(options) => export::run(&options),
         Command::Replay(options) => replay::run(&options),
+        Command::Probe(options) => probe::probe(options),
         Command::Quarantine(options) => quarantine::quarantine(options),
         Command::Sim(options) => crate::sim::run(options),
     }

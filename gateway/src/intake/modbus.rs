@@ -26,7 +26,7 @@ use std::time::Duration;
 use anmin_rules::rule::{Finding, Level, Text};
 use anmin_sensors::decode::modbus::{Pdu, Table, crc16};
 use anmin_sensors::document::Reader;
-use anmin_sensors::poll::{Answer, Ask, Event, Failure, Next, Poller, Timing, Trouble, UnitPlan};
+use anmin_sensors::poll::{self, Answer, Ask, Event, Failure, Next, Poller, Timing, Trouble, UnitPlan};
 use anmin_sensors::reading::Reading;
 use anmin_sensors::time::Mono;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -269,6 +269,40 @@ pub fn spawn(
         // All lanes are one task: they share the schedule and never run at the same time.
         futures_util::future::join_all((0..lanes).map(|_| Lane::new(&bus).run())).await;
     })
+}
+
+/// A bus that nobody polls, looked at by hand: one request at a time, and only such as read.
+pub struct Look {
+    settings: Settings,
+    clock: Clock,
+    link: Option<Link>,
+}
+
+impl Look {
+    pub fn new(settings: Settings, clock: Clock) -> Self {
+        Self { settings, clock, link: None }
+    }
+
+    /// Registers, or bits as 0 and 1, of a unit. Connects first where there is no connection; one on which an answer is
+    /// missing is not used again, unless it is a serial line, which is listened to until it is silent.
+    pub async fn read(&mut self, unit: u8, request: poll::Request) -> Result<Vec<u16>, Failure> {
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => Link::open(&self.settings, &self.clock).await.map_err(|_| Failure::Lost)?,
+        };
+        let ask = Ask::alone(unit, request, self.settings.timeout);
+        let read = link.exchange(&ask, &self.settings, &self.clock).await;
+        let is_usable = match &read {
+            Ok(_) | Err(Failure::Exception(_)) => true,
+            Err(Failure::Silent | Failure::Garbled) => link.is_serial_framing,
+            Err(Failure::Lost) => false,
+        };
+        self.link = is_usable.then_some(link);
+        read.map(|data| match data {
+            Data::Words(words) => words,
+            Data::Bits(bits) => bits.into_iter().take(request.count.into()).map(u16::from).collect(),
+        })
+    }
 }
 
 /// Readings wait for company at most so long.
