@@ -7,6 +7,7 @@ mod chance;
 pub mod clock;
 pub mod config;
 mod credentials;
+pub mod crew_link;
 pub mod delivery;
 pub mod intake;
 pub mod main_loop;

@@ -150,7 +150,13 @@ impl Pulse {
             script: SCRIPT.to_owned(),
         };
         let rules = RuleSet::load(vec![source], Vec::new(), &Faults::default());
-        let channel = Channel { id: CHANNEL.into(), form: ChannelForm::Events, min_level: Level::Blue, system: false };
+        let channel = Channel {
+            id: CHANNEL.into(),
+            form: ChannelForm::Events,
+            min_level: Level::Blue,
+            system: false,
+            stations: Vec::new(),
+        };
         let mut engine = Engine::new(rules, DeskSettings { channels: vec![channel], ..DeskSettings::default() }, seed);
         engine.bind(&points);
         let progress = Arc::<Progress>::default();
@@ -214,7 +220,7 @@ impl Pulse {
             match effect {
                 Effect::Transition(transition) => alarms.push(transition.alarm.id),
                 Effect::Order(order) => orders.push(order),
-                Effect::Call(_) | Effect::Incident(_) | Effect::Pending(_) => {}
+                Effect::Call(_) | Effect::Incident(_) | Effect::Pending(_) | Effect::Duty(_) => {}
             }
         }
         alarms

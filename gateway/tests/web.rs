@@ -3,8 +3,10 @@
 
 mod served;
 
+use anmin::crew_link::{Link, LinkKey};
 use anmin::web::Settings;
 use anmin_sensors::document::{Document, Faults};
+use anmin_sensors::time::Wall;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -379,6 +381,70 @@ async fn a_token_is_asked_of_everything_but_the_bare_page() {
         }
         assert_eq!(site.send(request).await.status().as_u16(), status, "{path} {offered:?}");
     }
+}
+
+/// Goal: a link opens its one call, without the token of the API, and nothing runs on its page. Method: the links of one
+/// call, sound and unsound, and forms as browsers and other sites send them.
+#[tokio::test]
+async fn a_crews_page_is_opened_by_its_link_alone_and_runs_no_script() {
+    let site = site(Some("correct-horse-battery-staple"), true).await;
+    let own = format!("http://{}", site.0.server.address);
+    let key = LinkKey::of(b"crews of the page");
+    let at = |hours: i64| Wall::from_millis(jiff::Timestamp::now().as_millisecond() + hours * 3_600_000);
+    let link = |alarm, station: &str, expires| {
+        let (station, member) = (station.to_owned(), "zhao".to_owned());
+        format!("/crew/{}", key.token(&Link { alarm, station, member, expires }))
+    };
+    let good = link(id(1), "south", at(1));
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    type Case<'c> = (&'c str, &'c str, &'c str, &'c [(&'c str, &'c str)], u16, &'c str);
+    let table: &[Case<'_>] = &[
+        ("GET", &good, "", &[], 200, "接警，马上到"),
+        ("GET", &link(id(1), "south", at(-1)), "", &[], 410, "has expired"),
+        ("GET", &link(id(99), "south", at(1)), "", &[], 410, "This call is over"),
+        ("GET", &link(id(1), "nobody", at(1)), "", &[], 410, "This call is over"),
+        ("GET", "/crew/x.y", "", &[], 403, "not valid"),
+        ("POST", &good, "step=accept", &[form, ("origin", "http://evil.example")], 403, "foreign_origin"),
+        ("POST", &good, "step=accept", &[form, ("sec-fetch-site", "cross-site")], 403, "foreign_origin"),
+        ("POST", &good, "step=fly", &[form, ("origin", &own)], 400, "no such step"),
+        ("POST", &good, "step=decline&reason=", &[form, ("origin", &own)], 400, "why you cannot come"),
+        ("POST", &good, "step=accept", &[form, ("origin", &own), ("sec-fetch-site", "same-origin")], 303, ""),
+        ("GET", &good, "", &[], 200, "已出动"),
+        ("POST", &good, "step=stand-down", &[form], 303, ""),
+        ("GET", &good, "", &[], 200, "已撤回"),
+    ];
+    for (method, path, body, headers, status, words) in table {
+        let mut request = site.request(method.parse().expect("a method"), path, body);
+        for (name, value) in *headers {
+            let name: hyper::header::HeaderName = name.parse().expect("a header");
+            request.headers_mut().insert(name, value.parse().expect("plain text"));
+        }
+        let response = site.send(request).await;
+        assert_eq!(response.status().as_u16(), *status, "{method} {path} {body}");
+        let header = |name: &str| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+        };
+        if *status == 303 {
+            assert_eq!(header("location"), good);
+        }
+        if *words != "foreign_origin" {
+            assert!(header("content-security-policy").starts_with("default-src 'none'; style-src 'self'"), "{path}");
+            assert_eq!(header("referrer-policy"), "same-origin", "a form must name its own page");
+        }
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        let body = String::from_utf8_lossy(&body);
+        assert!(body.contains(words) && !body.contains("<script"), "{method} {path}: {body}");
+    }
+    let statuses = site.get("/crew.css").await.0;
+    assert_eq!(statuses, StatusCode::OK);
+    let mut turned_away = 0;
+    for _ in 0..50 {
+        let response = site.send(site.request(Method::GET, &good, "")).await;
+        turned_away += u32::from(response.status() == StatusCode::TOO_MANY_REQUESTS);
+    }
+    assert!((10..50).contains(&turned_away), "{turned_away} of fifty within a minute");
+    let other = site.send(site.request(Method::GET, &link(id(1), "south", at(2)), "")).await;
+    assert_eq!(other.status(), StatusCode::OK, "another link is not held up");
 }
 
 #[tokio::test]

@@ -366,6 +366,11 @@ pub enum Action {
         incident: IncidentId,
         what: IncidentAction,
     },
+    /// A micro fire station is handed over, checked, or taken off duty.
+    Station {
+        station: String,
+        what: crate::duty::StationAction,
+    },
 }
 
 /// Why a command was not carried out; both languages are shown to the person.
@@ -383,6 +388,9 @@ pub enum Refusal {
     /// The station has no call for this alarm.
     #[error("station {station} has not been called for alarm {alarm}")]
     NoSuchCall { alarm: AlarmId, station: String },
+    /// The configuration names none.
+    #[error("there is no station {0:?}")]
+    NoSuchStation(String),
     /// Closed already, or never was.
     #[error("there is no open incident {0}")]
     NoSuchIncident(IncidentId),
@@ -406,6 +414,7 @@ impl Refusal {
             Self::StillActive { .. } => "still_active",
             Self::NotAcknowledged { .. } => "not_acknowledged",
             Self::NoSuchCall { .. } => "no_such_call",
+            Self::NoSuchStation(_) => "no_such_station",
             Self::NoSuchIncident(_) => "no_such_incident",
             Self::AlarmActive { .. } => "alarm_active",
             Self::NotAllowed(_) => "not_allowed",
@@ -418,6 +427,7 @@ impl Refusal {
             Self::StillActive { alarm } => format!("报警 {alarm} 的异常仍在持续，不能复位"),
             Self::NotAcknowledged { alarm } => format!("报警 {alarm} 须先确认才能复位"),
             Self::NoSuchCall { alarm, station } => format!("没有就报警 {alarm} 呼叫过 {station}"),
+            Self::NoSuchStation(station) => format!("没有微型消防站 {station:?}"),
             Self::NoSuchIncident(incident) => format!("没有未结案的事件 {incident}"),
             Self::AlarmActive { alarm } => format!("事件中的报警 {alarm} 仍在持续，不能结案"),
             Self::NotAllowed(text) => return text.clone(),

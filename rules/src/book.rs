@@ -485,7 +485,7 @@ impl AlarmBook {
             }
             Action::Call { alarm, .. } => self.slot_of(*alarm).map(drop),
             // Of many alarms: the watch takes it apart.
-            Action::Incident { .. } => Ok(()),
+            Action::Incident { .. } | Action::Station { .. } => Ok(()),
         }
     }
 

@@ -12,9 +12,11 @@ use anmin_sensors::time::{Mono, Now};
 
 use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Class, Command, Pending, Refusal, Subject, Transition};
 use crate::book::{AlarmBook, BookSettings, Chatter, SystemReport};
+use crate::duty::{Duty, DutyChange, Unready};
 use crate::health::{Health, SystemRules};
 use crate::incident::{Incident, IncidentAction, IncidentBook, IncidentChange, IncidentId, Outcome, Situation};
 use crate::order::{Call, CallChange, Order};
+use crate::plan::Item;
 use crate::response::{DeskSettings, Request, ResponseDesk};
 use crate::rule::{Evidence, Finding, Judged, Level, RuleId, RuleSpec, Text, Tuning};
 use crate::set::{Bound, BrokenRule, Past, Refill, RuleSet};
@@ -26,6 +28,8 @@ pub enum Effect {
     Transition(Arc<Transition>),
     Call(Arc<CallChange>),
     Incident(Arc<IncidentChange>),
+    /// What people say of a station; takes the place of what was said before.
+    Duty(Arc<DutyChange>),
     Order(Order),
     /// The delays of a condition have begun, changed or ended; takes the place of what was said of it before.
     Pending(Arc<Pending>),
@@ -67,7 +71,7 @@ impl Watch {
     pub(crate) fn new(desk: DeskSettings, seed: u64) -> Self {
         Self {
             book: AlarmBook::new(book_settings(&desk), seed),
-            incidents: IncidentBook::new(desk.storm_alarms, desk.call_level, seed),
+            incidents: IncidentBook::new(desk.storm_alarms, desk.call_level, Arc::clone(&desk.plans), seed),
             health: Health::new(SystemRules::new(desk.bad_grace, desk.system_escalate_after)),
             desk: ResponseDesk::new(desk),
             effects: VecDeque::new(),
@@ -117,6 +121,21 @@ impl Watch {
         self.health.handle_abandoned(now, &mut self.book);
         for alarm in self.incidents.restore(now, incidents, alarms) {
             self.book.regroup(now, alarm, None);
+        }
+        let plan = &self.health.rules.plan.id;
+        for notice in alarms.iter().filter(|alarm| alarm.rule == *plan && alarm.is_active()) {
+            let id = notice.subject.as_str().strip_prefix(STEPS).and_then(|id| uuid::Uuid::parse_str(id).ok());
+            let incident = id.and_then(|id| self.incidents.incident(IncidentId(id)).ok());
+            if incident.is_none_or(|incident| incident.late_steps().next().is_none()) {
+                let report = SystemReport {
+                    spec: Arc::clone(&self.health.rules.plan),
+                    subject: notice.subject.clone(),
+                    place: Arc::clone(&notice.place),
+                    trouble: None,
+                    evidence: Evidence { received: now.wall, ..Evidence::default() },
+                };
+                self.book.handle_system(now, report);
+            }
         }
         self.drain(now);
     }
@@ -177,6 +196,9 @@ impl Watch {
                 .handle_command(now, &command.who, &command.what)
                 .and_then(|()| self.desk.handle_step(now, &command.who, *alarm, station, step, &mut self.effects)),
             Action::Incident { incident, what } => self.handle_incident(now, &command.who, *incident, what),
+            Action::Station { station, what } => {
+                self.desk.handle_station(now, &command.who, station, what, &mut self.effects)
+            }
             action => self.book.handle_command(now, &command.who, action),
         };
         self.drain(now);
@@ -194,6 +216,9 @@ impl Watch {
                 Ok(())
             }
             IncidentAction::Note { text } => self.incidents.note(now, who, id, text),
+            IncidentAction::Tick { step } => self.incidents.tick(now, who, id, step, None),
+            IncidentAction::Skip { step, why } => self.incidents.tick(now, who, id, step, Some(why)),
+            IncidentAction::Called119 { text } => self.incidents.called_119(now, who, id, text),
             IncidentAction::MergeInto { into } => {
                 for alarm in self.incidents.merge(now, who, id, *into)? {
                     self.book.regroup(now, alarm, Some(who));
@@ -265,11 +290,14 @@ impl Watch {
                 self.book.set_incident(done.alarm.id, done.alarm.incident);
                 self.book.set_cap_log(done.alarm.id, &done.alarm.cap_log);
             } else if let Some(change) = self.incidents.poll_change() {
+                let incident = Arc::clone(&change.incident);
                 self.effects.push_back(Effect::Incident(Arc::new(change)));
+                self.report_steps(now, &incident);
             } else if let Some(request) = self.desk.poll_request() {
                 match request {
                     Request::Escalate(alarm) => self.book.escalate(now, alarm),
                     Request::Unanswered { area, alarm } => self.report_station(now, area, alarm),
+                    Request::Readiness { station, trouble } => self.report_readiness(now, &station, trouble),
                 }
             } else if let Some(Chatter { alarm, begins }) = self.book.poll_chatter() {
                 let subject = Subject::Part(format!("{CHATTER}{}:{}", alarm.rule, alarm.subject.as_str()).into());
@@ -325,6 +353,55 @@ impl Watch {
         self.book.handle_system(now, report);
     }
 
+    /// Tells the officer which steps of an incident's checklist are late, or that none is any more.
+    fn report_steps(&mut self, now: Now, incident: &Incident) {
+        let late: Vec<&Item> = incident.late_steps().collect();
+        let trouble = (!late.is_empty()).then(|| {
+            let zh: Vec<String> = late.iter().map(|item| format!("{}（{}）", item.text.zh, item.owner.zh())).collect();
+            let en: Vec<String> =
+                late.iter().map(|item| format!("{} ({})", item.text.en, item.owner.as_str())).collect();
+            let (title, place) = (&incident.title, &incident.place);
+            let text = Text {
+                zh: format!("事件“{}”（{}）有 {} 项处置步骤超时：{}", title.zh, place.zh(), late.len(), zh.join("；")),
+                en: format!("{} steps are late in {:?} ({}): {}", late.len(), title.en, place.en(), en.join("; ")),
+            };
+            (Level::Yellow, text)
+        });
+        let report = SystemReport {
+            spec: Arc::clone(&self.health.rules.plan),
+            subject: Subject::Part(format!("{STEPS}{}", incident.id).into()),
+            place: Arc::clone(&incident.place),
+            trouble,
+            evidence: Evidence { received: now.wall, ..Evidence::default() },
+        };
+        self.book.handle_system(now, report);
+    }
+
+    fn report_readiness(&mut self, now: Now, station: &str, trouble: Option<Text>) {
+        let report = SystemReport {
+            spec: Arc::clone(&self.health.rules.readiness),
+            subject: Subject::Part(format!("{STATION}{station}").into()),
+            place: Arc::default(),
+            trouble: trouble.map(|text| (Level::Yellow, text)),
+            evidence: Evidence { received: now.wall, ..Evidence::default() },
+        };
+        self.book.handle_system(now, report);
+    }
+
+    /// Takes up what people said of the stations in the last run. A notice about a station that can respond by now, or that
+    /// is gone, ends.
+    pub(crate) fn restore_duty(&mut self, now: Now, duty: Vec<DutyChange>) {
+        self.desk.restore_duty(now, duty);
+        let readiness = &self.health.rules.readiness.id;
+        let told = self.book.alarms().filter(|alarm| alarm.rule == *readiness && alarm.is_active());
+        let told = told.filter_map(|alarm| alarm.subject.as_str().strip_prefix(STATION));
+        let over: Vec<Arc<str>> = told.filter(|station| self.desk.unready(station).is_empty()).map(Arc::from).collect();
+        for station in over {
+            self.report_readiness(now, &station, None);
+        }
+        self.drain(now);
+    }
+
     pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
@@ -378,8 +455,12 @@ impl Watch {
 /// Subject of the notice that an alarm chatters: `chatter:`, the rule, a colon, the alarm's subject.
 const CHATTER: &str = "chatter:";
 
-/// Subject of the alarm that no station answers: `station:` and the area.
+/// Subject of the alarm that no station answers: `station:` and the area; and of the notice that a station cannot respond:
+/// `station:` and its id.
 const STATION: &str = "station:";
+
+/// Subject of the notice that steps of an incident's checklist are late: `steps:` and the incident's id.
+const STEPS: &str = "steps:";
 
 fn book_settings(desk: &DeskSettings) -> BookSettings {
     BookSettings { max_shelve: desk.max_shelve, max_shelve_red: desk.max_shelve_red }
@@ -563,9 +644,10 @@ impl Engine {
     pub fn replace_desk(&mut self, now: Now, desk: DeskSettings) {
         self.watch.fire(now);
         self.watch.book.set_settings(book_settings(&desk));
-        self.watch.incidents.set_settings(desk.storm_alarms, desk.call_level);
+        self.watch.incidents.set_settings(desk.storm_alarms, desk.call_level, Arc::clone(&desk.plans));
         self.watch.health.rules = SystemRules::new(desk.bad_grace, desk.system_escalate_after);
-        self.watch.desk.set_settings(desk);
+        self.watch.desk.set_settings(now, desk);
+        self.watch.drain(now);
     }
 
     pub fn poll_effect(&mut self) -> Option<Effect> {
@@ -612,6 +694,16 @@ impl Engine {
     /// The calls for one alarm in the order in which the stations were first called.
     pub fn calls_of(&self, alarm: AlarmId) -> Vec<Call> {
         self.watch.desk.calls_of(alarm).cloned().collect()
+    }
+
+    /// Takes up what people said of the stations in the last run. After [`Engine::restore`].
+    pub fn restore_duty(&mut self, now: Now, duty: Vec<DutyChange>) {
+        self.watch.restore_duty(now, duty);
+    }
+
+    /// What people said of a station, and why it cannot respond.
+    pub fn duty_of(&self, station: &str) -> (Arc<Duty>, &[Unready]) {
+        (self.watch.desk.duty_of(station), self.watch.desk.unready(station))
     }
 
     /// All calls for open alarms.
@@ -711,13 +803,10 @@ mod tests {
     }
 
     fn desk() -> DeskSettings {
-        let station = Station {
-            id: "s1".into(),
-            name: Text::both("一号站"),
-            phone: "0571-1".to_owned(),
-            respond_within: Duration::from_secs(60),
-            arrive_within: Duration::from_secs(180),
-        };
+        let station =
+            Station {
+                id: "s1".into(), name: Text::both("一号站"), phone: "0571-1".to_owned(), ..Station::default()
+            };
         DeskSettings { stations: vec![station], ..DeskSettings::default() }
     }
 
@@ -792,6 +881,7 @@ mod tests {
                             self.pending.push(pending);
                         }
                     }
+                    Effect::Duty(_) => {}
                     Effect::Order(order) => panic!("there is no channel for {:?}", order.id),
                 }
             }

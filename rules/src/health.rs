@@ -34,6 +34,10 @@ pub(crate) struct SystemRules {
     pub rule: Arc<RuleSpec>,
     /// No station answers.
     pub station: Arc<RuleSpec>,
+    /// Steps of an incident's checklist are late.
+    pub plan: Arc<RuleSpec>,
+    /// A station cannot respond.
+    pub readiness: Arc<RuleSpec>,
     /// An alarm that comes and goes.
     pub chatter: Arc<RuleSpec>,
     /// A part of anmin or of its surroundings.
@@ -129,6 +133,28 @@ impl SystemRules {
                     "Have the rule corrected; watch its points by eye until then.",
                 ),
             ),
+            plan: spec(
+                "plan",
+                "处置步骤超时",
+                "steps of a plan are late",
+                now,
+                now,
+                (
+                    "联系责任人完成该步骤，完成后勾选；不适用的，注明原因后跳过。",
+                    "Reach whoever is to do it and tick it when it is done; skip with a reason what does not apply.",
+                ),
+            ),
+            readiness: spec(
+                "readiness",
+                "微型消防站不能出动",
+                "station cannot respond",
+                now,
+                now,
+                (
+                    "安排人员接班、检查器材，或通知联防站加强准备。",
+                    "See that somebody takes over and the equipment is checked, or warn the neighbouring stations.",
+                ),
+            ),
             station: spec(
                 "station",
                 "微型消防站无人应答",
@@ -169,6 +195,8 @@ impl SystemRules {
             &self.clock,
             &self.rule,
             &self.station,
+            &self.plan,
+            &self.readiness,
             &self.chatter,
             &self.part,
         ]

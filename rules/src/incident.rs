@@ -11,7 +11,8 @@
 //! person, for [`REASON_WITHIN`].
 //!
 //! Alarms about anmin itself stay outside: each has a cause of its own, which its subject names, and none puts people in
-//! danger. This module does not know stations, channels or scripts.
+//! danger. The plans for its hazards give an incident its checklist, whose steps have clocks of their own until they are
+//! ticked. This module does not know stations, channels or scripts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -23,6 +24,7 @@ use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{Alarm, AlarmId, Class, Refusal, Transition};
 use crate::book::{ANMIN, Ids};
+use crate::plan::{self, Done, Item, Plans};
 use crate::rule::{Level, Text};
 
 /// How long a settled incident takes alarms.
@@ -75,10 +77,19 @@ pub struct Incident {
     /// When it closes by itself, once it is settled.
     pub closes_at: Option<Wall>,
     pub notes: Vec<Note>,
+    /// What its plans say is to be done, in order.
+    pub checklist: Vec<Item>,
+    /// A person has called 119.
+    pub called_119: Option<Note>,
     pub end: Option<End>,
 }
 
 impl Incident {
+    /// Steps that are not done and should be.
+    pub fn late_steps(&self) -> impl Iterator<Item = &Item> {
+        self.checklist.iter().filter(|item| self.is_open() && item.late && item.is_open())
+    }
+
     pub fn is_open(&self) -> bool {
         self.end.is_none()
     }
@@ -268,6 +279,24 @@ pub enum IncidentCause {
     Noted {
         by: String,
     },
+    /// A step of its checklist is done.
+    Ticked {
+        step: String,
+        by: String,
+    },
+    /// ... or need not be; the checklist says why.
+    Skipped {
+        step: String,
+        by: String,
+    },
+    /// A step is not done in time.
+    StepLate {
+        step: String,
+    },
+    /// A person has called 119.
+    Called119 {
+        by: String,
+    },
     /// It began with alarms that a person took out of another.
     SplitFrom {
         from: IncidentId,
@@ -295,6 +324,10 @@ impl IncidentCause {
             Self::Settled => "settled",
             Self::Resumed => "resumed",
             Self::Noted { .. } => "noted",
+            Self::Ticked { .. } => "ticked",
+            Self::Skipped { .. } => "skipped",
+            Self::StepLate { .. } => "step_late",
+            Self::Called119 { .. } => "called_119",
             Self::SplitFrom { .. } => "split_from",
             Self::SplitInto { .. } => "split_into",
             Self::Absorbed { .. } => "absorbed",
@@ -320,6 +353,19 @@ pub enum IncidentAction {
         newest: Option<AlarmId>,
     },
     Note {
+        text: String,
+    },
+    /// A step of its checklist is done.
+    Tick {
+        step: String,
+    },
+    /// A step need not be done.
+    Skip {
+        step: String,
+        why: String,
+    },
+    /// Somebody has called 119; the text says what matters of it.
+    Called119 {
         text: String,
     },
     /// Its alarms and notes become those of `into`.
@@ -476,11 +522,14 @@ pub(crate) struct IncidentBook {
     ids: Ids,
     storm_alarms: usize,
     call_level: Level,
+    plans: Arc<Plans>,
     entries: BTreeMap<IncidentId, Entry>,
     /// Of each open hazard alarm.
     of_alarm: HashMap<AlarmId, IncidentId>,
     spots: HashMap<Spot, BTreeSet<IncidentId>>,
     timers: BTreeSet<(Mono, IncidentId)>,
+    /// When steps of checklists are late.
+    step_timers: BTreeSet<(Mono, IncidentId, String)>,
     /// When alarms were raised lately, of no more than it takes to know a storm.
     raised: VecDeque<Mono>,
     storm: bool,
@@ -496,27 +545,45 @@ struct Entry {
     takes_until: Option<Mono>,
     /// When it closes by itself.
     due: Option<Mono>,
+    /// When its open steps are late.
+    clocks: BTreeMap<String, Mono>,
+}
+
+impl Entry {
+    fn new(incident: Arc<Incident>) -> Self {
+        Self {
+            incident,
+            standing: BTreeSet::new(),
+            spots: HashSet::new(),
+            takes_until: None,
+            due: None,
+            clocks: BTreeMap::new(),
+        }
+    }
 }
 
 impl IncidentBook {
-    pub fn new(storm_alarms: usize, call_level: Level, seed: u64) -> Self {
+    pub fn new(storm_alarms: usize, call_level: Level, plans: Arc<Plans>, seed: u64) -> Self {
         Self {
             // Another row of ids than that of the alarms.
             ids: Ids::new(!seed),
             storm_alarms,
             call_level,
+            plans,
             entries: BTreeMap::new(),
             of_alarm: HashMap::new(),
             spots: HashMap::new(),
             timers: BTreeSet::new(),
+            step_timers: BTreeSet::new(),
             raised: VecDeque::new(),
             storm: false,
             changes: VecDeque::new(),
         }
     }
 
-    pub fn set_settings(&mut self, storm_alarms: usize, call_level: Level) {
-        (self.storm_alarms, self.call_level) = (storm_alarms, call_level);
+    /// Incidents that are open keep the steps that they have.
+    pub fn set_settings(&mut self, storm_alarms: usize, call_level: Level, plans: Arc<Plans>) {
+        (self.storm_alarms, self.call_level, self.plans) = (storm_alarms, call_level, plans);
     }
 
     /// Takes up the journal's open incidents and alarms. Gives the alarms that must be written down anew because their
@@ -529,9 +596,8 @@ impl IncidentBook {
                 continue;
             }
             restored.push(id);
-            let entry =
-                Entry { incident, standing: BTreeSet::new(), spots: HashSet::new(), takes_until: None, due: None };
-            self.entries.insert(id, entry);
+            self.entries.insert(id, Entry::new(incident));
+            self.arm_steps(now, id);
         }
         let mut astray = Vec::new();
         let open = alarms.iter().filter(|alarm| alarm.is_open() && matches!(alarm.class, Class::Hazard(_)));
@@ -650,16 +716,11 @@ impl IncidentBook {
             settled_at: None,
             closes_at: None,
             notes: Vec::new(),
+            checklist: Vec::new(),
+            called_119: None,
             end: None,
         };
-        let entry = Entry {
-            incident: Arc::new(incident),
-            standing: BTreeSet::new(),
-            spots: HashSet::new(),
-            takes_until: None,
-            due: None,
-        };
-        self.entries.insert(id, entry);
+        self.entries.insert(id, Entry::new(Arc::new(incident)));
         self.change(now, id, cause, |_| {});
         id
     }
@@ -721,7 +782,37 @@ impl IncidentBook {
         how(incident);
         incident.seq += 1;
         incident.changed_at = now.wall;
+        if incident.settled_at.is_none() && incident.is_open() {
+            let Incident { checklist, hazards, peak, place, .. } = incident;
+            plan::grow(checklist, &self.plans, hazards, *peak, &place.area, now.wall);
+        }
         self.changes.push_back(IncidentChange { at: now.wall, cause, incident: Arc::clone(&entry.incident) });
+        self.arm_steps(now, id);
+    }
+
+    /// Starts the clocks of steps that are new, stops those of steps that are done or late. After a restart they go on where
+    /// they were by the wall clock, none longer than its full time.
+    fn arm_steps(&mut self, now: Now, id: IncidentId) {
+        let Some(Entry { incident, clocks, .. }) = self.entries.get_mut(&id) else { return };
+        let open = incident.is_open();
+        let runs = |item: &&Item| open && item.is_open() && !item.late;
+        let due: BTreeMap<&str, (Wall, Duration)> = (incident.checklist.iter().filter(runs))
+            .filter_map(|item| Some((item.id.as_str(), (item.due?, item.due?.since(item.added_at)))))
+            .collect();
+        clocks.retain(|step, at| {
+            let stays = due.contains_key(step.as_str());
+            if !stays {
+                self.step_timers.remove(&(*at, id, step.clone()));
+            }
+            stays
+        });
+        for (step, (due, within)) in due {
+            if !clocks.contains_key(step) {
+                let at = now.mono.plus(due.since(now.wall).min(within));
+                clocks.insert(step.to_owned(), at);
+                self.step_timers.insert((at, id, step.to_owned()));
+            }
+        }
     }
 
     fn count_raised(&mut self, at: Mono) {
@@ -778,6 +869,14 @@ impl IncidentBook {
             incident.add_hazards(&source.hazards);
             incident.notes.extend(source.notes.iter().cloned());
             incident.notes.sort_by_key(|note| note.at);
+            incident.called_119 = incident.called_119.take().or_else(|| source.called_119.clone());
+            for item in &source.checklist {
+                match incident.checklist.iter_mut().find(|known| known.id == item.id) {
+                    Some(known) if known.is_open() => known.done = item.done.clone(),
+                    Some(_) => {}
+                    None => incident.checklist.push(item.clone()),
+                }
+            }
         });
         // A graver past may give a settled one more time to be explained.
         if self.entries[&into].standing.is_empty() {
@@ -835,6 +934,52 @@ impl IncidentBook {
         Ok(())
     }
 
+    /// A step of the checklist is done, or with a reason need not be. Saying a thing twice is harmless.
+    pub fn tick(
+        &mut self,
+        now: Now,
+        who: &str,
+        id: IncidentId,
+        step: &str,
+        skipped: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let Some(item) = self.incident(id)?.checklist.iter().find(|item| item.id == step) else {
+            return Err(Refusal::not_allowed(
+                format!("事件的处置清单中没有步骤 {step:?}"),
+                format!("the incident's checklist has no step {step:?}"),
+            ));
+        };
+        if !item.is_open() {
+            return Ok(());
+        }
+        if skipped.is_some_and(|why| why.trim().is_empty()) {
+            return Err(Refusal::not_allowed("请说明跳过的原因", "say why the step is skipped"));
+        }
+        let (step, by) = (step.to_owned(), who.to_owned());
+        let done = Done { at: now.wall, by: by.clone(), skipped: skipped.map(str::to_owned) };
+        let cause = match skipped {
+            Some(_) => IncidentCause::Skipped { step: step.clone(), by },
+            None => IncidentCause::Ticked { step: step.clone(), by },
+        };
+        self.change(now, id, cause, |incident| {
+            let item = incident.checklist.iter_mut().find(|item| item.id == step);
+            item.expect("found above").done = Some(done);
+        });
+        Ok(())
+    }
+
+    /// Somebody has called 119. The first call counts; what is said later is a note.
+    pub fn called_119(&mut self, now: Now, who: &str, id: IncidentId, text: &str) -> Result<(), Refusal> {
+        if self.incident(id)?.called_119.is_some() {
+            return self.note(now, who, id, &format!("119: {text}"));
+        }
+        let note = Note { at: now.wall, by: who.to_owned(), text: text.to_owned() };
+        self.change(now, id, IncidentCause::Called119 { by: who.to_owned() }, |incident| {
+            incident.called_119 = Some(note);
+        });
+        Ok(())
+    }
+
     /// Closes one none of whose alarms is open.
     pub fn close(&mut self, now: Now, who: &str, id: IncidentId, outcome: Outcome, why: &str) {
         let end = End { at: now.wall, by: who.to_owned(), outcome, why: why.to_owned() };
@@ -848,6 +993,7 @@ impl IncidentBook {
             incident.closes_at = None;
         });
         let entry = self.entries.remove(&id).expect("the caller found the incident");
+        debug_assert!(entry.clocks.is_empty(), "a closed incident has no clock");
         for spot in entry.spots {
             if let Some(there) = self.spots.get_mut(&spot) {
                 there.remove(&id);
@@ -858,15 +1004,27 @@ impl IncidentBook {
         }
     }
 
-    /// Closes the incident that is due first, if one is. Returns whether there was one.
+    /// Closes the incident, or says of the step that it is late, whichever is due first. Returns whether there was one.
     pub fn fire_one(&mut self, now: Now) -> bool {
+        let closes = self.timers.first().map(|(due, _)| *due);
+        if let Some((due, id, step)) = self.step_timers.first().cloned()
+            && due <= now.mono
+            && closes.is_none_or(|closes| due <= closes)
+        {
+            self.change(now, id, IncidentCause::StepLate { step: step.clone() }, |incident| {
+                let item = incident.checklist.iter_mut().find(|item| item.id == step);
+                item.expect("a clock belongs to a step that is there").late = true;
+            });
+            return true;
+        }
         let Some((_, id)) = self.timers.first().copied().filter(|(due, _)| *due <= now.mono) else { return false };
         self.close(now, ANMIN, id, Outcome::Unexplained, "");
         true
     }
 
     pub fn poll_timeout(&self) -> Option<Mono> {
-        self.timers.first().map(|(due, _)| *due)
+        let steps = self.step_timers.first().map(|(due, ..)| *due);
+        self.timers.first().map(|(due, _)| *due).into_iter().chain(steps).min()
     }
 
     pub fn poll_change(&mut self) -> Option<IncidentChange> {
@@ -982,7 +1140,7 @@ mod tests {
             // Nor is it enough to be in one building.
             (Gas, "3///", Gas, "3///", false),
         ] {
-            let mut book = IncidentBook::new(100, Level::Orange, 1);
+            let mut book = IncidentBook::new(100, Level::Orange, Arc::default(), 1);
             let first = raise(&mut book, 0, alarm(1, one, there));
             let second = raise(&mut book, 3_600, alarm(2, other, here));
             assert_eq!(first == second, joined, "{one:?} at {there} and {other:?} at {here}");
@@ -991,7 +1149,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_several_takes_an_alarm_and_a_neighbour_of_a_neighbour_is_one() {
-        let mut book = IncidentBook::new(100, Level::Orange, 1);
+        let mut book = IncidentBook::new(100, Level::Orange, Arc::default(), 1);
         let low = raise(&mut book, 0, alarm(1, Hazard::Fire, "3/1/2/201"));
         let high = raise(&mut book, 1, alarm(2, Hazard::Fire, "3/1/4/401"));
         assert_ne!(low, high);
@@ -1010,7 +1168,7 @@ mod tests {
 
     #[test]
     fn forty_alarms_of_a_rain_night_are_three_incidents() {
-        let mut book = IncidentBook::new(10, Level::Orange, 1);
+        let mut book = IncidentBook::new(10, Level::Orange, Arc::default(), 1);
         let mut found = BTreeSet::new();
         for n in 0..40_u128 {
             let building = 1 + n % 3;
@@ -1027,7 +1185,7 @@ mod tests {
             Alarm { level: Level::Red, ..alarm(2, Hazard::Power, "3/1/B1/") },
             alarm(3, Hazard::Flood, "3/1/B1/"),
         ];
-        let mut book = IncidentBook::new(100, Level::Orange, 1);
+        let mut book = IncidentBook::new(100, Level::Orange, Arc::default(), 1);
         let [id, ..] = alarms.each_ref().map(|alarm| raise(&mut book, 0, alarm.clone()));
         let incident = Arc::clone(book.incident(id).expect("it is open"));
         let situation = Situation::new(incident, alarms.map(Arc::new).into());
@@ -1039,7 +1197,7 @@ mod tests {
 
     #[test]
     fn an_alarm_of_the_time_before_incidents_gets_one_at_the_restart() {
-        let mut book = IncidentBook::new(100, Level::Orange, 1);
+        let mut book = IncidentBook::new(100, Level::Orange, Arc::default(), 1);
         let alarms = [alarm(1, Hazard::Gas, "3/1/5/501"), alarm(2, Hazard::Gas, "3/1/5/502")].map(Arc::new);
         let moved = book.restore(now(0), Vec::new(), &alarms);
         assert_eq!(moved, alarms.each_ref().map(|alarm| alarm.id), "both must be written down anew");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anmin_sensors::time::Wall;
 
 use crate::alarm::{Alarm, AlarmId, CapRef, Class, Transition};
+use crate::duty::{Equipment, Member, Shift};
 use crate::rule::{Level, Text};
 
 /// `alarm/seq/channel`: the idempotency key of every attempt.
@@ -86,6 +87,8 @@ pub struct Channel {
     pub min_level: Level,
     /// System alarms too.
     pub system: bool,
+    /// A station's own group: it hears the calls of these stations and nothing else. Empty: everything.
+    pub stations: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +101,12 @@ pub enum ChannelForm {
 
 impl Channel {
     pub fn wants(&self, class: Class, level: Level) -> bool {
-        level >= self.min_level && (self.system || class != Class::System)
+        self.stations.is_empty() && level >= self.min_level && (self.system || class != Class::System)
+    }
+
+    /// Whether it hears of a call of this station.
+    pub fn wants_call(&self, station: &str, class: Class, level: Level) -> bool {
+        self.wants(class, level) || self.stations.iter().any(|own| **own == *station)
     }
 }
 
@@ -112,6 +120,33 @@ pub struct Station {
     pub respond_within: Duration,
     /// Must be on the scene within this time of the call; practice: 3 minutes.
     pub arrive_within: Duration,
+    /// Where it is not under control within this time of the first call, the officer is told to call 119; practice: 5
+    /// minutes.
+    pub control_within: Duration,
+    /// Whom it calls on after the stations that a place names (区域联防), in order.
+    pub neighbours: Vec<Arc<str>>,
+    /// Nobody is listed: it is taken to be manned.
+    pub crew: Vec<Member>,
+    /// None: the whole crew is always on duty.
+    pub shifts: Vec<Shift>,
+    pub equipment: Vec<Equipment>,
+}
+
+impl Default for Station {
+    fn default() -> Self {
+        Self {
+            id: Arc::from(""),
+            name: Text::default(),
+            phone: String::new(),
+            respond_within: Duration::from_secs(60),
+            arrive_within: Duration::from_secs(180),
+            control_within: Duration::from_secs(300),
+            neighbours: Vec::new(),
+            crew: Vec::new(),
+            shifts: Vec::new(),
+            equipment: Vec::new(),
+        }
+    }
 }
 
 /// Where a station's call stands.
@@ -121,6 +156,7 @@ pub enum CallState {
     Accepted,
     OnTheWay,
     OnScene,
+    UnderControl,
     StoodDown,
     Declined,
     /// Nobody answered within `respond_within`.
@@ -128,11 +164,12 @@ pub enum CallState {
 }
 
 impl CallState {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Called,
         Self::Accepted,
         Self::OnTheWay,
         Self::OnScene,
+        Self::UnderControl,
         Self::StoodDown,
         Self::Declined,
         Self::Unanswered,
@@ -144,6 +181,7 @@ impl CallState {
             Self::Accepted => "accepted",
             Self::OnTheWay => "on_the_way",
             Self::OnScene => "on_scene",
+            Self::UnderControl => "under_control",
             Self::StoodDown => "stood_down",
             Self::Declined => "declined",
             Self::Unanswered => "unanswered",
@@ -156,6 +194,7 @@ impl CallState {
             Self::Accepted => "已应答",
             Self::OnTheWay => "已出动",
             Self::OnScene => "已到场",
+            Self::UnderControl => "已控制",
             Self::StoodDown => "已撤回",
             Self::Declined => "无法出动",
             Self::Unanswered => "无人应答",
@@ -169,6 +208,7 @@ pub enum CallStep {
     Accept,
     OnTheWay,
     OnScene,
+    UnderControl,
     StandDown,
     Decline { why: String },
 }
@@ -184,10 +224,26 @@ pub struct Call {
     pub stamps: Vec<CallStamp>,
     pub respond_by: Wall,
     pub arrive_by: Wall,
+    /// By then it shall be under control.
+    pub control_by: Wall,
     /// Accepted in time but not on the scene in time: said once.
     pub late: bool,
+    /// Not under control in time: the officer was told to call 119, once.
+    pub not_controlled: bool,
+    /// Who was on duty when the station was called.
+    pub crew: Vec<OnCall>,
+    /// How often the alarm had called for help anew when the station was called.
+    pub round: u32,
     /// Number of its changes so far.
     pub seq: u32,
+}
+
+/// One who was called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnCall {
+    /// In the station's crew.
+    pub id: Arc<str>,
+    pub name: String,
 }
 
 /// When a call reached a state, who said so, and why where that was said.
@@ -204,12 +260,12 @@ pub struct CallStamp {
 impl Call {
     /// Somebody may still come: called and not answered yet, or accepted and not stood down.
     pub fn is_live(&self) -> bool {
-        matches!(self.state, CallState::Called | CallState::Accepted | CallState::OnTheWay | CallState::OnScene)
+        self.state == CallState::Called || self.is_answered()
     }
 
     /// Somebody has said that they come.
     pub fn is_answered(&self) -> bool {
-        matches!(self.state, CallState::Accepted | CallState::OnTheWay | CallState::OnScene)
+        matches!(self.state, CallState::Accepted | CallState::OnTheWay | CallState::OnScene | CallState::UnderControl)
     }
 }
 
@@ -224,6 +280,8 @@ pub enum CallCause {
     Unanswered,
     /// Not on the scene within `arrive_within`.
     Late,
+    /// Not under control within `control_within`: a person shall call 119.
+    NotControlled,
     /// The alarm is closed: anmin stood the crew down.
     AlarmClosed,
 }
@@ -235,6 +293,7 @@ impl CallCause {
             Self::Said => "said",
             Self::Unanswered => "unanswered",
             Self::Late => "late",
+            Self::NotControlled => "not_controlled",
             Self::AlarmClosed => "alarm_closed",
         }
     }

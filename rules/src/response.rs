@@ -12,11 +12,13 @@ use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{Alarm, AlarmId, AlarmState, CapRef, Cause, Class, Refusal, Transition};
 use crate::book::ANMIN;
+use crate::duty::{Duty, DutyChange, StationAction, Unready, Zone};
 use crate::engine::Effect;
 use crate::order::{
-    Call, CallCause, CallChange, CallStamp, CallState, CallStep, CapMessage, CapOrder, Channel, ChannelForm, Order,
-    OrderBody, OrderId, Station,
+    Call, CallCause, CallChange, CallStamp, CallState, CallStep, CapMessage, CapOrder, Channel, ChannelForm, OnCall,
+    Order, OrderBody, OrderId, Station,
 };
+use crate::plan::Plans;
 use crate::rule::{Level, Text};
 
 /// Everything about people and ways out that the engine must know.
@@ -40,6 +42,10 @@ pub struct DeskSettings {
     pub bad_grace: Duration,
     /// A system alarm of orange or red that nobody acknowledges escalates after so long.
     pub system_escalate_after: Option<Duration>,
+    /// Of the stations' shifts.
+    pub zone: Zone,
+    /// What becomes the checklist of incidents.
+    pub plans: Arc<Plans>,
 }
 
 impl Default for DeskSettings {
@@ -55,6 +61,8 @@ impl Default for DeskSettings {
             max_shelve_red: Duration::from_secs(1800),
             bad_grace: Duration::from_secs(60),
             system_escalate_after: Some(Duration::from_secs(300)),
+            zone: Zone::default(),
+            plans: Arc::default(),
         }
     }
 }
@@ -64,8 +72,16 @@ impl DeskSettings {
     /// must come.
     fn stations_for(&self, area: &str) -> Vec<Station> {
         let find = |id: &Arc<str>| self.stations.iter().find(|station| station.id == *id).cloned();
-        let own: Vec<Station> = self.areas.get(area).into_iter().flatten().filter_map(find).collect();
-        if own.is_empty() { self.stations.clone() } else { own }
+        let mut found: Vec<Station> = self.areas.get(area).into_iter().flatten().filter_map(find).collect();
+        if found.is_empty() {
+            return self.stations.clone();
+        }
+        for neighbour in found.clone().iter().flat_map(|station| &station.neighbours).filter_map(find) {
+            if !found.iter().any(|station| station.id == neighbour.id) {
+                found.push(neighbour);
+            }
+        }
+        found
     }
 }
 
@@ -76,6 +92,8 @@ pub(crate) enum Request {
     Escalate(AlarmId),
     /// Whether an area has an alarm that no station answers; the text says which.
     Unanswered { area: Arc<str>, alarm: Option<(Arc<Alarm>, Text)> },
+    /// Whether a station can respond; the text says why not.
+    Readiness { station: Arc<str>, trouble: Option<Text> },
 }
 
 /// Calls, and what each way out has heard.
@@ -88,6 +106,12 @@ pub(crate) struct ResponseDesk {
     caps: BTreeMap<AlarmId, Vec<CapRef>>,
     /// Alarms that no station answers, by area.
     unanswered: BTreeMap<Arc<str>, BTreeSet<AlarmId>>,
+    /// What people have said of the stations.
+    duty: BTreeMap<Arc<str>, Arc<Duty>>,
+    /// Stations that cannot respond, as they were told last.
+    unready: BTreeMap<Arc<str>, Vec<Unready>>,
+    /// When that may change by time alone.
+    look_at: Option<Mono>,
     requests: VecDeque<Request>,
 }
 
@@ -96,35 +120,157 @@ struct Calls {
     alarm: Arc<Alarm>,
     /// In the order in which the stations were first called.
     calls: Vec<Placed>,
-    /// Stations called since the last time that the alarm called for help, as indices in `calls`.
-    round: BTreeSet<usize>,
+    /// How often the alarm has called for help anew. Its calls of this number were made since.
+    round: u32,
+}
+
+impl Calls {
+    fn new(alarm: &Arc<Alarm>) -> Self {
+        Self { alarm: Arc::clone(alarm), calls: Vec::new(), round: 0 }
+    }
+
+    /// Those made since the alarm last called for help.
+    fn of_round(&self) -> impl Iterator<Item = &Placed> {
+        self.calls.iter().filter(|placed| placed.call.round == self.round)
+    }
+
+    /// That it is not under control was said: once for all who were called, since it is one danger.
+    fn is_said(&self) -> bool {
+        self.of_round().any(|placed| placed.call.not_controlled)
+    }
+
+    /// Puts the next deadline of each call into `timers`.
+    fn rearm(&mut self, timers: &mut BTreeSet<(Mono, AlarmId, Arc<str>)>, id: AlarmId) {
+        let said = self.is_said();
+        self.calls.iter_mut().for_each(|placed| placed.rearm(timers, id, said));
+    }
 }
 
 struct Placed {
     call: Call,
     respond_by: Mono,
     arrive_by: Mono,
+    control_by: Mono,
     due: Option<Mono>,
 }
 
+impl Placed {
+    /// `said`: that it is not under control.
+    fn rearm(&mut self, timers: &mut BTreeSet<(Mono, AlarmId, Arc<str>)>, id: AlarmId, said: bool) {
+        let Self { call, respond_by, arrive_by, control_by, due } = self;
+        let next = match call.state {
+            CallState::Called => Some(*respond_by),
+            CallState::Accepted | CallState::OnTheWay if !call.late => Some(*arrive_by),
+            _ => None,
+        };
+        let open = call.is_live() && call.state != CallState::UnderControl && !said;
+        let next = next.into_iter().chain(open.then_some(*control_by)).min();
+        if next != *due {
+            if let Some(old) = *due {
+                timers.remove(&(old, id, Arc::clone(&call.station)));
+            }
+            if let Some(new) = next {
+                timers.insert((new, id, Arc::clone(&call.station)));
+            }
+            *due = next;
+        }
+    }
+}
+
+/// Readiness is looked at this often at least: the wall clock, by which shifts begin, may be set.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+
 impl ResponseDesk {
     pub fn new(settings: DeskSettings) -> Self {
-        Self {
+        let mut desk = Self {
             settings,
             calls: BTreeMap::new(),
             timers: BTreeSet::new(),
             caps: BTreeMap::new(),
             unanswered: BTreeMap::new(),
+            duty: BTreeMap::new(),
+            unready: BTreeMap::new(),
+            look_at: None,
             requests: VecDeque::new(),
-        }
+        };
+        desk.look_at = desk.settings.stations.iter().any(is_watched).then(Mono::default);
+        desk
     }
 
     pub fn settings(&self) -> &DeskSettings {
         &self.settings
     }
 
-    pub fn set_settings(&mut self, settings: DeskSettings) {
+    pub fn set_settings(&mut self, now: Now, settings: DeskSettings) {
         self.settings = settings;
+        self.look(now);
+    }
+
+    /// Takes up what people said of the stations in the last run.
+    pub fn restore_duty(&mut self, now: Now, duty: Vec<DutyChange>) {
+        for DutyChange { station, duty } in duty {
+            self.duty.entry(station).or_insert(duty);
+        }
+        self.look(now);
+    }
+
+    /// What a person says of a station.
+    pub fn handle_station(
+        &mut self,
+        now: Now,
+        who: &str,
+        id: &str,
+        what: &StationAction,
+        effects: &mut VecDeque<Effect>,
+    ) -> Result<(), Refusal> {
+        let found = self.settings.stations.iter().find(|station| *station.id == *id);
+        let station = found.ok_or_else(|| Refusal::NoSuchStation(id.to_owned()))?;
+        let duty = Arc::new(station.take(now.wall, who, &self.duty_of(&station.id), what)?);
+        let station = Arc::clone(&station.id);
+        self.duty.insert(Arc::clone(&station), Arc::clone(&duty));
+        effects.push_back(Effect::Duty(Arc::new(DutyChange { station, duty })));
+        self.look(now);
+        Ok(())
+    }
+
+    pub fn duty_of(&self, station: &str) -> Arc<Duty> {
+        self.duty.get(station).cloned().unwrap_or_default()
+    }
+
+    /// Says which stations cannot respond, where that is another answer than the last time.
+    fn look(&mut self, now: Now) {
+        let mut wait: Option<Duration> = None;
+        let mut unready = BTreeMap::new();
+        for station in self.settings.stations.iter().filter(|station| is_watched(station)) {
+            let duty = self.duty_of(&station.id);
+            let changes_in = station.changes_in(&self.settings.zone, &duty, now.wall);
+            wait = wait.into_iter().chain(changes_in).chain([LOOK_EVERY]).min();
+            let reasons = station.unready(&self.settings.zone, &duty, now.wall);
+            if !reasons.is_empty() {
+                unready.insert(Arc::clone(&station.id), reasons);
+            }
+        }
+        self.look_at = wait.map(|wait| now.mono.plus(wait.max(Duration::from_secs(1))));
+        let before = std::mem::replace(&mut self.unready, unready);
+        for (id, reasons) in &self.unready {
+            if before.get(id) != Some(reasons) {
+                let name = self.settings.stations.iter().find(|station| station.id == *id).map(|station| &station.name);
+                let (why, name) = (Unready::texts(reasons), name.cloned().unwrap_or_default());
+                let trouble = Some(Text {
+                    zh: format!("{}不能出动：{}。呼叫将直接转至联防站", name.zh, why.zh),
+                    en: format!("{} cannot respond: {}. Its calls go straight on to its neighbours", name.en, why.en),
+                });
+                self.requests.push_back(Request::Readiness { station: Arc::clone(id), trouble });
+            }
+        }
+        for id in before.keys().filter(|id| !self.unready.contains_key(*id)) {
+            self.requests.push_back(Request::Readiness { station: Arc::clone(id), trouble: None });
+        }
+    }
+
+    /// Why a station cannot respond, as far as it was looked at.
+    pub fn unready(&self, station: &str) -> &[Unready] {
+        self.unready.get(station).map_or(&[], Vec::as_slice)
     }
 
     /// Takes up the journal's open alarms and their calls. Deadlines go on where they were by the wall clock, none
@@ -138,27 +284,21 @@ impl ResponseDesk {
         for call in calls {
             let Some(alarm) = open.get(&call.alarm) else { continue };
             let station = self.settings.stations.iter().find(|station| station.id == call.station);
-            let (respond, arrive) = station
-                .map_or((Duration::from_secs(60), Duration::from_secs(180)), |s| (s.respond_within, s.arrive_within));
+            let usual = Station::default();
+            let Station { respond_within, arrive_within, control_within, .. } = station.unwrap_or(&usual);
             let left = |until: Wall, period: Duration| now.mono.plus(until.since(now.wall).min(period));
             let placed = Placed {
-                respond_by: left(call.respond_by, respond),
-                arrive_by: left(call.arrive_by, arrive),
+                respond_by: left(call.respond_by, *respond_within),
+                arrive_by: left(call.arrive_by, *arrive_within),
+                control_by: left(call.control_by, *control_within),
                 due: None,
                 call,
             };
-            let of = self.calls.entry(alarm.id).or_insert_with(|| Calls {
-                alarm: Arc::clone(alarm),
-                calls: Vec::new(),
-                round: BTreeSet::new(),
-            });
-            of.calls.push(placed);
+            self.calls.entry(alarm.id).or_insert_with(|| Calls::new(alarm)).calls.push(placed);
         }
         for (id, of) in &mut self.calls {
-            for n in 0..of.calls.len() {
-                rearm(&mut self.timers, *id, &mut of.calls[n]);
-            }
-            of.round = last_round(&of.calls, &self.settings.stations_for(&of.alarm.place.area));
+            of.round = of.calls.iter().map(|placed| placed.call.round).max().unwrap_or(0);
+            of.rearm(&mut self.timers, *id);
         }
     }
 
@@ -272,27 +412,50 @@ impl ResponseDesk {
             if of.calls.iter().any(|placed| placed.call.is_live()) {
                 return;
             }
-            of.round.clear();
+            of.round += 1;
         }
         self.call_next(now, alarm, effects);
     }
 
-    /// Calls the next station that has not been called in this round; when there is none left, says so.
+    /// Calls the next station that has not been called in this round; when there is none left, says so. One that can respond
+    /// and has nothing else to do comes first, then one that is busy with another incident; one that cannot respond is
+    /// called last, since somebody must come.
     fn call_next(&mut self, now: Now, alarm: &Arc<Alarm>, effects: &mut VecDeque<Effect>) {
         let of = self.calls.get(&alarm.id);
-        let called =
-            |station: &Station| of.is_some_and(|of| of.round.iter().any(|n| of.calls[*n].call.station == station.id));
+        let called = |station: &Station| of.is_some_and(|of| of.of_round().any(|p| p.call.station == station.id));
         let stations = self.settings.stations_for(&alarm.place.area);
-        match stations.iter().find(|station| !called(station)) {
-            Some(station) => self.call(now, alarm, station, effects),
+        let left: Vec<&Station> = stations.iter().filter(|station| !called(station)).collect();
+        let rank = |station: &&&Station| (!self.unready(&station.id).is_empty(), self.is_busy(station, alarm));
+        match left.iter().min_by_key(rank) {
+            Some(station) => {
+                let unready = !self.unready(&station.id).is_empty();
+                let before = left.iter().take_while(|other| other.id != station.id);
+                let passed: Vec<(Text, Text)> = before
+                    .filter(|other| !self.unready(&other.id).is_empty())
+                    .map(|other| (other.name.clone(), Unready::texts(self.unready(&other.id))))
+                    .collect();
+                if unready && of.is_none_or(|of| of.of_round().next().is_none()) {
+                    // Nobody may be there: a person must not wait for the clock to say so.
+                    self.requests.push_back(Request::Escalate(alarm.id));
+                }
+                self.call(now, alarm, station, &passed, effects);
+            }
             // A site without any station has chosen so.
             None if stations.is_empty() => {}
             None => {
                 let zh: Vec<&str> = stations.iter().map(|station| station.name.zh.as_str()).collect();
                 let en: Vec<&str> = stations.iter().map(|station| station.name.en.as_str()).collect();
                 let text = Text {
-                    zh: format!("微型消防站（{}）均未应答：{}。请立即电话联系！", zh.join("、"), alarm.message.zh),
-                    en: format!("no station answers ({}): {}. Phone them at once!", en.join(", "), alarm.message.en),
+                    zh: format!(
+                        "微型消防站（{}）均未应答：{}。请立即电话联系，必要时拨打 119！",
+                        zh.join("、"),
+                        alarm.message.zh
+                    ),
+                    en: format!(
+                        "no station answers ({}): {}. Phone them at once, and 119 if need be!",
+                        en.join(", "),
+                        alarm.message.en
+                    ),
                 };
                 let area = area_of(alarm);
                 self.unanswered.entry(Arc::clone(&area)).or_default().insert(alarm.id);
@@ -301,12 +464,44 @@ impl ResponseDesk {
         }
     }
 
-    fn call(&mut self, now: Now, alarm: &Arc<Alarm>, station: &Station, effects: &mut VecDeque<Effect>) {
-        let of = self.calls.entry(alarm.id).or_insert_with(|| Calls {
-            alarm: Arc::clone(alarm),
-            calls: Vec::new(),
-            round: BTreeSet::new(),
+    /// Its crew is out for another incident.
+    fn is_busy(&self, station: &Station, alarm: &Alarm) -> bool {
+        let elsewhere = |of: &&Calls| of.alarm.incident != alarm.incident && of.alarm.id != alarm.id;
+        self.calls
+            .values()
+            .filter(elsewhere)
+            .any(|of| of.calls.iter().any(|placed| placed.call.station == station.id && placed.call.is_answered()))
+    }
+
+    /// The other calls of this station that are about the same incident: one crew, one way.
+    fn group_of(&self, id: AlarmId, station: &str) -> Vec<(AlarmId, usize)> {
+        let Some(incident) = self.calls.get(&id).and_then(|of| of.alarm.incident) else { return Vec::new() };
+        let others = self.calls.iter().filter(|(other, of)| **other != id && of.alarm.incident == Some(incident));
+        let calls = others.filter_map(|(other, of)| {
+            let n = of.calls.iter().position(|placed| *placed.call.station == *station)?;
+            Some((*other, n))
         });
+        calls.collect()
+    }
+
+    /// `passed` are stations before it that cannot respond, and why.
+    fn call(
+        &mut self,
+        now: Now,
+        alarm: &Arc<Alarm>,
+        station: &Station,
+        passed: &[(Text, Text)],
+        effects: &mut VecDeque<Effect>,
+    ) {
+        let on_duty = station.on_duty(&self.settings.zone, &self.duty_of(&station.id), now.wall);
+        let crew: Vec<OnCall> =
+            on_duty.iter().map(|member| OnCall { id: Arc::clone(&member.id), name: member.name.clone() }).collect();
+        let of = self.calls.entry(alarm.id).or_insert_with(|| Calls::new(alarm));
+        // The third clock runs from the first call for help, whoever comes.
+        let first = of.of_round().map(|placed| (placed.control_by, placed.call.control_by)).min();
+        let (control_by, control_by_wall) =
+            first.unwrap_or_else(|| (now.mono.plus(station.control_within), now.wall.plus(station.control_within)));
+        let round = of.round;
         let n = match of.calls.iter().position(|placed| placed.call.station == station.id) {
             Some(n) => n,
             None => {
@@ -319,36 +514,62 @@ impl ResponseDesk {
                         stamps: Vec::new(),
                         respond_by: now.wall,
                         arrive_by: now.wall,
+                        control_by: now.wall,
                         late: false,
+                        not_controlled: false,
+                        crew: Vec::new(),
+                        round,
                         seq: 0,
                     },
                     respond_by: now.mono,
                     arrive_by: now.mono,
+                    control_by: now.mono,
                     due: None,
                 });
                 of.calls.len() - 1
             }
         };
-        of.round.insert(n);
         let placed = &mut of.calls[n];
         placed.respond_by = now.mono.plus(station.respond_within);
         placed.arrive_by = now.mono.plus(station.arrive_within);
-        placed.call.respond_by = now.wall.plus(station.respond_within);
-        placed.call.arrive_by = now.wall.plus(station.arrive_within);
-        placed.call.late = false;
+        placed.control_by = control_by;
+        let call = &mut placed.call;
+        call.respond_by = now.wall.plus(station.respond_within);
+        call.arrive_by = now.wall.plus(station.arrive_within);
+        (call.control_by, call.late, call.not_controlled) = (control_by_wall, false, false);
+        (call.crew, call.round) = (crew, round);
         let Text { zh, en } = &station.name;
+        let on_it = self.group_of(alarm.id, &station.id).into_iter().find_map(|(other, n)| {
+            let call = &self.calls[&other].calls[n].call;
+            let last = call.stamps.last().filter(|_| call.is_answered())?;
+            Some((call.state, last.by.clone(), call.late))
+        });
+        if let Some((state, by, late)) = on_it {
+            let call = &mut self.calls.get_mut(&alarm.id).expect("made above").calls[n].call;
+            call.late = late;
+            let stamp = CallStamp { state: CallState::Called, at: now.wall, by: ANMIN.to_owned(), why: String::new() };
+            call.stamps.push(stamp);
+            let text = Text {
+                zh: format!("{zh}已在处置同一事件，不再另行呼叫"),
+                en: format!("{en} is on this incident already and is not called again"),
+            };
+            let why = "on this incident already";
+            self.change(now, alarm.id, n, Some((state, &by, why)), CallCause::Said, text, effects);
+            self.answered(alarm);
+            return;
+        }
+        let passed_zh: String = passed.iter().map(|(name, why)| format!("；{}不能出动：{}", name.zh, why.zh)).collect();
+        let passed_en: String =
+            passed.iter().map(|(name, why)| format!("; {} cannot respond: {}", name.en, why.en)).collect();
+        let (phone, seconds) = (&station.phone, station.respond_within.as_secs());
         let text = Text {
-            zh: format!("已呼叫{zh}（电话 {}），须在 {} 秒内应答", station.phone, station.respond_within.as_secs()),
-            en: format!(
-                "{en} is called (phone {}), to answer within {} s",
-                station.phone,
-                station.respond_within.as_secs()
-            ),
+            zh: format!("已呼叫{zh}（电话 {phone}），须在 {seconds} 秒内应答{passed_zh}"),
+            en: format!("{en} is called (phone {phone}), to answer within {seconds} s{passed_en}"),
         };
         self.change(now, alarm.id, n, Some((CallState::Called, ANMIN, "")), CallCause::Called, text, effects);
     }
 
-    /// What a crew says, or an officer on its behalf. Saying a thing twice is harmless.
+    /// What a crew says, or an officer on its behalf, of all its calls for the incident. Saying a thing twice is harmless.
     pub fn handle_step(
         &mut self,
         now: Now,
@@ -361,25 +582,47 @@ impl ResponseDesk {
         let no_call = || Refusal::NoSuchCall { alarm: id, station: station.to_owned() };
         let of = self.calls.get(&id).ok_or_else(no_call)?;
         let n = of.calls.iter().position(|placed| *placed.call.station == *station).ok_or_else(no_call)?;
+        self.step(now, who, id, n, step, effects)?;
+        for (other, n) in self.group_of(id, station) {
+            let call = &self.calls[&other].calls[n].call;
+            let comes = !matches!(step, CallStep::StandDown | CallStep::Decline { .. });
+            if call.is_live() || (comes && call.state == CallState::Unanswered) {
+                // What is refused was further on already.
+                drop(self.step(now, who, other, n, step, effects));
+            }
+        }
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        now: Now,
+        who: &str,
+        id: AlarmId,
+        n: usize,
+        step: &CallStep,
+        effects: &mut VecDeque<Effect>,
+    ) -> Result<(), Refusal> {
+        let of = &self.calls[&id];
         let (state, alarm) = (of.calls[n].call.state, Arc::clone(&of.alarm));
         let (to, why) = match step {
             CallStep::Accept => (CallState::Accepted, ""),
             CallStep::OnTheWay => (CallState::OnTheWay, ""),
             CallStep::OnScene => (CallState::OnScene, ""),
+            CallStep::UnderControl => (CallState::UnderControl, ""),
             CallStep::StandDown => (CallState::StoodDown, ""),
             CallStep::Decline { why } => (CallState::Declined, why.as_str()),
         };
-        if state == to {
-            return Ok(());
-        }
+        // A crew on the way has accepted, one on the scene has been on the way.
+        const WAY: [CallState; 4] =
+            [CallState::Accepted, CallState::OnTheWay, CallState::OnScene, CallState::UnderControl];
+        let along = |state: CallState| WAY.iter().position(|each| *each == state);
         match (state, to) {
+            (CallState::StoodDown, CallState::StoodDown) | (CallState::Declined, CallState::Declined) => return Ok(()),
             (CallState::StoodDown, _) => {
                 return Err(Refusal::not_allowed("该次出动已结束", "the call is over: the station was stood down"));
             }
-            // A crew on the way has accepted, one on the scene has been on the way.
-            (CallState::OnTheWay | CallState::OnScene, CallState::Accepted)
-            | (CallState::OnScene, CallState::OnTheWay) => return Ok(()),
-            (CallState::OnScene, CallState::Declined) => {
+            (CallState::OnScene | CallState::UnderControl, CallState::Declined) => {
                 return Err(Refusal::not_allowed(
                     "已到场的消防站不能拒绝，请撤回",
                     "a crew on the scene cannot decline: stand it down",
@@ -388,6 +631,7 @@ impl ResponseDesk {
             (_, CallState::Declined) if why.trim().is_empty() => {
                 return Err(Refusal::not_allowed("请说明拒绝的原因", "say why the station declines"));
             }
+            _ if along(state).zip(along(to)).is_some_and(|(state, to)| to <= state) => return Ok(()),
             _ => {}
         }
         let Text { zh, en } = &of.calls[n].call.station_name;
@@ -395,6 +639,7 @@ impl ResponseDesk {
             CallState::Accepted => (format!("{zh}已应答"), format!("{en} accepts")),
             CallState::OnTheWay => (format!("{zh}已出动"), format!("{en} is on the way")),
             CallState::OnScene => (format!("{zh}已到场"), format!("{en} is on the scene")),
+            CallState::UnderControl => (format!("{zh}报告险情已控制"), format!("{en} has it under control")),
             CallState::StoodDown => (format!("{zh}已撤回"), format!("{en} is stood down")),
             _ => (format!("{zh}无法出动：{why}"), format!("{en} declines: {why}")),
         };
@@ -411,6 +656,10 @@ impl ResponseDesk {
 
     /// Fires the earliest timer if it is due. Returns whether there was one.
     pub fn fire_one(&mut self, now: Now, effects: &mut VecDeque<Effect>) -> bool {
+        if self.look_at.is_some_and(|at| at <= now.mono && self.timers.first().is_none_or(|(due, ..)| at <= *due)) {
+            self.look(now);
+            return true;
+        }
         let Some((due, id, station)) = self.timers.first().filter(|(due, ..)| *due <= now.mono).cloned() else {
             return false;
         };
@@ -418,11 +667,21 @@ impl ResponseDesk {
         let of = self.calls.get_mut(&id).expect("a timer belongs to a call that is there");
         let n = of.calls.iter().position(|placed| placed.call.station == station);
         let n = n.expect("a timer belongs to a call that is there");
+        let said = of.is_said();
         let placed = &mut of.calls[n];
         placed.due = None;
         let alarm = Arc::clone(&of.alarm);
         let Text { zh, en } = placed.call.station_name.clone();
-        if placed.call.state == CallState::Called {
+        if placed.control_by <= due && !said {
+            placed.call.not_controlled = true;
+            let text = Text {
+                zh: format!("呼叫{zh}后未在规定时间内控制险情：请值班员核实，并拨打 119"),
+                en: format!("not under control in time since {en} was called: verify, and call 119"),
+            };
+            self.change(now, id, n, None, CallCause::NotControlled, text, effects);
+            let of = self.calls.get_mut(&id).expect("found above");
+            of.rearm(&mut self.timers, id);
+        } else if placed.call.state == CallState::Called {
             let text =
                 Text { zh: format!("{zh}未在规定时间内应答"), en: format!("{en} does not answer in time") };
             let why = "no answer in time";
@@ -494,14 +753,16 @@ impl ResponseDesk {
             let stamp = CallStamp { state, at: now.wall, by: by.to_owned(), why: why.to_owned() };
             placed.call.stamps.push(stamp);
         }
-        rearm(&mut self.timers, id, placed);
+        let said = of.is_said();
+        let placed = &mut of.calls[n];
+        placed.rearm(&mut self.timers, id, said);
         let change =
             CallChange { at: now.wall, cause, call: placed.call.clone(), alarm: Arc::clone(&of.alarm), message };
         let change = Arc::new(change);
         effects.push_back(Effect::Call(Arc::clone(&change)));
         let (call, alarm) = (&change.call, &change.alarm);
         for channel in &self.settings.channels {
-            if channel.form == ChannelForm::Events && channel.wants(alarm.class, alarm.peak) {
+            if channel.form == ChannelForm::Events && channel.wants_call(&call.station, alarm.class, alarm.peak) {
                 let order = OrderId::new(format!("{id}/call-{}-{}/{}", call.station, call.seq, channel.id));
                 let body = OrderBody::Call(Arc::clone(&change));
                 effects.push_back(Effect::Order(Order { id: order, channel: Arc::clone(&channel.id), body }));
@@ -514,7 +775,7 @@ impl ResponseDesk {
     }
 
     pub fn poll_timeout(&self) -> Option<Mono> {
-        self.timers.first().map(|(due, ..)| *due)
+        self.timers.first().map(|(due, ..)| *due).into_iter().chain(self.look_at).min()
     }
 
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
@@ -526,15 +787,9 @@ impl ResponseDesk {
     }
 }
 
-/// The stations of the last round, as indices in `calls`: stations are called in order, so those up to the newest call.
-fn last_round(calls: &[Placed], stations: &[Station]) -> BTreeSet<usize> {
-    let called_at = |placed: &Placed| {
-        let stamps = placed.call.stamps.iter().rev();
-        stamps.filter(|stamp| stamp.state == CallState::Called).map(|stamp| stamp.at).next()
-    };
-    let rank = |placed: &Placed| stations.iter().position(|station| station.id == placed.call.station);
-    let newest = calls.iter().max_by_key(|placed| (called_at(placed), rank(placed))).and_then(rank);
-    (0..calls.len()).filter(|n| rank(&calls[*n]) <= newest).collect()
+/// Whether time or people can make a station unable to respond.
+fn is_watched(station: &Station) -> bool {
+    !(station.crew.is_empty() && station.equipment.is_empty())
 }
 
 /// What a CAP channel must say now, given the last thing it said that is still in force.
@@ -565,22 +820,4 @@ pub fn cap_identifier(site: &str, alarm: &Alarm, channel: &Channel) -> String {
 
 fn area_of(alarm: &Alarm) -> Arc<str> {
     alarm.place.area.as_str().into()
-}
-
-/// Puts a call's next deadline into `timers`.
-fn rearm(timers: &mut BTreeSet<(Mono, AlarmId, Arc<str>)>, id: AlarmId, placed: &mut Placed) {
-    let due = match placed.call.state {
-        CallState::Called => Some(placed.respond_by),
-        CallState::Accepted | CallState::OnTheWay if !placed.call.late => Some(placed.arrive_by),
-        _ => None,
-    };
-    if due != placed.due {
-        if let Some(old) = placed.due {
-            timers.remove(&(old, id, Arc::clone(&placed.call.station)));
-        }
-        if let Some(new) = due {
-            timers.insert((new, id, Arc::clone(&placed.call.station)));
-        }
-        placed.due = due;
-    }
 }

@@ -15,6 +15,7 @@ use anmin_sensors::time::{Mono, Now, Wall};
 use include_dir::{Dir, include_dir};
 
 use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Cause, Class, Command, Refusal, Transition};
+use crate::duty::{DutyChange, Equipment, Member, Role, Shift, StationAction};
 use crate::engine::{Counts, Effect, Watch};
 use crate::incident::{
     FalseCause, Incident, IncidentAction, IncidentCause, IncidentChange, IncidentId, IncidentState, Outcome, QUIET,
@@ -23,6 +24,7 @@ use crate::incident::{
 use crate::order::{
     Call, CallCause, CallState, CallStep, CapMessage, Channel, ChannelForm, OrderBody, OrderId, Station,
 };
+use crate::plan::Plans;
 use crate::response::DeskSettings;
 use crate::rule::{
     Evidence, Finding, Input, Judged, Level, OnBad, RuleId, RuleIx, RuleSpec, Scope, Text, Tuning, Verdict, Why,
@@ -47,6 +49,8 @@ struct Stage {
     /// ... and of every incident, and which of them each alarm that ever was belongs to.
     incidents: BTreeMap<IncidentId, Arc<Incident>>,
     belongs: BTreeMap<AlarmId, IncidentId>,
+    /// ... and what people said of the stations.
+    duty: BTreeMap<Arc<str>, DutyChange>,
     settled_since: BTreeMap<IncidentId, Duration>,
     names: HashMap<AlarmId, usize>,
     incident_names: HashMap<IncidentId, usize>,
@@ -61,6 +65,7 @@ struct Stage {
     owed_since: BTreeMap<AlarmId, Duration>,
     shelved_until: BTreeMap<AlarmId, Duration>,
     called_since: BTreeMap<(AlarmId, Arc<str>), Duration>,
+    clock_was_set: bool,
 }
 
 impl Stage {
@@ -96,6 +101,7 @@ impl Stage {
             calls: BTreeMap::new(),
             incidents: BTreeMap::new(),
             belongs: BTreeMap::new(),
+            duty: BTreeMap::new(),
             settled_since: BTreeMap::new(),
             names: HashMap::new(),
             incident_names: HashMap::new(),
@@ -108,6 +114,7 @@ impl Stage {
             owed_since: BTreeMap::new(),
             shelved_until: BTreeMap::new(),
             called_since: BTreeMap::new(),
+            clock_was_set: false,
         }
     }
 
@@ -189,6 +196,7 @@ impl Stage {
         let calls: Vec<Call> = self.calls.values().filter(open).cloned().collect();
         let spec = Arc::clone(&self.spec);
         self.watch.restore(self.now(), &alarms, calls, self.open_incidents(), |id| (*id == spec.id).then_some(&spec));
+        self.watch.restore_duty(self.now(), self.duty.values().cloned().collect());
         self.take();
         self.check_journal();
         // By the wall clock a deadline may lie anywhere now, but never further than its full period.
@@ -280,6 +288,7 @@ impl Stage {
                     self.calls.insert(key, change.call.clone());
                     let what = match change.cause {
                         CallCause::Late => "late",
+                        CallCause::NotControlled => "not_controlled",
                         _ => change.call.state.as_str(),
                     };
                     let by = change.call.stamps.last().map_or("", |stamp| &stamp.by);
@@ -287,6 +296,15 @@ impl Stage {
                     format!("{}call {} {what}{by}", self.name(change.call.alarm), change.call.station)
                 }
                 Effect::Pending(_) => continue,
+                Effect::Duty(change) => {
+                    let before = self.duty.insert(Arc::clone(&change.station), DutyChange::clone(&change));
+                    assert_eq!(
+                        change.duty.seq,
+                        before.map_or(0, |before| before.duty.seq) + 1,
+                        "numbered without a gap"
+                    );
+                    format!("duty {} {}", change.station, change.duty.seq)
+                }
                 Effect::Incident(change) => {
                     let text = self.take_incident(&change);
                     if !self.show_incidents {
@@ -337,6 +355,8 @@ impl Stage {
         if let Some(before) = before {
             assert!(before.is_open(), "a closed incident never changes");
             assert!(incident.peak >= before.peak && incident.notes.len() >= before.notes.len());
+            let done = |incident: &Incident| incident.checklist.iter().filter(|item| !item.is_open()).count();
+            assert!(incident.checklist.len() >= before.checklist.len() && done(incident) >= done(before));
             assert!(before.hazards.iter().all(|hazard| incident.hazards.contains(hazard)));
         }
         match incident.end.as_ref().map(|end| end.outcome) {
@@ -359,7 +379,9 @@ impl Stage {
         self.incidents.insert(incident.id, Arc::clone(incident));
         let name = |id: &IncidentId| self.incident_names.get(id).map_or(0, |n| *n);
         let how = match &change.cause {
-            IncidentCause::Noted { by } => format!(" {by}"),
+            IncidentCause::Noted { by } | IncidentCause::Called119 { by } => format!(" {by}"),
+            IncidentCause::Ticked { step, by } | IncidentCause::Skipped { step, by } => format!(" {step} {by}"),
+            IncidentCause::StepLate { step } => format!(" {step}"),
             IncidentCause::SplitFrom { from, by } | IncidentCause::Absorbed { from, by } => {
                 format!(" {} {by}", name(from))
             }
@@ -436,7 +458,11 @@ impl Stage {
             String::new()
         } else {
             assert!(!alarm.message.zh.is_empty() && !alarm.message.en.is_empty());
-            format!(" {} {}", alarm.rule, alarm.subject.as_str())
+            let named = alarm.subject.as_str().strip_prefix("steps:").and_then(|id| uuid::Uuid::parse_str(id).ok());
+            match named.and_then(|id| self.incident_names.get(&IncidentId(id))) {
+                Some(n) => format!(" {} steps:{n}", alarm.rule),
+                None => format!(" {} {}", alarm.rule, alarm.subject.as_str()),
+            }
         };
         format!("{}{cause} {} {}{what}", self.name(alarm.id), alarm.level.as_str(), transition.to.as_str())
     }
@@ -465,6 +491,25 @@ impl Stage {
                 assert!(called || self.desk.stations.is_empty(), "nobody was called for {id}");
             }
         }
+        // Every open incident has an owner or a running clock.
+        for incident in self.incidents.values().filter(|incident| incident.is_open()) {
+            let of = |alarm: &&Arc<Alarm>| alarm.is_open() && alarm.incident == Some(incident.id);
+            let seen_to = |alarm: &Arc<Alarm>| {
+                let called = self.calls.iter().any(|((id, _), call)| *id == alarm.id && call.is_live());
+                alarm.acknowledged.is_some() || alarm.is_silenced() || alarm.escalate_at.is_some() || called
+            };
+            let cared = incident.closes_at.is_some() || self.alarms.values().filter(of).all(seen_to);
+            assert!(cared || self.tuning.escalate_after.is_none(), "nobody and no clock for incident {}", incident.id);
+            let at = self.now().wall;
+            for item in incident.checklist.iter().filter(|item| item.is_open() && !item.late) {
+                // By a clock that was set the wall may say anything; the step's own clock is checked by its timer.
+                assert!(
+                    item.due.is_none_or(|due| at < due) || self.clock_was_set,
+                    "step {} is late in silence",
+                    item.id
+                );
+            }
+        }
         for (id, since) in &self.settled_since {
             let within = if self.incidents[id].peak >= self.desk.call_level { REASON_WITHIN } else { QUIET };
             assert!(self.at < *since + within, "incident {id} should have closed by {:?}", self.at);
@@ -490,6 +535,17 @@ impl Stage {
         other.restore(self.now(), &alarms, calls, self.open_incidents(), |id| {
             (*id == self.spec.id).then_some(&self.spec)
         });
+        other.restore_duty(self.now(), self.duty.values().cloned().collect());
+        // Where shifts run by a clock that was set, a restart looks at once and the day that goes on a little later.
+        if self.desk.stations.iter().any(|station| !station.crew.is_empty()) {
+            let [mut one, mut two] = [other.calls(), self.watch.calls()];
+            for calls in [&mut one, &mut two] {
+                calls.sort_by(|a, b| (a.alarm, &a.station).cmp(&(b.alarm, &b.station)));
+            }
+            assert_eq!(one, two);
+            assert!(other.incidents().eq(self.watch.incidents()));
+            return;
+        }
         assert_eq!(other.alarms(), self.watch.alarms());
         assert!(other.incidents().eq(self.watch.incidents()));
         assert_eq!(other.poll_effect(), None, "a restart by itself changes nothing");
@@ -538,12 +594,28 @@ fn plain_spec() -> RuleSpec {
 }
 
 fn station(id: &str) -> Station {
-    Station {
-        id: id.into(),
-        name: Text::both(id.to_uppercase()),
-        phone: "000".to_owned(),
-        respond_within: Duration::from_secs(60),
-        arrive_within: Duration::from_secs(180),
+    Station { id: id.into(), name: Text::both(id.to_uppercase()), phone: "000".to_owned(), ..Station::default() }
+}
+
+/// `a:08:00-20:00` gives station a a crew of one, on duty daily between these times; `a:always` one that always is; with
+/// `+hose` it also has a hose that is to be checked once a day.
+fn roster(desk: &mut DeskSettings, word: &str) {
+    let (id, rest) = word.split_once(':').expect("station:times");
+    let (times, hose) = rest.strip_suffix("+hose").map_or((rest, false), |times| (times, true));
+    let station = desk.stations.iter_mut().find(|station| *station.id == *id).expect("a station of the desk");
+    station.crew =
+        vec![Member { id: "wang".into(), name: "Wang".to_owned(), role: Role::Member, phone: String::new() }];
+    if let Some((from, to)) = times.split_once('-') {
+        let minutes = |time: &str| {
+            let (hours, minutes) = time.split_once(':').expect("a time of day");
+            hours.parse::<u16>().expect("hours") * 60 + minutes.parse::<u16>().expect("minutes")
+        };
+        let (from, to) = (minutes(from), minutes(to));
+        station.shifts = vec![Shift { name: String::new(), days: [true; 7], from, to, crew: vec!["wang".into()] }];
+    }
+    if hose {
+        let check_every = Duration::from_secs(86_400);
+        station.equipment = vec![Equipment { id: "hose".into(), name: Text::both("hose"), check_every }];
     }
 }
 
@@ -592,13 +664,21 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
             "desk" => {
                 for word in &words[1..] {
                     let (key, value) = word.split_once('=').unwrap_or_else(|| panic!("{word:?} is not key=value"));
-                    let channel = |form, system| Channel { id: key.into(), form, min_level: level(value), system };
+                    let channel = |form, system| Channel {
+                        id: key.into(),
+                        form,
+                        min_level: level(value),
+                        system,
+                        stations: Vec::new(),
+                    };
                     match key {
                         "stations" => {
                             desk.stations = value.split(',').map(station).collect();
                             let ids = desk.stations.iter().map(|station| Arc::clone(&station.id)).collect();
                             desk.areas.insert("east".to_owned(), ids);
                         }
+                        "crew" => roster(&mut desk, value),
+                        "plans" => desk.plans = Arc::new(Plans::shipped()),
                         "call_level" => desk.call_level = level(value),
                         "storm" => desk.storm_alarms = value.parse().expect("a number"),
                         "incidents" => show_incidents = value == "yes",
@@ -714,6 +794,9 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
                 }
                 "note" => IncidentAction::Note { text: words[2..].join(" ") },
                 "merge_into" => IncidentAction::MergeInto { into: named(words[2]) },
+                "tick" => IncidentAction::Tick { step: words[2].to_owned() },
+                "skip" => IncidentAction::Skip { step: words[2].to_owned(), why: why() },
+                "called_119" => IncidentAction::Called119 { text: why() },
                 "split" => IncidentAction::Split { alarms: vec![alarm] },
                 "close" => {
                     let outcome = match words[2] {
@@ -727,11 +810,27 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
             };
             Action::Incident { incident: named(words[0]), what }
         }
+        "crew" => {
+            let list = |name| key(name).map_or_else(Vec::new, |ids| ids.split(',').map(str::to_owned).collect());
+            let what = match words[1] {
+                "hand_over" => StationAction::HandOver { crew: list("to"), note: String::new() },
+                "check" => StationAction::Check {
+                    items: list("items"),
+                    fit: key("fit") != Some("no"),
+                    note: key("why").unwrap_or_default().to_owned(),
+                },
+                "off_duty" => StationAction::OffDuty { why: why() },
+                "on_duty" => StationAction::OnDuty,
+                other => panic!("{other:?} is nothing to say of a station"),
+            };
+            Action::Station { station: words[0].to_owned(), what }
+        }
         "station" => {
             let step = match words[1] {
                 "accept" => CallStep::Accept,
                 "on_the_way" => CallStep::OnTheWay,
                 "on_scene" => CallStep::OnScene,
+                "under_control" => CallStep::UnderControl,
                 "stand_down" => CallStep::StandDown,
                 "decline" => CallStep::Decline { why: why() },
                 other => panic!("{other:?} is not a step"),
@@ -800,7 +899,8 @@ fn random_day(seed: u64) -> Vec<String> {
     spec.escalate_after = chance.of(&[None, Some(seconds(60)), Some(seconds(600))]);
     spec.realarm_after = chance.of(&[None, Some(seconds(900))]);
     spec.on_bad = chance.of(&[OnBad::Fault, OnBad::Fault, OnBad::Raise(Level::Orange)]);
-    let channel = |id: &str, form, min_level, system| Channel { id: id.into(), form, min_level, system };
+    let channel =
+        |id: &str, form, min_level, system| Channel { id: id.into(), form, min_level, system, stations: Vec::new() };
     let mut desk = DeskSettings {
         channels: vec![
             channel("mq", ChannelForm::Events, Level::Blue, true),
@@ -813,6 +913,16 @@ fn random_day(seed: u64) -> Vec<String> {
     };
     desk.stations = ["a", "b", "c"][..chance.below(4) as usize].iter().map(|id| station(id)).collect();
     desk.storm_alarms = chance.of(&[1, 3, 10, 1000]);
+    // Half of the days have crews and plans.
+    let crewed: Vec<String> = match chance.below(2) {
+        0 => Vec::new(),
+        _ => desk.stations.iter().take(2).map(|station| station.id.to_string()).collect(),
+    };
+    if !crewed.is_empty() {
+        desk.plans = Arc::new(Plans::shipped());
+        let times = chance.of(&["always", "08:00-20:00", "22:00-06:00+hose"]);
+        crewed.iter().for_each(|id| roster(&mut desk, &format!("{id}:{times}")));
+    }
     let mut stage = Stage::new(spec, desk, true, true);
     let subjects: Vec<PointIx> = ["d1/p1", "d1/p2", "d2/p1"].iter().filter_map(|id| stage.points.find(id)).collect();
     let people = ["li", "wang"];
@@ -826,9 +936,26 @@ fn random_day(seed: u64) -> Vec<String> {
         let recent = &incidents[incidents.len().saturating_sub(4)..];
         let [incident, other] =
             [(); 2].map(|()| if recent.is_empty() { IncidentId(uuid::Uuid::nil()) } else { chance.of(recent) });
-        match chance.below(30) {
+        match chance.below(32) {
+            30.. => {
+                let what = match chance.below(5) {
+                    0 => StationAction::HandOver { crew: vec!["wang".to_owned()], note: String::new() },
+                    1 => StationAction::HandOver { crew: Vec::new(), note: String::new() },
+                    2 => StationAction::Check { items: Vec::new(), fit: chance.below(2) == 0, note: "x".to_owned() },
+                    3 => StationAction::OffDuty { why: "x".to_owned() },
+                    _ => StationAction::OnDuty,
+                };
+                drop(stage.command(who, Action::Station { station: chance.of(&["a", "b", "c"]).to_owned(), what }));
+            }
             24..30 => {
-                let what = match chance.below(6) {
+                let step = || {
+                    let items = stage.incidents.get(&incident).map_or(&[][..], |incident| &incident.checklist);
+                    items.iter().find(|item| item.is_open()).map_or_else(String::new, |item| item.id.clone())
+                };
+                let what = match chance.below(9) {
+                    6 => IncidentAction::Tick { step: step() },
+                    7 => IncidentAction::Skip { step: step(), why: "x".to_owned() },
+                    8 => IncidentAction::Called119 { text: "x".to_owned() },
                     0 => IncidentAction::Acknowledge { newest: chance.of(&[None, Some(alarm)]) },
                     1 => IncidentAction::Note { text: "x".to_owned() },
                     2 => IncidentAction::MergeInto { into: other },
@@ -884,12 +1011,22 @@ fn random_day(seed: u64) -> Vec<String> {
             19 => drop(stage.command(who, Action::ReturnToService { alarm })),
             20..22 => {
                 let decline = CallStep::Decline { why: "x".to_owned() };
-                let steps = [CallStep::Accept, CallStep::OnTheWay, CallStep::OnScene, CallStep::StandDown, decline];
-                let step = steps[chance.below(5) as usize].clone();
+                let steps = [
+                    CallStep::Accept,
+                    CallStep::OnTheWay,
+                    CallStep::OnScene,
+                    CallStep::UnderControl,
+                    CallStep::StandDown,
+                    decline,
+                ];
+                let step = steps[chance.below(6) as usize].clone();
                 let station = chance.of(&["a", "b", "c"]).to_owned();
                 drop(stage.command(who, Action::Call { alarm, station, step }));
             }
-            22 => stage.wall_start += chance.of(&[-1, 1]) * chance.of(&[1_000_000, 3_600_000_000, 300_000_000_000_000]),
+            22 => {
+                stage.wall_start += chance.of(&[-1, 1]) * chance.of(&[1_000_000, 3_600_000_000, 300_000_000_000_000]);
+                stage.clock_was_set = true;
+            }
             _ => {
                 stage.check_restored();
                 stage.restart(seconds(chance.of(&[0, 5, 600, 40_000])));
@@ -917,11 +1054,31 @@ fn random_day(seed: u64) -> Vec<String> {
         stage.judge(*subject, Verdict::Normal);
     }
     stage.walk_to(stage.at + seconds(8 * 3600));
+    for incident in stage.open_incidents() {
+        for step in incident.checklist.iter().filter(|item| item.is_open()).map(|item| item.id.clone()) {
+            stage
+                .command("li", Action::Incident { incident: incident.id, what: IncidentAction::Tick { step } })
+                .unwrap();
+        }
+    }
+    for station in &crewed {
+        for what in [
+            StationAction::OnDuty,
+            StationAction::Check { items: Vec::new(), fit: true, note: String::new() },
+            StationAction::HandOver { crew: vec!["wang".to_owned()], note: String::new() },
+        ] {
+            // It may be on duty and have nothing to check.
+            drop(stage.command("li", Action::Station { station: station.clone(), what }));
+        }
+    }
     // Hazards first: that no station answers is over when the hazard is.
     let (hazards, system): (Vec<_>, Vec<_>) =
         stage.watch.alarms().into_iter().partition(|alarm| matches!(alarm.class, Class::Hazard(_)));
     for id in hazards.into_iter().chain(system).map(|alarm| alarm.id) {
         let alarm = Arc::clone(&stage.alarms[&id]);
+        if alarm.is_active() && alarm.rule.as_str() == "system/readiness" {
+            continue;
+        }
         assert!(!alarm.is_active(), "{} {} is still active", alarm.rule, alarm.subject.as_str());
         if alarm.out_of_service.is_some() {
             stage.command("li", Action::ReturnToService { alarm: id }).expect("it is out of service");
@@ -938,8 +1095,11 @@ fn random_day(seed: u64) -> Vec<String> {
     stage.walk_to(stage.at + REASON_WITHIN);
     stage.check_journal();
     assert!(stage.incidents.values().all(|incident| !incident.is_open()), "every incident has closed");
-    assert_eq!(stage.watch.counts(), Counts::default(), "nothing is left");
-    assert_eq!(stage.watch.poll_timeout(), None, "no timer is left");
+    // Crews come and go whatever happens.
+    if crewed.is_empty() {
+        assert_eq!(stage.watch.counts(), Counts::default(), "nothing is left");
+        assert_eq!(stage.watch.poll_timeout(), None, "no timer is left");
+    }
     stage.done
 }
 

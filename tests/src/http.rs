@@ -26,11 +26,21 @@ pub fn post(address: SocketAddr, path: &str, body: &Value) -> Answer {
     request(address, "POST", path, &body.to_string()).unwrap_or_else(|error| panic!("POST {path}: {error}"))
 }
 
-/// HTTP/1.0, so that no peer answers in chunks.
+/// A form as a browser sends it.
+pub fn form(address: SocketAddr, path: &str, body: &str) -> Answer {
+    let kind = "application/x-www-form-urlencoded";
+    send(address, "POST", path, kind, body).unwrap_or_else(|error| panic!("POST {path}: {error}"))
+}
+
 pub fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
+    send(address, method, path, "application/json", body)
+}
+
+/// HTTP/1.0, so that no peer answers in chunks.
+fn send(address: SocketAddr, method: &str, path: &str, kind: &str, body: &str) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let kind = if body.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
     write!(
         stream,
         "{method} {path} HTTP/1.0\r\nHost: {address}\r\n{kind}Content-Length: {}\r\n\r\n{body}",

@@ -11,7 +11,7 @@ use anmin::delivery;
 use anmin::main_loop::feed::Readings;
 use anmin::main_loop::query::{
     AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
-    PointRow, Quarantined, ReadingCounts, RuleRow, Status, Trouble,
+    PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Trouble,
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Resend};
 use anmin::pulse::Seen;
@@ -27,12 +27,16 @@ use anmin_rules::alarm::{
     Action, Alarm, AlarmId, AlarmState, By, Cause, Class, Command, Condition, Refusal, Shelf, Subject, Transition,
 };
 use anmin_rules::change::{NumberChange, RulesChange};
+use anmin_rules::duty::{Duty, Equipment, Member, Role, Shift, Zone};
 use anmin_rules::engine::{Counts, Engine};
 use anmin_rules::incident::{
     End, Incident, IncidentAction, IncidentCause, IncidentChange, IncidentId, Note, Outcome, Situation,
 };
 use anmin_rules::library;
-use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CallStep, OrderBody, OrderId};
+use anmin_rules::order::{
+    Call, CallCause, CallChange, CallStamp, CallState, CallStep, OnCall, OrderBody, OrderId, Station,
+};
+use anmin_rules::plan::{Done, Item, Plans};
 use anmin_rules::response::DeskSettings;
 use anmin_rules::rule::{
     ContentHash, Evidence, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text, WindowSeen,
@@ -71,6 +75,64 @@ pub fn subscriptions(clock: &Clock) -> Subscriptions {
     let (all, _) = Subscriptions::new(&[settings], &site, Path::new("nowhere"), clock, &Figures::default(), beats)
         .expect("it names no files");
     all
+}
+
+/// A station that is manned day and night, and one whose hose nobody has looked at yet.
+fn stations() -> Vec<(Station, Duty)> {
+    let member = |id: &str, name: &str, role| Member {
+        id: id.into(),
+        name: name.to_owned(),
+        role,
+        phone: "13800000000".to_owned(),
+    };
+    let shift = |name: &str, from, to, crew: &str| Shift {
+        name: name.to_owned(),
+        days: [true; 7],
+        from,
+        to,
+        crew: vec![crew.into()],
+    };
+    let east = Station {
+        id: "east".into(),
+        name: text("东区微型消防站", "East micro fire station"),
+        phone: "0000-0000119".to_owned(),
+        neighbours: vec!["south".into()],
+        crew: vec![member("zhao", "赵站长", Role::Head), member("wang", "王强", Role::Member)],
+        shifts: vec![shift("白班", 480, 1_200, "zhao"), shift("夜班", 1_200, 480, "wang")],
+        ..Station::default()
+    };
+    let hose = Equipment {
+        id: "hose".into(),
+        name: text("消防水带", "fire hose"),
+        check_every: std::time::Duration::from_secs(7 * 86_400),
+    };
+    let south = Station {
+        id: "south".into(),
+        name: text("南区微型消防站", "South micro fire station"),
+        phone: "0000-0000120".to_owned(),
+        crew: vec![member("li", "李勇", Role::Head)],
+        equipment: vec![hose],
+        ..Station::default()
+    };
+    vec![(east, Duty::default()), (south, Duty::default())]
+}
+
+/// What the shipped plan says is to be done.
+fn checklist(hazard: Hazard, alarm: &Alarm) -> Vec<Item> {
+    let plans = Plans::shipped();
+    let plan = plans.choose(hazard, alarm.peak, &alarm.place.area);
+    let item = |(n, step): (usize, &anmin_rules::plan::Step)| Item {
+        id: format!("{}/{}", hazard.as_str(), step.id),
+        plan: plan.map(|plan| plan.id.clone()).unwrap_or_default(),
+        version: "2026-1".to_owned(),
+        text: step.text.clone(),
+        owner: step.owner,
+        added_at: alarm.raised_at,
+        due: step.within.map(|within| alarm.raised_at.plus(within)),
+        late: n == 0,
+        done: None,
+    };
+    plan.into_iter().flat_map(|plan| plan.steps.iter().enumerate().map(item)).collect()
 }
 
 /// Takes new rules the first time; the second time they are broken.
@@ -254,6 +316,7 @@ pub struct Desk {
     alarms: Vec<Arc<Alarm>>,
     incidents: Vec<Arc<Incident>>,
     calls: Vec<Call>,
+    stations: Vec<(Station, Duty)>,
     asked: u64,
 }
 
@@ -269,6 +332,7 @@ impl Desk {
             alarms: Vec::new(),
             incidents: Vec::new(),
             calls: Vec::new(),
+            stations: stations(),
             asked: 0,
         };
         desk.add_devices();
@@ -567,7 +631,11 @@ impl Desk {
             stamps,
             respond_by: self.ago(due),
             arrive_by: self.ago(due - 30),
+            control_by: self.ago(due - 150),
             late: false,
+            not_controlled: station == "south",
+            crew: vec![OnCall { id: "zhao".into(), name: "赵站长".to_owned() }],
+            round: 0,
         });
     }
 
@@ -684,6 +752,7 @@ impl Desk {
                     IncidentView { situation: self.situation(incident), calls: calls.cloned().collect() }
                 })));
             }
+            Query::Stations { reply } => drop(reply.send(self.station_views())),
             Query::Points { filter, page, reply } => {
                 drop(reply.send(PointPage::select(&self.points, &filter, page, latest)));
             }
@@ -790,6 +859,12 @@ impl Desk {
         let by = By { who: who.clone(), at: now.wall };
         let id = match &what {
             Action::Incident { incident, what } => return self.handle_incident(who, *incident, what),
+            Action::Station { station, what } => {
+                let found = self.stations.iter_mut().find(|(known, _)| *known.id == **station);
+                let (known, duty) = found.ok_or_else(|| Refusal::NoSuchStation(station.clone()))?;
+                *duty = known.take(now.wall, &who, duty, what)?;
+                return Ok(());
+            }
             Action::Acknowledge { alarm }
             | Action::Reset { alarm }
             | Action::Shelve { alarm, .. }
@@ -832,7 +907,7 @@ impl Desk {
                 Cause::ReturnedToService { by: who }
             }
             Action::Call { station, step, .. } => return self.step(before, &station, step, who),
-            Action::Incident { .. } => return Ok(()),
+            Action::Incident { .. } | Action::Station { .. } => return Ok(()),
         };
         alarm.seq += 1;
         alarm.changed_at = now.wall;
@@ -845,6 +920,20 @@ impl Desk {
         }
         self.tell(before.state(), cause, alarm);
         Ok(())
+    }
+
+    fn station_views(&self) -> Vec<StationView> {
+        let (zone, at) = (Zone::new(|_| 8 * 3_600), self.clock.now().wall);
+        let view = |(station, duty): &(Station, Duty)| StationView {
+            unready: station.unready(&zone, duty, at),
+            on_duty: station.on_duty(&zone, duty, at).into_iter().cloned().collect(),
+            shifts: station.shifts_at(&zone, at).map(|shift| shift.name.clone()).collect(),
+            handed_over: station.hand_over_in_force(&zone, duty, at).cloned(),
+            calls: self.calls.iter().filter(|call| call.station == station.id && call.is_live()).cloned().collect(),
+            station: station.clone(),
+            duty: Arc::new(duty.clone()),
+        };
+        self.stations.iter().map(view).collect()
     }
 
     fn situation(&self, incident: &Arc<Incident>) -> Situation {
@@ -874,6 +963,8 @@ impl Desk {
                 settled_at: None,
                 closes_at: None,
                 notes: Vec::new(),
+                checklist: checklist(hazard, alarm),
+                called_119: None,
                 end: None,
             }));
             self.incidents.len() - 1
@@ -917,6 +1008,22 @@ impl Desk {
             IncidentAction::Note { text } => {
                 let note = Note { at: wall, by: who.clone(), text: text.clone() };
                 self.change(at, IncidentCause::Noted { by: who }, |incident| incident.notes.push(note));
+            }
+            IncidentAction::Tick { step } | IncidentAction::Skip { step, .. } => {
+                let skipped = match what {
+                    IncidentAction::Skip { why, .. } => Some(why.clone()),
+                    _ => None,
+                };
+                let done = Done { at: wall, by: who.clone(), skipped };
+                self.change(at, IncidentCause::Ticked { step: step.clone(), by: who }, |incident| {
+                    if let Some(item) = incident.checklist.iter_mut().find(|item| item.id == *step) {
+                        item.done = Some(done);
+                    }
+                });
+            }
+            IncidentAction::Called119 { text } => {
+                let note = Note { at: wall, by: who.clone(), text: text.clone() };
+                self.change(at, IncidentCause::Called119 { by: who }, |incident| incident.called_119 = Some(note));
             }
             IncidentAction::MergeInto { into } => {
                 find(*into).ok_or(Refusal::NoSuchIncident(*into))?;
@@ -973,6 +1080,7 @@ impl Desk {
             CallStep::Accept => (CallState::Accepted, String::new()),
             CallStep::OnTheWay => (CallState::OnTheWay, String::new()),
             CallStep::OnScene => (CallState::OnScene, String::new()),
+            CallStep::UnderControl => (CallState::UnderControl, String::new()),
             CallStep::StandDown => (CallState::StoodDown, String::new()),
             CallStep::Decline { why } => (CallState::Declined, why),
         };

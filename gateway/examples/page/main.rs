@@ -33,6 +33,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         subscriptions: desk::subscriptions(&clock),
         metrics: Arc::new(|| "# EOF\n".to_owned()),
         clock,
+        crew: anmin::crew_link::Links {
+            key: anmin::crew_link::LinkKey::of(b"crews of the page"),
+            valid: std::time::Duration::from_secs(43_200),
+        },
         site: Site {
             id: "chunhui".to_owned(),
             name: desk::text("春晖社区", "Chunhui Community"),

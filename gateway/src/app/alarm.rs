@@ -23,6 +23,7 @@ use super::explain;
 use super::table::Table;
 use crate::config;
 use crate::web::client::{Client, ClientError, Problem, url_of};
+use crate::web::stations::CrewLinkWire;
 use crate::web::wire::{
     AlarmViewWire, AlarmWire, AlarmsWire, ByWire, CallWire, DeadLetterWire, EvidenceWire, IncidentWire, ResentWire,
     TextWire, ValueWire,
@@ -164,8 +165,20 @@ enum CallCommand {
     OnTheWay(Called),
     /// The crew is there.
     OnScene(Called),
+    /// The danger is under control.
+    UnderControl(Called),
     /// Nobody need come any more.
     StandDown(Called),
+    /// The links by which the crew answers from a phone, one for each who was on duty when the station was called.
+    Link {
+        #[command(flatten)]
+        alarm: Alarm,
+        /// The station's id; needed where several stations are called for the alarm.
+        station: Option<String>,
+        /// Only of this member of the crew.
+        #[arg(long)]
+        member: Option<String>,
+    },
     /// The station cannot come; the next one is called.
     Decline {
         #[command(flatten)]
@@ -331,6 +344,10 @@ async fn obey_alarm(client: Client, command: AlarmCommand) -> Result<Said, Failu
 
 async fn obey_call(client: Client, command: CallCommand) -> Result<Said, Failure> {
     let (called, step, why) = match command {
+        CallCommand::Link { alarm, station, member } => {
+            return links(&client, &alarm, station, member.as_deref()).await;
+        }
+        CallCommand::UnderControl(called) => (called, "under-control", None),
         CallCommand::Accept(called) => (called, "accept", None),
         CallCommand::OnTheWay(called) => (called, "on-the-way", None),
         CallCommand::OnScene(called) => (called, "on-scene", None),
@@ -349,6 +366,30 @@ async fn obey_call(client: Client, command: CallCommand) -> Result<Said, Failure
     let json = client.post(&format!("/alarms/{id}/calls/{}/{step}", segment(&station)), &body).await?;
     let view: AlarmViewWire = read(&json)?;
     Ok(Said { json, lines: calls(&view.calls) })
+}
+
+async fn links(client: &Client, alarm: &Alarm, station: Option<String>, member: Option<&str>) -> Result<Said, Failure> {
+    let id = alarm.resolve(client).await?;
+    let station = match station {
+        Some(station) => station,
+        None => only_station(client, &id).await?,
+    };
+    let json = client.get(&format!("/alarms/{id}/calls/{}/links", segment(&station))).await?;
+    let links: Vec<CrewLinkWire> = read(&json)?;
+    let mut table = Table::default();
+    for link in links.iter().filter(|link| member.is_none_or(|member| link.member == member)) {
+        let until = format!("有效至 good until {}", moment(&link.expires_at));
+        table.row([link.name.clone(), format!("{}{}", client.url(), link.path), until]);
+    }
+    let lines = table.lines();
+    if lines.is_empty() {
+        let asked = member.unwrap_or_default();
+        return Err(Failure::no_such(
+            format!("呼叫时 {asked:?} 不在该站当班人员中"),
+            format!("{asked:?} was not on duty when the station was called"),
+        ));
+    }
+    Ok(Said { json, lines })
 }
 
 async fn obey_order(client: Client, command: OrderCommand) -> Result<Said, Failure> {
@@ -593,7 +634,7 @@ async fn show(client: &Client, alarm: &Alarm) -> Result<Said, Failure> {
 }
 
 /// The causes of transitions and of incidents' changes in Chinese.
-const CAUSES: [(&str, &str); 21] = [
+const CAUSES: [(&str, &str); 25] = [
     ("raised", "发生"),
     ("level_changed", "变级"),
     ("returned", "异常消失"),
@@ -611,6 +652,10 @@ const CAUSES: [(&str, &str); 21] = [
     ("settled", "报警均已结束"),
     ("resumed", "再次出现报警"),
     ("noted", "记录"),
+    ("ticked", "完成步骤"),
+    ("skipped", "跳过步骤"),
+    ("step_late", "步骤超时"),
+    ("called_119", "已拨打119"),
     ("split_from", "自其他事件分出"),
     ("split_into", "分出报警"),
     ("absorbed", "并入其他事件"),
@@ -648,6 +693,7 @@ struct IncidentRow {
     at: String,
     cause: String,
     by: Option<String>,
+    step: Option<String>,
     incident: IncidentWire,
 }
 
@@ -663,8 +709,12 @@ impl Row {
             table.row([moment(at), cause_of(cause), format!("{} · {}", level(&alarm.level), state(to)), who]);
         } else if let Some(CallRow { at, message }) = &self.call {
             table.row([moment(at), "呼叫 call".to_owned(), format!("{}\n{}", message.zh, message.en), String::new()]);
-        } else if let Some(IncidentRow { at, cause, by, incident }) = &self.incident {
-            let what = format!("{} · {}", level(&incident.peak), incident.title.zh);
+        } else if let Some(IncidentRow { at, cause, by, step, incident }) = &self.incident {
+            let item = incident.checklist.iter().find(|item| Some(&item.id) == step.as_ref());
+            let what = match item {
+                Some(item) => both(&item.text),
+                None => format!("{} · {}", level(&incident.peak), incident.title.zh),
+            };
             table.row([moment(at), cause_of(cause), what, by.clone().unwrap_or_default()]);
         } else if let Some(damaged) = &self.damaged {
             table.row([String::new(), "损坏 damaged".to_owned(), damaged.clone(), String::new()]);
@@ -728,6 +778,12 @@ impl Who {
 }
 
 impl Failure {
+    /// There is nothing of that name.
+    pub(super) fn no_such(zh: String, en: String) -> Self {
+        let problem = Problem { code: "not_found".to_owned(), error: TextWire { zh, en }, hint: None };
+        Self::Name { problem: Box::new(problem), candidates: Vec::new() }
+    }
+
     /// Says it on standard error, in both languages, with what to do next.
     fn tell(self, json: bool) -> ExitCode {
         let said = |zh: String, en: String| TextWire { zh, en };

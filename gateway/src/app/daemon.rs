@@ -20,6 +20,7 @@ use tracing::{error, info};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::crew_link::{LinkKey, Links};
 use crate::delivery::courier::{self, CourierHandle};
 use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, notice, webhook};
 use crate::intake::broker::{Broker, BrokerHandle};
@@ -136,7 +137,12 @@ impl Daemon {
         let (subscriptions, outboxes) =
             Subscriptions::new(&config.subscribers, &config.site, &config.storage, &clock, &figures, beats.clone())?;
         let alive = Alive { clock: clock.clone(), figures: figures.clone(), beats };
-        let couriers = ways_out(&config, broker.as_ref(), &alive, &inputs, &mut tasks)?;
+        let key = match &config.crew.key_file {
+            Some(file) => LinkKey::load(file),
+            None => LinkKey::of_directory(&config.storage),
+        };
+        let crew = Links { key: key.map_err(|why| format!("crew links: {why}"))?, valid: config.crew.link_valid };
+        let couriers = ways_out(&config, &crew, broker.as_ref(), &alive, &inputs, &mut tasks)?;
         couriers.iter().for_each(|(id, courier)| figures.way_out(id, courier.tally()));
         for settings in &config.influx {
             let reader = readings.reader(&settings.id).map_err(|problem| problem.to_string())?;
@@ -245,6 +251,7 @@ impl Daemon {
                 Arc::new(move || figures.text())
             },
             clock: clock.clone(),
+            crew,
             site: web::Site {
                 id: config.site.id.to_string(),
                 name: config.site.name.clone(),
@@ -393,6 +400,7 @@ struct Alive {
 /// One courier a way out, and a heartbeat where one is wanted.
 fn ways_out(
     config: &Config,
+    crew: &Links,
     broker: Option<&BrokerHandle>,
     alive: &Alive,
     inputs: &mpsc::Sender<Input>,
@@ -416,7 +424,7 @@ fn ways_out(
     }
     for settings in &config.notices {
         let id = &settings.channel.id;
-        let carrier = notice::carrier(settings, &config.site, &alive.clock).map_err(named(id))?;
+        let carrier = notice::carrier(settings, &config.site, Some(crew), &alive.clock).map_err(named(id))?;
         ways.add(carrier, id, false);
     }
     for settings in &config.caps {

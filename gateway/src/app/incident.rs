@@ -1,6 +1,7 @@
 //! `anmin incident`: what an officer does with an incident, from a terminal. A client like [`super::alarm`].
 
 use anmin_rules::incident::{FalseCause, IncidentState, Outcome};
+use anmin_rules::plan::Owner;
 use anmin_rules::rule::Text;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -8,7 +9,9 @@ use serde_json::{Value, json};
 use super::alarm::{Desk, EXIT_CODES, Failure, Row, Said, Who, level, moment, read, run, segment, short, state};
 use super::table::Table;
 use crate::web::client::{Client, Problem};
-use crate::web::wire::{AlarmsWire, EndWire, IncidentViewWire, IncidentsWire, OutcomeWire, SituationWire, TextWire};
+use crate::web::wire::{
+    AlarmsWire, EndWire, IncidentViewWire, IncidentsWire, ItemWire, OutcomeWire, SituationWire, TextWire,
+};
 
 /// `anmin incident`.
 #[derive(Debug, Args)]
@@ -54,6 +57,38 @@ enum IncidentCommand {
     Note {
         #[command(flatten)]
         incident: Incident,
+        text: String,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// A step of its checklist is done.
+    Tick {
+        #[command(flatten)]
+        incident: Incident,
+        /// The step's id, as `anmin incident show` tells it.
+        step: String,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// A step of its checklist need not be done.
+    Skip {
+        #[command(flatten)]
+        incident: Incident,
+        /// The step's id, as `anmin incident show` tells it.
+        step: String,
+        /// Why, for those who come after you.
+        #[arg(long)]
+        why: String,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Write down that you have called 119.
+    #[command(name = "called-119")]
+    Called119 {
+        #[command(flatten)]
+        incident: Incident,
+        /// What matters of it, such as the number of the report.
+        #[arg(default_value = "")]
         text: String,
         #[command(flatten)]
         who: Who,
@@ -125,6 +160,13 @@ async fn obey(client: Client, command: IncidentCommand) -> Result<Said, Failure>
         IncidentCommand::Show { incident } => return show(&client, &incident).await,
         IncidentCommand::Ack { incident, who } => (incident, "acknowledge", json!({"who": who.name()?})),
         IncidentCommand::Note { incident, text, who } => (incident, "note", json!({"who": who.name()?, "text": text})),
+        IncidentCommand::Tick { incident, step, who } => (incident, "tick", json!({"who": who.name()?, "step": step})),
+        IncidentCommand::Skip { incident, step, why, who } => {
+            (incident, "skip", json!({"who": who.name()?, "step": step, "why": why}))
+        }
+        IncidentCommand::Called119 { incident, text, who } => {
+            (incident, "called-119", json!({"who": who.name()?, "text": text}))
+        }
         IncidentCommand::Merge { incident, into, who } => {
             let into = Incident { id: into }.resolve(&client).await?;
             (incident, "merge", json!({"who": who.name()?, "into": into}))
@@ -248,6 +290,15 @@ async fn show(client: &Client, incident: &Incident) -> Result<Said, Failure> {
         lines.extend([String::new(), "未结束报警 open alarms".to_owned()]);
         lines.extend(table.lines().iter().map(|line| format!("  {line}")));
     }
+    let checklist = &view.incident.incident.checklist;
+    if !checklist.is_empty() {
+        let mut table = Table::default();
+        for item in checklist {
+            table.row([stand_of(item), item.id.clone(), owner_of(item), format!("{}\n{}", item.text.zh, item.text.en)]);
+        }
+        lines.extend([String::new(), "处置清单 checklist".to_owned()]);
+        lines.extend(table.lines().iter().map(|line| format!("  {line}")));
+    }
     let notes = &view.incident.incident.notes;
     if !notes.is_empty() {
         lines.extend([String::new(), "记录 notes".to_owned()]);
@@ -258,6 +309,22 @@ async fn show(client: &Client, incident: &Incident) -> Result<Said, Failure> {
     lines.extend([String::new(), "经过 history".to_owned()]);
     lines.extend(table.lines().iter().map(|line| format!("  {line}")));
     Ok(Said { json, lines })
+}
+
+/// How a step of the checklist stands.
+fn stand_of(item: &ItemWire) -> String {
+    let by = item.by.as_deref().unwrap_or_default();
+    match (&item.done_at, &item.skipped, &item.due) {
+        (Some(at), None, _) => format!("✓ {} {by}", moment(at)),
+        (Some(at), Some(why), _) => format!("跳过 skipped {} {by}：{why}", moment(at)),
+        (None, _, Some(due)) if item.late => format!("超时 late {}", moment(due)),
+        (None, _, Some(due)) => format!("至 until {}", moment(due)),
+        (None, _, None) => "待办 open".to_owned(),
+    }
+}
+
+fn owner_of(item: &ItemWire) -> String {
+    Owner::named(&item.owner).map_or_else(|| item.owner.clone(), |owner| format!("{} {}", owner.zh(), item.owner))
 }
 
 /// What it is and how it stands.
@@ -273,6 +340,9 @@ fn head(one: &SituationWire) -> Vec<String> {
             incident.alarms, one.open_alarms, one.unacknowledged
         ),
     ];
+    if let Some(note) = &incident.called_119 {
+        lines.push(format!("已拨打119 119 called {}，{}：{}", moment(&note.at), note.by, note.text));
+    }
     if let Some(at) = &incident.closes_at {
         lines.push(format!("自动结案 closes by itself {}", moment(at)));
     }

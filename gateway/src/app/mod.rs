@@ -16,6 +16,7 @@ mod refill;
 mod reload;
 pub mod replay;
 mod rules;
+mod station;
 mod status;
 mod subscription;
 mod supervisor;
@@ -65,8 +66,10 @@ enum Command {
     Explain(explain::Options),
     /// List incidents, look at one, note, merge, split or close it.
     Incident(incident::IncidentOptions),
-    /// Say for a station how far its crew is.
+    /// Say for a station how far its crew is, or show the links by which its crew answers.
     Call(alarm::CallOptions),
+    /// Who is on duty in the micro fire stations; hand over, check equipment, take one off duty.
+    Station(station::StationOptions),
     /// List what a way out has refused for good, and send it again.
     Order(alarm::OrderOptions),
     /// List the rules in force, have them read anew, or begin one of your own.
@@ -112,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options),
         Command::Incident(options) => incident::incident(options),
         Command::Call(options) => alarm::call(options),
+        Command::Station(options) => station::station(options),
         Command::Order(options) => alarm::order(options),
         Command::Rules(options) => rules::rules(options),
         Command::Audit(options) => audit::audit(options),

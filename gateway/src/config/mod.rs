@@ -7,6 +7,7 @@ pub mod devices;
 pub mod files;
 pub mod fixed;
 pub mod site;
+pub mod stations;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -15,8 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::cases::{CaseOutcome, run_cases};
+use anmin_rules::duty::Zone;
 use anmin_rules::library;
 use anmin_rules::order::{Channel, Station};
+use anmin_rules::plan::{Plan, Plans};
 use anmin_rules::response::DeskSettings;
 use anmin_rules::rule::RuleId;
 use anmin_rules::set::{BrokenRule, Override, RuleSet};
@@ -25,6 +28,7 @@ use anmin_sensors::point::{DeviceId, Place, Points};
 use anmin_sensors::poll::UnitPlan;
 use anmin_sensors::profile::{Profile, Profiles};
 use anmin_sensors::router::Mapping;
+use anmin_sensors::time::Wall;
 use anmin_sensors::validator;
 
 use crate::clock;
@@ -37,6 +41,7 @@ use files::{Look, SiteFiles};
 use fixed::Fixed;
 use jiff::tz::TimeZone;
 use site::{Area, Desk};
+use stations::Crew;
 
 /// A whole site, sound.
 pub struct Config {
@@ -48,6 +53,7 @@ pub struct Config {
     pub limits: Limits,
     pub validation: validator::Settings,
     pub desk: DeskSettings,
+    pub crew: Crew,
     pub places: HashMap<String, Arc<Place>>,
     pub profiles: Profiles,
     pub points: Points,
@@ -116,12 +122,27 @@ impl Config {
         let web = one(&roots, "web").map_or(Some(web::Settings::default()), |r| web::Settings::read(&r, base));
         let desk = one(&roots, "desk").map_or_else(Desk::default, |r| Desk::read(&r));
 
-        let stations: Vec<Station> = all("station").iter().filter_map(site::station).collect();
+        let crew = one(&roots, "crew").map_or_else(Crew::default, |r| Crew::read(&r, base));
+        let stations: Vec<(Station, Fault)> = all("station").iter().filter_map(stations::station).collect();
+        stations::check_neighbours(&stations, |fault| faults.note(fault));
+        let stations: Vec<Station> = stations.into_iter().map(|(station, _)| station).collect();
         let mut areas: BTreeMap<String, Area> = BTreeMap::new();
         for area in all("place").iter().filter_map(Area::read) {
             areas.insert(area.place.area.clone(), area);
         }
         let lists = site::station_lists(&areas, &stations, |fault| faults.note(fault));
+
+        let plans: Vec<Plan> = all("plan")
+            .iter()
+            .filter_map(|r| {
+                let plan = Plan::read(r)?;
+                for place in plan.places.iter().filter(|place| !areas.contains_key(*place)) {
+                    let hint = did_you_mean(place, areas.keys().map(String::as_str));
+                    r.fault("places", format!("plan {:?}: there is no place {place:?}", plan.id), hint);
+                }
+                Some(plan)
+            })
+            .collect();
 
         let profiles = profiles(files, faults);
         let mqtt_tables = all("mqtt");
@@ -196,8 +217,16 @@ impl Config {
             .collect();
         let subscribers: Vec<_> =
             all("subscriber").iter().filter_map(|r| subscription::Settings::read(r, base, &places_named)).collect();
+        for r in all("notice") {
+            let known = |id: &String| stations.iter().any(|station| *station.id == **id);
+            for id in r.or("stations", Vec::new()).iter().filter(|id| !known(id)) {
+                let hint = did_you_mean(id, stations.iter().map(|station| &*station.id));
+                r.fault("stations", format!("there is no station {id:?}"), hint);
+            }
+        }
         for (what, keys) in [
             ("place", ["place"].as_slice()),
+            ("plan", &["plan"]),
             ("station", &["station"]),
             ("broker", &["mqtt", "gbt26875", "http"]),
             ("bus", &["bus"]),
@@ -249,10 +278,11 @@ impl Config {
 
         rules.set_stopwatch(Arc::new(clock::computing_time));
         let site = site?;
-        let zone = site.time_zone.clone();
-        rules.set_zone(move |at| {
-            jiff::Timestamp::from_microsecond(at.micros()).map_or(0, |at| zone.to_offset(at).seconds())
-        });
+        let ahead = {
+            let zone = site.time_zone.clone();
+            move |at: Wall| jiff::Timestamp::from_microsecond(at.micros()).map_or(0, |at| zone.to_offset(at).seconds())
+        };
+        rules.set_zone(ahead.clone());
         Some(Self {
             storage,
             audit_kept,
@@ -267,8 +297,11 @@ impl Config {
                 channels,
                 max_shelve: desk.max_shelve,
                 max_shelve_red: desk.max_shelve_red,
+                zone: Zone::new(ahead),
+                plans: Arc::new(Plans::with_shipped(plans)),
                 ..DeskSettings::default()
             },
+            crew,
             site,
             places,
             profiles,

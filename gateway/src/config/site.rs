@@ -1,4 +1,4 @@
-//! `[site]`, `[[place]]`, `[[station]]`, `[desk]`, `[storage]`: what the community is and who answers for it.
+//! `[site]`, `[[place]]`, `[desk]`, `[storage]`: what the community is and how it is kept.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -111,21 +111,6 @@ fn position(r: &Reader<'_>) -> Option<(f64, f64)> {
             None
         }
     }
-}
-
-/// `[[station]]`: a micro fire station (微型消防站).
-pub fn station(r: &Reader<'_>) -> Option<Station> {
-    let id: Option<String> = r.required("id");
-    let name = text(r, "name");
-    let station = Station {
-        name: name.or_else(|| id.clone().map(Text::both)).unwrap_or_default(),
-        phone: r.or("phone", String::new()),
-        respond_within: r.or("respond_within", Duration::from_secs(60)),
-        arrive_within: r.or("arrive_within", Duration::from_secs(180)),
-        id: Arc::from(id.as_deref().unwrap_or_default()),
-    };
-    r.finish();
-    id.map(|_| station)
 }
 
 /// `[desk]`: how alarms are handled.

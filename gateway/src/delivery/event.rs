@@ -67,7 +67,21 @@ pub fn alarm_state(site: &Site, alarm: &Alarm) -> Vec<u8> {
 /// One change of one call as `call.event`.
 pub fn call_event(site: &Site, order: &OrderId, change: &CallChange) -> Vec<u8> {
     let zone = &site.time_zone;
-    let Call { alarm: _, station, station_name, state, stamps, respond_by, arrive_by, late, seq } = &change.call;
+    let Call {
+        alarm: _,
+        station,
+        station_name,
+        state,
+        stamps,
+        respond_by,
+        arrive_by,
+        control_by,
+        late,
+        not_controlled,
+        crew,
+        round: _,
+        seq,
+    } = &change.call;
     encode(&CallDocument {
         schema: VERSION,
         kind: "call.event",
@@ -85,6 +99,9 @@ pub fn call_event(site: &Site, order: &OrderId, change: &CallChange) -> Vec<u8> 
         late: *late,
         respond_by: Moment::new(*respond_by, zone),
         arrive_by: Moment::new(*arrive_by, zone),
+        control_by: Moment::new(*control_by, zone),
+        not_controlled: *not_controlled,
+        crew: crew.iter().map(|member| CrewDocument { id: &member.id, name: &member.name }).collect(),
         steps: stamps
             .iter()
             .map(|stamp| StepDocument {
@@ -460,8 +477,17 @@ struct CallDocument<'a> {
     late: bool,
     respond_by: Moment,
     arrive_by: Moment,
+    control_by: Moment,
+    not_controlled: bool,
+    crew: Vec<CrewDocument<'a>>,
     steps: Vec<StepDocument<'a>>,
     alarm: AlarmDocument<'a>,
+}
+
+#[derive(Serialize)]
+struct CrewDocument<'a> {
+    id: &'a str,
+    name: &'a str,
 }
 
 #[derive(Serialize)]

@@ -136,7 +136,7 @@ fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: boo
         }
         plain
     })?;
-    Some(Channel { id: id.into(), form, min_level: min_level?, system })
+    Some(Channel { id: id.into(), form, min_level: min_level?, system, stations: Vec::new() })
 }
 
 /// A file named in the configuration, resolved against `base`; it is a fault when there is none, or when `check` finds

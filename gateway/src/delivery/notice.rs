@@ -9,6 +9,7 @@
 //! id           = "duty-group"
 //! robot        = "wecom"                  # wecom | dingtalk | feishu
 //! address_file = "secrets/duty-group"     # what the group shows as the robot's webhook address
+//! stations     = []                       # a station's own group: its calls alone, with the links to answer them
 //! ```
 //!
 //! A robot answers 200 whatever it thinks of a message: `errcode`, with Feishu `code`, says whether it took it. That is
@@ -32,6 +33,7 @@ use super::courier::Pace;
 use super::http::{Answer, Http, Target};
 use super::{Carrier, DeliveryError, Receipt, Secret, Site, excerpt, read_channel, read_file};
 use crate::clock::Clock;
+use crate::crew_link::Links;
 use words::{Language, Words};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -110,6 +112,7 @@ pub struct Settings {
 impl Settings {
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
         let channel = read_channel(r, ChannelForm::Events, Level::Yellow, true);
+        let stations: Vec<String> = r.or("stations", Vec::new());
         let robot = r.choice("robot", &Robot::CHOICES);
         if !r.has("robot") {
             r.required::<String>("robot");
@@ -156,8 +159,9 @@ impl Settings {
             r.fault("page", format!("`page` is {page:?}, expected http:// or https://"), None);
         }
         r.finish();
+        let stations = stations.into_iter().map(Into::into).collect();
         Some(Self {
-            channel: channel?,
+            channel: Channel { stations, ..channel? },
             robot: robot?,
             address_file: address_file?,
             tls_ca,
@@ -191,7 +195,7 @@ pub struct Notice {
 }
 
 /// Reads the address and the secret; connects only when there is something to say.
-pub fn carrier(settings: &Settings, site: &Site, clock: &Clock) -> Result<Notice, String> {
+pub fn carrier(settings: &Settings, site: &Site, links: Option<&Links>, clock: &Clock) -> Result<Notice, String> {
     let Settings { robot, languages, per_minute, everybody_from, page, .. } = settings;
     let target = address(&settings.address_file, settings.tls_ca.clone(), settings.allow_http)?;
     Ok(Notice {
@@ -202,6 +206,8 @@ pub fn carrier(settings: &Settings, site: &Site, clock: &Clock) -> Result<Notice
             site: site.clone(),
             languages: languages.clone(),
             page: page.clone(),
+            // Only a station's own group is given its links.
+            links: links.filter(|_| !settings.channel.stations.is_empty()).cloned(),
             most_bytes: robot.most_bytes(),
         },
         per_minute: *per_minute,

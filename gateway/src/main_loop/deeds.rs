@@ -2,6 +2,7 @@
 
 use anmin_rules::alarm::{Action, Command, Refusal};
 use anmin_rules::change::{NumberChange, RulesChange};
+use anmin_rules::duty::StationAction;
 use anmin_rules::incident::{IncidentAction, Outcome};
 use anmin_rules::order::{CallStep, OrderId};
 use anmin_rules::rule::{RuleId, Text};
@@ -29,11 +30,25 @@ pub fn of_command(at: Wall, command: &Command, from: Way, result: &Result<(), Re
             let (who, about) = (command.who.clone(), incident.to_string());
             return Deed { at, who, from, what: what.into(), about, refused, detail };
         }
+        Action::Station { station, what } => {
+            let (what, detail) = of_station(what);
+            let refused = result.as_ref().err().map(Refusal::text);
+            return Deed {
+                at,
+                who: command.who.clone(),
+                from,
+                what: what.into(),
+                about: station.clone(),
+                refused,
+                detail,
+            };
+        }
         Action::Call { alarm, station, step } => {
             let (what, why) = match step {
                 CallStep::Accept => ("call.accept", None),
                 CallStep::OnTheWay => ("call.on_the_way", None),
                 CallStep::OnScene => ("call.on_scene", None),
+                CallStep::UnderControl => ("call.under_control", None),
                 CallStep::StandDown => ("call.stand_down", None),
                 CallStep::Decline { why } => ("call.decline", Some(why)),
             };
@@ -55,12 +70,26 @@ pub fn of_command(at: Wall, command: &Command, from: Way, result: &Result<(), Re
     }
 }
 
+fn of_station(what: &StationAction) -> (&'static str, Value) {
+    match what {
+        StationAction::HandOver { crew, note } => ("station.hand_over", json!({ "crew": crew, "note": note })),
+        StationAction::Check { items, fit, note } => {
+            ("station.check", json!({ "items": items, "fit": fit, "note": note }))
+        }
+        StationAction::OffDuty { why } => ("station.off_duty", json!({ "why": why })),
+        StationAction::OnDuty => ("station.on_duty", Value::Null),
+    }
+}
+
 fn of_incident(what: &IncidentAction) -> (&'static str, Value) {
     match what {
         IncidentAction::Acknowledge { newest } => {
             ("incident.acknowledge", json!({ "newest": newest.map(|alarm| alarm.to_string()) }))
         }
         IncidentAction::Note { text } => ("incident.note", json!({ "text": text })),
+        IncidentAction::Tick { step } => ("incident.tick", json!({ "step": step })),
+        IncidentAction::Skip { step, why } => ("incident.skip", json!({ "step": step, "why": why })),
+        IncidentAction::Called119 { text } => ("incident.called_119", json!({ "text": text })),
         IncidentAction::MergeInto { into } => ("incident.merge", json!({ "into": into.to_string() })),
         IncidentAction::Split { alarms } => {
             let named: Vec<String> = alarms.iter().take(MOST_NAMED).map(ToString::to_string).collect();

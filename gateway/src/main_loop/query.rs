@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmId, Class};
+use anmin_rules::duty::{Duty, HandOver, Member, Unready};
 use anmin_rules::engine::{Counts, Engine};
 use anmin_rules::incident::{IncidentId, Situation};
-use anmin_rules::order::Call;
+use anmin_rules::order::{Call, Station};
 use anmin_rules::rule::{ContentHash, Level, RuleId, RuleSpec, Text};
 use anmin_rules::set::{InForce, RuleSource};
 use anmin_sensors::point::{Device, DeviceId, Hazard, KINDS, Kind, Place, Point, PointId, PointIx, Points};
@@ -40,6 +41,9 @@ pub enum Query {
     Incident {
         id: IncidentId,
         reply: oneshot::Sender<Option<IncidentView>>,
+    },
+    Stations {
+        reply: oneshot::Sender<Vec<StationView>>,
     },
     Points {
         filter: PointFilter,
@@ -72,6 +76,43 @@ pub enum Query {
     Status {
         reply: oneshot::Sender<Status>,
     },
+}
+
+/// A micro fire station as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StationView {
+    pub station: Station,
+    pub duty: Arc<Duty>,
+    /// Why it cannot respond; nothing where it can.
+    pub unready: Vec<Unready>,
+    pub on_duty: Vec<Member>,
+    /// Names of the shifts that run.
+    pub shifts: Vec<String>,
+    /// The hand-over that holds until the next shift begins.
+    pub handed_over: Option<HandOver>,
+    /// Its calls that are not over.
+    pub calls: Vec<Call>,
+}
+
+impl StationView {
+    /// All stations in the order of the configuration.
+    pub fn all(engine: &Engine, at: Wall) -> Vec<Self> {
+        let desk = engine.desk();
+        let calls: Vec<Call> = engine.calls().into_iter().filter(Call::is_live).collect();
+        let view = |station: &Station| {
+            let (duty, unready) = engine.duty_of(&station.id);
+            Self {
+                unready: unready.to_vec(),
+                on_duty: station.on_duty(&desk.zone, &duty, at).into_iter().cloned().collect(),
+                shifts: station.shifts_at(&desk.zone, at).map(|shift| shift.name.clone()).collect(),
+                handed_over: station.hand_over_in_force(&desk.zone, &duty, at).cloned(),
+                calls: calls.iter().filter(|call| call.station == station.id).cloned().collect(),
+                station: station.clone(),
+                duty,
+            }
+        };
+        desk.stations.iter().map(view).collect()
+    }
 }
 
 /// Which open alarms; the default is all of them.

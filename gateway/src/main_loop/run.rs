@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anmin_rules::alarm::{Pending, Refusal, Subject, Transition};
 use anmin_rules::change::RulesChange;
+use anmin_rules::duty::DutyChange;
 use anmin_rules::engine::{Effect, Engine};
 use anmin_rules::incident::IncidentChange;
 use anmin_rules::order::{CallChange, Order, OrderId};
@@ -36,7 +37,7 @@ use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
 use super::query::{
     AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
-    PointRow, Quarantined, Query, ReadingCounts, RuleRow, Status, Trouble,
+    PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Trouble,
 };
 use super::{Input, NewRules, PartState, ReloadAsked, Reloaded, Resend, SessionStart};
 use crate::clock::Clock;
@@ -107,7 +108,7 @@ impl Parts {
     /// Takes up what the last run left in the journal: open alarms and their calls, delays that ran, what was judged, and
     /// the orders without a receipt, which go to the couriers again under the same ids. Once, before the loop is made.
     pub fn take_up(&mut self, now: Now, restored: Restored) {
-        let Restored { alarms, calls, incidents, pending, orders, sessions, judged, alive, .. } = restored;
+        let Restored { alarms, calls, incidents, pending, duty, orders, sessions, judged, alive, .. } = restored;
         self.clock_trust = ClockTrust::new(alive);
         self.losses.recall(sessions);
         self.deliveries.restore(judged);
@@ -127,6 +128,7 @@ impl Parts {
         let calls = calls.iter().map(|change| change.call.clone()).collect();
         self.engine.restore(now, alarms, calls, incidents);
         self.engine.restore_pending(now, pending, |_| true);
+        self.engine.restore_duty(now, duty.iter().map(|change| DutyChange::clone(change)).collect());
         self.orders_waiting = orders.len();
         for order in orders {
             match self.couriers.get(&order.channel) {
@@ -871,6 +873,7 @@ impl MainLoop {
                 Effect::Call(change) => self.scratch.calls.push(change),
                 Effect::Incident(change) => self.scratch.incidents.push(change),
                 Effect::Pending(pending) => self.scratch.pending.push(pending),
+                Effect::Duty(change) => self.scratch.facts.push(Fact::Duty(change)),
                 Effect::Order(order) => self.scratch.orders.push(order),
             }
         }
@@ -959,6 +962,7 @@ impl MainLoop {
         info!("taken up from the journal late: {} open alarms, {} orders to send again", new.len(), late.orders.len());
         let Parts { points, validator, engine, .. } = &mut self.parts;
         engine.restore(now, new, calls, late.incidents);
+        engine.restore_duty(now, late.duty.iter().map(|change| DutyChange::clone(change)).collect());
         // Whoever has spoken since the start has been judged by that.
         engine.restore_pending(now, late.pending, |pending| {
             points.find(pending.subject.as_str()).is_none_or(|point| validator.latest(point).is_none())
@@ -1038,6 +1042,9 @@ impl MainLoop {
                     situation,
                 });
                 let _ = reply.send(view);
+            }
+            Query::Stations { reply } => {
+                let _ = reply.send(StationView::all(engine, now.wall));
             }
             Query::Points { filter, page, reply } => {
                 let _ = reply.send(PointPage::select(points, &filter, page, latest));

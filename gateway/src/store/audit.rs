@@ -61,6 +61,8 @@ pub enum Through {
     CommandLine,
     /// Another program, by HTTP.
     Api,
+    /// The crew's page, by a signed link.
+    CrewLink,
     /// SIGHUP, SIGTERM.
     Signal,
     /// Somebody changed the site's files.
@@ -75,6 +77,7 @@ impl Through {
             Self::Page => "page",
             Self::CommandLine => "command_line",
             Self::Api => "api",
+            Self::CrewLink => "crew_link",
             Self::Signal => "signal",
             Self::Files => "files",
             Self::Anmin => "anmin",
@@ -542,7 +545,7 @@ mod tests {
         drop(StateStore::open(dir.path(), RAISED).unwrap());
         edit(
             &dir,
-            "DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; PRAGMA user_version = 4",
+            "DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 4",
         );
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!(back.notes, vec![]);

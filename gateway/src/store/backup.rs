@@ -489,6 +489,7 @@ mod tests {
     use std::time::Duration;
 
     use anmin_rules::alarm::{Alarm, AlarmId, AlarmState, Cause, Transition};
+    use anmin_rules::duty::{Duty, DutyChange};
 
     use super::super::facts::{Fact, KeptSession, Mark};
     use super::super::tests::TestDir;
@@ -607,18 +608,23 @@ mod tests {
         let storage = site.join("data");
         let (mut store, _) = StateStore::open(&storage, RAISED).unwrap();
         let session = KeptSession { source: "site".into(), client_id: "anmin".into(), heard: RAISED };
-        let facts = [Fact::Session(session.clone()), Fact::Judged(vec![Mark { what: 1, topic: 2 }])];
+        let duty = Arc::new(DutyChange { station: "st-1".into(), duty: Arc::new(Duty { seq: 3, ..Duty::default() }) });
+        let facts = [
+            Fact::Session(session.clone()),
+            Fact::Judged(vec![Mark { what: 1, topic: 2 }]),
+            Fact::Duty(Arc::clone(&duty)),
+        ];
         let pending = [Arc::new(crate::delivery::samples::pending())];
         store.commit(&Turn { facts: &facts, pending: &pending, ..Turn::default() }).unwrap();
         let to = site.join("backups/tuesday");
         take(&storage, &site, &to, RAISED).unwrap();
         drop(store);
         let (store, running) = StateStore::open(&storage, RAISED).unwrap();
-        assert_eq!((running.judged.len(), running.pending.len()), (1, 1));
+        assert_eq!((running.judged.len(), running.pending.len(), &running.duty), (1, 1, &vec![Arc::clone(&duty)]));
         drop(store);
         Backup::open(&to).unwrap().restore(&storage, RAISED, "li").unwrap();
         let back = StateStore::open(&storage, RAISED).unwrap().1;
-        assert_eq!((back.sessions, back.judged, back.pending), (vec![session], vec![], vec![]));
+        assert_eq!((back.sessions, back.judged, back.pending, back.duty), (vec![session], vec![], vec![], vec![duty]));
     }
 
     #[test]

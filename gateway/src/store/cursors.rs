@@ -137,7 +137,7 @@ mod tests {
         raise(&mut store, 0..2);
         drop((store, reader));
         let path = dir.path().join("state.db");
-        let before = "DROP TABLE cursors; PRAGMA user_version = 6";
+        let before = "DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 6";
         Connection::open(&path).expect("the file is there").execute_batch(before).expect("it is a table");
         let (mut store, reader) = open(&dir);
         tell(&mut store, reader.lineage().expect("it can be read"), 1);

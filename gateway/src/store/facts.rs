@@ -7,14 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anmin_rules::duty::DutyChange;
 use anmin_sensors::time::Wall;
 use rusqlite::{Connection, params};
 
 use super::audit::{self, Deed};
 use super::cursors::{self, Told};
+use super::duty;
 
 /// Something to remember.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Fact {
     /// A broker keeps our session.
     Session(KeptSession),
@@ -22,6 +24,8 @@ pub enum Fact {
     NoSession(Arc<str>),
     /// Messages that were judged by the end of this turn and may come again.
     Judged(Vec<Mark>),
+    /// What people say of a station.
+    Duty(Arc<DutyChange>),
     /// Somebody did something, or was not let.
     Did(Box<Deed>),
     /// A subscriber has taken what it was told.
@@ -74,6 +78,7 @@ pub(super) fn write(tx: &Connection, fact: &Fact, audit_kept: Duration) -> rusql
             tx.prepare_cached("INSERT INTO judged (marks) VALUES (?1)")?.execute([bytes])?;
             tx.prepare_cached("DELETE FROM judged WHERE n <= ?1")?.execute([tx.last_insert_rowid() - MARK_ROWS])?
         }
+        Fact::Duty(change) => return duty::write(tx, change),
         Fact::Did(deed) => return audit::write(tx, deed, audit_kept),
         Fact::Told(told) => return cursors::write(tx, told),
     };
@@ -84,6 +89,7 @@ pub(super) fn write(tx: &Connection, fact: &Fact, audit_kept: Duration) -> rusql
 pub(super) fn carry_over(from: &Connection, into: &Connection) -> rusqlite::Result<()> {
     let mut sessions = sessions(from).unwrap_or_default().into_iter();
     sessions.try_for_each(|kept| write(into, &Fact::Session(kept), audit::KEPT))?;
+    duty::carry_over(from, into)?;
     match judged(from) {
         Ok(marks) if !marks.is_empty() => write(into, &Fact::Judged(marks), audit::KEPT),
         _ => Ok(()),

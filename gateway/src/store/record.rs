@@ -15,7 +15,8 @@ use anmin_rules::alarm::{
     Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Shelf, Subject, Transition,
 };
 use anmin_rules::incident::{End, FalseCause, Incident, IncidentCause, IncidentChange, IncidentId, Note, Outcome};
-use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OrderBody};
+use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OnCall, OrderBody};
+use anmin_rules::plan::{Done, Item, Owner};
 use anmin_rules::rule::{
     ContentHash, Evidence, Finding, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text,
     WindowSeen,
@@ -415,8 +416,46 @@ struct CallV1<'a> {
     stamps: Vec<StampV1<'a>>,
     respond_by: i64,
     arrive_by: i64,
+    /// Since there are three clocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    control_by: Option<i64>,
     late: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    not_controlled: bool,
+    /// Ids and names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    crew: Vec<(Str<'a>, Str<'a>)>,
+    #[serde(default)]
+    round: u32,
     seq: u32,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[derive(Serialize, Deserialize)]
+struct ItemV1<'a> {
+    id: Str<'a>,
+    plan: Str<'a>,
+    version: Str<'a>,
+    text: TextV1<'a>,
+    owner: Str<'a>,
+    added_at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due: Option<i64>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    late: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    done: Option<DoneV1<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DoneV1<'a> {
+    at: i64,
+    by: Str<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    skipped: Option<Str<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -441,10 +480,36 @@ enum IncidentCauseV1<'a> {
     Grew,
     Settled,
     Resumed,
-    Noted { by: Str<'a> },
-    SplitFrom { from: Id, by: Str<'a> },
-    SplitInto { into: Id, by: Str<'a> },
-    Absorbed { from: Id, by: Str<'a> },
+    Noted {
+        by: Str<'a>,
+    },
+    Ticked {
+        step: Str<'a>,
+        by: Str<'a>,
+    },
+    Skipped {
+        step: Str<'a>,
+        by: Str<'a>,
+    },
+    StepLate {
+        step: Str<'a>,
+    },
+    #[serde(rename = "called_119")]
+    Called119 {
+        by: Str<'a>,
+    },
+    SplitFrom {
+        from: Id,
+        by: Str<'a>,
+    },
+    SplitInto {
+        into: Id,
+        by: Str<'a>,
+    },
+    Absorbed {
+        from: Id,
+        by: Str<'a>,
+    },
     Closed,
 }
 
@@ -466,6 +531,10 @@ struct IncidentV1<'a> {
     closes_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     notes: Vec<NoteV1<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    checklist: Vec<ItemV1<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    called_119: Option<NoteV1<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     end: Option<EndV1<'a>>,
 }
@@ -938,7 +1007,11 @@ impl<'a> CallChangeV1<'a> {
                     .collect(),
                 respond_by: call.respond_by.micros(),
                 arrive_by: call.arrive_by.micros(),
+                control_by: Some(call.control_by.micros()),
                 late: call.late,
+                not_controlled: call.not_controlled,
+                crew: call.crew.iter().map(|member| ((&*member.id).into(), (&member.name).into())).collect(),
+                round: call.round,
                 seq: call.seq,
             },
             alarm: AlarmV1::of(&change.alarm),
@@ -973,7 +1046,16 @@ impl<'a> CallChangeV1<'a> {
                     .collect::<Result<_, RecordError>>()?,
                 respond_by: Wall::from_micros(call.respond_by),
                 arrive_by: Wall::from_micros(call.arrive_by),
+                // The third clock of a call of the time before it: two minutes after the second, as is practice.
+                control_by: Wall::from_micros(call.control_by.unwrap_or(call.arrive_by + 120_000_000)),
                 late: call.late,
+                not_controlled: call.not_controlled,
+                crew: call
+                    .crew
+                    .into_iter()
+                    .map(|(id, name)| OnCall { id: id.into(), name: name.into_owned() })
+                    .collect(),
+                round: call.round,
                 seq: call.seq,
             },
             alarm: Arc::new(self.alarm.read()?),
@@ -1001,11 +1083,9 @@ impl<'a> IncidentChangeV1<'a> {
                 changed_at: incident.changed_at.micros(),
                 settled_at: incident.settled_at.map(Wall::micros),
                 closes_at: incident.closes_at.map(Wall::micros),
-                notes: incident
-                    .notes
-                    .iter()
-                    .map(|note| NoteV1 { at: note.at.micros(), by: (&note.by).into(), text: (&note.text).into() })
-                    .collect(),
+                notes: incident.notes.iter().map(NoteV1::of).collect(),
+                checklist: incident.checklist.iter().map(ItemV1::of).collect(),
+                called_119: incident.called_119.as_ref().map(NoteV1::of),
                 end: incident.end.as_ref().map(EndV1::of),
             },
         }
@@ -1029,16 +1109,60 @@ impl<'a> IncidentChangeV1<'a> {
                 changed_at: Wall::from_micros(incident.changed_at),
                 settled_at: incident.settled_at.map(Wall::from_micros),
                 closes_at: incident.closes_at.map(Wall::from_micros),
-                notes: incident
-                    .notes
-                    .into_iter()
-                    .map(|note| Note {
-                        at: Wall::from_micros(note.at),
-                        by: note.by.into_owned(),
-                        text: note.text.into_owned(),
-                    })
-                    .collect(),
+                notes: incident.notes.into_iter().map(NoteV1::read).collect(),
+                checklist: incident.checklist.into_iter().map(ItemV1::read).collect::<Result<_, _>>()?,
+                called_119: incident.called_119.map(NoteV1::read),
                 end: incident.end.map(EndV1::read).transpose()?,
+            }),
+        })
+    }
+}
+
+impl<'a> NoteV1<'a> {
+    fn of(note: &'a Note) -> Self {
+        Self { at: note.at.micros(), by: (&note.by).into(), text: (&note.text).into() }
+    }
+
+    fn read(self) -> Note {
+        Note { at: Wall::from_micros(self.at), by: self.by.into_owned(), text: self.text.into_owned() }
+    }
+}
+
+impl<'a> ItemV1<'a> {
+    fn of(item: &'a Item) -> Self {
+        let done = item.done.as_ref().map(|Done { at, by, skipped }| DoneV1 {
+            at: at.micros(),
+            by: by.into(),
+            skipped: skipped.as_ref().map(Into::into),
+        });
+        Self {
+            id: (&item.id).into(),
+            plan: (&item.plan).into(),
+            version: (&item.version).into(),
+            text: TextV1::of(&item.text),
+            owner: item.owner.as_str().into(),
+            added_at: item.added_at.micros(),
+            due: item.due.map(Wall::micros),
+            late: item.late,
+            done,
+        }
+    }
+
+    fn read(self) -> Result<Item, RecordError> {
+        let owners = Owner::CHOICES.into_iter().map(|(_, owner)| owner);
+        Ok(Item {
+            id: self.id.into_owned(),
+            plan: self.plan.into_owned(),
+            version: self.version.into_owned(),
+            text: self.text.read(),
+            owner: find("owner of a step", &self.owner, owners, Owner::as_str)?,
+            added_at: Wall::from_micros(self.added_at),
+            due: self.due.map(Wall::from_micros),
+            late: self.late,
+            done: self.done.map(|done| Done {
+                at: Wall::from_micros(done.at),
+                by: done.by.into_owned(),
+                skipped: done.skipped.map(Str::into_owned),
             }),
         })
     }
@@ -1052,6 +1176,10 @@ impl<'a> IncidentCauseV1<'a> {
             IncidentCause::Settled => Self::Settled,
             IncidentCause::Resumed => Self::Resumed,
             IncidentCause::Noted { by } => Self::Noted { by: by.into() },
+            IncidentCause::Ticked { step, by } => Self::Ticked { step: step.into(), by: by.into() },
+            IncidentCause::Skipped { step, by } => Self::Skipped { step: step.into(), by: by.into() },
+            IncidentCause::StepLate { step } => Self::StepLate { step: step.into() },
+            IncidentCause::Called119 { by } => Self::Called119 { by: by.into() },
             IncidentCause::SplitFrom { from, by } => Self::SplitFrom { from: Id(from.0), by: by.into() },
             IncidentCause::SplitInto { into, by } => Self::SplitInto { into: Id(into.0), by: by.into() },
             IncidentCause::Absorbed { from, by } => Self::Absorbed { from: Id(from.0), by: by.into() },
@@ -1066,6 +1194,10 @@ impl<'a> IncidentCauseV1<'a> {
             Self::Settled => IncidentCause::Settled,
             Self::Resumed => IncidentCause::Resumed,
             Self::Noted { by } => IncidentCause::Noted { by: by.into_owned() },
+            Self::Ticked { step, by } => IncidentCause::Ticked { step: step.into_owned(), by: by.into_owned() },
+            Self::Skipped { step, by } => IncidentCause::Skipped { step: step.into_owned(), by: by.into_owned() },
+            Self::StepLate { step } => IncidentCause::StepLate { step: step.into_owned() },
+            Self::Called119 { by } => IncidentCause::Called119 { by: by.into_owned() },
             Self::SplitFrom { from, by } => IncidentCause::SplitFrom { from: IncidentId(from.0), by: by.into_owned() },
             Self::SplitInto { into, by } => IncidentCause::SplitInto { into: IncidentId(into.0), by: by.into_owned() },
             Self::Absorbed { from, by } => IncidentCause::Absorbed { from: IncidentId(from.0), by: by.into_owned() },
@@ -1184,20 +1316,18 @@ fn condition(word: &str) -> Result<Condition, RecordError> {
 }
 
 fn call_state(word: &str) -> Result<CallState, RecordError> {
-    let all = [
-        CallState::Called,
-        CallState::Accepted,
-        CallState::OnTheWay,
-        CallState::OnScene,
-        CallState::StoodDown,
-        CallState::Declined,
-        CallState::Unanswered,
-    ];
-    find("call state", word, all, CallState::as_str)
+    find("call state", word, CallState::ALL, CallState::as_str)
 }
 
 fn call_cause(word: &str) -> Result<CallCause, RecordError> {
-    let all = [CallCause::Called, CallCause::Said, CallCause::Unanswered, CallCause::Late, CallCause::AlarmClosed];
+    let all = [
+        CallCause::Called,
+        CallCause::Said,
+        CallCause::Unanswered,
+        CallCause::Late,
+        CallCause::NotControlled,
+        CallCause::AlarmClosed,
+    ];
     find("call cause", word, all, CallCause::as_str)
 }
 
@@ -1261,6 +1391,12 @@ mod tests {
         all.extend(cap_orders().map(|(name, cap)| (name, OrderBody::Cap(Arc::new(cap)))));
         // Since evidence keeps its grounds; a record without them is one of the time before.
         all.push(("raised on grounds", at(Cause::Raised, explained())));
+        // Since a call names its crew and has a third clock.
+        let mut crewed = (*call_change()).clone();
+        crewed.cause = CallCause::NotControlled;
+        (crewed.call.state, crewed.call.not_controlled, crewed.call.round) = (CallState::UnderControl, true, 2);
+        crewed.call.crew = vec![OnCall { id: "wang".into(), name: "王强".to_owned() }];
+        all.push(("call of a crew", OrderBody::Call(Arc::new(crewed))));
         all
     }
 
@@ -1277,6 +1413,10 @@ mod tests {
             IncidentCause::SplitFrom { from: other, by: by() },
             IncidentCause::SplitInto { into: other, by: by() },
             IncidentCause::Absorbed { from: other, by: by() },
+            IncidentCause::Ticked { step: "gas/valve".to_owned(), by: by() },
+            IncidentCause::Skipped { step: "gas/power".to_owned(), by: by() },
+            IncidentCause::StepLate { step: "gas/valve".to_owned() },
+            IncidentCause::Called119 { by: by() },
         ];
         let outcomes =
             [Outcome::Real, Outcome::Test, Outcome::Maintenance, Outcome::Unexplained, Outcome::Merged(other)];
@@ -1288,11 +1428,33 @@ mod tests {
         let plain =
             Incident { settled_at: None, closes_at: None, notes: Vec::new(), ..(*incident_change().incident).clone() };
         let plain = IncidentChange { incident: Arc::new(plain), ..incident_change() };
+        let item = |step: &str, owner, late: bool, done| Item {
+            id: format!("gas/{step}"),
+            plan: "gas-red".to_owned(),
+            version: "2026-1".to_owned(),
+            text: Text { zh: "关闭阀门".to_owned(), en: "close the valve".to_owned() },
+            owner,
+            added_at: RAISED,
+            due: (!late).then_some(RAISED),
+            late,
+            done,
+        };
+        let done = |skipped: Option<&str>| Some(Done { at: RAISED, by: by(), skipped: skipped.map(str::to_owned) });
+        let planned = Incident {
+            checklist: vec![
+                item("a", Owner::Officer, false, None),
+                item("b", Owner::Utility, true, done(None)),
+                item("c", Owner::Grid, false, done(Some("已断电"))),
+            ],
+            called_119: Some(Note { at: RAISED, by: by(), text: "已报告".to_owned() }),
+            ..(*incident_change().incident).clone()
+        };
+        let planned = IncidentChange { incident: Arc::new(planned), ..incident_change() };
         causes
             .into_iter()
             .map(|cause| IncidentChange { cause, ..incident_change() })
             .chain(ended)
-            .chain([plain])
+            .chain([plain, planned])
             .collect()
     }
 
@@ -1366,6 +1528,14 @@ mod tests {
         let written = write_transition(&before);
         assert!(!written.contains("incident"), "{written}");
         assert_eq!(read_transition(&written).unwrap(), before);
+    }
+
+    #[test]
+    fn a_call_of_the_time_before_the_third_clock_has_two_minutes_more_than_the_second() {
+        let mut older: serde_json::Value = serde_json::from_str(&write_call(&call_change())).expect("a record is JSON");
+        let call = older["call"].as_object_mut().expect("an object");
+        assert!(call.remove("control_by").is_some() && call.remove("round").is_some());
+        assert_eq!(read_call(&older.to_string()).unwrap(), *call_change());
     }
 
     #[test]

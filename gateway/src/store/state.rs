@@ -1,6 +1,6 @@
 //! state.db: transitions, calls, orders and receipts. Small, precious, every commit synced.
 //!
-//! Tables of schema 7 (times are microseconds of the wall clock):
+//! Tables of schema 8 (times are microseconds of the wall clock):
 //!
 //! | table | row |
 //! |---|---|
@@ -15,6 +15,7 @@
 //! | `audit` | since schema 5: who did what and when, see [`super::audit`] |
 //! | `incidents`, `threads` | since schema 6: incidents, and which rows belong to which, see [`super::incidents`] |
 //! | `cursors` | since schema 7: how far each subscriber has been told of the journal, see [`super::cursors`] |
+//! | `duty` | since schema 8: what people said of the stations, see [`super::duty`] |
 //!
 //! `sum` of row n is SHA-256 over n, kind and record; `chain` is SHA-256 over `chain` of row n-1 and `sum`, and row 0
 //! stands for the installation. So a row stands for itself when its neighbour is damaged, and a row that was taken out
@@ -41,6 +42,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmId, Cause, Pending, Subject, Transition};
+use anmin_rules::duty::DutyChange;
 use anmin_rules::incident::{Incident, IncidentChange, IncidentId};
 use anmin_rules::order::{CallChange, Order, OrderBody, OrderId};
 use anmin_rules::rule::{Evidence, RuleId, Text};
@@ -51,6 +53,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 use super::audit::{self, Audited, Chain, Deed, Wanted};
 use super::checkpoint::Checkpoints;
 use super::cursors;
+use super::duty;
 use super::facts::{self, Fact, KeptSession, Mark};
 use super::incidents::{self, ClosedCursor, ClosedFilter};
 use super::pending;
@@ -126,6 +129,7 @@ pub(super) const MIGRATIONS: super::Migrations = &[
     audit::SCHEMA_5,
     incidents::SCHEMA_6,
     cursors::SCHEMA_7,
+    duty::SCHEMA_8,
 ];
 
 // `state <> 1` says nothing new, but without it SQLite does not use the index that leaves out what is delivered.
@@ -190,6 +194,8 @@ pub struct Restored {
     pub incidents: Vec<Arc<Incident>>,
     /// Conditions whose delays ran.
     pub pending: Vec<Arc<Pending>>,
+    /// What people had said of the stations.
+    pub duty: Vec<Arc<DutyChange>>,
     /// Orders without a receipt, in the order they were committed: to be sent again under the same ids.
     pub orders: Vec<Order>,
     /// Brokers that should still have our session.
@@ -277,6 +283,7 @@ struct Live {
     calls: HashMap<(AlarmId, Arc<str>), (u64, Arc<CallChange>)>,
     incidents: HashMap<IncidentId, (u64, Arc<IncidentChange>)>,
     pending: HashMap<(RuleId, Subject), (u64, Arc<Pending>)>,
+    duty: HashMap<Arc<str>, Arc<DutyChange>>,
     orders: HashMap<OrderId, (u64, Order)>,
 }
 
@@ -347,6 +354,11 @@ impl Live {
                 self.pending.insert(key, (self.count, Arc::clone(pending)));
             }
         }
+        for fact in &turn.facts {
+            if let Fact::Duty(change) = fact {
+                self.duty.insert(Arc::clone(&change.station), Arc::clone(change));
+            }
+        }
         for order in &turn.orders {
             self.count += 1;
             self.orders.entry(order.id.clone()).or_insert_with(|| (self.count, order.clone()));
@@ -369,6 +381,7 @@ impl Live {
             incidents: in_order(self.incidents.values().cloned()),
             pending: in_order(self.pending.values().cloned()),
             orders: in_order(self.orders.values().cloned()),
+            facts: self.duty.values().cloned().map(Fact::Duty).collect(),
             ..OwnedTurn::default()
         }
     }
@@ -797,6 +810,7 @@ impl Restored {
             calls: Vec::new(),
             incidents: Vec::new(),
             pending: Vec::new(),
+            duty: Vec::new(),
             orders: Vec::new(),
             sessions: Vec::new(),
             judged: Vec::new(),
@@ -898,9 +912,23 @@ impl Db {
             let judged = facts::judged(&db.conn).unwrap_or_default();
             let pending = pending::read(&db.conn).unwrap_or_default();
             let pending = pending.into_iter().filter_map(|(.., found)| found.ok().map(Arc::new)).collect();
+            let duty = duty::read(&db.conn).unwrap_or_default();
+            let duty = duty.into_iter().filter_map(|(_, found)| found.ok().map(Arc::new)).collect();
             let nothing = Restored::nothing(Wall::default());
             let alive = db.alive();
-            Some(Restored { alarms, calls, incidents, pending, orders, sessions, judged, alive, notes, ..nothing })
+            Some(Restored {
+                alarms,
+                calls,
+                incidents,
+                pending,
+                duty,
+                orders,
+                sessions,
+                judged,
+                alive,
+                notes,
+                ..nothing
+            })
         };
         let path = dir.join(FILE);
         read(&path).or_else(|| {
@@ -948,6 +976,7 @@ impl Db {
             incidents,
             pending: owed.pending,
             orders: owed.orders,
+            facts: owed.facts,
             ..OwnedTurn::default()
         };
         pending::forget(&self.conn).map_err(sqlite)?;
@@ -997,6 +1026,7 @@ impl Db {
         let calls = self.open_calls(floor, &mut notes)?;
         let incidents = self.open_incidents(&mut notes)?;
         let pending = self.pending_conditions(&mut notes)?;
+        let duty = self.duty(&mut notes)?;
         let (orders, lost) = self.pending_orders()?;
         self.bury(lost, now, &mut notes)?;
         let mut live = Live::default();
@@ -1006,6 +1036,7 @@ impl Db {
             incidents: incidents.clone(),
             pending: pending.clone(),
             orders: orders.clone(),
+            facts: duty.iter().cloned().map(Fact::Duty).collect(),
             ..OwnedTurn::default()
         });
         let sessions = facts::sessions(&self.conn).map_err(sqlite)?;
@@ -1013,8 +1044,20 @@ impl Db {
         let alarms = transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect();
         let incidents = incidents.iter().map(|change| Arc::clone(&change.incident)).collect();
         let alive = self.alive();
-        let restored =
-            Restored { alarms, calls, incidents, pending, orders, sessions, judged, alive, installation, epoch, notes };
+        let restored = Restored {
+            alarms,
+            calls,
+            incidents,
+            pending,
+            duty,
+            orders,
+            sessions,
+            judged,
+            alive,
+            installation,
+            epoch,
+            notes,
+        };
         Ok((restored, live))
     }
 
@@ -1203,6 +1246,24 @@ impl Db {
             }
         }
         Ok(open)
+    }
+
+    /// What people said of the stations. Where a row is damaged the station stands as if nothing was said.
+    fn duty(&self, notes: &mut Vec<Text>) -> Result<Vec<Arc<DutyChange>>, StoreError> {
+        let mut said = Vec::new();
+        for (station, found) in duty::read(&self.conn).map_err(sqlite)? {
+            match found {
+                Ok(change) => said.push(Arc::new(change)),
+                Err(why) => {
+                    tracing::error!(%station, why = %why, "What was said of a station is damaged; it stands as its shifts say.");
+                    notes.push(Text {
+                        zh: format!("{station} 的交接班和器材检查记录已损坏，请重新登记"),
+                        en: format!("hand-over and checks of station {station} are damaged ({why}); say them again"),
+                    });
+                }
+            }
+        }
+        Ok(said)
     }
 
     /// Conditions whose delays ran. One whose row is damaged is forgotten: the next reading is judged anew.
@@ -2085,7 +2146,7 @@ mod tests {
         drop(store);
         edit(
             &dir,
-            "DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE pending; DROP TABLE cursors; PRAGMA user_version = 3",
+            "DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE pending; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 3",
         );
         let one = Arc::new(crate::delivery::samples::pending());
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
@@ -2201,7 +2262,10 @@ mod tests {
         let old = transition(AlarmState::Normal, Cause::Raised, Alarm { incident: None, ..numbered(1) });
         store.commit(&Turn { transitions: &[old], ..Turn::default() }).unwrap();
         drop(store);
-        edit(&dir, "DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; PRAGMA user_version = 5");
+        edit(
+            &dir,
+            "DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 5",
+        );
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!((back.alarms.len(), back.incidents, back.notes), (1, vec![], vec![]));
         store

@@ -149,6 +149,7 @@ impl Subscriptions {
             form: ChannelForm::Cap,
             min_level: filter.min_level,
             system: filter.system,
+            stations: Vec::new(),
         };
         Ok(said(&self.0.site.id, &channel, &history, words.expires(), now))
     }

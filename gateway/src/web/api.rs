@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::crew::Counted;
 use super::events::{Hub, last_event_id};
 use super::explain::explanation;
 use super::guard::{Caller, Guard, guard};
@@ -33,7 +34,7 @@ use super::wire::{
     IncidentsWire, JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire,
     ResentWire, RuleWire, StatusWire, UnusableWire, Writer,
 };
-use super::{Archive, Token, WebLink, page, subscriptions};
+use super::{Archive, Token, WebLink, crew, page, stations, subscriptions};
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
 use crate::store::audit::{Deed, Wanted, Way};
@@ -56,6 +57,7 @@ pub(super) struct Desk {
     pub hub: Hub,
     /// Of the desk, for addresses that others may ask, too.
     pub token: Option<Token>,
+    pub counted: Counted,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
@@ -68,7 +70,10 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/alarms/{id}/transitions", get(alarm_history))
         .route("/alarms/{id}/explanation", get(explanation))
         .route("/alarms/{id}/{action}", post(act))
+        .route("/alarms/{id}/calls/{station}/links", get(stations::links))
         .route("/alarms/{id}/calls/{station}/{step}", post(call_step))
+        .route("/stations", get(stations::stations))
+        .route("/stations/{id}/{action}", post(stations::act))
         .route("/incidents", get(incidents))
         .route("/incidents/outcomes", get(outcomes))
         .route("/incidents/{id}", get(incident))
@@ -101,6 +106,7 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .merge(page::routes())
+        .merge(crew::routes())
         .fallback(|| async { Problem::not_found("没有这个地址", "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
             Problem::new(
@@ -122,7 +128,10 @@ pub(super) async fn ask<T>(
     send(inputs, |reply| Input::Query(question(reply))).await
 }
 
-async fn send<T>(inputs: &mpsc::Sender<Input>, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Problem> {
+pub(super) async fn send<T>(
+    inputs: &mpsc::Sender<Input>,
+    input: impl FnOnce(oneshot::Sender<T>) -> Input,
+) -> Result<T, Problem> {
     send_within(ANSWER_WITHIN, inputs, input).await
 }
 
@@ -147,7 +156,7 @@ pub(super) fn status_wire(link: &WebLink, status: &Status) -> StatusWire {
 }
 
 impl Desk {
-    fn writer(&self) -> Writer<'_> {
+    pub(super) fn writer(&self) -> Writer<'_> {
         Writer { zone: &self.link.site.time_zone }
     }
 
@@ -643,7 +652,7 @@ pub(super) fn person(who: &str) -> Result<String, Problem> {
         .map_err(|problem| problem.hint("who 填操作人的姓名", "`who` is the name of the person who does it"))
 }
 
-fn words(name: &str, text: &str, most: usize) -> Result<String, Problem> {
+pub(super) fn words(name: &str, text: &str, most: usize) -> Result<String, Problem> {
     let text = text.trim();
     if text.is_empty() {
         return Err(Problem::bad_request(format_args!("`{name}` is empty")));
@@ -673,13 +682,13 @@ struct ShelveBody {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WhyBody {
-    who: String,
-    why: String,
+pub(super) struct WhyBody {
+    pub who: String,
+    pub why: String,
 }
 
 /// Longest reason that is kept.
-const MOST_WHY: usize = 300;
+pub(super) const MOST_WHY: usize = 300;
 /// A shelf's longest time here; the desk's own limits are shorter.
 const MOST_MINUTES: u32 = 24 * 60;
 
@@ -733,11 +742,12 @@ async fn call_step(
         "accept" => (body::<PlainBody>(request).await?.who, CallStep::Accept),
         "on-the-way" => (body::<PlainBody>(request).await?.who, CallStep::OnTheWay),
         "on-scene" => (body::<PlainBody>(request).await?.who, CallStep::OnScene),
+        "under-control" => (body::<PlainBody>(request).await?.who, CallStep::UnderControl),
         "stand-down" => (body::<PlainBody>(request).await?.who, CallStep::StandDown),
         _ => {
             return Err(Problem::not_found("没有这个操作", "there is no such step").hint(
-                "可用：accept、on-the-way、on-scene、stand-down、decline",
-                "there are accept, on-the-way, on-scene, stand-down and decline",
+                "可用：accept、on-the-way、on-scene、under-control、stand-down、decline",
+                "there are accept, on-the-way, on-scene, under-control, stand-down and decline",
             ));
         }
     };
@@ -868,6 +878,21 @@ struct NoteBody {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct StepBody {
+    who: String,
+    step: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SkipBody {
+    who: String,
+    step: String,
+    why: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct MergeBody {
     who: String,
     into: String,
@@ -928,6 +953,19 @@ async fn act_on_incident(
             let NoteBody { who, text } = body(request).await?;
             (who, IncidentAction::Note { text: words("text", &text, MOST_WHY)? })
         }
+        "tick" => {
+            let StepBody { who, step } = body(request).await?;
+            (who, IncidentAction::Tick { step })
+        }
+        "skip" => {
+            let SkipBody { who, step, why } = body(request).await?;
+            (who, IncidentAction::Skip { step, why: words("why", &why, MOST_WHY)? })
+        }
+        "called-119" => {
+            let NoteBody { who, text } = body(request).await?;
+            let text = if text.trim().is_empty() { String::new() } else { words("text", &text, MOST_WHY)? };
+            (who, IncidentAction::Called119 { text })
+        }
         "merge" => {
             let MergeBody { who, into } = body(request).await?;
             shown = incident_id(&into)?;
@@ -947,8 +985,8 @@ async fn act_on_incident(
         }
         _ => {
             return Err(Problem::not_found("没有这个操作", "there is no such command").hint(
-                "可用：acknowledge、note、merge、split、close",
-                "there are acknowledge, note, merge, split and close",
+                "可用：acknowledge、note、tick、skip、called-119、merge、split、close",
+                "there are acknowledge, note, tick, skip, called-119, merge, split and close",
             ));
         }
     };

@@ -58,6 +58,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// Where the daemon is, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
     /// `url` is `http://host:port`, or `https://` and a path where a proxy stands in front.
     pub fn new(url: &str, token_file: Option<&Path>) -> Result<Self, ClientError> {
         let unusable = |why: String| ClientError::Unusable(format!("{url:?} is no address of anmin: {why}"));

@@ -96,7 +96,10 @@ impl Guard {
         let host = self.host(request)?;
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             same_origin(headers, host)?;
-            json_only(headers)?;
+            // The crew's page has forms and no script; its address is its authority, which no other site knows.
+            if !request.uri().path().starts_with(CREW) {
+                json_only(headers)?;
+            }
         }
         let path = request.uri().path();
         match &self.settings.token {
@@ -241,13 +244,16 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     };
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
-/// On every response.
+/// Where crews answer by signed links.
+const CREW: &str = "/crew/";
+
+/// On every response that does not say another.
 const HEADERS: [(header::HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,

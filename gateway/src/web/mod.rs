@@ -9,12 +9,14 @@
 
 mod api;
 pub mod client;
+mod crew;
 mod events;
 mod explain;
 mod guard;
 mod listen;
 mod page;
 mod problem;
+pub mod stations;
 mod subscriptions;
 pub mod wire;
 
@@ -37,6 +39,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::crew_link::Links;
 use crate::main_loop::{Feed, Input, ReloadAsked};
 use crate::store::audit::{Audited, Wanted};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
@@ -141,6 +144,8 @@ pub struct WebLink {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub clock: Clock,
     pub site: Site,
+    /// By what crews answer from their phones.
+    pub crew: Links,
     /// By the id of its `[[mqtt]]`.
     pub sessions: BTreeMap<Arc<str>, DiscardSession>,
 }
@@ -278,7 +283,12 @@ pub async fn serve(settings: Settings, link: WebLink) -> io::Result<Server> {
     let address = listener.local_addr()?;
     let hub = events::Hub::new(&link);
     let router = api::router(
-        api::Desk { link: link.clone(), hub: hub.clone(), token: settings.token.clone() },
+        api::Desk {
+            link: link.clone(),
+            hub: hub.clone(),
+            token: settings.token.clone(),
+            counted: crew::Counted::default(),
+        },
         guard::Guard::new(settings),
     );
     let task = tokio::spawn(async move {

@@ -83,7 +83,10 @@ impl Problem {
 
     pub fn refused(refusal: &Refusal) -> Self {
         let status = match refusal {
-            Refusal::NoSuchAlarm(_) | Refusal::NoSuchCall { .. } | Refusal::NoSuchIncident(_) => StatusCode::NOT_FOUND,
+            Refusal::NoSuchAlarm(_)
+            | Refusal::NoSuchCall { .. }
+            | Refusal::NoSuchStation(_)
+            | Refusal::NoSuchIncident(_) => StatusCode::NOT_FOUND,
             Refusal::StillActive { .. }
             | Refusal::NotAcknowledged { .. }
             | Refusal::AlarmActive { .. }

@@ -5,9 +5,10 @@
 
 use anmin_rules::alarm::{Alarm, By, Cause, Subject, Transition};
 use anmin_rules::change::{NumberChange, RulesChange};
-use anmin_rules::incident::{End, Incident, IncidentCause, IncidentChange, Outcome, Situation};
+use anmin_rules::incident::{End, Incident, IncidentCause, IncidentChange, Note, Outcome, Situation};
 use anmin_rules::library;
 use anmin_rules::order::{Call, CallChange, OrderBody};
+use anmin_rules::plan::Item;
 use anmin_rules::rule::{Grounds, Level, Limit, LimitUsed, RuleId, Text};
 use anmin_sensors::point::{Hazard, Kind, KindInfo, Place, PointId};
 use anmin_sensors::reading::{Sample, Value};
@@ -414,8 +415,19 @@ pub struct CallWire {
     pub late: bool,
     pub respond_by: String,
     pub arrive_by: String,
+    pub control_by: String,
+    /// Not under control in time: a person shall call 119.
+    pub not_controlled: bool,
+    /// Who was on duty when the station was called.
+    pub crew: Vec<OnCallWire>,
     pub steps: Vec<StepWire>,
     pub seq: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OnCallWire {
+    pub id: String,
+    pub name: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -455,6 +467,24 @@ pub struct NoteWire {
     pub text: String,
 }
 
+/// One step of an incident's checklist.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ItemWire {
+    pub id: String,
+    pub plan: String,
+    pub version: String,
+    pub text: TextWire,
+    pub owner: String,
+    pub due: Option<String>,
+    /// Not done in time.
+    pub late: bool,
+    /// When it was done, or skipped.
+    pub done_at: Option<String>,
+    pub by: Option<String>,
+    /// Why it was skipped.
+    pub skipped: Option<String>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EndWire {
     pub at: String,
@@ -485,6 +515,12 @@ pub struct IncidentWire {
     pub settled_at: Option<String>,
     pub closes_at: Option<String>,
     pub notes: Vec<NoteWire>,
+    /// What its plans say is to be done, in order.
+    #[serde(default)]
+    pub checklist: Vec<ItemWire>,
+    /// When a person called 119.
+    #[serde(default)]
+    pub called_119: Option<NoteWire>,
     pub end: Option<EndWire>,
 }
 
@@ -526,6 +562,8 @@ pub struct IncidentChangeWire {
     pub by: Option<String>,
     /// The incident that alarms came from or went to.
     pub other: Option<String>,
+    /// The step of the checklist that it is about.
+    pub step: Option<String>,
     pub incident: IncidentWire,
 }
 
@@ -926,6 +964,13 @@ impl Writer<'_> {
             late: call.late,
             respond_by: self.at(call.respond_by),
             arrive_by: self.at(call.arrive_by),
+            control_by: self.at(call.control_by),
+            not_controlled: call.not_controlled,
+            crew: call
+                .crew
+                .iter()
+                .map(|member| OnCallWire { id: member.id.to_string(), name: member.name.clone() })
+                .collect(),
             steps: call
                 .stamps
                 .iter()
@@ -1072,12 +1117,29 @@ impl Writer<'_> {
             changed_at: self.at(incident.changed_at),
             settled_at: incident.settled_at.map(|at| self.at(at)),
             closes_at: incident.closes_at.map(|at| self.at(at)),
-            notes: incident
-                .notes
-                .iter()
-                .map(|note| NoteWire { at: self.at(note.at), by: note.by.clone(), text: note.text.clone() })
-                .collect(),
+            notes: incident.notes.iter().map(|note| self.note(note)).collect(),
+            checklist: incident.checklist.iter().map(|item| self.item(item)).collect(),
+            called_119: incident.called_119.as_ref().map(|note| self.note(note)),
             end: incident.end.as_ref().map(|end| self.end(end)),
+        }
+    }
+
+    fn note(self, note: &Note) -> NoteWire {
+        NoteWire { at: self.at(note.at), by: note.by.clone(), text: note.text.clone() }
+    }
+
+    fn item(self, item: &Item) -> ItemWire {
+        ItemWire {
+            id: item.id.clone(),
+            plan: item.plan.clone(),
+            version: item.version.clone(),
+            text: (&item.text).into(),
+            owner: item.owner.as_str().to_owned(),
+            due: item.due.map(|due| self.at(due)),
+            late: item.late,
+            done_at: item.done.as_ref().map(|done| self.at(done.at)),
+            by: item.done.as_ref().map(|done| done.by.clone()),
+            skipped: item.done.as_ref().and_then(|done| done.skipped.clone()),
         }
     }
 
@@ -1124,20 +1186,32 @@ impl Writer<'_> {
 
     pub fn incident_change(self, change: &IncidentChange) -> IncidentChangeWire {
         let (by, other) = match &change.cause {
-            IncidentCause::Noted { by } => (Some(by.clone()), None),
+            IncidentCause::Noted { by }
+            | IncidentCause::Called119 { by }
+            | IncidentCause::Ticked { by, .. }
+            | IncidentCause::Skipped { by, .. } => (Some(by.clone()), None),
             IncidentCause::SplitFrom { from: other, by }
             | IncidentCause::SplitInto { into: other, by }
             | IncidentCause::Absorbed { from: other, by } => (Some(by.clone()), Some(other.to_string())),
             IncidentCause::Closed => (change.incident.end.as_ref().map(|end| end.by.clone()), None),
-            IncidentCause::Opened | IncidentCause::Grew | IncidentCause::Settled | IncidentCause::Resumed => {
-                (None, None)
-            }
+            IncidentCause::Opened
+            | IncidentCause::Grew
+            | IncidentCause::Settled
+            | IncidentCause::Resumed
+            | IncidentCause::StepLate { .. } => (None, None),
+        };
+        let step = match &change.cause {
+            IncidentCause::Ticked { step, .. }
+            | IncidentCause::Skipped { step, .. }
+            | IncidentCause::StepLate { step } => Some(step.clone()),
+            _ => None,
         };
         IncidentChangeWire {
             at: self.at(change.at),
             cause: change.cause.as_str(),
             by,
             other,
+            step,
             incident: self.incident(&change.incident),
         }
     }

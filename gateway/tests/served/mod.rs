@@ -39,6 +39,10 @@ pub async fn serve_site(token: Option<&str>, answers: bool) -> Served {
         subscriptions: desk::subscriptions(&clock),
         metrics: Arc::new(|| "anmin_up 1\n# EOF\n".to_owned()),
         clock,
+        crew: anmin::crew_link::Links {
+            key: anmin::crew_link::LinkKey::of(b"crews of the page"),
+            valid: std::time::Duration::from_secs(43_200),
+        },
         sessions: [(Arc::from("plant"), Arc::new(|| {}) as DiscardSession)].into(),
         site: Site {
             id: "chunhui".to_owned(),

@@ -192,8 +192,7 @@ pub fn desk() -> DeskSettings {
         id: id.into(),
         name: Text { zh: id.to_owned(), en: id.to_owned() },
         phone: "0".to_owned(),
-        respond_within: Duration::from_secs(60),
-        arrive_within: Duration::from_secs(180),
+        ..Station::default()
     };
     DeskSettings {
         site: "sim".to_owned(),
@@ -205,6 +204,7 @@ pub fn desk() -> DeskSettings {
                 form: *form,
                 min_level: *min_level,
                 system: *system,
+                stations: Vec::new(),
             })
             .collect(),
         max_shelve: Duration::from_micros(MAX_SHELVE),

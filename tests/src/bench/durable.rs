@@ -278,6 +278,8 @@ fn closed_incidents() {
             settled_at: Some(at),
             closes_at: None,
             notes: Vec::new(),
+            checklist: Vec::new(),
+            called_119: None,
             end: Some(end),
         };
         Arc::new(IncidentChange { at, cause: IncidentCause::Closed, incident: Arc::new(incident) })

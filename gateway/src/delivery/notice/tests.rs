@@ -1,16 +1,18 @@
 use std::sync::Arc;
 
 use anmin_rules::alarm::{Alarm, AlarmState, Cause, Class, Subject};
-use anmin_rules::order::{OrderBody, OrderId};
+use anmin_rules::order::{OnCall, OrderBody, OrderId};
 use anmin_sensors::document::{Document, Faults};
 use anmin_sensors::point::Place;
 
 use super::*;
+use crate::crew_link::LinkKey;
 use crate::delivery::http::tests::{Answer as Says, Server};
 use crate::delivery::samples::{self, RAISED, alarm, call_change, check_golden, closed, text, transition};
 
 fn words(languages: &[Language], page: Option<&str>) -> Words {
     Words {
+        links: None,
         site: samples::site(),
         languages: languages.to_vec(),
         page: page.map(str::to_owned),
@@ -259,7 +261,7 @@ async fn a_robot_is_spoken_to_in_its_own_way() {
         let settings =
             settings(&folder, &format!("id = 'duty'\nrobot = '{robot}'\naddress_file = 'address'\n{secret}"));
         let carrier =
-            carrier(&settings.expect("settings"), &samples::site(), &Clock::manual(RAISED)).expect("a carrier");
+            carrier(&settings.expect("settings"), &samples::site(), None, &Clock::manual(RAISED)).expect("a carrier");
         let orders = storm();
         let accepted = Ok(Receipt { detail: "HTTP 200, accepted".to_owned() });
         assert_eq!(carrier.carry(&orders[0]).await, accepted, "{robot}");
@@ -287,5 +289,39 @@ async fn a_robot_is_spoken_to_in_its_own_way() {
             "{seen:#?}"
         );
         assert_eq!(bodies[0]["sign"].is_string(), robot == "feishu");
+    }
+}
+
+/// Goal: whoever is on duty can answer, whatever else a message says. Method: messages of one change and of many, in one
+/// language and two, each link taken out of the text and opened.
+#[test]
+fn a_stations_own_group_is_given_a_whole_link_for_each_who_is_on_duty_and_no_other_is() {
+    let key = LinkKey::of(b"crews of the test");
+    let change = |station: &str, seq: u32, members: usize| {
+        let mut change = (*call_change()).clone();
+        change.call.station = station.into();
+        change.call.seq = seq;
+        change.call.crew =
+            (0..members).map(|n| OnCall { id: format!("m{n}").into(), name: format!("队员{n}") }).collect();
+        let id = OrderId::new(format!("call/{station}/{seq}"));
+        Order { id, channel: "duty".into(), body: OrderBody::Call(Arc::new(change)) }
+    };
+    for (orders, languages, expected) in [
+        (vec![change("a", 1, 2)], &[Language::Zh][..], 2),
+        (vec![change("a", 1, 0)], &[Language::Zh], 1),
+        (vec![change("a", 1, 40)], &[Language::Zh], 8),
+        (vec![change("a", 1, 3)], &[Language::Zh, Language::En], 3),
+        (vec![change("a", 1, 2), change("b", 1, 1), change("a", 2, 2)], &[Language::Zh, Language::En], 3),
+    ] {
+        let mut words = words(languages, Some("https://desk.example.cn/"));
+        let (plain, _) = words.message(&orders.iter().collect::<Vec<_>>()).expect("it is news");
+        assert!(!plain.contains("/crew/"), "{plain}");
+        words.links = Some(Links { key: key.clone(), valid: Duration::from_secs(3_600) });
+        let (said, _) = words.message(&orders.iter().collect::<Vec<_>>()).expect("it is news");
+        assert!(said.len() <= words.most_bytes, "{} bytes", said.len());
+        let opened = said.split_whitespace().filter_map(|word| word.strip_prefix("https://desk.example.cn/crew/"));
+        let opened = opened.map(|token| key.open(token, RAISED)).collect::<Vec<_>>();
+        assert!(opened.iter().all(Result::is_ok), "{said}");
+        assert_eq!(opened.len(), expected, "{said}");
     }
 }

@@ -6,12 +6,13 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use anmin_rules::alarm::{Alarm, Cause, Class, Transition};
-use anmin_rules::order::{CallChange, CallState, Order, OrderBody};
+use anmin_rules::alarm::{Alarm, AlarmId, Cause, Class, Transition};
+use anmin_rules::order::{CallCause, CallChange, CallState, Order, OrderBody};
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::time::Wall;
 
 use super::super::{DeliveryError, Site, event};
+use crate::crew_link::{Link, Links};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
@@ -54,6 +55,8 @@ const BETWEEN: &str = "\n\n";
 const PLACES: usize = 5;
 
 pub struct Words {
+    /// Of a station's own group: by them its crew answers.
+    pub links: Option<Links>,
     pub site: Site,
     pub languages: Vec<Language>,
     /// Where the duty desk's page is reached by those who read.
@@ -65,13 +68,42 @@ impl Words {
     /// The text, and the gravest level that a person must act on, if any.
     pub fn message(&self, orders: &[&Order]) -> Result<(String, Option<Level>), DeliveryError> {
         let news = orders.iter().map(|order| News::of(order)).collect::<Result<Vec<_>, _>>()?;
-        let level = news.iter().filter(|news| news.calls_for_action()).map(|news| news.alarm().level).max();
-        let share = self.most_bytes / self.languages.len().max(1) - BETWEEN.len();
+        // A station's own group is to hear that it is called.
+        let called = |news: &&News<'_>| self.links.is_some() && news.calls();
+        let level =
+            news.iter().filter(|news| news.calls_for_action() || called(news)).map(|news| news.alarm().level).max();
+        let links = self.links_of(&news);
+        let room = self.most_bytes - links.len();
+        let share = room / self.languages.len().max(1) - BETWEEN.len();
         let texts = self.languages.iter().map(|language| match news.as_slice() {
             [one] => cut(&self.whole(*language, one), share),
             many => self.together(*language, many, share),
         });
-        Ok((texts.collect::<Vec<_>>().join(BETWEEN), level))
+        Ok((texts.collect::<Vec<_>>().join(BETWEEN) + links.as_str(), level))
+    }
+
+    /// The links by which a crew answers, whole and one a line, the newest call first; as many as half of a message has room
+    /// for.
+    fn links_of(&self, news: &[News<'_>]) -> String {
+        let (Some(page), Some(links)) = (&self.page, &self.links) else { return String::new() };
+        let mut text = String::new();
+        let mut seen: Vec<(AlarmId, &str)> = Vec::new();
+        for change in news.iter().rev().filter_map(News::call) {
+            let call = &change.call;
+            let known = seen.contains(&(call.alarm, &*call.station));
+            seen.push((call.alarm, &call.station));
+            if known || !call.is_live() {
+                continue;
+            }
+            for (link, name) in Link::of_call(call, links.valid) {
+                let name = if name.is_empty() { call.station_name.zh.as_str() } else { &name };
+                let line = format!("\n{} {}/crew/{}", plain(name), page.trim_end_matches('/'), links.key.token(&link));
+                if text.len() + line.len() <= self.most_bytes / 2 {
+                    text.push_str(&line);
+                }
+            }
+        }
+        text
     }
 
     /// An exercise says so before anything else.
@@ -104,8 +136,12 @@ impl Words {
             Some(by) => part("处理人：", "On it: ", &by.who),
             None => language.pick("尚无人确认", "Nobody has acknowledged it yet").to_owned(),
         });
-        if let Some(page) = &self.page {
-            lines.push(format!("{}/#/now/{}", page.trim_end_matches('/'), alarm.id));
+        match &self.page {
+            Some(_) if self.links.is_some() => {
+                lines.push(language.pick("点击姓名后的链接应答", "Answer by the link behind your name").to_owned());
+            }
+            Some(page) => lines.push(format!("{}/#/now/{}", page.trim_end_matches('/'), alarm.id)),
+            None => {}
         }
         // The same when it is sent again, so that a reader knows it.
         lines.push(format!("{} · {}", plain(language.of(&self.site.name)), news.mark()));
@@ -154,6 +190,7 @@ impl Words {
             (None, Language::Zh) => "\n详情见值班台".to_owned(),
             (None, Language::En) => "\nSee the duty desk".to_owned(),
         };
+        let end = if self.links.is_some() { String::new() } else { end };
         let mut left = count;
         for line in lines {
             let more = line.places.len().saturating_sub(PLACES);
@@ -215,6 +252,18 @@ impl<'o> News<'o> {
         }
     }
 
+    fn call(&self) -> Option<&'o CallChange> {
+        match self {
+            Self::Change(_) => None,
+            Self::Call(change) => Some(change),
+        }
+    }
+
+    /// A station is called.
+    fn calls(&self) -> bool {
+        self.call().is_some_and(|change| change.call.state == CallState::Called)
+    }
+
     fn at(&self) -> Wall {
         match self {
             Self::Change(transition) => transition.at.wall,
@@ -241,7 +290,9 @@ impl<'o> News<'o> {
                 _ => false,
             },
             Self::Call(change) => {
-                change.call.late || matches!(change.call.state, CallState::Unanswered | CallState::Declined)
+                change.cause == CallCause::NotControlled
+                    || change.call.late
+                    || matches!(change.call.state, CallState::Unanswered | CallState::Declined)
             }
         }
     }

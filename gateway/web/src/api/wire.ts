@@ -122,6 +122,7 @@ export type CallState =
   | 'accepted'
   | 'on_the_way'
   | 'on_scene'
+  | 'under_control'
   | 'stood_down'
   | 'declined'
   | 'unanswered'
@@ -133,8 +134,12 @@ export interface Call {
   state: CallState
   live: boolean
   late: boolean
+  /** Not under control in time: a person shall call 119. */
+  not_controlled: boolean
   respond_by: string
   arrive_by: string
+  control_by: string
+  crew: { id: string; name: string }[]
   steps: { state: CallState; at: string; by: string; why: string }[]
   seq: number
 }
@@ -208,6 +213,51 @@ export type FalseCause = (typeof FALSE_CAUSES)[number]
 
 export type Outcome = 'real' | 'false_alarm' | 'test' | 'maintenance' | 'merged' | 'unexplained'
 
+/** One step of an incident's checklist. */
+export interface ChecklistItem {
+  id: string
+  plan: string
+  version: string
+  text: Text
+  owner: 'officer' | 'crew' | 'property' | 'grid' | 'utility'
+  due: string | null
+  late: boolean
+  done_at: string | null
+  by: string | null
+  skipped: string | null
+}
+
+export interface Member {
+  id: string
+  name: string
+  role: 'head' | 'member' | 'driver' | 'communicator' | 'safety'
+  phone: string
+}
+
+/** A micro fire station as it stands. */
+export interface Station {
+  id: string
+  name: Text
+  phone: string
+  ready: boolean
+  unready: { code: string; text: Text }[]
+  on_duty: Member[]
+  crew: Member[]
+  shifts: string[]
+  handed_over: { at: string; by: string; note: string } | null
+  off_duty: { at: string; by: string; why: string } | null
+  equipment: {
+    id: string
+    name: Text
+    checked_at: string | null
+    by: string | null
+    fit: boolean | null
+    note: string | null
+    due: string | null
+  }[]
+  calls: Call[]
+}
+
 /** Alarms that share a cause. They name it themselves. */
 export interface Incident {
   id: string
@@ -226,6 +276,8 @@ export interface Incident {
   settled_at: string | null
   closes_at: string | null
   notes: { at: string; by: string; text: string }[]
+  checklist: ChecklistItem[]
+  called_119: { at: string; by: string; text: string } | null
   end: { at: string; by: string; outcome: Outcome; cause: FalseCause | null; into: string | null; why: string } | null
 }
 
@@ -257,6 +309,10 @@ export type IncidentCause =
   | 'settled'
   | 'resumed'
   | 'noted'
+  | 'ticked'
+  | 'skipped'
+  | 'step_late'
+  | 'called_119'
   | 'split_from'
   | 'split_into'
   | 'absorbed'
@@ -268,6 +324,8 @@ export interface IncidentChange {
   by: string | null
   /** The incident that alarms came from or went to. */
   other: string | null
+  /** The step of the checklist that it is about. */
+  step: string | null
   incident: Incident
 }
 

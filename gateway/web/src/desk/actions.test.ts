@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { ALARM_STATES, type CallState } from '../api/wire'
-import { acts, leading, runningClock, steps, wayOf } from './actions'
+import { acts, folded, leading, runningClock, steps, wayOf } from './actions'
 import { alarm, call } from './made'
 
 test('each state of an alarm offers what makes sense in it', () => {
@@ -22,7 +22,7 @@ test('each state of an alarm offers what makes sense in it', () => {
 
 test('each state of a call offers its next step and runs its own clock', () => {
   const states: CallState[] = [
-    'called', 'accepted', 'on_the_way', 'on_scene', 'stood_down', 'declined', 'unanswered',
+    'called', 'accepted', 'on_the_way', 'on_scene', 'under_control', 'stood_down', 'declined', 'unanswered',
   ]
   const said = states.map((state) => {
     const one = call('a', { state })
@@ -32,7 +32,8 @@ test('each state of a call offers its next step and runs its own clock', () => {
     'called: accept, respond',
     'accepted: on-the-way, arrive',
     'on_the_way: on-scene, arrive',
-    'on_scene: stand-down, no clock',
+    'on_scene: under-control, control',
+    'under_control: stand-down, no clock',
     'stood_down: null, no clock',
     'declined: accept, no clock',
     'unanswered: accept, no clock',
@@ -44,10 +45,19 @@ test('a station that is called again begins its way again', () => {
     const steps = states.map((state, n) => ({ state, at: `14:0${n}`, by: 'li', why: '' }))
     return wayOf(call('a', { steps, state: states[states.length - 1] ?? 'called' })).map(({ at, done }) => [at, done])
   }
-  expect(went('called')).toEqual([['14:00', true], [null, false], [null, false], [null, false]])
-  expect(went('called', 'accepted', 'on_scene')).toEqual([['14:00', true], ['14:01', true], [null, true], ['14:02', true]])
-  expect(went('called', 'accepted', 'declined', 'called')).toEqual([['14:03', true], [null, false], [null, false], [null, false]])
-  expect(went('called', 'unanswered')).toEqual([['14:00', true], [null, false], [null, false], [null, false]])
+  expect(went('called')).toEqual([['14:00', true], [null, false], [null, false], [null, false], [null, false]])
+  expect(went('called', 'accepted', 'on_scene')).toEqual([['14:00', true], ['14:01', true], [null, true], ['14:02', true], [null, false]])
+  expect(went('called', 'accepted', 'declined', 'called')).toEqual([['14:03', true], [null, false], [null, false], [null, false], [null, false]])
+  expect(went('called', 'unanswered')).toEqual([['14:00', true], [null, false], [null, false], [null, false], [null, false]])
+})
+
+test('a station called for several alarms of one incident is one card, the furthest call', () => {
+  const one = (alarm: string, station: string, state: CallState) => call(alarm, { station, state })
+  const cards = folded([one('a', 'st-1', 'accepted'), one('a', 'st-2', 'declined'), one('b', 'st-1', 'on_scene')])
+  expect(cards.map(({ alarm, station, state }) => [alarm, station, state])).toEqual([
+    ['b', 'st-1', 'on_scene'],
+    ['a', 'st-2', 'declined'],
+  ])
 })
 
 test('the crew that is nearest to coming speaks for an alarm', () => {

@@ -31,13 +31,14 @@ export function acts(alarm: Alarm): Offer<Act> {
   }
 }
 
-export type Step = 'accept' | 'on-the-way' | 'on-scene' | 'stand-down' | 'decline'
+export type Step = 'accept' | 'on-the-way' | 'on-scene' | 'under-control' | 'stand-down' | 'decline'
 
 const STEPS: Record<CallState, Offer<Step>> = {
   called: { next: 'accept', more: ['on-the-way', 'on-scene', 'decline', 'stand-down'] },
   accepted: { next: 'on-the-way', more: ['on-scene', 'decline', 'stand-down'] },
   on_the_way: { next: 'on-scene', more: ['decline', 'stand-down'] },
-  on_scene: { next: 'stand-down', more: [] },
+  on_scene: { next: 'under-control', more: ['stand-down'] },
+  under_control: { next: 'stand-down', more: [] },
   unanswered: { next: 'accept', more: ['on-the-way', 'on-scene', 'decline', 'stand-down'] },
   declined: { next: 'accept', more: ['on-the-way', 'on-scene', 'stand-down'] },
   stood_down: { next: null, more: [] },
@@ -47,21 +48,23 @@ export function steps(call: Call): Offer<Step> {
   return STEPS[call.state]
 }
 
-/** Which clock of a call runs: until the crew must have answered, or must be there. */
-export function runningClock(call: Call): { what: 'respond' | 'arrive'; until: string } | null {
+/** Which clock of a call runs: until the crew must have answered, must be there, or must have it under control. */
+export function runningClock(call: Call): { what: 'respond' | 'arrive' | 'control'; until: string } | null {
   switch (call.state) {
     case 'called':
       return { what: 'respond', until: call.respond_by }
     case 'accepted':
     case 'on_the_way':
       return { what: 'arrive', until: call.arrive_by }
+    case 'on_scene':
+      return { what: 'control', until: call.control_by }
     default:
       return null
   }
 }
 
 /** The states that a call goes through when all goes well. */
-export const WAY = ['called', 'accepted', 'on_the_way', 'on_scene'] as const
+export const WAY = ['called', 'accepted', 'on_the_way', 'on_scene', 'under_control'] as const
 
 export interface Milestone {
   state: (typeof WAY)[number]
@@ -82,9 +85,16 @@ export function wayOf(call: Call): Milestone[] {
   }))
 }
 
+/** One call for each station: several alarms of one incident are one way for its crew, and the furthest tells how far it is. */
+export function folded(calls: readonly Call[]): Call[] {
+  const stations = new Map<string, Call[]>()
+  for (const call of calls) stations.set(call.station, [...(stations.get(call.station) ?? []), call])
+  return [...stations.values()].flatMap((all) => leading(all) ?? [])
+}
+
 /** The call that tells most about who comes: the furthest of those that live, else the last one tried. */
 export function leading(calls: readonly Call[]): Call | undefined {
-  const way: CallState[] = ['on_scene', 'on_the_way', 'accepted', 'called']
+  const way: CallState[] = ['under_control', 'on_scene', 'on_the_way', 'accepted', 'called']
   const live = way.map((state) => calls.find((call) => call.state === state)).find((call) => call !== undefined)
   return live ?? calls[calls.length - 1]
 }

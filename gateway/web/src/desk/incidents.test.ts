@@ -19,6 +19,8 @@ function incident(id: string, more: Partial<Incident> = {}): Incident {
     settled_at: null,
     closes_at: null,
     notes: [],
+    checklist: [],
+    called_119: null,
     end: null,
     ...more,
   }

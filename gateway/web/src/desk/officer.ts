@@ -2,7 +2,7 @@
 
 import { ref, shallowRef } from 'vue'
 import { command, Problem } from '../api/client'
-import type { Alarm, AlarmView, Call, FalseCause, IncidentView, Outcome, Text } from '../api/wire'
+import type { Alarm, AlarmView, Call, FalseCause, IncidentView, Outcome, Station, Text } from '../api/wire'
 import type { Act, Step } from './actions'
 import { remember, remembered } from './memory'
 import { takeIncident, takeView } from './state'
@@ -56,6 +56,9 @@ export interface OnIncident {
   /** `newest`: the newest alarm that the officer has seen. */
   acknowledge: { newest: string }
   note: { text: string }
+  tick: { step: string }
+  skip: { step: string; why: string }
+  'called-119': { text: string }
   merge: { into: string }
   split: { alarms: string[] }
   close: { outcome: Outcome; cause?: FalseCause; why: string }
@@ -65,6 +68,12 @@ export async function onIncident<W extends keyof OnIncident>(id: string, what: W
   const who = await named()
   if (who === null) return
   takeIncident(await command<IncidentView>(`/incidents/${id}/${what}`, { who, ...body }))
+}
+
+/** What an officer says of a station; how it stands afterwards, `null` where nobody gave a name. */
+export async function onStation(id: string, what: string, body: object): Promise<Station | null> {
+  const who = await named()
+  return who === null ? null : command<Station>(`/stations/${encodeURIComponent(id)}/${what}`, { who, ...body })
 }
 
 export interface Notice {

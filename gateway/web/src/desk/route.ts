@@ -2,7 +2,7 @@
 
 import { computed, ref } from 'vue'
 
-export const TABS = ['now', 'points', 'log', 'system'] as const
+export const TABS = ['now', 'stations', 'points', 'log', 'system'] as const
 export type Tab = (typeof TABS)[number]
 
 export interface Route {
