@@ -134,9 +134,7 @@ impl LinkKey {
             Err(why) if path.exists() => return Err(why),
             Err(_) => {}
         }
-        let mut secret = [0; 32];
-        SystemRandom::new().fill(&mut secret).map_err(|_| "the system gives no random numbers".to_owned())?;
-        let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = secret()?;
         // Whole or not at all: half a key would be another one after a power cut.
         let new = dir.join(format!("{FILE}.new"));
         let _ = fs::remove_file(&new);
@@ -144,6 +142,11 @@ impl LinkKey {
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(error)?;
         fs::rename(&new, &path).map_err(error)?;
         Self::load(&path)
+    }
+
+    /// A key that is forgotten with this run, and its links with it.
+    pub fn of_this_run() -> Result<Self, String> {
+        Ok(Self::of(secret()?.as_bytes()))
     }
 
     /// What follows `/crew/`.
@@ -163,6 +166,13 @@ impl LinkKey {
         let link = Link::read(&bytes).ok_or(Unfit::Forged)?;
         if at >= link.expires { Err(Unfit::Expired) } else { Ok(link) }
     }
+}
+
+/// 32 bytes that nobody can guess, in hexadecimal digits.
+fn secret() -> Result<String, String> {
+    let mut secret = [0_u8; 32];
+    SystemRandom::new().fill(&mut secret).map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(secret.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

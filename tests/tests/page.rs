@@ -167,6 +167,33 @@ fn an_officer_gets_through_a_gas_leak() {
     Stage::new("officer").tell("officer", "");
 }
 
+/// A third station, with a crew of two and equipment that nobody has looked at; it is called first.
+#[test]
+fn at_the_change_of_shift_a_station_is_checked_handed_over_and_taken_off_duty() {
+    let crewed = r#"
+[[station]]
+id = "st-3"
+name = { zh = "西区站", en = "West station" }
+  [[station.crew]]
+  id = "wang"
+  name = "王强"
+  role = "head"
+  [[station.crew]]
+  id = "li"
+  name = "李勇"
+  [[station.equipment]]
+  id = "hose"
+  name = { zh = "水带", en = "hose" }
+"#;
+    let site = Site::new("stations", &format!("{}{crewed}", gas()));
+    let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
+    let first = text.replacen("stations = [\"st-1\"", "stations = [\"st-3\", \"st-1\"", 1);
+    site.write("anmin.toml", &first);
+    let daemon = Daemon::start(site.folder());
+    let web = daemon.web;
+    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("stations", "");
+}
+
 /// Flats of one floor, each with its detector.
 #[test]
 fn alarms_of_one_floor_are_one_incident_from_the_first_smell_to_its_end() {

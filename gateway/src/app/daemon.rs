@@ -45,6 +45,16 @@ use super::{refill, reload, supervisor};
 /// Inputs that may wait for the main loop. When full, intakes stop reading: the broker or the bus keeps what comes.
 const WAITING_INPUTS: usize = 1_024;
 
+/// The part of anmin that signs the links of crews.
+const CREW_LINKS: &str = "crew-links";
+
+fn keyless(why: &str) -> Text {
+    Text {
+        zh: format!("消防站应答链接的密钥无法保存，本次运行结束后已发出的链接将失效：{why}"),
+        en: format!("the key of the crews' links cannot be kept, so that links end with this run: {why}"),
+    }
+}
+
 /// `anmin run`.
 pub fn run(site: &Path) -> ExitCode {
     let config = match Config::load(site) {
@@ -138,10 +148,14 @@ impl Daemon {
             Subscriptions::new(&config.subscribers, &config.site, &config.storage, &clock, &figures, beats.clone())?;
         let alive = Alive { clock: clock.clone(), figures: figures.clone(), beats };
         let key = match &config.crew.key_file {
-            Some(file) => LinkKey::load(file),
-            None => LinkKey::of_directory(&config.storage),
+            Some(file) => LinkKey::load(file).map_err(|why| format!("crew links: {why}"))?,
+            // A disk that cannot be written keeps nobody from being called.
+            None => LinkKey::of_directory(&config.storage).or_else(|why| {
+                notes.push((CREW_LINKS, keyless(&why)));
+                LinkKey::of_this_run()
+            })?,
         };
-        let crew = Links { key: key.map_err(|why| format!("crew links: {why}"))?, valid: config.crew.link_valid };
+        let crew = Links { key, valid: config.crew.link_valid };
         let couriers = ways_out(&config, &crew, broker.as_ref(), &alive, &inputs, &mut tasks)?;
         couriers.iter().for_each(|(id, courier)| figures.way_out(id, courier.tally()));
         for settings in &config.influx {
@@ -210,7 +224,7 @@ impl Daemon {
         // The loop runs and its queue is empty: this cannot fail but at the very end, and the others neither.
         let _ = inputs.send(Input::Did(started)).await;
         // What the last run had not taken is in force now, or told otherwise.
-        for part in ["rules", "config"] {
+        for part in ["rules", "config", CREW_LINKS] {
             let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble: None })).await;
         }
         for (part, message) in notes {

@@ -1761,6 +1761,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use anmin_rules::alarm::{AlarmState, Condition};
+    use anmin_rules::duty::Duty;
     use anmin_rules::order::{Call, CallStamp, CallState};
 
     use super::super::tests::TestDir;
@@ -2240,6 +2241,33 @@ mod tests {
         let (_, restored) = StateStore::open(dir.path(), RAISED).unwrap();
         let ids: Vec<IncidentId> = restored.incidents.iter().map(|incident| incident.id).collect();
         assert_eq!((ids, restored.alarms.len()), (vec![incident(1), incident(3)], 4));
+    }
+
+    #[test]
+    fn what_was_said_of_a_station_outlives_a_restart_and_a_file_that_breaks() {
+        let dir = TestDir::new("state-duty");
+        let said = |seq| {
+            let duty = Arc::new(Duty { seq, ..Duty::default() });
+            Fact::Duty(Arc::new(DutyChange { station: "st-1".into(), duty }))
+        };
+        let seq_after = |dir: &TestDir| {
+            let (_, restored) = StateStore::open(dir.path(), RAISED).unwrap();
+            restored.duty.iter().map(|change| (change.station.to_string(), change.duty.seq)).collect::<Vec<_>>()
+        };
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        store.commit(&Turn { facts: &[said(1), said(2)], ..Turn::default() }).unwrap();
+        drop(store);
+        assert_eq!(seq_after(&dir), [("st-1".to_owned(), 2)], "the newest is in force");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        store.db = None;
+        fs::write(dir.path().join(FILE), vec![7; 8192]).unwrap();
+        let _ = fs::remove_file(dir.path().join("state.db-wal"));
+        store.commit(&Turn { incidents: &[changed(3, 1, None)], ..Turn::default() }).unwrap();
+        drop(store);
+        assert_eq!(seq_after(&dir), [("st-1".to_owned(), 2)]);
+        edit(&dir, "UPDATE duty SET record = replace(record, '\"seq\":2', '\"seq\":9')");
+        let (_, restored) = StateStore::open(dir.path(), RAISED).unwrap();
+        assert!(restored.duty.is_empty() && restored.notes.iter().any(|note| note.en.contains("say them again")));
     }
 
     #[test]

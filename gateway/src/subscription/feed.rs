@@ -256,6 +256,7 @@ mod tests {
             form: ChannelForm::Cap,
             min_level: Level::Orange,
             system: false,
+            stations: Vec::new(),
         };
         let hour = Duration::from_secs(3_600);
         let told = |transitions: usize, minute: u64| {
