@@ -144,7 +144,7 @@ impl Daemon {
         };
         let figures = Figures::default();
         let (came_through, beats) = watch::channel(0);
-        let (subscriptions, outboxes) =
+        let (subscriptions, posts) =
             Subscriptions::new(&config.subscribers, &config.site, &config.storage, &clock, &figures, beats.clone())?;
         let alive = Alive { clock: clock.clone(), figures: figures.clone(), beats };
         let key = match &config.crew.key_file {
@@ -239,7 +239,7 @@ impl Daemon {
                 tokio::spawn(all.clone().follow(feed.clone()))
             }));
         }
-        for outbox in outboxes {
+        for outbox in posts {
             let name = format!("subscriber:{}", outbox.id());
             let posting = tokio::spawn(outbox.run(subscriptions.clone(), inputs.clone()));
             tasks.push(supervisor::or_end(name, posting));
