@@ -1,8 +1,8 @@
-//! A JSON schema of a rule's `.toml`, for editors, made by the reader that reads it: what the reader asks for is in it, and
-//! nothing else.
+//! JSON schemas of TOML files, for editors, made by the readers that read them: what a reader asks for is in it, and
+//! nothing else. The form is draft 7, which editors of TOML know.
 //!
-//! One specimen rule takes the reader through all that it can ask for; what it expected of each key is the schema. The form
-//! is draft 7, which editors of TOML know.
+//! That of a rule's `.toml` is made here: one specimen takes the reader through all that it can ask for, and what it
+//! expected of each key is the schema.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -73,17 +73,24 @@ pub fn schema() -> String {
     };
     // Whether it is sound the test says.
     let _ = source.read(&faults);
+    // The names of limits are the rule's own.
+    let keys = faults.expected().into_iter().map(|(key, expected)| match key.strip_prefix("limit.") {
+        Some(name) => (format!("limit.*{}", name.find('.').map_or("", |dot| &name[dot..])), expected),
+        None => (key, expected),
+    });
+    document("A rule of anmin", keys)
+}
+
+/// The schema of a file of which readers have expected this: keys as [`Faults::expected`] names them, and whether they
+/// must be there.
+pub fn document(title: &str, keys: impl Iterator<Item = (String, (Expected, bool))>) -> String {
     let mut root = Node::default();
-    for (key, (expected, required)) in faults.expected() {
-        // The names of limits are the rule's own.
-        let parts: Vec<&str> = key.split('.').collect();
-        let own = |n: usize| n > 0 && parts[n - 1] == "limit" && n == 1;
-        let path = parts.iter().enumerate().map(|(n, part)| if own(n) { "*" } else { part });
-        root.put(path, expected, required);
+    for (key, (expected, required)) in keys {
+        root.put(key.split('.'), expected, required);
     }
     let mut out = String::from("{\n  \"$schema\": \"http://json-schema.org/draft-07/schema#\",\n");
-    out.push_str("  \"title\": \"A rule of anmin\",\n");
-    root.write(&mut out, 2);
+    out.push_str(&format!("  \"title\": {title:?},\n"));
+    root.write_table(&mut out, 2);
     out.push_str("}\n");
     out
 }
@@ -112,8 +119,31 @@ impl Node {
         }
     }
 
+    fn is_anything(&self) -> bool {
+        self.below.is_empty() && self.expected.forms.iter().all(|form| *form == Form::Any)
+    }
+
     /// What it says of the key, without the braces around it.
     fn write(&self, out: &mut String, indent: usize) {
+        let forms: Vec<Form> = self.expected.forms.iter().copied().collect();
+        match forms[..] {
+            [] => self.write_as(Form::Any, out, indent),
+            [form] => self.write_as(form, out, indent),
+            _ => {
+                let gap = " ".repeat(indent);
+                out.push_str(&format!("{gap}\"anyOf\": ["));
+                for (n, form) in forms.into_iter().enumerate() {
+                    out.push_str(if n == 0 { "\n" } else { ",\n" });
+                    out.push_str(&format!("{gap}  {{\n"));
+                    self.write_as(form, out, indent + 4);
+                    out.push_str(&format!("{gap}  }}"));
+                }
+                out.push_str(&format!("\n{gap}]\n"));
+            }
+        }
+    }
+
+    fn write_as(&self, form: Form, out: &mut String, indent: usize) {
         let gap = " ".repeat(indent);
         if self.short {
             let _ = writeln!(out, "{gap}\"anyOf\": [{{ \"type\": \"string\" }}, {{");
@@ -122,7 +152,7 @@ impl Node {
             return;
         }
         // Writing into a text does not fail.
-        let _ = match self.expected.form {
+        let _ = match form {
             Form::Any if self.below.is_empty() => return,
             Form::Text if !self.expected.words.is_empty() => {
                 let words = self.expected.words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
@@ -147,9 +177,13 @@ impl Node {
 
     fn write_table(&self, out: &mut String, indent: usize) {
         let gap = " ".repeat(indent);
+        if self.below.is_empty() {
+            let _ = writeln!(out, "{gap}\"type\": \"object\"");
+            return;
+        }
         let _ = write!(out, "{gap}\"type\": \"object\",\n{gap}\"additionalProperties\": ");
         match self.below.get("*") {
-            Some(any) if any.expected.form == Form::Any && any.below.is_empty() => out.push_str("true"),
+            Some(any) if any.is_anything() => out.push_str("true"),
             Some(any) => {
                 out.push_str("{\n");
                 any.write(out, indent + 2);
@@ -164,7 +198,7 @@ impl Node {
             let _ = write!(out, ",\n{gap}\"required\": [{}]", required.join(", "));
         }
         // Steps have keys of their own beside the inputs' roles.
-        let is_step = self.below.get("*").is_some_and(|any| any.expected.form == Form::Any && any.below.is_empty());
+        let is_step = self.below.get("*").is_some_and(Node::is_anything);
         let _ = write!(out, ",\n{gap}\"properties\": {{");
         let mut first = true;
         let mut open = |out: &mut String, name: &str| {

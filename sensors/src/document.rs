@@ -59,6 +59,8 @@ impl fmt::Display for Fault {
 #[derive(Debug, Default)]
 pub struct Faults {
     found: RefCell<Vec<Fault>>,
+    /// What works, and should be written otherwise.
+    warnings: RefCell<Vec<Fault>>,
     asked: Option<RefCell<BTreeSet<Asked>>>,
     /// What was expected of each key, without the file; only where `asked` is.
     expected: RefCell<BTreeMap<String, Expected>>,
@@ -70,7 +72,7 @@ pub struct Faults {
 pub type Asked = (String, String);
 
 /// The form that a value must have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
     /// Of more than one form.
     #[default]
@@ -91,11 +93,18 @@ pub enum Form {
 /// What readers expect of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
-    pub form: Form,
+    /// Several where a key may be written short or long.
+    pub forms: BTreeSet<Form>,
     /// The words that it may be; none where any will do.
     pub words: BTreeSet<String>,
     /// Of so many tables it was required.
     required: usize,
+}
+
+impl Expected {
+    fn in_form(&mut self, form: Form) {
+        self.forms.insert(form);
+    }
 }
 
 impl Faults {
@@ -124,6 +133,18 @@ impl Faults {
 
     pub fn note(&self, fault: Fault) {
         self.found.borrow_mut().push(fault);
+    }
+
+    pub fn warn(&self, warning: Fault) {
+        self.warnings.borrow_mut().push(warning);
+    }
+
+    /// All warnings so far in the order of the text; leaves none behind. They keep nothing from starting.
+    pub fn warnings(&self) -> Vec<Fault> {
+        let mut warnings = self.warnings.take();
+        warnings.sort();
+        warnings.dedup();
+        warnings
     }
 
     pub fn is_empty(&self) -> bool {
@@ -188,6 +209,8 @@ pub struct Reader<'d> {
     span: Range<usize>,
     path: String,
     asked: RefCell<Vec<&'static str>>,
+    /// Keys that had another name, with that name.
+    renamed: RefCell<Vec<(&'static str, &'static str)>>,
     faulty: Cell<bool>,
 }
 
@@ -202,12 +225,21 @@ impl<'d> Reader<'d> {
         if faults.asked.is_some() {
             *faults.tables.borrow_mut().entry(plain(&path)).or_default() += 1;
         }
-        Self { doc, faults, table, span, path, asked: RefCell::default(), faulty: Cell::new(false) }
+        Self {
+            doc,
+            faults,
+            table,
+            span,
+            path,
+            asked: RefCell::default(),
+            renamed: RefCell::default(),
+            faulty: Cell::new(false),
+        }
     }
 
     /// `None` when the key is absent or, with a fault noted, when its value is of the wrong form.
     pub fn optional<T: FromToml>(&self, key: &'static str) -> Option<T> {
-        self.expect(key, |expected| expected.form = T::FORM);
+        self.expect(key, |expected| expected.in_form(T::FORM));
         let (at, value) = self.value(key)?;
         match T::from_toml(value) {
             Ok(found) => Some(found),
@@ -231,6 +263,25 @@ impl<'d> Reader<'d> {
             self.fault_at(self.span.start, format!("`{}` is missing", self.name(key)), None);
         }
         there
+    }
+
+    /// `key` had the name `old` in an earlier version: what stands there is taken as if it stood at `key`, and a warning says
+    /// the new name. Say it before anybody asks for `key`; the reference names only the new one.
+    pub fn renamed(&self, old: &'static str, key: &'static str) {
+        let Some(value) = self.table.get(old) else { return };
+        let at = value.span();
+        if self.table.contains_key(key) {
+            let message = format!("`{}` is the old name of `{key}`, which is there, too", self.name(old));
+            self.fault_at(at, message, Some(format!("remove `{old}`")));
+        } else {
+            let message = format!("`{}` is called `{key}` now", self.name(old));
+            self.faults.warn(self.doc.fault(
+                at.start,
+                message,
+                Some("it is taken as such; write the new name".to_owned()),
+            ));
+        }
+        self.renamed.borrow_mut().push((old, key));
     }
 
     /// The value, or `default` when the key is absent or faulty.
@@ -259,6 +310,11 @@ impl<'d> Reader<'d> {
         self.expect(key, |expected| expected.words.extend(words.map(str::to_owned)));
     }
 
+    /// Says that a key may be written in this form, too, where it depends on the file which one is asked for.
+    pub fn takes(&self, key: &'static str, form: Form) {
+        self.expect(key, |expected| expected.in_form(form));
+    }
+
     /// Like [`Reader::table`]; a missing one is a fault.
     pub fn required_table(&self, key: &'static str) -> Option<Reader<'d>> {
         if self.must_have(key) { self.table(key) } else { None }
@@ -266,7 +322,7 @@ impl<'d> Reader<'d> {
 
     /// A sub-table, written `[key]` or inline.
     pub fn table(&self, key: &'static str) -> Option<Reader<'d>> {
-        self.expect(key, |expected| expected.form = Form::Table);
+        self.expect(key, |expected| expected.in_form(Form::Table));
         let (at, value) = self.value(key)?;
         match value {
             DeValue::Table(table) => Some(Reader::new(self.doc, self.faults, table, at, self.name(key))),
@@ -279,7 +335,7 @@ impl<'d> Reader<'d> {
 
     /// An array of tables, written `[[key]]` or inline; a single table counts as one.
     pub fn tables(&self, key: &'static str) -> Vec<Reader<'d>> {
-        self.expect(key, |expected| expected.form = Form::Tables);
+        self.expect(key, |expected| expected.in_form(Form::Tables));
         let Some((at, value)) = self.value(key) else { return Vec::new() };
         let entry = |span: Range<usize>, value: &'d DeValue<'d>, path: String| match value {
             DeValue::Table(table) => Some(Reader::new(self.doc, self.faults, table, span, path)),
@@ -300,7 +356,7 @@ impl<'d> Reader<'d> {
 
     /// All entries of this table, for tables whose keys are the user's own names. Every key then counts as asked for.
     pub fn entries(&self) -> Vec<(&'d str, Reader<'d>)> {
-        self.expect("*", |expected| expected.form = Form::Table);
+        self.expect("*", |expected| expected.in_form(Form::Table));
         self.keys()
             .into_iter()
             .filter_map(|(key, value)| match value.get_ref() {
@@ -321,7 +377,7 @@ impl<'d> Reader<'d> {
 
     /// All entries as plain values, for tables whose keys are the user's own names.
     pub fn values<T: FromToml>(&self) -> Vec<(&'d str, T)> {
-        self.expect("*", |expected| expected.form = T::FORM);
+        self.expect("*", |expected| expected.in_form(T::FORM));
         self.keys()
             .into_iter()
             .filter_map(|(key, value)| match T::from_toml(value.get_ref()) {
@@ -344,23 +400,23 @@ impl<'d> Reader<'d> {
     }
 
     pub fn has(&self, key: &str) -> bool {
-        self.table.get(key).is_some()
+        self.find(key).is_some()
     }
 
     /// Whether the value of `key` is a table; lets a key be written short or long.
     pub fn is_table(&self, key: &str) -> bool {
-        self.table.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)))
+        self.find(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)))
     }
 
     /// Notes a fault at the value of `key` (at the table when it has none).
     pub fn fault(&self, key: &str, message: impl Into<String>, hint: Option<String>) {
-        let at = self.table.get(key).map_or(self.span.start, |value| value.span().start);
+        let at = self.find(key).map_or(self.span.start, |value| value.span().start);
         self.fault_at(at, message.into(), hint);
     }
 
     /// The place of `key` as a fault without words, to be filled in later when other files are known.
     pub fn place(&self, key: &str) -> Fault {
-        let at = self.table.get(key).map_or(self.span.start, |value| value.span().start);
+        let at = self.find(key).map_or(self.span.start, |value| value.span().start);
         self.doc.fault(at, String::new(), None)
     }
 
@@ -377,7 +433,7 @@ impl<'d> Reader<'d> {
         }
         for (key, _) in self.table.iter() {
             let name: &str = key.get_ref();
-            if !asked.contains(&name) {
+            if !asked.contains(&name) && !self.renamed.borrow().iter().any(|(old, _)| *old == name) {
                 let hint = did_you_mean(name, asked.iter().copied())
                     .or_else(|| Some(format!("known here: {}", asked.join(", "))));
                 self.fault_at(key.span().start, format!("`{}` is not a known key", self.name(name)), hint);
@@ -385,9 +441,18 @@ impl<'d> Reader<'d> {
         }
     }
 
+    /// Where `key` stands, under its own name or an old one.
+    fn find(&self, key: &str) -> Option<&'d Spanned<DeValue<'d>>> {
+        let old = || {
+            let renamed = self.renamed.borrow();
+            renamed.iter().find(|(_, new)| *new == key).and_then(|(old, _)| self.table.get(*old))
+        };
+        self.table.get(key).or_else(old)
+    }
+
     fn value(&self, key: &'static str) -> Option<(Range<usize>, &'d DeValue<'d>)> {
         self.ask(key);
-        self.table.get(key).map(|value| (value.span(), value.get_ref()))
+        self.find(key).map(|value| (value.span(), value.get_ref()))
     }
 
     fn ask(&self, key: &'static str) {
@@ -697,7 +762,7 @@ mod tests {
         let found: Vec<_> = faults
             .expected()
             .into_iter()
-            .map(|(key, (expected, all))| (key, expected.form, expected.words.len(), all))
+            .map(|(key, (expected, all))| (key, expected.forms, expected.words.len(), all))
             .collect();
         let wanted = [
             ("a", Form::Table, 0, true),
@@ -707,7 +772,30 @@ mod tests {
             ("b.y", Form::Text, 2, false),
             ("b.z", Form::Duration, 0, true),
         ];
-        assert_eq!(found, wanted.map(|(key, form, words, all)| (key.to_owned(), form, words, all)));
+        assert_eq!(found, wanted.map(|(key, form, words, all)| (key.to_owned(), BTreeSet::from([form]), words, all)));
+    }
+
+    #[test]
+    fn an_old_name_is_taken_and_the_new_one_said() {
+        let read = |text: &str| {
+            let faults = Faults::default();
+            let doc = Document::parse("t.toml", text, &faults).expect("it is TOML");
+            let root = doc.root(&faults);
+            root.renamed("wait", "on_delay");
+            let wait = root.required::<Duration>("on_delay");
+            root.finish();
+            let lines = |found: Vec<Fault>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
+            (wait, lines(faults.warnings()), lines(faults.take()))
+        };
+        let two = Some(Duration::from_secs(2));
+        assert_eq!(read("on_delay = '2s'"), (two, vec![], vec![]));
+        let warning = "t.toml:1:8: `wait` is called `on_delay` now\n  hint: it is taken as such; write the new name";
+        assert_eq!(read("wait = '2s'"), (two, vec![warning.to_owned()], vec![]));
+        let fault = "t.toml:1:8: `wait` is the old name of `on_delay`, which is there, too\n  hint: remove `wait`";
+        assert_eq!(read("wait = '9s'\non_delay = '2s'"), (two, vec![], vec![fault.to_owned()]));
+        let (wait, warnings, faults) = read("wait = 5");
+        assert_eq!((wait, warnings.len(), faults.len()), (None, 1, 1), "a fault in it is at its place");
+        assert!(faults[0].starts_with("t.toml:1:8: "), "{faults:?}");
     }
 
     #[test]
