@@ -1,6 +1,6 @@
 # Thin names for what cargo and npm do. `make demo` and `make test` need a Debian machine with the Rust toolchain,
 # Node.js, make and python3; what else the tests need, tests/setup.sh installs.
-.PHONY: demo web build test torture simulate simulate-day scenarios fuzz lint bench setup clean
+.PHONY: demo web build deb deb-test sbom audit test torture simulate simulate-day scenarios fuzz lint bench setup clean
 CARGO ?= cargo
 export ANMIN_PYTHON ?= $(CURDIR)/target/test-python/bin/python3
 
@@ -22,6 +22,21 @@ $(TOOLS): $(WEB)/package-lock.json
 
 build: web ## the release binary: target/release/anmin
 	$(CARGO) build --release -p anmin
+
+deb: build ## the Debian package: target/deb/anmin_VERSION_ARCHITECTURE.deb
+	sh systemd/deb/build.sh target/release/anmin target/deb
+
+deb-test: setup ## the package's life in a fresh Debian instead of over this machine's: needs root and some minutes
+	[ -d target/debian ] || mmdebstrap --variant=essential --include=systemd,iproute2 bookworm target/debian
+	ANMIN_DEBIAN_ROOT=$(CURDIR)/target/debian $(CARGO) nextest run --workspace --locked -E 'test(a_package_is_installed)'
+
+sbom: ## what is in the binary, as CycloneDX: target/anmin.cdx.json
+	$(CARGO) run --quiet --locked -p anmin-tests --bin sbom >target/anmin.cdx.json
+
+audit: ## licences, sources and, with cargo-deny and a network, what is known to be unsafe
+	$(CARGO) nextest run --workspace --locked -E 'binary(supply)'
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
+	else echo "cargo install --locked cargo-deny: then advisories are looked up, too"; fi
 
 setup: ## what the tests need from Debian and PyPI
 	@sh tests/setup.sh

@@ -18,6 +18,8 @@ need openssl openssl
 need unshare util-linux
 need prlimit util-linux
 need faketime faketime
+need systemd-analyze systemd
+need mmdebstrap mmdebstrap
 [ -d /usr/share/fonts/opentype/noto ] || missing="$missing fonts-noto-cjk"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 

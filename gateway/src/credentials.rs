@@ -1,9 +1,14 @@
-//! Secrets and certificate authorities, read from files: how anmin proves who it is, and whom it believes.
+//! Secrets, certificates and their authorities, read from files: how anmin proves who it is, and whom it believes.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use hyper_rustls::ConfigBuilderExt;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tracing::{info, warn};
 
 /// Text that no log and no panic may show.
 #[derive(Clone)]
@@ -55,4 +60,63 @@ pub fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
         roots.add(certificate).map_err(|error| format!("{name} holds a certificate that cannot be used: {error}"))?;
     }
     if roots.is_empty() { Err(format!("{name} holds no certificate")) } else { Ok(roots) }
+}
+
+/// A server's certificate and key, read anew at the next connection after their files have changed: who renews them
+/// restarts nothing. What cannot be used then leaves the last in force, and is said.
+#[derive(Debug)]
+pub struct Renewed {
+    certificate: PathBuf,
+    key: PathBuf,
+    in_force: Mutex<(Look, Arc<CertifiedKey>)>,
+}
+
+/// Length and time of writing of both files.
+type Look = [Option<(u64, SystemTime)>; 2];
+
+impl Renewed {
+    /// Both files, in PEM. The error says what is wrong with them together; each alone is for the caller.
+    pub fn new(certificate: PathBuf, key: PathBuf) -> Result<Self, String> {
+        let look = Self::look(&certificate, &key);
+        let first = Self::read(&certificate, &key)?;
+        Ok(Self { certificate, key, in_force: Mutex::new((look, Arc::new(first))) })
+    }
+
+    fn look(certificate: &Path, key: &Path) -> Look {
+        [certificate, key].map(|path| {
+            let meta = fs::metadata(path).ok()?;
+            Some((meta.len(), meta.modified().ok()?))
+        })
+    }
+
+    fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
+        let open = |path: &Path| fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()));
+        let chain: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open(certificate)?.as_slice()).collect();
+        let chain = chain.map_err(|error| format!("{} is not PEM: {error}", certificate.display()))?;
+        let found = rustls_pemfile::private_key(&mut open(key)?.as_slice())
+            .map_err(|error| format!("{} is not PEM: {error}", key.display()))?
+            .ok_or_else(|| format!("{} holds no private key", key.display()))?;
+        CertifiedKey::from_der(chain, found, &rustls::crypto::ring::default_provider())
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl ResolvesServerCert for Renewed {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let look = Self::look(&self.certificate, &self.key);
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_force.0 != look {
+            // Where they cannot be used they are not tried again before they change again.
+            in_force.0 = look;
+            let shown = self.certificate.display();
+            match Self::read(&self.certificate, &self.key) {
+                Ok(new) => {
+                    info!("the certificate in {shown} has changed and is in force");
+                    in_force.1 = Arc::new(new);
+                }
+                Err(why) => warn!("{shown} has changed and cannot be used: {why}; the last one stays in force"),
+            }
+        }
+        Some(Arc::clone(&in_force.1))
+    }
 }

@@ -36,6 +36,7 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::delivery::courier::{self, CourierHandle};
 use crate::delivery::{Carrier, DeliveryError, Receipt};
+use crate::main_loop::query::Status;
 use crate::main_loop::{Input, PartState, PartTrouble};
 use crate::telemetry::Figures;
 
@@ -280,7 +281,8 @@ impl Watch {
                 while !stopped.load(Ordering::Acquire) {
                     let start = Instant::now();
                     let missing = watcher.beat(LIMIT);
-                    if watcher.judge(&missing, clock.now().wall, start.elapsed()) {
+                    let standing = standing(&figures.status());
+                    if watcher.judge(&missing, &standing, clock.now().wall, start.elapsed()) {
                         came_through.send_modify(|count| *count += 1);
                     }
                     figures.set_pulse(watcher.seen);
@@ -321,17 +323,20 @@ impl Watcher {
         self.progress.wait(self.beat, limit)
     }
 
-    /// True when the beat was judged and carried: anmin is alive.
-    fn judge(&mut self, missing: &[Stage], wall: Wall, took: Duration) -> bool {
+    /// True when the beat was judged and carried: anmin is alive. `standing` is what `systemctl status` shows then.
+    fn judge(&mut self, missing: &[Stage], standing: &str, wall: Wall, took: Duration) -> bool {
         let alive = !missing.contains(&Stage::Judged) && !missing.contains(&Stage::Carried);
+        let message = text(missing);
+        let mut states = Vec::new();
         if alive {
-            let states: &[_] = match self.ready {
-                true => &[sd_notify::NotifyState::Watchdog],
-                false => &[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Watchdog],
-            };
-            self.ready = true;
-            notify(states);
+            if !std::mem::replace(&mut self.ready, true) {
+                states.push(sd_notify::NotifyState::Ready);
+            }
+            states.push(sd_notify::NotifyState::Watchdog);
         }
+        let said = if missing.is_empty() { standing } else { &message.en };
+        states.push(sd_notify::NotifyState::Status(said));
+        notify(&states);
         if missing.is_empty() {
             self.seen.last = Some((wall, took));
             if std::mem::take(&mut self.ill) {
@@ -341,7 +346,6 @@ impl Watcher {
             return alive;
         }
         self.seen.failed += 1;
-        let message = text(missing);
         if alive {
             warn!("{}", message.en);
         } else {
@@ -356,6 +360,20 @@ impl Watcher {
         // The log has it; a loop that stands still takes no alarm, and the system's watchdog is not fed.
         let _ = self.inputs.try_send(Input::Part(PartState { part: PART.into(), trouble }));
     }
+}
+
+/// How anmin stands, on one line.
+fn standing(status: &Status) -> String {
+    let counts = &status.counts;
+    let mut said =
+        format!("watching {} points of {} devices; alarms open: {}", status.points, status.devices, counts.open);
+    for level in Level::ALL.into_iter().rev().filter(|level| counts.at(*level) > 0) {
+        said.push_str(&format!(", {} {}", level.as_str(), counts.at(level)));
+    }
+    if !status.troubles.is_empty() {
+        said.push_str(&format!("; ill: {}", status.troubles.len()));
+    }
+    said
 }
 
 fn text(missing: &[Stage]) -> Text {
@@ -433,7 +451,7 @@ mod tests {
             };
             reached.iter().for_each(|stage| progress.reach(*stage, 1));
             let missing = watcher.beat(Duration::ZERO);
-            watcher.judge(&missing, Wall::default(), Duration::ZERO);
+            watcher.judge(&missing, "", Wall::default(), Duration::ZERO);
             assert_eq!(watcher.ready, fed, "{name}");
             assert!(matches!(queue.try_recv(), Ok(Input::Pulse(1))), "{name}");
             match queue.try_recv() {
@@ -446,12 +464,21 @@ mod tests {
             // The next beat comes through, and the alarm goes.
             Stage::ALL.iter().for_each(|stage| progress.reach(*stage, 2));
             let missing = watcher.beat(Duration::ZERO);
-            watcher.judge(&missing, Wall::default(), Duration::ZERO);
+            watcher.judge(&missing, "", Wall::default(), Duration::ZERO);
             assert!(watcher.ready && watcher.seen.last.is_some(), "{name}");
             assert!(matches!(queue.try_recv(), Ok(Input::Pulse(2))), "{name}");
             let well = queue.try_recv();
             assert_eq!(matches!(well, Ok(Input::Part(PartState { trouble: None, .. }))), !said.is_empty(), "{name}");
         }
+    }
+
+    #[test]
+    fn how_it_stands_is_said_gravest_first() {
+        let mut status = Status { points: 7, devices: 3, ..Status::default() };
+        assert_eq!(standing(&status), "watching 7 points of 3 devices; alarms open: 0");
+        status.counts.open = 4;
+        status.counts.by_level = [0, 1, 0, 2];
+        assert_eq!(standing(&status), "watching 7 points of 3 devices; alarms open: 4, red 2, yellow 1");
     }
 
     #[test]
@@ -461,7 +488,7 @@ mod tests {
         let mut watcher =
             Watcher { progress: Arc::default(), inputs, beat: 0, ill: false, ready: false, seen: Seen::default() };
         assert_eq!(watcher.beat(Duration::ZERO), Stage::ALL);
-        watcher.judge(&Stage::ALL, Wall::default(), Duration::ZERO);
+        watcher.judge(&Stage::ALL, "", Wall::default(), Duration::ZERO);
         assert!(!watcher.ready, "the watchdog is not fed");
         assert_eq!(watcher.seen.failed, 1);
     }

@@ -1,9 +1,10 @@
 //! How anmin speaks to its operator: the log, and the figures at `/metrics`.
 
+mod log;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::File;
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,20 +26,7 @@ use crate::delivery::influx::Stats;
 use crate::main_loop::query::{Database, Status};
 use crate::pulse::Seen;
 
-/// Starts the log on standard error. `RUST_LOG` or `filter` chooses what is said; colours only on a terminal.
-pub fn start_log(filter: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .try_init();
-    if started.is_err() {
-        // A second start in one process (tests) keeps the first log.
-        tracing::debug!("the log runs already");
-    }
-}
+pub use log::start_log;
 
 /// Starts the log in a file, for a run whose terminal tells a story of its own.
 pub fn start_log_in(path: &Path) -> Result<(), String> {

@@ -2,17 +2,20 @@
 
 mod peers;
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anmin::config::Config;
 use anmin::config::files::{SiteFiles, Source};
-use anmin_sensors::document::Faults;
+use anmin_rules::schema::document;
+use anmin_sensors::document::{Expected, Faults};
 use anmin_sensors::point::{Form, KINDS};
 use anmin_sensors::profile::{Profiles, run_cases};
 use peers::{Folder, Raw, free_port, publish, soon};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 fn golden() -> PathBuf {
@@ -184,15 +187,19 @@ async fn a_broken_rule_keeps_no_site_from_being_watched() {
 #[test]
 fn the_first_site_of_each_readme_is_sound() {
     for readme in ["README.md", "README.zh-CN.md"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("gateway/ stands in the root").join(readme);
-        let text = std::fs::read_to_string(path).expect("the file is there");
-        let (_, block) = text.split_once("   ```toml\n").expect("the step in which anmin.toml is written");
-        let lines = block.lines().take_while(|line| line.trim() != "```").map(|line| line.trim_start_matches("   "));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("gateway/ stands in the root");
         let folder = Folder::new(readme);
-        folder.write("anmin.toml", &lines.collect::<Vec<_>>().join("\n"));
+        folder.write("anmin.toml", &first_site(&root.join(readme)));
         let (said, code) = check(&folder.0, ".");
         assert!(code == 0 && said.contains("sound. 2 devices with 11 points"), "{readme}: {said}");
     }
+}
+
+fn first_site(readme: &Path) -> String {
+    let text = std::fs::read_to_string(readme).expect("the file is there");
+    let (_, block) = text.split_once("   ```toml\n").expect("the step in which anmin.toml is written");
+    let lines = block.lines().take_while(|line| line.trim() != "```").map(|line| line.trim_start_matches("   "));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// `docs/configuration.md`, taken apart.
@@ -263,12 +270,8 @@ fn one_mapping(key: &str) -> String {
     )
 }
 
-/// The examples of the reference are one sound site, and its tables name the keys that the parser asks for: all of them and
-/// no others. What a reader asks for only in one form of a table is asked for only if there is an example of that form.
-#[tokio::test]
-async fn the_reference_is_what_the_parser_knows() {
-    let reference = Reference::read();
-    let folder = Folder::new("reference");
+/// Reads the examples of the reference as the one site that they are, and remembers what the parser asked for.
+async fn read_examples(reference: &Reference, folder: &Folder) -> (Option<Config>, Faults) {
     folder.certificates().await;
     for name in ["secrets", "tls", "data", "rules", "profiles"] {
         std::fs::create_dir_all(folder.0.join(name)).expect("a folder for files");
@@ -297,6 +300,16 @@ async fn the_reference_is_what_the_parser_knows() {
     }
     let faults = Faults::recording();
     let config = Config::parse(&files, &faults);
+    (config, faults)
+}
+
+/// The examples of the reference are one sound site, and its tables name the keys that the parser asks for: all of them and
+/// no others. What a reader asks for only in one form of a table is asked for only if there is an example of that form.
+#[tokio::test]
+async fn the_reference_is_what_the_parser_knows() {
+    let reference = Reference::read();
+    let folder = Folder::new("reference");
+    let (config, faults) = read_examples(&reference, &folder).await;
     let asked = faults.asked();
     let found: Vec<String> = faults.take().iter().map(ToString::to_string).collect();
     assert!(found.is_empty() && config.is_some(), "{}", found.join("\n"));
@@ -330,6 +343,119 @@ async fn the_reference_is_what_the_parser_knows() {
         };
         let row = format!("| `{}` | {unit} | {} {} |", info.name, info.en, info.zh);
         assert!(reference.text.contains(&row), "the reference lacks the row\n{row}");
+    }
+}
+
+/// What the parser expects of each key of a configuration: the mappings of all brokers are read by one reader, so each knows
+/// what any of them was asked for.
+fn expected(faults: &Faults) -> BTreeMap<String, (Expected, bool)> {
+    let of_site: BTreeSet<String> = faults
+        .asked()
+        .into_iter()
+        .filter(|(source, _)| source == "docs/configuration.md")
+        .map(|(_, key)| key)
+        .collect();
+    let mut all: BTreeMap<String, (Expected, bool)> = BTreeMap::new();
+    for (key, (expected, required)) in faults.expected().into_iter().filter(|(key, _)| of_site.contains(key)) {
+        match all.entry(one_mapping(&key)) {
+            Entry::Vacant(place) => drop(place.insert((expected, required))),
+            Entry::Occupied(mut place) => {
+                let (known, always) = place.get_mut();
+                known.forms.extend(expected.forms);
+                known.words.extend(expected.words);
+                *always &= required;
+            }
+        }
+    }
+    for of in ["broker", "gbt26875"] {
+        let mappings: Vec<_> = all.iter().filter(|(key, _)| key.starts_with("mqtt.mapping")).collect();
+        let copies = mappings.into_iter().map(|(key, what)| (key.replacen("mqtt", of, 1), what.clone()));
+        all.extend(copies.collect::<Vec<_>>());
+    }
+    all
+}
+
+/// Where a value does not fit the schema, by the words of draft 7 that ours uses.
+fn misfit(schema: &Value, value: &toml::Value, at: &str) -> Option<String> {
+    if let Some(any) = schema["anyOf"].as_array() {
+        let misfits: Vec<String> = any.iter().map_while(|schema| misfit(schema, value, at)).collect();
+        return (misfits.len() == any.len()).then(|| misfits.join(", or "));
+    }
+    if let Some(words) = schema["enum"].as_array() {
+        return (!words.iter().any(|word| word.as_str() == value.as_str())).then(|| format!("{at} is {value}"));
+    }
+    let fits = match schema["type"].as_str() {
+        None => true,
+        Some("string") => value.is_str(),
+        Some("boolean") => value.is_bool(),
+        Some("number") => value.is_float() || value.is_integer(),
+        Some("integer") => value.is_integer(),
+        Some("array") => value.is_array(),
+        Some("object") => value.is_table(),
+        Some(other) => panic!("the schema has a type {other:?}"),
+    };
+    if !fits {
+        return Some(format!("{at} is {value}, expected {}", schema["type"]));
+    }
+    let table = value.as_table().into_iter().flatten();
+    let list = value.as_array().into_iter().flatten().filter(|_| schema.get("items").is_some());
+    list.map(|item| misfit(&schema["items"], item, at))
+        .chain(table.filter(|_| schema.get("properties").is_some()).map(|(key, value)| {
+            let at = format!("{at}.{key}");
+            match (schema["properties"].get(key), &schema["additionalProperties"]) {
+                (Some(schema), _) => misfit(schema, value, &at),
+                (None, Value::Bool(true)) => None,
+                (None, Value::Bool(false)) => Some(format!("{at} is not known")),
+                (None, schema) => misfit(schema, value, &at),
+            }
+        }))
+        .flatten()
+        .next()
+        .or_else(|| {
+            let mut required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            required.find(|key| value.get(key).is_none()).map(|key| format!("{at}.{key} is missing"))
+        })
+}
+
+/// The schema for editors is made of what the parser asks for while it reads the examples of the reference, so the two
+/// cannot disagree. To write it anew: `UPDATE_GOLDEN=1 cargo test -p anmin --test configuration`.
+#[tokio::test]
+async fn the_schema_is_what_the_parser_reads() {
+    let reference = Reference::read();
+    let folder = Folder::new("schema");
+    let (_, faults) = read_examples(&reference, &folder).await;
+    let made = document("A site of anmin", expected(&faults).into_iter());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/site.schema.json");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &made).expect("the schema can be written");
+    } else {
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(made == written, "schema/site.schema.json differs from the parser; UPDATE_GOLDEN=1 writes it anew");
+    }
+
+    let schema: Value = serde_json::from_str(&made).unwrap_or_else(|error| panic!("{error}: {made}"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("gateway/ stands in the root");
+    let mut sites: Vec<(String, String)> =
+        ["README.md", "README.zh-CN.md"].map(|readme| (readme.to_owned(), first_site(&root.join(readme)))).into();
+    let demo = std::fs::read_to_string(root.join("gateway/demo/anmin.toml")).expect("the demo is there");
+    sites.push(("the demo".to_owned(), demo));
+    let examples = reference.examples.iter().filter(|(_, _, text)| text.starts_with("# anmin.toml"));
+    sites.extend(examples.map(|(_, line, text)| (format!("line {line}"), text.clone())));
+    assert!(sites.len() > 8, "{}", sites.len());
+    for (name, text) in &sites {
+        let site: toml::Table = text.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(misfit(&schema, &toml::Value::Table(site), ""), None, "{name}");
+    }
+    for (text, wanted) in [
+        ("[site]\nname = 'x'", ".site.id is missing"),
+        ("[site]\nid = 'x'\nnmae = 'y'", ".site.nmae is not known"),
+        ("[site]\nid = 'x'\nname = 5", ".site.name is 5, expected \"string\", or .site.name is 5, expected \"object\""),
+        ("[desk]\ncall_level = 'purple'", ".desk.call_level is \"purple\""),
+        ("[[broker.mapping]]\ntopic = 'a'\nunknown = 'x'", "unknown"),
+    ] {
+        let site: toml::Table = text.parse().expect("it is TOML");
+        let found = misfit(&schema, &toml::Value::Table(site), "");
+        assert!(found.as_deref().is_some_and(|found| found.contains(wanted)), "{text}: {found:?}");
     }
 }
 

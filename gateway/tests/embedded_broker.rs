@@ -446,6 +446,36 @@ async fn tls_is_spoken_where_a_certificate_is_given() {
     assert_eq!(program.exit().await, 0);
 }
 
+/// Goal: who renews a certificate restarts nothing, and who spoils one shuts nobody out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_renewed_is_in_force_at_once_and_a_spoiled_one_never() {
+    let (folder, next) = (Folder::new("broker-renewed"), Folder::new("broker-renewal"));
+    folder.certificates().await;
+    next.certificates().await;
+    let settings = read_settings("tls_cert = 'server.pem'\ntls_key = 'server.key'\n", &folder.0).expect("settings");
+    let (_broker, mut intake, port) = broker(settings).await;
+    let port = port.to_string();
+    let publish = async |authority: &Folder| {
+        let ca = authority.path("ca.pem");
+        let arguments = ["-h", "127.0.0.1", "-p", &port, "--cafile", &ca, "-q", "1", "-t", "tls", "-m", "x"];
+        Program::start("mosquitto_pub", &arguments).exit().await
+    };
+    let take = |name: &str| std::fs::copy(next.path(name), folder.path(name)).expect("the folders are ours");
+    assert_eq!(publish(&folder).await, 0);
+    assert_eq!(intake.take().await.0, "tls");
+    // The certificate alone does not fit the key.
+    take("server.pem");
+    assert_eq!(publish(&folder).await, 0, "the last one stays in force");
+    assert_eq!(intake.take().await.0, "tls");
+    take("server.key");
+    assert_eq!(publish(&next).await, 0, "the new one is in force");
+    assert_eq!(intake.take().await.0, "tls");
+    assert_ne!(publish(&folder).await, 0, "the old authority has not signed it");
+    folder.write("server.key", "nothing\n");
+    assert_eq!(publish(&next).await, 0, "the last one stays in force");
+    assert_eq!(intake.take().await.0, "tls");
+}
+
 #[test]
 fn settings_say_all_that_is_wrong_with_them() {
     let folder = Folder::new("broker-settings");

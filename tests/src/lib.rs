@@ -8,3 +8,4 @@ pub mod mqtt;
 pub mod peers;
 pub mod site;
 pub mod storm;
+pub mod supply;

@@ -13,7 +13,11 @@ use crate::config::{self, Config};
 
 /// Reads the site with the parser of `run`.
 pub fn check(site: &Path) -> ExitCode {
-    match Config::load(site) {
+    let read = Config::load(site);
+    for warning in read.iter().flat_map(|config| &config.warnings) {
+        eprintln!("warning: {warning}");
+    }
+    match read {
         Ok(config) if !config.broken_rules.is_empty() => {
             eprintln!("{}", config::report_rules(site, &config.broken_rules, &config.rules));
             ExitCode::FAILURE

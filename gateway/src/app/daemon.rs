@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -64,6 +64,9 @@ pub fn run(site: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
     if !config.broken_rules.is_empty() {
         eprintln!("{}", config::report_rules(site, &config.broken_rules, &config.rules));
     }

@@ -17,11 +17,14 @@ use crate::store::{StoreError, fsck};
 /// `anmin backup`.
 #[derive(Debug, Args)]
 pub struct BackupOptions {
-    /// The folder to make; it must not be there, or be empty.
+    /// The folder to make; it must not be there, or be empty. With --keep: the folder to make a dated one in.
     to: PathBuf,
     /// The site's folder, or its configuration file.
     #[arg(default_value = "/etc/anmin")]
     site: PathBuf,
+    /// Make it in TO under a name with its time, then remove the oldest there but this many.
+    #[arg(long, value_name = "BACKUPS", value_parser = clap::value_parser!(u16).range(1..))]
+    keep: Option<u16>,
 }
 
 /// `anmin restore`.
@@ -56,25 +59,35 @@ pub struct FsckOptions {
 pub fn backup(options: &BackupOptions) -> ExitCode {
     end(|| {
         let (storage, _) = storage_of(&options.site)?;
-        let taken = backup::take(&storage, &options.site, &options.to, now())?;
+        let now = now();
+        let to = match options.keep {
+            Some(_) => backup::dated(&options.to, now),
+            None => options.to.clone(),
+        };
+        let taken = backup::take(&storage, &options.site, &to, now)?;
         for kept in &taken.manifest.files {
             println!("{}  {}", size(kept.bytes), kept.path);
         }
         taken.notes.iter().for_each(warn);
         let bytes: u64 = taken.manifest.files.iter().map(|kept| kept.bytes).sum();
-        let to = options.to.display();
+        let shown = to.display();
         say(
             format!(
-                "已备份 {} 个文件，共 {}，至 {to}；其中含密码等机密，请妥善保管",
+                "已备份 {} 个文件，共 {}，至 {shown}；其中含密码等机密，请妥善保管",
                 taken.manifest.files.len(),
                 size(bytes).trim_start()
             ),
             format!(
-                "{} files of {} saved in {to}; secrets are among them: keep it safe",
+                "{} files of {} saved in {shown}; secrets are among them: keep it safe",
                 taken.manifest.files.len(),
                 size(bytes).trim_start()
             ),
         );
+        if let Some(keep) = options.keep {
+            for gone in backup::prune(&options.to, keep.into(), &to)? {
+                say(format!("已删除旧备份 {}", gone.display()), format!("removed the old backup {}", gone.display()));
+            }
+        }
         Ok(())
     })
 }
@@ -235,7 +248,7 @@ fn now() -> Wall {
     Clock::system().now().wall
 }
 
-fn say(zh: String, en: String) {
+pub fn say(zh: String, en: String) {
     println!("{zh} · {en}");
 }
 

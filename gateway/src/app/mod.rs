@@ -3,12 +3,16 @@
 mod alarm;
 mod audit;
 mod broker;
+mod bundle;
 mod check;
 mod daemon;
 mod demo;
+mod doctor;
 mod explain;
 mod export;
 mod incident;
+mod init;
+mod install;
 mod keep;
 mod probe;
 mod quarantine;
@@ -25,7 +29,7 @@ mod table;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::telemetry;
 
@@ -41,6 +45,8 @@ struct Cli {
 enum Command {
     /// Play a sample community on this machine and show an alarm from sensor to station.
     Demo(demo::Options),
+    /// Write the files of a new site, by flags or by questions.
+    Init(init::Options),
     /// Run the daemon for a site.
     Run {
         /// The site's folder, or its configuration file.
@@ -94,8 +100,19 @@ enum Command {
     Probe(probe::ProbeOptions),
     /// List devices that nobody registered and messages that nobody can read.
     Quarantine(quarantine::QuarantineOptions),
+    /// Look at clock, disk, permissions, ports, peers and certificates, and say what to do next.
+    Doctor(doctor::Options),
+    /// Pack configuration, findings, figures and log for somebody far away, without secrets.
+    SupportBundle(bundle::Options),
+    /// Put this program, its units, manual and completions where this machine looks for them.
+    Install(install::Options),
     /// Play scenarios as MQTT devices and Modbus slaves of a site, before its sensors arrive.
     Sim(crate::sim::Options),
+}
+
+/// The whole tree of commands, for those who write it down elsewhere.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line and runs it.
@@ -104,6 +121,7 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Cli::parse().command {
         Command::Demo(options) => demo::run(options),
+        Command::Init(options) => init::run(options),
         Command::Run { site } => {
             telemetry::start_log("info");
             daemon::run(&site)
@@ -128,6 +146,9 @@ pub fn main() -> ExitCode {
         Command::Replay(options) => replay::run(&options),
         Command::Probe(options) => probe::probe(options),
         Command::Quarantine(options) => quarantine::quarantine(options),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::SupportBundle(options) => bundle::run(&options),
+        Command::Install(options) => install::run(&options),
         Command::Sim(options) => crate::sim::run(options),
     }
 }

@@ -6,6 +6,7 @@
 pub mod devices;
 pub mod files;
 pub mod fixed;
+pub mod outside;
 pub mod site;
 pub mod stations;
 
@@ -43,6 +44,9 @@ use jiff::tz::TimeZone;
 use site::{Area, Desk};
 use stations::Crew;
 
+/// A JSON schema of a site's files, for editors, made by the parser while it reads the reference's examples.
+pub const SCHEMA: &str = include_str!("../../schema/site.schema.json");
+
 /// A whole site, sound.
 pub struct Config {
     pub site: Site,
@@ -75,6 +79,8 @@ pub struct Config {
     pub rules: RuleSet,
     /// Rules of the site's own that cannot be loaded. `check` refuses them; `run` starts without them and says so.
     pub broken_rules: Vec<BrokenRule>,
+    /// What works and should be written otherwise: old names of keys.
+    pub warnings: Vec<Fault>,
     pub base: PathBuf,
     /// Where the site was read from: its folder, or its one file.
     pub path: PathBuf,
@@ -321,6 +327,7 @@ impl Config {
             web: web?,
             rules,
             broken_rules,
+            warnings: faults.warnings(),
             base: base.to_owned(),
             path: files.path.clone(),
             look: files.look.clone(),
@@ -422,16 +429,17 @@ fn documents<'t>(files: &'t SiteFiles, faults: &Faults) -> Vec<Document<'t>> {
 
 /// A table that a site has once, in whichever file.
 fn one<'d>(roots: &[Reader<'d>], key: &'static str) -> Option<Reader<'d>> {
-    let mut found = None;
+    let mut found: Option<(Reader<'d>, String)> = None;
     for root in roots {
-        if let Some(table) = root.table(key) {
-            if found.is_some() {
-                root.fault(key, format!("`[{key}]` is there twice"), Some("one file may say it".to_owned()));
-            }
-            found.get_or_insert(table);
+        let Some(table) = root.table(key) else { continue };
+        if let Some((_, first)) = &found {
+            root.fault(key, format!("`[{key}]` is there twice"), Some(format!("the other stands at {first}")));
+        } else {
+            let Fault { source, line, .. } = root.place(key);
+            found = Some((table, format!("{source}:{line}")));
         }
     }
-    found
+    found.map(|(table, _)| table)
 }
 
 /// Notes each id that an earlier one of these tables has.

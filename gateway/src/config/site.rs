@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anmin_rules::order::Station;
 use anmin_rules::rule::{Level, Text};
-use anmin_sensors::document::{Fault, Reader, did_you_mean};
+use anmin_sensors::document::{Fault, Form, Reader, did_you_mean};
 use anmin_sensors::point::Place;
 use jiff::tz::TimeZone;
 
@@ -55,6 +55,8 @@ pub fn time_zone(r: &Reader<'_>) -> TimeZone {
 
 /// `name = "春晖社区"` or `name = { zh = "春晖社区", en = "Chunhui" }`.
 pub fn text(r: &Reader<'_>, key: &'static str) -> Option<Text> {
+    r.takes(key, Form::Text);
+    r.takes(key, Form::Table);
     if r.is_table(key) {
         let both = r.table(key)?;
         let (zh, en): (Option<String>, Option<String>) = (both.optional("zh"), both.optional("en"));

@@ -30,6 +30,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use self::accounts::{Accounts, Acl};
 use self::hub::Hub;
 use crate::clock::Clock;
+use crate::credentials::Renewed;
 use crate::main_loop::Input;
 
 /// `[broker]`.
@@ -99,13 +100,7 @@ impl Settings {
         let accounts = file(r, "password_file", base, |text| Accounts::parse(&text));
         let acl = file(r, "acl_file", base, |text| Acl::parse(&text));
         let tls = match (file(r, "tls_cert", base, certificates), file(r, "tls_key", base, key)) {
-            (Some(certificates), Some(key)) => match server_tls(certificates, key) {
-                Ok(tls) => Some(Arc::new(tls)),
-                Err(error) => {
-                    r.fault("tls_key", format!("`tls_cert` and `tls_key` do not go together: {error}"), None);
-                    None
-                }
-            },
+            (Some(()), Some(())) => server_tls(r, base),
             (None, None) => None,
             (Some(_), None) if !r.has("tls_key") => {
                 r.fault("tls_cert", "`tls_cert` without `tls_key`", None);
@@ -164,32 +159,39 @@ fn file<T>(
     None
 }
 
-type Certificates = Vec<rustls::pki_types::CertificateDer<'static>>;
-
-fn certificates(text: String) -> Result<Certificates, Vec<String>> {
+fn certificates(text: String) -> Result<(), Vec<String>> {
     match rustls_pemfile::certs(&mut text.as_bytes()).collect::<Result<Vec<_>, _>>() {
         Ok(found) if found.is_empty() => Err(vec!["holds no certificate in PEM form".to_owned()]),
-        Ok(found) => Ok(found),
+        Ok(_) => Ok(()),
         Err(error) => Err(vec![error.to_string()]),
     }
 }
 
-fn key(text: String) -> Result<rustls::pki_types::PrivateKeyDer<'static>, Vec<String>> {
+fn key(text: String) -> Result<(), Vec<String>> {
     match rustls_pemfile::private_key(&mut text.as_bytes()) {
-        Ok(Some(key)) => Ok(key),
+        Ok(Some(_)) => Ok(()),
         Ok(None) => Err(vec!["holds no private key in PEM form".to_owned()]),
         Err(error) => Err(vec![error.to_string()]),
     }
 }
 
-fn server_tls(
-    certificates: Certificates,
-    key: rustls::pki_types::PrivateKeyDer<'static>,
-) -> Result<rustls::ServerConfig, rustls::Error> {
-    rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)
+/// Each of the two files is sound by itself.
+fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfig>> {
+    let path = |key| r.optional::<String>(key).map(|file| base.join(file));
+    let renewed = Renewed::new(path("tls_cert")?, path("tls_key")?);
+    let built = renewed.and_then(|renewed| {
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map(|builder| builder.with_no_client_auth().with_cert_resolver(Arc::new(renewed)))
+            .map_err(|error| error.to_string())
+    });
+    match built {
+        Ok(tls) => Some(Arc::new(tls)),
+        Err(error) => {
+            r.fault("tls_key", format!("`tls_cert` and `tls_key` do not go together: {error}"), None);
+            None
+        }
+    }
 }
 
 /// Why the broker cannot start, or cannot take a publish.

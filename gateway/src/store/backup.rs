@@ -132,6 +132,35 @@ pub fn take(storage: &Path, site: &Path, to: &Path, now: Wall) -> Result<Taken> 
     done
 }
 
+/// The folder within `all` that a backup of this moment gets: no two of one second, and in the order of time by name.
+pub fn dated(all: &Path, now: Wall) -> PathBuf {
+    all.join(format!("anmin-{}", stamp(now)))
+}
+
+/// Removes the oldest backups in `all` but the newest `keep`, never `made`: a clock that stands in 1970 must not cost the
+/// only good one. What anmin has not made there is left alone. Gives what is gone.
+pub fn prune(all: &Path, keep: usize, made: &Path) -> Result<Vec<PathBuf>> {
+    let taken_at = |folder: &Path| -> Option<String> {
+        let text = fs::read_to_string(folder.join(MANIFEST)).ok()?;
+        serde_json::from_str::<Manifest>(&text).ok().map(|manifest| manifest.taken_at)
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(all).map_err(|error| BackupError::io(all, &error))?.flatten() {
+        let path = entry.path();
+        let ours = entry.file_name().to_string_lossy().starts_with("anmin-") && path != made && !path.is_symlink();
+        if let Some(at) = ours.then(|| taken_at(&path)).flatten() {
+            found.push((at, path));
+        }
+    }
+    found.sort();
+    let many = (found.len() + 1).saturating_sub(keep.max(1));
+    let gone: Vec<PathBuf> = found.into_iter().take(many).map(|(_, path)| path).collect();
+    for path in &gone {
+        fs::remove_dir_all(path).map_err(|error| BackupError::io(path, &error))?;
+    }
+    Ok(gone)
+}
+
 fn fill(storage: &Path, site: &Path, part: &Path, to: &Path, now: Wall) -> Result<Taken> {
     let _ = fs::remove_dir_all(part);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(part).map_err(|error| BackupError::io(part, &error))?;
@@ -539,6 +568,31 @@ mod tests {
         ));
         drop((store, readings));
         (dir, site, to)
+    }
+
+    /// Which backups are kept: a day's name, what is made on it, what is there after it.
+    #[test]
+    fn the_oldest_backups_go_and_never_the_one_just_made_nor_what_is_none() {
+        let (dir, site, _) = site_with_backup("backup-prune");
+        let all = dir.path().join("all");
+        fs::create_dir_all(all.join("anmin-notes")).unwrap();
+        fs::write(all.join("anmin-list.txt"), "by hand\n").unwrap();
+        let day = |n: i64| Wall::from_micros(n * 86_400_000_000);
+        // The fourth time the clock stands in 1970.
+        for (made, kept) in [
+            (20_000, &["20241004"][..]),
+            (20_001, &["20241004", "20241005"]),
+            (20_002, &["20241005", "20241006"]),
+            (0, &["19700101", "20241006"]),
+            (20_003, &["20241006", "20241007"]),
+        ] {
+            let to = dated(&all, day(made));
+            take(&site.join("data"), &site, &to, day(made)).unwrap();
+            prune(&all, 2, &to).unwrap();
+            let mut wanted: Vec<String> = kept.iter().map(|day| format!("anmin-{day}T000000Z")).collect();
+            wanted.extend(["anmin-list.txt", "anmin-notes"].map(str::to_owned));
+            assert_eq!(names(&all), wanted, "after day {made}");
+        }
     }
 
     #[test]

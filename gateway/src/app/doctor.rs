@@ -1,0 +1,539 @@
+//! `anmin doctor`: what is wrong, or will be, before anybody asks; each finding with the next step.
+//!
+//! It looks with the eyes of whoever starts it, at best root's, beside a daemon that runs or before it does. It changes
+//! nothing: at the databases' disk it writes one small file and takes it away.
+
+mod certificate;
+mod reach;
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant, SystemTime};
+
+use anmin_rules::rule::Text;
+use anmin_sensors::document::Faults;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::daemon;
+use super::table::Table;
+use crate::clock::Clock;
+use crate::config::files::SiteFiles;
+use crate::config::outside::{Named, outside};
+use crate::config::{self, Config};
+use crate::intake::modbus::Transport;
+use crate::web::client::{Client, ClientError};
+use crate::web::wire::StatusWire;
+
+/// `anmin doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 nothing is ill, 1 something is, 2 used wrongly.")]
+pub struct Options {
+    /// The site's folder, or its configuration file.
+    #[arg(default_value = "/etc/anmin")]
+    site: PathBuf,
+    /// The findings as JSON instead of text for people.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Grade {
+    Well,
+    /// It works, and somebody should look.
+    Doubtful,
+    /// It does not work, or will not for long.
+    Ill,
+}
+
+impl Grade {
+    /// For people, and for programs.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Well => ("正常", "well"),
+            Self::Doubtful => ("注意", "doubtful"),
+            Self::Ill => ("故障", "ill"),
+        }
+    }
+}
+
+/// What was found, and what to do about it.
+#[derive(Clone, Debug)]
+struct Finding {
+    /// `clock`, `disk`, `[[mqtt]] zigbee`.
+    about: String,
+    grade: Grade,
+    text: Text,
+    next: Option<Text>,
+}
+
+impl Finding {
+    fn new(about: impl Into<String>, grade: Grade, zh: impl Into<String>, en: impl Into<String>) -> Self {
+        Self { about: about.into(), grade, text: Text { zh: zh.into(), en: en.into() }, next: None }
+    }
+
+    fn next(self, zh: impl Into<String>, en: impl Into<String>) -> Self {
+        Self { next: Some(Text { zh: zh.into(), en: en.into() }), ..self }
+    }
+}
+
+use Grade::{Doubtful, Ill, Well};
+
+pub fn run(options: &Options) -> ExitCode {
+    let findings = look(&options.site);
+    let worst = findings.iter().map(|finding| finding.grade).max().unwrap_or(Well);
+    if options.json {
+        println!("{}", as_json(&findings));
+    } else {
+        let mut table = Table::default();
+        for Finding { about, grade, text, next } in &findings {
+            let (zh, en) = grade.words();
+            let mut said = format!("{}\n{}", text.zh, text.en);
+            if let Some(next) = next {
+                said.push_str(&format!("\n→ {}\n→ {}", next.zh, next.en));
+            }
+            table.row([format!("{zh} {en}"), about.clone(), said]);
+        }
+        table.lines().iter().for_each(|line| println!("{line}"));
+    }
+    if worst == Ill { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// All findings as JSON, also for a support bundle.
+pub fn json_of(site: &Path) -> Value {
+    as_json(&look(site))
+}
+
+fn as_json(findings: &[Finding]) -> Value {
+    let text = |text: &Text| json!({ "zh": text.zh, "en": text.en });
+    let worst = findings.iter().map(|finding| finding.grade).max().unwrap_or(Well);
+    let one = |finding: &Finding| {
+        json!({
+            "about": finding.about,
+            "grade": finding.grade.words().1,
+            "finding": text(&finding.text),
+            "next": finding.next.as_ref().map(text),
+        })
+    };
+    json!({ "worst": worst.words().1, "findings": findings.iter().map(one).collect::<Vec<_>>() })
+}
+
+fn look(site: &Path) -> Vec<Finding> {
+    let mut findings = vec![clock()];
+    let status = desk(site, &mut findings);
+    let files = SiteFiles::configuration(site, &Faults::default());
+    let (peers, named) = outside(&files);
+    let config = self::site(site, &mut findings);
+    if let Ok((storage, _)) = config::storage_of(site) {
+        let owner = fs::metadata(&storage).ok().map(|meta| (meta.uid(), meta.gid())).or_else(user);
+        disk(&storage, config.as_ref().map(|config| config.limits.max_bytes), &mut findings);
+        secrets(&named, owner, &mut findings);
+    }
+    for named in named.iter().filter(|named| named.is_certificate()) {
+        findings.push(certificate::file(&named.key, &named.path, Clock::system().now().wall));
+    }
+    if let Some(config) = &config {
+        if status.is_none() {
+            ports(config, &mut findings);
+        }
+        buses(config, &mut findings);
+    }
+    findings.extend(reach::all(&peers));
+    backups(Path::new("/var/backups/anmin"), site, &mut findings);
+    findings
+}
+
+/// A community's past cannot be told by a clock that nobody sets.
+fn clock() -> Finding {
+    let now = jiff::Timestamp::from_microsecond(Clock::system().now().wall.micros()).unwrap_or_default();
+    if now.as_second() < EARLIEST {
+        return Finding::new("clock", Ill, format!("系统时间为 {now}"), format!("it is set to {now}")).next(
+            "timedatectl set-ntp true，并更换时钟电池",
+            "timedatectl set-ntp true, and a new battery for the clock",
+        );
+    }
+    let asked = Command::new("timedatectl").args(["show", "--property=NTPSynchronized", "--value"]).output();
+    match asked.ok().filter(|asked| asked.status.success()).map(|asked| asked.stdout) {
+        Some(said) if said.starts_with(b"yes") => Finding::new("clock", Well, "时间已同步", "it is synchronised"),
+        Some(_) => Finding::new("clock", Ill, "时间未同步", "it is not synchronised").next(
+            "timedatectl set-ntp true；检查 NTP 服务器是否可达",
+            "timedatectl set-ntp true; see whether its server can be reached",
+        ),
+        None => Finding::new("clock", Doubtful, "无法得知时间是否同步", "nobody could tell whether it is synchronised")
+            .next("用 chronyc tracking 或 timedatectl 查看", "look with chronyc tracking or timedatectl"),
+    }
+}
+
+/// 2025-01-01: a clock before it was never set.
+const EARLIEST: i64 = 1_735_689_600;
+
+/// What the daemon says of itself, where one answers.
+fn desk(site: &Path, findings: &mut Vec<Finding>) -> Option<StatusWire> {
+    let (listen, token_file) = config::desk_of(site).ok()?;
+    let asked = Client::new(&format!("http://{}", local(listen)), token_file.as_deref()).and_then(|client| {
+        let runtime = daemon::runtime().map_err(ClientError::Unusable)?;
+        runtime.block_on(client.get("/status"))
+    });
+    let status = match asked.map(serde_json::from_value::<StatusWire>) {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => {
+            let (zh, en) = ("守护进程的版本不同", "the daemon is of another version");
+            findings.push(Finding::new("daemon", Doubtful, format!("{zh}：{error}"), format!("{en}: {error}")));
+            return None;
+        }
+        Err(ClientError::Unreachable { .. }) => {
+            findings.push(
+                Finding::new("daemon", Doubtful, "没有运行", "it does not run")
+                    .next("systemctl enable --now anmin", "systemctl enable --now anmin"),
+            );
+            return None;
+        }
+        Err(error) => {
+            let next = ("以能读取 [web] token_file 的用户执行", "run it as somebody who may read [web] token_file");
+            let finding =
+                Finding::new("daemon", Doubtful, format!("无法询问：{error}"), format!("it cannot be asked: {error}"));
+            findings.push(finding.next(next.0, next.1));
+            return None;
+        }
+    };
+    findings.push(Finding::new(
+        "daemon",
+        Well,
+        format!("运行中，版本 {}", status.version),
+        format!("it runs, version {}", status.version),
+    ));
+    for trouble in &status.troubles {
+        let grade = if trouble.level == "blue" { Doubtful } else { Ill };
+        let finding = Finding::new(trouble.part.clone(), grade, trouble.message.zh.clone(), trouble.message.en.clone());
+        findings.push(finding.next("anmin status，journalctl -u anmin", "anmin status, journalctl -u anmin"));
+    }
+    Some(status)
+}
+
+/// Where one that listens everywhere is found from here.
+pub fn local(listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], listen.port())) } else { listen }
+}
+
+fn site(site: &Path, findings: &mut Vec<Finding>) -> Option<Config> {
+    let about = "site";
+    let shown = site.display();
+    let check = || format!("anmin check {shown}");
+    match Config::load(site) {
+        Ok(config) => {
+            if config.broken_rules.is_empty() {
+                let devices = config.points.devices().len();
+                findings.push(Finding::new(
+                    about,
+                    Well,
+                    format!("配置正确，设备 {devices}"),
+                    format!("it is sound, with {devices} devices"),
+                ));
+            } else {
+                let count = config.broken_rules.len();
+                findings.push(
+                    Finding::new(about, Ill, format!("{count} 条规则失效"), format!("{count} rules cannot be loaded"))
+                        .next(check(), check()),
+                );
+            }
+            if config.site.exercise {
+                findings.push(
+                    Finding::new(
+                        "exercise",
+                        Doubtful,
+                        "对外发送的内容均标为演习",
+                        "everything that leaves is marked as an exercise",
+                    )
+                    .next(
+                        "正式启用前把 [site] exercise 改为 false",
+                        "before it counts, set exercise = false in [site]",
+                    ),
+                );
+            }
+            Some(config)
+        }
+        Err(faults) => {
+            let first = faults.first().map(|fault| fault.to_string().replace('\n', " ")).unwrap_or_default();
+            let count = faults.len();
+            findings.push(
+                Finding::new(about, Ill, format!("配置有 {count} 处错误：{first}"), format!("{count} faults: {first}"))
+                    .next(check(), check()),
+            );
+            None
+        }
+    }
+}
+
+/// Below it the journal itself is in danger.
+const LEAST_ROOM: u64 = 64 << 20;
+/// An alarm waits for so many of these before it goes out.
+const SLOW_SYNC: Duration = Duration::from_millis(100);
+const NO_SYNC: Duration = Duration::from_secs(1);
+
+fn disk(storage: &Path, limit: Option<u64>, findings: &mut Vec<Finding>) {
+    let there = storage.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let shown = storage.display();
+    match room(there) {
+        Some((free, files)) => {
+            let mib = free >> 20;
+            let used = ["readings.db", "readings.db-wal"]
+                .iter()
+                .filter_map(|name| Some(fs::metadata(storage.join(name)).ok()?.len()));
+            let wanted = limit.unwrap_or(0).saturating_sub(used.sum());
+            let (grade, zh, en) = if free < LEAST_ROOM || files == Some(0) {
+                (Ill, "空间将尽", "it is as good as full")
+            } else if free < wanted {
+                (Doubtful, "空间少于 [readings] max_bytes", "there is less room than [readings] max_bytes may take")
+            } else {
+                (Well, "空间足够", "there is room")
+            };
+            let finding =
+                Finding::new("disk", grade, format!("{shown} {zh}：{mib} MiB"), format!("{shown}: {en}, {mib} MiB"));
+            findings.push(if grade == Well {
+                finding
+            } else {
+                finding.next("清理磁盘，或调小 [readings] max_bytes", "make room, or a smaller [readings] max_bytes")
+            });
+        }
+        None => findings.push(Finding::new(
+            "disk",
+            Doubtful,
+            format!("无法得知 {shown} 的剩余空间"),
+            format!("nobody could tell the room at {shown}"),
+        )),
+    }
+    if there != storage {
+        let finding = Finding::new("disk", Doubtful, format!("{shown} 尚不存在"), format!("{shown} is not there yet"));
+        findings.push(finding.next("首次启动时创建", "it is made at the first start"));
+        return;
+    }
+    match speed(storage) {
+        Ok(longest) => {
+            let ms = longest.as_millis();
+            let grade = if longest >= NO_SYNC {
+                Ill
+            } else if longest >= SLOW_SYNC {
+                Doubtful
+            } else {
+                Well
+            };
+            let finding = Finding::new(
+                "disk speed",
+                grade,
+                format!("落盘最长 {ms} ms"),
+                format!("the slowest of {SYNCS} syncs took {ms} ms"),
+            );
+            findings.push(if grade == Well {
+                finding
+            } else {
+                finding.next(
+                    "更换存储卡或硬盘；报警要等落盘才发出",
+                    "another card or disk: an alarm waits for it before it goes out",
+                )
+            });
+        }
+        Err(error) => findings.push(
+            Finding::new(
+                "disk speed",
+                Doubtful,
+                format!("无法写入 {shown}：{error}"),
+                format!("{shown} cannot be written: {error}"),
+            )
+            .next("以 root 身份执行", "run it as root"),
+        ),
+    }
+}
+
+/// Free bytes and files for those who are not root.
+fn room(folder: &Path) -> Option<(u64, Option<u64>)> {
+    let asked = Command::new("df").args(["--block-size=1", "--output=avail,iavail"]).arg(folder).output().ok()?;
+    let said = String::from_utf8(asked.stdout).ok()?;
+    let mut numbers = said.lines().nth(1)?.split_whitespace();
+    // A file system without a number of files says `-`.
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()))
+}
+
+const SYNCS: usize = 20;
+
+/// The longest of some writes as the journal makes them.
+fn speed(folder: &Path) -> std::io::Result<Duration> {
+    let path = folder.join(format!(".doctor-{}", std::process::id()));
+    let write = || {
+        let mut file = File::create_new(&path)?;
+        let mut longest = Duration::ZERO;
+        for _ in 0..SYNCS {
+            let start = Instant::now();
+            file.write_all(&[0; 4_096])?;
+            file.sync_data()?;
+            longest = longest.max(start.elapsed());
+        }
+        Ok(longest)
+    };
+    let written = write();
+    let _ = fs::remove_file(&path);
+    written
+}
+
+/// The user that the unit runs anmin as, and its group.
+fn user() -> Option<(u32, u32)> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let line = users.lines().find(|line| line.starts_with("anmin:"))?;
+    let mut parts = line.split(':').skip(2);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Secrets that others may read, and files that the daemon may not.
+fn secrets(named: &[Named], owner: Option<(u32, u32)>, findings: &mut Vec<Finding>) {
+    let mut sound = 0;
+    for Named { key, path } in named {
+        let shown = path.display();
+        let meta = match fs::metadata(path) {
+            Ok(meta) => meta,
+            Err(error) => {
+                findings.push(Finding::new(
+                    key.clone(),
+                    Ill,
+                    format!("无法读取 {shown}：{error}"),
+                    format!("{shown}: {error}"),
+                ));
+                continue;
+            }
+        };
+        let secret = named.iter().any(|named| named.path == *path && named.is_secret());
+        if secret && meta.mode() & 0o007 != 0 {
+            let next = format!("chmod o= {shown}");
+            let finding = Finding::new(
+                key.clone(),
+                Ill,
+                format!("其他用户可读取 {shown}"),
+                format!("everybody may read {shown}"),
+            );
+            findings.push(finding.next(next.clone(), next));
+            continue;
+        }
+        let readable = owner.is_none_or(|(uid, gid)| {
+            uid == 0
+                || if meta.uid() == uid {
+                    meta.mode() & 0o400 != 0
+                } else if meta.gid() == gid {
+                    meta.mode() & 0o040 != 0
+                } else {
+                    meta.mode() & 0o004 != 0
+                }
+        });
+        if readable {
+            sound += 1;
+        } else {
+            let next = format!("chgrp anmin {shown} && chmod g+r {shown}");
+            let finding = Finding::new(
+                key.clone(),
+                Ill,
+                format!("守护进程不能读取 {shown}"),
+                format!("the daemon may not read {shown}"),
+            );
+            findings.push(finding.next(next.clone(), next));
+        }
+    }
+    if sound == named.len() && sound > 0 {
+        findings.push(Finding::new(
+            "secrets",
+            Well,
+            format!("{sound} 个文件权限正确"),
+            format!("{sound} files have the permissions that they need"),
+        ));
+    }
+}
+
+/// Where the daemon will listen, and somebody else does.
+fn ports(config: &Config, findings: &mut Vec<Finding>) {
+    let broker = config.broker.iter().map(|broker| ("[broker]".to_owned(), broker.listen));
+    let panels = config.gbt26875.iter().map(|panel| (format!("[[gbt26875]] {}", panel.id), panel.listen));
+    for (of, listen) in std::iter::once(("[web]".to_owned(), config.web.listen)).chain(broker).chain(panels) {
+        let found = match TcpListener::bind(listen) {
+            Ok(_) if (1..1_024).contains(&listen.port()) => Finding::new(
+                of,
+                Ill,
+                format!("{listen}：服务无权使用 1024 以下端口"),
+                format!("{listen}: the unit may not listen below 1024"),
+            )
+            .next("改用 1024 以上端口", "take a port above"),
+            Ok(_) => Finding::new(of, Well, format!("{listen} 可用"), format!("{listen} is free")),
+            Err(error) => {
+                let next = format!("ss -ltnp sport = :{}", listen.port());
+                Finding::new(of, Ill, format!("{listen} 不可用：{error}"), format!("{listen}: {error}"))
+                    .next(next.clone(), next)
+            }
+        };
+        findings.push(found);
+    }
+}
+
+fn buses(config: &Config, findings: &mut Vec<Finding>) {
+    let mut serial = false;
+    for bus in &config.buses {
+        let of = format!("[[bus]] {}", bus.settings.id);
+        let found = match &bus.settings.transport {
+            Transport::Tcp { host, port } | Transport::RtuOverTcp { host, port } => reach::tcp(&of, host, *port),
+            Transport::Rtu(line) => {
+                serial = true;
+                let shown = line.device.display();
+                match fs::metadata(&line.device) {
+                    Ok(meta) if meta.file_type().is_char_device() => {
+                        Finding::new(of, Well, format!("串口 {shown} 存在"), format!("{shown} is there"))
+                    }
+                    Ok(_) => Finding::new(of, Ill, format!("{shown} 不是串口"), format!("{shown} is no serial line")),
+                    Err(error) => Finding::new(of, Ill, format!("串口 {shown}：{error}"), format!("{shown}: {error}"))
+                        .next(
+                            "ls -l /dev/serial/by-id 列出已插入的串口",
+                            "ls -l /dev/serial/by-id lists what is plugged in",
+                        ),
+                }
+            }
+        };
+        findings.push(found);
+    }
+    let unit = Path::new("/usr/lib/systemd/system/anmin.service");
+    let own = fs::read_dir("/etc/systemd/system/anmin.service.d").into_iter().flatten().flatten();
+    let allowed =
+        own.filter_map(|entry| fs::read_to_string(entry.path()).ok()).any(|text| text.contains("DeviceAllow="));
+    if serial && unit.exists() && !allowed {
+        let next = "install -D -t /etc/systemd/system/anmin.service.d /usr/share/anmin/drop-ins/serial.conf && systemctl daemon-reload && systemctl restart anmin";
+        findings.push(
+            Finding::new("serial", Ill, "服务单元不允许使用串口", "the unit lets anmin reach no serial line")
+                .next(next, next),
+        );
+    }
+}
+
+/// A box without a backup loses the site with its card.
+fn backups(all: &Path, site: &Path, findings: &mut Vec<Finding>) {
+    if site != Path::new("/etc/anmin") {
+        return;
+    }
+    let newest = fs::read_dir(all).into_iter().flatten().flatten().filter_map(|entry| {
+        let path = entry.path().join(crate::store::backup::MANIFEST);
+        fs::metadata(path).ok()?.modified().ok()
+    });
+    let age = newest.max().map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+    let next = "systemctl enable --now anmin-backup.timer";
+    findings.push(match age {
+        Some(age) if age < Duration::from_secs(2 * 86_400) => {
+            Finding::new("backup", Well, "近两天内有备份", "there is one of the last two days")
+        }
+        Some(age) => {
+            let days = age.as_secs() / 86_400;
+            Finding::new(
+                "backup",
+                Doubtful,
+                format!("最近的备份在 {days} 天前"),
+                format!("the newest is {days} days old"),
+            )
+            .next(next, next)
+        }
+        None => Finding::new("backup", Doubtful, "没有备份", "there is none").next(next, next),
+    });
+}

@@ -1,0 +1,101 @@
+//! Whether a peer can be reached, and by TLS believed. It says nothing to it that a broker or an office would count.
+
+use std::io::{self, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
+use super::{Finding, Grade, certificate};
+use crate::clock::Clock;
+use crate::config::outside::Peer;
+use crate::credentials;
+
+/// For a connection, and then for a word.
+const WITHIN: Duration = Duration::from_secs(3);
+
+/// All peers at once.
+pub fn all(peers: &[Peer]) -> Vec<Finding> {
+    thread::scope(|scope| {
+        let asked: Vec<_> = peers.iter().map(|peer| scope.spawn(move || one(peer))).collect();
+        asked.into_iter().filter_map(|asked| asked.join().ok()).collect()
+    })
+}
+
+fn one(peer: &Peer) -> Finding {
+    let of = peer.of.as_str();
+    // The address of a robot is a secret: of all addresses only host and port are said.
+    let Ok(url) = url::Url::parse(&peer.url) else {
+        return Finding::new(of, Grade::Ill, "地址无效", "its address is none").next("anmin check", "anmin check");
+    };
+    let (secure, usual) = match url.scheme() {
+        "https" => (true, 443),
+        "http" => (false, 80),
+        "mqtts" => (true, 8_883),
+        _ => (false, 1_883),
+    };
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let port = url.port().unwrap_or(usual);
+    if secure { tls(of, host, port, peer) } else { tcp(of, host, port) }
+}
+
+fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, WITHIN) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn unreachable(of: &str, host: &str, port: u16, error: &io::Error) -> Finding {
+    let next = format!("ping {host}");
+    Finding::new(of, Grade::Ill, format!("{host}:{port} 无法连接：{error}"), format!("{host}:{port}: {error}")).next(
+        format!("检查地址、电源、网线和防火墙；{next}"),
+        format!("look at address, power, cable and firewall; {next}"),
+    )
+}
+
+/// Whether something listens there.
+pub fn tcp(of: &str, host: &str, port: u16) -> Finding {
+    match connect(host, port) {
+        Ok(_) => Finding::new(of, Grade::Well, format!("{host}:{port} 可连接"), format!("{host}:{port} answers")),
+        Err(error) => unreachable(of, host, port, &error),
+    }
+}
+
+fn tls(of: &str, host: &str, port: u16, peer: &Peer) -> Finding {
+    let stream = match connect(host, port) {
+        Ok(stream) => stream,
+        Err(error) => return unreachable(of, host, port, &error),
+    };
+    let spoken = || -> Result<Option<jiff::Timestamp>, String> {
+        let config = credentials::tls(peer.tls_ca.as_deref(), true)?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+        let connection = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
+        for set in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
+            set(&stream, Some(WITHIN)).map_err(|error| error.to_string())?;
+        }
+        let mut stream = StreamOwned::new(connection, stream);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).map_err(|error| error.to_string())?;
+        }
+        let end = stream.conn.peer_certificates().and_then(|chain| certificate::end(chain.first()?));
+        stream.conn.send_close_notify();
+        // Whoever has gone already was polite enough.
+        let _ = stream.flush();
+        Ok(end)
+    };
+    let what = format!("{host}:{port}");
+    match spoken() {
+        Ok(Some(end)) => certificate::judge(of, &what, end, Clock::system().now().wall),
+        Ok(None) => Finding::new(of, Grade::Well, format!("{what} 可连接"), format!("{what} answers")),
+        Err(why) => Finding::new(of, Grade::Ill, format!("{what} TLS 失败：{why}"), format!("{what}: TLS: {why}"))
+            .next("检查证书、tls_ca 和本机时间", "look at its certificate, at tls_ca and at the clock of this machine"),
+    }
+}

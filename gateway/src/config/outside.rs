@@ -1,0 +1,131 @@
+//! What a site's texts name outside of themselves: peers and files. Read without judging it: that is for the parser.
+
+use std::path::{Path, PathBuf};
+
+use super::files::SiteFiles;
+
+/// A peer that something of the site speaks with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// `[[mqtt]] zigbee`.
+    pub of: String,
+    /// As it stands there; of a notice what its file holds, which is a secret.
+    pub url: String,
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// A file that the site names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// `mqtt.password_file`.
+    pub key: String,
+    pub path: PathBuf,
+}
+
+impl Named {
+    /// Whether nobody but anmin may read it.
+    pub fn is_secret(&self) -> bool {
+        self.key.ends_with("_file") && !self.key.ends_with("acl_file") || self.key.ends_with("tls_key")
+    }
+
+    /// Whether certificates stand in it.
+    pub fn is_certificate(&self) -> bool {
+        self.key.ends_with("tls_cert") || self.key.ends_with("tls_ca")
+    }
+}
+
+/// Tables whose `url` is a peer.
+const WITH_PEERS: [&str; 5] = ["mqtt", "mqtt_out", "webhook", "cap", "influx"];
+
+/// All peers and files, in the order of the texts.
+pub fn outside(files: &SiteFiles) -> (Vec<Peer>, Vec<Named>) {
+    let (mut peers, mut named) = (Vec::new(), Vec::new());
+    for source in &files.config {
+        let Ok(root) = toml::from_str::<toml::Table>(&source.text) else { continue };
+        walk("", &root, &files.base, &mut named);
+        for (key, value) in &root {
+            let tables = value.as_array().into_iter().flatten().filter_map(toml::Value::as_table);
+            for table in tables.chain(value.as_table()) {
+                let word = |key: &str| table.get(key).and_then(toml::Value::as_str);
+                let url = match key.as_str() {
+                    "notice" => {
+                        word("address_file").and_then(|file| std::fs::read_to_string(files.base.join(file)).ok())
+                    }
+                    key if WITH_PEERS.contains(&key) => word("url").map(str::to_owned),
+                    _ => None,
+                };
+                if let Some(url) = url {
+                    peers.push(Peer {
+                        of: format!("[[{key}]] {}", word("id").unwrap_or(key)),
+                        url: url.trim().to_owned(),
+                        tls_ca: word("tls_ca").map(|file| files.base.join(file)),
+                    });
+                }
+            }
+        }
+    }
+    (peers, named)
+}
+
+fn walk(path: &str, table: &toml::Table, base: &Path, named: &mut Vec<Named>) {
+    for (key, value) in table {
+        let own = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match value {
+            toml::Value::String(file)
+                if key.ends_with("_file") || ["tls_cert", "tls_key", "tls_ca"].contains(&&**key) =>
+            {
+                named.push(Named { key: own, path: base.join(file) });
+            }
+            toml::Value::Table(below) => walk(&own, below, base, named),
+            toml::Value::Array(list) => {
+                list.iter().filter_map(toml::Value::as_table).for_each(|below| walk(&own, below, base, named));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::Source;
+    use super::*;
+
+    #[test]
+    fn every_peer_and_every_file_is_found_where_it_stands() {
+        let text = r#"
+            [web]
+            token_file = "secrets/web"
+            [broker]
+            tls_cert = "tls/server.pem"
+            tls_key = "tls/server.key"
+            acl_file = "acl"
+            [[mqtt]]
+            id = "zigbee"
+            url = "mqtts://a"
+            tls_ca = "/etc/ssl/own.pem"
+            password_file = "secrets/zigbee"
+            [[cap]]
+            id = "drills"
+            folder = "cap"
+            [[influx]]
+            url = "http://127.0.0.1:8428"
+            [[device_list]]
+            file = "devices.csv"
+        "#;
+        let source = Source { name: "anmin.toml".to_owned(), text: text.to_owned() };
+        let files = SiteFiles { base: "/site".into(), config: vec![source], ..SiteFiles::default() };
+        let (peers, named) = outside(&files);
+        let shown: Vec<(&str, &str)> = peers.iter().map(|peer| (&*peer.of, &*peer.url)).collect();
+        assert_eq!(shown, [("[[influx]] influx", "http://127.0.0.1:8428"), ("[[mqtt]] zigbee", "mqtts://a")]);
+        let of = |which: fn(&Named) -> bool| -> Vec<String> {
+            let mut keys: Vec<String> =
+                named.iter().filter(|named| which(named)).map(|named| named.key.clone()).collect();
+            keys.sort();
+            keys
+        };
+        assert_eq!(of(Named::is_secret), ["broker.tls_key", "mqtt.password_file", "web.token_file"]);
+        assert_eq!(of(Named::is_certificate), ["broker.tls_cert", "mqtt.tls_ca"]);
+        assert!(named.iter().any(|named| named.path == Path::new("/site/secrets/zigbee")), "{named:?}");
+        assert!(named.iter().any(|named| named.path == Path::new("/etc/ssl/own.pem")), "{named:?}");
+    }
+}

@@ -1,0 +1,86 @@
+//! What anmin is made of: every crate in the binary is listed, comes from where crates come from, and may be passed on.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anmin_tests::supply::{allowed, parts, sbom};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root").to_owned()
+}
+
+#[test]
+fn what_we_are_made_of_is_listed_and_allowed() {
+    let deny: toml::Table =
+        fs::read_to_string(root().join("deny.toml")).expect("it is there").parse().expect("it is TOML");
+    let listed = deny["licenses"]["allow"].as_array().into_iter().flatten().filter_map(toml::Value::as_str);
+    let licences: BTreeSet<String> = listed.map(str::to_owned).collect();
+    let parts = parts();
+    assert!(parts.len() > 100, "{}", parts.len());
+    for part in &parts {
+        let what = format!("{} {}", part.name, part.version);
+        assert!(allowed(&part.license, &licences), "{what}: {:?} is not allowed by deny.toml", part.license);
+        match &part.source {
+            None => assert!(part.name.starts_with("anmin"), "{what} comes from nowhere"),
+            Some(source) => {
+                assert!(source.starts_with("registry+"), "{what} comes from {source}");
+                assert!(part.checksum.as_ref().is_some_and(|sum| sum.len() == 64), "{what} has no checksum");
+            }
+        }
+    }
+    let needed = |licence: &String| {
+        let without = licences.iter().filter(|other| *other != licence).cloned().collect();
+        parts.iter().any(|part| !allowed(&part.license, &without))
+    };
+    let unneeded: Vec<&String> = licences.iter().filter(|licence| !needed(licence)).collect();
+    assert!(unneeded.is_empty(), "deny.toml allows {unneeded:?}, which nothing needs");
+
+    let bill = sbom(&parts);
+    assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    assert_eq!(bill["metadata"]["component"]["name"], "anmin");
+    let components = bill["components"].as_array().expect("they are listed");
+    assert_eq!(components.len(), parts.len() - 1);
+    let refs: BTreeSet<&str> = components.iter().filter_map(|part| part["bom-ref"].as_str()).collect();
+    assert_eq!(refs.len(), components.len(), "each is there once");
+    for name in ["pkg:cargo/rusqlite@", "pkg:cargo/rustls@", "pkg:cargo/rhai@"] {
+        assert!(refs.iter().any(|found| found.starts_with(name)), "{name} is not in {refs:?}");
+    }
+    assert!(!refs.iter().any(|found| found.contains("anmin-tests")), "what only tests is not in the binary");
+    for dependency in bill["dependencies"].as_array().into_iter().flatten() {
+        for below in dependency["dependsOn"].as_array().into_iter().flatten().filter_map(|below| below.as_str()) {
+            assert!(refs.contains(below), "{below} is needed and not listed");
+        }
+    }
+}
+
+/// A mitigation without a test is none.
+#[test]
+fn every_mitigation_names_a_test_that_is_there() {
+    let text = fs::read_to_string(root().join("gateway/docs/threats.md")).expect("it is there");
+    let mut sources = String::new();
+    let mut open: Vec<PathBuf> =
+        ["sensors", "rules", "gateway/src", "gateway/tests", "tests"].map(|name| root().join(name)).into();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            sources.push_str(&fs::read_to_string(&path).unwrap_or_default());
+        }
+    }
+    let mut rows = 0;
+    for line in text.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, threat, stops, shown, _] = cells[..] else { continue };
+        if threat == "threat" || threat.starts_with("---") {
+            continue;
+        }
+        let tests: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!stops.is_empty() && !tests.is_empty(), "{line}");
+        for test in tests {
+            assert!(sources.contains(&format!("fn {test}()")), "{threat}: there is no test {test}");
+        }
+        rows += 1;
+    }
+    assert!(rows > 25, "{rows}");
+}

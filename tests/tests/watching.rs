@@ -1,0 +1,144 @@
+//! What watches anmin from outside: figures and rules on them, and the log in each of its forms.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+
+use anmin_tests::daemon::{DEADLINE, Daemon, binary};
+use anmin_tests::http;
+use anmin_tests::mqtt::Mqtt;
+use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
+use serde_json::{Value, json};
+
+fn monitoring(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ stands in the root")
+        .join("gateway/docs/monitoring");
+    std::fs::read_to_string(path.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The figures that a text names.
+fn named(text: &str) -> Vec<&str> {
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let mut found: Vec<&str> = text
+        .match_indices("anmin_")
+        .filter(|(at, _)| !text[..*at].ends_with(word))
+        .map(|(at, _)| text[at..].split(|c| !word(c)).next().unwrap_or_default())
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Goal: no alert and no panel waits for a figure that does not exist. Method: the real figures of a site that has each
+/// kind of peer, and vmalert's own reading of the rules.
+#[test]
+fn rules_and_dashboard_name_figures_that_are_there() {
+    let more = format!(
+        "{GAS_AS_IT_SPEAKS}\n[[mqtt_out]]\nid = \"office\"\nbroker = \"embedded\"\n\
+         [[influx]]\nid = \"tsdb\"\nurl = \"http://127.0.0.1:1/\"\nbucket = \"b\"\n\
+         [[bus]]\nid = \"plant\"\ntransport = \"tcp\"\nhost = \"127.0.0.1\"\nport = 1\n"
+    );
+    let site = Site::new("watching", &more);
+    let daemon = Daemon::start(site.folder());
+    daemon.wait("/api/v1/status", "the first beat", |status| !status["self_test"]["last"].is_null());
+    let text = http::get(daemon.web, "/metrics").body;
+    let there: BTreeMap<String, &str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .map(|(name, kind)| (if kind == "counter" { format!("{name}_total") } else { name.to_owned() }, kind))
+        .collect();
+    assert!(there.len() > 40, "{text}");
+    let (alerts, dashboard) = (monitoring("alerts.yml"), monitoring("dashboard.json"));
+    for (file, text) in [("alerts.yml", &alerts), ("dashboard.json", &dashboard)] {
+        let names = named(text);
+        assert!(names.len() > 12, "{file}: {names:?}");
+        for name in names {
+            assert!(there.contains_key(name), "{file} names {name}, which /metrics does not have");
+        }
+    }
+    let board: Value = serde_json::from_str(&dashboard).expect("it is JSON");
+    for panel in board["panels"].as_array().into_iter().flatten() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expression = target["expr"].as_str().unwrap_or_default();
+            let counters = named(expression).into_iter().any(|name| there[name] == "counter");
+            assert_eq!(counters, expression.starts_with("rate("), "counters are shown by their rate: {expression}");
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ stands in the root")
+        .join("gateway/docs/monitoring/alerts.yml");
+    let ran = Command::new("vmalert").arg("-dryRun").arg(format!("-rule={}", path.display())).output();
+    let ran = ran.unwrap_or_else(|error| panic!("vmalert: {error}; tests/setup.sh installs it"));
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+fn alive_and_ready_are_two_questions() {
+    let site = Site::new("ready", "[broker]\nlisten = \"127.0.0.1:0\"\n");
+    let daemon = Daemon::start(site.folder());
+    for (path, said) in [("/healthz", "ok"), ("/readyz", "ready")] {
+        let answer = http::get(daemon.web, path);
+        assert_eq!((answer.status, answer.body.trim()), (200, said), "{path}");
+    }
+}
+
+/// The log of a daemon to which one alarm comes, in a form.
+fn alarmed(site: &Site, form: &str) -> Daemon {
+    let mut daemon = Daemon::launch_by(Command::new(binary()).env("ANMIN_LOG", form), site.folder());
+    daemon.ready();
+    let mut device = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+    for _ in 0..2 {
+        device.publish("acceptance/g1/up", json!({ "v": 60.0 }).to_string());
+    }
+    daemon.alarm("gas/leak", "g1/lel", "it is raised", |_| true);
+    daemon
+}
+
+#[test]
+fn programs_read_the_log_as_json() {
+    let site = Site::new("log-json", GAS_AS_IT_SPEAKS);
+    let mut daemon = alarmed(&site, "json");
+    daemon.until("\"cause\":\"raised\"");
+    for line in &daemon.log {
+        let entry: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(["time", "severity", "message"].iter().all(|key| entry[key].is_string()), "{line}");
+    }
+    let raised = daemon.log.iter().find(|line| line.contains("gas/leak")).expect("it was said");
+    let raised: Value = serde_json::from_str(raised).expect("checked above");
+    assert_eq!((&raised["rule"], &raised["level"]), (&json!("gas/leak"), &json!("red")), "{raised}");
+}
+
+/// With a socket of ours in the place of journald.
+#[test]
+fn journald_gets_each_field_by_its_name() {
+    let site = Site::new("log-journal", GAS_AS_IT_SPEAKS);
+    let path = site.path("journal");
+    let journal = UnixDatagram::bind(&path).expect("the site's folder takes a socket");
+    journal.set_read_timeout(Some(DEADLINE)).expect("a socket has this option");
+    let hear = |part: &str| loop {
+        let mut buffer = [0; 8_192];
+        let length = journal.recv(&mut buffer).unwrap_or_else(|error| panic!("{part:?} is not said: {error}"));
+        let entry = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if entry.contains(part) {
+            return entry;
+        }
+    };
+    let form = format!("journal:{}", path.display());
+    let _daemon = Daemon::launch_by(Command::new(binary()).env("ANMIN_LOG", form), site.folder());
+    let found = hear("devices find the broker at mqtt://");
+    let port = found.split_once("mqtt://127.0.0.1:").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
+    hear("the duty desk is at");
+    let mut device = Mqtt::connect(port.unwrap_or_else(|| panic!("{found}")), "device");
+    for _ in 0..2 {
+        device.publish("acceptance/g1/up", json!({ "v": 60.0 }).to_string());
+    }
+    let raised = hear("ANMIN_RULE=gas/leak\n");
+    for line in ["SYSLOG_IDENTIFIER=anmin", "ANMIN_LEVEL=red", "ANMIN_CAUSE=raised"] {
+        assert!(raised.lines().any(|found| found == line), "no {line} in\n{raised}");
+    }
+    assert!(raised.starts_with("MESSAGE="), "{raised}");
+}
