@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod intake;
 pub mod main_loop;
 pub mod pulse;
+pub mod report;
 pub mod sim;
 pub mod store;
 pub mod subscription;

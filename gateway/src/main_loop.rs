@@ -3,6 +3,7 @@
 pub mod clock_trust;
 pub mod deeds;
 pub mod deliveries;
+pub mod drill_calendar;
 pub mod feed;
 pub mod losses;
 mod pace;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use anmin_rules::alarm::{Command, Refusal};
 use anmin_rules::change::RulesChange;
+use anmin_rules::drill::DrillCommand;
 use anmin_rules::order::OrderId;
 use anmin_rules::rule::{Finding, Text};
 use anmin_rules::set::{Past, RuleSet};
@@ -45,6 +47,12 @@ pub enum Input {
     Part(PartState),
     Command {
         command: Command,
+        from: Way,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// What somebody does with a drill.
+    Drill {
+        command: DrillCommand,
         from: Way,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
@@ -128,7 +136,8 @@ pub struct SessionStart {
 /// Health of one part of anmin or its surroundings.
 #[derive(Clone, Debug)]
 pub struct PartState {
-    /// `mqtt:site`, `gbt26875:panels/889`, `sparkplug:site/group/node`, `bus:bus-a`, `unit:bus-a/7`, `way-out:office`, `store:readings`, `loss:site`, `gap:g-302`, `suspects`.
+    /// `mqtt:site`, `gbt26875:panels/889`, `sparkplug:site/group/node`, `bus:bus-a`, `unit:bus-a/7`, `way-out:office`, `store:readings`, `loss:site`, `gap:g-302`, `suspects`,
+    /// `drill:building-3`.
     pub part: Arc<str>,
     /// `None` when it is well again.
     pub trouble: Option<PartTrouble>,

@@ -157,6 +157,7 @@ impl Pulse {
             min_level: Level::Blue,
             system: false,
             stations: Vec::new(),
+            drills: false,
         };
         let mut engine = Engine::new(rules, DeskSettings { channels: vec![channel], ..DeskSettings::default() }, seed);
         engine.bind(&points);
@@ -221,7 +222,7 @@ impl Pulse {
             match effect {
                 Effect::Transition(transition) => alarms.push(transition.alarm.id),
                 Effect::Order(order) => orders.push(order),
-                Effect::Call(_) | Effect::Incident(_) | Effect::Pending(_) | Effect::Duty(_) => {}
+                Effect::Call(_) | Effect::Incident(_) | Effect::Pending(_) | Effect::Duty(_) | Effect::Drill(_) => {}
             }
         }
         alarms

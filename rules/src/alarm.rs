@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anmin_sensors::point::{DeviceId, Hazard, Place, PointId};
 use anmin_sensors::time::{Now, Wall};
 
+use crate::drill::DrillId;
 use crate::incident::{IncidentAction, IncidentId};
 use crate::rule::{Evidence, Finding, Level, RuleId, Text};
 
@@ -156,6 +157,8 @@ pub struct Alarm {
     pub place: Arc<Place>,
     /// Which event it is part of; `None` for those about anmin itself.
     pub incident: Option<IncidentId>,
+    /// The drill that it is part of; `None` for what is real.
+    pub drill: Option<DrillId>,
     /// The level it stands at; for a latched rule the highest reached.
     pub level: Level,
     /// The highest level of this occurrence: who has heard of it hears how it ends.
@@ -394,6 +397,9 @@ pub enum Refusal {
     /// Closed already, or never was.
     #[error("there is no open incident {0}")]
     NoSuchIncident(IncidentId),
+    /// Over already, or never was.
+    #[error("no drill {0} is on")]
+    NoSuchDrill(DrillId),
     /// An incident ends with the danger.
     #[error("the incident cannot be closed while its alarm {alarm} is active")]
     AlarmActive { alarm: AlarmId },
@@ -416,6 +422,7 @@ impl Refusal {
             Self::NoSuchCall { .. } => "no_such_call",
             Self::NoSuchStation(_) => "no_such_station",
             Self::NoSuchIncident(_) => "no_such_incident",
+            Self::NoSuchDrill(_) => "no_such_drill",
             Self::AlarmActive { .. } => "alarm_active",
             Self::NotAllowed(_) => "not_allowed",
         }
@@ -429,6 +436,7 @@ impl Refusal {
             Self::NoSuchCall { alarm, station } => format!("没有就报警 {alarm} 呼叫过 {station}"),
             Self::NoSuchStation(station) => format!("没有微型消防站 {station:?}"),
             Self::NoSuchIncident(incident) => format!("没有未结案的事件 {incident}"),
+            Self::NoSuchDrill(drill) => format!("没有正在进行的演练 {drill}"),
             Self::AlarmActive { alarm } => format!("事件中的报警 {alarm} 仍在持续，不能结案"),
             Self::NotAllowed(text) => return text.clone(),
         };

@@ -16,6 +16,7 @@ use crate::alarm::{
     Action, Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Refusal, Shelf, Subject,
     Transition,
 };
+use crate::drill::{DrillId, marked};
 use crate::incident::IncidentId;
 use crate::rule::{Evidence, Finding, Judged, Level, OnBad, RuleId, RuleIx, RuleSpec, Text, Tuning, Verdict, Why};
 use crate::words::{Fields, render};
@@ -45,6 +46,8 @@ pub(crate) struct SystemReport {
 pub struct AlarmBook {
     settings: BookSettings,
     ids: Ids,
+    /// The drill that all alarms are part of.
+    drill: Option<DrillId>,
     /// By slot, which counts up: iteration is in the order of creation, the same in every run.
     entries: BTreeMap<Slot, Entry>,
     by_key: HashMap<(RuleId, Subject), Slot>,
@@ -236,6 +239,7 @@ impl AlarmBook {
         Self {
             settings,
             ids: Ids::new(seed),
+            drill: None,
             entries: BTreeMap::new(),
             by_key: HashMap::new(),
             by_alarm: HashMap::new(),
@@ -254,6 +258,15 @@ impl AlarmBook {
     /// From now on the wall clock is in doubt, or no longer: changes are marked meanwhile. No delay hears of it.
     pub fn set_clock_doubtful(&mut self, doubtful: bool) {
         self.clock_doubtful = doubtful;
+    }
+
+    /// From the first alarm on, all are a drill's.
+    pub(crate) fn set_drill(&mut self, drill: DrillId) {
+        self.drill = Some(drill);
+    }
+
+    pub(crate) fn is_drill(&self) -> bool {
+        self.drill.is_some()
     }
 
     pub fn set_settings(&mut self, settings: BookSettings) {
@@ -568,6 +581,36 @@ impl AlarmBook {
         self.change(now, slot, Cause::Escalated(step), |alarm| alarm.escalation = step);
     }
 
+    /// Ends all conditions of people's dangers, or of anmin itself, and closes their alarms as if somebody had: a drill is over.
+    pub(crate) fn end_all(&mut self, now: Now, system: bool) {
+        let slots: Vec<Slot> = self.entries.keys().copied().collect();
+        for slot in slots {
+            let entry = self.entries.get_mut(&slot).expect("only this slot goes in its own turn");
+            if (entry.class == Class::System) != system {
+                continue;
+            }
+            entry.track = Track::default();
+            let silenced = entry.alarm.as_ref().map(|alarm| (alarm.id, alarm.shelved.is_some(), alarm.is_silenced()));
+            if let Some((id, shelved, true)) = silenced {
+                let what = if shelved { Action::Unshelve { alarm: id } } else { Action::ReturnToService { alarm: id } };
+                // It is silenced in just this way.
+                let _ = self.handle_command(now, ANMIN, &what);
+            }
+            // What was silenced after it was over is closed by that.
+            if self.entries.contains_key(&slot) {
+                self.settle(now, slot);
+            }
+            let Some(alarm) = self.entries.get(&slot).and_then(|entry| entry.alarm.as_ref()).map(|alarm| alarm.id)
+            else {
+                continue;
+            };
+            for what in [Action::Acknowledge { alarm }, Action::Reset { alarm }] {
+                // The first may have closed it, and then there is nothing to reset.
+                let _ = self.handle_command(now, ANMIN, &what);
+            }
+        }
+    }
+
     /// Fires one entry's timers if the earliest is due. Returns whether there was one.
     pub fn fire_one(&mut self, now: Now) -> bool {
         let Some((due, slot)) = self.timers.first().copied().filter(|(due, _)| *due <= now.mono) else {
@@ -769,13 +812,14 @@ impl AlarmBook {
             entry.track.advance(now.mono, on_delay, off_delay);
         }
         let held = entry.track.held;
+        let drill = self.drill;
         match (&entry.alarm, held) {
             (None, Some(level)) => self.raise(now, slot, level),
             (Some(alarm), Some(level)) if !alarm.is_active() => {
                 let level = if alarm.latched { level.max(alarm.level) } else { level };
                 let worse = level > alarm.level;
                 let shelved = alarm.shelved.is_some();
-                let (message, evidence) = entry.words(level);
+                let (message, evidence) = entry.words(level, drill);
                 self.change(now, slot, Cause::Realarmed, |alarm| {
                     alarm.condition = Condition::Active;
                     alarm.level = level;
@@ -790,7 +834,7 @@ impl AlarmBook {
             }
             (Some(alarm), Some(level)) if level > alarm.level || (level < alarm.level && !alarm.latched) => {
                 let (from, shelved) = (alarm.level, alarm.shelved.is_some());
-                let (message, evidence) = entry.words(level);
+                let (message, evidence) = entry.words(level, drill);
                 self.change(now, slot, Cause::LevelChanged(from), |alarm| {
                     alarm.level = level;
                     alarm.peak = alarm.peak.max(level);
@@ -833,15 +877,18 @@ impl AlarmBook {
         };
         let entry = self.entries.get_mut(&slot).expect("the caller found the slot");
         let terms = entry.terms.as_ref().expect("only a judged condition raises");
-        let (message, evidence) = entry.words(level);
+        let drill = self.drill;
+        let own = |text: &Text| if drill.is_some() { marked(text.clone()) } else { text.clone() };
+        let (message, evidence) = entry.words(level, drill);
         let alarm = Alarm {
             id,
             rule: entry.rule.clone(),
             subject: entry.subject.clone(),
             class: entry.class,
-            title: terms.spec.title.clone(),
+            title: own(&terms.spec.title),
             place: Arc::clone(&entry.place),
             incident: None,
+            drill,
             level,
             peak: level,
             condition: Condition::Active,
@@ -858,7 +905,7 @@ impl AlarmBook {
             seq: 0,
             evidence,
             message,
-            advice: terms.spec.advice.clone(),
+            advice: own(&terms.spec.advice),
             cap_log: Vec::new(),
         };
         entry.alarm = Some(Arc::new(alarm));
@@ -1026,7 +1073,12 @@ impl Entry {
     }
 
     /// Message and evidence for an alarm at `level`.
-    fn words(&self, level: Level) -> (Text, Evidence) {
+    fn words(&self, level: Level, drill: Option<DrillId>) -> (Text, Evidence) {
+        let (message, evidence) = self.plain_words(level);
+        (if drill.is_some() { marked(message) } else { message }, evidence)
+    }
+
+    fn plain_words(&self, level: Level) -> (Text, Evidence) {
         if let Some(said) = &self.said {
             return (said.clone(), self.latest.clone());
         }

@@ -3,15 +3,16 @@
 //! Samples, troubles and commands go in by `handle_*`, effects come out by `poll_effect`. Every `handle_*` first fires
 //! the timers that are due, earliest first, so that the order of effects depends on the inputs alone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use anmin_sensors::point::{Place, PointIx, Points};
 use anmin_sensors::reading::Sample;
-use anmin_sensors::time::{Mono, Now};
+use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Class, Command, Pending, Refusal, Subject, Transition};
-use crate::book::{AlarmBook, BookSettings, Chatter, SystemReport};
+use crate::book::{ANMIN, AlarmBook, BookSettings, Chatter, SystemReport};
+use crate::drill::{Drill, DrillChange, DrillCommand, DrillDesk, DrillId, Kept, Site};
 use crate::duty::{Duty, DutyChange, Unready};
 use crate::health::{Health, SystemRules};
 use crate::incident::{Incident, IncidentAction, IncidentBook, IncidentChange, IncidentId, Outcome, Situation};
@@ -30,12 +31,14 @@ pub enum Effect {
     Incident(Arc<IncidentChange>),
     /// What people say of a station; takes the place of what was said before.
     Duty(Arc<DutyChange>),
+    /// A drill has begun, raised an alarm or ended.
+    Drill(Arc<DrillChange>),
     Order(Order),
     /// The delays of a condition have begun, changed or ended; takes the place of what was said of it before.
     Pending(Arc<Pending>),
 }
 
-/// How many alarms stand how, for screens and metrics.
+/// How many alarms stand how, for screens and metrics. Those of drills are counted apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub open: usize,
@@ -49,6 +52,9 @@ pub struct Counts {
     pub pending: usize,
     /// Calls that are not over.
     pub live_calls: usize,
+    /// Drills that are on, and their open alarms.
+    pub drills: usize,
+    pub drill_alarms: usize,
 }
 
 impl Counts {
@@ -76,6 +82,26 @@ impl Watch {
             desk: ResponseDesk::new(desk),
             effects: VecDeque::new(),
         }
+    }
+
+    /// The watch of a drill: all that it raises is marked as such.
+    pub(crate) fn of_drill(desk: DeskSettings, seed: u64, drill: DrillId) -> Self {
+        let mut watch = Self::new(desk, seed);
+        watch.book.set_drill(drill);
+        watch.incidents.set_drill(drill);
+        watch
+    }
+
+    pub(crate) fn set_clock_doubtful(&mut self, doubtful: bool) {
+        self.book.set_clock_doubtful(doubtful);
+    }
+
+    pub(crate) fn set_settings(&mut self, now: Now, desk: DeskSettings) {
+        self.book.set_settings(book_settings(&desk));
+        self.incidents.set_settings(desk.storm_alarms, desk.call_level, Arc::clone(&desk.plans));
+        self.health.rules = SystemRules::new(desk.bad_grace, desk.system_escalate_after);
+        self.desk.set_settings(now, desk);
+        self.drain(now);
     }
 
     pub(crate) fn restore<'s>(
@@ -172,6 +198,32 @@ impl Watch {
         self.drain(now);
     }
 
+    /// An alarm that a person raises in a drill: no reading stands behind it, so nothing is learnt about the point's health.
+    pub(crate) fn raise_by_hand(
+        &mut self,
+        now: Now,
+        points: &Points,
+        spec: &Arc<RuleSpec>,
+        tuning: &Tuning,
+        judged: &Judged,
+    ) {
+        self.book.handle_judged(now, points, spec, tuning, judged);
+        self.drain(now);
+    }
+
+    /// Everything is over: alarms are closed, crews stood down, incidents ended.
+    pub(crate) fn finish(&mut self, now: Now) {
+        for system in [false, true] {
+            self.book.end_all(now, system);
+            self.drain(now);
+        }
+        let open: Vec<IncidentId> = self.incidents.incidents().map(|incident| incident.id).collect();
+        for id in open {
+            self.incidents.close(now, ANMIN, id, Outcome::Unexplained, "");
+        }
+        self.drain(now);
+    }
+
     pub(crate) fn handle_samples(&mut self, now: Now, points: &Points, samples: &[Sample]) {
         self.health.handle_samples(now, points, samples, &mut self.book);
         self.drain(now);
@@ -249,7 +301,7 @@ impl Watch {
         outcome: Outcome,
         why: &str,
     ) -> Result<(), Refusal> {
-        if matches!(outcome, Outcome::Merged(_) | Outcome::Unexplained) {
+        if matches!(outcome, Outcome::Merged(_) | Outcome::Unexplained | Outcome::Drill) {
             return Err(Refusal::not_allowed("请说明事件的性质", "say what the incident was"));
         }
         let alarms: Vec<Arc<Alarm>> =
@@ -297,6 +349,8 @@ impl Watch {
                 match request {
                     Request::Escalate(alarm) => self.book.escalate(now, alarm),
                     Request::Unanswered { area, alarm } => self.report_station(now, area, alarm),
+                    // What a station lacks is real, and said once.
+                    Request::Readiness { .. } if self.book.is_drill() => {}
                     Request::Readiness { station, trouble } => self.report_readiness(now, &station, trouble),
                 }
             } else if let Some(Chatter { alarm, begins }) = self.book.poll_chatter() {
@@ -411,6 +465,18 @@ impl Watch {
         timers.into_iter().flatten().min()
     }
 
+    pub(crate) fn alarm(&self, id: AlarmId) -> Option<&Arc<Alarm>> {
+        self.book.alarm(id)
+    }
+
+    pub(crate) fn incident(&self, id: IncidentId) -> Option<&Arc<Incident>> {
+        self.incidents.incident(id).ok()
+    }
+
+    pub(crate) fn calls_of(&self, alarm: AlarmId) -> impl Iterator<Item = &Call> {
+        self.desk.calls_of(alarm)
+    }
+
     pub(crate) fn incidents(&self) -> impl Iterator<Item = &Arc<Incident>> {
         self.incidents.incidents()
     }
@@ -473,6 +539,7 @@ pub struct Engine {
     /// In the order of `RuleIx`.
     specs: Vec<Arc<RuleSpec>>,
     watch: Watch,
+    drills: DrillDesk,
     /// Restored alarms may still wait for their points.
     unbound: bool,
     points_seen: usize,
@@ -490,6 +557,7 @@ impl Engine {
         Self {
             rules,
             specs,
+            drills: DrillDesk::new(&desk, seed),
             watch: Watch::new(desk, seed),
             unbound: false,
             points_seen: 0,
@@ -504,8 +572,37 @@ impl Engine {
     pub fn restore(&mut self, now: Now, alarms: Vec<Arc<Alarm>>, calls: Vec<Call>, incidents: Vec<Arc<Incident>>) {
         let (rules, specs) = (&self.rules, &self.specs);
         let find = |id: &RuleId| rules.find(id).map(|rule| &specs[rule.0 as usize]);
-        self.watch.restore(now, &alarms, calls, incidents, find);
+        let mut drills: BTreeMap<DrillId, Kept> = BTreeMap::new();
+        let (alarms, played): (Vec<_>, Vec<_>) = alarms.into_iter().partition(|alarm| alarm.drill.is_none());
+        let of_alarm: BTreeMap<AlarmId, DrillId> =
+            played.iter().filter_map(|alarm| Some((alarm.id, alarm.drill?))).collect();
+        for alarm in played {
+            drills.entry(of_alarm[&alarm.id]).or_default().alarms.push(alarm);
+        }
+        let mut own = (Vec::new(), Vec::new());
+        for call in calls {
+            match of_alarm.get(&call.alarm) {
+                Some(drill) => drills.entry(*drill).or_default().calls.push(call),
+                None => own.0.push(call),
+            }
+        }
+        for incident in incidents {
+            match incident.drill {
+                Some(drill) => drills.entry(drill).or_default().incidents.push(incident),
+                None => own.1.push(incident),
+            }
+        }
+        self.watch.restore(now, &alarms, own.0, own.1, find);
+        for (drill, kept) in drills {
+            self.drills.restore_run(now, drill, kept, find);
+        }
         self.unbound = true;
+    }
+
+    /// Takes up the drills that were on; before [`Engine::restore`]. `known` is the latest moment that the last run has
+    /// written down: a drill gets no longer by a clock that was set back.
+    pub fn restore_drills(&mut self, now: Now, known: Option<Wall>, drills: Vec<Arc<Drill>>) {
+        self.drills.restore(now, known, drills);
     }
 
     /// Takes up conditions whose delays ran when the last run ended: the delays start again. Those that do not `hold` any
@@ -523,6 +620,7 @@ impl Engine {
     /// From now on the wall clock is in doubt, or no longer: alarms that change meanwhile are marked.
     pub fn set_clock_doubtful(&mut self, doubtful: bool) {
         self.watch.book.set_clock_doubtful(doubtful);
+        self.drills.set_clock_doubtful(doubtful);
     }
 
     /// Binds rules to points that were added since the last time.
@@ -564,14 +662,14 @@ impl Engine {
 
     /// A part of anmin or of its surroundings fell ill (`Some`) or is well (`None`).
     pub fn handle_part(&mut self, now: Now, part: &str, trouble: Option<(Finding, Text)>) {
-        self.watch.fire(now);
+        self.fire_watches(now);
         self.watch.handle_part(now, part, trouble);
     }
 
     /// Says which rules could not be loaded, all of them. Each is a system alarm of its own, until it is loaded or gone:
     /// say it after every start and every change of the rules, also when there are none.
     pub fn handle_broken_rules(&mut self, now: Now, broken: &[BrokenRule]) {
-        self.watch.fire(now);
+        self.fire_watches(now);
         self.watch.health.handle_broken_rules(now, broken, &self.rules, &mut self.watch.book);
         self.watch.drain(now);
     }
@@ -582,8 +680,19 @@ impl Engine {
     }
 
     pub fn handle_command(&mut self, now: Now, command: Command) -> Result<(), Refusal> {
-        self.watch.fire(now);
+        self.fire_watches(now);
+        if let Some(result) = self.drills.handle_command(now, &command) {
+            return result;
+        }
         self.watch.handle_command(now, &command)
+    }
+
+    /// Starts a drill, raises an alarm in it, ends it.
+    pub fn handle_drill(&mut self, now: Now, points: &Points, command: &DrillCommand) -> Result<(), Refusal> {
+        self.fire_watches(now);
+        let duty = self.watch.desk.duties();
+        let site = Site { rules: &self.rules, specs: &self.specs, points, duty: &duty };
+        self.drills.handle(now, &site, command)
     }
 
     /// Fires every timer that is due. Harmless when none is.
@@ -642,20 +751,18 @@ impl Engine {
 
     /// Takes new stations, channels and limits; alarms and calls stay.
     pub fn replace_desk(&mut self, now: Now, desk: DeskSettings) {
-        self.watch.fire(now);
-        self.watch.book.set_settings(book_settings(&desk));
-        self.watch.incidents.set_settings(desk.storm_alarms, desk.call_level, Arc::clone(&desk.plans));
-        self.watch.health.rules = SystemRules::new(desk.bad_grace, desk.system_escalate_after);
-        self.watch.desk.set_settings(now, desk);
-        self.watch.drain(now);
+        self.fire_watches(now);
+        self.drills.set_settings(now, &desk);
+        self.watch.set_settings(now, desk);
     }
 
+    /// What is real comes first.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.watch.poll_effect()
+        self.watch.poll_effect().or_else(|| self.drills.poll_effect())
     }
 
     pub fn poll_timeout(&self) -> Option<Mono> {
-        [self.watch.poll_timeout(), self.rules.poll_timeout()].into_iter().flatten().min()
+        [self.watch.poll_timeout(), self.drills.poll_timeout(), self.rules.poll_timeout()].into_iter().flatten().min()
     }
 
     pub fn rules(&self) -> &RuleSet {
@@ -673,31 +780,39 @@ impl Engine {
 
     /// One open alarm.
     pub fn alarm(&self, id: AlarmId) -> Option<&Arc<Alarm>> {
-        self.watch.book.alarm(id)
+        self.watch.alarm(id).or_else(|| self.drills.alarm(id))
     }
 
-    /// All open alarms, gravest first, then oldest first.
+    /// All open alarms, gravest first, then oldest first; behind them those of drills.
     pub fn alarms(&self) -> Vec<Arc<Alarm>> {
-        self.watch.alarms()
+        let mut alarms = self.watch.alarms();
+        alarms.extend(self.drills.alarms());
+        alarms
     }
 
-    /// All open incidents, the oldest first.
+    /// The drills that are on, the oldest first.
+    pub fn drills(&self) -> impl ExactSizeIterator<Item = &Arc<Drill>> {
+        self.drills.drills()
+    }
+
+    /// All open incidents, the oldest first; behind them those of drills.
     pub fn incidents(&self) -> impl Iterator<Item = &Arc<Incident>> {
-        self.watch.incidents()
+        self.watch.incidents().chain(self.drills.incidents())
     }
 
     /// One open incident with its open alarms.
     pub fn situation(&self, id: IncidentId) -> Option<Situation> {
-        self.watch.situation(id)
+        self.watch.situation(id).or_else(|| self.drills.situation(id))
     }
 
     /// The calls for one alarm in the order in which the stations were first called.
     pub fn calls_of(&self, alarm: AlarmId) -> Vec<Call> {
-        self.watch.desk.calls_of(alarm).cloned().collect()
+        self.watch.calls_of(alarm).chain(self.drills.calls_of(alarm)).cloned().collect()
     }
 
     /// Takes up what people said of the stations in the last run. After [`Engine::restore`].
     pub fn restore_duty(&mut self, now: Now, duty: Vec<DutyChange>) {
+        self.drills.restore_duty(now, &duty);
         self.watch.restore_duty(now, duty);
     }
 
@@ -706,18 +821,18 @@ impl Engine {
         (self.watch.desk.duty_of(station), self.watch.desk.unready(station))
     }
 
-    /// All calls for open alarms.
+    /// All calls for open alarms that are real.
     pub fn calls(&self) -> Vec<Call> {
         self.watch.calls()
     }
 
     pub fn counts(&self) -> Counts {
-        self.watch.counts()
+        Counts { drills: self.drills.drills().len(), drill_alarms: self.drills.alarms().count(), ..self.watch.counts() }
     }
 
     /// Timers of rules, alarms and calls. What a window says now counts after what was due before.
     fn fire(&mut self, now: Now, points: &Points) {
-        self.watch.fire(now);
+        self.fire_watches(now);
         if std::mem::take(&mut self.abandoned) {
             self.watch.health.handle_abandoned(now, &mut self.watch.book);
             self.watch.drain(now);
@@ -728,6 +843,12 @@ impl Engine {
             self.rules.handle_timeout(now, points, &active, &mut self.judged);
             self.take_judged(now, points);
         }
+    }
+
+    /// What is real comes first.
+    fn fire_watches(&mut self, now: Now) {
+        self.watch.fire(now);
+        self.drills.fire(now);
     }
 
     fn take_judged(&mut self, now: Now, points: &Points) {
@@ -764,13 +885,11 @@ fn specs_of(rules: &RuleSet) -> Vec<Arc<RuleSpec>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use anmin_sensors::document::{Fault, Faults};
     use anmin_sensors::point::{DeviceId, Form, Kind, PointIx, PointSpec};
     use anmin_sensors::reading::{Quality, Value};
-    use anmin_sensors::time::Wall;
 
     use super::*;
     use crate::library;
@@ -882,6 +1001,7 @@ mod tests {
                         }
                     }
                     Effect::Duty(_) => {}
+                    Effect::Drill(change) => panic!("nobody drills: {change:?}"),
                     Effect::Order(order) => panic!("there is no channel for {:?}", order.id),
                 }
             }

@@ -24,6 +24,7 @@ use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{Alarm, AlarmId, Class, Refusal, Transition};
 use crate::book::{ANMIN, Ids};
+use crate::drill::{self, DrillId};
 use crate::plan::{self, Done, Item, Plans};
 use crate::rule::{Level, Text};
 
@@ -62,6 +63,8 @@ pub struct Incident {
     pub title: Text,
     /// Where its first alarm is.
     pub place: Arc<Place>,
+    /// The drill that it is part of; `None` for what is real.
+    pub drill: Option<DrillId>,
     /// In the order in which they came.
     pub hazards: Vec<Hazard>,
     /// The highest level that any of its alarms ever had.
@@ -163,6 +166,8 @@ pub enum Outcome {
     FalseAlarm(FalseCause),
     Test,
     Maintenance,
+    /// It was part of a drill.
+    Drill,
     /// Its alarms and notes are another's now.
     Merged(IncidentId),
     /// It closed by itself, and nobody said what it was.
@@ -181,6 +186,7 @@ impl Outcome {
             Self::FalseAlarm(_) => "false_alarm",
             Self::Test => "test",
             Self::Maintenance => "maintenance",
+            Self::Drill => "drill",
             Self::Merged(_) => "merged",
             Self::Unexplained => "unexplained",
         }
@@ -192,6 +198,7 @@ impl Outcome {
             Self::FalseAlarm(_) => "误报",
             Self::Test => "测试",
             Self::Maintenance => "检修",
+            Self::Drill => "演练",
             Self::Merged(_) => "已并入",
             Self::Unexplained => "未说明",
         }
@@ -520,6 +527,8 @@ impl Spot {
 /// All open incidents.
 pub(crate) struct IncidentBook {
     ids: Ids,
+    /// The drill that all of them are part of.
+    drill: Option<DrillId>,
     storm_alarms: usize,
     call_level: Level,
     plans: Arc<Plans>,
@@ -567,6 +576,7 @@ impl IncidentBook {
         Self {
             // Another row of ids than that of the alarms.
             ids: Ids::new(!seed),
+            drill: None,
             storm_alarms,
             call_level,
             plans,
@@ -579,6 +589,11 @@ impl IncidentBook {
             storm: false,
             changes: VecDeque::new(),
         }
+    }
+
+    /// From the first incident on, all are a drill's.
+    pub fn set_drill(&mut self, drill: DrillId) {
+        self.drill = Some(drill);
     }
 
     /// Incidents that are open keep the steps that they have.
@@ -707,6 +722,7 @@ impl IncidentBook {
             seq: 0,
             title: alarm.title.clone(),
             place: Arc::clone(&alarm.place),
+            drill: self.drill,
             hazards: vec![hazard],
             peak: alarm.peak,
             storm: false,
@@ -982,6 +998,7 @@ impl IncidentBook {
 
     /// Closes one none of whose alarms is open.
     pub fn close(&mut self, now: Now, who: &str, id: IncidentId, outcome: Outcome, why: &str) {
+        let outcome = drill::outcome(self.drill.is_some(), outcome);
         let end = End { at: now.wall, by: who.to_owned(), outcome, why: why.to_owned() };
         self.end(now, id, end);
     }
@@ -1076,6 +1093,7 @@ mod tests {
             title: text(hazard.as_str()),
             place: Arc::new(placed),
             incident: None,
+            drill: None,
             level: Level::Yellow,
             peak: Level::Yellow,
             condition: Condition::Active,

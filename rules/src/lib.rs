@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod book;
 pub mod cases;
 pub mod change;
+pub mod drill;
 pub mod duty;
 pub mod engine;
 mod health;

@@ -89,6 +89,8 @@ pub struct Channel {
     pub system: bool,
     /// A station's own group: it hears the calls of these stations and nothing else. Empty: everything.
     pub stations: Vec<Arc<str>>,
+    /// Drills too; without them this way out carries what is real and nothing else.
+    pub drills: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

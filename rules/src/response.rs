@@ -12,6 +12,7 @@ use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{Alarm, AlarmId, AlarmState, CapRef, Cause, Class, Refusal, Transition};
 use crate::book::ANMIN;
+use crate::drill::marked;
 use crate::duty::{Duty, DutyChange, StationAction, Unready, Zone};
 use crate::engine::Effect;
 use crate::order::{
@@ -231,6 +232,12 @@ impl ResponseDesk {
         effects.push_back(Effect::Duty(Arc::new(DutyChange { station, duty })));
         self.look(now);
         Ok(())
+    }
+
+    /// What people said of all stations.
+    pub fn duties(&self) -> Vec<DutyChange> {
+        let said = self.duty.iter();
+        said.map(|(station, duty)| DutyChange { station: Arc::clone(station), duty: Arc::clone(duty) }).collect()
     }
 
     pub fn duty_of(&self, station: &str) -> Arc<Duty> {
@@ -756,6 +763,7 @@ impl ResponseDesk {
         let said = of.is_said();
         let placed = &mut of.calls[n];
         placed.rearm(&mut self.timers, id, said);
+        let message = if of.alarm.drill.is_some() { marked(message) } else { message };
         let change =
             CallChange { at: now.wall, cause, call: placed.call.clone(), alarm: Arc::clone(&of.alarm), message };
         let change = Arc::new(change);

@@ -295,7 +295,7 @@ impl Stage {
                     let by = if change.cause == CallCause::Said { format!(" {by}") } else { String::new() };
                     format!("{}call {} {what}{by}", self.name(change.call.alarm), change.call.station)
                 }
-                Effect::Pending(_) => continue,
+                Effect::Pending(_) | Effect::Drill(_) => continue,
                 Effect::Duty(change) => {
                     let before = self.duty.insert(Arc::clone(&change.station), DutyChange::clone(&change));
                     assert_eq!(
@@ -670,6 +670,7 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
                         min_level: level(value),
                         system,
                         stations: Vec::new(),
+                        drills: true,
                     };
                     match key {
                         "stations" => {
@@ -899,8 +900,14 @@ fn random_day(seed: u64) -> Vec<String> {
     spec.escalate_after = chance.of(&[None, Some(seconds(60)), Some(seconds(600))]);
     spec.realarm_after = chance.of(&[None, Some(seconds(900))]);
     spec.on_bad = chance.of(&[OnBad::Fault, OnBad::Fault, OnBad::Raise(Level::Orange)]);
-    let channel =
-        |id: &str, form, min_level, system| Channel { id: id.into(), form, min_level, system, stations: Vec::new() };
+    let channel = |id: &str, form, min_level, system| Channel {
+        id: id.into(),
+        form,
+        min_level,
+        system,
+        stations: Vec::new(),
+        drills: true,
+    };
     let mut desk = DeskSettings {
         channels: vec![
             channel("mq", ChannelForm::Events, Level::Blue, true),

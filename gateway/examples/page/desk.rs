@@ -23,10 +23,12 @@ use anmin::store::{Bucket, DeadLetter, Gap};
 use anmin::subscription::{self, Subscriptions};
 use anmin::telemetry::Figures;
 use anmin::web::Archive;
+use anmin::web::drills::{Drilled, ScoreSheet};
 use anmin_rules::alarm::{
     Action, Alarm, AlarmId, AlarmState, By, Cause, Class, Command, Condition, Refusal, Shelf, Subject, Transition,
 };
 use anmin_rules::change::{NumberChange, RulesChange};
+use anmin_rules::drill::{Drill, DrillAction, DrillCause, DrillChange, DrillCommand, DrillEnd, DrillId, Scope};
 use anmin_rules::duty::{Duty, Equipment, Member, Role, Shift, Zone};
 use anmin_rules::engine::{Counts, Engine};
 use anmin_rules::incident::{
@@ -165,7 +167,7 @@ pub fn reloader() -> mpsc::Sender<ReloadAsked> {
 
 /// What the journal and the history would hold.
 #[derive(Default)]
-pub struct Memory(Mutex<Vec<Journaled>>);
+pub struct Memory(Mutex<Vec<Journaled>>, Mutex<Vec<Drill>>);
 
 impl Memory {
     fn push(&self, entry: Entry) {
@@ -199,6 +201,22 @@ impl Archive for Memory {
             wanted.before.is_none_or(|before| row.n < before) && (wanted.who.is_none() || wanted.who.as_ref() == by)
         };
         Ok(rows.filter(is_wanted).take(limit).collect())
+    }
+
+    /// Those that were done on this page, and one of the day before.
+    fn drills(&self, limit: usize, before: Option<Wall>) -> Result<Vec<Drill>, String> {
+        let done = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = done.iter().rev().cloned().chain([past_drill()]);
+        Ok(all.filter(|drill| before.is_none_or(|before| drill.started_at < before)).take(limit).collect())
+    }
+
+    /// All that has happened is its story.
+    fn drill(&self, drill: DrillId) -> Result<Option<Drilled>, String> {
+        let known = self.drills(usize::MAX, None)?.into_iter().find(|known| known.id == drill);
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let told = |_| Ok::<_, String>(vec![("office".into(), past_drill().started_at.plus(Duration::from_secs(3)))]);
+        let sheet = ScoreSheet::of(&rows, told)?;
+        Ok(known.map(|drill| Drilled { drill, rows, sheet }))
     }
 
     fn dead_letters(&self, _: usize) -> Result<Vec<DeadLetter>, String> {
@@ -307,6 +325,23 @@ impl Archive for Memory {
     }
 }
 
+/// A drill of the day before, under the id of the first alarm.
+fn past_drill() -> Drill {
+    let started_at = Wall::from_millis(1_772_242_200_000);
+    Drill {
+        id: DrillId(id(1).0),
+        seq: 3,
+        name: "季度演练".to_owned(),
+        scope: Scope { building: "3".to_owned(), ..Scope::default() },
+        announced: true,
+        by: "李值班".to_owned(),
+        started_at,
+        ends_at: started_at.plus(Duration::from_secs(3_600)),
+        alarms: 1,
+        end: Some(DrillEnd { at: started_at.plus(Duration::from_secs(1_260)), by: "李值班".to_owned() }),
+    }
+}
+
 pub struct Desk {
     pub feed: Feed,
     pub memory: Arc<Memory>,
@@ -317,6 +352,7 @@ pub struct Desk {
     incidents: Vec<Arc<Incident>>,
     calls: Vec<Call>,
     stations: Vec<(Station, Duty)>,
+    drills: Vec<Arc<Drill>>,
     asked: u64,
 }
 
@@ -333,6 +369,7 @@ impl Desk {
             incidents: Vec::new(),
             calls: Vec::new(),
             stations: stations(),
+            drills: Vec::new(),
             asked: 0,
         };
         desk.add_devices();
@@ -433,6 +470,7 @@ impl Desk {
             title,
             place: ix.map(|ix| Arc::clone(&self.points.device_of(ix).place)).unwrap_or_default(),
             incident: None,
+            drill: None,
             level,
             peak: level,
             condition: Condition::Active,
@@ -690,6 +728,9 @@ impl Desk {
                         // The asker may be gone, here and below: that is its own matter.
                         let _ = reply.send(self.handle(command));
                     }
+                    Some(Input::Drill { command, reply, .. }) => {
+                        let _ = reply.send(self.handle_drill(command));
+                    }
                     Some(Input::Resend { which, reply, .. }) => {
                         let id = OrderId::new(DEAD);
                         let known = matches!(&which, Resend::Order(order) if *order == id)
@@ -702,6 +743,46 @@ impl Desk {
                 },
             }
         }
+    }
+
+    fn handle_drill(&mut self, command: DrillCommand) -> Result<(), Refusal> {
+        let now = self.clock.now().wall;
+        let at = self.drills.iter().position(|drill| drill.id == command.drill);
+        let (at, cause) = match (command.what, at) {
+            (DrillAction::Start { scope, lasts, name, announced, alarms }, _) => {
+                self.drills.push(Arc::new(Drill {
+                    id: command.drill,
+                    seq: 0,
+                    name,
+                    scope,
+                    announced,
+                    by: command.who,
+                    started_at: now,
+                    ends_at: now.plus(lasts),
+                    alarms: alarms.len() as u32,
+                    end: None,
+                }));
+                (self.drills.len() - 1, DrillCause::Started)
+            }
+            (DrillAction::Raise { alarms }, Some(at)) => {
+                Arc::make_mut(&mut self.drills[at]).alarms += alarms.len() as u32;
+                (at, DrillCause::Raised)
+            }
+            (DrillAction::End, Some(at)) => {
+                Arc::make_mut(&mut self.drills[at]).end = Some(DrillEnd { at: now, by: command.who });
+                (at, DrillCause::Ended)
+            }
+            (_, None) => return Err(Refusal::NoSuchDrill(command.drill)),
+        };
+        Arc::make_mut(&mut self.drills[at]).seq += 1;
+        let drill = Arc::clone(&self.drills[at]);
+        if !drill.is_on() {
+            let mut done = self.memory.1.lock().unwrap_or_else(PoisonError::into_inner);
+            done.push((*drill).clone());
+            self.drills.remove(at);
+        }
+        self.feed.publish(FeedEvent::Drill(Arc::new(DrillChange { at: now, cause, drill })));
+        Ok(())
     }
 
     /// Moves the readings a little.
@@ -802,6 +883,7 @@ impl Desk {
             now: self.clock.now().wall,
             uptime: Duration::from_secs(93_780),
             counts,
+            drills: self.drills.clone(),
             readings: ReadingCounts {
                 received: 1_204_331 + self.asked * 24,
                 evaluated: 1_203_977 + self.asked * 24,
@@ -954,6 +1036,7 @@ impl Desk {
                 seq: 0,
                 title: alarm.title.clone(),
                 place: Arc::clone(&alarm.place),
+                drill: None,
                 hazards: vec![hazard],
                 peak: alarm.peak,
                 storm: false,

@@ -5,8 +5,9 @@
 //! done on the page. Exit codes: 0 done, 1 refused, 2 used wrongly, 3 the daemon cannot be reached.
 
 use std::env;
+use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -235,7 +236,7 @@ struct Called {
     who: Who,
 }
 
-fn minutes(text: &str) -> Result<u32, String> {
+pub(super) fn minutes(text: &str) -> Result<u32, String> {
     match parse_duration(text) {
         // A minute that has begun counts, so that nothing is shelved for no time at all.
         Some(wait) if !wait.is_zero() => u32::try_from(wait.as_nanos().div_ceil(Duration::from_secs(60).as_nanos()))
@@ -299,6 +300,12 @@ where
     // A reader that has seen enough, such as `head`, is no failure of the command.
     let _ = io::stdout().write_all(said.as_bytes());
     ExitCode::SUCCESS
+}
+
+/// Writes what was asked for into a file that is not there yet.
+pub(super) fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let written = fs::File::create_new(path).and_then(|mut file| file.write_all(bytes));
+    written.map_err(|error| Failure::Client(ClientError::Unusable(format!("{}: {error}", path.display()))))
 }
 
 fn connect(desk: &Desk) -> Result<Client, Failure> {

@@ -10,6 +10,7 @@ use std::thread;
 use anmin_rules::engine::Engine;
 use anmin_rules::rule::{Finding, Level, Text};
 use anmin_sensors::router::{Limits, Router};
+use anmin_sensors::time::Wall;
 use anmin_sensors::validator::Validator;
 use rumqttc::QoS;
 use serde_json::json;
@@ -28,6 +29,7 @@ use crate::intake::mqtt::{Discard, Outbox};
 use crate::intake::{gbt26875, http, modbus, mqtt};
 use crate::main_loop::clock_trust::ClockTrust;
 use crate::main_loop::deliveries::Deliveries;
+use crate::main_loop::drill_calendar::{DrillCalendar, Plan};
 use crate::main_loop::losses::Losses;
 use crate::main_loop::run::{MainLoop, Parts, Say};
 use crate::main_loop::{Feed, Input, PartState, PartTrouble, ReloadAsked};
@@ -35,7 +37,7 @@ use crate::pulse::{Pulse, Watch};
 use crate::store::audit::{Deed, Through, Way};
 use crate::store::readings::Readings;
 use crate::store::suspects::Suspects;
-use crate::store::{Reader, StateStore, StoreError};
+use crate::store::{Reader, StateReader, StateStore, StoreError};
 use crate::subscription::Subscriptions;
 use crate::telemetry::Figures;
 use crate::web;
@@ -197,6 +199,7 @@ impl Daemon {
             deliveries: Deliveries::default(),
             clock_trust: ClockTrust::new(None),
             suspects: Suspects::open(&config.storage, now.wall),
+            drill_calendar: drill_calendar(config.drills, &config.storage, restored.installation, now.wall),
             refills: Some(refills),
             says: says(&outboxes, broker.as_ref()),
         };
@@ -382,6 +385,17 @@ impl Daemon {
         let _ = tokio::task::spawn_blocking(move || main_loop.join()).await;
         info!("stopped");
     }
+}
+
+/// What the journal says of past drills; where it cannot be read an area counts as never drilled.
+fn drill_calendar(plans: Vec<Plan>, storage: &Path, installation: uuid::Uuid, now: Wall) -> DrillCalendar {
+    /// Of each area the last one counts, and areas are few.
+    const LOOKED_BACK: usize = 10_000;
+    // The id of the installation holds the moment at which it was made.
+    let made = installation.get_timestamp().map(|stamp| stamp.to_unix());
+    let since = made.map_or(now, |(seconds, _)| Wall::from_millis(seconds as i64 * 1_000));
+    let past = StateReader::open(storage).and_then(|journal| journal.drills(LOOKED_BACK, None)).unwrap_or_default();
+    DrillCalendar::new(plans, since, &past)
 }
 
 /// The forwarder of one `[[influx]]`, started again from its cursor where it fails.

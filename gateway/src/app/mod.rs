@@ -8,6 +8,7 @@ mod check;
 mod daemon;
 mod demo;
 mod doctor;
+mod drill;
 mod explain;
 mod export;
 mod incident;
@@ -72,6 +73,8 @@ enum Command {
     Explain(explain::Options),
     /// List incidents, look at one, note, merge, split or close it.
     Incident(incident::IncidentOptions),
+    /// Start a drill for an area, raise alarms in it, end it, and see how fast people were.
+    Drill(drill::DrillOptions),
     /// Say for a station how far its crew is, or show the links by which its crew answers.
     Call(alarm::CallOptions),
     /// Who is on duty in the micro fire stations; hand over, check equipment, take one off duty.
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Alarm(options) => alarm::alarm(options),
         Command::Explain(options) => explain::run(&options),
         Command::Incident(options) => incident::incident(options),
+        Command::Drill(options) => drill::drill(options),
         Command::Call(options) => alarm::call(options),
         Command::Station(options) => station::station(options),
         Command::Order(options) => alarm::order(options),

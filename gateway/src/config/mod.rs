@@ -35,6 +35,7 @@ use anmin_sensors::validator;
 use crate::clock;
 use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
 use crate::intake::{broker, gbt26875, http, modbus, mqtt};
+use crate::main_loop::drill_calendar::Plan;
 use crate::store::readings::Limits;
 use crate::{subscription, web};
 
@@ -75,6 +76,7 @@ pub struct Config {
     pub caps: Vec<broadcast::Settings>,
     pub influx: Vec<influx::Settings>,
     pub subscribers: Vec<subscription::Settings>,
+    pub drills: Vec<Plan>,
     pub web: web::Settings,
     pub rules: RuleSet,
     /// Rules of the site's own that cannot be loaded. `check` refuses them; `run` starts without them and says so.
@@ -214,6 +216,7 @@ impl Config {
         let webhooks: Vec<_> = all("webhook").iter().filter_map(|r| webhook::Settings::read(r, base)).collect();
         let notices: Vec<_> = all("notice").iter().filter_map(|r| notice::Settings::read(r, base)).collect();
         let caps: Vec<_> = all("cap").iter().filter_map(|r| broadcast::Settings::read(r, base)).collect();
+        let drills: Vec<Plan> = all("drill").iter().filter_map(Plan::read).collect();
         let influx: Vec<_> = all("influx").iter().filter_map(|r| influx::Settings::read(r, base)).collect();
         let places_named: BTreeSet<String> = areas
             .values()
@@ -237,6 +240,7 @@ impl Config {
             ("broker", &["mqtt", "gbt26875", "http"]),
             ("bus", &["bus"]),
             ("subscriber", &["subscriber"]),
+            ("drill", &["drill"]),
             ("way out", &["mqtt_out", "webhook", "notice", "cap", "influx"]),
         ] {
             unique(what, keys.iter().flat_map(|key| all(key)));
@@ -324,6 +328,7 @@ impl Config {
             caps,
             influx,
             subscribers,
+            drills,
             web: web?,
             rules,
             broken_rules,

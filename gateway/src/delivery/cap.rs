@@ -6,11 +6,13 @@
 //!
 //! The messages are notices of a community to those whom it names: `scope` is Restricted or Private, never Public,
 //! because only a government office issues public warnings and a broadcast needs a second person's approval.
-//! `status` is Exercise unless the configuration says otherwise; an exercise says so in every text, at its beginning.
+//! `status` is Exercise unless the configuration says otherwise, and always for a drill's alarm; an exercise says so in every
+//! text, at its beginning.
 
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, Class};
+use anmin_rules::drill::unmarked;
 use anmin_rules::order::{CapMessage, CapOrder};
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::document::Reader;
@@ -87,11 +89,12 @@ impl Language {
         }
     }
 
+    /// Without a drill's mark: the status sets one of its own before every text.
     fn of(self, text: &Text) -> &str {
-        match self {
+        unmarked(match self {
             Self::Zh => &text.zh,
             Self::En => &text.en,
-        }
+        })
     }
 }
 
@@ -292,7 +295,7 @@ pub struct Words {
 }
 
 impl Words {
-    /// A site that runs as an exercise makes every message one, whatever the stanza says.
+    /// A site that runs as an exercise makes every message one, whatever the stanza says; a drill's alarm makes its own.
     pub fn new(settings: &Settings, site: &Site) -> Self {
         Self {
             status: if site.exercise { Status::Exercise } else { settings.status },
@@ -306,6 +309,11 @@ impl Words {
     /// For how long a message holds.
     pub fn expires(&self) -> Duration {
         self.settings.expires
+    }
+
+    /// A drill's is an exercise and nothing else, and what is real is never made one by a drill.
+    fn status(&self, alarm: &Alarm) -> Status {
+        if alarm.drill.is_some() { Status::Exercise } else { self.status }
     }
 }
 
@@ -493,7 +501,7 @@ fn build(words: &Words, order: &CapOrder) -> Alert {
         identifier: order.identifier.clone(),
         sender: settings.sender.clone(),
         sent,
-        status: words.status.as_str().to_owned(),
+        status: words.status(alarm).as_str().to_owned(),
         msg_type: match order.message {
             CapMessage::Alert => "Alert",
             CapMessage::Update => "Update",
@@ -514,16 +522,20 @@ fn build(words: &Words, order: &CapOrder) -> Alert {
 
 fn note(words: &Words, order: &CapOrder) -> Option<String> {
     let mut parts = Vec::new();
-    match words.status {
+    let status = words.status(&order.alarm);
+    match status {
         Status::Exercise => parts.push("演练消息，没有真实险情 / Exercise, nobody is in danger".to_owned()),
         Status::Test => parts.push("技术测试，请忽略 / Technical test, disregard".to_owned()),
         Status::System | Status::Actual => {}
     }
     let number = words.settings.exercise.as_deref().map(line).filter(|number| !number.is_empty());
     if let Some(number) = number
-        && words.status == Status::Exercise
+        && status == Status::Exercise
     {
         parts.push(format!("演练编号 {number} / exercise {number}"));
+    }
+    if let Some(drill) = order.alarm.drill {
+        parts.push(format!("演练 {drill} / drill {drill}"));
     }
     if let Some(end) = end_of(order) {
         parts.push(
@@ -543,7 +555,7 @@ fn info(words: &Words, order: &CapOrder, language: Language) -> Info {
     let kind = kind(alarm);
     let end = end_of(order);
     let zh = language == Language::Zh;
-    let mark = words.status.mark(language);
+    let mark = words.status(alarm).mark(language);
     let marked = |text: String| if text.is_empty() { None } else { Some(format!("{mark}{text}")) };
     let sent = stamp(order.sent, &words.zone);
     let (response, urgency, severity) = match (end, alarm.level) {
@@ -619,7 +631,7 @@ const fn severity(level: Level) -> &'static str {
 
 /// What and where, then how grave; only the first part is ever shortened.
 fn headline(words: &Words, order: &CapOrder, end: Option<End>, language: Language) -> String {
-    let (alarm, mark) = (&order.alarm, words.status.mark(language));
+    let (alarm, mark) = (&order.alarm, words.status(&order.alarm).mark(language));
     let zh = language == Language::Zh;
     let title = line(language.of(&alarm.title));
     let place = where_it_is(words, alarm, language);
@@ -1234,6 +1246,28 @@ pub(super) mod tests {
             let (response, headline) = said(alarm);
             assert_eq!(response, "Monitor");
             assert!(headline.contains("withdrawn") && !headline.contains("clear"), "{headline}");
+        }
+    }
+
+    #[test]
+    fn a_drill_is_an_exercise_and_what_is_real_never_is() {
+        let drill = anmin_rules::drill::DrillId(uuid::Uuid::from_u128(7));
+        for status in ["actual", "test", "system", "exercise"] {
+            let words = real_words(&format!("status = '{status}'\n"));
+            for (name, order) in samples::cap_orders() {
+                let mut alarm = (*order.alarm).clone();
+                let mark =
+                    |text: &Text| Text { zh: format!("【演练】{}", text.zh), en: format!("[DRILL] {}", text.en) };
+                (alarm.title, alarm.message) = (mark(&alarm.title), mark(&alarm.message));
+                (alarm.advice, alarm.drill) = (mark(&alarm.advice), Some(drill));
+                let played = CapOrder { alarm: Arc::new(alarm), ..order.clone() };
+                let xml = compose(&words, &played).expect(name).xml;
+                assert!(xml.contains("<status>Exercise</status>") && xml.contains(&drill.to_string()), "{xml}");
+                assert!(xml.contains("<headline>【演练】") && xml.contains("<headline>EXERCISE: "), "{xml}");
+                assert!(!xml.contains("[DRILL]") && !xml.contains("【演练】【演练】"), "marked once: {xml}");
+                let real = compose(&words, &order).expect(name).xml;
+                assert_eq!(real.contains("<status>Exercise</status>"), status == "exercise", "{real}");
+            }
         }
     }
 

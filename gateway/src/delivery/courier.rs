@@ -213,8 +213,12 @@ async fn try_once<C: Carrier>(carrier: Arc<C>, attempt: Attempt) -> (Lane, Resul
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane(u64);
 
-/// Where a lane stands among those that may go: gravest level of its orders first, then the arrival of its head.
-type Rank = (Reverse<Level>, u64, Lane);
+/// Where a lane stands among those that may go: gravest level of its orders first, then the arrival of its head. Drills have no
+/// level here: they stand behind everything that is real.
+type Rank = (Reverse<Option<Level>>, u64, Lane);
+
+/// Rule and subject of an alarm, and whether it is real: no drill stands in a real one's way.
+type Key = (RuleId, Subject, bool);
 
 /// One order to be tried now; its end comes back by [`Backlog::handle_result`].
 #[derive(Clone, Debug)]
@@ -263,7 +267,7 @@ pub struct Backlog {
     part: Arc<str>,
     chance: Chance,
     lanes: BTreeMap<Lane, Queue>,
-    by_key: HashMap<(RuleId, Subject), Lane>,
+    by_key: HashMap<Key, Lane>,
     next_lane: u64,
     arrivals: u64,
     count: usize,
@@ -298,7 +302,7 @@ enum Told {
 
 #[derive(Debug)]
 struct Queue {
-    key: (RuleId, Subject),
+    key: Key,
     orders: VecDeque<(u64, Order)>,
     /// Of the head: attempts that failed on the wire, attempts that the peer refused.
     attempts: u32,
@@ -311,8 +315,8 @@ struct Queue {
 
 impl Queue {
     /// Of the gravest order: it waits for those before it.
-    fn level(&self) -> Level {
-        self.orders.iter().map(|(_, order)| alarm_of(order).level).max().unwrap_or(Level::Blue)
+    fn level(&self) -> Option<Level> {
+        self.orders.iter().filter_map(|(_, order)| level_of(order)).max()
     }
 }
 
@@ -362,14 +366,16 @@ impl Backlog {
 
     pub fn handle_order(&mut self, order: Order) {
         let alarm = alarm_of(&order);
-        if alarm.class == Class::System && self.count >= SYSTEM_BOUND {
-            let reason = format!("{SYSTEM_BOUND} orders wait already and this one is about anmin itself");
+        let lesser = alarm.class == Class::System || alarm.drill.is_some();
+        if lesser && self.count >= SYSTEM_BOUND {
+            let about = if alarm.drill.is_some() { "a drill" } else { "anmin itself" };
+            let reason = format!("{SYSTEM_BOUND} orders wait already and this one is about {about}");
             tracing::error!(way_out = %self.channel, order = %order.id, "{reason}; it is given up");
             self.reports.push_back(Input::Outcome { order: order.id, outcome: Outcome::Dead(reason) });
             return;
         }
-        let level = alarm.level;
-        let key = (alarm.rule.clone(), alarm.subject.clone());
+        let level = level_of(&order);
+        let key = (alarm.rule.clone(), alarm.subject.clone(), alarm.drill.is_none());
         let lane = match self.by_key.get(&key) {
             Some(lane) => *lane,
             None => {
@@ -458,7 +464,8 @@ impl Backlog {
 
     /// What else may go now and is as grave as the first: the rest of its lane, then the others in their order.
     fn gather(&mut self, first: &Rank) -> Vec<Order> {
-        let alike = self.ready.iter().filter(|rank| is_grave(rank) == is_grave(first));
+        let alike =
+            self.ready.iter().filter(|rank| is_grave(rank) == is_grave(first) && is_real(rank) == is_real(first));
         let lanes: Vec<Lane> = alike.map(|rank| rank.2).take(MOST_GATHERED).collect();
         let mut with = Vec::new();
         for lane in lanes {
@@ -687,7 +694,9 @@ impl Backlog {
     }
 
     fn least_tried(&self) -> Option<(u32, Rank)> {
-        self.ready.iter().map(|entry| (self.lanes.get(&entry.2).map_or(0, |queue| queue.attempts), *entry)).min()
+        let tried = |entry: &Rank| self.lanes.get(&entry.2).map_or(0, |queue| queue.attempts);
+        let least = self.ready.iter().min_by_key(|entry| (!is_real(entry), tried(entry), **entry))?;
+        Some((tried(least), *least))
     }
 
     fn earliest_while_down(&self, attempts: u32) -> Mono {
@@ -704,7 +713,16 @@ impl Backlog {
 
 /// Orange and red: never behind what is less.
 fn is_grave((Reverse(level), ..): &Rank) -> bool {
-    *level >= Level::Orange
+    *level >= Some(Level::Orange)
+}
+
+fn is_real((Reverse(level), ..): &Rank) -> bool {
+    level.is_some()
+}
+
+fn level_of(order: &Order) -> Option<Level> {
+    let alarm = alarm_of(order);
+    alarm.drill.is_none().then_some(alarm.level)
 }
 
 fn alarm_of(order: &Order) -> &Alarm {
@@ -792,6 +810,37 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect()
+    }
+
+    /// The same, of a drill.
+    fn played(device: &str, seq: u32, level: Level) -> Order {
+        let order = samples::order(device, seq, level);
+        let OrderBody::Event(transition) = &order.body else { unreachable!("samples are events") };
+        let mut transition = (**transition).clone();
+        Arc::make_mut(&mut transition.alarm).drill = Some(anmin_rules::drill::DrillId(uuid::Uuid::from_u128(1)));
+        let id = OrderId::new(format!("drill-{}", order.id));
+        Order { id, body: OrderBody::Event(Arc::new(transition)), ..order }
+    }
+
+    #[test]
+    fn a_drill_stands_behind_everything_real_and_in_no_ones_way() {
+        let mut waiting = Backlog::new("office".into(), 7);
+        waiting.handle_order(played("a", 1, Level::Red));
+        waiting.handle_order(samples::order("a", 1, Level::Blue));
+        waiting.handle_order(samples::order("b", 1, Level::Red));
+        // Of the same rule and subject, and yet a lane of its own.
+        let first = attempts(&mut waiting, at(0));
+        assert_eq!(names(&first), ["b/1/office", "a/1/office", "drill-a/1/office"]);
+
+        let mut paced = paced(20);
+        for order in [played("a", 1, Level::Red), played("b", 1, Level::Red), samples::order("c", 1, Level::Blue)] {
+            paced.handle_order(order);
+        }
+        let real = paced.poll_attempt(at(0)).expect("there is room");
+        assert_eq!((real.order.id.as_str(), real.with.len()), ("c/1/office", 0), "no drill goes in its message");
+        paced.handle_result(at(1), real.lane, taken());
+        let drill = paced.poll_attempt(at(60_000)).expect("there is room");
+        assert_eq!((drill.order.id.as_str(), drill.with.len()), ("drill-a/1/office", 1));
     }
 
     #[test]

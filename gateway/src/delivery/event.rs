@@ -86,7 +86,7 @@ pub fn call_event(site: &Site, order: &OrderId, change: &CallChange) -> Vec<u8> 
         schema: VERSION,
         kind: "call.event",
         site: &site.id,
-        exercise: site.exercise,
+        exercise: site.exercise || change.alarm.drill.is_some(),
         order: order.as_str(),
         seq: *seq,
         cause: change.cause.as_str(),
@@ -272,6 +272,8 @@ struct AlarmDocument<'a> {
     site: &'a str,
     exercise: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    drill: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     order: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<ChangeDocument<'a>>,
@@ -318,7 +320,8 @@ impl<'a> AlarmDocument<'a> {
             schema: VERSION,
             kind: "alarm.state",
             site: &site.id,
-            exercise: site.exercise,
+            exercise: site.exercise || alarm.drill.is_some(),
+            drill: alarm.drill.map(|drill| drill.to_string()),
             order: None,
             change: None,
             alarm: alarm.id.to_string(),

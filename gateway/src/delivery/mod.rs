@@ -122,11 +122,12 @@ pub struct Site {
     pub exercise: bool,
 }
 
-/// The words that every way out has: `id`, `min_level`, `system`.
+/// The words that every way out has: `id`, `min_level`, `system`, `drills`.
 fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: bool) -> Option<Channel> {
     let id: Option<String> = r.required("id");
     let min_level = r.choice("min_level", &Level::CHOICES).or((!r.has("min_level")).then_some(min_level));
     let system = r.or("system", system);
+    let drills = r.or("drills", true);
     let id = id.filter(|id| {
         let plain = !id.is_empty()
             && id.len() <= 64
@@ -136,7 +137,7 @@ fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: boo
         }
         plain
     })?;
-    Some(Channel { id: id.into(), form, min_level: min_level?, system, stations: Vec::new() })
+    Some(Channel { id: id.into(), form, min_level: min_level?, system, stations: Vec::new(), drills })
 }
 
 /// A file named in the configuration, resolved against `base`; it is a fault when there is none, or when `check` finds

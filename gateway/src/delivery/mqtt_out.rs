@@ -28,6 +28,7 @@
 //! min_level     = "blue"
 //! ```
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -316,11 +317,21 @@ impl Topics {
     }
 
     fn alarm(&self, alarm: &Alarm, leaf: &str) -> String {
-        format!("{}/alarm/{}/{}/{leaf}", self.root, levels(alarm.rule.as_str()), levels(alarm.subject.as_str()))
+        let (root, rule, subject) = (self.of(alarm), levels(alarm.rule.as_str()), levels(alarm.subject.as_str()));
+        format!("{root}/alarm/{rule}/{subject}/{leaf}")
     }
 
     fn call(&self, change: &CallChange) -> String {
-        format!("{}/call/{}/{}/event", self.root, escape(&change.call.station), change.call.alarm)
+        let root = self.of(&change.alarm);
+        format!("{root}/call/{}/{}/event", escape(&change.call.station), change.call.alarm)
+    }
+
+    /// A drill's have a branch of their own, so that they never take the place of what is kept of a real alarm.
+    fn of(&self, alarm: &Alarm) -> Cow<'_, str> {
+        match alarm.drill {
+            None => (&*self.root).into(),
+            Some(_) => format!("{}/drill", self.root).into(),
+        }
     }
 }
 
@@ -669,6 +680,9 @@ mod tests {
         let mut call = (*samples::call_change()).clone();
         call.call.station = "../#".into();
         assert_eq!(topics.call(&call), format!("anmin/v1/社区%2B1/call/..%2F%23/{}/event", call.call.alarm));
+        let played = Alarm { drill: Some(anmin_rules::drill::DrillId(uuid::Uuid::nil())), ..samples::alarm() };
+        let wanted = "anmin/v1/社区%2B1/drill/alarm/gas/leak/b3-2-gas/lel/state";
+        assert_eq!(topics.alarm(&played, "state"), wanted, "a drill overwrites no real state");
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use anmin_rules::alarm::{Action, Command, Refusal};
 use anmin_rules::change::{NumberChange, RulesChange};
+use anmin_rules::drill::{DrillAction, DrillAlarm, DrillCommand, Scope, Target};
 use anmin_rules::duty::StationAction;
 use anmin_rules::incident::{IncidentAction, Outcome};
 use anmin_rules::order::{CallStep, OrderId};
-use anmin_rules::rule::{RuleId, Text};
+use anmin_rules::rule::{Level, RuleId, Text};
 use anmin_sensors::time::Wall;
 use serde_json::{Value, json};
 
@@ -103,6 +104,32 @@ fn of_incident(what: &IncidentAction) -> (&'static str, Value) {
             ("incident.close", json!({ "outcome": outcome.as_str(), "cause": cause, "why": why }))
         }
     }
+}
+
+/// What was done with a drill, and what came of it.
+pub fn of_drill(at: Wall, command: &DrillCommand, from: Way, result: &Result<(), Refusal>) -> Deed {
+    let alarm = |alarm: &DrillAlarm| {
+        let mut named = match &alarm.target {
+            Target::Point(id) => json!({ "point": id.as_str() }),
+            Target::Kind { kind, floor, room } => json!({ "kind": kind.as_str(), "floor": floor, "room": room }),
+        };
+        named["level"] = json!(alarm.level.map(Level::as_str));
+        named
+    };
+    let alarms = |all: &[DrillAlarm]| all.iter().take(MOST_NAMED).map(alarm).collect::<Vec<_>>();
+    let (what, detail) = match &command.what {
+        DrillAction::Start { scope: Scope { area, grid, building }, lasts, name, announced, alarms: raised } => {
+            let detail = json!({
+                "name": name, "area": area, "grid": grid, "building": building,
+                "minutes": lasts.as_secs() / 60, "announced": announced, "alarms": alarms(raised),
+            });
+            ("drill.start", detail)
+        }
+        DrillAction::Raise { alarms: raised } => ("drill.raise", json!({ "alarms": alarms(raised) })),
+        DrillAction::End => ("drill.end", Value::Null),
+    };
+    let refused = result.as_ref().err().map(Refusal::text);
+    Deed { at, who: command.who.clone(), from, what: what.into(), about: command.drill.to_string(), refused, detail }
 }
 
 /// Dead letters that were to be sent again, and which were.

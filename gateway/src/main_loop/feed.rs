@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anmin_rules::alarm::Transition;
+use anmin_rules::drill::DrillChange;
 use anmin_rules::incident::IncidentChange;
 use anmin_rules::order::CallChange;
 use anmin_sensors::point::PointId;
@@ -17,6 +18,7 @@ pub enum FeedEvent {
     Transition(Arc<Transition>),
     Call(Arc<CallChange>),
     Incident(Arc<IncidentChange>),
+    Drill(Arc<DrillChange>),
     /// The points that changed since the last of these, each with its latest sample. State, not news: a listener that
     /// missed one asks for the points again.
     Readings(Arc<Readings>),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmId, Class};
+use anmin_rules::drill::Drill;
 use anmin_rules::duty::{Duty, HandOver, Member, Unready};
 use anmin_rules::engine::{Counts, Engine};
 use anmin_rules::incident::{IncidentId, Situation};
@@ -132,21 +133,37 @@ impl AlarmFilter {
     }
 }
 
-/// Where an alarm stands in the list: gravest first, then oldest first. Alarms come and go while somebody turns the
+/// Where an alarm stands in the list: gravest first, then oldest first, and drills behind all that is real. Alarms come and go while somebody turns the
 /// pages, so a page begins behind such a place and not at a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AlarmCursor(Reverse<Level>, Wall, AlarmId);
+pub struct AlarmCursor(Played, Reverse<Level>, Wall, AlarmId);
 
 impl AlarmCursor {
     pub fn of(alarm: &Alarm) -> Self {
-        Self(Reverse(alarm.level), alarm.raised_at, alarm.id)
+        Self(Played(alarm.drill.is_some()), Reverse(alarm.level), alarm.raised_at, alarm.id)
+    }
+}
+
+/// Whether something is part of a drill; `drill.` before a cursor that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Played(bool);
+
+impl Played {
+    fn read(text: &str) -> (Self, &str) {
+        text.strip_prefix("drill.").map_or((Self(false), text), |rest| (Self(true), rest))
+    }
+}
+
+impl fmt::Display for Played {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0 { "drill." } else { "" })
     }
 }
 
 /// As the API writes it: `red.1772328600000000.0195506b-f3c0-7000-8000-000000000001`.
 impl fmt::Display for AlarmCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.0.0.as_str(), self.1.micros(), self.2)
+        write!(f, "{}{}.{}.{}", self.0, self.1.0.as_str(), self.2.micros(), self.3)
     }
 }
 
@@ -154,12 +171,13 @@ impl FromStr for AlarmCursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
+        let (played, text) = Played::read(text);
         let mut parts = text.splitn(3, '.');
         let mut part = || parts.next().ok_or(());
         let level = Level::named(part()?).ok_or(())?;
         let micros = part()?.parse().map_err(|_| ())?;
         let id = part()?.parse().map_err(|_| ())?;
-        Ok(Self(Reverse(level), Wall::from_micros(micros), AlarmId(id)))
+        Ok(Self(played, Reverse(level), Wall::from_micros(micros), AlarmId(id)))
     }
 }
 
@@ -229,7 +247,8 @@ impl RuleRow {
     /// All rules by their ids.
     pub fn all(engine: &Engine) -> Vec<Self> {
         let (set, mut open) = (engine.rules(), HashMap::<RuleId, usize>::new());
-        engine.alarms().iter().for_each(|alarm| *open.entry(alarm.rule.clone()).or_default() += 1);
+        let real = engine.alarms().into_iter().filter(|alarm| alarm.drill.is_none());
+        real.for_each(|alarm| *open.entry(alarm.rule.clone()).or_default() += 1);
         let broken: HashSet<&RuleId> = engine.broken_rules().collect();
         let rules = set.rules().zip(engine.specs()).zip(set.subjects());
         let mut rows: Vec<Self> = rules
@@ -254,20 +273,21 @@ impl RuleRow {
 }
 
 /// Where an open incident stands in the list: those with a level in force first, the gravest of them first, then the
-/// oldest; behind them those that wait to be closed.
+/// oldest; behind them those that wait to be closed, and behind all that is real the drills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct IncidentCursor(Reverse<Option<Level>>, Wall, IncidentId);
+pub struct IncidentCursor(Played, Reverse<Option<Level>>, Wall, IncidentId);
 
 impl IncidentCursor {
     pub fn of(situation: &Situation) -> Self {
-        Self(Reverse(situation.level), situation.incident.opened_at, situation.incident.id)
+        let incident = &situation.incident;
+        Self(Played(incident.drill.is_some()), Reverse(situation.level), incident.opened_at, incident.id)
     }
 }
 
 /// As the API writes it: `red.1772328600000000.0195506b-f3c0-7000-8000-000000000001`, with `none` for no level.
 impl fmt::Display for IncidentCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.0.0.map_or("none", Level::as_str), self.1.micros(), self.2)
+        write!(f, "{}{}.{}.{}", self.0, self.1.0.map_or("none", Level::as_str), self.2.micros(), self.3)
     }
 }
 
@@ -275,6 +295,7 @@ impl FromStr for IncidentCursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
+        let (played, text) = Played::read(text);
         let mut parts = text.splitn(3, '.');
         let mut part = || parts.next().ok_or(());
         let level = match part()? {
@@ -283,7 +304,7 @@ impl FromStr for IncidentCursor {
         };
         let micros = part()?.parse().map_err(|_| ())?;
         let id = part()?.parse().map_err(|_| ())?;
-        Ok(Self(Reverse(level), Wall::from_micros(micros), IncidentId(id)))
+        Ok(Self(played, Reverse(level), Wall::from_micros(micros), IncidentId(id)))
     }
 }
 
@@ -555,6 +576,8 @@ pub struct Status {
     pub now: Wall,
     pub uptime: Duration,
     pub counts: Counts,
+    /// Drills that are on, the oldest first.
+    pub drills: Vec<Arc<Drill>>,
     pub readings: ReadingCounts,
     /// What became of those that were evaluated.
     pub stored: Stored,

@@ -13,8 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_rules::alarm::{Pending, Refusal, Subject, Transition};
+use anmin_rules::alarm::{Alarm, Pending, Refusal, Subject, Transition};
 use anmin_rules::change::RulesChange;
+use anmin_rules::drill::DrillChange;
 use anmin_rules::duty::DutyChange;
 use anmin_rules::engine::{Effect, Engine};
 use anmin_rules::incident::IncidentChange;
@@ -32,6 +33,7 @@ use tracing::{error, info, warn};
 use super::clock_trust::ClockTrust;
 use super::deeds;
 use super::deliveries::{Deliveries, Heard};
+use super::drill_calendar::DrillCalendar;
 use super::feed::{Feed, FeedEvent};
 use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
@@ -94,6 +96,7 @@ pub struct Parts {
     pub deliveries: Deliveries,
     pub clock_trust: ClockTrust,
     pub suspects: Suspects,
+    pub drill_calendar: DrillCalendar,
     /// Who looks for the past of windows, and answers with [`Input::Past`]; `None` where nobody does. Holds no more than the
     /// site has rules and points.
     pub refills: Option<std::sync::mpsc::Sender<Vec<Refill>>>,
@@ -108,7 +111,8 @@ impl Parts {
     /// Takes up what the last run left in the journal: open alarms and their calls, delays that ran, what was judged, and
     /// the orders without a receipt, which go to the couriers again under the same ids. Once, before the loop is made.
     pub fn take_up(&mut self, now: Now, restored: Restored) {
-        let Restored { alarms, calls, incidents, pending, duty, orders, sessions, judged, alive, .. } = restored;
+        let Restored { alarms, calls, incidents, drills, pending, duty, orders, sessions, judged, alive, .. } =
+            restored;
         self.clock_trust = ClockTrust::new(alive);
         self.losses.recall(sessions);
         self.deliveries.restore(judged);
@@ -126,6 +130,7 @@ impl Parts {
             info!("taken up from the journal: {} open alarms, {} orders to send again", alarms.len(), orders.len());
         }
         let calls = calls.iter().map(|change| change.call.clone()).collect();
+        self.engine.restore_drills(now, alive, drills);
         self.engine.restore(now, alarms, calls, incidents);
         self.engine.restore_pending(now, pending, |_| true);
         self.engine.restore_duty(now, duty.iter().map(|change| DutyChange::clone(change)).collect());
@@ -242,6 +247,7 @@ struct Scratch {
     transitions: Vec<Arc<Transition>>,
     calls: Vec<Arc<CallChange>>,
     incidents: Vec<Arc<IncidentChange>>,
+    drills: Vec<Arc<DrillChange>>,
     pending: Vec<Arc<Pending>>,
     orders: Vec<Order>,
     /// The beat of this turn, and what is to be carried of it.
@@ -453,6 +459,9 @@ impl MainLoop {
         while let Some(part) = self.parts.losses.poll_part(now, &self.parts.points) {
             self.handle_part(now, part);
         }
+        while let Some(part) = self.parts.drill_calendar.poll_part(now) {
+            self.handle_part(now, part);
+        }
         self.let_out(now);
         self.scratch.readings.shrink_to(KEPT_ROOM);
         self.scratch.samples.shrink_to(KEPT_ROOM);
@@ -588,6 +597,11 @@ impl MainLoop {
                 let result = self.parts.engine.handle_command(now, command.clone());
                 self.note(now, deeds::of_command(now.wall, &command, from, &result));
                 // The person hears of it when it is durable.
+                self.scratch.replies.push((reply, result));
+            }
+            Input::Drill { command, from, reply } => {
+                let result = self.parts.engine.handle_drill(now, &self.parts.points, &command);
+                self.note(now, deeds::of_drill(now.wall, &command, from, &result));
                 self.scratch.replies.push((reply, result));
             }
             Input::Outcome { order, .. } if Pulse::owns(&order) => {}
@@ -821,6 +835,12 @@ impl MainLoop {
             );
             self.parts.feed.publish(FeedEvent::Incident(change));
         }
+        for change in scratch.drills.drain(..) {
+            let drill = &change.drill;
+            info!(drill = %drill.id, cause = change.cause.as_str(), by = drill.by, "drill in {}", drill.scope.text().en);
+            self.parts.drill_calendar.handle_drill(drill);
+            self.parts.feed.publish(FeedEvent::Drill(change));
+        }
         self.let_out_beat();
         let scratch = &mut self.scratch;
         let (batch, mut acks) = (std::mem::take(&mut scratch.batch), std::mem::take(&mut scratch.acks));
@@ -874,6 +894,10 @@ impl MainLoop {
                 Effect::Incident(change) => self.scratch.incidents.push(change),
                 Effect::Pending(pending) => self.scratch.pending.push(pending),
                 Effect::Duty(change) => self.scratch.facts.push(Fact::Duty(change)),
+                Effect::Drill(change) => {
+                    self.scratch.facts.push(Fact::Drill(Arc::clone(&change.drill)));
+                    self.scratch.drills.push(change);
+                }
                 Effect::Order(order) => self.scratch.orders.push(order),
             }
         }
@@ -949,11 +973,11 @@ impl MainLoop {
     fn take_up(&mut self, now: Now, late: Restored) {
         let engine = &mut self.parts.engine;
         let open = engine.alarms();
-        let (new, known): (Vec<_>, Vec<_>) = late.alarms.into_iter().partition(|alarm| {
-            !open
-                .iter()
-                .any(|other| other.id == alarm.id || (other.rule == alarm.rule && other.subject == alarm.subject))
-        });
+        let key = |alarm: &Alarm| (alarm.rule.clone(), alarm.subject.clone(), alarm.drill);
+        let (new, known): (Vec<_>, Vec<_>) = late
+            .alarms
+            .into_iter()
+            .partition(|alarm| !open.iter().any(|other| other.id == alarm.id || (key(other) == key(alarm))));
         for alarm in known.iter().filter(|alarm| engine.alarm(alarm.id).is_none()) {
             warn!(alarm = %alarm.id, rule = %alarm.rule, "an alarm of the last run was raised anew before the journal could be read; both stand in it");
         }
@@ -961,6 +985,7 @@ impl MainLoop {
         let calls = calls.into_iter().filter(|call| new.iter().any(|alarm| alarm.id == call.alarm)).collect();
         info!("taken up from the journal late: {} open alarms, {} orders to send again", new.len(), late.orders.len());
         let Parts { points, validator, engine, .. } = &mut self.parts;
+        engine.restore_drills(now, late.alive, late.drills);
         engine.restore(now, new, calls, late.incidents);
         engine.restore_duty(now, late.duty.iter().map(|change| DutyChange::clone(change)).collect());
         // Whoever has spoken since the start has been judged by that.
@@ -1093,6 +1118,7 @@ impl MainLoop {
             now: now.wall,
             uptime: now.mono.since(self.started.mono),
             counts: engine.counts(),
+            drills: engine.drills().cloned().collect(),
             readings: ReadingCounts {
                 received: validated.received + router.counts().quarantined + router.counts().rejected,
                 evaluated: validated.evaluated,

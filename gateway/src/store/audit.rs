@@ -545,7 +545,7 @@ mod tests {
         drop(StateStore::open(dir.path(), RAISED).unwrap());
         edit(
             &dir,
-            "DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 4",
+            "DROP TABLE drills; DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 4",
         );
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!(back.notes, vec![]);

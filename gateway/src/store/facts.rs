@@ -7,12 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anmin_rules::drill::Drill;
 use anmin_rules::duty::DutyChange;
 use anmin_sensors::time::Wall;
 use rusqlite::{Connection, params};
 
 use super::audit::{self, Deed};
 use super::cursors::{self, Told};
+use super::drills;
 use super::duty;
 
 /// Something to remember.
@@ -30,6 +32,8 @@ pub enum Fact {
     Did(Box<Deed>),
     /// A subscriber has taken what it was told.
     Told(Told),
+    /// A drill as it stands.
+    Drill(Arc<Drill>),
 }
 
 /// A message by its hashes.
@@ -81,6 +85,7 @@ pub(super) fn write(tx: &Connection, fact: &Fact, audit_kept: Duration) -> rusql
         Fact::Duty(change) => return duty::write(tx, change),
         Fact::Did(deed) => return audit::write(tx, deed, audit_kept),
         Fact::Told(told) => return cursors::write(tx, told),
+        Fact::Drill(drill) => return drills::write(tx, drill),
     };
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! Incidents in state.db: the last row of each, what closed ones are found by, and which rows of the journal belong to which.
 //!
 //! An incident's own rows stand in the journal under its id, as an alarm's do. `threads` says to which incident the rows of
-//! an alarm belong, and those of an incident that was merged into another: nothing is rewritten when people merge and split.
+//! an alarm belong, to which drill those of an incident, and those of an incident that was merged into another: nothing is
+//! rewritten when people merge and split.
 //! Both tables say again what the journal says and are made anew from it where a file is damaged.
 
-use anmin_rules::alarm::AlarmId;
+use anmin_rules::alarm::{Alarm, AlarmId};
+use anmin_rules::drill::DrillId;
 use anmin_rules::incident::{Incident, IncidentChange, IncidentId, Outcome};
 use anmin_sensors::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -43,7 +45,7 @@ pub struct ClosedFilter {
 
 /// The change stands in row `n` of the journal.
 pub(super) fn write(tx: &Connection, change: &IncidentChange, n: i64) -> rusqlite::Result<()> {
-    let Incident { id, place, end, .. } = &*change.incident;
+    let Incident { id, place, drill, end, .. } = &*change.incident;
     let (closed, outcome, cause) = match end {
         None => (0, "", ""),
         Some(end) => {
@@ -58,23 +60,31 @@ pub(super) fn write(tx: &Connection, change: &IncidentChange, n: i64) -> rusqlit
         "INSERT OR REPLACE INTO incidents (id, n, closed, building, outcome, cause) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![id.0.as_bytes(), n, closed, place.building, outcome, cause])?;
+    if let Some(drill) = drill {
+        join(tx, id.0, drill.0)?;
+    }
     if let Some(Outcome::Merged(into)) = end.as_ref().map(|end| end.outcome) {
         tx.prepare_cached("UPDATE threads SET incident = ?2 WHERE incident = ?1")?
             .execute([id.0.as_bytes(), into.0.as_bytes()])?;
-        join(tx, id.0, into)?;
+        join(tx, id.0, into.0)?;
     }
     Ok(())
 }
 
-/// The alarm is one of the incident's.
-pub(super) fn belongs(tx: &Connection, alarm: AlarmId, incident: IncidentId) -> rusqlite::Result<()> {
-    join(tx, alarm.0, incident)
+/// The alarm is one of its incident's; one that has none may be a drill's.
+pub(super) fn belongs(tx: &Connection, alarm: &Alarm) -> rusqlite::Result<()> {
+    let AlarmId(id) = alarm.id;
+    match (alarm.incident, alarm.drill) {
+        (Some(incident), _) => join(tx, id, incident.0),
+        (None, Some(drill)) => join(tx, id, drill.0),
+        (None, None) => Ok(()),
+    }
 }
 
-fn join(tx: &Connection, thread: uuid::Uuid, incident: IncidentId) -> rusqlite::Result<()> {
+fn join(tx: &Connection, thread: uuid::Uuid, of: uuid::Uuid) -> rusqlite::Result<()> {
     let sql = "INSERT INTO threads (thread, incident) VALUES (?1, ?2)
                ON CONFLICT (thread) DO UPDATE SET incident = excluded.incident WHERE incident <> excluded.incident";
-    tx.prepare_cached(sql)?.execute([thread.as_bytes(), incident.0.as_bytes()]).map(drop)
+    tx.prepare_cached(sql)?.execute([thread.as_bytes(), of.as_bytes()]).map(drop)
 }
 
 /// Ids of the open ones, each with its last row.
@@ -155,6 +165,17 @@ pub(super) fn timeline(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = sql
         .query_map(params![id.0.as_bytes(), before.unwrap_or(i64::MAX), limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+/// Number and kind of every row about one drill: its incidents, their alarms and calls, the oldest first.
+pub(super) fn of_drill(conn: &Connection, id: DrillId) -> rusqlite::Result<Vec<(i64, i64)>> {
+    let sql = "WITH RECURSIVE part (id) AS (
+                   VALUES (?1) UNION SELECT thread FROM threads JOIN part ON threads.incident = part.id
+               )
+               SELECT n, kind FROM journal WHERE alarm IN (SELECT id FROM part) ORDER BY n";
+    let mut sql = conn.prepare_cached(sql)?;
+    let rows = sql.query_map([id.0.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()
 }
 

@@ -10,6 +10,7 @@ pub mod backup;
 mod checkpoint;
 pub mod column;
 mod cursors;
+mod drills;
 mod duty;
 pub mod facts;
 pub mod fsck;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anmin_rules::alarm::{
     Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Shelf, Subject, Transition,
 };
+use anmin_rules::drill::DrillId;
 use anmin_rules::incident::{End, FalseCause, Incident, IncidentCause, IncidentChange, IncidentId, Note, Outcome};
 use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OnCall, OrderBody};
 use anmin_rules::plan::{Done, Item, Owner};
@@ -220,6 +221,8 @@ struct AlarmV1<'a> {
     place: PlaceV1<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     incident: Option<Id>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drill: Option<Id>,
     level: Str<'a>,
     peak: Str<'a>,
     condition: Str<'a>,
@@ -519,6 +522,8 @@ struct IncidentV1<'a> {
     seq: u32,
     title: TextV1<'a>,
     place: PlaceV1<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drill: Option<Id>,
     hazards: Vec<Str<'a>>,
     peak: Str<'a>,
     storm: bool,
@@ -655,6 +660,7 @@ impl<'a> AlarmV1<'a> {
             title: TextV1::of(&alarm.title),
             place: PlaceV1::of(&alarm.place),
             incident: alarm.incident.map(|incident| Id(incident.0)),
+            drill: alarm.drill.map(|drill| Id(drill.0)),
             level: alarm.level.as_str().into(),
             peak: alarm.peak.as_str().into(),
             condition: condition_word(alarm.condition).into(),
@@ -689,6 +695,7 @@ impl<'a> AlarmV1<'a> {
             title: self.title.read(),
             place: Arc::new(self.place.read()),
             incident: self.incident.map(|id| IncidentId(id.0)),
+            drill: self.drill.map(|id| DrillId(id.0)),
             level: level(&self.level)?,
             peak: level(&self.peak)?,
             condition: condition(&self.condition)?,
@@ -1075,6 +1082,7 @@ impl<'a> IncidentChangeV1<'a> {
                 seq: incident.seq,
                 title: TextV1::of(&incident.title),
                 place: PlaceV1::of(&incident.place),
+                drill: incident.drill.map(|drill| Id(drill.0)),
                 hazards: incident.hazards.iter().map(|hazard| hazard.as_str().into()).collect(),
                 peak: incident.peak.as_str().into(),
                 storm: incident.storm,
@@ -1101,6 +1109,7 @@ impl<'a> IncidentChangeV1<'a> {
                 seq: incident.seq,
                 title: incident.title.read(),
                 place: Arc::new(incident.place.read()),
+                drill: incident.drill.map(|id| DrillId(id.0)),
                 hazards: incident.hazards.iter().map(|word| hazard(word)).collect::<Result<_, _>>()?,
                 peak: level(&incident.peak)?,
                 storm: incident.storm,
@@ -1211,7 +1220,9 @@ impl<'a> EndV1<'a> {
         let (cause, into) = match end.outcome {
             Outcome::FalseAlarm(cause) => (Some(cause.as_str().into()), None),
             Outcome::Merged(into) => (None, Some(Id(into.0))),
-            Outcome::Real | Outcome::Test | Outcome::Maintenance | Outcome::Unexplained => (None, None),
+            Outcome::Real | Outcome::Test | Outcome::Maintenance | Outcome::Drill | Outcome::Unexplained => {
+                (None, None)
+            }
         };
         Self {
             at: end.at.micros(),
@@ -1229,6 +1240,7 @@ impl<'a> EndV1<'a> {
             ("real", ..) => Outcome::Real,
             ("test", ..) => Outcome::Test,
             ("maintenance", ..) => Outcome::Maintenance,
+            ("drill", ..) => Outcome::Drill,
             ("unexplained", ..) => Outcome::Unexplained,
             ("merged", _, Some(into)) => Outcome::Merged(IncidentId(into.0)),
             ("false_alarm", Some(cause), _) => {
@@ -1418,8 +1430,14 @@ mod tests {
             IncidentCause::StepLate { step: "gas/valve".to_owned() },
             IncidentCause::Called119 { by: by() },
         ];
-        let outcomes =
-            [Outcome::Real, Outcome::Test, Outcome::Maintenance, Outcome::Unexplained, Outcome::Merged(other)];
+        let outcomes = [
+            Outcome::Real,
+            Outcome::Test,
+            Outcome::Maintenance,
+            Outcome::Drill,
+            Outcome::Unexplained,
+            Outcome::Merged(other),
+        ];
         let ended = outcomes.into_iter().chain(FalseCause::ALL.map(Outcome::FalseAlarm)).map(|outcome| {
             let end = Some(End { at: RAISED, by: by(), outcome, why: "\"窗\"\n".to_owned() });
             let incident = Arc::new(Incident { end, closes_at: None, ..(*incident_change().incident).clone() });

@@ -26,6 +26,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::audit;
 use super::cursors;
+use super::drills;
 use super::facts;
 use super::incidents;
 use super::pending;
@@ -86,6 +87,7 @@ pub(super) fn carry_over(bad: &Path, into: &mut Connection, now: Wall, most: i64
         facts::carry_over(conn, &tx)?;
         pending::carry_over(conn, &tx)?;
         audit::carry_over(conn, &tx)?;
+        drills::carry_over(conn, &tx)?;
     }
     tx.commit()?;
     Ok(salvaged)
@@ -177,9 +179,7 @@ impl Carried {
                 Ok(transition) => {
                     let alarm = &transition.alarm;
                     self.alarms.insert(alarm.id, (self.last + 1, alarm.is_open()));
-                    if let Some(incident) = alarm.incident {
-                        incidents::belongs(into, alarm.id, incident)?;
-                    }
+                    incidents::belongs(into, alarm)?;
                     (alarm.id.0, transition.at.wall)
                 }
                 Err(_) => return Ok(false),

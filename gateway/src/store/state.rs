@@ -1,6 +1,6 @@
 //! state.db: transitions, calls, orders and receipts. Small, precious, every commit synced.
 //!
-//! Tables of schema 8 (times are microseconds of the wall clock):
+//! Tables of schema 9 (times are microseconds of the wall clock):
 //!
 //! | table | row |
 //! |---|---|
@@ -16,6 +16,7 @@
 //! | `incidents`, `threads` | since schema 6: incidents, and which rows belong to which, see [`super::incidents`] |
 //! | `cursors` | since schema 7: how far each subscriber has been told of the journal, see [`super::cursors`] |
 //! | `duty` | since schema 8: what people said of the stations, see [`super::duty`] |
+//! | `drills` | since schema 9: drills and the time of each, see [`super::drills`] |
 //!
 //! `sum` of row n is SHA-256 over n, kind and record; `chain` is SHA-256 over `chain` of row n-1 and `sum`, and row 0
 //! stands for the installation. So a row stands for itself when its neighbour is damaged, and a row that was taken out
@@ -42,6 +43,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmId, Cause, Pending, Subject, Transition};
+use anmin_rules::drill::{Drill, DrillId};
 use anmin_rules::duty::DutyChange;
 use anmin_rules::incident::{Incident, IncidentChange, IncidentId};
 use anmin_rules::order::{CallChange, Order, OrderBody, OrderId};
@@ -53,6 +55,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 use super::audit::{self, Audited, Chain, Deed, Wanted};
 use super::checkpoint::Checkpoints;
 use super::cursors;
+use super::drills;
 use super::duty;
 use super::facts::{self, Fact, KeptSession, Mark};
 use super::incidents::{self, ClosedCursor, ClosedFilter};
@@ -130,6 +133,7 @@ pub(super) const MIGRATIONS: super::Migrations = &[
     incidents::SCHEMA_6,
     cursors::SCHEMA_7,
     duty::SCHEMA_8,
+    drills::SCHEMA_9,
 ];
 
 // `state <> 1` says nothing new, but without it SQLite does not use the index that leaves out what is delivered.
@@ -192,6 +196,8 @@ pub struct Restored {
     pub calls: Vec<Arc<CallChange>>,
     /// Open incidents.
     pub incidents: Vec<Arc<Incident>>,
+    /// Drills that were on.
+    pub drills: Vec<Arc<Drill>>,
     /// Conditions whose delays ran.
     pub pending: Vec<Arc<Pending>>,
     /// What people had said of the stations.
@@ -782,6 +788,27 @@ impl StateReader {
         incidents::outcomes(&self.0, from, to).map_err(sqlite)
     }
 
+    /// The newest `limit` drills that began before `before`, the last first.
+    pub fn drills(&self, limit: usize, before: Option<Wall>) -> Result<Vec<Drill>, StoreError> {
+        drills::newest(&self.0, limit, before).map_err(sqlite)
+    }
+
+    /// One drill; `None` when there never was one.
+    pub fn drill(&self, id: DrillId) -> Result<Option<Drill>, StoreError> {
+        drills::one(&self.0, id).map_err(sqlite)
+    }
+
+    /// Every row about one drill, the oldest first.
+    pub fn of_drill(&self, id: DrillId) -> Result<Vec<Journaled>, StoreError> {
+        let rows = incidents::of_drill(&self.0, id).map_err(sqlite)?;
+        rows.into_iter().map(|(n, kind)| journaled(&self.0, n, kind)).collect()
+    }
+
+    /// When the messages about an alarm arrived, by way out: the first of each that did.
+    pub fn delivered(&self, alarm: AlarmId) -> Result<Vec<(Arc<str>, Wall)>, StoreError> {
+        drills::delivered(&self.0, alarm).map_err(sqlite)
+    }
+
     /// The newest `limit` orders that were given up, oldest first.
     pub fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         dead_letters(&self.0, limit)
@@ -809,6 +836,7 @@ impl Restored {
             alarms: Vec::new(),
             calls: Vec::new(),
             incidents: Vec::new(),
+            drills: Vec::new(),
             pending: Vec::new(),
             duty: Vec::new(),
             orders: Vec::new(),
@@ -914,12 +942,14 @@ impl Db {
             let pending = pending.into_iter().filter_map(|(.., found)| found.ok().map(Arc::new)).collect();
             let duty = duty::read(&db.conn).unwrap_or_default();
             let duty = duty.into_iter().filter_map(|(_, found)| found.ok().map(Arc::new)).collect();
+            let drills = drills::on(&db.conn).unwrap_or_default();
             let nothing = Restored::nothing(Wall::default());
             let alive = db.alive();
             Some(Restored {
                 alarms,
                 calls,
                 incidents,
+                drills,
                 pending,
                 duty,
                 orders,
@@ -1044,10 +1074,12 @@ impl Db {
         let alarms = transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect();
         let incidents = incidents.iter().map(|change| Arc::clone(&change.incident)).collect();
         let alive = self.alive();
+        let drills = drills::on(&self.conn).map_err(sqlite)?;
         let restored = Restored {
             alarms,
             calls,
             incidents,
+            drills,
             pending,
             duty,
             orders,
@@ -1341,9 +1373,7 @@ impl Db {
                 let record = record::write_transition(transition);
                 (last, chain) = append(&tx, last, &chain, TRANSITION, alarm.id.0, at, &record)?;
                 rows.insert(Arc::as_ptr(transition).addr(), last);
-                if let Some(incident) = alarm.incident {
-                    incidents::belongs(&tx, alarm.id, incident)?;
-                }
+                incidents::belongs(&tx, alarm)?;
                 if alarm.is_open() {
                     tx.prepare_cached("INSERT OR REPLACE INTO heads (alarm, n) VALUES (?1, ?2)")?
                         .execute(params![alarm.id.0.as_bytes(), last])?;
@@ -2147,7 +2177,7 @@ mod tests {
         drop(store);
         edit(
             &dir,
-            "DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE pending; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 3",
+            "DROP TABLE drills; DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE pending; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 3",
         );
         let one = Arc::new(crate::delivery::samples::pending());
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
@@ -2292,7 +2322,7 @@ mod tests {
         drop(store);
         edit(
             &dir,
-            "DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 5",
+            "DROP TABLE drills; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 5",
         );
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!((back.alarms.len(), back.incidents, back.notes), (1, vec![], vec![]));

@@ -34,7 +34,7 @@ use super::wire::{
     IncidentsWire, JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire,
     ResentWire, RuleWire, StatusWire, UnusableWire, Writer,
 };
-use super::{Archive, Token, WebLink, crew, page, stations, subscriptions};
+use super::{Archive, Token, WebLink, crew, drills, page, stations, subscriptions};
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
 use crate::store::audit::{Deed, Wanted, Way};
@@ -49,7 +49,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 const RELOAD_WITHIN: Duration = Duration::from_secs(60);
 /// Rows in one answer, and when nobody says how many.
 const MOST_ROWS: usize = 1_000;
-const USUAL_ROWS: usize = 200;
+pub(super) const USUAL_ROWS: usize = 200;
 
 #[derive(Clone)]
 pub(super) struct Desk {
@@ -79,6 +79,11 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/incidents/{id}", get(incident))
         .route("/incidents/{id}/timeline", get(timeline))
         .route("/incidents/{id}/{action}", post(act_on_incident))
+        .route("/drills", get(drills::list))
+        .route("/drills", post(drills::start))
+        .route("/drills/{id}", get(drills::one))
+        .route("/drills/{id}/report", get(drills::report))
+        .route("/drills/{id}/{action}", post(drills::act))
         .route("/journal", get(journal))
         .route("/audit", get(audit))
         .route("/dead-letters", get(dead_letters))
@@ -550,7 +555,7 @@ struct HistoryParameters {
 }
 
 /// RFC 3339, or milliseconds since 1970.
-fn moment(name: &str, text: &str) -> Result<Wall, Problem> {
+pub(super) fn moment(name: &str, text: &str) -> Result<Wall, Problem> {
     if let Ok(millis) = text.parse::<i64>() {
         return Ok(Wall::from_millis(millis));
     }

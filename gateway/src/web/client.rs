@@ -116,7 +116,28 @@ impl Client {
         self.exchange(Method::POST, path, body.to_string(), DONE_WITHIN).await
     }
 
+    /// Asks for a document, as it is.
+    pub async fn fetch(&self, path: &str) -> Result<Bytes, ClientError> {
+        self.exchange_bytes(Method::GET, path, String::new(), DONE_WITHIN).await
+    }
+
     async fn exchange(&self, method: Method, path: &str, body: String, within: Duration) -> Result<Value, ClientError> {
+        let bytes = self.exchange_bytes(method, path, body, within).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|_| self.unreachable("it answers, but not in the words of anmin".to_owned()))
+    }
+
+    fn unreachable(&self, why: String) -> ClientError {
+        ClientError::Unreachable { url: self.base.clone(), why }
+    }
+
+    async fn exchange_bytes(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+        within: Duration,
+    ) -> Result<Bytes, ClientError> {
         let url = format!("{}/api/v1{path}", self.base);
         let command = method == Method::POST;
         let mut request = Request::builder()
@@ -130,7 +151,7 @@ impl Client {
         let request = request
             .body(Full::from(body))
             .map_err(|error| ClientError::Unusable(format!("{url:?} cannot be asked: {error}")))?;
-        let unreachable = |why: String| ClientError::Unreachable { url: self.base.clone(), why };
+        let unreachable = |why: String| self.unreachable(why);
         let answered = tokio::time::timeout(within, async {
             let response = self.http.request(request).await.map_err(|error| root_cause(&error))?;
             let (head, body) = response.into_parts();
@@ -147,7 +168,7 @@ impl Client {
         };
         let foreign = || unreachable(format!("HTTP {}, but not in the words of anmin", status.as_u16()));
         if status.is_success() {
-            serde_json::from_slice(&bytes).map_err(|_| foreign())
+            Ok(bytes)
         } else {
             let problem = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
             Err(ClientError::Refused { url, status: status.as_u16(), problem })

@@ -150,6 +150,7 @@ impl Hub {
             FeedEvent::Transition(transition) => self.remember("transition", &writer.transition(transition)),
             FeedEvent::Call(change) => self.remember("call", &writer.call_change(change)),
             FeedEvent::Incident(change) => self.remember("incident", &writer.incident_change(change)),
+            FeedEvent::Drill(change) => self.remember("drill", &writer.drill_change(change)),
             FeedEvent::Readings(readings) => {
                 if self.0.frames.receiver_count() == 0 {
                     return;

@@ -243,8 +243,13 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
         }
     };
     let headers = response.headers_mut();
+    // A report says itself what it may do, which is less.
+    let own = headers.remove(header::CONTENT_SECURITY_POLICY);
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Some(own) = own {
+        headers.insert(header::CONTENT_SECURITY_POLICY, own);
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response

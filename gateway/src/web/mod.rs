@@ -10,6 +10,7 @@
 mod api;
 pub mod client;
 mod crew;
+pub mod drills;
 mod events;
 mod explain;
 mod guard;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anmin_rules::alarm::AlarmId;
+use anmin_rules::drill::{Drill, DrillId};
 use anmin_rules::incident::{Incident, IncidentId};
 use anmin_rules::rule::Text;
 use anmin_sensors::document::Reader;
@@ -47,6 +49,7 @@ use crate::store::state::Journaled;
 use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
 use crate::subscription::Subscriptions;
+use drills::Drilled;
 
 pub use guard::Token;
 
@@ -186,6 +189,12 @@ pub trait Archive: Send + Sync + 'static {
     /// How incidents that closed within a stretch of time ended: outcome, cause of false alarms, and how many.
     fn outcomes(&self, from: Wall, to: Wall) -> Result<Vec<(String, String, u64)>, String>;
 
+    /// The newest `limit` drills that began before `before`, the last first.
+    fn drills(&self, limit: usize, before: Option<Wall>) -> Result<Vec<Drill>, String>;
+
+    /// One drill with all that the journal holds of it; `None` when there never was one.
+    fn drill(&self, id: DrillId) -> Result<Option<Drilled>, String>;
+
     /// The newest `limit` orders that were given up, oldest first.
     fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String>;
 
@@ -248,6 +257,14 @@ impl Archive for Databases {
 
     fn outcomes(&self, from: Wall, to: Wall) -> Result<Vec<(String, String, u64)>, String> {
         self.journal(|journal| journal.outcomes(from, to))
+    }
+
+    fn drills(&self, limit: usize, before: Option<Wall>) -> Result<Vec<Drill>, String> {
+        self.journal(|journal| journal.drills(limit, before))
+    }
+
+    fn drill(&self, id: DrillId) -> Result<Option<Drilled>, String> {
+        self.journal(|journal| Drilled::read(journal, id))
     }
 
     fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String> {

@@ -86,7 +86,8 @@ impl Problem {
             Refusal::NoSuchAlarm(_)
             | Refusal::NoSuchCall { .. }
             | Refusal::NoSuchStation(_)
-            | Refusal::NoSuchIncident(_) => StatusCode::NOT_FOUND,
+            | Refusal::NoSuchIncident(_)
+            | Refusal::NoSuchDrill(_) => StatusCode::NOT_FOUND,
             Refusal::StillActive { .. }
             | Refusal::NotAcknowledged { .. }
             | Refusal::AlarmActive { .. }

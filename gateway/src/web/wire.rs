@@ -18,6 +18,7 @@ use jiff::tz::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::Site;
+use super::drills::DrillWire;
 use crate::main_loop::query::{Database, DevicePage, PointChoices, PointPage, PointRow, Quarantined, RuleRow, Status};
 use crate::store::audit::{self, Audited};
 use crate::store::state::{Entry, Journaled};
@@ -373,6 +374,8 @@ pub struct AlarmWire {
     pub class: String,
     /// The incident that it is part of; `None` for those about anmin itself.
     pub incident: Option<String>,
+    /// The drill that it is part of; `None`: it is real.
+    pub drill: Option<String>,
     pub level: String,
     pub peak: String,
     pub state: String,
@@ -506,6 +509,8 @@ pub struct IncidentWire {
     pub state: String,
     pub title: TextWire,
     pub place: PlaceWire,
+    /// The drill that it is part of; `None`: it is real.
+    pub drill: Option<String>,
     pub hazards: Vec<String>,
     pub peak: String,
     pub storm: bool,
@@ -855,6 +860,8 @@ pub struct StatusWire {
     pub site: String,
     pub name: TextWire,
     pub exercise: bool,
+    /// Drills that are on, the oldest first.
+    pub drills: Vec<DrillWire>,
     pub now: String,
     pub uptime_seconds: u64,
     pub open_alarms: usize,
@@ -918,6 +925,7 @@ impl Writer<'_> {
             subject_type: subject_type.to_owned(),
             class: alarm.class.as_str().to_owned(),
             incident: alarm.incident.map(|incident| incident.to_string()),
+            drill: alarm.drill.map(|drill| drill.to_string()),
             level: alarm.level.as_str().to_owned(),
             peak: alarm.peak.as_str().to_owned(),
             state: alarm.state().as_str().to_owned(),
@@ -1109,6 +1117,7 @@ impl Writer<'_> {
             state: incident.state().as_str().to_owned(),
             title: (&incident.title).into(),
             place: incident.place.as_ref().into(),
+            drill: incident.drill.map(|drill| drill.to_string()),
             hazards: incident.hazards.iter().map(|hazard| Hazard::as_str(*hazard).to_owned()).collect(),
             peak: incident.peak.as_str().to_owned(),
             storm: incident.storm,
@@ -1147,7 +1156,9 @@ impl Writer<'_> {
         let (cause, into) = match end.outcome {
             Outcome::FalseAlarm(cause) => (Some(cause.as_str().to_owned()), None),
             Outcome::Merged(into) => (None, Some(into.to_string())),
-            Outcome::Real | Outcome::Test | Outcome::Maintenance | Outcome::Unexplained => (None, None),
+            Outcome::Real | Outcome::Test | Outcome::Maintenance | Outcome::Drill | Outcome::Unexplained => {
+                (None, None)
+            }
         };
         EndWire {
             at: self.at(end.at),
@@ -1357,6 +1368,7 @@ impl Writer<'_> {
             site: site.id.clone(),
             name: (&site.name).into(),
             exercise: site.exercise,
+            drills: status.drills.iter().map(|drill| self.drill(drill)).collect(),
             now: self.at(status.now),
             uptime_seconds: status.uptime.as_secs(),
             open_alarms: counts.open,

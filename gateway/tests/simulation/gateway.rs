@@ -12,6 +12,7 @@ use anmin::clock::Clock;
 use anmin::delivery::courier::{Backlog, CourierHandle};
 use anmin::main_loop::clock_trust::ClockTrust;
 use anmin::main_loop::deliveries::Deliveries;
+use anmin::main_loop::drill_calendar::DrillCalendar;
 use anmin::main_loop::losses::Losses;
 use anmin::main_loop::query::{AlarmFilter, AlarmList, AlarmPage};
 use anmin::main_loop::run::{MainLoop, Parts};
@@ -214,6 +215,7 @@ impl Life {
             deliveries: Deliveries::default(),
             clock_trust: ClockTrust::new(None),
             suspects: birth.suspects,
+            drill_calendar: DrillCalendar::default(),
             refills: None,
             says: BTreeMap::new(),
         };

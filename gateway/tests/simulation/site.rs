@@ -205,6 +205,7 @@ pub fn desk() -> DeskSettings {
                 min_level: *min_level,
                 system: *system,
                 stations: Vec::new(),
+                drills: true,
             })
             .collect(),
         max_shelve: Duration::from_micros(MAX_SHELVE),

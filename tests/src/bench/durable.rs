@@ -269,6 +269,7 @@ fn closed_incidents() {
             seq: 1,
             title: Text::both("燃气泄漏"),
             place: Arc::new(place),
+            drill: None,
             hazards: vec![Hazard::Gas],
             peak: Level::Orange,
             storm: false,

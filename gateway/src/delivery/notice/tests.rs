@@ -250,6 +250,24 @@ fn settings_tell_all_faults_and_never_the_address() {
     assert!(found.contains("`robot`") && found.contains("`address_file`"), "{found}");
 }
 
+#[test]
+fn a_drill_says_so_before_anything_else_and_what_is_real_does_not() {
+    let site = Site { exercise: false, ..samples::site() };
+    let words = Words { site, languages: vec![Language::Zh, Language::En], page: None, most_bytes: 4_096 };
+    let mut alarm = alarm();
+    let real = words.message(&[&change(Cause::Raised, alarm.clone())]).expect("it is told").0;
+    assert!(real.starts_with("【橙色】") && !real.contains("演练") && !real.contains("DRILL"), "{real}");
+    alarm.drill = Some(anmin_rules::drill::DrillId(uuid::Uuid::nil()));
+    alarm.title = samples::text("【演练】燃气泄漏", "[DRILL] Gas leak");
+    let one = change(Cause::Raised, alarm.clone());
+    let other = change(Cause::Acknowledged { by: "li".to_owned() }, alarm);
+    for orders in [&[&one][..], &[&one, &other]] {
+        let told = words.message(orders).expect("it is told").0;
+        assert!(told.starts_with("【演练】") && told.contains("\n\n[DRILL] "), "{told}");
+        assert_eq!(told.matches("【演练】").count(), 1, "{told}");
+    }
+}
+
 #[tokio::test]
 async fn a_robot_is_spoken_to_in_its_own_way() {
     let ok = "HTTP/1.1 200 OK\r\nContent-Length: 27\r\nConnection: close\r\n\r\n{\"errcode\":0,\"errmsg\":\"ok\"}";

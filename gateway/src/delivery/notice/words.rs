@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use anmin_rules::alarm::{Alarm, AlarmId, Cause, Class, Transition};
+use anmin_rules::drill::{MARK_EN, MARK_ZH, unmarked};
 use anmin_rules::order::{CallCause, CallChange, CallState, Order, OrderBody};
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::time::Wall;
@@ -23,11 +24,12 @@ pub enum Language {
 impl Language {
     pub const CHOICES: [(&'static str, Self); 2] = [("zh-CN", Self::Zh), ("en-US", Self::En)];
 
+    /// Without a drill's mark: it stands before everything.
     fn of(self, text: &Text) -> &str {
-        match self {
+        unmarked(match self {
             Self::Zh => &text.zh,
             Self::En => &text.en,
-        }
+        })
     }
 
     fn level(self, level: Level) -> &'static str {
@@ -106,9 +108,15 @@ impl Words {
         text
     }
 
-    /// An exercise says so before anything else.
-    fn opening(&self, language: Language) -> &'static str {
-        if self.site.exercise { language.pick("【演练】", "[Exercise] ") } else { "" }
+    /// An exercise, and a drill, say so before anything else. The courier puts no drill into one message with what is real.
+    fn opening(&self, language: Language, news: &[&News<'_>]) -> &'static str {
+        if news.iter().any(|news| news.alarm().drill.is_some()) {
+            language.pick(MARK_ZH, MARK_EN)
+        } else if self.site.exercise {
+            language.pick("【演练】", "[Exercise] ")
+        } else {
+            ""
+        }
     }
 
     fn whole(&self, language: Language, news: &News<'_>) -> String {
@@ -117,7 +125,7 @@ impl Words {
         let mut lines = vec![
             format!(
                 "{}{}{}",
-                self.opening(language),
+                self.opening(language, &[news]),
                 tag(language, &news.what(language)),
                 plain(language.of(&alarm.title))
             ),
@@ -180,7 +188,8 @@ impl Words {
             Language::En => format!("{count} {}", language.level(*level).to_lowercase()),
         });
         let of_each: Vec<String> = of_each.collect();
-        let (opening, site, count) = (self.opening(language), plain(language.of(&self.site.name)), news.len());
+        let opening = self.opening(language, &news.iter().collect::<Vec<_>>());
+        let (site, count) = (plain(language.of(&self.site.name)), news.len());
         let mut text = match language {
             Language::Zh => format!("{opening}{site}：{count} 条消息（{}）", of_each.join("，")),
             Language::En => format!("{opening}{site}: {count} messages ({})", of_each.join(", ")),

@@ -75,6 +75,22 @@ export function command<T>(path: string, body: object): Promise<T> {
   })
 }
 
+/** Has the browser save a document under this name: the token goes along, which a plain link could not send. */
+export async function save(path: string, name: string): Promise<void> {
+  let blob: Blob
+  try {
+    const response = await fetch(`/api/v1${path}`, { headers: headers(), cache: 'no-store' })
+    blob = await (await checked(response)).blob()
+  } catch (error) {
+    throw error instanceof Problem ? error : new Problem('unreachable', UNREACHABLE)
+  }
+  const link = document.createElement('a')
+  link.href = URL.createObjectURL(blob)
+  link.download = name
+  link.click()
+  window.setTimeout(() => URL.revokeObjectURL(link.href), 60_000)
+}
+
 /** A point's path under `/points`: its id is `device/name`, and either part may hold Chinese. */
 export function pointPath(id: string): string {
   const slash = id.indexOf('/')

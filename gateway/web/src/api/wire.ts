@@ -95,6 +95,8 @@ export interface Alarm {
   class: HazardClass
   /** The incident that it is part of; `null` for those about anmin itself. */
   incident: string | null
+  /** The drill that it is part of; `null`: it is real. */
+  drill: string | null
   level: Level
   peak: Level
   state: AlarmState
@@ -211,7 +213,7 @@ export const FALSE_CAUSES = [
 /** What gave a false alarm. */
 export type FalseCause = (typeof FALSE_CAUSES)[number]
 
-export type Outcome = 'real' | 'false_alarm' | 'test' | 'maintenance' | 'merged' | 'unexplained'
+export type Outcome = 'real' | 'false_alarm' | 'test' | 'maintenance' | 'drill' | 'merged' | 'unexplained'
 
 /** One step of an incident's checklist. */
 export interface ChecklistItem {
@@ -266,6 +268,8 @@ export interface Incident {
   state: 'standing' | 'settled' | 'closed'
   title: Text
   place: Place
+  /** The drill that it is part of; `null`: it is real. */
+  drill: string | null
   hazards: HazardClass[]
   peak: Level
   storm: boolean
@@ -416,11 +420,40 @@ export interface Quarantined {
   last: string
 }
 
+export interface Drill {
+  id: string
+  seq: number
+  name: string
+  scope: Text
+  announced: boolean
+  by: string
+  started_at: string
+  ends_at: string
+  alarms: number
+  on: boolean
+  ended_at: string | null
+  ended_by: string | null
+}
+
+export interface DrillChange {
+  at: string
+  cause: 'started' | 'raised' | 'ended'
+  drill: Drill
+}
+
+export interface Drills {
+  drills: Drill[]
+  next: string | null
+  scenarios: { name: string; title: Text; kinds: string[] }[]
+}
+
 export interface Status {
   version: string
   site: string
   name: Text
   exercise: boolean
+  /** Drills that are on. */
+  drills: Drill[]
   now: string
   uptime_seconds: number
   open_alarms: number

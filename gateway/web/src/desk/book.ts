@@ -102,10 +102,11 @@ const URGENCY: Record<Alarm['state'], number> = {
 
 /**
  * Gravest first; within a level those that nobody has seen first, and of these the oldest: in a storm the alarm that
- * began it stands on top. Silenced ones come last. Ids are UUIDv7 and sort by the time an alarm was raised.
+ * began it stands on top. Silenced ones come last, and behind all that is real those of drills. Ids are UUIDv7 and sort by the time an alarm was raised.
  */
 export function byGravity(a: Alarm, b: Alarm): number {
   return (
+    Number(a.drill !== null) - Number(b.drill !== null) ||
     Number(isSilenced(a)) - Number(isSilenced(b)) ||
     LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level) ||
     URGENCY[a.state] - URGENCY[b.state] ||
@@ -136,7 +137,7 @@ export function passes(filter: AlarmFilter, alarm: Alarm): boolean {
   return filter.building === '' || alarm.place.building === filter.building
 }
 
-/** Alarms in force by level: neither shelved nor out of service. */
+/** Alarms in force by level: neither shelved nor out of service. Of one kind, real ones or a drill's. */
 export function countByLevel(alarms: readonly Alarm[]): Record<Alarm['level'], number> {
   const counts = { red: 0, orange: 0, yellow: 0, blue: 0 }
   for (const alarm of alarms) if (!isSilenced(alarm)) counts[alarm.level] += 1

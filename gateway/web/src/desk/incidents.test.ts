@@ -10,6 +10,7 @@ function incident(id: string, more: Partial<Incident> = {}): Incident {
     state: 'standing',
     title: { zh: '燃气泄漏', en: 'Gas leak' },
     place: PLACE,
+    drill: null,
     hazards: ['gas'],
     peak: 'red',
     storm: false,

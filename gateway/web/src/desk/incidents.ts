@@ -66,11 +66,12 @@ const SAME = 4
  */
 export function gather(alarms: readonly Alarm[], find: (id: string) => Incident | undefined): Group[] {
   const same = new Map<string, number>()
-  for (const { incident, rule } of alarms) if (incident === null) same.set(rule, (same.get(rule) ?? 0) + 1)
+  const kind = ({ rule, drill }: Alarm) => (drill === null ? rule : `${drill} ${rule}`)
+  for (const alarm of alarms) if (alarm.incident === null) same.set(kind(alarm), (same.get(kind(alarm)) ?? 0) + 1)
   const groups = new Map<string, Group>()
   for (const alarm of alarms) {
-    const { incident, rule, id } = alarm
-    const key = incident ?? ((same.get(rule) ?? 0) >= SAME ? rule : id)
+    const { incident, id } = alarm
+    const key = incident ?? ((same.get(kind(alarm)) ?? 0) >= SAME ? kind(alarm) : id)
     const group = groups.get(key)
     if (group) group.alarms.push(alarm)
     else groups.set(key, { key, incident: incident === null ? undefined : find(incident), alarms: [alarm] })

@@ -23,6 +23,7 @@ export function alarm(id: string, change: Partial<Alarm> = {}): Alarm {
     subject_type: 'point',
     class: 'gas',
     incident: null,
+    drill: null,
     level: 'red',
     peak: 'red',
     state: 'unacknowledged',

@@ -14,6 +14,8 @@ import type {
   Call,
   CallChange,
   ChangedPoints,
+  Drill,
+  DrillChange,
   Hello,
   Incident,
   IncidentChange,
@@ -68,6 +70,8 @@ export const incidents = computed<readonly Incident[]>(() => {
 })
 
 export const status = shallowRef<Status | null>(null)
+/** Drills that are on, as the last status and what came since say. */
+export const drills = shallowRef<readonly Drill[]>([])
 export const trusted = ref<Trust>('starting')
 /** Whether the list of alarms has ever been loaded. */
 export const listed = ref(false)
@@ -139,6 +143,7 @@ function greeted(hello: Hello): void {
 function heard(said: Status): void {
   beat = new Mark()
   status.value = said
+  drills.value = said.drills
   heardAt.value = said.now
   setClock(said.now)
   // A list that could not be had is asked for again with every beat; one that is on its way need not begin anew.
@@ -214,6 +219,8 @@ function take(event: ServerEvent): void {
     if (book.take(alarm) && isArrival(before, alarm)) arrived.push(alarm)
   } else if (event.name === 'call') {
     book.takeCall((JSON.parse(event.data) as CallChange).call)
+  } else if (event.name === 'drill') {
+    takeDrill((JSON.parse(event.data) as DrillChange).drill)
   } else if (event.name === 'incident') {
     incidentBook.take((JSON.parse(event.data) as IncidentChange).incident)
   }
@@ -264,6 +271,12 @@ export function takeIncident(view: IncidentView): void {
   for (const alarm of view.alarms) book.take(alarm)
   for (const call of view.calls) book.takeCall(call)
   changed()
+}
+
+/** What became of a drill, shown without waiting for the next status. */
+export function takeDrill(drill: Drill): void {
+  const others = drills.value.filter(({ id }) => id !== drill.id)
+  drills.value = drill.on ? [...others, drill] : others
 }
 
 /** Calls back with changed points until the returned function is called. */
