@@ -17,7 +17,7 @@ use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Res
 use anmin::pulse::Seen;
 use anmin::store::audit::{Audited, Deed, Through, Wanted, Way};
 use anmin::store::incidents::{ClosedCursor, ClosedFilter};
-use anmin::store::state::{Entry, Journaled};
+use anmin::store::state::{Entry, Journaled, Sent};
 use anmin::store::unusable::Kept;
 use anmin::store::{Bucket, DeadLetter, Gap};
 use anmin::subscription::{self, Subscriptions};
@@ -208,6 +208,11 @@ impl Archive for Memory {
         let done = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         let all = done.iter().rev().cloned().chain([past_drill()]);
         Ok(all.filter(|drill| before.is_none_or(|before| drill.started_at < before)).take(limit).collect())
+    }
+
+    /// Nobody was told anything yet.
+    fn messages(&self, _: &[AlarmId]) -> Result<Vec<Sent>, String> {
+        Ok(Vec::new())
     }
 
     /// All that has happened is its story.

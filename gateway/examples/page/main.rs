@@ -25,6 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let (inputs, received) = mpsc::channel(256);
     let link = WebLink {
+        configuration: "".into(),
         sessions: Default::default(),
         inputs,
         reload: desk::reloader(),

@@ -272,6 +272,7 @@ impl Daemon {
             },
             clock: clock.clone(),
             crew,
+            configuration: config.sha256.into(),
             site: web::Site {
                 id: config.site.id.to_string(),
                 name: config.site.name.clone(),

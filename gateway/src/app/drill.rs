@@ -208,15 +208,20 @@ fn head(drill: &DrillWire) -> Vec<String> {
     ]
 }
 
-fn row(clock: &ClockWire) -> [String; 4] {
-    let what = match clock.what.as_str() {
+/// A clock's word in both languages.
+pub(super) fn stage(word: &str) -> &str {
+    match word {
         "notified" => "通知送达 notified",
         "acknowledged" => "值班确认 acknowledged",
         "accepted" => "应答 accepted",
         "on_scene" => "到场 on scene",
         "under_control" => "处置完毕 under control",
         other => other,
-    };
+    }
+}
+
+fn row(clock: &ClockWire) -> [String; 4] {
+    let what = stage(&clock.what);
     let took = clock.took_seconds.map_or_else(|| "–".to_owned(), |took| format!("{took:.1} s"));
     let kept = match (clock.kept, clock.took_seconds) {
         (true, _) => "达标 kept",

@@ -1,14 +1,17 @@
 //! `anmin incident`: what an officer does with an incident, from a terminal. A client like [`super::alarm`].
 
+use std::path::{Path, PathBuf};
+
 use anmin_rules::incident::{FalseCause, IncidentState, Outcome};
 use anmin_rules::plan::Owner;
 use anmin_rules::rule::Text;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::alarm::{Desk, EXIT_CODES, Failure, Row, Said, Who, level, moment, read, run, segment, short, state};
+use super::alarm::{Desk, EXIT_CODES, Failure, Row, Said, Who, level, moment, read, run, save, segment, short, state};
 use super::table::Table;
-use crate::web::client::{Client, Problem};
+use crate::package;
+use crate::web::client::{Client, ClientError, Problem};
 use crate::web::wire::{
     AlarmsWire, EndWire, IncidentViewWire, IncidentsWire, ItemWire, OutcomeWire, SituationWire, TextWire,
 };
@@ -34,7 +37,7 @@ enum IncidentCommand {
         #[arg(long, requires = "closed")]
         building: Option<String>,
         /// Ended ones that were this.
-        #[arg(long, requires = "closed", value_parser = ["real", "false_alarm", "test", "maintenance", "unexplained"])]
+        #[arg(long, requires = "closed", value_parser = ["real", "false_alarm", "test", "maintenance", "drill", "unexplained"])]
         outcome: Option<String>,
         /// At most so many ended ones.
         #[arg(long, requires = "closed", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -127,6 +130,19 @@ enum IncidentCommand {
         #[command(flatten)]
         who: Who,
     },
+    /// Write one incident with all its records into a package that proves itself: `anmin verify` checks it anywhere.
+    Export {
+        #[command(flatten)]
+        incident: Incident,
+        /// The package, a tar file that is not there yet.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Leave out people's names, telephone numbers and notes.
+        #[arg(long)]
+        masked: bool,
+        #[command(flatten)]
+        who: Who,
+    },
     /// How incidents ended in a stretch of time: false alarms by their cause.
     Outcomes {
         /// From this moment on, such as 2026-01-01T00:00:00+08:00.
@@ -158,6 +174,9 @@ async fn obey(client: Client, command: IncidentCommand) -> Result<Said, Failure>
         }
         IncidentCommand::Outcomes { from, to } => return outcomes(&client, &[("from", from), ("to", to)]).await,
         IncidentCommand::Show { incident } => return show(&client, &incident).await,
+        IncidentCommand::Export { incident, out, masked, who } => {
+            return export(&client, &incident, &out, masked, &who.name()?).await;
+        }
         IncidentCommand::Ack { incident, who } => (incident, "acknowledge", json!({"who": who.name()?})),
         IncidentCommand::Note { incident, text, who } => (incident, "note", json!({"who": who.name()?, "text": text})),
         IncidentCommand::Tick { incident, step, who } => (incident, "tick", json!({"who": who.name()?, "step": step})),
@@ -190,6 +209,22 @@ async fn obey(client: Client, command: IncidentCommand) -> Result<Said, Failure>
     let json = client.post(&format!("/incidents/{id}/{action}"), &body).await?;
     let view: IncidentViewWire = read(&json)?;
     let lines = head(&view.incident);
+    Ok(Said { json, lines })
+}
+
+async fn export(client: &Client, incident: &Incident, out: &Path, masked: bool, who: &str) -> Result<Said, Failure> {
+    let id = incident.resolve(client).await?;
+    let masked = if masked { "yes" } else { "no" };
+    let file = client.fetch(&format!("/incidents/{id}/archive?masked={masked}&who={}", segment(who))).await?;
+    let found = package::verify(&file)
+        .map_err(|damage| Failure::Client(ClientError::Unusable(format!("what came is not whole: {damage}"))))?;
+    save(out, &file)?;
+    let json = json!({ "file": out.display().to_string(), "incident": id, "seal": found.seal, "bytes": file.len() });
+    let lines = vec![
+        format!("已写入 written: {}", out.display()),
+        format!("封印 seal: {}", found.seal),
+        "请另行记下封印；审计记录中也有 · keep the seal apart from the file; it is in the audit, too".to_owned(),
+    ];
     Ok(Said { json, lines })
 }
 
@@ -364,11 +399,18 @@ fn ending(end: &EndWire) -> String {
     format!("{}{cause}{why}", outcome(&end.outcome))
 }
 
+/// How an incident ended, and what gave a false alarm.
+pub(super) fn ending_of(word: &str, because: Option<&str>) -> String {
+    let because = because.map_or_else(String::new, |word| format!("：{}", cause(word)));
+    format!("{}{because}", outcome(word))
+}
+
 fn outcome(word: &str) -> String {
     let zh = match (word, Outcome::named(word)) {
         (_, Some(outcome)) => outcome.zh(),
         ("false_alarm", _) => Outcome::FalseAlarm(FalseCause::Other).zh(),
         ("unexplained", _) => Outcome::Unexplained.zh(),
+        ("drill", _) => Outcome::Drill.zh(),
         _ => return word.to_owned(),
     };
     format!("{zh} {}", word.replace('_', " "))

@@ -20,12 +20,14 @@ mod quarantine;
 mod refill;
 mod reload;
 pub mod replay;
+mod report;
 mod rules;
 mod station;
 mod status;
 mod subscription;
 mod supervisor;
 mod table;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,6 +91,10 @@ enum Command {
     Broker(broker::BrokerOptions),
     /// List who follows from outside what happens, and try the way to them.
     Subscription(subscription::SubscriptionOptions),
+    /// The month's ledger: incidents, false alarms by cause, response clocks, drills.
+    Report(report::ReportOptions),
+    /// Check an incident's package to the last byte, on any machine.
+    Verify(verify::Options),
     /// Save both databases and the site's files in a new folder, also while the daemon runs.
     Backup(keep::BackupOptions),
     /// Put a backup in the place of the databases; what was there is kept under a name with its time.
@@ -143,6 +149,8 @@ pub fn main() -> ExitCode {
         Command::Audit(options) => audit::audit(options),
         Command::Broker(options) => broker::broker(options),
         Command::Subscription(options) => subscription::subscription(options),
+        Command::Report(options) => report::report(options),
+        Command::Verify(options) => verify::verify(&options),
         Command::Backup(options) => keep::backup(&options),
         Command::Restore(options) => keep::restore(&options),
         Command::Fsck(options) => keep::fsck(&options),

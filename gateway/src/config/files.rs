@@ -101,6 +101,24 @@ impl SiteFiles {
         let profiles = below(&path.join("profiles"), "toml").iter().filter_map(|file| read(file, faults)).collect();
         Self { profiles, rules, broken_rules, ..configuration }
     }
+
+    /// SHA-256 of all files by their names, in hexadecimal digits: two sites that are the same to the letter have the same,
+    /// wherever they lie.
+    pub fn sha256(&self) -> String {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        let mut put = |part: &str| {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        };
+        for Source { name, text } in self.config.iter().chain(&self.profiles) {
+            put(Path::new(name).file_name().and_then(|name| name.to_str()).unwrap_or_default());
+            put(text);
+        }
+        for rule in &self.rules {
+            [&rule.name, &rule.toml, &rule.script].into_iter().for_each(|part| put(part));
+        }
+        context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// The rules of a folder of areas, as a site's `rules`, and those whose files cannot be read.

@@ -35,7 +35,7 @@ use anmin_sensors::validator;
 use crate::clock;
 use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
 use crate::intake::{broker, gbt26875, http, modbus, mqtt};
-use crate::main_loop::drill_calendar::Plan;
+use crate::main_loop::drill_calendar;
 use crate::store::readings::Limits;
 use crate::{subscription, web};
 
@@ -76,7 +76,7 @@ pub struct Config {
     pub caps: Vec<broadcast::Settings>,
     pub influx: Vec<influx::Settings>,
     pub subscribers: Vec<subscription::Settings>,
-    pub drills: Vec<Plan>,
+    pub drills: Vec<drill_calendar::Plan>,
     pub web: web::Settings,
     pub rules: RuleSet,
     /// Rules of the site's own that cannot be loaded. `check` refuses them; `run` starts without them and says so.
@@ -90,6 +90,8 @@ pub struct Config {
     pub look: Look,
     /// What holds until a restart.
     pub fixed: Fixed,
+    /// SHA-256 of all its files, in hexadecimal digits.
+    pub sha256: String,
 }
 
 /// A bus with the devices on it.
@@ -216,7 +218,7 @@ impl Config {
         let webhooks: Vec<_> = all("webhook").iter().filter_map(|r| webhook::Settings::read(r, base)).collect();
         let notices: Vec<_> = all("notice").iter().filter_map(|r| notice::Settings::read(r, base)).collect();
         let caps: Vec<_> = all("cap").iter().filter_map(|r| broadcast::Settings::read(r, base)).collect();
-        let drills: Vec<Plan> = all("drill").iter().filter_map(Plan::read).collect();
+        let drills: Vec<drill_calendar::Plan> = all("drill").iter().filter_map(drill_calendar::Plan::read).collect();
         let influx: Vec<_> = all("influx").iter().filter_map(|r| influx::Settings::read(r, base)).collect();
         let places_named: BTreeSet<String> = areas
             .values()
@@ -337,6 +339,7 @@ impl Config {
             path: files.path.clone(),
             look: files.look.clone(),
             fixed: Fixed::of(files),
+            sha256: files.sha256(),
         })
     }
 }

@@ -230,6 +230,21 @@ pub struct DeadLetter {
     pub body: Option<OrderBody>,
 }
 
+/// An order as it was committed, and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sent {
+    pub id: OrderId,
+    pub channel: Arc<str>,
+    /// `waiting`, `delivered` or `dead`.
+    pub state: &'static str,
+    /// When it ended.
+    pub at: Option<Wall>,
+    /// The receipt, or why it was given up.
+    pub detail: String,
+    /// `None` when its bytes are damaged.
+    pub body: Option<OrderBody>,
+}
+
 /// One row of the journal, for screens and API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Journaled {
@@ -802,6 +817,44 @@ impl StateReader {
     pub fn of_drill(&self, id: DrillId) -> Result<Vec<Journaled>, StoreError> {
         let rows = incidents::of_drill(&self.0, id).map_err(sqlite)?;
         rows.into_iter().map(|(n, kind)| journaled(&self.0, n, kind)).collect()
+    }
+
+    /// Every order about these alarms, in the order in which they were committed.
+    pub fn messages(&self, alarms: &[AlarmId]) -> Result<Vec<Sent>, StoreError> {
+        let sql = "SELECT id, channel, body, sum, ended, detail, state FROM orders WHERE id >= ?1 AND id < ?2";
+        let mut sql = self.0.prepare_cached(sql).map_err(sqlite)?;
+        let mut found = Vec::new();
+        for alarm in alarms {
+            // Ids begin with the alarm's and a slash, behind which comes the zero.
+            let mut rows = sql.query([format!("{alarm}/"), format!("{alarm}0")]).map_err(sqlite)?;
+            while let Some(row) = rows.next().map_err(sqlite)? {
+                let (id, channel, body) = order_row(&self.0, row)?;
+                let ended: i64 = row.get(4).map_err(sqlite)?;
+                found.push(Sent {
+                    id: OrderId::new(id),
+                    channel: channel.into(),
+                    state: match row.get::<_, i64>(6).map_err(sqlite)? {
+                        DELIVERED => "delivered",
+                        DEAD => "dead",
+                        _ => "waiting",
+                    },
+                    at: (ended > 0).then(|| Wall::from_micros(ended)),
+                    detail: row.get(5).map_err(sqlite)?,
+                    body: body.ok(),
+                });
+            }
+        }
+        // An alarm's transitions and a call's changes are numbered; in an id the number is text.
+        let number = |sent: &Sent| {
+            let of = sent.body.as_ref();
+            of.map_or((Wall::default(), 0), |body| match body {
+                OrderBody::Event(transition) => (transition.at.wall, transition.alarm.seq),
+                OrderBody::Call(change) => (change.at, change.call.seq),
+                OrderBody::Cap(cap) => (cap.sent, cap.alarm.seq),
+            })
+        };
+        found.sort_by(|a, b| number(a).cmp(&number(b)).then_with(|| a.id.cmp(&b.id)));
+        Ok(found)
     }
 
     /// When the messages about an alarm arrived, by way out: the first of each that did.

@@ -150,6 +150,7 @@ impl Subscriptions {
             min_level: filter.min_level,
             system: filter.system,
             stations: Vec::new(),
+            drills: true,
         };
         Ok(said(&self.0.site.id, &channel, &history, words.expires(), now))
     }
@@ -257,6 +258,7 @@ mod tests {
             min_level: Level::Orange,
             system: false,
             stations: Vec::new(),
+            drills: true,
         };
         let hour = Duration::from_secs(3_600);
         let told = |transitions: usize, minute: u64| {

@@ -34,7 +34,7 @@ use super::wire::{
     IncidentsWire, JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire,
     ResentWire, RuleWire, StatusWire, UnusableWire, Writer,
 };
-use super::{Archive, Token, WebLink, crew, drills, page, stations, subscriptions};
+use super::{Archive, Token, WebLink, archive, crew, drills, ledger, page, stations, subscriptions};
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
 use crate::store::audit::{Deed, Wanted, Way};
@@ -78,12 +78,15 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .route("/incidents/outcomes", get(outcomes))
         .route("/incidents/{id}", get(incident))
         .route("/incidents/{id}/timeline", get(timeline))
+        .route("/incidents/{id}/archive", get(archive::export))
         .route("/incidents/{id}/{action}", post(act_on_incident))
         .route("/drills", get(drills::list))
         .route("/drills", post(drills::start))
         .route("/drills/{id}", get(drills::one))
         .route("/drills/{id}/report", get(drills::report))
         .route("/drills/{id}/{action}", post(drills::act))
+        .route("/reports/month/{month}", get(ledger::one))
+        .route("/reports/month/{month}/report", get(ledger::report))
         .route("/journal", get(journal))
         .route("/audit", get(audit))
         .route("/dead-letters", get(dead_letters))
@@ -203,7 +206,7 @@ impl Desk {
     }
 
     /// One that is open by the main loop, else as it ended.
-    async fn incident(&self, id: IncidentId) -> Answer<IncidentViewWire> {
+    pub(super) async fn incident(&self, id: IncidentId) -> Answer<IncidentViewWire> {
         let writer = self.writer();
         if let Some(view) = self.ask(|reply| Query::Incident { id, reply }).await? {
             return Ok(Json(IncidentViewWire {
@@ -759,7 +762,7 @@ async fn call_step(
     desk.command(person(&who)?, from, alarm, Action::Call { alarm, station, step }).await
 }
 
-fn incident_id(text: &str) -> Result<IncidentId, Problem> {
+pub(super) fn incident_id(text: &str) -> Result<IncidentId, Problem> {
     match Uuid::from_str(text) {
         Ok(id) => Ok(IncidentId(id)),
         Err(_) => Err(Problem::bad_request(format_args!("{:?} is not an incident's id", short(text)))

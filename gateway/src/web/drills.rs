@@ -226,7 +226,13 @@ pub enum Stage {
 }
 
 impl Stage {
-    const fn as_str(self) -> &'static str {
+    pub const ALL: [Self; 5] = [Self::Notified, Self::Acknowledged, Self::Accepted, Self::OnScene, Self::UnderControl];
+
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.as_str() == word)
+    }
+
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Notified => "notified",
             Self::Acknowledged => "acknowledged",
@@ -236,7 +242,7 @@ impl Stage {
         }
     }
 
-    const fn text(self, language: Language) -> &'static str {
+    pub const fn text(self, language: Language) -> &'static str {
         match (self, language) {
             (Self::Notified, Language::Zh) => "通知送达",
             (Self::Acknowledged, Language::Zh) => "值班确认",

@@ -8,12 +8,14 @@
 //! request, 10 s for a request's head, 30 s for its body, 15 s for a peer to take what it is sent.
 
 mod api;
+mod archive;
 pub mod client;
 mod crew;
 pub mod drills;
 mod events;
 mod explain;
 mod guard;
+pub mod ledger;
 mod listen;
 mod page;
 mod problem;
@@ -45,7 +47,7 @@ use crate::crew_link::Links;
 use crate::main_loop::{Feed, Input, ReloadAsked};
 use crate::store::audit::{Audited, Wanted};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
-use crate::store::state::Journaled;
+use crate::store::state::{Journaled, Sent};
 use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
 use crate::subscription::Subscriptions;
@@ -149,6 +151,8 @@ pub struct WebLink {
     pub site: Site,
     /// By what crews answer from their phones.
     pub crew: Links,
+    /// SHA-256 of the site's files as they were read at the start, in hexadecimal digits.
+    pub configuration: Arc<str>,
     /// By the id of its `[[mqtt]]`.
     pub sessions: BTreeMap<Arc<str>, DiscardSession>,
 }
@@ -191,6 +195,9 @@ pub trait Archive: Send + Sync + 'static {
 
     /// The newest `limit` drills that began before `before`, the last first.
     fn drills(&self, limit: usize, before: Option<Wall>) -> Result<Vec<Drill>, String>;
+
+    /// Every order about these alarms, with what became of it.
+    fn messages(&self, alarms: &[AlarmId]) -> Result<Vec<Sent>, String>;
 
     /// One drill with all that the journal holds of it; `None` when there never was one.
     fn drill(&self, id: DrillId) -> Result<Option<Drilled>, String>;
@@ -261,6 +268,10 @@ impl Archive for Databases {
 
     fn drills(&self, limit: usize, before: Option<Wall>) -> Result<Vec<Drill>, String> {
         self.journal(|journal| journal.drills(limit, before))
+    }
+
+    fn messages(&self, alarms: &[AlarmId]) -> Result<Vec<Sent>, String> {
+        self.journal(|journal| journal.messages(alarms))
     }
 
     fn drill(&self, id: DrillId) -> Result<Option<Drilled>, String> {

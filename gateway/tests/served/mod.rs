@@ -43,6 +43,7 @@ pub async fn serve_site(token: Option<&str>, answers: bool) -> Served {
             key: anmin::crew_link::LinkKey::of(b"crews of the page"),
             valid: std::time::Duration::from_secs(43_200),
         },
+        configuration: "00".into(),
         sessions: [(Arc::from("plant"), Arc::new(|| {}) as DiscardSession)].into(),
         site: Site {
             id: "chunhui".to_owned(),

@@ -253,7 +253,7 @@ fn settings_tell_all_faults_and_never_the_address() {
 #[test]
 fn a_drill_says_so_before_anything_else_and_what_is_real_does_not() {
     let site = Site { exercise: false, ..samples::site() };
-    let words = Words { site, languages: vec![Language::Zh, Language::En], page: None, most_bytes: 4_096 };
+    let words = Words { links: None, site, languages: vec![Language::Zh, Language::En], page: None, most_bytes: 4_096 };
     let mut alarm = alarm();
     let real = words.message(&[&change(Cause::Raised, alarm.clone())]).expect("it is told").0;
     assert!(real.starts_with("【橙色】") && !real.contains("演练") && !real.contains("DRILL"), "{real}");

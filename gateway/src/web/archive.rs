@@ -1,0 +1,630 @@
+//! An incident as one package that proves itself: `GET /api/v1/incidents/{id}/archive`, `anmin incident export`.
+//!
+//! Everything in it is made from records: the same records give the same bytes. `masked` leaves out people's names and phone
+//! numbers, before anything is hashed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anmin_rules::alarm::{Alarm, AlarmId};
+use anmin_rules::incident::IncidentId;
+use anmin_rules::order::{CapMessage, OrderBody};
+use anmin_sensors::point::PointId;
+use anmin_sensors::reading::Quality;
+use anmin_sensors::time::Wall;
+use axum::extract::{Path, State};
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::api::{Desk, incident_id, parameters, person};
+use super::drills::cause;
+use super::guard::Caller;
+use super::problem::Problem;
+use super::wire::{Writer, stamp};
+use crate::main_loop::Query;
+use crate::package::{self, Entry};
+use crate::report::{self, Cell, Language, Page};
+use crate::store::audit::Deed;
+use crate::store::state::{self, Journaled, Sent};
+
+/// Readings from so long before the first alarm to so long after the last change.
+const AROUND: Duration = Duration::from_secs(15 * 60);
+/// Rows of the journal in one package; the newest go in where there are more, and the package says so.
+const MOST_ROWS: usize = 20_000;
+const PAGE: usize = 1_000;
+/// Readings of one point in one package.
+const MOST_READINGS: usize = 100_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExportParameters {
+    masked: Option<String>,
+    who: Option<String>,
+}
+
+pub(super) async fn export(
+    State(desk): State<Desk>,
+    Caller(from): Caller,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let id = incident_id(&id)?;
+    let ExportParameters { masked, who } = parameters(&uri)?;
+    let masked = match masked.as_deref() {
+        None | Some("no") => false,
+        Some("yes") => true,
+        Some(_) => return Err(Problem::bad_request("masked is neither yes nor no")),
+    };
+    let who = who.as_deref().map_or_else(|| Ok("-".to_owned()), person)?;
+    let records = gather(&desk, id).await?;
+    let (file, seal) = pack(&records, &desk.link.site.time_zone, masked);
+    let detail = json!({ "seal": seal, "masked": masked, "bytes": file.len() });
+    let at = desk.link.clock.now().wall;
+    let deed = Deed { at, who, from, what: "incident.export".into(), about: id.to_string(), refused: None, detail };
+    desk.note(deed).await?;
+    let name = format!("attachment; filename=\"incident-{id}.tar\"");
+    Ok(([(header::CONTENT_TYPE, "application/x-tar".to_owned()), (header::CONTENT_DISPOSITION, name)], file)
+        .into_response())
+}
+
+/// All that is known of an incident, in the words of the API.
+struct Records {
+    id: IncidentId,
+    site: Value,
+    incident: Value,
+    /// The oldest first.
+    timeline: Value,
+    left_out: bool,
+    dispatch: Value,
+    messages: Value,
+    rules: Value,
+    readings: Vec<(PointId, String, Vec<(Wall, Option<f64>, Quality)>)>,
+}
+
+async fn gather(desk: &Desk, id: IncidentId) -> Result<Records, Problem> {
+    let writer = desk.writer();
+    let incident = desk.incident(id).await?.0.incident;
+    let mut rows = desk
+        .archive(move |archive| {
+            let mut rows: Vec<Journaled> = Vec::new();
+            loop {
+                let page = archive.timeline(id, PAGE, rows.last().map(|row| row.n))?;
+                let last = page.len() < PAGE;
+                rows.extend(page);
+                if last || rows.len() >= MOST_ROWS {
+                    return Ok(rows);
+                }
+            }
+        })
+        .await?;
+    let left_out = rows.len() >= MOST_ROWS;
+    rows.reverse();
+    let (mut alarms, mut points, mut hashes) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut from, mut to) = (None::<Wall>, None::<Wall>);
+    let mut calls = BTreeMap::new();
+    for row in &rows {
+        let mut look = |alarm: &Alarm, at: Wall| {
+            alarms.insert(alarm.id);
+            from = Some(from.map_or(alarm.raised_at, |from| from.min(alarm.raised_at)));
+            to = Some(to.map_or(at, |to| to.max(at)));
+            let seen: &mut BTreeSet<String> = hashes.entry(alarm.rule.to_string()).or_default();
+            let grounds = alarm.evidence.grounds.as_deref();
+            seen.extend(grounds.map(|grounds| grounds.rule.to_string()));
+            for input in grounds.into_iter().flat_map(|grounds| &grounds.inputs) {
+                points.insert(input.point.clone(), input.unit.to_string());
+            }
+            points.extend(alarm.evidence.point.clone().map(|point| (point, alarm.evidence.unit.clone())));
+        };
+        match &row.entry {
+            state::Entry::Transition(transition) => look(&transition.alarm, transition.at.wall),
+            state::Entry::Call(change) => {
+                look(&change.alarm, change.at);
+                calls.insert((change.call.alarm, change.call.station.to_string()), change.call.clone());
+            }
+            state::Entry::Incident(_) | state::Entry::Damaged(_) => {}
+        }
+    }
+    let calls: Vec<_> = calls.into_values().collect();
+    let wanted: Vec<AlarmId> = alarms.into_iter().collect();
+    let sent = desk.archive(move |archive| archive.messages(&wanted)).await?;
+    let span =
+        from.zip(to).map(|(from, to)| (Wall::from_micros(from.micros() - AROUND.as_micros() as i64), to.plus(AROUND)));
+    let readings = desk
+        .archive(move |archive| {
+            let Some((from, to)) = span else { return Ok(Vec::new()) };
+            let read = |(point, unit): (PointId, String)| {
+                let mut samples = archive.samples(&point, from, to)?;
+                samples.truncate(MOST_READINGS);
+                Ok((point, unit, samples))
+            };
+            points.into_iter().map(read).collect()
+        })
+        .await?;
+    let in_force = desk.ask(|reply| Query::Rules { reply }).await?;
+    let rule = |(id, seen): (String, BTreeSet<String>)| {
+        let now = in_force.iter().find(|row| row.spec.id.as_str() == id);
+        json!({
+            "rule": id,
+            "hashes_when_judged": seen,
+            "in_force": now.map(|row| json!({
+                "hash": row.hash.to_string(), "toml": row.source.toml, "script": row.source.script,
+            })),
+        })
+    };
+    let site = &desk.link.site;
+    Ok(Records {
+        id,
+        site: json!({
+            "site": site.id, "name": { "zh": site.name.zh, "en": site.name.en }, "exercise": site.exercise,
+            "anmin": env!("CARGO_PKG_VERSION"), "configuration_sha256": &*desk.link.configuration,
+        }),
+        incident: value(&incident),
+        timeline: value(&writer.history(&rows)),
+        left_out,
+        dispatch: value(&writer.calls(&calls)),
+        messages: sent.iter().map(|sent| message(writer, sent)).collect(),
+        rules: hashes.into_iter().map(rule).collect(),
+        readings,
+    })
+}
+
+fn value(of: &impl Serialize) -> Value {
+    // Wire types are plain structs of text and finite numbers.
+    serde_json::to_value(of).expect("wire types become JSON")
+}
+
+fn message(writer: Writer<'_>, sent: &Sent) -> Value {
+    let body = match &sent.body {
+        None => json!({ "damaged": true }),
+        Some(OrderBody::Event(transition)) => json!({ "event": value(&writer.transition(transition)) }),
+        Some(OrderBody::Call(change)) => json!({ "call": value(&writer.call_change(change)) }),
+        Some(OrderBody::Cap(cap)) => json!({ "cap": {
+            "msgType": match cap.message {
+                CapMessage::Alert => "Alert",
+                CapMessage::Update => "Update",
+                CapMessage::Cancel => "Cancel",
+            },
+            "identifier": cap.identifier,
+            "sent": writer.at(cap.sent),
+            "references": cap.references.iter().map(|earlier| &earlier.identifier).collect::<Vec<_>>(),
+            "alarm": value(&writer.alarm(&cap.alarm)),
+        }}),
+    };
+    json!({
+        "order": sent.id.as_str(), "way_out": &*sent.channel, "state": sent.state,
+        "at": sent.at.map(|at| writer.at(at)), "receipt": sent.detail, "body": body,
+    })
+}
+
+/// The package and its seal.
+fn pack(records: &Records, zone: &TimeZone, masked: bool) -> (Vec<u8>, String) {
+    let hide = |of: &Value| {
+        let mut of = of.clone();
+        if masked {
+            mask(&mut of);
+        }
+        of
+    };
+    let [incident, timeline, dispatch, messages] =
+        [&records.incident, &records.timeline, &records.dispatch, &records.messages].map(hide);
+    let html = written(records, [&incident, &timeline, &dispatch, &messages], zone, masked);
+    let json = |name: &str, of: &Value| {
+        let mut bytes = serde_json::to_vec_pretty(of).expect("it is JSON already");
+        bytes.push(b'\n');
+        Entry { name: name.to_owned(), bytes }
+    };
+    let about = json!({
+        "kind": "incident", "incident": records.id.to_string(), "site": records.site["site"], "masked": masked,
+        "older_rows_left_out": records.left_out,
+    });
+    let entries = [
+        Entry { name: "report.html".to_owned(), bytes: html.into_bytes() },
+        json("incident.json", &incident),
+        json("timeline.json", &timeline),
+        json("dispatch.json", &dispatch),
+        json("messages.json", &messages),
+        Entry { name: "readings.csv".to_owned(), bytes: csv(&records.readings, zone).into_bytes() },
+        json("rules.json", &records.rules),
+        json("site.json", &records.site),
+    ];
+    package::write(about, &entries)
+}
+
+fn csv(readings: &[(PointId, String, Vec<(Wall, Option<f64>, Quality)>)], zone: &TimeZone) -> String {
+    let mut out = "point,unit,time,value,quality,reason\r\n".to_owned();
+    let quoted = |text: &str| match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    };
+    for (point, unit, samples) in readings {
+        for (at, number, quality) in samples {
+            let number = number.map_or_else(String::new, |number| number.to_string());
+            let (quality, reason) = (quality.as_str(), quality.reason());
+            let at = stamp(*at, zone);
+            // Writing into a String does not fail.
+            let _ = write!(out, "{},{},{at},{number},{quality},{reason}\r\n", quoted(point.as_str()), quoted(unit));
+        }
+    }
+    out
+}
+
+/// Leaves out people's names, and what looks like a telephone number in anybody's words.
+fn mask(of: &mut Value) {
+    const NAMES: [&str; 3] = ["by", "who", "people"];
+    const WORDS: [&str; 6] = ["text", "why", "zh", "en", "receipt", "detail"];
+    match of {
+        Value::Array(all) => all.iter_mut().for_each(mask),
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                match field {
+                    Value::String(name) if NAMES.contains(&key.as_str()) && name != "anmin" => *field = hidden(),
+                    Value::Array(names) if NAMES.contains(&key.as_str()) => {
+                        names.iter_mut().for_each(|name| *name = hidden());
+                    }
+                    // What people wrote down may name anybody.
+                    Value::String(words) if ["text", "why"].contains(&key.as_str()) && !words.is_empty() => {
+                        *field = hidden();
+                    }
+                    Value::String(words) if WORDS.contains(&key.as_str()) => *words = without_phones(words),
+                    other => mask(other),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn hidden() -> Value {
+    "***".into()
+}
+
+/// Seven digits or more in a row, with blanks and dashes between them.
+fn without_phones(text: &str) -> String {
+    let mut out = String::new();
+    let mut run = String::new();
+    let digits = |run: &str| run.chars().filter(char::is_ascii_digit).count();
+    let end = |out: &mut String, run: &mut String| {
+        if digits(run) >= 7 {
+            let rest = run.len() - run.trim_end_matches([' ', '-']).len();
+            out.push_str("***");
+            out.push_str(&run[run.len() - rest..]);
+        } else {
+            out.push_str(run);
+        }
+        run.clear();
+    };
+    for letter in text.chars() {
+        if letter.is_ascii_digit() || (!run.is_empty() && matches!(letter, '-' | ' ')) {
+            run.push(letter);
+        } else {
+            end(&mut out, &mut run);
+            out.push(letter);
+        }
+    }
+    end(&mut out, &mut run);
+    out
+}
+
+/// The report, in both languages.
+fn written(
+    records: &Records,
+    [incident, timeline, dispatch, messages]: [&Value; 4],
+    zone: &TimeZone,
+    masked: bool,
+) -> String {
+    let both = |of: &Value| anmin_rules::rule::Text { zh: words(&of["zh"]), en: words(&of["en"]) };
+    let title = both(&incident["title"]);
+    let title = anmin_rules::rule::Text {
+        zh: format!("事件报告：{}", title.zh),
+        en: format!("Incident report: {}", title.en),
+    };
+    report::document(&title, |language, page| {
+        let say = |of: &Value| words(&of[language.pick("zh", "en")]);
+        let pick = |zh: &'static str, en: &'static str| language.pick(zh, en).to_owned();
+        let named = |word: &Value| name(&words(word), language);
+        if !incident["drill"].is_null() || records.site["exercise"] == true {
+            page.mark(language.pick("演练，没有真实险情", "DRILL, nobody was in danger"));
+        }
+        page.title(language.of(&title));
+        let end = &incident["end"];
+        let outcome = match end.is_null() {
+            true => pick("未结案", "not closed"),
+            false => format!("{} {}", named(&end["outcome"]), named(&end["cause"])).trim().to_owned(),
+        };
+        page.facts([
+            (language.pick("社区", "Community"), say(&records.site["name"])),
+            (language.pick("地点", "Place"), say(&incident["place"])),
+            (language.pick("最高级别", "Highest level"), named(&incident["peak"])),
+            (language.pick("开始", "Began"), moment(&incident["opened_at"])),
+            (language.pick("结案", "Closed"), moment(&end["at"])),
+            (language.pick("性质", "It was"), outcome),
+            (language.pick("说明", "In words"), words(&end["why"])),
+            (language.pick("结案人", "Closed by"), words(&end["by"])),
+            (language.pick("报警数", "Alarms"), incident["alarms"].to_string()),
+            (language.pick("编号", "Id"), records.id.to_string()),
+        ]);
+        if masked {
+            page.fine(
+                language.pick("人员姓名、电话和书面记录已隐去。", "Names, telephone numbers and notes are left out."),
+            );
+        }
+        if records.left_out {
+            page.fine(language.pick("较早的记录未列入。", "Older records are left out."));
+        }
+        let notes = incident["notes"].as_array().filter(|notes| !notes.is_empty());
+        if let Some(notes) = notes {
+            page.heading(language.pick("记录", "Notes"));
+            let heads = [language.pick("时刻", "At"), language.pick("人员", "By"), language.pick("内容", "Words")];
+            page.table(
+                &heads,
+                notes
+                    .iter()
+                    .map(|note| [moment(&note["at"]), words(&note["by"]), words(&note["text"])].map(Cell::Words)),
+            );
+        }
+        page.heading(language.pick("经过", "What happened"));
+        history(language, page, timeline);
+        page.heading(language.pick("判定依据", "What the verdicts rest on"));
+        grounds(language, page, timeline);
+        page.heading(language.pick("调派", "Stations"));
+        let heads = [
+            language.pick("消防站", "Station"),
+            language.pick("状态", "State"),
+            language.pick("时刻", "At"),
+            language.pick("人员", "By"),
+            language.pick("原因", "Why"),
+        ];
+        let steps = dispatch
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|call| call["steps"].as_array().into_iter().flatten().map(move |step| (call, step)));
+        page.table(
+            &heads,
+            steps.map(|(call, step)| {
+                [
+                    say(&call["station_names"]),
+                    named(&step["state"]),
+                    moment(&step["at"]),
+                    words(&step["by"]),
+                    words(&step["why"]),
+                ]
+                .map(Cell::Words)
+            }),
+        );
+        page.heading(language.pick("发出的消息及回执", "Messages and their receipts"));
+        let heads = [
+            language.pick("通道", "Way out"),
+            language.pick("消息", "Message"),
+            language.pick("状态", "State"),
+            language.pick("时刻", "At"),
+            language.pick("回执", "Receipt"),
+        ];
+        page.table(
+            &heads,
+            messages.as_array().into_iter().flatten().map(|sent| {
+                let body = &sent["body"];
+                let said =
+                    [&body["event"]["alarm"]["message"], &body["call"]["message"], &body["cap"]["alarm"]["message"]];
+                let said = said.into_iter().map(say).find(|said| !said.is_empty()).unwrap_or_default();
+                let kind = words(&body["cap"]["msgType"]);
+                let said = if kind.is_empty() { said } else { format!("CAP {kind}: {said}") };
+                [words(&sent["way_out"]), said, named(&sent["state"]), moment(&sent["at"]), words(&sent["receipt"])]
+                    .map(Cell::Words)
+            }),
+        );
+        page.heading(language.pick("前后读数", "Readings around it"));
+        let heads = [
+            language.pick("测点", "Point"),
+            language.pick("读数", "Readings"),
+            language.pick("最小", "Least"),
+            language.pick("最大", "Most"),
+            language.pick("单位", "Unit"),
+            language.pick("起", "From"),
+            language.pick("止", "To"),
+        ];
+        page.table(
+            &heads,
+            records.readings.iter().map(|(point, unit, samples)| {
+                let numbers = || samples.iter().filter_map(|(_, number, _)| *number);
+                let number =
+                    |found: Option<f64>| Cell::Number(found.map_or_else(String::new, |number| number.to_string()));
+                let at = |sample: Option<&(Wall, Option<f64>, Quality)>| {
+                    Cell::Words(sample.map_or_else(String::new, |(at, ..)| report::moment(*at, zone)))
+                };
+                [
+                    Cell::from(point.as_str()),
+                    Cell::Number(samples.len().to_string()),
+                    number(numbers().reduce(f64::min)),
+                    number(numbers().reduce(f64::max)),
+                    Cell::from(unit.as_str()),
+                    at(samples.first()),
+                    at(samples.last()),
+                ]
+            }),
+        );
+        page.heading(language.pick("规则与配置", "Rules and configuration"));
+        let heads = [
+            language.pick("规则", "Rule"),
+            language.pick("判定时的版本", "Version when judged"),
+            language.pick("现行版本", "Version now"),
+        ];
+        page.table(
+            &heads,
+            records.rules.as_array().into_iter().flatten().map(|rule| {
+                let seen: Vec<String> =
+                    rule["hashes_when_judged"].as_array().into_iter().flatten().map(words).collect();
+                [words(&rule["rule"]), seen.join(" "), words(&rule["in_force"]["hash"])].map(Cell::Words)
+            }),
+        );
+        page.fine(&format!(
+            "anmin {} · SHA-256 {}",
+            words(&records.site["anmin"]),
+            words(&records.site["configuration_sha256"])
+        ));
+        page.fine(language.pick(
+            "本报告是事件档案包的一部分；用 anmin verify 可在任何机器上核对整个档案包。",
+            "This report is part of the incident's package; `anmin verify` checks the whole package on any machine.",
+        ));
+    })
+}
+
+fn history(language: Language, page: &mut Page, timeline: &Value) {
+    let heads = [
+        language.pick("时刻", "At"),
+        language.pick("事项", "What"),
+        language.pick("内容", "Words"),
+        language.pick("人员", "By"),
+    ];
+    let say = |of: &Value| words(&of[language.pick("zh", "en")]);
+    let rows = timeline.as_array().into_iter().flatten().map(|row| {
+        let (transition, call, incident) = (&row["transition"], &row["call"], &row["incident"]);
+        let cells = if !transition.is_null() {
+            let what = cause(&words(&transition["cause"]), language);
+            let by = [words(&transition["by"]), words(&transition["why"])].into_iter().filter(|word| !word.is_empty());
+            let what = format!("{what} · {}", name(&words(&transition["alarm"]["level"]), language));
+            [moment(&transition["at"]), what, say(&transition["alarm"]["message"]), by.collect::<Vec<_>>().join("；")]
+        } else if !call.is_null() {
+            [moment(&call["at"]), name(&words(&call["call"]["state"]), language), say(&call["message"]), String::new()]
+        } else if !incident.is_null() {
+            let what = format!("{}：{}", language.pick("事件", "incident"), name(&words(&incident["cause"]), language));
+            [moment(&incident["at"]), what, say(&incident["incident"]["title"]), words(&incident["by"])]
+        } else {
+            let what = language.pick("记录已损坏", "damaged record").to_owned();
+            [String::new(), what, words(&row["damaged"]), String::new()]
+        };
+        cells.map(Cell::Words)
+    });
+    page.table(&heads, rows);
+}
+
+/// Why each verdict was given: inputs, windows, limits, and the version of the rule.
+fn grounds(language: Language, page: &mut Page, timeline: &Value) {
+    let heads = [
+        language.pick("时刻", "At"),
+        language.pick("规则", "Rule"),
+        language.pick("判定", "Said"),
+        language.pick("输入", "Inputs"),
+        language.pick("限值及依据", "Limits and their sources"),
+    ];
+    let verdicts = timeline.as_array().into_iter().flatten().map(|row| &row["transition"]);
+    let judged = verdicts.filter(|transition| transition["evidence"].is_object());
+    let shown = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "–".to_owned(),
+        other => other.to_string(),
+    };
+    page.table(
+        &heads,
+        judged.map(|transition| {
+            let evidence = &transition["evidence"];
+            let list = |of: &Value, one: &dyn Fn(&Value) -> String| {
+                of.as_array().into_iter().flatten().map(one).collect::<Vec<_>>().join("；")
+            };
+            let input = |input: &Value| {
+                format!("{} {} {}", words(&input["point"]), shown(&input["value"]), words(&input["unit"]))
+            };
+            let window = |window: &Value| {
+                format!("{} {} {}", words(&window["name"]), shown(&window["value"]), words(&window["unit"]))
+            };
+            let inputs = [list(&evidence["inputs"], &input), list(&evidence["windows"], &window)];
+            let limit = |limit: &Value| {
+                format!(
+                    "{} {} {}（{}）",
+                    words(&limit["name"]),
+                    limit["value"],
+                    words(&limit["unit"]),
+                    words(&limit["source"])
+                )
+            };
+            [
+                moment(&transition["at"]),
+                format!("{} {}", words(&transition["alarm"]["rule"]), words(&evidence["rule_hash"])),
+                name(&words(&evidence["said"]), language),
+                inputs.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("；"),
+                list(&evidence["limits"], &limit),
+            ]
+            .map(Cell::Words)
+        }),
+    );
+}
+
+fn words(of: &Value) -> String {
+    of.as_str().unwrap_or_default().to_owned()
+}
+
+/// `2026-01-31 08:00:00` out of the API's stamp.
+fn moment(of: &Value) -> String {
+    let stamp = words(of);
+    match (stamp.get(..10), stamp.get(11..19)) {
+        (Some(day), Some(time)) => format!("{day} {time}"),
+        _ => stamp,
+    }
+}
+
+/// A word of the records in the words of a report.
+pub(super) fn name(word: &str, language: Language) -> String {
+    use anmin_rules::incident::{FalseCause, Outcome};
+    use anmin_rules::order::CallState;
+    use anmin_rules::rule::Level;
+    let call = CallState::ALL.into_iter().find(|state| state.as_str() == word).map(CallState::zh);
+    let zh = Level::named(word).map(Level::zh).or(call).or(match word {
+        "false_alarm" => Some(Outcome::FalseAlarm(FalseCause::Other).zh()),
+        "unexplained" => Some(Outcome::Unexplained.zh()),
+        "drill" => Some(Outcome::Drill.zh()),
+        "normal" => Some("正常"),
+        "undetermined" => Some("无法判定"),
+        "delivered" => Some("已送达"),
+        "waiting" => Some("待发送"),
+        "dead" => Some("未能送达"),
+        "opened" => Some("开始"),
+        "grew" => Some("扩大"),
+        "settled" => Some("报警全部结束"),
+        "resumed" => Some("再次报警"),
+        "noted" => Some("记录"),
+        "split_from" | "split_into" => Some("拆分"),
+        "absorbed" => Some("并入"),
+        "closed" => Some("结案"),
+        _ => Outcome::named(word).map(Outcome::zh).or(FalseCause::named(word).map(FalseCause::zh)),
+    });
+    match language {
+        Language::Zh => zh.unwrap_or(word).to_owned(),
+        Language::En => word.replace('_', " "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masking_leaves_out_names_notes_and_telephones_and_nothing_else() {
+        let mut of = json!({
+            "id": "0195506b-f3c0-7000-8000-000000000001",
+            "at": "2026-01-31T08:00:00.000+08:00",
+            "acknowledged": { "by": "李值班", "at": "x" },
+            "people": ["李值班", "王"],
+            "end": { "by": "anmin", "why": "李值班到场" },
+            "notes": [{ "by": "王", "text": "电话 13812345678" }],
+            "message": { "zh": "已呼叫一号站（电话 0571-88886666），须在 60 秒内应答", "en": "26.5 %LEL above 25" },
+        });
+        mask(&mut of);
+        let text = of.to_string();
+        for gone in ["李值班", "王", "13812345678", "88886666"] {
+            assert!(!text.contains(gone), "{gone} in {text}");
+        }
+        for kept in [
+            "0195506b-f3c0",
+            "2026-01-31T08:00:00.000",
+            "anmin",
+            "一号站（电话 ***），须在 60 秒内",
+            "26.5 %LEL above 25",
+        ] {
+            assert!(text.contains(kept), "{kept} not in {text}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The package of an incident, from the daemon's records to another machine that has nothing but the file.
+
+use std::fs;
+
+use anmin_tests::daemon::{Daemon, anmin};
+use anmin_tests::http;
+use anmin_tests::mqtt::Mqtt;
+use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
+use serde_json::{Value, json};
+
+#[test]
+fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
+    let more = "[[mqtt_out]]\nid = \"office\"\nbroker = \"embedded\"\n\
+                [[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\noff_delay = \"0s\"\n";
+    let site = Site::new("archive", &format!("{GAS_AS_IT_SPEAKS}{more}"));
+    let daemon = Daemon::start(site.folder());
+    let mut device = Mqtt::connect(daemon.broker.expect("the site has a broker").port(), "devices");
+    for value in [3.5, 60.0, 61.5] {
+        device.publish("acceptance/g1/up", json!({ "v": value }).to_string());
+    }
+    let alarm = daemon.alarm("gas/leak", "g1/lel", "red", |alarm| alarm["level"] == "red");
+    let id = |of: &Value| of.as_str().expect("an id is text").to_owned();
+    let incident = id(&alarm["incident"]);
+    let act = |path: String, body: Value| {
+        let answer = http::post(daemon.web, &path, &body);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    };
+    act(format!("/api/v1/alarms/{}/acknowledge", id(&alarm["id"])), json!({ "who": "李值班" }));
+    act(format!("/api/v1/alarms/{}/calls/st-1/on-scene", id(&alarm["id"])), json!({ "who": "王队员" }));
+    act(format!("/api/v1/incidents/{incident}/note"), json!({ "who": "李值班", "text": "住户电话 13812345678" }));
+    for _ in 0..2 {
+        device.publish("acceptance/g1/up", json!({ "v": 0.1 }).to_string());
+    }
+    daemon.alarm("gas/leak", "g1/lel", "over", |alarm| alarm["state"] == "latched");
+    act(
+        format!("/api/v1/incidents/{incident}/close"),
+        json!({ "who": "李值班", "outcome": "real", "why": "阀门未关" }),
+    );
+    daemon.wait("/api/v1/status", "every order taken", |status| status["orders_waiting"] == 0);
+
+    let url = format!("http://{}", daemon.web);
+    let export = |name: &str, more: &[&str]| {
+        let out = site.path(name).display().to_string();
+        let line = ["incident", "export", &incident, "--url", &url, "--who", "li", "--out", &out];
+        let told = anmin(&[&line[..], more].concat());
+        assert!(told.status.success(), "{told:?}");
+        (fs::read(site.path(name)).expect("it was written"), String::from_utf8_lossy(&told.stdout).into_owned())
+    };
+    let (whole, said) = export("incident.tar", &[]);
+    let seal = said.lines().find_map(|line| line.strip_prefix("封印 seal: ")).expect("it says the seal").to_owned();
+    assert_eq!(export("again.tar", &[]).0, whole, "the same records, the same bytes");
+    let text = String::from_utf8_lossy(&whole).into_owned();
+    for part in [
+        "事件报告：",
+        "Incident report: ",
+        "李值班",
+        "王队员",
+        "13812345678",
+        "阀门未关",
+        "g1/lel,%LEL,",
+        ",61.5,good",
+        "rule_hash",
+        "on_scene",
+    ] {
+        assert!(text.contains(part), "no {part:?} in the package");
+    }
+    let (masked, _) = export("masked.tar", &["--masked"]);
+    let text = String::from_utf8_lossy(&masked).into_owned();
+    for part in ["李值班", "王队员", "13812345678", "阀门未关"] {
+        assert!(!text.contains(part), "{part:?} in the masked package");
+    }
+    let audit = daemon.get("/api/v1/audit");
+    assert!(audit["rows"].to_string().contains(&seal), "the audit knows the seal: {audit:#}");
+    daemon.kill();
+
+    // Another machine: no site, no daemon.
+    let elsewhere = site.path("elsewhere.tar");
+    let verify = |bytes: &[u8], more: &[&str]| {
+        fs::write(&elsewhere, bytes).expect("the folder can be written");
+        let told = anmin(&[&["verify", &elsewhere.display().to_string()][..], more].concat());
+        let text = [told.stdout, told.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        (told.status.code(), text)
+    };
+    let (code, said) = verify(&whole, &["--seal", &seal]);
+    assert!(code == Some(0) && said.contains("完好") && said.contains(&seal), "{said}");
+    assert_eq!(verify(&masked, &[]).0, Some(0));
+    let (code, said) = verify(&masked, &["--seal", &seal]);
+    assert!(code == Some(1) && said.contains("not the package of then"), "{said}");
+    let place = |of: &[u8]| whole.windows(of.len()).position(|window| window == of).expect("it is there");
+    for (at, entry) in [(place(b"61.5,good"), "readings.csv"), (place(b"<!doctype"), "report.html")] {
+        let mut changed = whole.clone();
+        changed[at] ^= 1;
+        let (code, said) = verify(&changed, &[]);
+        assert!(code == Some(1) && said.contains(entry) && said.contains("已被改动"), "{entry}: {said}");
+    }
+    assert_eq!(anmin(&["verify", "/nowhere/x.tar"]).status.code(), Some(1));
+    assert_eq!(anmin(&["verify"]).status.code(), Some(2));
+}
