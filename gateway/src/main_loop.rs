@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use crate::delivery::Outcome;
 use crate::intake::Message;
 use crate::store::audit::{Deed, Way};
+use crate::store::people::Person;
 use crate::store::{StoreError, Told};
 
 pub use feed::{Feed, FeedEvent};
@@ -75,6 +76,13 @@ pub enum Input {
     /// A subscriber has taken what it was told.
     Told(Told),
     Query(Query),
+    /// Who may do what has changed. Answered when it is durable.
+    People {
+        people: Vec<Person>,
+        /// `None` where it is no news: that a browser is still used.
+        deed: Option<Box<Deed>>,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// What history has for the windows of one rule and point.
     Past(Box<Past>),
     /// A beat of the self-test, by its number.

@@ -21,7 +21,7 @@ fn read(path: &str) -> String {
 /// The routes as the router's source has them, `GET /api/v1/status`.
 fn routes() -> BTreeSet<String> {
     let source = read("src/web/api.rs");
-    let api = source.find("Router::new()\n        .nest(").expect("the API is nested below /api/v1");
+    let api = source.find("fn machines()").expect("the API is nested below /api/v1");
     let mut routes = BTreeSet::new();
     for (at, _) in source.match_indices(".route(\"") {
         let (path, rest) = source[at + ".route(\"".len()..].split_once('"').expect("a path ends");
@@ -53,7 +53,8 @@ fn every_action_step_and_code_is_there() {
     for arm in source.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => ")) {
         assert!(reference.contains(&format!("| `{}` | `{{\"who\"", arm.0)), "docs/api.md lacks {}", arm.0);
     }
-    let files = ["problem", "guard", "events", "subscriptions"].map(|name| read(&format!("src/web/{name}.rs")));
+    let files = ["problem", "guard", "events", "subscriptions", "people", "authority", "secret"]
+        .map(|name| read(&format!("src/web/{name}.rs")));
     let codes = [source, files.concat()].concat();
     for (at, _) in codes.match_indices("StatusCode::") {
         let rest =

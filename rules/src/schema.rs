@@ -100,8 +100,6 @@ pub fn document(title: &str, keys: impl Iterator<Item = (String, (Expected, bool
 struct Node {
     expected: Expected,
     required: bool,
-    /// May be written short, as a text, or long, as a table.
-    short: bool,
     below: BTreeMap<String, Node>,
 }
 
@@ -110,11 +108,10 @@ impl Node {
         match path.next() {
             Some(part) => self.below.entry(part.to_owned()).or_default().put(path, expected, required),
             None => {
-                self.short |= matches!(
-                    (self.expected.form, expected.form),
-                    (Form::Text, Form::Table) | (Form::Table, Form::Text)
-                );
+                // What stands under many names may be written in as many forms: limits have their source short or long.
+                let forms = std::mem::take(&mut self.expected.forms);
                 (self.expected, self.required) = (expected, required);
+                self.expected.forms.extend(forms);
             }
         }
     }
@@ -145,12 +142,6 @@ impl Node {
 
     fn write_as(&self, form: Form, out: &mut String, indent: usize) {
         let gap = " ".repeat(indent);
-        if self.short {
-            let _ = writeln!(out, "{gap}\"anyOf\": [{{ \"type\": \"string\" }}, {{");
-            self.write_table(out, indent + 2);
-            let _ = writeln!(out, "{gap}}}]");
-            return;
-        }
         // Writing into a text does not fail.
         let _ = match form {
             Form::Any if self.below.is_empty() => return,

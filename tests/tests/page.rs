@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use anmin_tests::daemon::{Daemon, pause};
+use anmin_tests::daemon::{Daemon, binary, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::peers::{Hook, VictoriaMetrics};
@@ -230,6 +230,37 @@ fn a_token_is_asked_for_and_kept_until_the_page_is_closed() {
     let daemon = Daemon::start(site.folder());
     let web = daemon.web;
     Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("token", token);
+}
+
+/// A flat in each of two buildings.
+#[test]
+fn who_signs_in_sees_and_may_do_what_their_role_gives() {
+    let flats = r#"
+[[place]]
+id = "b2"
+building = "2"
+stations = ["st-2"]
+
+[[device]]
+id = "flat-501"
+profile = "anmin-json-gas"
+place = "b1"
+floor = "5"
+room = "501"
+
+[[device]]
+id = "flat-201"
+profile = "anmin-json-gas"
+place = "b2"
+floor = "2"
+room = "201"
+"#;
+    let site = Site::new("accounts", &format!("{}{flats}", gas()));
+    let daemon = Daemon::start(site.folder());
+    let web = daemon.web;
+    let code = Command::new(binary()).args(["account", "setup-code"]).arg(site.folder()).output();
+    let code = String::from_utf8(code.expect("the binary runs").stdout).expect("it is text").trim().to_owned();
+    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("accounts", &code);
 }
 
 #[test]

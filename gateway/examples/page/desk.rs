@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anmin::clock::Clock;
 use anmin::delivery;
-use anmin::main_loop::feed::Readings;
+use anmin::main_loop::feed::{ChangedPoint, Readings};
 use anmin::main_loop::query::{
     AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
     PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Trouble,
@@ -17,6 +17,7 @@ use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Res
 use anmin::pulse::Seen;
 use anmin::store::audit::{Audited, Deed, Through, Wanted, Way};
 use anmin::store::incidents::{ClosedCursor, ClosedFilter};
+use anmin::store::people::{self, Places, Principal};
 use anmin::store::state::{Entry, Journaled, Sent};
 use anmin::store::unusable::Kept;
 use anmin::store::{Bucket, DeadLetter, Gap};
@@ -184,10 +185,16 @@ impl Archive for Memory {
     /// Three deeds of a morning: one was done, one refused, one cannot be read.
     fn audit(&self, wanted: &Wanted, limit: usize) -> Result<Vec<Audited>, String> {
         let address = Some([10, 0, 0, 7].into());
+        let principal = Principal {
+            account: "li".to_owned(),
+            shown: "李值班".to_owned(),
+            role: people::Role::Officer,
+            places: Places::of(["3".to_owned()]),
+        };
         let reset = Deed {
             at: Wall::from_millis(1_772_328_600_000),
             who: "李值班".to_owned(),
-            from: Way { through: Through::Page, address },
+            from: Way { through: Through::Page, address, principal: Some(Arc::new(principal)) },
             what: "alarm.reset".into(),
             about: id(1).to_string(),
             refused: Some(text("报警的异常仍在持续，不能复位", "it cannot be reset while its condition lasts")),
@@ -742,6 +749,7 @@ impl Desk {
                             || matches!(&which, Resend::WayOut(way_out) if **way_out == *"office");
                         let _ = reply.send(Ok(known.then_some(id).into_iter().collect()));
                     }
+                    Some(Input::People { reply, .. }) => drop(reply.send(Ok(()))),
                     Some(Input::Query(query)) => self.answer(query),
                     Some(Input::Stop) | None => return,
                     Some(_) => {}
@@ -807,7 +815,8 @@ impl Desk {
             let number = f64::from(ix.0 % 9) * 1.37 + (self.asked as f64 * 0.7 + f64::from(ix.0)).sin() * 0.4;
             let sample = self.sample(ix, number.abs(), Quality::Good);
             self.latest.insert(ix, sample.clone());
-            rows.push((self.points.point(ix).id.clone(), sample));
+            let place = Arc::clone(&self.points.device_of(ix).place);
+            rows.push(ChangedPoint { id: self.points.point(ix).id.clone(), place, sample });
         }
         self.feed.publish(FeedEvent::Readings(Arc::new(Readings { rows, truncated: false })));
     }
@@ -825,8 +834,9 @@ impl Desk {
                     calls: self.calls.iter().filter(|call| call.alarm == id).cloned().collect(),
                 })))
             }
-            Query::Incidents { page, reply } => {
-                let all = self.incidents.iter().map(|incident| self.situation(incident));
+            Query::Incidents { within, page, reply } => {
+                let all = self.incidents.iter().filter(|incident| within.takes(&incident.place));
+                let all = all.map(|incident| self.situation(incident));
                 drop(reply.send(IncidentList::select(page, all.collect())));
             }
             Query::Incident { id, reply } => {
@@ -845,8 +855,10 @@ impl Desk {
             Query::Point { id, reply } => {
                 drop(reply.send(self.points.find(id.as_str()).map(|ix| PointRow::of(&self.points, ix, latest(ix)))))
             }
-            Query::PointChoices { reply } => drop(reply.send(PointChoices::of(&self.points))),
-            Query::Devices { page, reply } => drop(reply.send(DevicePage::select(&self.points, page, latest))),
+            Query::PointChoices { within, reply } => drop(reply.send(PointChoices::of(&self.points, &within))),
+            Query::Devices { within, page, reply } => {
+                drop(reply.send(DevicePage::select(&self.points, &within, page, latest)));
+            }
             Query::Quarantine { reply } => drop(reply.send(vec![Quarantined {
                 source: Arc::from("site"),
                 device: "0x00158d0009c1a2f3".to_owned(),
@@ -858,7 +870,14 @@ impl Desk {
             }])),
             Query::InForce { reply, .. } => drop(reply.send(None)),
             Query::Rules { reply } => drop(reply.send(self.rules())),
-            Query::Status { reply } => drop(reply.send(self.status())),
+            Query::Status { within, reply } => {
+                let mut status = self.status();
+                if !within.is_everywhere() {
+                    let alarms = self.alarms.iter().filter(|alarm| within.takes(&alarm.place));
+                    status = status.within(&within, &alarms.cloned().collect::<Vec<_>>(), 0, &self.points);
+                }
+                drop(reply.send(status));
+            }
         }
     }
 

@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             time_zone: jiff::tz::TimeZone::get("Asia/Shanghai")?,
         },
     };
-    let server = serve(settings, link).await?;
+    let server = serve(settings, link, Default::default(), None).await?;
     println!("http://{}", server.address);
     tokio::select! {
         () = desk.run(received) => {}

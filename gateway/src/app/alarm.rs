@@ -48,7 +48,7 @@ pub struct Desk {
     url: Option<String>,
     /// The site's folder or configuration file: it says where the daemon listens and which token it asks for.
     #[arg(long, global = true)]
-    site: Option<PathBuf>,
+    pub(super) site: Option<PathBuf>,
     /// The file that holds the daemon's token.
     #[arg(long, global = true, env = "ANMIN_TOKEN_FILE", hide_env_values = true)]
     token_file: Option<PathBuf>,

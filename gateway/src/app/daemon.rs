@@ -213,6 +213,7 @@ impl Daemon {
         });
         let started = Deed::of_anmin(now.wall, "system.start", started);
         notes.extend(restored.notes.iter().map(|text| ("store:state", text.clone())));
+        let people = restored.people.clone();
         parts.take_up(now, restored);
         parts.engine.handle_broken_rules(now, &config.broken_rules);
         let main_loop = thread::Builder::new()
@@ -281,8 +282,9 @@ impl Daemon {
             },
         };
         let listen = config.web.listen;
-        let server =
-            web::serve(config.web, link).await.map_err(|error| format!("web: cannot listen on {listen}: {error}"))?;
+        let server = web::serve(config.web, link, people, Some(&config.storage))
+            .await
+            .map_err(|error| format!("web: cannot listen on {listen}: {error}"))?;
 
         for settings in config.gbt26875 {
             let (id, listen) = (Arc::clone(&settings.id), settings.listen);

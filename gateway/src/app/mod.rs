@@ -1,5 +1,6 @@
 //! Composition root: the subcommands. The only place that knows all rooms.
 
+mod account;
 mod alarm;
 mod audit;
 mod broker;
@@ -87,6 +88,8 @@ enum Command {
     Rules(rules::RulesOptions),
     /// List who did what and when, and prove that nobody changed that list.
     Audit(audit::AuditOptions),
+    /// Who may sign in and what they may do; tokens for programs; the code for the first administrator.
+    Account(account::AccountOptions),
     /// Have an outside broker forget what it keeps for anmin.
     Broker(broker::BrokerOptions),
     /// List who follows from outside what happens, and try the way to them.
@@ -147,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Order(options) => alarm::order(options),
         Command::Rules(options) => rules::rules(options),
         Command::Audit(options) => audit::audit(options),
+        Command::Account(options) => account::account(options),
         Command::Broker(options) => broker::broker(options),
         Command::Subscription(options) => subscription::subscription(options),
         Command::Report(options) => report::report(options),

@@ -8,7 +8,7 @@ use anmin_rules::alarm::Transition;
 use anmin_rules::drill::DrillChange;
 use anmin_rules::incident::IncidentChange;
 use anmin_rules::order::CallChange;
-use anmin_sensors::point::PointId;
+use anmin_sensors::point::{Place, PointId};
 use anmin_sensors::reading::Sample;
 use tokio::sync::broadcast;
 
@@ -27,9 +27,17 @@ pub enum FeedEvent {
 #[derive(Debug)]
 pub struct Readings {
     /// At most [`Feed::MOST_ROWS`].
-    pub rows: Vec<(PointId, Sample)>,
+    pub rows: Vec<ChangedPoint>,
     /// More points changed than fit in: a listener that wants them all asks for the points.
     pub truncated: bool,
+}
+
+/// A point with its latest sample.
+#[derive(Clone, Debug)]
+pub struct ChangedPoint {
+    pub id: PointId,
+    pub place: Arc<Place>,
+    pub sample: Sample,
 }
 
 /// The main loop's end of the feed. Clones speak on the same feed.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_rules::alarm::{Alarm, AlarmId, Class};
+use anmin_rules::alarm::{Alarm, AlarmId, AlarmState, Class};
 use anmin_rules::drill::Drill;
 use anmin_rules::duty::{Duty, HandOver, Member, Unready};
 use anmin_rules::engine::{Counts, Engine};
@@ -21,6 +21,7 @@ use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
 
 use crate::pulse::Seen;
+use crate::store::people::Places;
 use crate::store::{Counts as Stored, Gap};
 
 /// A question with the place for its answer. The asker may be gone: a reply that nobody takes is dropped.
@@ -36,6 +37,7 @@ pub enum Query {
         reply: oneshot::Sender<Option<AlarmView>>,
     },
     Incidents {
+        within: Places,
         page: IncidentPage,
         reply: oneshot::Sender<IncidentList>,
     },
@@ -56,9 +58,11 @@ pub enum Query {
         reply: oneshot::Sender<Option<PointRow>>,
     },
     PointChoices {
+        within: Places,
         reply: oneshot::Sender<PointChoices>,
     },
     Devices {
+        within: Places,
         page: Page,
         reply: oneshot::Sender<DevicePage>,
     },
@@ -75,6 +79,7 @@ pub enum Query {
         reply: oneshot::Sender<Vec<RuleRow>>,
     },
     Status {
+        within: Places,
         reply: oneshot::Sender<Status>,
     },
 }
@@ -123,6 +128,8 @@ pub struct AlarmFilter {
     /// A class by its word: `gas`, `fire`, `system`, ...
     pub class: Option<String>,
     pub building: Option<String>,
+    /// What the asker may see.
+    pub within: Places,
 }
 
 impl AlarmFilter {
@@ -130,6 +137,7 @@ impl AlarmFilter {
         self.min_level.is_none_or(|level| alarm.level >= level)
             && self.class.as_ref().is_none_or(|class| alarm.class.as_str() == class)
             && self.building.as_ref().is_none_or(|building| alarm.place.building == *building)
+            && self.within.takes(&alarm.place)
     }
 }
 
@@ -323,7 +331,7 @@ pub struct IncidentList {
     pub incidents: Vec<Situation>,
     /// `after` of the next page; `None` at the end.
     pub next: Option<IncidentCursor>,
-    /// Open incidents.
+    /// Open incidents that the asker may see.
     pub of: usize,
 }
 
@@ -363,6 +371,8 @@ pub struct PointFilter {
     pub kind: Option<Kind>,
     pub building: Option<String>,
     pub quality: Option<QualityIs>,
+    /// What the asker may see.
+    pub within: Places,
     /// Part of the point's id or of its device's label.
     pub text: Option<String>,
 }
@@ -403,6 +413,7 @@ impl PointFilter {
     fn takes(&self, point: &Point, device: &Device) -> bool {
         self.kind.is_none_or(|kind| point.spec.kind == kind)
             && self.building.as_ref().is_none_or(|building| device.place.building == *building)
+            && self.within.takes(&device.place)
             && self.text.as_ref().is_none_or(|text| point.id.as_str().contains(text) || device.label.contains(&**text))
     }
 }
@@ -490,18 +501,19 @@ pub struct PointChoices {
 }
 
 impl PointChoices {
-    pub fn of(points: &Points) -> Self {
+    pub fn of(points: &Points, within: &Places) -> Self {
         let mut buildings = BTreeSet::new();
         // Devices of one building mostly follow one another: most of them need no look-up.
         let mut last = "";
         for (_, device) in points.devices() {
             let building = device.place.building.as_str();
-            if building != last {
+            if building != last && within.takes(&device.place) {
                 buildings.insert(building);
                 last = building;
             }
         }
-        let kinds: BTreeSet<&str> = points.iter().map(|(_, point)| point.spec.kind.as_str()).collect();
+        let seen = points.iter().filter(|(ix, _)| within.takes(&points.device_of(*ix).place));
+        let kinds: BTreeSet<&str> = seen.map(|(_, point)| point.spec.kind.as_str()).collect();
         Self {
             buildings: buildings.into_iter().filter(|building| !building.is_empty()).map(str::to_owned).collect(),
             kinds: KINDS
@@ -529,16 +541,17 @@ pub struct DevicePage {
     pub rows: Vec<DeviceRow>,
     /// `from` of the next page; `None` at the end.
     pub next: Option<u32>,
-    /// Devices of the whole site.
+    /// Devices that the asker may see.
     pub of: usize,
 }
 
 impl DevicePage {
-    pub fn select(points: &Points, page: Page, latest: impl Fn(PointIx) -> Option<Sample>) -> Self {
-        let devices = points.devices();
+    pub fn select(points: &Points, within: &Places, page: Page, latest: impl Fn(PointIx) -> Option<Sample>) -> Self {
+        let devices: Vec<_> = points.devices().filter(|(_, device)| within.takes(&device.place)).collect();
         let of = devices.len();
         let end = (page.from as usize).saturating_add(page.limit);
         let rows = devices
+            .into_iter()
             .skip(page.from as usize)
             .take(page.limit)
             .map(|(_, device)| DeviceRow {
@@ -604,6 +617,38 @@ pub struct Status {
     pub gaps: u64,
     pub newest_gaps: Vec<Gap>,
     pub self_test: Seen,
+}
+
+impl Status {
+    /// As much of it as concerns some places, of whose `alarms` so many `calls` are live: what is open there. Of anmin's own
+    /// parts, of other places and of readings as a whole it says nothing.
+    pub fn within(self, places: &Places, alarms: &[Arc<Alarm>], live_calls: usize, points: &Points) -> Self {
+        let mut counts = Counts { open: alarms.len(), live_calls, ..Counts::default() };
+        for alarm in alarms {
+            let state = alarm.state();
+            counts.by_state[AlarmState::ALL.iter().position(|each| *each == state).unwrap_or(0)] += 1;
+            if !alarm.is_silenced() {
+                counts.by_level[alarm.level as usize] += 1;
+            }
+        }
+        counts.incidents = alarms.iter().filter_map(|alarm| alarm.incident).collect::<BTreeSet<_>>().len();
+        let (mut devices, mut of_points) = (0, 0);
+        for (_, device) in points.devices().filter(|(_, device)| places.takes(&device.place)) {
+            devices += 1;
+            of_points += device.points().count();
+        }
+        Self {
+            now: self.now,
+            uptime: self.uptime,
+            counts,
+            points: of_points,
+            devices,
+            rules: self.rules,
+            clock_doubtful: self.clock_doubtful,
+            self_test: self.self_test,
+            ..Self::default()
+        }
+    }
 }
 
 /// How far a database is with the readings that wait for it.
@@ -770,19 +815,19 @@ mod tests {
     #[test]
     fn choices_are_what_is_there_and_nothing_else() {
         let (points, _) = site();
-        let choices = PointChoices::of(&points);
+        let choices = PointChoices::of(&points, &Places::EVERYWHERE);
         let kinds: Vec<&str> = choices.kinds.iter().map(|kind| kind.as_str()).collect();
         assert_eq!((choices.buildings, kinds), (vec!["1".into(), "2".into()], vec!["gas.lel", "device.battery"]));
-        assert_eq!(PointChoices::of(&Points::default()), PointChoices::default());
+        assert_eq!(PointChoices::of(&Points::default(), &Places::EVERYWHERE), PointChoices::default());
     }
 
     #[test]
     fn devices_say_when_they_were_last_heard() {
         let (points, latest) = site();
-        let page = DevicePage::select(&points, Page { from: 8, limit: 5 }, &latest);
+        let page = DevicePage::select(&points, &Places::EVERYWHERE, Page { from: 8, limit: 5 }, &latest);
         assert_eq!((page.rows.len(), page.next, page.of), (2, None, 10));
         assert_eq!(page.rows[0].heard, Some(Wall::from_millis(17)));
         assert_eq!(page.rows[1].heard, Some(Wall::from_millis(18)), "its other point was never heard of");
-        assert_eq!(DevicePage::select(&points, Page { from: 0, limit: 4 }, &latest).next, Some(4));
+        assert_eq!(DevicePage::select(&points, &Places::EVERYWHERE, Page { from: 0, limit: 4 }, &latest).next, Some(4));
     }
 }

@@ -19,7 +19,7 @@ use anmin_rules::drill::DrillChange;
 use anmin_rules::duty::DutyChange;
 use anmin_rules::engine::{Effect, Engine};
 use anmin_rules::incident::IncidentChange;
-use anmin_rules::order::{CallChange, Order, OrderId};
+use anmin_rules::order::{Call, CallChange, Order, OrderId};
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
 use anmin_rules::set::Refill;
 use anmin_sensors::point::{PointIx, Points};
@@ -34,7 +34,7 @@ use super::clock_trust::ClockTrust;
 use super::deeds;
 use super::deliveries::{Deliveries, Heard};
 use super::drill_calendar::DrillCalendar;
-use super::feed::{Feed, FeedEvent};
+use super::feed::{ChangedPoint, Feed, FeedEvent};
 use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
 use super::query::{
@@ -623,6 +623,14 @@ impl MainLoop {
                 self.receipts_due.get_or_insert(now.mono.plus(RECEIPTS_WAIT));
             }
             Input::Query(query) => self.answer(now, query),
+            Input::People { people, deed, reply } => {
+                let facts = people.into_iter().map(|person| Fact::Person(Box::new(person)));
+                self.scratch.facts.extend(facts);
+                if let Some(deed) = deed {
+                    self.note(now, *deed);
+                }
+                self.scratch.replies.push((reply, Ok(())));
+            }
             // By a wrong clock it would be the past of another time.
             Input::Past(_) if self.parts.clock_trust.is_doubtful() => {}
             Input::Past(past) => self.parts.engine.handle_past(now, &self.parts.points, &past),
@@ -1013,7 +1021,11 @@ impl MainLoop {
         let rows = std::mem::take(&mut self.changed)
             .into_iter()
             .take(Feed::MOST_ROWS)
-            .filter_map(|ix| Some((self.parts.points.point(ix).id.clone(), self.parts.validator.latest(ix)?)))
+            .filter_map(|ix| {
+                let Parts { points, validator, .. } = &self.parts;
+                let place = Arc::clone(&points.device_of(ix).place);
+                Some(ChangedPoint { id: points.point(ix).id.clone(), place, sample: validator.latest(ix)? })
+            })
             .collect();
         self.parts.feed.publish(FeedEvent::Readings(Arc::new(super::feed::Readings { rows, truncated })));
     }
@@ -1057,8 +1069,9 @@ impl MainLoop {
                     engine.alarm(id).map(|alarm| AlarmView { alarm: Arc::clone(alarm), calls: engine.calls_of(id) });
                 let _ = reply.send(view);
             }
-            Query::Incidents { page, reply } => {
-                let all = engine.incidents().filter_map(|incident| engine.situation(incident.id));
+            Query::Incidents { within, page, reply } => {
+                let all = engine.incidents().filter(|incident| within.takes(&incident.place));
+                let all = all.filter_map(|incident| engine.situation(incident.id));
                 let _ = reply.send(IncidentList::select(page, all.collect()));
             }
             Query::Incident { id, reply } => {
@@ -1077,11 +1090,11 @@ impl MainLoop {
             Query::Point { id, reply } => {
                 let _ = reply.send(points.find(id.as_str()).map(|ix| PointRow::of(points, ix, latest(ix))));
             }
-            Query::PointChoices { reply } => {
-                let _ = reply.send(PointChoices::of(points));
+            Query::PointChoices { within, reply } => {
+                let _ = reply.send(PointChoices::of(points, &within));
             }
-            Query::Devices { page, reply } => {
-                let _ = reply.send(DevicePage::select(points, page, latest));
+            Query::Devices { within, page, reply } => {
+                let _ = reply.send(DevicePage::select(points, &within, page, latest));
             }
             Query::Quarantine { reply } => {
                 let _ = reply.send(router.quarantined().map(quarantined).collect());
@@ -1094,8 +1107,16 @@ impl MainLoop {
             Query::Rules { reply } => {
                 let _ = reply.send(RuleRow::all(engine));
             }
-            Query::Status { reply } => {
-                let _ = reply.send(self.status(now));
+            Query::Status { within, reply } => {
+                let mut status = self.status(now);
+                if !within.is_everywhere() {
+                    let alarms = engine.alarms().into_iter().filter(|alarm| within.takes(&alarm.place));
+                    let alarms: Vec<_> = alarms.collect();
+                    let calls = alarms.iter().flat_map(|alarm| engine.calls_of(alarm.id));
+                    let live = calls.filter(Call::is_live).count();
+                    status = status.within(&within, &alarms, live, points);
+                }
+                let _ = reply.send(status);
             }
         }
     }

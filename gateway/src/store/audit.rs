@@ -17,6 +17,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::rule::Text;
@@ -26,6 +27,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::people::Principal;
 use super::state::{Hash, sha256};
 
 /// The step to schema 5.
@@ -85,17 +87,19 @@ impl Through {
     }
 }
 
-/// The way a command came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The way a command came, and in whose right.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
     pub through: Through,
     /// Of the peer, where it came over the network.
     pub address: Option<IpAddr>,
+    /// `None` where nobody had to prove who they are: anmin itself, and whoever works on the box's files.
+    pub principal: Option<Arc<Principal>>,
 }
 
 impl Way {
     pub const fn of(through: Through) -> Self {
-        Self { through, address: None }
+        Self { through, address: None, principal: None }
     }
 }
 
@@ -130,6 +134,8 @@ struct RecordV1<'r> {
     through: Through,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    principal: Option<Cow<'r, Principal>>,
     what: Cow<'r, str>,
     about: Cow<'r, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,6 +156,7 @@ fn write_record(deed: &Deed) -> String {
         v: VERSION,
         through: deed.from.through,
         address: deed.from.address,
+        principal: deed.from.principal.as_deref().map(Cow::Borrowed),
         what: Cow::Borrowed(&deed.what),
         about: Cow::Borrowed(&deed.about),
         refused,
@@ -167,7 +174,11 @@ fn read_record(at: Wall, who: String, record: &str) -> Result<Deed, String> {
     Ok(Deed {
         at,
         who,
-        from: Way { through: record.through, address: record.address },
+        from: Way {
+            through: record.through,
+            address: record.address,
+            principal: record.principal.map(|principal| Arc::new(principal.into_owned())),
+        },
         what: record.what.into_owned().into(),
         about: record.about.into_owned(),
         refused: record.refused.map(|Refused { zh, en }| Text { zh: zh.into_owned(), en: en.into_owned() }),
@@ -422,6 +433,7 @@ mod tests {
 
     use serde_json::json;
 
+    use super::super::people::{Places, Role};
     use super::super::state::FILE;
     use super::super::tests::TestDir;
     use super::super::{Fact, StateReader, StateStore, Turn};
@@ -432,7 +444,18 @@ mod tests {
         Deed {
             at: RAISED.plus(Duration::from_secs(n)),
             who: who.to_owned(),
-            from: Way { through: Through::Page, address: Some([10, 0, 0, 7].into()) },
+            from: Way {
+                through: Through::Page,
+                address: Some([10, 0, 0, 7].into()),
+                principal: n.is_multiple_of(2).then(|| {
+                    Arc::new(Principal {
+                        account: "li".to_owned(),
+                        shown: "李值班".to_owned(),
+                        role: Role::Officer,
+                        places: Places::of(["3".to_owned()]),
+                    })
+                }),
+            },
             what: "alarm.acknowledge".into(),
             about: format!("alarm-{n}"),
             refused: n.is_multiple_of(3).then(|| Text { zh: "不能".to_owned(), en: "it cannot be".to_owned() }),
@@ -545,7 +568,7 @@ mod tests {
         drop(StateStore::open(dir.path(), RAISED).unwrap());
         edit(
             &dir,
-            "DROP TABLE drills; DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 4",
+            "DROP TABLE drills; DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; DROP TABLE people; PRAGMA user_version = 4",
         );
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!(back.notes, vec![]);

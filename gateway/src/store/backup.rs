@@ -26,7 +26,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use super::audit::{Deed, Through, Way};
-use super::{DirLock, StoreError, beside, facts, pending, put_aside, readings, stamp, state};
+use super::{DirLock, StoreError, beside, facts, pending, people, put_aside, readings, stamp, state};
 
 /// The name of the manifest.
 pub const MANIFEST: &str = "anmin-backup.json";
@@ -507,6 +507,7 @@ fn move_on(staged: &Path, replaced: &Path, now: Wall) -> Result<u32> {
     }
     facts::forget_judged(&conn).map_err(err)?;
     pending::forget(&conn).map_err(err)?;
+    people::forget_sign_ins(&conn).map_err(err)?;
     drop(conn);
     sync(staged)?;
     Ok(from)

@@ -16,6 +16,7 @@ use super::audit::{self, Deed};
 use super::cursors::{self, Told};
 use super::drills;
 use super::duty;
+use super::people::{self, Person};
 
 /// Something to remember.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,8 @@ pub enum Fact {
     Told(Told),
     /// A drill as it stands.
     Drill(Arc<Drill>),
+    /// Who may do what.
+    Person(Box<Person>),
 }
 
 /// A message by its hashes.
@@ -86,6 +89,7 @@ pub(super) fn write(tx: &Connection, fact: &Fact, audit_kept: Duration) -> rusql
         Fact::Did(deed) => return audit::write(tx, deed, audit_kept),
         Fact::Told(told) => return cursors::write(tx, told),
         Fact::Drill(drill) => return drills::write(tx, drill),
+        Fact::Person(person) => return people::write(tx, person),
     };
     Ok(())
 }

@@ -13,7 +13,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::audit::{Deed, Through, Way};
-use super::{DirLock, StoreError, column, readings, set_aside, state, unusable};
+use super::{DirLock, StoreError, column, people, readings, set_aside, state, unusable};
 
 /// Lines of SQLite's own check, and faults of one kind, that are told one by one.
 const MOST_TOLD: usize = 20;
@@ -168,6 +168,14 @@ fn check_state(conn: &Connection, checked: &mut Checked) -> Result<(), StoreErro
     // A file of an older schema has no audit.
     if is_there(conn, "audit").map_err(|error| StoreError::sqlite(state::FILE, error))? {
         checked.holds("审计记录", "rows of the audit", count("SELECT count(*) FROM audit")?);
+    }
+    let (known, damaged) = people::check(conn).map_err(|error| StoreError::sqlite(state::FILE, error))?;
+    checked.holds("账号", "accounts", known.accounts.len() as u64);
+    if damaged > 0 {
+        checked.fault(
+            format!("{damaged} 条账号、登录或令牌记录校验失败，已不起作用"),
+            format!("{damaged} rows of accounts, sign-ins or tokens fail their hash and give no right"),
+        );
     }
     let found = state::check(conn)?;
     let numbers = |rows: &[i64]| rows.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -16,6 +16,7 @@ pub mod facts;
 pub mod fsck;
 pub mod incidents;
 mod pending;
+pub mod people;
 pub mod readings;
 pub mod record;
 mod salvage;

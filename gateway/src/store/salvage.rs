@@ -30,6 +30,7 @@ use super::drills;
 use super::facts;
 use super::incidents;
 use super::pending;
+use super::people;
 use super::record::{self, Body};
 use super::state::{
     CALL, DEAD, DELIVERED, FILE, Hash, INCIDENT, MIGRATIONS, PENDING, TRANSITION, append, first_link, new_installation,
@@ -88,6 +89,9 @@ pub(super) fn carry_over(bad: &Path, into: &mut Connection, now: Wall, most: i64
         pending::carry_over(conn, &tx)?;
         audit::carry_over(conn, &tx)?;
         drills::carry_over(conn, &tx)?;
+        people::carry_over(conn, &tx)?;
+    } else {
+        people::mark_lost(&tx)?;
     }
     tx.commit()?;
     Ok(salvaged)

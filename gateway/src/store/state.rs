@@ -17,6 +17,7 @@
 //! | `cursors` | since schema 7: how far each subscriber has been told of the journal, see [`super::cursors`] |
 //! | `duty` | since schema 8: what people said of the stations, see [`super::duty`] |
 //! | `drills` | since schema 9: drills and the time of each, see [`super::drills`] |
+//! | `people` | since schema 10: accounts, sign-ins and tokens, see [`super::people`] |
 //!
 //! `sum` of row n is SHA-256 over n, kind and record; `chain` is SHA-256 over `chain` of row n-1 and `sum`, and row 0
 //! stands for the installation. So a row stands for itself when its neighbour is damaged, and a row that was taken out
@@ -60,6 +61,7 @@ use super::duty;
 use super::facts::{self, Fact, KeptSession, Mark};
 use super::incidents::{self, ClosedCursor, ClosedFilter};
 use super::pending;
+use super::people::{self, Person};
 use super::record::{self, Body, RecordError};
 use super::salvage::{self, Salvaged};
 use super::{DirLock, Disk, StoreError, beside, migrate, set_aside};
@@ -134,6 +136,7 @@ pub(super) const MIGRATIONS: super::Migrations = &[
     cursors::SCHEMA_7,
     duty::SCHEMA_8,
     drills::SCHEMA_9,
+    people::SCHEMA_10,
 ];
 
 // `state <> 1` says nothing new, but without it SQLite does not use the index that leaves out what is delivered.
@@ -208,6 +211,8 @@ pub struct Restored {
     pub sessions: Vec<KeptSession>,
     /// Messages that were judged and may be delivered again, the oldest first.
     pub judged: Vec<Mark>,
+    /// Who may do what.
+    pub people: people::Kept,
     /// When a run was last known to be alive, see [`StateStore::mark_alive`].
     pub alive: Option<Wall>,
     /// Made at the first start of this file.
@@ -306,6 +311,7 @@ struct Live {
     pending: HashMap<(RuleId, Subject), (u64, Arc<Pending>)>,
     duty: HashMap<Arc<str>, Arc<DutyChange>>,
     orders: HashMap<OrderId, (u64, Order)>,
+    people: HashMap<(&'static str, String), (u64, Person)>,
 }
 
 #[derive(Debug)]
@@ -387,6 +393,16 @@ impl Live {
         for ended in &turn.outcomes {
             self.orders.remove(&ended.order);
         }
+        for fact in &turn.facts {
+            let Fact::Person(person) = fact else { continue };
+            let (kind, id) = person.key();
+            if person.is_gone() {
+                self.people.remove(&(kind, id.to_owned()));
+            } else {
+                self.count += 1;
+                self.people.insert((kind, id.to_owned()), (self.count, Person::clone(person)));
+            }
+        }
     }
 
     /// All of it in the order in which it was written.
@@ -402,7 +418,11 @@ impl Live {
             incidents: in_order(self.incidents.values().cloned()),
             pending: in_order(self.pending.values().cloned()),
             orders: in_order(self.orders.values().cloned()),
-            facts: self.duty.values().cloned().map(Fact::Duty).collect(),
+            facts: {
+                let people = in_order(self.people.values().cloned()).into_iter();
+                let people = people.map(|person| Fact::Person(Box::new(person)));
+                self.duty.values().cloned().map(Fact::Duty).chain(people).collect()
+            },
             ..OwnedTurn::default()
         }
     }
@@ -447,7 +467,10 @@ impl StateStore {
             }
             Err(error @ (StoreError::InUse { .. } | StoreError::Newer { .. })) => Err(error),
             Err(error) => {
-                let restored = Db::only_read(dir).unwrap_or_else(|| Restored::nothing(now));
+                let restored = Db::only_read(dir).unwrap_or_else(|| {
+                    let people = if dir.join(FILE).exists() { people::Kept::lost() } else { people::Kept::default() };
+                    Restored { people, ..Restored::nothing(now) }
+                });
                 tracing::error!(
                     %error,
                     alarms = restored.alarms.len(),
@@ -895,6 +918,7 @@ impl Restored {
             orders: Vec::new(),
             sessions: Vec::new(),
             judged: Vec::new(),
+            people: people::Kept::default(),
             alive: None,
             installation: new_installation(now),
             epoch: 1,
@@ -908,7 +932,8 @@ impl Db {
     fn open(dir: &Path, now: Wall, start: bool) -> Result<(Self, Restored, Live), StoreError> {
         let path = dir.join(FILE);
         let mut notes = Vec::new();
-        if fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
+        let emptied = fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == 0);
+        if emptied {
             notes.push(Text {
                 zh: format!("{FILE} 为空文件，此前的报警记录不在其中"),
                 en: format!("{FILE} was an empty file: what it may have held before is not there"),
@@ -918,6 +943,11 @@ impl Db {
             Err(StoreError::Damaged { why, .. }) => {
                 let (mut db, note) = Self::rebuild(&path, now, salvage::MOST_AT_START, &why)?;
                 let (restored, live) = db.restore(now, start, vec![note])?;
+                Ok((db, restored, live))
+            }
+            Ok((db, mut restored, live)) if emptied => {
+                people::mark_lost(&db.conn).map_err(sqlite)?;
+                restored.people = people::Kept::lost();
                 Ok((db, restored, live))
             }
             other => other,
@@ -996,6 +1026,7 @@ impl Db {
             let duty = duty::read(&db.conn).unwrap_or_default();
             let duty = duty.into_iter().filter_map(|(_, found)| found.ok().map(Arc::new)).collect();
             let drills = drills::on(&db.conn).unwrap_or_default();
+            let people = people::read(&db.conn).unwrap_or_else(|_| people::Kept::lost());
             let nothing = Restored::nothing(Wall::default());
             let alive = db.alive();
             Some(Restored {
@@ -1008,6 +1039,7 @@ impl Db {
                 orders,
                 sessions,
                 judged,
+                people,
                 alive,
                 notes,
                 ..nothing
@@ -1112,6 +1144,9 @@ impl Db {
         let duty = self.duty(&mut notes)?;
         let (orders, lost) = self.pending_orders()?;
         self.bury(lost, now, &mut notes)?;
+        let people = people::read(&self.conn).map_err(sqlite)?;
+        let facts = people.clone().into_people().map(|person| Fact::Person(Box::new(person)));
+        let facts = duty.iter().cloned().map(Fact::Duty).chain(facts).collect();
         let mut live = Live::default();
         live.take(&OwnedTurn {
             transitions: transitions.clone(),
@@ -1119,7 +1154,7 @@ impl Db {
             incidents: incidents.clone(),
             pending: pending.clone(),
             orders: orders.clone(),
-            facts: duty.iter().cloned().map(Fact::Duty).collect(),
+            facts,
             ..OwnedTurn::default()
         });
         let sessions = facts::sessions(&self.conn).map_err(sqlite)?;
@@ -1138,6 +1173,7 @@ impl Db {
             orders,
             sessions,
             judged,
+            people,
             alive,
             installation,
             epoch,
@@ -2172,7 +2208,7 @@ mod tests {
             heard: RAISED.plus(std::time::Duration::from_secs(seconds)),
         };
         drop(StateStore::open(dir.path(), RAISED).unwrap());
-        edit(&dir, "DROP TABLE sessions; DROP TABLE judged; DROP TABLE pending; DROP TABLE audit");
+        edit(&dir, "DROP TABLE sessions; DROP TABLE judged; DROP TABLE pending; DROP TABLE audit; DROP TABLE people");
         edit(&dir, "PRAGMA user_version = 1");
         {
             let (mut store, restored) = StateStore::open(dir.path(), RAISED).unwrap();
@@ -2230,7 +2266,7 @@ mod tests {
         drop(store);
         edit(
             &dir,
-            "DROP TABLE drills; DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE pending; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 3",
+            "DROP TABLE drills; DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE pending; DROP TABLE cursors; DROP TABLE duty; DROP TABLE people; PRAGMA user_version = 3",
         );
         let one = Arc::new(crate::delivery::samples::pending());
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
@@ -2375,7 +2411,7 @@ mod tests {
         drop(store);
         edit(
             &dir,
-            "DROP TABLE drills; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 5",
+            "DROP TABLE drills; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; DROP TABLE people; PRAGMA user_version = 5",
         );
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!((back.alarms.len(), back.incidents, back.notes), (1, vec![], vec![]));

@@ -4,8 +4,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_rules::alarm::{Action, AlarmId, Command};
-use anmin_rules::incident::{FalseCause, IncidentAction, IncidentId, Outcome};
+use anmin_rules::alarm::{Action, AlarmId, Command, Refusal};
+use anmin_rules::incident::{FalseCause, Incident, IncidentAction, IncidentId, Outcome};
 use anmin_rules::order::{CallStep, OrderId};
 use anmin_rules::rule::Level;
 use anmin_sensors::point::{DeviceId, Kind, PointId};
@@ -14,7 +14,6 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -24,21 +23,25 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::authority::{Right, RouteRow, Routes, get, post, right_of};
 use super::crew::Counted;
 use super::events::{Hub, last_event_id};
 use super::explain::explanation;
 use super::guard::{Caller, Guard, guard};
+use super::people::People;
 use super::problem::Problem;
 use super::wire::{
     AlarmViewWire, AlarmsWire, AuditWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, IncidentViewWire,
     IncidentsWire, JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire,
     ResentWire, RuleWire, StatusWire, UnusableWire, Writer,
 };
-use super::{Archive, Token, WebLink, archive, crew, drills, ledger, page, stations, subscriptions};
+use super::{Archive, WebLink, archive, crew, drills, ledger, page, sign_in, stations, subscriptions};
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
-use crate::store::audit::{Deed, Wanted, Way};
+use crate::store::audit::{Deed, Wanted};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
+use crate::store::people::Places;
+use crate::store::state::{Entry, Journaled};
 
 /// Largest body of a request.
 const MOST_BODY: usize = 1 << 20;
@@ -55,66 +58,104 @@ pub(super) const USUAL_ROWS: usize = 200;
 pub(super) struct Desk {
     pub link: WebLink,
     pub hub: Hub,
-    /// Of the desk, for addresses that others may ask, too.
-    pub token: Option<Token>,
+    pub people: People,
     pub counted: Counted,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
+/// What lies under `/api/v1`, each route with the right that it needs.
+fn api() -> Routes<Desk> {
+    Routes::new()
+        .route("/session", get(Right::Anybody, sign_in::myself))
+        .route("/session", post(Right::Anybody, sign_in::sign_in))
+        .route("/session/set-up", post(Right::Anybody, sign_in::set_up))
+        .route("/session/sign-out", post(Right::Own, sign_in::sign_out))
+        .route("/session/touch", post(Right::Own, sign_in::touch))
+        .route("/session/lock", post(Right::Own, sign_in::lock))
+        .route("/session/unlock", post(Right::Own, sign_in::unlock))
+        .route("/session/password", post(Right::Own, sign_in::own_password))
+        .route("/session/totp", post(Right::Own, sign_in::totp_offer))
+        .route("/session/totp/confirm", post(Right::Own, sign_in::totp_confirm))
+        .route("/session/totp/remove", post(Right::Own, sign_in::totp_remove))
+        .route("/session/sign-ins", get(Right::Own, sign_in::own_sign_ins))
+        .route("/session/sign-ins/end", post(Right::Own, sign_in::end_own))
+        .route("/accounts", get(Right::LookPeople, sign_in::accounts))
+        .route("/accounts", post(Right::ChangePeople, sign_in::add_account))
+        .route("/accounts/{name}/edit", post(Right::ChangePeople, sign_in::edit_account))
+        .route("/accounts/{name}/disable", post(Right::ChangePeople, sign_in::disable_account))
+        .route("/accounts/{name}/enable", post(Right::ChangePeople, sign_in::enable_account))
+        .route("/accounts/{name}/reset", post(Right::ChangePeople, sign_in::reset_account))
+        .route("/accounts/{name}/sign-ins", get(Right::LookPeople, sign_in::sign_ins_of))
+        .route("/accounts/{name}/sign-ins/end", post(Right::ChangePeople, sign_in::end_of))
+        .route("/tokens", get(Right::LookPeople, sign_in::tokens))
+        .route("/tokens", post(Right::ChangePeople, sign_in::new_token))
+        .route("/tokens/{name}/revoke", post(Right::ChangePeople, sign_in::revoke_token))
+        .route("/status", get(Right::Look, status))
+        .route("/alarms", get(Right::Look, alarms))
+        .route("/alarms/{id}", get(Right::Look, alarm))
+        .route("/alarms/{id}/transitions", get(Right::Look, alarm_history))
+        .route("/alarms/{id}/explanation", get(Right::Look, explanation))
+        .route("/alarms/{id}/{action}", post(Right::Acknowledge, act))
+        .route("/alarms/{id}/calls/{station}/links", get(Right::Call, stations::links))
+        .route("/alarms/{id}/calls/{station}/{step}", post(Right::Call, call_step))
+        .route("/stations", get(Right::LookBehind, stations::stations))
+        .route("/stations/{id}/{action}", post(Right::Station, stations::act))
+        .route("/incidents", get(Right::Look, incidents))
+        .route("/incidents/outcomes", get(Right::LookBehind, outcomes))
+        .route("/incidents/{id}", get(Right::Look, incident))
+        .route("/incidents/{id}/timeline", get(Right::Look, timeline))
+        .route("/incidents/{id}/archive", get(Right::LookBehind, archive::export))
+        .route("/incidents/{id}/{action}", post(Right::Acknowledge, act_on_incident))
+        .route("/drills", get(Right::LookBehind, drills::list))
+        .route("/drills", post(Right::Drill, drills::start))
+        .route("/drills/{id}", get(Right::LookBehind, drills::one))
+        .route("/drills/{id}/report", get(Right::LookBehind, drills::report))
+        .route("/drills/{id}/{action}", post(Right::Drill, drills::act))
+        .route("/reports/month/{month}", get(Right::LookBehind, ledger::one))
+        .route("/reports/month/{month}/report", get(Right::LookBehind, ledger::report))
+        .route("/journal", get(Right::Look, journal))
+        .route("/audit", get(Right::Audit, audit))
+        .route("/dead-letters", get(Right::LookBehind, dead_letters))
+        .route("/dead-letters/resend", post(Right::Resend, resend))
+        .route("/rules", get(Right::LookBehind, rules))
+        .route("/rules/reload", post(Right::Operate, reload))
+        .route("/points", get(Right::Look, points))
+        .route("/points/choices", get(Right::Look, point_choices))
+        .route("/points/{device}/{name}", get(Right::Look, point))
+        .route("/points/{device}/{name}/history", get(Right::Look, point_history))
+        .route("/devices", get(Right::Look, devices))
+        .route("/brokers/{id}/discard-session", post(Right::Operate, discard_session))
+        .route("/quarantine", get(Right::LookBehind, quarantine))
+        .route("/quarantine/messages", get(Right::LookBehind, quarantined_messages))
+        .route("/events", get(Right::Look, events))
+        .route("/subscriptions", get(Right::LookBehind, subscriptions::all))
+        .route("/subscriptions/{subscriber}/events", get(Right::Subscribe, subscriptions::stream))
+        .route("/subscriptions/{subscriber}/page", get(Right::Subscribe, subscriptions::page))
+        .route("/subscriptions/{subscriber}/feed.atom", get(Right::Subscribe, subscriptions::feed))
+        .route("/subscriptions/{subscriber}/cap/{identifier}", get(Right::Subscribe, subscriptions::cap))
+        .route("/subscriptions/{subscriber}/test", post(Right::Operate, subscriptions::test))
+}
+
+/// What machines ask.
+fn machines() -> Routes<Desk> {
+    Routes::new()
+        .route("/healthz", get(Right::Anybody, || async { "ok\n" }))
+        .route("/readyz", get(Right::Anybody, readyz))
+        .route("/metrics", get(Right::Measure, metrics))
+}
+
+/// Every route but the page's own files, as the router has it.
+pub(super) fn table() -> Vec<RouteRow> {
+    [api().rows("/api/v1"), machines().rows(""), crew::routes().rows("")].concat()
+}
+
 pub(super) fn router(desk: Desk, watch: Guard) -> Router {
-    let api = Router::new()
-        .route("/status", get(status))
-        .route("/alarms", get(alarms))
-        .route("/alarms/{id}", get(alarm))
-        .route("/alarms/{id}/transitions", get(alarm_history))
-        .route("/alarms/{id}/explanation", get(explanation))
-        .route("/alarms/{id}/{action}", post(act))
-        .route("/alarms/{id}/calls/{station}/links", get(stations::links))
-        .route("/alarms/{id}/calls/{station}/{step}", post(call_step))
-        .route("/stations", get(stations::stations))
-        .route("/stations/{id}/{action}", post(stations::act))
-        .route("/incidents", get(incidents))
-        .route("/incidents/outcomes", get(outcomes))
-        .route("/incidents/{id}", get(incident))
-        .route("/incidents/{id}/timeline", get(timeline))
-        .route("/incidents/{id}/archive", get(archive::export))
-        .route("/incidents/{id}/{action}", post(act_on_incident))
-        .route("/drills", get(drills::list))
-        .route("/drills", post(drills::start))
-        .route("/drills/{id}", get(drills::one))
-        .route("/drills/{id}/report", get(drills::report))
-        .route("/drills/{id}/{action}", post(drills::act))
-        .route("/reports/month/{month}", get(ledger::one))
-        .route("/reports/month/{month}/report", get(ledger::report))
-        .route("/journal", get(journal))
-        .route("/audit", get(audit))
-        .route("/dead-letters", get(dead_letters))
-        .route("/dead-letters/resend", post(resend))
-        .route("/rules", get(rules))
-        .route("/rules/reload", post(reload))
-        .route("/points", get(points))
-        .route("/points/choices", get(point_choices))
-        .route("/points/{device}/{name}", get(point))
-        .route("/points/{device}/{name}/history", get(point_history))
-        .route("/devices", get(devices))
-        .route("/brokers/{id}/discard-session", post(discard_session))
-        .route("/quarantine", get(quarantine))
-        .route("/quarantine/messages", get(quarantined_messages))
-        .route("/events", get(events))
-        .route("/subscriptions", get(subscriptions::all))
-        .route("/subscriptions/{subscriber}/events", get(subscriptions::stream))
-        .route("/subscriptions/{subscriber}/page", get(subscriptions::page))
-        .route("/subscriptions/{subscriber}/feed.atom", get(subscriptions::feed))
-        .route("/subscriptions/{subscriber}/cap/{identifier}", get(subscriptions::cap))
-        .route("/subscriptions/{subscriber}/test", post(subscriptions::test));
     Router::new()
-        .nest("/api/v1", api)
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+        .nest("/api/v1", api().guarded(&desk.people))
+        .merge(machines().guarded(&desk.people))
         .merge(page::routes())
-        .merge(crew::routes())
+        .merge(crew::routes().guarded(&desk.people))
         .fallback(|| async { Problem::not_found("没有这个地址", "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
             Problem::new(
@@ -205,27 +246,75 @@ impl Desk {
         }
     }
 
-    /// One that is open by the main loop, else as it ended.
-    pub(super) async fn incident(&self, id: IncidentId) -> Answer<IncidentViewWire> {
+    /// One that is open by the main loop, else as it ended; what lies elsewhere is not there.
+    pub(super) async fn incident(&self, caller: &Caller, id: IncidentId) -> Answer<IncidentViewWire> {
         let writer = self.writer();
         if let Some(view) = self.ask(|reply| Query::Incident { id, reply }).await? {
+            if !caller.sees(&view.situation.incident.place) {
+                return Err(no_incident(id));
+            }
+            let seen: Vec<_> = view.situation.alarms.iter().filter(|alarm| caller.sees(&alarm.place)).collect();
+            let calls: Vec<_> =
+                view.calls.iter().filter(|call| seen.iter().any(|alarm| alarm.id == call.alarm)).cloned().collect();
             return Ok(Json(IncidentViewWire {
                 incident: writer.situation(&view.situation),
-                alarms: view.situation.alarms.iter().map(|alarm| writer.alarm(alarm)).collect(),
-                calls: writer.calls(&view.calls),
+                alarms: seen.into_iter().map(|alarm| writer.alarm(alarm)).collect(),
+                calls: writer.calls(&calls),
             }));
         }
         match self.archive(move |archive| archive.incident(id)).await? {
-            Some(incident) => {
+            Some(incident) if caller.sees(&incident.place) => {
                 let incident = writer.past(&incident);
                 Ok(Json(IncidentViewWire { incident, alarms: Vec::new(), calls: Vec::new() }))
             }
-            None => Err(Problem::not_found(format!("没有事件 {id}"), format!("there is no incident {id}"))),
+            _ => Err(no_incident(id)),
         }
     }
 
-    async fn command(&self, who: String, from: Way, alarm: AlarmId, what: Action) -> Answer<AlarmViewWire> {
-        let command = Command { who, what };
+    /// Answers `gone` for an alarm that lies elsewhere, as for one that never was.
+    pub(super) async fn find_alarm(
+        &self,
+        caller: &Caller,
+        id: AlarmId,
+        gone: impl FnOnce() -> Problem,
+    ) -> Result<(), Problem> {
+        let within = caller.within();
+        if within.is_everywhere() {
+            return Ok(());
+        }
+        let seen = match self.ask(|reply| Query::Alarm { id, reply }).await? {
+            Some(view) => within.takes(&view.alarm.place),
+            None => {
+                let rows = self.archive(move |archive| archive.history(id)).await?;
+                rows.last().is_some_and(|row| lies_within(&within, row))
+            }
+        };
+        if seen { Ok(()) } else { Err(gone()) }
+    }
+
+    /// The same for an incident.
+    async fn find_incident(&self, caller: &Caller, id: IncidentId) -> Result<(), Problem> {
+        let within = caller.within();
+        if within.is_everywhere() {
+            return Ok(());
+        }
+        let place = match self.ask(|reply| Query::Incident { id, reply }).await? {
+            Some(view) => Some(Arc::clone(&view.situation.incident.place)),
+            None => self.archive(move |archive| archive.incident(id)).await?.map(|incident| incident.place),
+        };
+        if place.is_some_and(|place| within.takes(&place)) { Ok(()) } else { Err(no_incident(id)) }
+    }
+
+    async fn command(
+        &self,
+        caller: Caller,
+        who: Option<String>,
+        alarm: AlarmId,
+        what: Action,
+    ) -> Answer<AlarmViewWire> {
+        let command = Command { who: caller.name(who)?, what };
+        self.find_alarm(&caller, alarm, || Problem::refused(&Refusal::NoSuchAlarm(alarm))).await?;
+        let from = caller.way;
         match send(&self.link.inputs, |reply| Input::Command { command, from, reply }).await? {
             Ok(()) => Ok(Json(self.view(alarm).await?)),
             Err(refusal) => Err(Problem::refused(&refusal)),
@@ -279,8 +368,9 @@ pub(super) fn short(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-async fn status(State(desk): State<Desk>) -> Answer<StatusWire> {
-    let status = desk.ask(|reply| Query::Status { reply }).await?;
+async fn status(State(desk): State<Desk>, caller: Caller) -> Answer<StatusWire> {
+    let within = caller.within();
+    let status = desk.ask(|reply| Query::Status { within, reply }).await?;
     Ok(Json(status_wire(&desk.link, &status)))
 }
 
@@ -294,7 +384,7 @@ struct AlarmParameters {
     limit: Option<usize>,
 }
 
-async fn alarms(State(desk): State<Desk>, uri: Uri) -> Answer<AlarmsWire> {
+async fn alarms(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer<AlarmsWire> {
     let AlarmParameters { min_level, class, building, after, limit } = parameters(&uri)?;
     let min_level = match min_level.as_deref() {
         None => None,
@@ -314,7 +404,7 @@ async fn alarms(State(desk): State<Desk>, uri: Uri) -> Answer<AlarmsWire> {
             Problem::bad_request(format_args!("after is {:?}, expected `next` of the page before", short(text)))
         })?),
     };
-    let filter = AlarmFilter { min_level, class, building };
+    let filter = AlarmFilter { min_level, class, building, within: caller.within() };
     let page = AlarmPage { after, limit: rows(limit, USUAL_ROWS)? };
     let list = desk.ask(|reply| Query::Alarms { filter, page, reply }).await?;
     let writer = desk.writer();
@@ -327,19 +417,24 @@ async fn alarms(State(desk): State<Desk>, uri: Uri) -> Answer<AlarmsWire> {
     }))
 }
 
-async fn alarm(State(desk): State<Desk>, Path(id): Path<String>) -> Answer<AlarmViewWire> {
+async fn alarm(State(desk): State<Desk>, caller: Caller, Path(id): Path<String>) -> Answer<AlarmViewWire> {
     let id = alarm_id(&id)?;
+    let gone = || {
+        Problem::not_found(format!("没有未结束的报警 {id}"), format!("there is no open alarm {id}"))
+            .hint("已结束的报警见其经过", "a closed one is found under its /transitions")
+    };
+    desk.find_alarm(&caller, id, gone).await?;
     let view = desk.view(id).await?;
     if view.alarm.is_none() {
-        return Err(Problem::not_found(format!("没有未结束的报警 {id}"), format!("there is no open alarm {id}"))
-            .hint("已结束的报警见其经过", "a closed one is found under its /transitions"));
+        return Err(gone());
     }
     Ok(Json(view))
 }
 
-async fn alarm_history(State(desk): State<Desk>, Path(id): Path<String>) -> Answer<Vec<JournalWire>> {
+async fn alarm_history(State(desk): State<Desk>, caller: Caller, Path(id): Path<String>) -> Answer<Vec<JournalWire>> {
     let id = alarm_id(&id)?;
-    let rows = desk.archive(move |archive| archive.history(id)).await?;
+    let mut rows = desk.archive(move |archive| archive.history(id)).await?;
+    rows.retain(|row| lies_within(&caller.within(), row));
     if rows.is_empty() {
         return Err(Problem::not_found(format!("没有报警 {id} 的记录"), format!("nothing is recorded of alarm {id}")));
     }
@@ -353,10 +448,13 @@ struct JournalParameters {
     before: Option<i64>,
 }
 
-async fn journal(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<JournalWire>> {
+async fn journal(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer<Vec<JournalWire>> {
     let JournalParameters { limit, before } = parameters(&uri)?;
     let limit = rows(limit, USUAL_ROWS)?;
-    let rows = desk.archive(move |archive| archive.recent(limit, before)).await?;
+    let within = caller.within();
+    let rows = desk
+        .archive(move |archive| rows_within(&within, limit, before, |limit, before| archive.recent(limit, before)))
+        .await?;
     Ok(Json(desk.writer().journal(&rows)))
 }
 
@@ -400,14 +498,14 @@ async fn dead_letters(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<DeadLett
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ResendBody {
-    who: String,
+    who: Option<String>,
     order: Option<String>,
     way_out: Option<String>,
 }
 
-async fn resend(State(desk): State<Desk>, Caller(from): Caller, request: Request) -> Answer<ResentWire> {
+async fn resend(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<ResentWire> {
     let ResendBody { who, order, way_out } = body(request).await?;
-    let who = person(&who)?;
+    let (who, from) = (caller.name(who)?, caller.way);
     let which = match (order, way_out) {
         (Some(order), None) => Resend::Order(OrderId::new(order)),
         (None, Some(way_out)) => Resend::WayOut(way_out.into()),
@@ -427,17 +525,17 @@ async fn resend(State(desk): State<Desk>, Caller(from): Caller, request: Request
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WhoBody {
-    who: String,
+    who: Option<String>,
 }
 
 async fn discard_session(
     State(desk): State<Desk>,
-    Caller(from): Caller,
+    caller: Caller,
     Path(id): Path<String>,
     request: Request,
 ) -> Answer<DiscardedWire> {
     let WhoBody { who } = body(request).await?;
-    let who = person(&who)?;
+    let (who, from) = (caller.name(who)?, caller.way);
     let mut deed = Deed {
         at: desk.link.clock.now().wall,
         who: who.clone(),
@@ -477,10 +575,10 @@ async fn rules(State(desk): State<Desk>) -> Answer<Vec<RuleWire>> {
     Ok(Json(rules.iter().map(RuleWire::from).collect()))
 }
 
-async fn reload(State(desk): State<Desk>, Caller(from): Caller, request: Request) -> Answer<ReloadedWire> {
+async fn reload(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<ReloadedWire> {
     let WhoBody { who } = body(request).await?;
     let (reply, answer) = oneshot::channel();
-    let asked = ReloadAsked { who: person(&who)?, from, reply: Some(reply) };
+    let asked = ReloadAsked { who: caller.name(who)?, from: caller.way, reply: Some(reply) };
     if !matches!(timeout(ANSWER_WITHIN, desk.link.reload.send(asked)).await, Ok(Ok(()))) {
         return Err(Problem::busy());
     }
@@ -505,7 +603,7 @@ struct PointParameters {
     limit: Option<usize>,
 }
 
-async fn points(State(desk): State<Desk>, uri: Uri) -> Answer<PointsWire> {
+async fn points(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer<PointsWire> {
     let PointParameters { device, kind, building, quality, text, from, limit } = parameters(&uri)?;
     let kind = match kind.as_deref() {
         None => None,
@@ -520,14 +618,16 @@ async fn points(State(desk): State<Desk>, uri: Uri) -> Answer<PointsWire> {
             Problem::bad_request(format_args!("{:?} is not one of good, uncertain, bad, not_good", short(word)))
         })?),
     };
-    let filter = PointFilter { device: device.map(DeviceId::new), kind, building, quality, text };
+    let device = device.map(DeviceId::new);
+    let filter = PointFilter { device, kind, building, quality, text, within: caller.within() };
     let page = Page { from: from.unwrap_or(0), limit: rows(limit, USUAL_ROWS)? };
     let found = desk.ask(|reply| Query::Points { filter, page, reply }).await?;
     Ok(Json(desk.writer().points(desk.link.clock.now().wall, &found)))
 }
 
-async fn point_choices(State(desk): State<Desk>) -> Answer<PointChoicesWire> {
-    let choices = desk.ask(|reply| Query::PointChoices { reply }).await?;
+async fn point_choices(State(desk): State<Desk>, caller: Caller) -> Answer<PointChoicesWire> {
+    let within = caller.within();
+    let choices = desk.ask(|reply| Query::PointChoices { within, reply }).await?;
     Ok(Json(desk.writer().point_choices(choices)))
 }
 
@@ -540,12 +640,16 @@ fn no_point(id: &PointId) -> Problem {
     Problem::not_found(format!("没有测点 {id}"), format!("there is no point {id}"))
 }
 
-async fn point(State(desk): State<Desk>, Path((device, name)): Path<(String, String)>) -> Answer<PointWire> {
+async fn point(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path((device, name)): Path<(String, String)>,
+) -> Answer<PointWire> {
     let id = point_id(&device, &name);
     let asked = id.clone();
     match desk.ask(|reply| Query::Point { id: asked, reply }).await? {
-        Some(row) => Ok(Json(desk.writer().point(&row))),
-        None => Err(no_point(&id)),
+        Some(row) if caller.sees(&row.place) => Ok(Json(desk.writer().point(&row))),
+        _ => Err(no_point(&id)),
     }
 }
 
@@ -573,6 +677,7 @@ pub(super) fn moment(name: &str, text: &str) -> Result<Wall, Problem> {
 
 async fn point_history(
     State(desk): State<Desk>,
+    caller: Caller,
     Path((device, name)): Path<(String, String)>,
     uri: Uri,
 ) -> Answer<Vec<BucketWire>> {
@@ -592,7 +697,8 @@ async fn point_history(
     let buckets = rows(buckets, USUAL_ROWS)?;
     let id = point_id(&device, &name);
     let asked = id.clone();
-    if desk.ask(|reply| Query::Point { id: asked, reply }).await?.is_none() {
+    let row = desk.ask(|reply| Query::Point { id: asked, reply }).await?;
+    if !row.is_some_and(|row| caller.sees(&row.place)) {
         return Err(no_point(&id));
     }
     let found = desk.archive(move |archive| archive.readings(&id, from, to, buckets)).await?;
@@ -607,10 +713,11 @@ struct PageParameters {
     limit: Option<usize>,
 }
 
-async fn devices(State(desk): State<Desk>, uri: Uri) -> Answer<DevicesWire> {
+async fn devices(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer<DevicesWire> {
     let PageParameters { from, limit } = parameters(&uri)?;
     let page = Page { from: from.unwrap_or(0), limit: rows(limit, USUAL_ROWS)? };
-    let found = desk.ask(|reply| Query::Devices { page, reply }).await?;
+    let within = caller.within();
+    let found = desk.ask(|reply| Query::Devices { within, page, reply }).await?;
     Ok(Json(desk.writer().devices(&found)))
 }
 
@@ -641,7 +748,7 @@ struct EventParameters {
     last_event_id: Option<String>,
 }
 
-async fn events(State(desk): State<Desk>, request: Request) -> Result<Response, Problem> {
+async fn events(State(desk): State<Desk>, caller: Caller, request: Request) -> Result<Response, Problem> {
     let EventParameters { readings, last_event_id: parameter } = parameters(request.uri())?;
     let readings = match readings.as_deref() {
         None | Some("no") => false,
@@ -651,12 +758,13 @@ async fn events(State(desk): State<Desk>, request: Request) -> Result<Response, 
         }
     };
     let last = last_event_id(request.headers(), parameter.as_deref());
-    desk.hub.stream(&desk.link, last.as_deref(), readings)
+    desk.hub.stream(&desk.link, caller, last.as_deref(), readings)
 }
 
 /// Who gives a command, as the journal will name them.
-pub(super) fn person(who: &str) -> Result<String, Problem> {
-    words("who", who, 64)
+pub(super) fn person(who: Option<String>) -> Result<String, Problem> {
+    let who = who.ok_or_else(|| Problem::bad_request("missing field `who`"));
+    who.and_then(|who| words("who", &who, 64))
         .map_err(|problem| problem.hint("who 填操作人的姓名", "`who` is the name of the person who does it"))
 }
 
@@ -677,13 +785,13 @@ pub(super) fn words(name: &str, text: &str, most: usize) -> Result<String, Probl
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlainBody {
-    pub who: String,
+    pub who: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShelveBody {
-    who: String,
+    who: Option<String>,
     minutes: u32,
     why: String,
 }
@@ -691,7 +799,7 @@ struct ShelveBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhyBody {
-    pub who: String,
+    pub who: Option<String>,
     pub why: String,
 }
 
@@ -702,11 +810,12 @@ const MOST_MINUTES: u32 = 24 * 60;
 
 async fn act(
     State(desk): State<Desk>,
-    Caller(from): Caller,
+    caller: Caller,
     Path((id, action)): Path<(String, String)>,
     request: Request,
 ) -> Answer<AlarmViewWire> {
     let alarm = alarm_id(&id)?;
+    caller.may(right_of("alarms", &action))?;
     let (who, what) = match action.as_str() {
         "shelve" => {
             let ShelveBody { who, minutes, why } = body(request).await?;
@@ -732,16 +841,17 @@ async fn act(
             ));
         }
     };
-    desk.command(person(&who)?, from, alarm, what).await
+    desk.command(caller, who, alarm, what).await
 }
 
 async fn call_step(
     State(desk): State<Desk>,
-    Caller(from): Caller,
+    caller: Caller,
     Path((id, station, step)): Path<(String, String, String)>,
     request: Request,
 ) -> Answer<AlarmViewWire> {
     let alarm = alarm_id(&id)?;
+    caller.may(right_of("calls", &step))?;
     let (who, step) = match step.as_str() {
         "decline" => {
             let WhyBody { who, why } = body(request).await?;
@@ -759,7 +869,7 @@ async fn call_step(
             ));
         }
     };
-    desk.command(person(&who)?, from, alarm, Action::Call { alarm, station, step }).await
+    desk.command(caller, who, alarm, Action::Call { alarm, station, step }).await
 }
 
 pub(super) fn incident_id(text: &str) -> Result<IncidentId, Problem> {
@@ -782,7 +892,7 @@ struct IncidentParameters {
     limit: Option<usize>,
 }
 
-async fn incidents(State(desk): State<Desk>, uri: Uri) -> Answer<IncidentsWire> {
+async fn incidents(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer<IncidentsWire> {
     let IncidentParameters { state, building, outcome, from, to, cursor, limit } = parameters(&uri)?;
     let limit = rows(limit, USUAL_ROWS)?;
     let writer = desk.writer();
@@ -800,7 +910,8 @@ async fn incidents(State(desk): State<Desk>, uri: Uri) -> Answer<IncidentsWire> 
                 Some(text) => Some(text.parse().map_err(|()| unusable(text))?),
             };
             let page = IncidentPage { after, limit };
-            let list = desk.ask(|reply| Query::Incidents { page, reply }).await?;
+            let within = caller.within();
+            let list = desk.ask(|reply| Query::Incidents { within, page, reply }).await?;
             Ok(Json(IncidentsWire {
                 now,
                 incidents: list.incidents.iter().map(|situation| writer.situation(situation)).collect(),
@@ -817,7 +928,9 @@ async fn incidents(State(desk): State<Desk>, uri: Uri) -> Answer<IncidentsWire> 
             let to = to.as_deref().map(|to| moment("to", to)).transpose()?;
             let filter = ClosedFilter { building, outcome, from, to };
             // One more than is shown tells whether there is another page.
-            let mut found = desk.archive(move |archive| archive.closed_incidents(&filter, after, limit + 1)).await?;
+            let within = caller.within();
+            let mut found =
+                desk.archive(move |archive| closed_within(archive, &within, &filter, after, limit + 1)).await?;
             let more = found.len() > limit;
             found.truncate(limit);
             let next = found.last().filter(|_| more).and_then(|last| Some((last.end.as_ref()?.at, last.id)));
@@ -830,6 +943,73 @@ async fn incidents(State(desk): State<Desk>, uri: Uri) -> Answer<IncidentsWire> 
         }
         Some(other) => Err(Problem::bad_request(format_args!("state is {:?}, expected open or closed", short(other)))),
     }
+}
+
+fn no_incident(id: IncidentId) -> Problem {
+    Problem::not_found(format!("没有事件 {id}"), format!("there is no incident {id}"))
+}
+
+/// Whether what a row tells lies within; a damaged row lies nowhere.
+pub(super) fn lies_within(places: &Places, row: &Journaled) -> bool {
+    places.is_everywhere()
+        || match &row.entry {
+            Entry::Transition(transition) => places.takes(&transition.alarm.place),
+            Entry::Call(change) => places.takes(&change.alarm.place),
+            Entry::Incident(change) => places.takes(&change.incident.place),
+            Entry::Damaged(_) => false,
+        }
+}
+
+/// Pages that are walked for who sees few of their rows.
+const MOST_WALKED: usize = 100;
+
+/// As many rows as are wanted of those that lie within, however many lie between them.
+fn rows_within(
+    places: &Places,
+    limit: usize,
+    mut before: Option<i64>,
+    read: impl Fn(usize, Option<i64>) -> Result<Vec<Journaled>, String>,
+) -> Result<Vec<Journaled>, String> {
+    if places.is_everywhere() {
+        return read(limit, before);
+    }
+    let mut found = Vec::new();
+    for _ in 0..MOST_WALKED {
+        let rows = read(MOST_ROWS, before)?;
+        let more = rows.len() == MOST_ROWS;
+        before = rows.last().map(|row| row.n);
+        found.extend(rows.into_iter().filter(|row| lies_within(places, row)));
+        if found.len() >= limit || !more {
+            break;
+        }
+    }
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// The same of incidents that have closed.
+fn closed_within(
+    archive: &dyn Archive,
+    places: &Places,
+    filter: &ClosedFilter,
+    mut after: Option<ClosedCursor>,
+    limit: usize,
+) -> Result<Vec<Incident>, String> {
+    if places.is_everywhere() {
+        return archive.closed_incidents(filter, after, limit);
+    }
+    let mut found = Vec::new();
+    for _ in 0..MOST_WALKED {
+        let rows = archive.closed_incidents(filter, after, MOST_ROWS)?;
+        let more = rows.len() == MOST_ROWS;
+        after = rows.last().and_then(|last| Some(ClosedCursor(last.end.as_ref()?.at, last.id)));
+        found.extend(rows.into_iter().filter(|incident| places.takes(&incident.place)));
+        if found.len() >= limit || !more {
+            break;
+        }
+    }
+    found.truncate(limit);
+    Ok(found)
 }
 
 fn closed_cursor(text: &str) -> Option<ClosedCursor> {
@@ -857,44 +1037,55 @@ async fn outcomes(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<OutcomeWire>
     Ok(Json(found.into_iter().map(wire).collect()))
 }
 
-async fn incident(State(desk): State<Desk>, Path(id): Path<String>) -> Answer<IncidentViewWire> {
+async fn incident(State(desk): State<Desk>, caller: Caller, Path(id): Path<String>) -> Answer<IncidentViewWire> {
     let id = incident_id(&id)?;
-    desk.incident(id).await
+    desk.incident(&caller, id).await
 }
 
-async fn timeline(State(desk): State<Desk>, Path(id): Path<String>, uri: Uri) -> Answer<Vec<JournalWire>> {
+async fn timeline(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Answer<Vec<JournalWire>> {
     let id = incident_id(&id)?;
     let JournalParameters { limit, before } = parameters(&uri)?;
     let limit = rows(limit, USUAL_ROWS)?;
-    let rows = desk.archive(move |archive| archive.timeline(id, limit, before)).await?;
+    desk.find_incident(&caller, id).await?;
+    let within = caller.within();
+    let rows = desk
+        .archive(move |archive| {
+            rows_within(&within, limit, before, |limit, before| archive.timeline(id, limit, before))
+        })
+        .await?;
     Ok(Json(desk.writer().journal(&rows)))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SeenBody {
-    who: String,
+    who: Option<String>,
     newest: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NoteBody {
-    who: String,
+    who: Option<String>,
     text: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StepBody {
-    who: String,
+    who: Option<String>,
     step: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SkipBody {
-    who: String,
+    who: Option<String>,
     step: String,
     why: String,
 }
@@ -902,21 +1093,21 @@ struct SkipBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MergeBody {
-    who: String,
+    who: Option<String>,
     into: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SplitBody {
-    who: String,
+    who: Option<String>,
     alarms: Vec<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CloseBody {
-    who: String,
+    who: Option<String>,
     outcome: String,
     cause: Option<String>,
     #[serde(default)]
@@ -944,11 +1135,12 @@ impl CloseBody {
 
 async fn act_on_incident(
     State(desk): State<Desk>,
-    Caller(from): Caller,
+    caller: Caller,
     Path((id, action)): Path<(String, String)>,
     request: Request,
 ) -> Answer<IncidentViewWire> {
     let incident = incident_id(&id)?;
+    caller.may(right_of("incidents", &action))?;
     // Which one is shown afterwards.
     let mut shown = incident;
     let mut moved = None;
@@ -998,14 +1190,18 @@ async fn act_on_incident(
             ));
         }
     };
-    let command = Command { who: person(&who)?, what: Action::Incident { incident, what } };
+    let command = Command { who: caller.name(who)?, what: Action::Incident { incident, what } };
+    for id in [incident, shown] {
+        desk.find_incident(&caller, id).await?;
+    }
+    let from = caller.way.clone();
     match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {
         Ok(()) => {
             if let Some(alarm) = moved {
                 let view = desk.ask(|reply| Query::Alarm { id: alarm, reply }).await?;
                 shown = view.and_then(|view| view.alarm.incident).unwrap_or(shown);
             }
-            desk.incident(shown).await
+            desk.incident(&caller, shown).await
         }
         Err(refusal) => Err(Problem::refused(&refusal)),
     }
@@ -1013,7 +1209,7 @@ async fn act_on_incident(
 
 /// Ready means that the main loop answers.
 async fn readyz(State(desk): State<Desk>) -> Response {
-    match desk.ask(|reply| Query::Status { reply }).await {
+    match desk.ask(|reply| Query::Status { within: Places::EVERYWHERE, reply }).await {
         Ok(_) => "ready\n".into_response(),
         Err(problem) => problem.into_response(),
     }
@@ -1033,7 +1229,9 @@ mod tests {
     async fn a_main_loop_that_stands_still_is_said_not_waited_for() {
         let (inputs, _received) = mpsc::channel(1);
         for _ in 0..2 {
-            let asked = send_within(Duration::from_millis(1), &inputs, |reply| Input::Query(Query::Status { reply }));
+            let asked = send_within(Duration::from_millis(1), &inputs, |reply| {
+                Input::Query(Query::Status { within: Places::EVERYWHERE, reply })
+            });
             assert_eq!(asked.await.err().map(|problem| problem.code), Some("busy"));
         }
     }

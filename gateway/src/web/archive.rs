@@ -20,7 +20,8 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::api::{Desk, incident_id, parameters, person};
+use super::api::{Desk, incident_id, parameters};
+use super::authority::{Right, allows};
 use super::drills::cause;
 use super::guard::Caller;
 use super::problem::Problem;
@@ -48,7 +49,7 @@ struct ExportParameters {
 
 pub(super) async fn export(
     State(desk): State<Desk>,
-    Caller(from): Caller,
+    caller: Caller,
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -59,12 +60,14 @@ pub(super) async fn export(
         Some("yes") => true,
         Some(_) => return Err(Problem::bad_request("masked is neither yes nor no")),
     };
-    let who = who.as_deref().map_or_else(|| Ok("-".to_owned()), person)?;
-    let records = gather(&desk, id).await?;
+    // Names and telephone numbers are for those who handle incidents or answer for the record.
+    let masked = masked || ![Right::Handle, Right::Audit].iter().any(|right| allows(&caller.principal, *right));
+    let who = caller.name(who.or_else(|| Some("-".to_owned())))?;
+    let records = gather(&desk, &caller, id).await?;
     let (file, seal) = pack(&records, &desk.link.site.time_zone, masked);
     let detail = json!({ "seal": seal, "masked": masked, "bytes": file.len() });
     let at = desk.link.clock.now().wall;
-    let deed = Deed { at, who, from, what: "incident.export".into(), about: id.to_string(), refused: None, detail };
+    let deed = Deed { at, who, from: caller.way, what: "incident.export".into(), about: id.to_string(), refused: None, detail };
     desk.note(deed).await?;
     let name = format!("attachment; filename=\"incident-{id}.tar\"");
     Ok(([(header::CONTENT_TYPE, "application/x-tar".to_owned()), (header::CONTENT_DISPOSITION, name)], file)
@@ -85,9 +88,9 @@ struct Records {
     readings: Vec<(PointId, String, Vec<(Wall, Option<f64>, Quality)>)>,
 }
 
-async fn gather(desk: &Desk, id: IncidentId) -> Result<Records, Problem> {
+async fn gather(desk: &Desk, caller: &Caller, id: IncidentId) -> Result<Records, Problem> {
     let writer = desk.writer();
-    let incident = desk.incident(id).await?.0.incident;
+    let incident = desk.incident(caller, id).await?.0.incident;
     let mut rows = desk
         .archive(move |archive| {
             let mut rows: Vec<Journaled> = Vec::new();

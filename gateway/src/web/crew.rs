@@ -12,16 +12,15 @@ use anmin_rules::alarm::{Action, Command};
 use anmin_rules::order::{Call, CallState, CallStep};
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::time::{Mono, Wall};
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use jiff::Timestamp;
 
 use super::api::{Desk, send, words};
-use super::guard::Caller;
+use super::authority::{Right, Routes, get, post};
+use super::guard::Visitor;
 use super::problem::Problem;
 use crate::crew_link::{Link, Unfit};
 use crate::main_loop::query::AlarmView;
@@ -76,9 +75,13 @@ impl Counted {
     }
 }
 
-pub(super) fn routes() -> Router<Desk> {
+/// The link itself says who may come in.
+pub(super) fn routes() -> Routes<Desk> {
     let style = || async { ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE) };
-    Router::new().route("/crew.css", get(style)).route("/crew/{token}", get(show).post(act))
+    Routes::new()
+        .route("/crew.css", get(Right::Anybody, style))
+        .route("/crew/{token}", get(Right::Anybody, show))
+        .route("/crew/{token}", post(Right::Anybody, act))
 }
 
 /// Why nothing is shown.
@@ -143,7 +146,7 @@ fn name_of(link: &Link, call: &Call) -> String {
     }
 }
 
-async fn show(State(desk): State<Desk>, Caller(from): Caller, Path(token): Path<String>) -> Response {
+async fn show(State(desk): State<Desk>, Visitor(from): Visitor, Path(token): Path<String>) -> Response {
     match opened(&desk, &token).await {
         Ok((link, view, call)) => {
             let mut advice = Vec::new();
@@ -161,7 +164,12 @@ async fn show(State(desk): State<Desk>, Caller(from): Caller, Path(token): Path<
     }
 }
 
-async fn act(State(desk): State<Desk>, Caller(from): Caller, Path(token): Path<String>, request: Request) -> Response {
+async fn act(
+    State(desk): State<Desk>,
+    Visitor(from): Visitor,
+    Path(token): Path<String>,
+    request: Request,
+) -> Response {
     let (link, _, call) = match opened(&desk, &token).await {
         Ok(found) => found,
         Err(closed) => return turned_away(&desk, from, closed),

@@ -18,12 +18,13 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::api::{Answer, Desk, USUAL_ROWS, body, moment, parameters, person, rows, send, short, words};
+use super::api::{Answer, Desk, USUAL_ROWS, body, moment, parameters, rows, send, short, words};
 use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{PlaceWire, TextWire, Writer};
-use crate::main_loop::Input;
+use crate::main_loop::{Input, Query};
 use crate::report::{self, Cell, Language, Page};
+use crate::store::people::Places;
 use crate::store::state::{Entry, Journaled};
 use crate::store::{StateReader, StoreError};
 
@@ -451,7 +452,7 @@ fn alarms_of(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StartBody {
-    who: String,
+    who: Option<String>,
     #[serde(default)]
     area: String,
     #[serde(default)]
@@ -472,7 +473,7 @@ struct StartBody {
     alarms: Vec<AlarmBody>,
 }
 
-pub(super) async fn start(State(desk): State<Desk>, Caller(from): Caller, request: Request) -> Answer<DrillWire> {
+pub(super) async fn start(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DrillWire> {
     let start: StartBody = body(request).await?;
     let alarms = alarms_of(start.scenario.as_deref(), &start.floor, &start.room, start.alarms)?;
     let lasts = start.minutes.map_or(drill::USUAL, |minutes| Duration::from_secs(u64::from(minutes) * 60));
@@ -480,13 +481,13 @@ pub(super) async fn start(State(desk): State<Desk>, Caller(from): Caller, reques
     let scope = Scope { area: start.area, grid: start.grid, building: start.building };
     let what = DrillAction::Start { scope, lasts, name, announced: start.announced, alarms };
     let drill = DrillId(Uuid::now_v7());
-    command(&desk, DrillCommand { who: person(&start.who)?, drill, what }, from).await
+    command(&desk, DrillCommand { who: caller.name(start.who)?, drill, what }, caller.way).await
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RaiseBody {
-    who: String,
+    who: Option<String>,
     scenario: Option<String>,
     #[serde(default)]
     floor: String,
@@ -499,12 +500,12 @@ struct RaiseBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EndBody {
-    who: String,
+    who: Option<String>,
 }
 
 pub(super) async fn act(
     State(desk): State<Desk>,
-    Caller(from): Caller,
+    caller: Caller,
     Path((id, action)): Path<(String, String)>,
     request: Request,
 ) -> Answer<DrillWire> {
@@ -524,7 +525,7 @@ pub(super) async fn act(
                 .hint("可用：raise、end", "there are raise and end"));
         }
     };
-    command(&desk, DrillCommand { who: person(&who)?, drill, what }, from).await
+    command(&desk, DrillCommand { who: caller.name(who)?, drill, what }, caller.way).await
 }
 
 async fn command(desk: &Desk, command: DrillCommand, from: crate::store::audit::Way) -> Answer<DrillWire> {
@@ -537,7 +538,7 @@ async fn command(desk: &Desk, command: DrillCommand, from: crate::store::audit::
 
 /// One that is on by the main loop, else as it ended.
 async fn find(desk: &Desk, id: DrillId) -> Result<Drill, Problem> {
-    let status = desk.ask(|reply| crate::main_loop::Query::Status { reply }).await?;
+    let status = desk.ask(|reply| Query::Status { within: Places::EVERYWHERE, reply }).await?;
     if let Some(on) = status.drills.iter().find(|drill| drill.id == id) {
         return Ok(Drill::clone(on));
     }

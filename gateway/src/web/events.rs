@@ -12,13 +12,14 @@
 //!
 //! A listener that comes back with `Last-Event-ID` gets what it missed, from the last [`REMEMBERED`] events; where they
 //! do not reach back far enough, or anmin has been started again, it gets `resync`. One that reads too slowly gets
-//! `resync` and is let go. No `status` for twelve seconds means that nothing on the screen can be relied on.
+//! `resync` and is let go. Who sees some places only hears of these. No `status` for twelve seconds means that nothing on the screen can be relied on.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anmin_sensors::point::Place;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -30,11 +31,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::api::{ask, status_wire};
+use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{ChangedPointWire, ChangedPointsWire, Writer};
 use super::{Site, WebLink};
 use crate::main_loop::feed::{Readings, WantReadings};
 use crate::main_loop::{FeedEvent, Query};
+use crate::store::people::Places;
 
 /// Listeners at once; one more is told to come again.
 pub const MOST_CLIENTS: usize = 64;
@@ -57,6 +60,8 @@ struct Shared {
     places: Arc<Semaphore>,
     /// Somebody new listens: a status is due at once.
     arrived: Notify,
+    /// How much those see who listen, and how many of them.
+    listening: Mutex<BTreeMap<Places, usize>>,
 }
 
 /// What has been, so that a listener gets each event once: pushed and sent under one lock.
@@ -64,13 +69,29 @@ struct Shared {
 struct Past {
     /// Number of the newest event; the first is 1.
     last: u64,
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Frame>,
 }
 
 #[derive(Clone, Debug)]
 struct Frame {
-    readings: bool,
+    whom: Whom,
     bytes: Bytes,
+}
+
+/// Whom a frame is for.
+#[derive(Clone, Debug)]
+enum Whom {
+    Everybody,
+    /// Who sees this place.
+    Place(Arc<Place>),
+    /// Who may see just this much: a status is made for each.
+    Within(Places),
+    /// Who wants readings; those who see only some of them get these in words of their own.
+    Readings(Arc<Readings>),
+}
+
+fn seen_at(place: &Arc<Place>) -> Whom {
+    Whom::Place(Arc::clone(place))
 }
 
 fn frame(id: Option<&str>, event: &str, data: &impl Serialize) -> Bytes {
@@ -99,6 +120,7 @@ impl Hub {
             frames: broadcast::Sender::new(QUEUE),
             places: Arc::new(Semaphore::new(MOST_CLIENTS)),
             arrived: Notify::new(),
+            listening: Mutex::default(),
         }))
     }
 
@@ -136,10 +158,14 @@ impl Hub {
             if self.0.frames.receiver_count() == 0 {
                 continue;
             }
-            if let Ok(status) = ask(&link.inputs, |reply| Query::Status { reply }).await {
-                let bytes = frame(None, "status", &status_wire(&link, &status));
-                // An error says that nobody listens.
-                let _ = self.0.frames.send(Frame { readings: false, bytes });
+            let wanted: Vec<Places> = self.listening().keys().cloned().collect();
+            for within in wanted {
+                let whom = Whom::Within(within.clone());
+                if let Ok(status) = ask(&link.inputs, |reply| Query::Status { within, reply }).await {
+                    let bytes = frame(None, "status", &status_wire(&link, &status));
+                    // An error says that nobody listens.
+                    let _ = self.0.frames.send(Frame { whom, bytes });
+                }
             }
         }
     }
@@ -147,34 +173,39 @@ impl Hub {
     fn publish(&self, event: &FeedEvent) {
         let writer = Writer { zone: &self.0.site.time_zone };
         match event {
-            FeedEvent::Transition(transition) => self.remember("transition", &writer.transition(transition)),
-            FeedEvent::Call(change) => self.remember("call", &writer.call_change(change)),
-            FeedEvent::Incident(change) => self.remember("incident", &writer.incident_change(change)),
-            FeedEvent::Drill(change) => self.remember("drill", &writer.drill_change(change)),
+            FeedEvent::Transition(transition) => {
+                self.remember(seen_at(&transition.alarm.place), "transition", &writer.transition(transition));
+            }
+            FeedEvent::Call(change) => self.remember(seen_at(&change.alarm.place), "call", &writer.call_change(change)),
+            FeedEvent::Incident(change) => {
+                self.remember(seen_at(&change.incident.place), "incident", &writer.incident_change(change));
+            }
+            // That it is a drill is for everybody to know.
+            FeedEvent::Drill(change) => self.remember(Whom::Everybody, "drill", &writer.drill_change(change)),
             FeedEvent::Readings(readings) => {
                 if self.0.frames.receiver_count() == 0 {
                     return;
                 }
-                let Readings { rows, truncated } = &**readings;
-                let points = rows
-                    .iter()
-                    .map(|(id, sample)| ChangedPointWire { id: id.to_string(), sample: writer.sample(sample) });
-                let bytes =
-                    frame(None, "readings", &ChangedPointsWire { points: points.collect(), truncated: *truncated });
-                let _ = self.0.frames.send(Frame { readings: true, bytes });
+                let bytes = changed_points(writer, readings, &Places::EVERYWHERE);
+                let _ = self.0.frames.send(Frame { whom: Whom::Readings(Arc::clone(readings)), bytes });
             }
         }
     }
 
-    fn remember(&self, event: &str, data: &impl Serialize) {
+    fn listening(&self) -> MutexGuard<'_, BTreeMap<Places, usize>> {
+        self.0.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, whom: Whom, event: &str, data: &impl Serialize) {
         let mut past = self.0.past.lock().unwrap_or_else(PoisonError::into_inner);
         past.last += 1;
         let bytes = frame(Some(&format!("{}-{}", self.0.epoch, past.last)), event, data);
         if past.frames.len() == REMEMBERED {
             past.frames.pop_front();
         }
-        past.frames.push_back(bytes.clone());
-        let _ = self.0.frames.send(Frame { readings: false, bytes });
+        let frame = Frame { whom, bytes };
+        past.frames.push_back(frame.clone());
+        let _ = self.0.frames.send(frame);
     }
 
     /// Events are missing: whoever listens or comes back from before starts afresh.
@@ -182,11 +213,17 @@ impl Hub {
         let mut past = self.0.past.lock().unwrap_or_else(PoisonError::into_inner);
         past.last += 1;
         past.frames.clear();
-        let _ = self.0.frames.send(Frame { readings: false, bytes: resync() });
+        let _ = self.0.frames.send(Frame { whom: Whom::Everybody, bytes: resync() });
     }
 
     /// One listener's stream. `last` is what it says it saw last.
-    pub fn stream(&self, link: &WebLink, last: Option<&str>, readings: bool) -> Result<Response, Problem> {
+    pub fn stream(
+        &self,
+        link: &WebLink,
+        caller: Caller,
+        last: Option<&str>,
+        readings: bool,
+    ) -> Result<Response, Problem> {
         let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else {
             return Err(Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -198,7 +235,9 @@ impl Hub {
         };
         let now = super::wire::stamp(link.clock.now().wall, &self.0.site.time_zone);
         let wants = readings.then(|| link.feed.want_readings());
-        let listener = self.listener(&now, last, wants, place);
+        let within = caller.within();
+        let lasts = Box::new(move || caller.is_still());
+        let listener = self.listener(&now, last, wants, place, within, lasts);
         self.0.arrived.notify_one();
         let body = Body::from_stream(stream::unfold(listener, |mut listener| async move {
             let bytes = listener.next().await?;
@@ -219,11 +258,13 @@ impl Hub {
         last: Option<&str>,
         wants: Option<WantReadings>,
         place: OwnedSemaphorePermit,
+        within: Places,
+        lasts: Box<dyn Fn() -> bool + Send>,
     ) -> Listener {
         let past = self.0.past.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.0.frames.subscribe();
         let newest = format!("{}-{}", self.0.epoch, past.last);
-        let missed = last.map(|last| self.missed(&past, last));
+        let missed = last.map(|last| self.missed(&past, last, &within));
         drop(past);
 
         let hello = Hello { version: env!("CARGO_PKG_VERSION"), site: &self.0.site.id, now };
@@ -236,16 +277,18 @@ impl Hub {
                 waiting.extend(missed.unwrap_or_else(|| vec![resync(), frame(Some(&newest), "hello", &hello)]));
             }
         }
-        Listener { waiting, live, ended: false, wants, _place: place }
+        *self.listening().entry(within.clone()).or_default() += 1;
+        Listener { hub: self.clone(), waiting, live, ended: false, wants, within, lasts, _place: place }
     }
 
     /// What came after `last`; `None` when we cannot tell.
-    fn missed(&self, past: &Past, last: &str) -> Option<Vec<Bytes>> {
+    fn missed(&self, past: &Past, last: &str, within: &Places) -> Option<Vec<Bytes>> {
         let (epoch, number) = last.rsplit_once('-')?;
         let number: u64 = number.parse().ok()?;
         let behind = usize::try_from(past.last.checked_sub(number)?).ok()?;
         let skip = past.frames.len().checked_sub(behind)?;
-        (epoch == self.0.epoch).then(|| past.frames.iter().skip(skip).cloned().collect())
+        let seen = past.frames.iter().skip(skip).filter(|frame| frame.is_for(within));
+        (epoch == self.0.epoch).then(|| seen.map(|frame| frame.bytes.clone()).collect())
     }
 }
 
@@ -256,12 +299,46 @@ struct Hello<'a> {
     now: &'a str,
 }
 
+impl Frame {
+    /// Of readings it says nothing.
+    fn is_for(&self, within: &Places) -> bool {
+        match &self.whom {
+            Whom::Everybody => true,
+            Whom::Place(place) => within.takes(place),
+            Whom::Within(places) => places == within,
+            Whom::Readings(_) => false,
+        }
+    }
+}
+
+fn changed_points(writer: Writer<'_>, readings: &Readings, within: &Places) -> Bytes {
+    let seen = readings.rows.iter().filter(|row| within.takes(&row.place));
+    let points = seen.map(|row| ChangedPointWire { id: row.id.to_string(), sample: writer.sample(&row.sample) });
+    frame(None, "readings", &ChangedPointsWire { points: points.collect(), truncated: readings.truncated })
+}
+
 struct Listener {
+    hub: Hub,
     waiting: VecDeque<Bytes>,
     live: broadcast::Receiver<Frame>,
     ended: bool,
     wants: Option<WantReadings>,
+    within: Places,
+    /// Whether what the stream was opened with still gives what it gave then.
+    lasts: Box<dyn Fn() -> bool + Send>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut listening = self.hub.listening();
+        if let Some(count) = listening.get_mut(&self.within) {
+            *count -= 1;
+            if *count == 0 {
+                listening.remove(&self.within);
+            }
+        }
+    }
 }
 
 impl Listener {
@@ -271,8 +348,23 @@ impl Listener {
         }
         while !self.ended {
             match self.live.recv().await {
-                Ok(frame) if frame.readings && self.wants.is_none() => {}
-                Ok(frame) => return Some(frame.bytes),
+                Ok(frame) => {
+                    // Before anything more is told: who has signed out, or has another role now, begins anew.
+                    if !(self.lasts)() {
+                        self.ended = true;
+                        return None;
+                    }
+                    match &frame.whom {
+                        Whom::Readings(_) if self.wants.is_none() => {}
+                        Whom::Readings(_) if self.within.is_everywhere() => return Some(frame.bytes),
+                        Whom::Readings(readings) => {
+                            let writer = Writer { zone: &self.hub.0.site.time_zone };
+                            return Some(changed_points(writer, readings, &self.within));
+                        }
+                        _ if frame.is_for(&self.within) => return Some(frame.bytes),
+                        _ => {}
+                    }
+                }
                 Err(RecvError::Lagged(_)) => {
                     self.ended = true;
                     return Some(resync());
@@ -304,7 +396,7 @@ mod tests {
 
     fn listener(hub: &Hub, last: Option<&str>) -> Listener {
         let place = Arc::clone(&hub.0.places).try_acquire_owned().expect("a free place");
-        hub.listener("", last, None, place)
+        hub.listener("", last, None, place, Places::EVERYWHERE, Box::new(|| true))
     }
 
     async fn next(listener: &mut Listener) -> Option<String> {
@@ -315,7 +407,7 @@ mod tests {
     fn resume_reaches_back_as_far_as_memory_does() {
         let hub = hub();
         for n in 1..=REMEMBERED + 5 {
-            hub.remember("call", &n);
+            hub.remember(&Arc::default(), "call", &n);
         }
         let past = hub.0.past.lock().expect("no test panics with it");
         for (last, missed) in [
@@ -328,7 +420,7 @@ mod tests {
             ("e-", None),
             ("1004", None),
         ] {
-            assert_eq!(hub.missed(&past, last).map(|frames| frames.len()), missed, "{last}");
+            assert_eq!(hub.missed(&past, last, &Places::EVERYWHERE).map(|frames| frames.len()), missed, "{last}");
         }
     }
 
@@ -340,7 +432,7 @@ mod tests {
             next(&mut quick).await;
         }
         for n in 1..=QUEUE + 10 {
-            hub.remember("call", &n);
+            hub.remember(&Arc::default(), "call", &n);
             assert_eq!(next(&mut quick).await, Some(format!("id: e-{n} | event: call | data: {n}")));
         }
         let mut seen = Vec::new();
@@ -353,10 +445,10 @@ mod tests {
     #[tokio::test]
     async fn events_that_were_never_seen_make_everybody_load_afresh() {
         let hub = hub();
-        hub.remember("call", &1);
+        hub.remember(&Arc::default(), "call", &1);
         let mut here = listener(&hub, None);
         hub.forget();
-        hub.remember("call", &3);
+        hub.remember(&Arc::default(), "call", &3);
         let mut back = listener(&hub, Some("e-1"));
         for (who, expected) in [
             (&mut here, ["event: resync | data: {}", "id: e-3 | event: call | data: 3"]),

@@ -17,7 +17,8 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::Archive;
-use super::api::{Answer, Desk, alarm_id, parameters};
+use super::api::{Answer, Desk, alarm_id, lies_within, parameters};
+use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{
     AgainWire, ChangedInputWire, ChangedLimitWire, ChangedWindowWire, ExplanationWire, TextWire, Writer, limit_used,
@@ -31,10 +32,16 @@ struct Parameters {
     seq: Option<u32>,
 }
 
-pub(super) async fn explanation(State(desk): State<Desk>, Path(id): Path<String>, uri: Uri) -> Answer<ExplanationWire> {
+pub(super) async fn explanation(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Answer<ExplanationWire> {
     let id = alarm_id(&id)?;
     let Parameters { seq } = parameters(&uri)?;
-    let rows = desk.archive(move |archive| archive.history(id)).await?;
+    let mut rows = desk.archive(move |archive| archive.history(id)).await?;
+    rows.retain(|row| lies_within(&caller.within(), row));
     let verdicts = rows.into_iter().filter_map(|row| match row.entry {
         Entry::Transition(transition) if transition.cause.is_verdict() => Some(transition),
         _ => None,

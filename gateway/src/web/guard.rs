@@ -1,14 +1,14 @@
-//! Who may ask at all: our own page, our own command line, and programs that hold the token.
+//! Who may ask at all: our own page, our own command line, and programs.
 //!
-//! Closed here: requests that another site makes a browser send (Origin, Sec-Fetch-Site, JSON only), another name bound
-//! to our address (Host), and, where a token is configured, everybody without it. Accounts and roles come later.
+//! Closed here: requests that another site makes a browser send (Origin, Sec-Fetch-Site, JSON only) and another name bound
+//! to our address (Host). Who it is that asks, [`super::people`] says, and what they may, [`super::authority`].
 
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anmin_sensors::point::Place;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -17,9 +17,13 @@ use axum::response::{IntoResponse, Response};
 use ring::digest::{Digest, SHA256, digest};
 
 use super::Settings;
+use super::api::person;
+use super::authority::Right;
+use super::people::{Pass, People};
 use super::problem::Problem;
 use crate::clock::Clock;
 use crate::store::audit::{Through, Way};
+use crate::store::people::{Places, Principal};
 use crate::telemetry::{Repeats, quoted};
 
 /// A bearer token, kept as its digest: neither a log nor a dump can show it.
@@ -58,24 +62,90 @@ impl Token {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub SocketAddr);
 
-/// Where a command comes from, for the audit: whose name it bears its body says.
-pub(super) struct Caller(pub Way);
+/// Which way a request came: a browser says that a page sent it, `anmin` on a terminal who it is; what says neither is
+/// another program.
+pub(super) fn way_of(request: &Request) -> Way {
+    let headers = request.headers();
+    let header = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let through = if header(header::ORIGIN).is_some() || headers.contains_key("sec-fetch-site") {
+        Through::Page
+    } else if header(header::USER_AGENT).is_some_and(|agent| agent.starts_with("anmin/")) {
+        Through::CommandLine
+    } else {
+        Through::Api
+    };
+    let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    Way { through, address, principal: None }
+}
+
+/// Who asks, once they have been let in; see [`People::admit`].
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub way: Way,
+    pub principal: Arc<Principal>,
+    pub pass: Pass,
+    pub people: People,
+}
+
+impl Caller {
+    /// Whoever works on the files of a box on which no daemon runs.
+    pub fn at_the_box(people: &People) -> Self {
+        let principal = Arc::new(Principal::unnamed(Principal::AT_THE_BOX));
+        Self { way: Way::of(Through::CommandLine), principal, pass: Pass::Box, people: people.clone() }
+    }
+
+    /// The name that journal and audit keep: that of the account or token. Only where there is none, the one that the
+    /// command says.
+    pub fn name(&self, said: Option<String>) -> Result<String, Problem> {
+        if self.principal.shown.is_empty() { person(said) } else { Ok(self.principal.shown.clone()) }
+    }
+
+    /// Empty where neither account nor token has one.
+    pub fn shown(&self) -> String {
+        self.principal.shown.clone()
+    }
+
+    pub fn shown_or(&self, usual: &str) -> String {
+        if self.principal.shown.is_empty() { usual.to_owned() } else { self.shown() }
+    }
+
+    /// What of the site there is for them.
+    pub fn within(&self) -> Places {
+        self.principal.places.clone()
+    }
+
+    pub fn sees(&self, place: &Place) -> bool {
+        self.principal.places.takes(place)
+    }
+
+    /// For what several commands share a route: each needs its own right.
+    pub fn may(&self, right: Right) -> Result<(), Problem> {
+        self.people.may(self, right)
+    }
+
+    /// Whether what they came in with still gives what it gave.
+    pub fn is_still(&self) -> bool {
+        self.people.is_still(&self.pass, &self.principal)
+    }
+}
 
 impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Infallible;
+    type Rejection = Problem;
 
-    /// A browser says that a page sent it, `anmin` on a terminal who it is; what says neither is another program.
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let header = |name: header::HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let through = if header(header::ORIGIN).is_some() || parts.headers.contains_key("sec-fetch-site") {
-            Through::Page
-        } else if header(header::USER_AGENT).is_some_and(|agent| agent.starts_with("anmin/")) {
-            Through::CommandLine
-        } else {
-            Through::Api
-        };
-        let address = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
-        Ok(Self(Way { through, address }))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // Every route is made with a right, behind which it is there.
+        parts.extensions.get::<Self>().cloned().ok_or_else(Problem::busy)
+    }
+}
+
+/// Who need not say who they are.
+pub(super) struct Visitor(pub Way);
+
+impl<S: Sync> FromRequestParts<S> for Visitor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Way>().cloned().map(Self).ok_or_else(Problem::busy)
     }
 }
 
@@ -101,13 +171,7 @@ impl Guard {
                 json_only(headers)?;
             }
         }
-        let path = request.uri().path();
-        match &self.settings.token {
-            // Subscribers have tokens of their own, which are asked for where it is known whose they are.
-            Some(_) if path.starts_with("/api/v1/subscriptions/") && *request.method() == Method::GET => Ok(()),
-            Some(token) if path.starts_with("/api/") || path == "/metrics" => bearer(headers, token),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// The name that the browser believes to speak with. Only addresses and names of ours: a page of another site that
@@ -206,26 +270,9 @@ fn json_only(headers: &HeaderMap) -> Result<(), Problem> {
     ))
 }
 
-fn bearer(headers: &HeaderMap, token: &Token) -> Result<(), Problem> {
-    match offered(headers) {
-        Some(offered) if token.is(offered) => Ok(()),
-        _ => Err(no_token()),
-    }
-}
-
-/// The token that a request shows.
-pub(super) fn offered(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim())
-}
-
-pub(super) fn no_token() -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "no_token", "需要访问口令", "the access token is missing or wrong")
-        .hint("口令在配置 [web] token_file 所指的文件里", "it stands in the file that `token_file` in [web] names")
+/// Our own page says so with each command; no form and no plain request of another site can.
+pub(super) fn same_origin_is_said(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-anmin")
 }
 
 /// Runs around every request.
@@ -234,14 +281,10 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
         Ok(()) => next.run(request).await,
         Err(problem) => {
             guard.note(&problem, &request);
-            let unauthorized = problem.status == StatusCode::UNAUTHORIZED;
-            let mut response = problem.into_response();
-            if unauthorized {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            response
+            problem.into_response()
         }
     };
+    let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
     // A report says itself what it may do, which is less.
     let own = headers.remove(header::CONTENT_SECURITY_POLICY);
@@ -250,6 +293,9 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     }
     if let Some(own) = own {
         headers.insert(header::CONTENT_SECURITY_POLICY, own);
+    }
+    if unauthorized {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response

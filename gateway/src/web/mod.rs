@@ -9,18 +9,23 @@
 
 mod api;
 mod archive;
+pub mod authority;
 pub mod client;
 mod crew;
 pub mod drills;
 mod events;
 mod explain;
-mod guard;
+pub(crate) mod guard;
 pub mod ledger;
 mod listen;
 mod page;
-mod problem;
+pub(crate) mod people;
+pub(crate) mod problem;
+mod secret;
+mod sign_in;
 pub mod stations;
 mod subscriptions;
+mod tries;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -28,6 +33,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anmin_rules::alarm::AlarmId;
 use anmin_rules::drill::{Drill, DrillId};
@@ -53,21 +59,36 @@ use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
 use crate::subscription::Subscriptions;
 use drills::Drilled;
 
+pub use authority::RouteRow;
 pub use guard::Token;
+use people::People;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAYS_30: Duration = Duration::from_secs(30 * 86_400);
 
 /// `[web]`.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub listen: SocketAddr,
-    /// Asked of every API request where there is one.
+    /// An administrator without a name; asked of every API request while there is no account.
     pub token: Option<Token>,
+    /// After so long without a touch a screen wants the password before it does anything.
+    pub lock_after: Duration,
+    /// After so long one signs in anew.
+    pub session_lasts: Duration,
     /// Names under which browsers may reach us, besides addresses and `localhost`.
     pub hosts: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_420)), token: None, hosts: Vec::new() }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_420)),
+            token: None,
+            lock_after: Duration::from_secs(15 * 60),
+            session_lasts: Duration::from_secs(12 * 3_600),
+            hosts: Vec::new(),
+        }
     }
 }
 
@@ -88,12 +109,19 @@ impl Settings {
                 }
             }
         });
-        if !listen.ip().is_loopback() && !r.has("token_file") {
-            r.fault(
-                "listen",
-                format!("`web.listen` is {listen}, which others can reach, and there is no `web.token_file`"),
-                Some("listen on 127.0.0.1, or name a file that holds the token to ask for".to_owned()),
-            );
+        let usual = Self::default();
+        let lock_after = r.or("lock_after", usual.lock_after);
+        let session_lasts = r.or("session_lasts", usual.session_lasts);
+        for (key, span, least, most) in
+            [("lock_after", lock_after, MINUTE, 24 * 60 * MINUTE), ("session_lasts", session_lasts, MINUTE, DAYS_30)]
+        {
+            if !(least..=most).contains(&span) {
+                r.fault(
+                    key,
+                    format!("`web.{key}` is {span:?}, expected {least:?} to {most:?}"),
+                    Some("such as \"15m\" or \"12h\"".to_owned()),
+                );
+            }
         }
         let hosts: Vec<String> = r.or("hosts", Vec::new());
         for host in &hosts {
@@ -106,7 +134,7 @@ impl Settings {
             }
         }
         r.finish();
-        (!r.is_faulty()).then_some(Self { listen, token, hosts })
+        (!r.is_faulty()).then_some(Self { listen, token, lock_after, session_lasts, hosts })
     }
 
     /// `listen` alone; the usual address, with a fault noted, where it is none.
@@ -117,7 +145,7 @@ impl Settings {
             r.fault(
                 "listen",
                 format!("`web.listen` is {text:?}, expected an address and a port"),
-                Some("such as \"127.0.0.1:8420\", or \"0.0.0.0:8420\" together with `token_file`".to_owned()),
+                Some("such as \"127.0.0.1:8420\", or \"0.0.0.0:8420\" for every network of the box".to_owned()),
             );
             usual
         })
@@ -305,20 +333,33 @@ impl Server {
     }
 }
 
-/// Opens the listener and serves in the background.
-pub async fn serve(settings: Settings, link: WebLink) -> io::Result<Server> {
+/// Every route of the API and what it needs, as the router has it.
+pub fn routes() -> Vec<RouteRow> {
+    api::table()
+}
+
+/// Opens the listener and serves in the background. `people` is what the journal holds of those who may ask; `storage` is
+/// the folder in which the set-up code is left for who is at the box.
+pub async fn serve(
+    mut settings: Settings,
+    link: WebLink,
+    people: crate::store::people::Kept,
+    storage: Option<&Path>,
+) -> io::Result<Server> {
     let listener = TcpListener::bind(settings.listen).await?;
     let address = listener.local_addr()?;
+    settings.listen = address;
+    let storage = storage.map(Path::to_owned);
+    let subscriptions = link.subscriptions.clone();
+    let subscriber_of = move |token: &str| {
+        let found = subscriptions.all().find(|one| one.is_token(token));
+        found.map(|one| one.id().to_string())
+    };
+    let doors = people::Doors { storage, subscriber_of: Arc::new(subscriber_of) };
+    let people = People::new(people, &settings, &link.clock, link.inputs.clone(), doors);
     let hub = events::Hub::new(&link);
-    let router = api::router(
-        api::Desk {
-            link: link.clone(),
-            hub: hub.clone(),
-            token: settings.token.clone(),
-            counted: crew::Counted::default(),
-        },
-        guard::Guard::new(settings),
-    );
+    let desk = api::Desk { link: link.clone(), hub: hub.clone(), people, counted: crew::Counted::default() };
+    let router = api::router(desk, guard::Guard::new(settings));
     let task = tokio::spawn(async move {
         // Whichever ends, the other goes with it: both run until the server is stopped.
         tokio::select! {

@@ -1,5 +1,7 @@
 //! What an asker is told when something does not work, in both languages.
 
+use std::time::Duration;
+
 use anmin_rules::alarm::Refusal;
 use anmin_rules::rule::Text;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,12 +12,14 @@ use super::wire::TextWire;
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     pub status: StatusCode,
     /// A word for programs.
     pub code: &'static str,
     pub error: Text,
     pub hint: Option<Text>,
+    /// When it may be tried again.
+    pub retry_after: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -31,7 +35,7 @@ fn text(zh: impl Into<String>, en: impl Into<String>) -> Text {
 
 impl Problem {
     pub fn new(status: StatusCode, code: &'static str, zh: impl Into<String>, en: impl Into<String>) -> Self {
-        Self { status, code, error: text(zh, en), hint: None }
+        Self { status, code, error: text(zh, en), hint: None, retry_after: None }
     }
 
     pub fn hint(mut self, zh: impl Into<String>, en: impl Into<String>) -> Self {
@@ -46,6 +50,18 @@ impl Problem {
 
     pub fn not_found(zh: impl Into<String>, en: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", zh, en)
+    }
+
+    /// Too many wrong passwords.
+    pub fn wait(wait: Duration) -> Self {
+        let minutes = wait.as_secs().div_ceil(60);
+        let problem = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "wait",
+            format!("错误次数过多，请 {minutes} 分钟后再试"),
+            format!("too many wrong passwords: try again in {minutes} min"),
+        );
+        Self { retry_after: Some(wait), ..problem }
     }
 
     /// The main loop did not answer in time.
@@ -93,7 +109,7 @@ impl Problem {
             | Refusal::AlarmActive { .. }
             | Refusal::NotAllowed(_) => StatusCode::CONFLICT,
         };
-        Self { status, code: refusal.as_str(), error: refusal.text(), hint: None }
+        Self { status, code: refusal.as_str(), error: refusal.text(), hint: None, retry_after: None }
     }
 }
 
@@ -101,8 +117,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = Body { code: self.code, error: self.error.into(), hint: self.hint.map(Into::into) };
         let mut response = (self.status, axum::Json(body)).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        let usual = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(5));
+        if let Some(wait) = self.retry_after.or(usual) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }
         response
     }

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use serde::{Deserialize, Serialize};
 
-use super::api::{Answer, Desk, MOST_WHY, PlainBody, WhyBody, alarm_id, body, person, send, words};
+use super::api::{Answer, Desk, MOST_WHY, PlainBody, WhyBody, alarm_id, body, send, words};
 use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{CallWire, TextWire, Writer};
@@ -156,7 +156,7 @@ pub(super) async fn stations(State(desk): State<Desk>) -> Answer<Vec<StationWire
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HandOverBody {
-    who: String,
+    who: Option<String>,
     crew: Vec<String>,
     #[serde(default)]
     note: String,
@@ -165,7 +165,7 @@ struct HandOverBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CheckBody {
-    who: String,
+    who: Option<String>,
     #[serde(default)]
     items: Vec<String>,
     #[serde(default = "yes")]
@@ -185,7 +185,7 @@ fn note(text: &str) -> Result<String, Problem> {
 
 pub(super) async fn act(
     State(desk): State<Desk>,
-    Caller(from): Caller,
+    caller: Caller,
     Path((id, action)): Path<(String, String)>,
     request: Request,
 ) -> Answer<StationWire> {
@@ -210,7 +210,8 @@ pub(super) async fn act(
             ));
         }
     };
-    let command = Command { who: person(&who)?, what: Action::Station { station: id.clone(), what } };
+    let (who, from) = (caller.name(who)?, caller.way);
+    let command = Command { who, what: Action::Station { station: id.clone(), what } };
     if let Err(refusal) = send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {
         return Err(Problem::refused(&refusal));
     }
@@ -222,10 +223,11 @@ pub(super) async fn act(
 /// The links to answer one call, one for each who was on duty when the station was called.
 pub(super) async fn links(
     State(desk): State<Desk>,
+    caller: Caller,
     Path((id, station)): Path<(String, String)>,
 ) -> Answer<Vec<CrewLinkWire>> {
     let id = alarm_id(&id)?;
-    let view = desk.ask(|reply| Query::Alarm { id, reply }).await?;
+    let view = desk.ask(|reply| Query::Alarm { id, reply }).await?.filter(|view| caller.sees(&view.alarm.place));
     let call = view.and_then(|view| view.calls.into_iter().find(|call| *call.station == *station));
     let Some(call) = call else {
         return Err(Problem::not_found(

@@ -1,8 +1,8 @@
 //! What subscribers from outside ask: their stream, their pages, their feed. What each of them hears of is decided in
 //! [`crate::subscription`].
 //!
-//! A subscriber with a token of its own shows that, and reaches nothing else with it; the token of the desk opens these
-//! addresses, too. Where neither is configured nobody asks, and then the desk listens on this machine only.
+//! A subscriber with a token of its own shows that, and reaches nothing else with it; who has the right to, reads any of
+//! them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,9 +17,10 @@ use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::api::{Answer, Desk, PlainBody, body, parameters, person, rows, short};
+use super::api::{Answer, Desk, PlainBody, body, parameters, rows, short};
 use super::events::last_event_id;
-use super::guard::{Caller, no_token, offered};
+use super::guard::Caller;
+use super::people::{Pass, no_token};
 use super::problem::Problem;
 use super::wire::{SubscriptionWire, TestedWire, Writer};
 use crate::store::audit::Deed;
@@ -27,20 +28,16 @@ use crate::subscription::stream::MOST_LISTENERS;
 use crate::subscription::{MOST_EVENTS, Since, Subscriber, Tested};
 
 impl Desk {
-    /// The subscription, for a subscriber that may read it.
-    fn subscriber(&self, id: &str, headers: &HeaderMap) -> Result<Arc<Subscriber>, Problem> {
+    /// The subscription, for who may read it. A subscriber reads its own; where it has a token, being at the box is not
+    /// enough.
+    fn subscriber(&self, id: &str, caller: &Caller) -> Result<Arc<Subscriber>, Problem> {
         let found = self.link.subscriptions.find(id);
-        let shown = offered(headers);
-        let desk = self.token.as_ref();
-        let may = match (found.filter(|one| one.has_token()), shown) {
-            (Some(one), Some(shown)) => one.is_token(shown) || desk.is_some_and(|token| token.is(shown)),
-            (Some(_), None) => false,
-            (None, shown) => desk.is_none_or(|token| shown.is_some_and(|shown| token.is(shown))),
+        let may = match &caller.pass {
+            Pass::Subscriber(own) => own == id,
+            Pass::Box => !found.is_some_and(|one| one.has_token()),
+            Pass::TokenFile | Pass::Token(_) | Pass::SignIn(_) => true,
         };
-        if !may {
-            return Err(no_token());
-        }
-        self.named(id)
+        if may { self.named(id) } else { Err(no_token()) }
     }
 
     fn named(&self, id: &str) -> Result<Arc<Subscriber>, Problem> {
@@ -71,10 +68,11 @@ fn since(name: &str, text: &str) -> Result<Since, Problem> {
 
 pub(super) async fn stream(
     State(desk): State<Desk>,
+    caller: Caller,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let subscriber = desk.subscriber(&id, request.headers())?;
+    let subscriber = desk.subscriber(&id, &caller)?;
     let StreamParameters { last_event_id: parameter } = parameters(request.uri())?;
     let last = last_event_id(request.headers(), parameter.as_deref());
     let since = last.map_or(Ok(Since::Now), |last| since("last_event_id", &last))?;
@@ -86,9 +84,9 @@ pub(super) async fn stream(
             format!("{MOST_LISTENERS} subscribers listen, which is as many as there can be"),
         )
     })?;
-    let body = Body::from_stream(stream::unfold(listener, |mut listener| async move {
-        let bytes = listener.next().await?;
-        Some((Ok::<_, Infallible>(bytes), listener))
+    let body = Body::from_stream(stream::unfold((listener, caller), |(mut listener, caller)| async move {
+        let bytes = listener.next().await.filter(|_| caller.is_still())?;
+        Some((Ok::<_, Infallible>(bytes), (listener, caller)))
     }));
     let mut response = body.into_response();
     let headers = response.headers_mut();
@@ -107,11 +105,11 @@ struct PageParameters {
 
 pub(super) async fn page(
     State(desk): State<Desk>,
+    caller: Caller,
     Path(id): Path<String>,
-    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let subscriber = desk.subscriber(&id, &headers)?;
+    let subscriber = desk.subscriber(&id, &caller)?;
     let PageParameters { after, limit } = parameters(&uri)?;
     let since = after.map_or(Ok(Since::Beginning), |after| since("after", &after))?;
     let limit = rows(limit, MOST_EVENTS)?;
@@ -138,10 +136,11 @@ pub(super) async fn page(
 
 pub(super) async fn feed(
     State(desk): State<Desk>,
+    caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let subscriber = desk.subscriber(&id, &headers)?;
+    let subscriber = desk.subscriber(&id, &caller)?;
     let all = desk.link.subscriptions.clone();
     let xml = blocking(move || all.feed(&subscriber)).await?.ok_or_else(|| no_cap(&id))?;
     let hash = digest(&SHA256, xml.as_bytes());
@@ -161,10 +160,10 @@ pub(super) async fn feed(
 
 pub(super) async fn cap(
     State(desk): State<Desk>,
+    caller: Caller,
     Path((id, identifier)): Path<(String, String)>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let subscriber = desk.subscriber(&id, &headers)?;
+    let subscriber = desk.subscriber(&id, &caller)?;
     let all = desk.link.subscriptions.clone();
     let asked = identifier.clone();
     match blocking(move || all.cap(&subscriber, &asked)).await? {
@@ -197,13 +196,13 @@ async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, String> + 
 
 pub(super) async fn test(
     State(desk): State<Desk>,
-    Caller(from): Caller,
+    caller: Caller,
     Path(id): Path<String>,
     request: Request,
 ) -> Answer<TestedWire> {
     let subscriber = desk.named(&id)?;
     let PlainBody { who } = body(request).await?;
-    let who = person(&who)?;
+    let (who, from) = (caller.name(who)?, caller.way);
     let Tested { listeners, posted } = desk.link.subscriptions.test(&subscriber, &who).await;
     let refused = posted.as_ref().and_then(|posted| posted.as_ref().err().cloned());
     let detail = json!({ "listeners": listeners, "posted": posted.as_ref().map(Result::is_ok), "why": refused });

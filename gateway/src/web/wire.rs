@@ -19,8 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Site;
 use super::drills::DrillWire;
+use super::people::{SignInState, public_id};
 use crate::main_loop::query::{Database, DevicePage, PointChoices, PointPage, PointRow, Quarantined, RuleRow, Status};
 use crate::store::audit::{self, Audited};
+use crate::store::people::{Account, ApiToken};
 use crate::store::state::{Entry, Journaled};
 use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter};
@@ -210,6 +212,9 @@ pub struct DeedWire {
     pub who: Option<String>,
     pub through: Option<String>,
     pub address: Option<String>,
+    /// In whose right; `None` where nobody had to prove who they are.
+    pub account: Option<String>,
+    pub role: Option<String>,
     pub what: Option<String>,
     pub about: Option<String>,
     pub done: Option<bool>,
@@ -886,9 +891,127 @@ pub struct StatusWire {
     pub self_test: SelfTestWire,
 }
 
+/// Who is asking.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MyselfWire {
+    /// How one comes in: `open`, `token`, `set_up` or `sign_in`.
+    pub door: String,
+    pub signed_in: bool,
+    pub locked: bool,
+    pub must_change: bool,
+    pub totp: bool,
+    /// `None` where no account stands behind it.
+    pub account: Option<String>,
+    pub shown: Option<String>,
+    pub role: Option<String>,
+    pub places: Vec<String>,
+    pub rights: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DoneWire {
+    pub done: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AccountWire {
+    pub name: String,
+    pub shown: String,
+    pub role: String,
+    pub places: Vec<String>,
+    pub disabled: bool,
+    pub must_change: bool,
+    pub totp: bool,
+    pub created_at: String,
+    pub changed_at: String,
+}
+
+impl AccountWire {
+    pub(crate) fn of(account: &Account, writer: Writer<'_>) -> Self {
+        Self {
+            name: account.name.clone(),
+            shown: account.shown.clone(),
+            role: account.role.as_str().to_owned(),
+            places: account.places.words(),
+            disabled: account.disabled,
+            must_change: account.must_change,
+            totp: account.totp.is_some(),
+            created_at: writer.at(account.created),
+            changed_at: writer.at(account.changed),
+        }
+    }
+}
+
+/// A password that opens an account once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PasswordWire {
+    pub account: String,
+    pub password: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SignInWire {
+    pub id: String,
+    pub created_at: String,
+    pub used_at: String,
+    pub address: Option<String>,
+    pub agent: String,
+    pub locked: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenWire {
+    pub name: String,
+    pub role: String,
+    pub places: Vec<String>,
+    pub created_at: String,
+    pub expires_at: String,
+    pub by: String,
+}
+
+impl SignInWire {
+    pub(crate) fn of(state: &SignInState, writer: Writer<'_>) -> Self {
+        Self {
+            id: public_id(&state.kept.id).to_owned(),
+            created_at: writer.at(state.kept.created),
+            used_at: writer.at(state.kept.used),
+            address: state.kept.address.map(|address| address.to_string()),
+            agent: state.kept.agent.clone(),
+            locked: state.locked,
+        }
+    }
+}
+
+impl TokenWire {
+    pub(crate) fn of(token: &ApiToken, writer: Writer<'_>) -> Self {
+        Self {
+            name: token.name.clone(),
+            role: token.role.as_str().to_owned(),
+            places: token.places.words(),
+            created_at: writer.at(token.created),
+            expires_at: writer.at(token.expires),
+            by: token.by.clone(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewTokenWire {
+    /// Shown this once.
+    pub token: String,
+    pub kept: TokenWire,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TotpWire {
+    pub secret: String,
+    /// What apps read.
+    pub address: String,
+}
+
 /// Turns domain values into wire values, with the site's time zone.
 #[derive(Clone, Copy)]
-pub(super) struct Writer<'z> {
+pub(crate) struct Writer<'z> {
     pub zone: &'z TimeZone,
 }
 
@@ -1094,12 +1217,15 @@ impl Writer<'_> {
 
     fn deed(self, row: &Audited) -> DeedWire {
         let deed = row.deed.as_ref().ok();
+        let principal = deed.and_then(|deed| deed.from.principal.as_deref());
         DeedWire {
             n: row.n,
             at: deed.map(|deed| self.at(deed.at)),
             who: deed.map(|deed| deed.who.clone()),
             through: deed.map(|deed| deed.from.through.as_str().to_owned()),
             address: deed.and_then(|deed| deed.from.address).map(|address| address.to_string()),
+            account: principal.map(|who| who.account.clone()),
+            role: principal.map(|who| who.role.as_str().to_owned()),
             what: deed.map(|deed| deed.what.to_string()),
             about: deed.map(|deed| deed.about.clone()),
             done: deed.map(|deed| deed.refused.is_none()),

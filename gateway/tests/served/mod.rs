@@ -5,10 +5,13 @@
 pub mod desk;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use anmin::clock::Clock;
 use anmin::main_loop::{Feed, Input};
+use anmin::store::audit::Deed;
+use anmin::store::people::Kept;
 use anmin::web::{DiscardSession, Server, Settings, Site, Token, WebLink, serve};
 use desk::Desk;
 use tokio::sync::mpsc;
@@ -18,6 +21,8 @@ pub struct Served {
     pub server: Server,
     /// What the desk would say to the live stream.
     pub feed: Feed,
+    /// What the audit was told.
+    pub deeds: Arc<Mutex<Vec<Deed>>>,
     _inputs: mpsc::Sender<Input>,
 }
 
@@ -28,9 +33,19 @@ pub async fn site(token: Option<&str>) -> Served {
 
 /// The same; `answers` says whether there is a main loop behind it.
 pub async fn serve_site(token: Option<&str>, answers: bool) -> Served {
-    let clock = Clock::system();
+    serve_people(token, answers, Kept::default(), Clock::system(), None).await
+}
+
+/// The same for people that the journal knows, by a clock of the test, with the set-up code in a folder.
+pub async fn serve_people(
+    token: Option<&str>,
+    answers: bool,
+    people: Kept,
+    clock: Clock,
+    folder: Option<&Path>,
+) -> Served {
     let desk = Desk::new(clock.clone());
-    let (inputs, received) = mpsc::channel(64);
+    let (inputs, mut received) = mpsc::channel(64);
     let link = WebLink {
         inputs: inputs.clone(),
         reload: desk::reloader(),
@@ -56,13 +71,33 @@ pub async fn serve_site(token: Option<&str>, answers: bool) -> Served {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         token: token.map(|token| Token::new(token).expect("a good token")),
         hosts: vec!["anmin.lan".to_owned()],
+        ..Settings::default()
     };
     let feed = desk.feed.clone();
+    let deeds: Arc<Mutex<Vec<Deed>>> = Arc::default();
     if answers {
-        tokio::spawn(desk.run(received));
+        let (on, passed_on) = mpsc::channel(64);
+        tokio::spawn(desk.run(passed_on));
+        let told = Arc::clone(&deeds);
+        tokio::spawn(async move {
+            while let Some(input) = received.recv().await {
+                if let Input::Did(deed) = &input {
+                    told.lock().expect("no test panics with it").push(deed.clone());
+                }
+                if let Input::People { deed: Some(deed), .. } = &input {
+                    told.lock().expect("no test panics with it").push(Deed::clone(deed));
+                }
+                if on.send(input).await.is_err() {
+                    return;
+                }
+            }
+        });
+    } else {
+        // Held, so that whoever asks waits for an answer.
+        std::mem::forget(received);
     }
-    let server = serve(settings, link).await.expect("a free port of this machine");
-    Served { server, feed, _inputs: inputs }
+    let server = serve(settings, link, people, folder).await.expect("a free port of this machine");
+    Served { server, feed, deeds, _inputs: inputs }
 }
 
 impl Served {

@@ -20,6 +20,8 @@ export const UNREACHABLE: Text = { zh: '连不上安民主机', en: 'anmin canno
 
 let token: string | null = null
 let tokenIsAsked: () => void = () => {}
+let shutOut: () => void = () => {}
+let locked: () => void = () => {}
 
 /** Sent with every request; `null` where none is needed. */
 export function useToken(text: string | null): void {
@@ -31,6 +33,21 @@ export function whenTokenIsAsked(then: () => void): void {
   tokenIsAsked = then
 }
 
+/** Calls back whenever anmin turns a request away because nobody is signed in any more. */
+export function whenShutOut(then: () => void): void {
+  shutOut = then
+}
+
+/** Calls back whenever a command wants the password first. */
+export function whenLocked(then: () => void): void {
+  locked = then
+}
+
+/** Asking again would change nothing: somebody must come in first. */
+export function isShutOut(error: unknown): boolean {
+  return error instanceof Problem && ['no_token', 'signed_out', 'set_up', 'must_change'].includes(error.code)
+}
+
 export function headers(more: Record<string, string> = {}): Record<string, string> {
   return token === null ? more : { ...more, Authorization: `Bearer ${token}` }
 }
@@ -38,8 +55,10 @@ export function headers(more: Record<string, string> = {}): Record<string, strin
 /** Turns an answer that is not good into a {@link Problem}. */
 export async function checked(response: Response): Promise<Response> {
   if (response.ok) return response
-  if (response.status === 401) tokenIsAsked()
   const body = (await response.json().catch(() => null)) as ProblemBody | null
+  if (body?.code === 'no_token') tokenIsAsked()
+  else if (body?.code === 'signed_out' || body?.code === 'set_up' || body?.code === 'must_change') shutOut()
+  else if (body?.code === 'locked') locked()
   if (body?.error) throw new Problem(body.code, body.error, body.hint)
   throw new Problem('unknown', {
     zh: `意外的应答（${response.status}）`,
@@ -70,7 +89,8 @@ export function ask<T>(path: string, parameters: Record<string, string> = {}): P
 export function command<T>(path: string, body: object): Promise<T> {
   return request<T>(path, {
     method: 'POST',
-    headers: headers({ 'Content-Type': 'application/json' }),
+    // No other site can make a browser send the second one.
+    headers: headers({ 'Content-Type': 'application/json', 'X-Anmin': 'page' }),
     body: JSON.stringify(body),
   })
 }

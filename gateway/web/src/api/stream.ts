@@ -1,11 +1,11 @@
 /**
  * The live stream with resume. It reads by `fetch`, since an `EventSource` cannot carry the access token.
  *
- * It gives up only for want of the token: a stream that breaks off, or is silent for longer than anmin ever is, is opened again with the id
+ * It gives up only when somebody must come in first: a stream that breaks off, or is silent for longer than anmin ever is, is opened again with the id
  * of the last event seen. It does not judge whether the screen can be trusted: `desk/trust.ts` does.
  */
 
-import { checked, headers, Problem } from './client'
+import { checked, headers, isShutOut } from './client'
 import { EventReader, type ServerEvent } from './sse'
 
 /** anmin speaks every five seconds: after so long the connection is dead, whatever the system thinks. */
@@ -58,9 +58,9 @@ export class LiveStream {
       try {
         await this.#listen(current)
       } catch (error) {
-        // Asking again without the token would only fill the log; `start` goes on once it is there. Whatever else went
+        // Asking again would only fill the log; `start` goes on once somebody has come in. Whatever else went
         // wrong, the stream is gone and is opened again.
-        if (error instanceof Problem && error.code === 'no_token') this.#running = false
+        if (isShutOut(error)) this.#running = false
       }
       if (current.signal.reason === 'reopen') continue
       this.#listener.broke()

@@ -520,3 +520,74 @@ export interface ProblemBody {
   error: Text
   hint: Text | null
 }
+
+export type Role = 'officer' | 'crew' | 'manager' | 'office' | 'administrator' | 'auditor' | 'device'
+
+export type Right =
+  | 'anybody'
+  | 'own'
+  | 'look'
+  | 'look_behind'
+  | 'subscribe'
+  | 'acknowledge'
+  | 'call'
+  | 'station'
+  | 'drill'
+  | 'handle'
+  | 'resend'
+  | 'operate'
+  | 'measure'
+  | 'audit'
+  | 'look_people'
+  | 'change_people'
+
+/** Who is asking. */
+export interface Myself {
+  door: 'open' | 'token' | 'set_up' | 'sign_in'
+  signed_in: boolean
+  locked: boolean
+  must_change: boolean
+  totp: boolean
+  /** `null` where no account stands behind it. */
+  account: string | null
+  shown: string | null
+  role: Role | null
+  places: string[]
+  rights: Right[]
+}
+
+export interface Done {
+  done: boolean
+}
+
+export interface Account {
+  name: string
+  shown: string
+  role: Role
+  places: string[]
+  disabled: boolean
+  must_change: boolean
+  totp: boolean
+  created_at: string
+  changed_at: string
+}
+
+/** A password that opens an account once. */
+export interface OncePassword {
+  account: string
+  password: string
+}
+
+export interface SignIn {
+  id: string
+  created_at: string
+  used_at: string
+  address: string | null
+  agent: string
+  locked: boolean
+}
+
+export interface TotpOffer {
+  secret: string
+  address: string
+}

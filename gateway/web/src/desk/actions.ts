@@ -1,6 +1,6 @@
 /** What an officer can do with an alarm or a station's call as it stands. anmin itself decides; this is what is offered. */
 
-import type { Alarm, Call, CallState } from '../api/wire'
+import type { Alarm, Call, CallState, Right } from '../api/wire'
 
 export type Act = 'acknowledge' | 'reset' | 'shelve' | 'unshelve' | 'out-of-service' | 'return-to-service'
 
@@ -9,6 +9,14 @@ export interface Offer<T> {
   next: T | null
   more: T[]
 }
+
+/** What of an offer the one who is asking may do. */
+export function offered<T>(offer: Offer<T>, allowed: (what: T) => boolean): Offer<T> {
+  const next = offer.next !== null && allowed(offer.next) ? offer.next : null
+  return { next, more: offer.more.filter(allowed) }
+}
+
+export const rightOf = (what: Act): Right => (what === 'acknowledge' ? 'acknowledge' : 'handle')
 
 export function acts(alarm: Alarm): Offer<Act> {
   const unseen: Act[] = alarm.acknowledged === null ? ['acknowledge'] : []

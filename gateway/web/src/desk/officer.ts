@@ -1,13 +1,16 @@
 /** Who is on duty at this device, and the commands given in that name. */
 
-import { ref, shallowRef } from 'vue'
+import { computed, ref, shallowRef } from 'vue'
 import { command, Problem } from '../api/client'
 import type { Alarm, AlarmView, Call, FalseCause, IncidentView, Outcome, Station, Text } from '../api/wire'
 import type { Act, Step } from './actions'
 import { remember, remembered } from './memory'
+import { me } from './session'
 import { takeIncident, takeView } from './state'
 
-export const officer = ref(remembered('officer') ?? '')
+/** The name that this device remembers; where somebody is signed in theirs. */
+const said = ref(remembered('officer') ?? '')
+export const officer = computed(() => me.value?.shown ?? said.value)
 
 /** While a name is asked for: what to do with the answer. */
 export const asking = shallowRef<((name: string | null) => void) | null>(null)
@@ -23,7 +26,7 @@ export function askName(): Promise<string | null> {
     asking.value = (name) => {
       asking.value = null
       if (name !== null) {
-        officer.value = name
+        said.value = name
         remember('officer', name)
       }
       resolve(name)

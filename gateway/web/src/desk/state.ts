@@ -4,7 +4,7 @@
  */
 
 import { computed, ref, shallowRef } from 'vue'
-import { ask, useToken, whenTokenIsAsked } from '../api/client'
+import { ask, useToken, whenShutOut, whenTokenIsAsked } from '../api/client'
 import { LiveStream } from '../api/stream'
 import type { ServerEvent } from '../api/sse'
 import type {
@@ -28,6 +28,7 @@ import { millis, offsetOf, stampAt } from '../words/format'
 import { AlarmBook, byGravity, isArrival } from './book'
 import { IncidentBook } from './incidents'
 import { keepToken, tokenOfSession } from './memory'
+import { loadMyself, waitsFor } from './session'
 import { Mark, trust, type Trust } from './trust'
 
 /** News are put on the screen at most this often: a storm of them must not keep the browser from everything else. */
@@ -110,6 +111,7 @@ const stream = new LiveStream({
   opened: () => {
     broken = null
     tick()
+    learn()
   },
   broke: () => {
     broken ??= new Mark()
@@ -132,6 +134,11 @@ const stream = new LiveStream({
     }
   },
 })
+
+/** Who is asking now, and what they may: what cannot be had now is asked for with the next connection. */
+function learn(): void {
+  loadMyself().catch(() => {})
+}
 
 function greeted(hello: Hello): void {
   setClock(hello.now)
@@ -317,7 +324,13 @@ export function start(): void {
     tokenAsked.value = tried ? 'again' : 'first'
     tried = true
   })
-  stream.start()
+  whenShutOut(learn)
+  // Whoever must come in first is not shown a desk that fails.
+  void loadMyself()
+    .catch(() => {})
+    .then(() => {
+      if (waitsFor.value === null) stream.start()
+    })
   window.setInterval(tick, 1_000)
   // A tab that comes to the front, or a network that comes back, does not wait for the next attempt.
   const hurry = () => {

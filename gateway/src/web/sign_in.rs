@@ -1,0 +1,382 @@
+//! Signing in and out, and the accounts and tokens themselves.
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::api::{Answer, Desk, body, words};
+use super::authority::rights_of;
+use super::guard::{Caller, Visitor};
+use super::people::{Door, SignedIn};
+use super::problem::Problem;
+use super::wire::{AccountWire, DoneWire, MyselfWire, NewTokenWire, PasswordWire, SignInWire, TokenWire, TotpWire};
+use crate::store::people::{Account, Places, Role};
+
+/// Longest password that is even looked at.
+const MOST_PASSWORD: usize = 256;
+/// Buildings and areas that one account may be bound to.
+const MOST_PLACES: usize = 200;
+
+fn done() -> Json<DoneWire> {
+    Json(DoneWire { done: true })
+}
+
+fn agent(headers: &HeaderMap) -> String {
+    headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// Whether the browser speaks TLS with us or with who stands in front: its origin says so.
+fn is_secure(headers: &HeaderMap) -> bool {
+    headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"))
+}
+
+fn password(text: String) -> Result<String, Problem> {
+    if text.chars().count() > MOST_PASSWORD {
+        return Err(Problem::bad_request(format_args!("a password has {MOST_PASSWORD} characters at most")));
+    }
+    Ok(text)
+}
+
+fn role(word: &str) -> Result<Role, Problem> {
+    Role::named(word).ok_or_else(|| {
+        let known = Role::ALL.map(Role::as_str).join(", ");
+        Problem::bad_request(format_args!("`role` is {word:?}, expected one of {known}"))
+    })
+}
+
+fn places(named: Vec<String>) -> Result<Places, Problem> {
+    if named.len() > MOST_PLACES {
+        return Err(Problem::bad_request(format_args!("`places` has more than {MOST_PLACES} entries")));
+    }
+    let named: Vec<String> = named.iter().map(|place| words("places", place, 64)).collect::<Result<_, _>>()?;
+    Ok(Places::of(named))
+}
+
+impl Desk {
+    fn myself(&self, headers: &HeaderMap) -> MyselfWire {
+        let myself = self.people.myself(headers);
+        let principal = myself.principal.as_deref();
+        MyselfWire {
+            door: myself.door.as_str().to_owned(),
+            signed_in: principal.is_some(),
+            locked: myself.locked,
+            must_change: myself.must_change,
+            totp: myself.totp,
+            account: principal.filter(|_| myself.account).map(|who| who.account.clone()),
+            shown: principal.map(|who| who.shown.clone()).filter(|shown| !shown.is_empty()),
+            role: principal.map(|who| who.role.as_str().to_owned()),
+            places: principal.map(|who| who.places.words()).unwrap_or_default(),
+            rights: principal.map(rights_of).unwrap_or_default(),
+        }
+    }
+
+    /// The answer of a door that has just opened: who one is now, and the cookie.
+    fn came_in(&self, signed_in: &SignedIn, headers: &HeaderMap) -> Result<Response, Problem> {
+        let secure = is_secure(headers);
+        let cookie = self.people.set_cookie(&signed_in.secret, secure);
+        let mut seen = HeaderMap::new();
+        let pair = cookie.split(';').next().unwrap_or_default();
+        // Our own text of plain characters.
+        seen.insert(header::COOKIE, HeaderValue::from_str(pair).map_err(|_| Problem::busy())?);
+        let mut response = Json(self.myself(&seen)).into_response();
+        let cookie = HeaderValue::from_str(&cookie).map_err(|_| Problem::busy())?;
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+        Ok(response)
+    }
+}
+
+/// Ends both forms of the cookie, whatever the browser has.
+fn went_out(desk: &Desk) -> Response {
+    let mut response = done().into_response();
+    for secure in [false, true] {
+        if let Ok(cookie) = HeaderValue::from_str(&desk.people.set_cookie("", secure)) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+    }
+    // What a browser keeps of a shared screen goes with who leaves it.
+    response.headers_mut().insert(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
+    response
+}
+
+pub(super) async fn myself(State(desk): State<Desk>, headers: HeaderMap) -> Answer<MyselfWire> {
+    Ok(Json(desk.myself(&headers)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignInBody {
+    account: String,
+    password: String,
+    code: Option<String>,
+}
+
+pub(super) async fn sign_in(
+    State(desk): State<Desk>,
+    Visitor(way): Visitor,
+    request: Request,
+) -> Result<Response, Problem> {
+    let headers = request.headers().clone();
+    let SignInBody { account, password: said, code } = body(request).await?;
+    if desk.people.door() != Door::SignIn {
+        return Err(Problem::not_found("没有账号可登录", "there is no account to sign in with"));
+    }
+    let (account, said) = (account.trim().to_lowercase(), password(said)?);
+    let agent = agent(&headers);
+    let signed_in = desk.people.sign_in(&account, said, code.as_deref(), &way, &agent, &headers).await?;
+    desk.came_in(&signed_in, &headers)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetUpBody {
+    code: String,
+    account: String,
+    shown: String,
+    password: String,
+}
+
+pub(super) async fn set_up(
+    State(desk): State<Desk>,
+    Visitor(way): Visitor,
+    request: Request,
+) -> Result<Response, Problem> {
+    let headers = request.headers().clone();
+    let SetUpBody { code, account, shown, password: said } = body(request).await?;
+    let (shown, said) = (words("shown", &shown, 64)?, password(said)?);
+    let (account, agent) = (account.trim().to_lowercase(), agent(&headers));
+    let signed_in = desk.people.set_up(&code, &account, &shown, said, &way, &agent).await?;
+    desk.came_in(&signed_in, &headers)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NothingBody {}
+
+pub(super) async fn sign_out(State(desk): State<Desk>, caller: Caller, request: Request) -> Result<Response, Problem> {
+    let NothingBody {} = body(request).await?;
+    desk.people.sign_out(&caller).await?;
+    Ok(went_out(&desk))
+}
+
+pub(super) async fn touch(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
+    let NothingBody {} = body(request).await?;
+    desk.people.touch(&caller).await?;
+    Ok(done())
+}
+
+pub(super) async fn lock(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
+    let NothingBody {} = body(request).await?;
+    desk.people.lock(&caller);
+    Ok(done())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PasswordBody {
+    password: String,
+}
+
+pub(super) async fn unlock(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
+    let PasswordBody { password: said } = body(request).await?;
+    desk.people.unlock(&caller, password(said)?).await?;
+    Ok(done())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPasswordBody {
+    old: String,
+    new: String,
+}
+
+pub(super) async fn own_password(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
+    let NewPasswordBody { old, new } = body(request).await?;
+    desk.people.set_password(&caller, password(old)?, password(new)?).await?;
+    Ok(done())
+}
+
+pub(super) async fn totp_offer(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<TotpWire> {
+    let PasswordBody { password: said } = body(request).await?;
+    let (secret, address) = desk.people.offer_totp(&caller, password(said)?, &desk.link.site.id).await?;
+    Ok(Json(TotpWire { secret, address }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CodeBody {
+    code: String,
+}
+
+pub(super) async fn totp_confirm(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
+    let CodeBody { code } = body(request).await?;
+    desk.people.set_totp(&caller, Some(&code), None).await?;
+    Ok(done())
+}
+
+pub(super) async fn totp_remove(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
+    let PasswordBody { password: said } = body(request).await?;
+    desk.people.set_totp(&caller, None, Some(password(said)?)).await?;
+    Ok(done())
+}
+
+pub(super) async fn own_sign_ins(State(desk): State<Desk>, caller: Caller) -> Answer<Vec<SignInWire>> {
+    let found = desk.people.sign_ins_of(&caller.principal.account);
+    Ok(Json(found.iter().map(|state| SignInWire::of(state, desk.writer())).collect()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichBody {
+    /// All of them where nobody says.
+    id: Option<String>,
+}
+
+pub(super) async fn end_own(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
+    let WhichBody { id } = body(request).await?;
+    desk.people.end_of(&caller, &caller.principal.account, id.as_deref()).await?;
+    Ok(done())
+}
+
+pub(super) async fn accounts(State(desk): State<Desk>, _: Caller) -> Answer<Vec<AccountWire>> {
+    Ok(Json(desk.people.accounts().iter().map(|account| AccountWire::of(account, desk.writer())).collect()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountBody {
+    name: String,
+    shown: String,
+    role: String,
+    #[serde(default)]
+    places: Vec<String>,
+}
+
+pub(super) async fn add_account(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<PasswordWire> {
+    let AccountBody { name, shown, role: word, places: named } = body(request).await?;
+    let (shown, role, places) = (words("shown", &shown, 64)?, role(&word)?, places(named)?);
+    let password = desk.people.add(&caller, &name, &shown, role, places).await?;
+    Ok(Json(PasswordWire { account: name, password }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EditBody {
+    shown: String,
+    role: String,
+    #[serde(default)]
+    places: Vec<String>,
+}
+
+pub(super) async fn edit_account(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer<AccountWire> {
+    let EditBody { shown, role: word, places: named } = body(request).await?;
+    let (shown, role, places) = (words("shown", &shown, 64)?, role(&word)?, places(named)?);
+    let edit = |account: &mut Account| {
+        let was = json!({ "shown": account.shown, "role": account.role.as_str(), "places": account.places.words() });
+        (account.shown, account.role, account.places) = (shown, role, places);
+        let is = json!({ "shown": account.shown, "role": account.role.as_str(), "places": account.places.words() });
+        json!({ "was": was, "is": is })
+    };
+    let account = desk.people.edit(&caller, &name, "account.edit", edit).await?;
+    Ok(Json(AccountWire::of(&account, desk.writer())))
+}
+
+pub(super) async fn disable_account(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer<AccountWire> {
+    let NothingBody {} = body(request).await?;
+    let disable = |account: &mut Account| {
+        account.disabled = true;
+        serde_json::Value::Null
+    };
+    let account = desk.people.edit(&caller, &name, "account.disable", disable).await?;
+    Ok(Json(AccountWire::of(&account, desk.writer())))
+}
+
+pub(super) async fn enable_account(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer<AccountWire> {
+    let NothingBody {} = body(request).await?;
+    let enable = |account: &mut Account| {
+        account.disabled = false;
+        serde_json::Value::Null
+    };
+    let account = desk.people.edit(&caller, &name, "account.enable", enable).await?;
+    Ok(Json(AccountWire::of(&account, desk.writer())))
+}
+
+pub(super) async fn reset_account(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer<PasswordWire> {
+    let NothingBody {} = body(request).await?;
+    let password = desk.people.reset(&caller, &name).await?;
+    Ok(Json(PasswordWire { account: name, password }))
+}
+
+pub(super) async fn sign_ins_of(
+    State(desk): State<Desk>,
+    _: Caller,
+    Path(name): Path<String>,
+) -> Answer<Vec<SignInWire>> {
+    let found = desk.people.sign_ins_of(&name);
+    Ok(Json(found.iter().map(|state| SignInWire::of(state, desk.writer())).collect()))
+}
+
+pub(super) async fn end_of(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer<DoneWire> {
+    let WhichBody { id } = body(request).await?;
+    desk.people.end_of(&caller, &name, id.as_deref()).await?;
+    Ok(done())
+}
+
+pub(super) async fn tokens(State(desk): State<Desk>, _: Caller) -> Answer<Vec<TokenWire>> {
+    Ok(Json(desk.people.tokens().iter().map(|token| TokenWire::of(token, desk.writer())).collect()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTokenBody {
+    name: String,
+    role: String,
+    #[serde(default)]
+    places: Vec<String>,
+    days: u32,
+}
+
+pub(super) async fn new_token(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<NewTokenWire> {
+    let NewTokenBody { name, role: word, places: named, days } = body(request).await?;
+    let (role, places) = (role(&word)?, places(named)?);
+    let (token, kept) = desk.people.new_token(&caller, &name, role, places, days).await?;
+    Ok(Json(NewTokenWire { token, kept: TokenWire::of(&kept, desk.writer()) }))
+}
+
+pub(super) async fn revoke_token(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer<DoneWire> {
+    let NothingBody {} = body(request).await?;
+    desk.people.revoke_token(&caller, &name).await?;
+    Ok(done())
+}
