@@ -198,7 +198,7 @@ pub mod totp {
     /// section 5.2), and later than `last`.
     pub(crate) fn step(secret: &str, code: &str, seconds: i64, last: u64) -> Option<u64> {
         let key = bytes(secret)?;
-        let now = u64::try_from(seconds / STEP_SECONDS).ok()?;
+        let now = u64::try_from(seconds.div_euclid(STEP_SECONDS)).ok()?;
         let code = code.replace(' ', "");
         (now.saturating_sub(1)..=now + 1).find(|step| *step > last && super::same(&digits(&key, *step, 6), &code))
     }
