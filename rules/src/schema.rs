@@ -108,10 +108,11 @@ impl Node {
         match path.next() {
             Some(part) => self.below.entry(part.to_owned()).or_default().put(path, expected, required),
             None => {
-                // What stands under many names may be written in as many forms: limits have their source short or long.
-                let forms = std::mem::take(&mut self.expected.forms);
-                (self.expected, self.required) = (expected, required);
-                self.expected.forms.extend(forms);
+                // Keys of the user's own naming come together here.
+                let first = self.expected.forms.is_empty();
+                self.required = required && (first || self.required);
+                self.expected.forms.extend(expected.forms);
+                self.expected.words.extend(expected.words);
             }
         }
     }
