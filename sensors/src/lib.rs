@@ -11,5 +11,6 @@ pub mod poll;
 pub mod profile;
 pub mod reading;
 pub mod router;
+pub mod survey;
 pub mod time;
 pub mod validator;

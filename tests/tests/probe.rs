@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use anmin_tests::daemon::{anmin, binary};
-use anmin_tests::peers::Peer;
+use anmin_tests::mqtt::Mqtt;
+use anmin_tests::peers::{Mosquitto, Peer};
 use anmin_tests::site::Site;
 
 struct Ran {
@@ -107,4 +108,64 @@ fn a_bus_on_which_nobody_answers_is_said() {
         let ran = probe(arguments, "");
         assert!(!ran.is_ok && ran.err.contains(wanted), "{arguments:?}: {}", ran.err);
     }
+}
+
+/// Goal: whatever is published, the proposal is a sound site. Method: Mosquitto with one captured message of each format.
+#[test]
+fn what_is_published_is_listed_and_its_proposal_is_a_sound_site() {
+    let site = Site::new("probe-mqtt", "");
+    let broker = Mosquitto::start(&site);
+    let mut devices = Mqtt::connect(broker.port, "devices");
+    for (topic, payload) in [
+        ("zigbee2mqtt/bridge/state", r#"{"state":"online"}"#),
+        ("zigbee2mqtt/厨房", r#"{"gas":true,"battery":null,"linkquality":112,"tamper":false}"#),
+        ("tele/panji-3/SENSOR", r#"{"Time":"2026-03-01T09:30:00","DS18B20":{"Temperature":20.6},"TempUnit":"C"}"#),
+        (
+            "shellyplussmoke-a1b2/events/rpc",
+            r#"{"method":"NotifyStatus","params":{"ts":1772328600.42,"smoke:0":{"id":0,"alarm":true}}}"#,
+        ),
+        (
+            "application/17c8/device/0101010101010101/event/up",
+            r#"{"time":"2026-03-01T01:30:00.433+00:00","fPort":2,"data":"AAoBLA==","object":{"level_mm":300}}"#,
+        ),
+        ("/sys/pk/dn/thing/event/property/post", r#"{"params":{"GasConcentration":12.6}}"#),
+        ("$oc/devices/d1/sys/properties/report", r#"{"services":[{"service_id":"Gas","properties":{"lel":1}}]}"#),
+        ("$thing/up/property/P/D", r#"{"method":"report","params":{"lel":12.6}}"#),
+        ("shequ/3/g1/up", r#"{"v":1.5,"ts":1772328600000}"#),
+        ("house/k1/temperature", "21.5"),
+        ("house/k2/leak", "OFF"),
+        ("lab/box/status", "\u{1b}[2J"),
+    ] {
+        devices.retain(topic, payload);
+    }
+    let url = format!("mqtt://127.0.0.1:{}", broker.port);
+    let folder = site.folder().display().to_string();
+    let command = ["mqtt", &url, "--for", "4s", "--write", &folder];
+    let ran = probe(&command, "\n");
+    assert!(ran.is_ok && ran.out.contains("nothing was written"), "{}{}", ran.out, ran.err);
+    for wanted in [
+        "preset = \"zigbee2mqtt\"",
+        "profile = \"tasmota-ds18b20\"",
+        "preset = \"shelly\"",
+        "profile = \"generic-lorawan-level\"",
+        "preset = \"aliyun\"",
+        "preset = \"huawei\"",
+        "preset = \"tencent\"",
+        "topic = \"shequ/3/{device}/up\"",
+        "# read alike by anmin-json-co, anmin-json-gas",
+        "topic = \"house/{device}/#\"",
+    ] {
+        assert!(ran.out.contains(wanted), "no {wanted}:\n{}", ran.out);
+    }
+    assert!(!ran.out.contains('\u{1b}'), "nothing that a device sends reaches the terminal as it is");
+    let ran = probe(&command, "yes\n");
+    assert!(ran.is_ok, "{}{}", ran.out, ran.err);
+    checked(&site);
+
+    let nobody = format!("mqtt://127.0.0.1:{}", anmin_tests::peers::free_port());
+    let ran = probe(&["mqtt", &nobody, "--for", "20s"], "");
+    assert!(!ran.is_ok && ran.err.contains("is away"), "{}", ran.err);
+    let quiet = Mosquitto::start(&site);
+    let ran = probe(&["mqtt", &format!("mqtt://127.0.0.1:{}", quiet.port), "--for", "1s"], "");
+    assert!(!ran.is_ok && ran.err.contains("nothing was published"), "{}", ran.err);
 }

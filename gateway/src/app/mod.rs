@@ -108,7 +108,7 @@ enum Command {
     Export(export::Options),
     /// Try rules on what was measured: which alarms they would have raised, and what other rules would have changed.
     Replay(replay::Options),
-    /// Look what is on a bus that nobody has described yet, and propose its configuration.
+    /// Look what is on a bus or at a broker that nobody has described yet, and propose its configuration.
     Probe(probe::ProbeOptions),
     /// List devices that nobody registered and messages that nobody can read.
     Quarantine(quarantine::QuarantineOptions),

@@ -4,6 +4,7 @@
 //! a site, and then only after a yes.
 
 mod modbus;
+mod mqtt;
 
 use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -24,11 +25,14 @@ pub struct ProbeOptions {
 enum What {
     /// Find the units of a Modbus bus and what their registers mean, and propose a bus and its devices.
     Modbus(modbus::Options),
+    /// Listen what is published at a broker, and propose the mappings that take it in.
+    Mqtt(mqtt::Options),
 }
 
 pub fn probe(options: ProbeOptions) -> ExitCode {
     let ended = match options.what {
         What::Modbus(options) => modbus::run(&options),
+        What::Mqtt(options) => mqtt::run(&options),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,6 +40,16 @@ pub fn probe(options: ProbeOptions) -> ExitCode {
             eprintln!("错误：{problem}\nerror: {problem}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A name in the proposal, which also names its file.
+fn id(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !text.is_empty() && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected small letters, digits and -".to_owned())
     }
 }
 

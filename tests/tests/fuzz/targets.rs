@@ -20,6 +20,7 @@ use anmin_sensors::document::{Document, Fault, Faults, parse_duration};
 use anmin_sensors::point::{DeviceId, Kind, PointSpec, Points};
 use anmin_sensors::profile::{self, Profile, Profiles};
 use anmin_sensors::router::{Limits, Mapping, Router};
+use anmin_sensors::survey::{Survey, apart};
 use anmin_sensors::time::{Now, Wall};
 
 /// Takes an input and says what came out as a number; panics where it is wrong.
@@ -38,7 +39,7 @@ const fn target(name: &'static str, seeds: fn() -> Vec<Vec<u8>>, reader: fn() ->
     Target { name, seeds, reader, longest }
 }
 
-pub static TARGETS: [Target; 10] = [
+pub static TARGETS: [Target; 11] = [
     target("rule", rule_seeds, rule, 16_384),
     target("script", script_seeds, || Box::new(script), 4_096),
     target("profile", profile_seeds, || Box::new(profile), 16_384),
@@ -46,6 +47,7 @@ pub static TARGETS: [Target; 10] = [
     target("sparkplug", sparkplug_seeds, sparkplug, 1_024),
     target("frame", frame_seeds, frame, 1_024),
     target("readings", readings_seeds, readings, 4_096),
+    target("survey", survey_seeds, survey, 2_048),
     target("list", list_seeds, || Box::new(list), 8_192),
     target("config", config_seeds, || Box::new(config), 16_384),
     target("words", words_seeds, || Box::new(words), 256),
@@ -355,6 +357,46 @@ fn list(bytes: &[u8]) -> u64 {
     let faults = Faults::default();
     let entries = devices::read_csv("fuzz.csv", &text(bytes), &faults);
     signature(&faults.take()) ^ hashed(entries.len().min(16))
+}
+
+/// Topics with their payloads, one a line behind a blank.
+fn survey_seeds() -> Vec<Vec<u8>> {
+    let seeds = [
+        "zigbee2mqtt/bridge/state {\"state\":\"online\"}\nzigbee2mqtt/a {\"gas\":true}",
+        "tele/p/SENSOR {\"DS18B20\":{\"Temperature\":20.6}}\nhouse/k1/leak ON\nhouse/k2/temperature 21.5",
+        "a/1/x/data {\"h\":{\"temperature\":20.5},\"battery\":80}\na/2/y/data {}\n$oc/devices/d/sys/properties/report {}",
+    ];
+    seeds.into_iter().map(|seed| seed.as_bytes().to_vec()).collect()
+}
+
+/// Whatever is published, the proposed mappings are sound together.
+fn survey() -> Read {
+    let profiles = Profiles::shipped();
+    Box::new(move |bytes| {
+        let mut survey = Survey::default();
+        for line in bytes.split(|byte| *byte == b'\n') {
+            let at = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+            let topic = String::from_utf8_lossy(&line[..at]);
+            // What no broker delivers.
+            if !topic.is_empty() && !topic.contains(['+', '#']) && !topic.chars().any(char::is_control) {
+                survey.handle(&topic, line.get(at + 1..).unwrap_or_default());
+            }
+        }
+        let proposals = survey.proposals(&profiles);
+        let said: Vec<_> = proposals.iter().map(|proposal| (proposal.what, proposal.profile.is_some())).collect();
+        for group in apart(proposals) {
+            let text: String = group.iter().map(|proposal| format!("[[mapping]]\n{}", proposal.keys)).collect();
+            let faults = Faults::default();
+            if let Some(document) = Document::parse("fuzz", &text, &faults) {
+                let root = document.root(&faults);
+                let read: Vec<Mapping> =
+                    root.tables("mapping").iter().filter_map(|r| Mapping::read(r, &profiles)).collect();
+                Mapping::check_overlaps(&read, &faults);
+            }
+            assert_eq!(faults.take(), [], "{text}");
+        }
+        hashed(said)
+    })
 }
 
 fn readings_seeds() -> Vec<Vec<u8>> {

@@ -64,7 +64,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     stop_bits: u8,
     /// The name of the bus in the proposal; devices are called after it.
-    #[arg(long, default_value = "bus-1", value_parser = id)]
+    #[arg(long, default_value = "bus-1", value_parser = super::id)]
     id: String,
     /// Write the proposal into this site, once you have said yes.
     #[arg(long, value_name = "SITE")]
@@ -109,15 +109,6 @@ fn kind(text: &str) -> Result<Kind, String> {
 fn duration(text: &str) -> Result<Duration, String> {
     let range = Duration::from_millis(10)..=Duration::from_secs(60);
     parse_duration(text).filter(|wait| range.contains(wait)).ok_or_else(|| format!("{text:?} is not from 10ms to 60s"))
-}
-
-fn id(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if !text.is_empty() && text.chars().all(plain) {
-        Ok(text.to_owned())
-    } else {
-        Err("small letters, digits and -".to_owned())
-    }
 }
 
 impl Options {
