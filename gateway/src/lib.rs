@@ -18,4 +18,5 @@ pub mod sim;
 pub mod store;
 pub mod subscription;
 pub mod telemetry;
+pub mod warning;
 pub mod web;

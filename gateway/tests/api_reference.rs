@@ -53,7 +53,7 @@ fn every_action_step_and_code_is_there() {
     for arm in source.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => ")) {
         assert!(reference.contains(&format!("| `{}` | `{{\"who\"", arm.0)), "docs/api.md lacks {}", arm.0);
     }
-    let files = ["problem", "guard", "events", "subscriptions", "people", "authority", "secret"]
+    let files = ["problem", "guard", "events", "subscriptions", "warnings", "people", "authority", "secret"]
         .map(|name| read(&format!("src/web/{name}.rs")));
     let codes = [source, files.concat()].concat();
     for (at, _) in codes.match_indices("StatusCode::") {

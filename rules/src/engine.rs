@@ -231,7 +231,11 @@ impl Watch {
 
     pub(crate) fn handle_part(&mut self, now: Now, part: &str, trouble: Option<(Finding, Text)>) {
         let report = SystemReport {
-            spec: Arc::clone(&self.health.rules.part),
+            spec: Arc::clone(if part.starts_with(WARNING) {
+                &self.health.rules.warning
+            } else {
+                &self.health.rules.part
+            }),
             subject: Subject::Part(part.into()),
             place: Arc::default(),
             trouble: trouble.map(|(finding, text)| (finding.level, text)),
@@ -524,6 +528,8 @@ const CHATTER: &str = "chatter:";
 /// Subject of the alarm that no station answers: `station:` and the area; and of the notice that a station cannot respond:
 /// `station:` and its id.
 const STATION: &str = "station:";
+/// Subjects of what an office above warns of.
+pub const WARNING: &str = "warning:";
 
 /// Subject of the notice that steps of an incident's checklist are late: `steps:` and the incident's id.
 const STEPS: &str = "steps:";

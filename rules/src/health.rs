@@ -42,6 +42,8 @@ pub(crate) struct SystemRules {
     pub chatter: Arc<RuleSpec>,
     /// A part of anmin or of its surroundings.
     pub part: Arc<RuleSpec>,
+    /// What an office above warns of.
+    pub warning: Arc<RuleSpec>,
 }
 
 impl SystemRules {
@@ -183,6 +185,18 @@ impl SystemRules {
                 now,
                 ("请联系维护人员。", "Call maintenance."),
             ),
+            warning: spec(
+                "warning",
+                "上级预警",
+                "warning from above",
+                now,
+                now,
+                (
+                    "按预警提示和本社区预案做好准备，确认后上级即获知；是否对外广播由值班人员决定。",
+                    "Prepare as the warning and the plans of this community say; the office hears that you have acknowledged \
+                     it. Whether anything is broadcast is for people to decide.",
+                ),
+            ),
         }
     }
 
@@ -199,6 +213,7 @@ impl SystemRules {
             &self.readiness,
             &self.chatter,
             &self.part,
+            &self.warning,
         ]
         .into_iter()
         .find(|spec| spec.id == *id)

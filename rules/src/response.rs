@@ -10,11 +10,11 @@ use std::time::Duration;
 use anmin_sensors::point::Hazard;
 use anmin_sensors::time::{Mono, Now, Wall};
 
-use crate::alarm::{Alarm, AlarmId, AlarmState, CapRef, Cause, Class, Refusal, Transition};
+use crate::alarm::{Alarm, AlarmId, AlarmState, CapRef, Cause, Class, Refusal, Subject, Transition};
 use crate::book::ANMIN;
 use crate::drill::marked;
 use crate::duty::{Duty, DutyChange, StationAction, Unready, Zone};
-use crate::engine::Effect;
+use crate::engine::{Effect, WARNING};
 use crate::order::{
     Call, CallCause, CallChange, CallStamp, CallState, CallStep, CapMessage, CapOrder, Channel, ChannelForm, OnCall,
     Order, OrderBody, OrderId, Station,
@@ -806,6 +806,8 @@ pub fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> O
     let over = !alarm.is_open()
         || alarm.out_of_service.is_some()
         || !channel.wants(alarm.class, alarm.level)
+        // What others warn of is theirs to broadcast.
+        || matches!(&alarm.subject, Subject::Part(part) if part.starts_with(WARNING))
         // Noise next door, a lift that stands still, an empty battery: for the duty desk, never for the public.
         || matches!(alarm.class, Class::Hazard(Hazard::Care | Hazard::Device));
     match last {

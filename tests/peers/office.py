@@ -110,6 +110,9 @@ def feed(options):
             faults.append(f"the entry is {entry.id}")
         entries.append({**facts, "title": entry.title, "faults": faults, "tags": [tag.term for tag in entry.tags]})
     again = feedparser.parse(options.url, etag=found.get("etag"), request_headers=headers)
+    if again.get("status") == 200:
+        # An alarm has changed in between.
+        again = feedparser.parse(options.url, etag=again.get("etag"), request_headers=headers)
     line = {"bozo": bool(found.bozo), "version": found.version, "entries": entries, "again": again.get("status")}
     print(json.dumps(line, ensure_ascii=False), flush=True)
 

@@ -66,7 +66,7 @@ impl Stage {
         Mqtt::connect(broker.port(), "devices")
     }
 
-    /// `gas ROOM VALUE`, `storm ALARMS`, `freeze`, `thaw`, `stop`, `start`, `database`, `refuse`, `take`, `taken`.
+    /// `gas ROOM VALUE`, `storm ALARMS`, `warn KIND`, `freeze`, `thaw`, `stop`, `start`, `database`, `refuse`, `take`, `taken`.
     fn act(&mut self, line: &str) {
         match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["gas", room, value] => {
@@ -88,6 +88,7 @@ impl Stage {
             ["refuse"] => self.receiver().refuse(true),
             ["take"] => self.receiver().refuse(false),
             ["taken"] => drop(self.receiver().next("what was sent again", |_| true)),
+            ["warn", kind] => self.warn(kind),
             ["freeze"] => self.signal("STOP"),
             ["thaw"] => self.signal("CONT"),
             ["stop"] => drop(self.daemon.take()),
@@ -100,6 +101,44 @@ impl Stage {
             }
             _ => panic!("nobody knows what {line:?} means"),
         }
+    }
+
+    /// The county's office warns of rain, or takes it back.
+    fn warn(&self, kind: &str) {
+        let stamp = |when: &str| {
+            let said =
+                Command::new("date").env("TZ", "Asia/Shanghai").args(["-d", when, "+%Y-%m-%dT%H:00:00%:z"]).output();
+            String::from_utf8(said.expect("every machine has a date").stdout).expect("plain text").trim().to_owned()
+        };
+        let (id, references) = match kind {
+            "Cancel" => ("W2", format!("<references>qx@warn.example.cn,W1,{}</references>", stamp("-1 hour"))),
+            _ => ("W1", String::new()),
+        };
+        let info = |language: &str, event: &str, headline: &str, instruction: &str| {
+            format!(
+                "<info><language>{language}</language><category>Met</category><event>{event}</event>\
+                 <urgency>Expected</urgency><severity>Severe</severity><certainty>Likely</certainty><expires>{}</expires>\
+                 <headline>{headline}</headline><instruction>{instruction}</instruction>\
+                 <area><areaDesc>示例县 Example County</areaDesc></area></info>",
+                stamp("6 hours")
+            )
+        };
+        let message = format!(
+            "<alert xmlns=\"urn:oasis:names:tc:emergency:cap:1.2\"><identifier>{id}</identifier>\
+             <sender>qx@warn.example.cn</sender><sent>{}</sent><status>Actual</status><msgType>{kind}</msgType>\
+             <scope>Public</scope>{references}{}{}</alert>",
+            stamp("-1 hour"),
+            info("zh-CN", "暴雨橙色预警", "示例县气象台发布暴雨橙色预警", "检查地下车库挡水板，转移低洼处人员。"),
+            info(
+                "en-US",
+                "Rainstorm",
+                "Orange rainstorm warning for Example County",
+                "Check the flood boards of the garage."
+            ),
+        );
+        let path = "/api/v1/warnings/county HTTP/1.0\r\nAuthorization: Bearer posts-of-the-county\r\nX-Rest: ";
+        let answer = http::request(self.web, "POST", path, &message).expect("the desk answers");
+        assert_eq!((answer.status, &answer.json()["taken"]), (200, &json!("new")), "{}", answer.body);
     }
 
     fn receiver(&self) -> &Hook {
@@ -288,4 +327,15 @@ fn what_a_receiver_refused_is_listed_and_sent_again_by_two_taps() {
     let daemon = Daemon::start(site.folder());
     let web = daemon.web;
     Stage { site, daemon: Some(daemon), database: None, receiver: Some(receiver), web }.tell("undelivered", "");
+}
+
+#[test]
+fn a_warning_from_above_stands_on_the_first_screen_while_it_holds() {
+    let site = Site::new("warned", &gas());
+    let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
+    site.write("posts", "posts-of-the-county\n");
+    site.write("anmin.toml", &format!("{text}[[warning_source]]\nid = \"county\"\npost_token_file = \"posts\"\n"));
+    let daemon = Daemon::start(site.folder());
+    let web = daemon.web;
+    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("warnings", "");
 }

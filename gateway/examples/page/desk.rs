@@ -23,6 +23,8 @@ use anmin::store::unusable::Kept;
 use anmin::store::{Bucket, DeadLetter, Gap};
 use anmin::subscription::{self, Subscriptions};
 use anmin::telemetry::Figures;
+use anmin::warning::Warnings;
+use anmin::warning::book::Here;
 use anmin::web::Archive;
 use anmin::web::drills::{Drilled, ScoreSheet};
 use anmin_rules::alarm::{
@@ -66,18 +68,26 @@ pub fn subscriptions(clock: &Clock) -> Subscriptions {
     let toml = "id = 'office'\nurl = 'http://127.0.0.1:9/'\n";
     let document = Document::parse("subscriber", toml, &faults).expect("it is TOML");
     let settings = subscription::Settings::read(&document.root(&faults), Path::new("."), &BTreeSet::new());
-    let site = delivery::Site {
+    let settings = settings.expect("they are good");
+    let (_, beats) = tokio::sync::watch::channel(0);
+    let (all, _) = Subscriptions::new(&[settings], &site(), Path::new("nowhere"), clock, &Figures::default(), beats)
+        .expect("it names no files");
+    all
+}
+
+fn site() -> delivery::Site {
+    delivery::Site {
         id: "chunhui".into(),
         name: self::text("春晖社区", "Chunhui"),
         area_code: None,
         time_zone: jiff::tz::TimeZone::UTC,
         exercise: true,
-    };
-    let settings = settings.expect("they are good");
-    let (_, beats) = tokio::sync::watch::channel(0);
-    let (all, _) = Subscriptions::new(&[settings], &site, Path::new("nowhere"), clock, &Figures::default(), beats)
-        .expect("it names no files");
-    all
+    }
+}
+
+/// Nobody above, and so no warnings.
+pub fn warnings(clock: &Clock) -> Warnings {
+    Warnings::open(&[], &site(), Here::default(), Path::new("nowhere"), clock).expect("it names no files")
 }
 
 /// A station that is manned day and night, and one whose hose nobody has looked at yet.

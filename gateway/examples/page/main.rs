@@ -32,6 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         feed: desk.feed.clone(),
         archive: Arc::clone(&desk.memory) as _,
         subscriptions: desk::subscriptions(&clock),
+        warnings: desk::warnings(&clock),
         metrics: Arc::new(|| "# EOF\n".to_owned()),
         clock,
         crew: anmin::crew_link::Links {

@@ -40,6 +40,8 @@ use crate::store::suspects::Suspects;
 use crate::store::{Reader, StateReader, StateStore, StoreError};
 use crate::subscription::Subscriptions;
 use crate::telemetry::Figures;
+use crate::warning::Warnings;
+use crate::warning::book::Here;
 use crate::web;
 
 use super::{refill, reload, supervisor};
@@ -151,6 +153,9 @@ impl Daemon {
         let (came_through, beats) = watch::channel(0);
         let (subscriptions, posts) =
             Subscriptions::new(&config.subscribers, &config.site, &config.storage, &clock, &figures, beats.clone())?;
+        let places = config.places.values().filter_map(|place| place.position).collect();
+        let here = Here { area_code: config.site.area_code.clone(), places };
+        let warnings = Warnings::open(&config.warning_sources, &config.site, here, &config.storage, &clock)?;
         let alive = Alive { clock: clock.clone(), figures: figures.clone(), beats };
         let key = match &config.crew.key_file {
             Some(file) => LinkKey::load(file).map_err(|why| format!("crew links: {why}"))?,
@@ -246,6 +251,18 @@ impl Daemon {
                 tokio::spawn(all.clone().follow(feed.clone()))
             }));
         }
+        if !warnings.is_empty() {
+            let (all, feed, to) = (warnings.clone(), feed.clone(), inputs.clone());
+            tasks.push(supervisor::keep("warnings", inputs.clone(), move || {
+                tokio::spawn(all.clone().run(feed.clone(), to.clone()))
+            }));
+        }
+        for (source, n) in warnings.addresses() {
+            let (all, to) = (warnings.clone(), inputs.clone());
+            tasks.push(supervisor::keep(format!("poll of {source}"), inputs.clone(), move || {
+                tokio::spawn(all.clone().poll(Arc::clone(&source), n, to.clone()))
+            }));
+        }
         for outbox in posts {
             let name = format!("subscriber:{}", outbox.id());
             let posting = tokio::spawn(outbox.run(subscriptions.clone(), inputs.clone()));
@@ -267,6 +284,7 @@ impl Daemon {
             feed: feed.clone(),
             archive,
             subscriptions,
+            warnings,
             metrics: {
                 let figures = figures.clone();
                 Arc::new(move || figures.text())

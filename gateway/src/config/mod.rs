@@ -37,7 +37,7 @@ use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
 use crate::intake::{broker, gbt26875, http, modbus, mqtt};
 use crate::main_loop::drill_calendar;
 use crate::store::readings::Limits;
-use crate::{subscription, web};
+use crate::{subscription, warning, web};
 
 use files::{Look, SiteFiles};
 use fixed::Fixed;
@@ -77,6 +77,7 @@ pub struct Config {
     pub influx: Vec<influx::Settings>,
     pub subscribers: Vec<subscription::Settings>,
     pub drills: Vec<drill_calendar::Plan>,
+    pub warning_sources: Vec<warning::Settings>,
     pub web: web::Settings,
     pub rules: RuleSet,
     /// Rules of the site's own that cannot be loaded. `check` refuses them; `run` starts without them and says so.
@@ -228,6 +229,8 @@ impl Config {
             .collect();
         let subscribers: Vec<_> =
             all("subscriber").iter().filter_map(|r| subscription::Settings::read(r, base, &places_named)).collect();
+        let warning_sources: Vec<_> =
+            all("warning_source").iter().filter_map(|r| warning::Settings::read(r, base)).collect();
         for r in all("notice") {
             let known = |id: &String| stations.iter().any(|station| *station.id == **id);
             for id in r.or("stations", Vec::new()).iter().filter(|id| !known(id)) {
@@ -243,6 +246,7 @@ impl Config {
             ("bus", &["bus"]),
             ("subscriber", &["subscriber"]),
             ("drill", &["drill"]),
+            ("warning source", &["warning_source"]),
             ("way out", &["mqtt_out", "webhook", "notice", "cap", "influx"]),
         ] {
             unique(what, keys.iter().flat_map(|key| all(key)));
@@ -331,6 +335,7 @@ impl Config {
             influx,
             subscribers,
             drills,
+            warning_sources,
             web: web?,
             rules,
             broken_rules,

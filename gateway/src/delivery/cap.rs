@@ -704,7 +704,7 @@ fn named(name: &str, value: &str) -> Named {
 }
 
 /// `YYYY-MM-DDThh:mm:ss±hh:mm`, never `Z`; UTC is `-00:00` (CAP 1.2 section 3.3.2).
-fn stamp(at: Wall, zone: &TimeZone) -> String {
+pub(crate) fn stamp(at: Wall, zone: &TimeZone) -> String {
     let local = event::local(at, zone);
     if local.offset().seconds() == 0 {
         local.strftime("%Y-%m-%dT%H:%M:%S-00:00").to_string()

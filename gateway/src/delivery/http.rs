@@ -1,4 +1,4 @@
-//! One HTTP POST, and what its answer means for the courier.
+//! One HTTP request, and what its answer means for the courier.
 //!
 //! Connects within 3 s and is done within 10 s; follows no redirect, heeds no proxy of the environment, reads at most
 //! 64 KiB of an answer. Every address that a name resolves to is checked by the connector that then connects to it, so
@@ -15,7 +15,7 @@ use std::time::Duration;
 use anmin_sensors::document::Reader;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
+use hyper::header::{DATE, ETAG, HeaderMap, LOCATION, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -81,6 +81,11 @@ impl Target {
     pub fn origin(&self) -> String {
         let authority = self.uri.authority().map_or("", |authority| authority.as_str());
         format!("{}://{authority}", self.uri.scheme_str().unwrap_or("http"))
+    }
+
+    /// The whole address.
+    pub fn url(&self) -> String {
+        self.uri.to_string()
     }
 
     /// The same peer at `path`, below the path that was configured unless that ends with it already.
@@ -162,7 +167,42 @@ impl Answer {
     }
 }
 
+/// A document that was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    pub status: u16,
+    pub etag: Option<String>,
+    pub body: Bytes,
+}
+
 impl Http {
+    /// Fetches once: what was configured, or another path and query of the same host. A body larger than `most` bytes is an
+    /// error, and so is one that does not come in time. The error says how the wire failed.
+    pub async fn get(&self, path: Option<&str>, headers: &[(&str, &str)], most: usize) -> Result<Fetched, String> {
+        let mut uri = self.uri.clone();
+        if let Some(path) = path {
+            let mut parts = uri.into_parts();
+            parts.path_and_query = Some(path.parse().map_err(|_| format!("{path:?} is no path"))?);
+            uri = Uri::from_parts(parts).map_err(|error| error.to_string())?;
+        }
+        let mut request = Request::builder()
+            .method(Method::GET)
+            .uri(uri)
+            .header("user-agent", concat!("anmin/", env!("CARGO_PKG_VERSION")));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::default()).map_err(|error| error.to_string())?;
+        let answered = tokio::time::timeout(TOTAL_LIMIT, async {
+            let (head, body) = self.client.request(request).await.map_err(|error| chain(&error))?.into_parts();
+            let body =
+                Limited::new(body, most).collect().await.map_err(|error| format!("the body: {error}"))?.to_bytes();
+            let etag = head.headers.get(ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            Ok(Fetched { status: head.status.as_u16(), etag, body })
+        });
+        answered.await.unwrap_or_else(|_| Err(format!("no answer within {TOTAL_LIMIT:?}")))
+    }
+
     /// Posts once, with `query` added to the address, and gives the answer unread. The error says how the wire failed.
     pub async fn exchange(
         &self,

@@ -5,7 +5,7 @@ pub mod cap;
 pub mod courier;
 pub mod event;
 pub mod heartbeat;
-mod http;
+pub(crate) mod http;
 
 pub mod influx;
 pub mod mqtt_out;

@@ -17,7 +17,7 @@ use anmin_rules::alarm::{Alarm, Pending, Refusal, Subject, Transition};
 use anmin_rules::change::RulesChange;
 use anmin_rules::drill::DrillChange;
 use anmin_rules::duty::DutyChange;
-use anmin_rules::engine::{Effect, Engine};
+use anmin_rules::engine::{Effect, Engine, WARNING};
 use anmin_rules::incident::IncidentChange;
 use anmin_rules::order::{Call, CallChange, Order, OrderId};
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
@@ -750,7 +750,10 @@ impl MainLoop {
         match &state.trouble {
             Some(trouble) => {
                 warn!(part = &*state.part, "{}", trouble.message.en);
-                self.troubles.insert(Arc::clone(&state.part), trouble.clone());
+                // What an office above warns of is no trouble of ours.
+                if !state.part.starts_with(WARNING) {
+                    self.troubles.insert(Arc::clone(&state.part), trouble.clone());
+                }
             }
             None => {
                 if self.troubles.remove(&state.part).is_some() {

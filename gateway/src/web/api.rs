@@ -15,6 +15,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, middleware};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,7 +36,7 @@ use super::wire::{
     IncidentsWire, JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire,
     ResentWire, RuleWire, StatusWire, UnusableWire, Writer,
 };
-use super::{Archive, WebLink, archive, crew, drills, ledger, page, sign_in, stations, subscriptions};
+use super::{Archive, WebLink, archive, crew, drills, ledger, page, sign_in, stations, subscriptions, warnings};
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
 use crate::store::audit::{Deed, Wanted};
@@ -129,6 +130,9 @@ fn api() -> Routes<Desk> {
         .route("/quarantine", get(Right::LookBehind, quarantine))
         .route("/quarantine/messages", get(Right::LookBehind, quarantined_messages))
         .route("/events", get(Right::Look, events))
+        .route("/warnings", get(Right::LookBehind, warnings::all))
+        // An office shows the token of its source, which is known there.
+        .route("/warnings/{source}", post(Right::Anybody, warnings::post))
         .route("/subscriptions", get(Right::LookBehind, subscriptions::all))
         .route("/subscriptions/{subscriber}/events", get(Right::Subscribe, subscriptions::stream))
         .route("/subscriptions/{subscriber}/page", get(Right::Subscribe, subscriptions::page))
@@ -332,20 +336,26 @@ pub(super) fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
 
 /// The body as strict JSON: bounded, in time, and with no field that nobody knows.
 pub(super) async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
-    let too_large = |length: u64| length > MOST_BODY as u64;
+    serde_json::from_slice(&whole(request, MOST_BODY).await?).map_err(Problem::bad_request)
+}
+
+/// The body as it came: at most so many bytes, and in time.
+pub(super) async fn whole(request: Request, most: usize) -> Result<Bytes, Problem> {
+    let too_large = |length: u64| length > most as u64;
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let read = if announced.is_some_and(too_large) {
         Ok(None)
     } else {
-        timeout(BODY_WITHIN, axum::body::to_bytes(request.into_body(), MOST_BODY)).await.map(Result::ok)
+        timeout(BODY_WITHIN, axum::body::to_bytes(request.into_body(), most)).await.map(Result::ok)
     };
+    let size = if most < 1 << 20 { format!("{} KiB", most >> 10) } else { format!("{} MiB", most >> 20) };
     match read {
-        Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(Problem::bad_request),
+        Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too_large",
-            "请求超过 1 MiB 或传输中断",
-            "the body is larger than 1 MiB or broke off",
+            format!("请求超过 {size} 或传输中断"),
+            format!("the body is larger than {size} or broke off"),
         )),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,

@@ -26,6 +26,7 @@ mod sign_in;
 pub mod stations;
 mod subscriptions;
 mod tries;
+mod warnings;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -58,6 +59,7 @@ use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
 use crate::subscription::Subscriptions;
 use drills::Drilled;
+use crate::warning::Warnings;
 
 pub use authority::RouteRow;
 pub use guard::Token;
@@ -173,6 +175,8 @@ pub struct WebLink {
     pub archive: Arc<dyn Archive>,
     /// What others follow from outside.
     pub subscriptions: Subscriptions,
+    /// What offices above say.
+    pub warnings: Warnings,
     /// The text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub clock: Clock,

@@ -27,6 +27,9 @@ use crate::store::state::{Entry, Journaled};
 use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter};
 use crate::subscription::{Position, Standing, Subscriber};
+use crate::warning::book::Warning;
+use crate::warning::message::Key;
+use crate::warning::subject;
 
 /// RFC 3339 with milliseconds and the zone's offset; years before 1 and after 9999 become the ends of the calendar.
 pub fn stamp(at: Wall, zone: &TimeZone) -> String {
@@ -630,6 +633,35 @@ pub struct ResentWire {
 }
 
 /// An outside broker that is told to forget our session.
+/// A warning from above, in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WarningWire {
+    pub source: String,
+    pub identifier: String,
+    pub sender: String,
+    pub sender_name: TextWire,
+    pub sent: String,
+    pub until: String,
+    pub exercise: bool,
+    pub level: String,
+    pub hazards: Vec<String>,
+    pub event: TextWire,
+    pub headline: TextWire,
+    pub description: TextWire,
+    pub instruction: TextWire,
+    pub area: TextWire,
+    /// Subject of its alarm.
+    pub subject: String,
+}
+
+/// What became of a message that was posted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TakenWire {
+    pub identifier: String,
+    pub sender: String,
+    pub taken: String,
+}
+
 /// A subscription and how its subscriber stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SubscriptionWire {
@@ -1016,6 +1048,27 @@ pub(crate) struct Writer<'z> {
 }
 
 impl Writer<'_> {
+    pub fn warning(&self, warning: &Warning) -> WarningWire {
+        let Key { identifier, sender, sent } = &warning.message.key;
+        WarningWire {
+            source: warning.source.to_string(),
+            identifier: identifier.clone(),
+            sender: sender.clone(),
+            sender_name: warning.sender_name().into(),
+            sent: self.at(*sent),
+            until: self.at(warning.until),
+            exercise: warning.is_exercise(),
+            level: warning.level.as_str().to_owned(),
+            hazards: warning.hazards.iter().map(|hazard| hazard.as_str().to_owned()).collect(),
+            event: warning.event().into(),
+            headline: warning.headline().into(),
+            description: warning.description().into(),
+            instruction: warning.instruction().into(),
+            area: warning.area().into(),
+            subject: subject(warning).to_string(),
+        }
+    }
+
     pub fn subscription(&self, one: &Subscriber, end: Option<Position>) -> SubscriptionWire {
         let posted = one.is_posted_to().then(|| {
             let Standing { told, taken_at, failing, left_out } = one.standing();

@@ -52,6 +52,7 @@ pub async fn serve_people(
         feed: desk.feed.clone(),
         archive: Arc::clone(&desk.memory) as _,
         subscriptions: desk::subscriptions(&clock),
+        warnings: desk::warnings(&clock),
         metrics: Arc::new(|| "anmin_up 1\n# EOF\n".to_owned()),
         clock,
         crew: anmin::crew_link::Links {

@@ -7,6 +7,7 @@ pub mod durable;
 pub mod latency;
 pub mod load;
 pub mod modbus;
+pub mod office;
 pub mod rules;
 pub mod size;
 pub mod subject;

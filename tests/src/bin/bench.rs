@@ -1,18 +1,19 @@
 //! `make bench`: figures beside yardsticks. With names as arguments only those parts.
 
 use anmin_tests::bench::yardstick::{self, Work};
-use anmin_tests::bench::{durable, latency, modbus, rules, size, throughput};
+use anmin_tests::bench::{durable, latency, modbus, office, rules, size, throughput};
 
 /// A name and what it prints.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("mosquitto", throughput::through_mosquitto),
     ("embedded", throughput::embedded),
     ("latency", latency::run),
     ("durable", durable::run),
     ("rules", rules::run),
     ("modbus", modbus::run),
+    ("office", office::run),
     ("size", size::run),
 ];
 

@@ -8,6 +8,8 @@ use anmin::app::replay::readings::{self, Site};
 use anmin::config::files::{SiteFiles, Source};
 use anmin::config::site::time_zone;
 use anmin::config::{Config, devices};
+use anmin::warning::book::{Book, Here};
+use anmin::warning::message::read_feed;
 use anmin_rules::cases::run_cases;
 use anmin_rules::library;
 use anmin_rules::replay::{self, Replay};
@@ -50,6 +52,7 @@ pub static TARGETS: [Target; 11] = [
     target("survey", survey_seeds, survey, 2_048),
     target("list", list_seeds, || Box::new(list), 8_192),
     target("config", config_seeds, || Box::new(config), 16_384),
+    target("warning", warning_seeds, || Box::new(warning), 16_384),
     target("words", words_seeds, || Box::new(words), 256),
 ];
 
@@ -277,6 +280,49 @@ fn sparkplug() -> Read {
 }
 
 /// A request, an earlier answer and an answer, each behind its length.
+/// Our own CAP messages, each by itself, inside a feed, and beside a feed that only links.
+fn warning_seeds() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/tests/golden/cap");
+    let mut seeds = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the golden files are there").flatten() {
+        let message = std::fs::read_to_string(entry.path()).expect("a golden file can be read");
+        let body = message.split_once("?>").map_or(&*message, |(_, body)| body);
+        seeds.push(
+            format!(
+                "<feed xmlns=\"http://www.w3.org/2005/Atom\"><entry><content>{body}</content></entry>\
+                 <entry><link type=\"application/cap+xml\" href=\"a.xml?b&amp;c\"/></entry></feed>"
+            )
+            .into_bytes(),
+        );
+        seeds.push(message.into_bytes());
+    }
+    seeds
+}
+
+/// What is sound is taken, and is over in the end.
+fn warning(bytes: &[u8]) -> u64 {
+    let plain = |why: &str| why.chars().filter(|c| c.is_ascii_lowercase() || *c == ' ').take(48).collect::<String>();
+    let feed = match read_feed(bytes) {
+        Ok(feed) => feed,
+        Err(why) => return hashed(plain(&why)),
+    };
+    let source: Arc<str> = "office".into();
+    let mut book = Book::new(Here { area_code: Some("620102001001".to_owned()), places: vec![(36.06, 103.83)] });
+    let now = Wall::from_millis(1_772_328_600_000);
+    let mut said = vec![feed.links.len().to_string()];
+    for message in feed.messages {
+        said.push(match message {
+            Ok(message) => book.take(now, &source, message).as_str().to_owned(),
+            Err(why) => plain(&why),
+        });
+    }
+    let in_force = book.in_force(now);
+    assert!(in_force.iter().all(|warning| warning.until > now), "{in_force:?}");
+    book.forget(Wall::from_micros(i64::MAX));
+    assert_eq!(book.in_force(now), [], "all of it is over in the end");
+    hashed(said)
+}
+
 fn frame_seeds() -> Vec<Vec<u8>> {
     let hex = |text: &str| binary::parse_hex(text).unwrap_or_default();
     let mut seeds = Vec::new();

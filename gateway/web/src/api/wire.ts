@@ -515,6 +515,25 @@ export interface Hello {
 }
 
 /** What the API says when something does not work. */
+/** A warning of an office above, in force here. */
+export interface Warning {
+  source: string
+  identifier: string
+  sender: string
+  sender_name: Text
+  sent: string
+  until: string
+  exercise: boolean
+  level: Level
+  hazards: HazardClass[]
+  event: Text
+  headline: Text
+  description: Text
+  instruction: Text
+  area: Text
+  subject: string
+}
+
 export interface ProblemBody {
   code: string
   error: Text

@@ -452,6 +452,13 @@ export const en: Words = {
       closed: 'Closed',
     },
   },
+  warnings: {
+    inForce: 'Warnings from above in force',
+    bearing: 'Warnings from above that bear on this incident',
+    exercise: 'EXERCISE: ',
+    todo: 'What to do: ',
+    until: 'in force until',
+  },
   points: {
     title: 'Readings',
     search: 'Find an id or a name',

@@ -443,6 +443,13 @@ export const zh = {
       closed: '结案',
     },
   },
+  warnings: {
+    inForce: '生效中的上级预警',
+    bearing: '与本事件有关的上级预警',
+    exercise: '【演练】',
+    todo: '处置：',
+    until: '有效至',
+  },
   points: {
     title: '测点',
     search: '查找编号或名称',
