@@ -480,9 +480,8 @@ fn info(node: &Node, sent: Option<Wall>, faults: &mut Vec<String>) -> Info {
     r.must(!categories.is_empty(), "info has no category");
     r.words("responseType", &RESPONSES);
     let times = ["effective", "onset", "expires"].map(|name| r.moment(name));
-    let [effective, _, expires] = times;
+    let [_effective, _onset, expires] = times;
     r.must(expires.is_none_or(|expires| Some(expires) >= sent), "it expires before it was sent");
-    r.must(effective.is_none_or(|effective| Some(effective) >= sent), "it is effective before it was sent");
     let known = |words: &'static [&'static str]| words.iter().map(|word| (*word, ())).collect::<Vec<_>>();
     r.choice("urgency", &known(&["Immediate", "Expected", "Future", "Past", "Unknown"]));
     // CAP 1.0 called it so; it is to be read as Likely.
