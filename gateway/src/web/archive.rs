@@ -67,7 +67,15 @@ pub(super) async fn export(
     let (file, seal) = pack(&records, &desk.link.site.time_zone, masked);
     let detail = json!({ "seal": seal, "masked": masked, "bytes": file.len() });
     let at = desk.link.clock.now().wall;
-    let deed = Deed { at, who, from: caller.way, what: "incident.export".into(), about: id.to_string(), refused: None, detail };
+    let deed = Deed {
+        at,
+        who,
+        from: caller.way,
+        what: "incident.export".into(),
+        about: id.to_string(),
+        refused: None,
+        detail,
+    };
     desk.note(deed).await?;
     let name = format!("attachment; filename=\"incident-{id}.tar\"");
     Ok(([(header::CONTENT_TYPE, "application/x-tar".to_owned()), (header::CONTENT_DISPOSITION, name)], file)

@@ -18,8 +18,8 @@ pub(crate) struct Problem {
     pub code: &'static str,
     pub error: Text,
     pub hint: Option<Text>,
-    /// When it may be tried again.
-    pub retry_after: Option<Duration>,
+    /// Seconds after which it may be tried again; 0: nothing is said of it.
+    pub retry_after: u16,
 }
 
 #[derive(Serialize)]
@@ -35,7 +35,7 @@ fn text(zh: impl Into<String>, en: impl Into<String>) -> Text {
 
 impl Problem {
     pub fn new(status: StatusCode, code: &'static str, zh: impl Into<String>, en: impl Into<String>) -> Self {
-        Self { status, code, error: text(zh, en), hint: None, retry_after: None }
+        Self { status, code, error: text(zh, en), hint: None, retry_after: 0 }
     }
 
     pub fn hint(mut self, zh: impl Into<String>, en: impl Into<String>) -> Self {
@@ -61,7 +61,7 @@ impl Problem {
             format!("错误次数过多，请 {minutes} 分钟后再试"),
             format!("too many wrong passwords: try again in {minutes} min"),
         );
-        Self { retry_after: Some(wait), ..problem }
+        Self { retry_after: u16::try_from(wait.as_secs().max(1)).unwrap_or(u16::MAX), ..problem }
     }
 
     /// The main loop did not answer in time.
@@ -109,7 +109,7 @@ impl Problem {
             | Refusal::AlarmActive { .. }
             | Refusal::NotAllowed(_) => StatusCode::CONFLICT,
         };
-        Self { status, code: refusal.as_str(), error: refusal.text(), hint: None, retry_after: None }
+        Self { status, code: refusal.as_str(), error: refusal.text(), hint: None, retry_after: 0 }
     }
 }
 
@@ -117,9 +117,10 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = Body { code: self.code, error: self.error.into(), hint: self.hint.map(Into::into) };
         let mut response = (self.status, axum::Json(body)).into_response();
-        let usual = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(5));
-        if let Some(wait) = self.retry_after.or(usual) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        let usual = if self.status == StatusCode::SERVICE_UNAVAILABLE { 5 } else { 0 };
+        let wait = self.retry_after.max(usual);
+        if wait > 0 {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
         }
         response
     }
