@@ -82,6 +82,9 @@ pub(super) async fn export(
         .into_response())
 }
 
+/// A point, its unit, and what it read.
+type Measured = (PointId, String, Vec<(Wall, Option<f64>, Quality)>);
+
 /// All that is known of an incident, in the words of the API.
 struct Records {
     id: IncidentId,
@@ -93,7 +96,7 @@ struct Records {
     dispatch: Value,
     messages: Value,
     rules: Value,
-    readings: Vec<(PointId, String, Vec<(Wall, Option<f64>, Quality)>)>,
+    readings: Vec<Measured>,
 }
 
 async fn gather(desk: &Desk, caller: &Caller, id: IncidentId) -> Result<Records, Problem> {
@@ -245,7 +248,7 @@ fn pack(records: &Records, zone: &TimeZone, masked: bool) -> (Vec<u8>, String) {
     package::write(about, &entries)
 }
 
-fn csv(readings: &[(PointId, String, Vec<(Wall, Option<f64>, Quality)>)], zone: &TimeZone) -> String {
+fn csv(readings: &[Measured], zone: &TimeZone) -> String {
     let mut out = "point,unit,time,value,quality,reason\r\n".to_owned();
     let quoted = |text: &str| match text.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),

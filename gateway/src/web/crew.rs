@@ -45,7 +45,10 @@ const POLICY: &str =
 
 /// How often each link was used lately, and what was turned away.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Counted(Arc<Mutex<(HashMap<String, (Mono, u32)>, Repeats)>>);
+pub(super) struct Counted(Arc<Mutex<(Uses, Repeats)>>);
+
+/// By link, since when and how often.
+type Uses = HashMap<String, (Mono, u32)>;
 
 impl Counted {
     /// Whether this link may be used once more.

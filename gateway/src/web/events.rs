@@ -407,7 +407,7 @@ mod tests {
     fn resume_reaches_back_as_far_as_memory_does() {
         let hub = hub();
         for n in 1..=REMEMBERED + 5 {
-            hub.remember(&Arc::default(), "call", &n);
+            hub.remember(seen_at(&Arc::default()), "call", &n);
         }
         let past = hub.0.past.lock().expect("no test panics with it");
         for (last, missed) in [
@@ -432,7 +432,7 @@ mod tests {
             next(&mut quick).await;
         }
         for n in 1..=QUEUE + 10 {
-            hub.remember(&Arc::default(), "call", &n);
+            hub.remember(seen_at(&Arc::default()), "call", &n);
             assert_eq!(next(&mut quick).await, Some(format!("id: e-{n} | event: call | data: {n}")));
         }
         let mut seen = Vec::new();
@@ -445,10 +445,10 @@ mod tests {
     #[tokio::test]
     async fn events_that_were_never_seen_make_everybody_load_afresh() {
         let hub = hub();
-        hub.remember(&Arc::default(), "call", &1);
+        hub.remember(seen_at(&Arc::default()), "call", &1);
         let mut here = listener(&hub, None);
         hub.forget();
-        hub.remember(&Arc::default(), "call", &3);
+        hub.remember(seen_at(&Arc::default()), "call", &3);
         let mut back = listener(&hub, Some("e-1"));
         for (who, expected) in [
             (&mut here, ["event: resync | data: {}", "id: e-3 | event: call | data: 3"]),

@@ -58,8 +58,8 @@ use crate::store::state::{Journaled, Sent};
 use crate::store::unusable::Kept;
 use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
 use crate::subscription::Subscriptions;
-use drills::Drilled;
 use crate::warning::Warnings;
+use drills::Drilled;
 
 pub use authority::RouteRow;
 pub use guard::Token;

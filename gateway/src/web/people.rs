@@ -29,7 +29,7 @@ use tokio::time::timeout;
 
 use super::Settings;
 use super::authority::{self, Right};
-use super::guard::{Caller, Token, same_origin_is_said, way_of};
+use super::guard::{Caller, Token, offered, same_origin_is_said, way_of};
 use super::problem::Problem;
 use super::secret::{self, Vault, totp};
 use super::tries::Tries;
@@ -38,6 +38,9 @@ use crate::main_loop::Input;
 use crate::store::audit::{Deed, Way};
 use crate::store::people::{Account, ApiToken, Kept, Person, Places, Principal, Role, SignIn, Totp};
 use crate::telemetry::Repeats;
+
+/// Whose token it is.
+pub(super) type SubscriberOf = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Wrong passwords for one name that cost no wait.
 const FREE_FOR_A_NAME: u32 = 5;
@@ -110,13 +113,13 @@ struct Shared {
     cookie: String,
     /// Where the set-up code stands.
     code_file: Option<PathBuf>,
-    subscriber_of: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    subscriber_of: SubscriberOf,
 }
 
 /// What lies outside: where the set-up code is left, and whose tokens the site's configuration names.
 pub(crate) struct Doors {
     pub storage: Option<PathBuf>,
-    pub subscriber_of: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub subscriber_of: SubscriberOf,
 }
 
 #[derive(Default)]
@@ -252,11 +255,8 @@ impl People {
 
     /// The pass that a request shows, if any; a wrong one is an error.
     fn pass(&self, book: &mut Book, headers: &HeaderMap) -> Result<Option<Pass>, Problem> {
-        let bearer = headers.get(header::AUTHORIZATION).map(|value| {
-            let told = value.to_str().ok().and_then(|value| value.split_once(' '));
-            told.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token.trim())
-        });
-        if let Some(offered) = bearer {
+        if headers.contains_key(header::AUTHORIZATION) {
+            let offered = offered(headers).unwrap_or_default();
             if self.0.token.as_ref().is_some_and(|token| token.is(offered)) {
                 if !book.accounts.is_empty() && !std::mem::replace(&mut book.token_file_said, true) {
                     tracing::warn!(

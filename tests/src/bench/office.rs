@@ -155,6 +155,7 @@ fn fill(made: &Site) {
 fn transition(n: u128, at: Wall) -> Transition {
     let text = |zh: &str, en: &str| Text { zh: zh.to_owned(), en: en.to_owned() };
     let alarm = Alarm {
+        drill: None,
         id: AlarmId(uuid::Uuid::from_u128(n)),
         rule: RuleId::new("gas/leak"),
         subject: Of::Point(PointId::new(format!("d{n}/lel"))),

@@ -41,7 +41,7 @@ const fn target(name: &'static str, seeds: fn() -> Vec<Vec<u8>>, reader: fn() ->
     Target { name, seeds, reader, longest }
 }
 
-pub static TARGETS: [Target; 11] = [
+pub static TARGETS: [Target; 12] = [
     target("rule", rule_seeds, rule, 16_384),
     target("script", script_seeds, || Box::new(script), 4_096),
     target("profile", profile_seeds, || Box::new(profile), 16_384),
