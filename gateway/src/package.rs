@@ -270,8 +270,6 @@ mod tests {
         // Where each entry lies: from its header to the next.
         let mut lies = Vec::new();
         let mut at = 0;
-        let json = file.windows(9).rposition(|window| window == b"manifest.").expect("the seal names it");
-        assert!(json > 0);
         for entry in entries.iter().map(|entry| (entry.name.clone(), entry.bytes.len())) {
             let next = at + BLOCK + entry.1.next_multiple_of(BLOCK);
             lies.push((at..next, entry.0));
@@ -286,7 +284,8 @@ mod tests {
                     let named = damage.entry == *name || n < range.start + BLOCK;
                     assert!(named, "byte {n} lies in {name}: {damage}");
                 } else {
-                    assert!(damage.entry.contains("manifest"), "byte {n} lies behind the entries: {damage}");
+                    let named = damage.entry.contains("manifest") || damage.why.en.contains("header");
+                    assert!(named, "byte {n} lies behind the entries: {damage}");
                 }
                 assert!(!damage.why.zh.is_ascii(), "{damage}");
             }

@@ -367,7 +367,7 @@ fn expected(faults: &Faults) -> BTreeMap<String, (Expected, bool)> {
             }
         }
     }
-    for of in ["broker", "gbt26875"] {
+    for of in ["broker", "gbt26875", "http"] {
         let mappings: Vec<_> = all.iter().filter(|(key, _)| key.starts_with("mqtt.mapping")).collect();
         let copies = mappings.into_iter().map(|(key, what)| (key.replacen("mqtt", of, 1), what.clone()));
         all.extend(copies.collect::<Vec<_>>());

@@ -94,10 +94,11 @@ impl StoreError {
     pub(crate) fn sqlite(file: &str, error: rusqlite::Error) -> Self {
         let file = file.to_owned();
         let why = error.to_string();
-        // What comes back is not of the form in which it was written.
+        // What comes back is not of the form in which it was written, or the file does not fit our own words.
         if matches!(
             error,
-            rusqlite::Error::Utf8Error(..)
+            rusqlite::Error::SqlInputError { .. }
+                | rusqlite::Error::Utf8Error(..)
                 | rusqlite::Error::FromSqlConversionFailure(..)
                 | rusqlite::Error::InvalidColumnType(..)
                 | rusqlite::Error::IntegralValueOutOfRange(..)
@@ -180,7 +181,9 @@ fn migrate(db: &mut Connection, file: &str, steps: Migrations) -> Result<(), Sto
         let tx = db.transaction().map_err(err)?;
         // Every step fits what the steps before it have made: what it does not fit is not what its number says.
         tx.execute_batch(step).map_err(|error| match err(error) {
-            StoreError::Other { why, .. } => damaged(format!("schema {at} does not hold what it should: {why}")),
+            StoreError::Other { why, .. } | StoreError::Damaged { why, .. } => {
+                damaged(format!("schema {at} does not hold what it should: {why}"))
+            }
             other => other,
         })?;
         tx.pragma_update(None, "user_version", at as i64 + 1).map_err(err)?;

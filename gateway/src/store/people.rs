@@ -461,10 +461,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_schema_8_takes_them_up_and_has_lost_nobody() {
-        let dir = TestDir::new("people-schema-8");
+    fn a_file_of_schema_9_takes_them_up_and_has_lost_nobody() {
+        let dir = TestDir::new("people-schema-9");
         drop(StateStore::open(dir.path(), RAISED).unwrap());
-        edit(&dir, "DROP TABLE people; PRAGMA user_version = 8");
+        edit(&dir, "DROP TABLE people; PRAGMA user_version = 9");
         let (_, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!((back.notes.len(), back.people), (0, Kept::default()));
     }
