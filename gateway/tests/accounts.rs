@@ -209,7 +209,8 @@ async fn every_route_lets_in_whom_the_table_names_and_shows_them_their_own_place
         let ask =
             async |who: As<'_>| read(site.send_from(1, site.request(who, &row.method, &path, &json!({}))).await).await;
         let (status, _) = ask(As::Nobody).await;
-        let open = row.right == Right::Anybody;
+        // An office that warns shows the token of its source, which is nobody's account.
+        let open = row.right == Right::Anybody && !row.path.contains("/warnings/");
         assert_eq!(status == StatusCode::UNAUTHORIZED, !open, "{row:?} without credentials: {status}");
         for token in tokens() {
             let principal = Principal {

@@ -20,7 +20,7 @@ export default defineConfig({
     // The content security policy allows neither data: addresses nor inline scripts.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    chunkSizeWarningLimit: 300,
+    chunkSizeWarningLimit: 400,
   },
   server: {
     // `cargo run -p anmin --example page -- 127.0.0.1:8421` answers while one works on the page.

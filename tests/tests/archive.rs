@@ -69,8 +69,7 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
     for part in ["李值班", "王队员", "13812345678", "阀门未关"] {
         assert!(!text.contains(part), "{part:?} in the masked package");
     }
-    let audit = daemon.get("/api/v1/audit");
-    assert!(audit["rows"].to_string().contains(&seal), "the audit knows the seal: {audit:#}");
+    daemon.wait("/api/v1/audit", "the audit knows the seal", |audit| audit["rows"].to_string().contains(&seal));
     daemon.kill();
 
     // Another machine: no site, no daemon.

@@ -359,16 +359,17 @@ fn a_wall_clock_that_leaps_moves_no_delay_raises_nothing_old_and_breaks_no_id() 
         let hazards = list["alarms"].as_array().into_iter().flatten().filter(|alarm| alarm["rule"] == storm::RULE);
         assert_eq!(hazards.count(), n + 1, "{year}: nothing but what was raised: {list:#}");
         if n % 2 == 1 {
-            // A restart in between: the same alarms and no other.
+            // A restart in between: the same alarms and no other. Over a restart deadlines go on by the wall clock, none
+            // longer than its period: a step of a checklist may be called late too early, and never too late.
             daemon.kill();
             daemon = launch();
             let again = daemon.get("/api/v1/alarms");
-            let ids = |list: &Value| {
-                list["alarms"]
-                    .as_array()
-                    .map(|alarms| alarms.iter().map(|alarm| alarm["id"].clone()).collect::<Vec<_>>())
+            let standing = |list: &Value| {
+                let alarms = list["alarms"].as_array().into_iter().flatten();
+                let alarms = alarms.filter(|alarm| alarm["rule"] != "system/plan");
+                alarms.map(|alarm| format!("{} {}", alarm["rule"], alarm["subject"])).collect::<Vec<_>>()
             };
-            assert_eq!(ids(&again).map(|ids| ids.len()), ids(&list).map(|ids| ids.len()), "{year}");
+            assert_eq!(standing(&again), standing(&list), "{year}: {again:#}");
         }
     }
     let told: Vec<Value> = steps().iter().map(|_| cap.next("Alert")).collect();
