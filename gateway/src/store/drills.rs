@@ -145,6 +145,31 @@ mod tests {
         })
     }
 
+    /// The file is gone beyond reading while a drill is on: it is on in the new one, and what was over is not.
+    #[test]
+    fn a_drill_that_is_on_outlives_a_file_that_breaks() {
+        let dir = TestDir::new("drills-break");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).expect("an empty folder");
+        let end = DrillEnd { at: RAISED, by: "anmin".to_owned() };
+        for facts in [vec![drill(1, None), drill(2, None), drill(3, None)], vec![drill(2, Some(end))]] {
+            let facts: Vec<Fact> = facts.into_iter().map(Fact::Drill).collect();
+            store.commit(&Turn { facts: &facts, ..Turn::default() }).expect("there is room");
+        }
+        let facts = [Fact::NoSession("plant".into())];
+        let next = Turn { facts: &facts, ..Turn::default() };
+        store.spoil();
+        store.commit(&next).expect("the file is made anew");
+        drop(store);
+        let (mut store, restored) = StateStore::open(dir.path(), RAISED).expect("it was made anew");
+        assert_eq!(restored.drills, [drill(1, None), drill(3, None)]);
+        // Also of those that the start has found.
+        store.spoil();
+        store.commit(&next).expect("the file is made anew");
+        drop(store);
+        let (_, restored) = StateStore::open(dir.path(), RAISED).expect("it was made anew");
+        assert_eq!(restored.drills, [drill(1, None), drill(3, None)]);
+    }
+
     /// An alarm of the drill in an incident of it, one of the drill alone, and one that is real; the first was heard of.
     #[test]
     fn a_drill_is_kept_with_all_that_belongs_to_it_and_nothing_else() {

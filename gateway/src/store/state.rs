@@ -310,6 +310,8 @@ struct Live {
     incidents: HashMap<IncidentId, (u64, Arc<IncidentChange>)>,
     pending: HashMap<(RuleId, Subject), (u64, Arc<Pending>)>,
     duty: HashMap<Arc<str>, Arc<DutyChange>>,
+    /// Those that are on.
+    drills: HashMap<DrillId, Arc<Drill>>,
     orders: HashMap<OrderId, (u64, Order)>,
     people: HashMap<(&'static str, String), (u64, Person)>,
 }
@@ -381,11 +383,6 @@ impl Live {
                 self.pending.insert(key, (self.count, Arc::clone(pending)));
             }
         }
-        for fact in &turn.facts {
-            if let Fact::Duty(change) = fact {
-                self.duty.insert(Arc::clone(&change.station), Arc::clone(change));
-            }
-        }
         for order in &turn.orders {
             self.count += 1;
             self.orders.entry(order.id.clone()).or_insert_with(|| (self.count, order.clone()));
@@ -394,13 +391,20 @@ impl Live {
             self.orders.remove(&ended.order);
         }
         for fact in &turn.facts {
-            let Fact::Person(person) = fact else { continue };
-            let (kind, id) = person.key();
-            if person.is_gone() {
-                self.people.remove(&(kind, id.to_owned()));
-            } else {
-                self.count += 1;
-                self.people.insert((kind, id.to_owned()), (self.count, Person::clone(person)));
+            match fact {
+                Fact::Duty(change) => drop(self.duty.insert(Arc::clone(&change.station), Arc::clone(change))),
+                Fact::Drill(drill) if drill.end.is_some() => drop(self.drills.remove(&drill.id)),
+                Fact::Drill(drill) => drop(self.drills.insert(drill.id, Arc::clone(drill))),
+                Fact::Person(person) => {
+                    let (kind, id) = person.key();
+                    if person.is_gone() {
+                        self.people.remove(&(kind, id.to_owned()));
+                    } else {
+                        self.count += 1;
+                        self.people.insert((kind, id.to_owned()), (self.count, Person::clone(person)));
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -421,7 +425,8 @@ impl Live {
             facts: {
                 let people = in_order(self.people.values().cloned()).into_iter();
                 let people = people.map(|person| Fact::Person(Box::new(person)));
-                self.duty.values().cloned().map(Fact::Duty).chain(people).collect()
+                let drills = self.drills.values().cloned().map(Fact::Drill);
+                self.duty.values().cloned().map(Fact::Duty).chain(drills).chain(people).collect()
             },
             ..OwnedTurn::default()
         }
@@ -531,6 +536,15 @@ impl StateStore {
         }
         self.trouble = result.as_ref().err().cloned();
         result
+    }
+
+    /// What a dying disk would do: nothing is open any more, and what lies there is no database.
+    #[cfg(test)]
+    pub(super) fn spoil(&mut self) {
+        self.db = None;
+        fs::write(self.dir.join(FILE), vec![7; 8192]).unwrap();
+        // There need be none.
+        let _ = fs::remove_file(self.dir.join("state.db-wal"));
     }
 
     /// Makes one courier's result durable; shorthand for a turn with one outcome.
@@ -1146,6 +1160,8 @@ impl Db {
         self.bury(lost, now, &mut notes)?;
         let people = people::read(&self.conn).map_err(sqlite)?;
         let facts = people.clone().into_people().map(|person| Fact::Person(Box::new(person)));
+        let drills = drills::on(&self.conn).map_err(sqlite)?;
+        let facts = drills.iter().cloned().map(Fact::Drill).chain(facts);
         let facts = duty.iter().cloned().map(Fact::Duty).chain(facts).collect();
         let mut live = Live::default();
         live.take(&OwnedTurn {
@@ -1162,7 +1178,6 @@ impl Db {
         let alarms = transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect();
         let incidents = incidents.iter().map(|change| Arc::clone(&change.incident)).collect();
         let alive = self.alive();
-        let drills = drills::on(&self.conn).map_err(sqlite)?;
         let restored = Restored {
             alarms,
             calls,
@@ -2352,9 +2367,7 @@ mod tests {
     fn a_file_that_breaks_while_running_keeps_its_incidents() {
         let dir = two_that_became_one("state-incidents-break");
         let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
-        store.db = None;
-        fs::write(dir.path().join(FILE), vec![7; 8192]).unwrap();
-        let _ = fs::remove_file(dir.path().join("state.db-wal"));
+        store.spoil();
         store.commit(&Turn { incidents: &[changed(3, 1, None)], ..Turn::default() }).unwrap();
         drop(store);
         let (_, restored) = StateStore::open(dir.path(), RAISED).unwrap();
@@ -2378,9 +2391,7 @@ mod tests {
         drop(store);
         assert_eq!(seq_after(&dir), [("st-1".to_owned(), 2)], "the newest is in force");
         let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
-        store.db = None;
-        fs::write(dir.path().join(FILE), vec![7; 8192]).unwrap();
-        let _ = fs::remove_file(dir.path().join("state.db-wal"));
+        store.spoil();
         store.commit(&Turn { incidents: &[changed(3, 1, None)], ..Turn::default() }).unwrap();
         drop(store);
         assert_eq!(seq_after(&dir), [("st-1".to_owned(), 2)]);
