@@ -294,13 +294,7 @@ pub(super) async fn disable_account(
     Path(name): Path<String>,
     request: Request,
 ) -> Answer<AccountWire> {
-    let NothingBody {} = body(request).await?;
-    let disable = |account: &mut Account| {
-        account.disabled = true;
-        serde_json::Value::Null
-    };
-    let account = desk.people.edit(&caller, &name, "account.disable", disable).await?;
-    Ok(Json(AccountWire::of(&account, desk.writer())))
+    switch(&desk, &caller, &name, request, "account.disable", true).await
 }
 
 pub(super) async fn enable_account(
@@ -309,12 +303,23 @@ pub(super) async fn enable_account(
     Path(name): Path<String>,
     request: Request,
 ) -> Answer<AccountWire> {
+    switch(&desk, &caller, &name, request, "account.enable", false).await
+}
+
+async fn switch(
+    desk: &Desk,
+    caller: &Caller,
+    name: &str,
+    request: Request,
+    what: &'static str,
+    disabled: bool,
+) -> Answer<AccountWire> {
     let NothingBody {} = body(request).await?;
-    let enable = |account: &mut Account| {
-        account.disabled = false;
+    let set = |account: &mut Account| {
+        account.disabled = disabled;
         serde_json::Value::Null
     };
-    let account = desk.people.edit(&caller, &name, "account.enable", enable).await?;
+    let account = desk.people.edit(caller, name, what, set).await?;
     Ok(Json(AccountWire::of(&account, desk.writer())))
 }
 
