@@ -265,6 +265,11 @@ impl Call {
         self.state == CallState::Called || self.is_answered()
     }
 
+    /// A station is called or at work, and not done: what comes now comes to it.
+    pub fn is_on_it(&self) -> bool {
+        self.is_live() && self.state != CallState::UnderControl
+    }
+
     /// Somebody has said that they come.
     pub fn is_answered(&self) -> bool {
         matches!(self.state, CallState::Accepted | CallState::OnTheWay | CallState::OnScene | CallState::UnderControl)

@@ -416,7 +416,9 @@ impl ResponseDesk {
             return;
         }
         if let Some(of) = self.calls.get_mut(&alarm.id) {
-            if of.calls.iter().any(|placed| placed.call.is_live()) {
+            // What was under control and comes back, or gets worse, is so no longer. A reminder of what stands says nothing new.
+            let reminds = transition.cause == Cause::Realarmed && transition.from == AlarmState::Acknowledged;
+            if of.calls.iter().any(|placed| if reminds { placed.call.is_live() } else { placed.call.is_on_it() }) {
                 return;
             }
             of.round += 1;
@@ -548,7 +550,7 @@ impl ResponseDesk {
         let Text { zh, en } = &station.name;
         let on_it = self.group_of(alarm.id, &station.id).into_iter().find_map(|(other, n)| {
             let call = &self.calls[&other].calls[n].call;
-            let last = call.stamps.last().filter(|_| call.is_answered())?;
+            let last = call.stamps.last().filter(|_| call.is_answered() && call.is_on_it())?;
             Some((call.state, last.by.clone(), call.late))
         });
         if let Some((state, by, late)) = on_it {

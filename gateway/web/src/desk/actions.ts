@@ -100,9 +100,9 @@ export function folded(calls: readonly Call[]): Call[] {
   return [...stations.values()].flatMap((all) => leading(all) ?? [])
 }
 
-/** The call that tells most about who comes: the furthest of those that live, else the last one tried. */
+/** The call that tells most about who comes: the furthest of those at work, then what is under control, else the last one tried. */
 export function leading(calls: readonly Call[]): Call | undefined {
-  const way: CallState[] = ['under_control', 'on_scene', 'on_the_way', 'accepted', 'called']
+  const way: CallState[] = ['on_scene', 'on_the_way', 'accepted', 'called', 'under_control']
   const live = way.map((state) => calls.find((call) => call.state === state)).find((call) => call !== undefined)
   return live ?? calls[calls.length - 1]
 }
