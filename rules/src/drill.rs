@@ -344,6 +344,7 @@ impl DrillDesk {
         match &command.what {
             DrillAction::Start { scope, lasts, name, announced, alarms } => {
                 self.may_start(id, scope, *lasts)?;
+                has_room(0, alarms.len())?;
                 let found = find_all(site, scope, alarms)?;
                 let drill = Arc::new(Drill {
                     id,
@@ -367,13 +368,8 @@ impl DrillDesk {
             }
             DrillAction::Raise { alarms } => {
                 let drill = &self.run(id)?.drill;
+                has_room(drill.alarms, alarms.len())?;
                 let found = find_all(site, &drill.scope, alarms)?;
-                if drill.alarms.saturating_add(found.len() as u32) > MOST_ALARMS {
-                    return Err(Refusal::not_allowed(
-                        format!("一次演练最多 {MOST_ALARMS} 条报警"),
-                        format!("a drill has {MOST_ALARMS} alarms at most"),
-                    ));
-                }
                 self.raise(now, site, id, &found);
                 Ok(())
             }
@@ -560,6 +556,15 @@ fn alarm_of(action: &Action) -> Option<AlarmId> {
         | Action::Call { alarm, .. } => Some(*alarm),
         Action::Incident { .. } | Action::Station { .. } => None,
     }
+}
+
+/// Before anything is looked for: what is real waits behind it.
+fn has_room(before: u32, more: usize) -> Result<(), Refusal> {
+    if u32::try_from(more).is_ok_and(|more| before.saturating_add(more) <= MOST_ALARMS) {
+        return Ok(());
+    }
+    let (zh, en) = (format!("一次演练最多 {MOST_ALARMS} 条报警"), format!("a drill has {MOST_ALARMS} alarms at most"));
+    Err(Refusal::not_allowed(zh, en))
 }
 
 fn find_all(site: &Site<'_>, scope: &Scope, alarms: &[DrillAlarm]) -> Result<Vec<Found>, Refusal> {
@@ -876,6 +881,13 @@ mod tests {
             floor: floor.to_owned(),
             room: String::new(),
         };
+        let many = match with(60, "3", point("d0/gas_lel")) {
+            DrillAction::Start { scope, lasts, name, announced, alarms } => {
+                let alarms = alarms.into_iter().cycle().take(MOST_ALARMS as usize + 1).collect();
+                DrillAction::Start { scope, lasts, name, announced, alarms }
+            }
+            other => other,
+        };
         for (what, words) in [
             (with(0, "3", point("d0/gas_lel")), "4 hours at most"),
             (with(4 * 3600 + 1, "3", point("d0/gas_lel")), "4 hours at most"),
@@ -883,6 +895,7 @@ mod tests {
             (with(60, "3", point("nobody/x")), "there is no point nobody/x"),
             (with(60, "3", kind("gas.lel", "9")), "no point to drill with in Building 3"),
             (with(60, "3", kind("power.voltage", "")), "no point to drill with"),
+            (many, "100 alarms at most"),
             (DrillAction::Raise { alarms: Vec::new() }, "no drill"),
             (DrillAction::End, "no drill"),
         ] {
