@@ -620,18 +620,25 @@ pub struct Status {
 }
 
 impl Status {
-    /// As much of it as concerns some places, of whose `alarms` so many `calls` are live: what is open there. Of anmin's own
-    /// parts, of other places and of readings as a whole it says nothing.
+    /// As much of it as concerns some places, of whose real alarms so many calls are live: what is open there. Drills are for
+    /// everybody to know. Of anmin's own parts, of other places and of readings as a whole it says nothing.
     pub fn within(self, places: &Places, alarms: &[Arc<Alarm>], live_calls: usize, points: &Points) -> Self {
-        let mut counts = Counts { open: alarms.len(), live_calls, ..Counts::default() };
-        for alarm in alarms {
+        let (real, drilled): (Vec<_>, Vec<_>) = alarms.iter().partition(|alarm| alarm.drill.is_none());
+        let mut counts = Counts {
+            open: real.len(),
+            live_calls,
+            drills: self.counts.drills,
+            drill_alarms: drilled.len(),
+            ..Counts::default()
+        };
+        for alarm in &real {
             let state = alarm.state();
             counts.by_state[AlarmState::ALL.iter().position(|each| *each == state).unwrap_or(0)] += 1;
             if !alarm.is_silenced() {
                 counts.by_level[alarm.level as usize] += 1;
             }
         }
-        counts.incidents = alarms.iter().filter_map(|alarm| alarm.incident).collect::<BTreeSet<_>>().len();
+        counts.incidents = real.iter().filter_map(|alarm| alarm.incident).collect::<BTreeSet<_>>().len();
         let (mut devices, mut of_points) = (0, 0);
         for (_, device) in points.devices().filter(|(_, device)| places.takes(&device.place)) {
             devices += 1;
@@ -641,6 +648,7 @@ impl Status {
             now: self.now,
             uptime: self.uptime,
             counts,
+            drills: self.drills,
             points: of_points,
             devices,
             rules: self.rules,
@@ -745,6 +753,36 @@ mod tests {
             })
         };
         (points, latest)
+    }
+
+    /// Whoever sees some places only knows a drill for one, and takes none of its alarms for real.
+    #[test]
+    fn a_status_of_some_places_tells_drills_from_what_is_real() {
+        use anmin_rules::drill::{DrillId, Scope};
+        let id = DrillId(uuid::Uuid::from_u128(9));
+        let drill = Arc::new(Drill {
+            id,
+            seq: 1,
+            name: String::new(),
+            scope: Scope::default(),
+            announced: true,
+            by: "li".to_owned(),
+            started_at: Wall::default(),
+            ends_at: Wall::from_millis(1),
+            alarms: 1,
+            end: None,
+        });
+        let whole = Status {
+            drills: vec![Arc::clone(&drill)],
+            counts: Counts { drills: 1, drill_alarms: 3, open: 7, ..Counts::default() },
+            ..Status::default()
+        };
+        let real = samples::alarm();
+        let alarms = [Arc::new(Alarm { drill: Some(id), ..real.clone() }), Arc::new(real)];
+        let Status { drills, counts, .. } = whole.within(&Places::EVERYWHERE, &alarms, 1, &Points::default());
+        assert_eq!(drills, [drill]);
+        assert_eq!((counts.drills, counts.drill_alarms, counts.open, counts.live_calls), (1, 1, 1, 1));
+        assert_eq!(counts.by_level.iter().sum::<usize>(), 1);
     }
 
     #[test]

@@ -1115,7 +1115,8 @@ impl MainLoop {
                 if !within.is_everywhere() {
                     let alarms = engine.alarms().into_iter().filter(|alarm| within.takes(&alarm.place));
                     let alarms: Vec<_> = alarms.collect();
-                    let calls = alarms.iter().flat_map(|alarm| engine.calls_of(alarm.id));
+                    let real = alarms.iter().filter(|alarm| alarm.drill.is_none());
+                    let calls = real.flat_map(|alarm| engine.calls_of(alarm.id));
                     let live = calls.filter(Call::is_live).count();
                     status = status.within(&within, &alarms, live, points);
                 }
