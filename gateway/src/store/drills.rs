@@ -121,11 +121,13 @@ pub(super) fn delivered(conn: &Connection, alarm: AlarmId) -> rusqlite::Result<V
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use anmin_rules::incident::{Incident, IncidentCause, IncidentChange};
 
     use super::super::state::{OrderOutcome, StateReader, StateStore, Turn};
     use super::super::tests::TestDir;
-    use super::super::{Fact, salvage};
+    use super::super::{Disk, Fact, StoreError, salvage};
     use super::*;
     use crate::delivery::samples::{self, RAISED};
     use crate::delivery::{Outcome, Receipt};
@@ -168,6 +170,29 @@ mod tests {
         drop(store);
         let (_, restored) = StateStore::open(dir.path(), RAISED).expect("it was made anew");
         assert_eq!(restored.drills, [drill(1, None), drill(3, None)]);
+    }
+
+    /// The disk comes back after the drill that the start had read was ended: it does not begin again.
+    #[test]
+    fn a_drill_that_ended_while_the_file_was_away_stays_ended() {
+        let dir = TestDir::new("drills-late");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).expect("an empty folder");
+        store.commit(&Turn { facts: &[Fact::Drill(drill(1, None))], ..Turn::default() }).expect("there is room");
+        drop(store);
+        let full = Arc::new(AtomicBool::new(true));
+        let is_full = Arc::clone(&full);
+        let disk = Disk::scripted(move |file| match is_full.load(Ordering::SeqCst) {
+            true => Err(StoreError::Full { file: file.to_owned() }),
+            false => Ok(()),
+        });
+        let (mut store, restored) = StateStore::open_on(dir.path(), RAISED, disk).expect("it can be read");
+        assert_eq!(restored.drills, [drill(1, None)]);
+        let end = DrillEnd { at: RAISED, by: "li".to_owned() };
+        let facts = [Fact::Drill(drill(1, Some(end)))];
+        store.commit(&Turn { facts: &facts, ..Turn::default() }).expect_err("there is no room");
+        full.store(false, Ordering::SeqCst);
+        store.commit(&Turn::default()).expect("there is room again");
+        assert_eq!(store.take_late().expect("the file was opened late").drills, []);
     }
 
     /// An alarm of the drill in an incident of it, one of the drill alone, and one that is real; the first was heard of.

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{Hash, sha256};
 
-/// The step to schema 9.
+/// The step to schema 10.
 pub(super) const SCHEMA_10: &str = "
     CREATE TABLE people (
         kind TEXT NOT NULL,

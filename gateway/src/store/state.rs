@@ -1,6 +1,6 @@
 //! state.db: transitions, calls, orders and receipts. Small, precious, every commit synced.
 //!
-//! Tables of schema 9 (times are microseconds of the wall clock):
+//! Tables of schema 10 (times are microseconds of the wall clock):
 //!
 //! | table | row |
 //! |---|---|
@@ -473,7 +473,9 @@ impl StateStore {
             Err(error @ (StoreError::InUse { .. } | StoreError::Newer { .. })) => Err(error),
             Err(error) => {
                 let restored = Db::only_read(dir).unwrap_or_else(|| {
-                    let people = if dir.join(FILE).exists() { people::Kept::lost() } else { people::Kept::default() };
+                    // What cannot be looked at may be there.
+                    let is_there = dir.join(FILE).try_exists().unwrap_or(true);
+                    let people = if is_there { people::Kept::lost() } else { people::Kept::default() };
                     Restored { people, ..Restored::nothing(now) }
                 });
                 tracing::error!(
@@ -688,7 +690,9 @@ impl StateStore {
                 alarms: owed.transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect(),
                 calls: owed.calls,
                 incidents: owed.incidents.iter().map(|change| Arc::clone(&change.incident)).collect(),
+                drills: self.live.drills.values().cloned().collect(),
                 pending: owed.pending,
+                duty: self.live.duty.values().cloned().collect(),
                 orders: orders.collect(),
                 ..from_file
             });
