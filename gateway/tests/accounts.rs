@@ -264,6 +264,29 @@ async fn every_command_of_a_shared_route_has_its_own_right() {
     }
 }
 
+/// Two buildings' incidents were made one: who sees but one of them does not answer for the other's alarms.
+#[tokio::test]
+async fn an_incident_that_reaches_beyond_somebodys_places_is_not_handled_by_them_as_a_whole() {
+    let site = Site::with_tokens("beyond").await;
+    let (_, list) = site.get(As::Token("administrator-"), "/incidents").await;
+    let of = |building: &str| {
+        let mut all = list["incidents"].as_array().into_iter().flatten();
+        let found = all.find(|incident| incident["place"]["building"] == building);
+        found.and_then(|incident| incident["id"].as_str()).unwrap_or_else(|| panic!("{building}: {list:#}")).to_owned()
+    };
+    let (own, other) = (of(OWN), of(OTHER));
+    let path = format!("/incidents/{own}/acknowledge");
+    let (status, body) = site.post(As::Token("manager-3"), &path, &json!({})).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let merge = json!({"who": "li", "into": own});
+    let (status, body) = site.post(As::Token("administrator-"), &format!("/incidents/{other}/merge"), &merge).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let (status, body) = site.post(As::Token("manager-3"), &path, &json!({})).await;
+    assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("beyond_your_places")), "{body}");
+    let (status, _) = site.post(As::Token("officer-"), &path, &json!({})).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn a_command_bears_the_name_of_who_signed_in_whatever_its_body_says() {
     let site = Site::open("by", Kept::default()).await;

@@ -98,7 +98,7 @@ fn api() -> Routes<Desk> {
         .route("/alarms/{id}/transitions", get(Right::Look, alarm_history))
         .route("/alarms/{id}/explanation", get(Right::Look, explanation))
         .route("/alarms/{id}/{action}", post(Right::Acknowledge, act))
-        .route("/alarms/{id}/calls/{station}/links", get(Right::Call, stations::links))
+        .route("/alarms/{id}/calls/{station}/links", get(Right::Handle, stations::links))
         .route("/alarms/{id}/calls/{station}/{step}", post(Right::Call, call_step))
         .route("/stations", get(Right::LookBehind, stations::stations))
         .route("/stations/{id}/{action}", post(Right::Station, stations::act))
@@ -307,6 +307,13 @@ impl Desk {
             None => self.archive(move |archive| archive.incident(id)).await?.map(|incident| incident.place),
         };
         if place.is_some_and(|place| within.takes(&place)) { Ok(()) } else { Err(no_incident(id)) }
+    }
+
+    /// Refuses what would change alarms of an incident that the caller does not even see.
+    async fn sees_all_of(&self, caller: &Caller, id: IncidentId) -> Result<(), Problem> {
+        let view = self.ask(|reply| Query::Incident { id, reply }).await?;
+        let all = view.into_iter().flat_map(|view| view.situation.alarms).all(|alarm| caller.sees(&alarm.place));
+        if all { Ok(()) } else { Err(beyond()) }
     }
 
     async fn command(
@@ -955,6 +962,19 @@ async fn incidents(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer
     }
 }
 
+fn beyond() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "beyond_your_places",
+        "该事件含有您管辖范围以外的报警，不能整体处理",
+        "this incident has alarms beyond your places, so it cannot be handled as a whole",
+    )
+    .hint(
+        "请逐条确认您范围内的报警，或联系值班员",
+        "acknowledge the alarms of your places one by one, or ask the duty officer",
+    )
+}
+
 fn no_incident(id: IncidentId) -> Problem {
     Problem::not_found(format!("没有事件 {id}"), format!("there is no incident {id}"))
 }
@@ -1203,6 +1223,9 @@ async fn act_on_incident(
     let command = Command { who: caller.name(who)?, what: Action::Incident { incident, what } };
     for id in [incident, shown] {
         desk.find_incident(&caller, id).await?;
+        if ["acknowledge", "merge", "split", "close"].contains(&action.as_str()) {
+            desk.sees_all_of(&caller, id).await?;
+        }
     }
     let from = caller.way.clone();
     match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {
