@@ -20,6 +20,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::Archive;
 use super::api::{Desk, incident_id, parameters};
 use super::authority::{Right, allows};
 use super::drills::cause;
@@ -99,24 +100,25 @@ struct Records {
     readings: Vec<Measured>,
 }
 
+/// What the journal says of an incident, the oldest first.
+pub(super) fn rows_of(archive: &dyn Archive, id: IncidentId) -> Result<Vec<Journaled>, String> {
+    let mut rows: Vec<Journaled> = Vec::new();
+    loop {
+        let page = archive.timeline(id, PAGE, rows.last().map(|row| row.n))?;
+        let last = page.len() < PAGE;
+        rows.extend(page);
+        if last || rows.len() >= MOST_ROWS {
+            rows.reverse();
+            return Ok(rows);
+        }
+    }
+}
+
 async fn gather(desk: &Desk, caller: &Caller, id: IncidentId) -> Result<Records, Problem> {
     let writer = desk.writer();
     let incident = desk.incident(caller, id).await?.0.incident;
-    let mut rows = desk
-        .archive(move |archive| {
-            let mut rows: Vec<Journaled> = Vec::new();
-            loop {
-                let page = archive.timeline(id, PAGE, rows.last().map(|row| row.n))?;
-                let last = page.len() < PAGE;
-                rows.extend(page);
-                if last || rows.len() >= MOST_ROWS {
-                    return Ok(rows);
-                }
-            }
-        })
-        .await?;
+    let rows = desk.archive(move |archive| rows_of(archive, id)).await?;
     let left_out = rows.len() >= MOST_ROWS;
-    rows.reverse();
     let (mut alarms, mut points, mut hashes) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
     let (mut from, mut to) = (None::<Wall>, None::<Wall>);
     let mut calls = BTreeMap::new();
@@ -275,12 +277,16 @@ fn mask(of: &mut Value) {
         Value::Object(fields) => {
             for (key, field) in fields {
                 match field {
+                    Value::Array(crew) if key == "crew" => {
+                        let said = crew.iter_mut().filter_map(Value::as_object_mut).flat_map(|one| one.values_mut());
+                        said.for_each(|said| *said = hidden());
+                    }
                     Value::String(name) if NAMES.contains(&key.as_str()) && name != "anmin" => *field = hidden(),
                     Value::Array(names) if NAMES.contains(&key.as_str()) => {
                         names.iter_mut().for_each(|name| *name = hidden());
                     }
                     // What people wrote down may name anybody.
-                    Value::String(words) if ["text", "why"].contains(&key.as_str()) && !words.is_empty() => {
+                    Value::String(words) if ["text", "why", "skipped"].contains(&key.as_str()) && !words.is_empty() => {
                         *field = hidden();
                     }
                     Value::String(words) if WORDS.contains(&key.as_str()) => *words = without_phones(words),
@@ -622,13 +628,15 @@ mod tests {
             "at": "2026-01-31T08:00:00.000+08:00",
             "acknowledged": { "by": "李值班", "at": "x" },
             "people": ["李值班", "王"],
+            "crew": [{ "id": "wangqiang", "name": "王强", "phone": "139" }],
+            "checklist": [{ "skipped": "刘大爷说已关阀" }],
             "end": { "by": "anmin", "why": "李值班到场" },
             "notes": [{ "by": "王", "text": "电话 13812345678" }],
             "message": { "zh": "已呼叫一号站（电话 0571-88886666），须在 60 秒内应答", "en": "26.5 %LEL above 25" },
         });
         mask(&mut of);
         let text = of.to_string();
-        for gone in ["李值班", "王", "13812345678", "88886666"] {
+        for gone in ["李值班", "王", "wangqiang", "139\"", "刘大爷", "13812345678", "88886666"] {
             assert!(!text.contains(gone), "{gone} in {text}");
         }
         for kept in [

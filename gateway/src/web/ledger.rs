@@ -19,18 +19,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Archive;
 use super::api::{Answer, Desk, short};
-use super::archive::name;
+use super::archive::{name, rows_of};
 use super::drills::{DrillWire, Drilled, ScoreSheet, Stage};
 use super::problem::Problem;
 use super::wire::{OutcomeWire, PlaceWire, TextWire, Writer};
 use crate::report::{self, Cell, Language, Page};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
-use crate::store::state::Journaled;
 
 /// Incidents and drills of one ledger; where there are more it says so.
 const MOST: usize = 2_000;
-/// Rows of one incident whose clocks are read: those of its beginning.
-const MOST_ROWS: usize = 1_000;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LedgerWire {
@@ -120,8 +117,7 @@ fn gather(archive: &dyn Archive, name: String, (from, to): (Wall, Wall)) -> Resu
     closed.reverse();
     let mut incidents = Vec::with_capacity(closed.len());
     for incident in closed {
-        let mut rows: Vec<Journaled> = archive.timeline(incident.id, MOST_ROWS, None)?;
-        rows.reverse();
+        let rows = rows_of(archive, incident.id)?;
         let sheet = ScoreSheet::of(&rows, |alarm| delivered(archive, alarm))?;
         incidents.push((incident, sheet));
     }
