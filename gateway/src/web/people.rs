@@ -632,6 +632,17 @@ impl People {
         if let Some(before) = before.filter(|id| self.book().sign_ins.contains_key(id)) {
             self.end(std::slice::from_ref(&before), None).await?;
         }
+        // While the password was looked at, somebody may have shut this account, and the code may have been used.
+        let _turn = self.0.turn.lock().await;
+        let now_is = self.account(&account.name).ok().filter(|now_is| {
+            let fresh = match (&now_is.totp, &account.totp) {
+                (Some(now_is), Some(used)) => now_is.secret == used.secret && now_is.step < used.step,
+                (now_is, used) => now_is.is_none() && used.is_none(),
+            };
+            !now_is.disabled && now_is.password == account.password && fresh
+        });
+        let Some(now_is) = now_is else { return Err(wrong()) };
+        let account = Account { totp: account.totp, ..now_is };
         if account.totp.is_some() {
             self.change(vec![Person::Account(account.clone())], None).await?;
         }
