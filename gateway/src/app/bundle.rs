@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::files::SiteFiles;
 use crate::config::outside::outside;
+use crate::web::people::CODE_FILE;
 
 /// `anmin support-bundle`.
 #[derive(Debug, Args)]
@@ -178,6 +179,8 @@ fn secrets_of(site: &Path) -> BTreeSet<String> {
     let mut paths: Vec<PathBuf> =
         outside(&files).1.into_iter().filter(|named| named.is_secret()).map(|named| named.path).collect();
     paths.extend(fs::read_dir(files.base.join("secrets")).into_iter().flatten().flatten().map(|entry| entry.path()));
+    // Whoever has it becomes the first administrator, and the log of the start shows it.
+    paths.extend(config::storage_of(site).ok().map(|(storage, _)| storage.join(CODE_FILE)));
     let mut secrets = BTreeSet::new();
     for text in paths.iter().filter_map(|path| fs::read_to_string(path).ok()) {
         for line in text.lines().map(str::trim) {
