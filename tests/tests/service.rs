@@ -326,6 +326,17 @@ fn what_makes_no_site_leaves_nothing_behind() {
         assert!(!ran.status.success() && said(&ran).contains(part), "{flag}: {}", said(&ran));
         assert!(said(&ran).contains("没有留下任何文件"), "{flag}: {}", said(&ran));
         assert!(!site.exists(), "{flag}");
+        // What a package has made keeps its owner, its mode and the group that the daemon reads by.
+        let packaged = folder.join("packaged");
+        fs::create_dir_all(packaged.join("secrets")).expect("the folder is ours");
+        let mode = |path: &Path| fs::metadata(path).map(|meta| meta.permissions().mode() & 0o7777).ok();
+        for made in [packaged.join("secrets"), packaged.clone()] {
+            fs::set_permissions(&made, fs::Permissions::from_mode(0o2750)).expect("the folder is ours");
+        }
+        let ran = init(&packaged, &["--id=chunhui", flag][usize::from(flag.starts_with("--id"))..]);
+        assert!(!ran.status.success(), "{flag}");
+        assert_eq!([mode(&packaged), mode(&packaged.join("secrets"))], [Some(0o2750); 2], "{flag}");
+        assert_eq!(fs::read_dir(&packaged).expect("it is there").count(), 1, "{flag}");
     }
 }
 

@@ -74,6 +74,8 @@ pub fn run(options: Options) -> ExitCode {
         }
         let options = if options.id.is_none() { asked(options)? } else { options };
         let files = compose(&options).map_err(|error| failed(&site, &error))?;
+        let folders = ["anmin.d", "secrets", ""].map(|folder| site.join(folder));
+        let made_here: Vec<_> = folders.iter().filter(|folder| !folder.exists()).collect();
         let mut written = Vec::new();
         let made = files.iter().try_for_each(|(name, text)| {
             let path = site.join(name);
@@ -106,9 +108,9 @@ pub fn run(options: Options) -> ExitCode {
             for path in &written {
                 let _ = fs::remove_file(path);
             }
-            // Only where they are empty, so only those that were made here or held nothing.
-            for folder in ["anmin.d", "secrets", ""] {
-                let _ = fs::remove_dir(site.join(folder));
+            // What a package made stays as it made it, with its owner.
+            for folder in made_here {
+                let _ = fs::remove_dir(folder);
             }
             return Err(problem);
         }
