@@ -124,7 +124,7 @@ fn as_json(findings: &[Finding]) -> Value {
 
 fn look(site: &Path) -> Vec<Finding> {
     let mut findings = vec![clock()];
-    let status = desk(site, &mut findings);
+    let runs = desk(site, &mut findings);
     let files = SiteFiles::configuration(site, &Faults::default());
     let (peers, named) = outside(&files);
     let config = self::site(site, &mut findings);
@@ -137,7 +137,7 @@ fn look(site: &Path) -> Vec<Finding> {
         findings.push(certificate::file(&named.key, &named.path, Clock::system().now().wall));
     }
     if let Some(config) = &config {
-        if status.is_none() {
+        if !runs {
             ports(config, &mut findings);
         }
         buses(config, &mut findings);
@@ -171,9 +171,9 @@ fn clock() -> Finding {
 /// 2025-01-01: a clock before it was never set.
 const EARLIEST: i64 = 1_735_689_600;
 
-/// What the daemon says of itself, where one answers.
-fn desk(site: &Path, findings: &mut Vec<Finding>) -> Option<StatusWire> {
-    let (listen, token_file) = config::desk_of(site).ok()?;
+/// What the daemon says of itself. Whether there is one, even one that tells us nothing.
+fn desk(site: &Path, findings: &mut Vec<Finding>) -> bool {
+    let Ok((listen, token_file)) = config::desk_of(site) else { return false };
     let asked = Client::new(&format!("http://{}", local(listen)), token_file.as_deref()).and_then(|client| {
         let runtime = daemon::runtime().map_err(ClientError::Unusable)?;
         runtime.block_on(client.get("/status"))
@@ -183,21 +183,24 @@ fn desk(site: &Path, findings: &mut Vec<Finding>) -> Option<StatusWire> {
         Ok(Err(error)) => {
             let (zh, en) = ("守护进程的版本不同", "the daemon is of another version");
             findings.push(Finding::new("daemon", Doubtful, format!("{zh}：{error}"), format!("{en}: {error}")));
-            return None;
+            return true;
         }
         Err(ClientError::Unreachable { .. }) => {
             findings.push(
                 Finding::new("daemon", Doubtful, "没有运行", "it does not run")
                     .next("systemctl enable --now anmin", "systemctl enable --now anmin"),
             );
-            return None;
+            return false;
         }
         Err(error) => {
-            let next = ("以能读取 [web] token_file 的用户执行", "run it as somebody who may read [web] token_file");
+            let next = (
+                "以能读取 [web] token_file 的用户执行；没有该文件时用 anmin account token new 新建令牌并存入文件",
+                "run it as somebody who may read [web] token_file; where there is none, put a token of `anmin account token new` into one",
+            );
             let finding =
                 Finding::new("daemon", Doubtful, format!("无法询问：{error}"), format!("it cannot be asked: {error}"));
             findings.push(finding.next(next.0, next.1));
-            return None;
+            return true;
         }
     };
     findings.push(Finding::new(
@@ -211,7 +214,7 @@ fn desk(site: &Path, findings: &mut Vec<Finding>) -> Option<StatusWire> {
         let finding = Finding::new(trouble.part.clone(), grade, trouble.message.zh.clone(), trouble.message.en.clone());
         findings.push(finding.next("anmin status，journalctl -u anmin", "anmin status, journalctl -u anmin"));
     }
-    Some(status)
+    true
 }
 
 /// Where one that listens everywhere is found from here.
