@@ -28,13 +28,13 @@ deb: build ## the Debian package: target/deb/anmin_VERSION_ARCHITECTURE.deb
 
 deb-test: setup ## the package's life in a fresh Debian instead of over this machine's: needs root and some minutes
 	[ -d target/debian ] || mmdebstrap --variant=essential --include=systemd,iproute2 bookworm target/debian
-	ANMIN_DEBIAN_ROOT=$(CURDIR)/target/debian $(CARGO) nextest run --workspace --locked -E 'test(a_package_is_installed)'
+	ANMIN_DEBIAN_ROOT=$(CURDIR)/target/debian $(CARGO) test --workspace --locked --test service -- --nocapture a_package_is_installed
 
 sbom: ## what is in the binary, as CycloneDX: target/anmin.cdx.json
 	$(CARGO) run --quiet --locked -p anmin-tests --bin sbom >target/anmin.cdx.json
 
 audit: ## licences, sources and, with cargo-deny and a network, what is known to be unsafe
-	$(CARGO) nextest run --workspace --locked -E 'binary(supply)'
+	$(CARGO) test --workspace --locked --test supply
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo "cargo install --locked cargo-deny: then advisories are looked up, too"; fi
 
