@@ -9,6 +9,8 @@ export default defineConfig({
     reporters: ['verbose'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // A machine that is busy may take its time; what never comes is still found.
+    expect: { poll: { timeout: 15_000 } },
     // One story after the other: they share a site, and the machine may be small.
     fileParallelism: false,
   },
