@@ -37,7 +37,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -473,8 +473,9 @@ impl StateStore {
             Err(error @ (StoreError::InUse { .. } | StoreError::Newer { .. })) => Err(error),
             Err(error) => {
                 let restored = Db::only_read(dir).unwrap_or_else(|| {
-                    // What cannot be looked at may be there.
-                    let is_there = dir.join(FILE).try_exists().unwrap_or(true);
+                    // What cannot be looked at may be there; below what is no folder there is nothing.
+                    let is_there =
+                        dir.join(FILE).try_exists().unwrap_or_else(|error| error.kind() != ErrorKind::NotADirectory);
                     let people = if is_there { people::Kept::lost() } else { people::Kept::default() };
                     Restored { people, ..Restored::nothing(now) }
                 });
