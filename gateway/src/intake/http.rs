@@ -193,6 +193,26 @@ enum Standing {
     Safe,
 }
 
+/// A request from its proof to its answer. Only what is safe is known again: what was refused may be sent as it is once the
+/// reason is gone, and so may what its caller did not wait for.
+struct UnderWay<'a> {
+    seen: &'a Mutex<Seen>,
+    signature: Option<Signature>,
+    safe: bool,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(signature) = self.signature {
+            locked(self.seen).end(signature, self.safe);
+        }
+    }
+}
+
+fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Why a request brings nothing. The words are for whoever set up the caller.
 #[derive(Debug)]
 struct Refusal {
@@ -347,11 +367,9 @@ impl Desk {
                 Err(None) => return Err(full()),
             }
         }
+        let mut under_way = UnderWay { seen: &self.seen, signature, safe: false };
         let taken = self.take(topic, body, now).await;
-        if let Some(signature) = signature {
-            // Only what is safe is known again: what was refused may be sent as it is once the reason is gone.
-            self.seen().end(signature, matches!(taken, Ok(Taken::Safe { .. })));
-        }
+        under_way.safe = matches!(taken, Ok(Taken::Safe { .. }));
         taken
     }
 
@@ -385,7 +403,7 @@ impl Desk {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.seen)
     }
 }
 
@@ -571,6 +589,27 @@ mod tests {
             read("id = 'a'\nlisten = '8430'\nkey_file = 'secret'").expect_err("no address")[0]
                 .contains("an address and a port")
         );
+    }
+
+    /// A platform that gives up waiting sends the same signed bytes again; their stamp is good for minutes only.
+    #[tokio::test]
+    async fn a_caller_that_hangs_up_may_send_the_same_again() {
+        let (now, window) = (Wall::from_millis(1_772_328_600_000), Duration::from_secs(300));
+        let seen = Mutex::new(Seen::default());
+        let begin = || locked(&seen).begin([7; 32], now, window).err();
+        assert!(begin().is_none());
+        let answer = async {
+            let _under_way = UnderWay { seen: &seen, signature: Some([7; 32]), safe: false };
+            std::future::pending::<()>().await;
+        };
+        let hung_up = tokio::select! {
+            biased;
+            () = answer => false,
+            () = async { assert!(matches!(begin(), Some(Some(Standing::UnderWay)))) } => true,
+        };
+        assert!(hung_up && begin().is_none(), "it is taken again");
+        drop(UnderWay { seen: &seen, signature: Some([7; 32]), safe: true });
+        assert!(matches!(begin(), Some(Some(Standing::Safe))), "and once it is safe it is known");
     }
 
     #[test]
