@@ -212,12 +212,12 @@ impl Book {
         }
         if message.kind != Kind::Cancel && !self.here.is_in(&message) {
             // An Update may take a warning away from here.
-            self.end(&message);
+            self.end(source, &message);
             return Taken::Elsewhere;
         }
-        let ended = message.kind == Kind::Cancel || self.is_ended(&message);
+        let ended = message.kind == Kind::Cancel || self.is_ended(source, &message);
         let root = self.root_of(&message);
-        self.end(&message);
+        self.end(source, &message);
         let kind = message.kind;
         let warning = Warning {
             source: Arc::clone(source),
@@ -237,19 +237,23 @@ impl Book {
         if ended && kind != Kind::Cancel { Taken::Over } else { Taken::New }
     }
 
-    fn end(&mut self, by: &Message) {
+    fn end(&mut self, source: &Arc<str>, by: &Message) {
         for earlier in &by.references {
-            if let Some(entry) = self.known.get_mut(earlier).filter(|entry| entry.warning.message.status == by.status) {
+            if let Some(entry) = self.known.get_mut(earlier).filter(|entry| {
+                entry.warning.message.status == by.status && may_end(source, by, &entry.warning.source, earlier)
+            }) {
                 entry.ended = true;
             }
         }
     }
 
     /// Whether a message that came before it has taken its place.
-    fn is_ended(&self, message: &Message) -> bool {
+    fn is_ended(&self, source: &Arc<str>, message: &Message) -> bool {
         self.known.values().any(|entry| {
             let later = &entry.warning.message;
-            later.status == message.status && later.references.contains(&message.key)
+            later.status == message.status
+                && later.references.contains(&message.key)
+                && may_end(&entry.warning.source, later, source, &message.key)
         })
     }
 
@@ -318,6 +322,11 @@ fn hazards(message: &Message) -> Vec<Hazard> {
     found
 }
 
+/// An office ends its own warnings, by whatever way they come, and a source what it has brought; nobody ends another's.
+fn may_end(source: &Arc<str>, by: &Message, of: &Arc<str>, earlier: &Key) -> bool {
+    source == of || by.key.sender == earlier.sender
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::message::{self, tests::RAIN};
@@ -375,6 +384,37 @@ mod tests {
         assert_eq!(take(&mut book, said(3, "Cancel", "Extreme", &[1, 2])), Taken::New);
         assert_eq!(holds(&book, 5), []);
         assert_eq!(book.forget(later(360)).len(), 2, "a Cancel is known for a day");
+    }
+
+    #[test]
+    fn nobody_ends_what_another_office_has_said_by_another_source() {
+        let stranger = |kind: &str| {
+            let mut message = said(2, kind, "Minor", &[1]);
+            message.key.sender = "somebody@else.example".to_owned();
+            message
+        };
+        for (source_of_it, message, left) in [
+            ("town", stranger("Cancel"), vec!["W1"]),
+            ("town", stranger("Update"), vec!["W1", "W2"]),
+            // The same office by another way, and the same way by whatever name.
+            ("town", said(2, "Cancel", "Minor", &[1]), vec![]),
+            ("county", stranger("Cancel"), vec![]),
+        ] {
+            for comes_first in [true, false] {
+                let mut book = Book::new(here());
+                let alert = said(1, "Alert", "Severe", &[]);
+                let mut both = [(source(), alert), (source_of_it.into(), message.clone())];
+                if !comes_first {
+                    both.reverse();
+                }
+                for (source, message) in both {
+                    book.take(later(5), &source, message);
+                }
+                let mut holds: Vec<String> = holds(&book, 5).into_iter().map(|(id, _)| id).collect();
+                holds.sort();
+                assert_eq!(holds, left, "{source_of_it} {:?} {comes_first}", message.kind);
+            }
+        }
     }
 
     #[test]
