@@ -25,10 +25,10 @@ pub mod book;
 pub mod message;
 mod poll;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anmin_rules::alarm::{Cause, Subject, Transition};
@@ -165,6 +165,8 @@ struct Shared {
     clock: Clock,
     sources: BTreeMap<Arc<str>, Source>,
     book: Mutex<Book>,
+    /// In force and not on the disk yet.
+    unkept: Mutex<BTreeSet<Key>>,
     changed: Notify,
 }
 
@@ -191,6 +193,7 @@ impl Warnings {
             clock: clock.clone(),
             sources,
             book: Mutex::new(Book::new(here)),
+            unkept: Mutex::default(),
             changed: Notify::new(),
         };
         let warnings = Self(Arc::new(shared));
@@ -262,15 +265,26 @@ impl Warnings {
         }
         let key = message.key.clone();
         let now = self.0.clock.now().wall;
-        let taken = self.0.book.lock().unwrap_or_else(PoisonError::into_inner).take(now, source.id(), message);
+        let (taken, unkept) = {
+            let mut book = self.0.book.lock().unwrap_or_else(PoisonError::into_inner);
+            let taken = book.take(now, source.id(), message);
+            let mut unkept = self.unkept();
+            // While the book is held, so that nobody who repeats it is told sooner than it is on the disk.
+            if taken == Taken::New {
+                unkept.insert(key.clone());
+            }
+            (taken, unkept.contains(&key))
+        };
         if taken == Taken::New {
+            self.0.changed.notify_one();
+        }
+        if unkept {
             if let Err(error) = self.keep(source, &key, document) {
-                // It counts all the same; who posts it tries again, and finds it repeated.
+                // It counts all the same, and is tried again when it is sent again.
                 tracing::error!(source = &**source.id(), %error, "a warning cannot be kept");
-                self.0.changed.notify_one();
                 return Err(Refused::NotKept(error.to_string()));
             }
-            self.0.changed.notify_one();
+            self.unkept().remove(&key);
         }
         tracing::info!(
             source = &**source.id(),
@@ -280,6 +294,10 @@ impl Warnings {
             "a warning from above"
         );
         Ok((key, taken))
+    }
+
+    fn unkept(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+        self.0.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Written beside its place, synced and renamed.
@@ -426,4 +444,46 @@ fn words(warning: &Warning) -> Text {
 fn cut(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= 200 { line } else { format!("{}…", line.chars().take(199).collect::<String>()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::message::tests::RAIN;
+    use super::*;
+    use crate::delivery::samples::{RAISED, site};
+
+    fn settings() -> Settings {
+        Settings {
+            id: "county".into(),
+            urls: Vec::new(),
+            every: LOOK_EVERY,
+            token_file: None,
+            post_token_file: None,
+            senders: Vec::new(),
+            ack: None,
+        }
+    }
+
+    /// The office hears "taken" only once a warning is on the disk, however often it sends it; people hear of it at once.
+    #[test]
+    fn a_warning_that_could_not_be_kept_is_kept_when_it_is_sent_again() {
+        let storage = std::env::temp_dir().join(format!("anmin-warnings-{}", std::process::id()));
+        std::fs::create_dir_all(&storage).expect("a folder of ours");
+        // Where the folder should be there is a file.
+        std::fs::write(storage.join(FOLDER), "").expect("it can be written");
+        let here = Here { area_code: Some("620102001001".to_owned()), places: Vec::new() };
+        let clock = Clock::manual(RAISED.plus(Duration::from_secs(300)));
+        let warnings = Warnings::open(&[settings()], &site(), here, &storage, &clock).expect("it names no files");
+        let source = warnings.find("county").expect("it is configured");
+        let accept = || warnings.accept(source, RAIN.as_bytes()).map(|(_, taken)| taken);
+        for _ in 0..2 {
+            assert!(matches!(accept(), Err(Refused::NotKept(_))));
+            assert_eq!(warnings.in_force().len(), 1, "it counts all the same");
+        }
+        std::fs::remove_file(storage.join(FOLDER)).expect("it is ours");
+        assert_eq!(accept(), Ok(Taken::Repeated));
+        let kept = std::fs::read_dir(storage.join(FOLDER)).expect("it was made").count();
+        assert_eq!((kept, accept()), (1, Ok(Taken::Repeated)));
+        std::fs::remove_dir_all(storage).expect("it is ours");
+    }
 }
