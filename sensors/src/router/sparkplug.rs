@@ -26,6 +26,8 @@ use crate::time::Mono;
 
 /// Nodes of one broker; a further one is left out.
 const MOST_NODES: usize = 10_000;
+/// Devices of one node; more than any gateway carries.
+const MOST_DEVICES: usize = 10_000;
 /// Between the first two questions to a node, then twice as long each time.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 const ASK_SELDOM: Duration = Duration::from_secs(300);
@@ -66,6 +68,8 @@ pub enum NodeTrouble {
 #[derive(Debug, Default)]
 pub(super) struct Node {
     born: Option<Mono>,
+    /// Since this birth nobody has looked yet who of before is missing.
+    awaits: bool,
     bd_seq: Option<u64>,
     next: Option<u8>,
     /// By name; the empty name is the node itself.
@@ -106,7 +110,7 @@ struct Known {
 impl Node {
     /// The node says that it begins. Its devices follow.
     fn handle_birth(&mut self, payload: &Payload<'_>, now: Mono) {
-        self.born = Some(now);
+        (self.born, self.awaits) = (Some(now), true);
         self.bd_seq = payload.bd_seq();
         self.next = payload.sequence.map(|sequence| (sequence as u8).wrapping_add(1));
         for device in self.devices.values_mut() {
@@ -151,11 +155,12 @@ impl Node {
         }
     }
 
-    /// Devices that were there before the last birth and have not come back.
+    /// Devices that were there before the last birth and have not come back; looked for once a birth.
     fn missing(&mut self, now: Mono) -> Vec<DeviceIx> {
-        if self.born.is_none_or(|born| now.since(born) < BORN_WITHIN) {
+        if !self.awaits || self.born.is_none_or(|born| now.since(born) < BORN_WITHIN) {
             return Vec::new();
         }
+        self.awaits = false;
         let missing = self.devices.values_mut().filter(|device| device.is_awaited && !device.is_born);
         missing
             .filter_map(|device| {
@@ -275,6 +280,9 @@ impl Router {
         offline(node.missing(now));
         match topic.kind {
             Type::NodeBirth | Type::DeviceBirth => {
+                if node.devices.len() >= MOST_DEVICES && !node.devices.contains_key(name) {
+                    return Err(Why::BadDevice(format!("the node has more than {MOST_DEVICES} devices")));
+                }
                 let device = node.devices.entry(name.to_owned()).or_default();
                 let to = self.target(points, at, topic, payload, message);
                 device.handle_birth(payload, to.as_ref().ok().cloned().flatten());
@@ -569,6 +577,20 @@ mod tests {
         let said = say(&mut site, "g/DDATA/n/b", "seq=3 :3=4").0;
         assert_eq!(said, "g:n:a/lel=bad(offline) g:n:a/smoke=bad(offline) g:n:b/lel=4");
         assert_eq!(say(&mut site, "g/DDATA/n/b", "seq=4 :2=4").1, ASK, "an alias of the birth before");
+    }
+
+    #[test]
+    fn a_node_that_names_devices_without_end_is_refused_more() {
+        let mut site = play(SITE.replace("provision", "quarantine").as_str(), &[], &[]);
+        say(&mut site, "g/NBIRTH/n", "seq=0 bdSeq=7");
+        let mut birth =
+            |n: usize| say(&mut site, &format!("g/DBIRTH/n/d{n}"), &format!("seq={} gas/lel=1", (n + 1) % 256)).0;
+        for n in 0..MOST_DEVICES - 1 {
+            let said = birth(n);
+            assert_ne!(said, "bad_device", "{n}");
+        }
+        assert_eq!(birth(MOST_DEVICES), "bad_device");
+        assert_ne!(birth(1), "bad_device", "those that are known are read on");
     }
 
     #[test]
