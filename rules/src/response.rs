@@ -140,10 +140,15 @@ impl Calls {
         self.of_round().any(|placed| placed.call.not_controlled)
     }
 
+    /// Until when it must be under control: the third clock runs from the first call for help, whoever comes.
+    fn control_by(&self) -> Option<(Mono, Wall)> {
+        self.of_round().map(|placed| (placed.control_by, placed.call.control_by)).min()
+    }
+
     /// Puts the next deadline of each call into `timers`.
     fn rearm(&mut self, timers: &mut BTreeSet<(Mono, AlarmId, Arc<str>)>, id: AlarmId) {
-        let said = self.is_said();
-        self.calls.iter_mut().for_each(|placed| placed.rearm(timers, id, said));
+        let (said, round) = (self.is_said(), self.round);
+        self.calls.iter_mut().for_each(|placed| placed.rearm(timers, id, said || placed.call.round != round));
     }
 }
 
@@ -156,7 +161,7 @@ struct Placed {
 }
 
 impl Placed {
-    /// `said`: that it is not under control.
+    /// `said`: that it is not under control, or that its third clock is not the alarm's.
     fn rearm(&mut self, timers: &mut BTreeSet<(Mono, AlarmId, Arc<str>)>, id: AlarmId, said: bool) {
         let Self { call, respond_by, arrive_by, control_by, due } = self;
         let next = match call.state {
@@ -506,10 +511,8 @@ impl ResponseDesk {
         let crew: Vec<OnCall> =
             on_duty.iter().map(|member| OnCall { id: Arc::clone(&member.id), name: member.name.clone() }).collect();
         let of = self.calls.entry(alarm.id).or_insert_with(|| Calls::new(alarm));
-        // The third clock runs from the first call for help, whoever comes.
-        let first = of.of_round().map(|placed| (placed.control_by, placed.call.control_by)).min();
-        let (control_by, control_by_wall) =
-            first.unwrap_or_else(|| (now.mono.plus(station.control_within), now.wall.plus(station.control_within)));
+        let anew = || (now.mono.plus(station.control_within), now.wall.plus(station.control_within));
+        let (control_by, control_by_wall) = of.control_by().unwrap_or_else(anew);
         let round = of.round;
         let n = match of.calls.iter().position(|placed| placed.call.station == station.id) {
             Some(n) => n,
@@ -653,6 +656,9 @@ impl ResponseDesk {
             _ => (format!("{zh}无法出动：{why}"), format!("{en} declines: {why}")),
         };
         let text = Text { zh: text.0, en: text.1 };
+        if along(to).is_some() {
+            self.join(now, id, n);
+        }
         self.change(now, id, n, Some((to, who, why)), CallCause::Said, text, effects);
         if to == CallState::Declined {
             self.next_after_failure(now, &alarm, effects);
@@ -688,8 +694,6 @@ impl ResponseDesk {
                 en: format!("not under control in time since {en} was called: verify, and call 119"),
             };
             self.change(now, id, n, None, CallCause::NotControlled, text, effects);
-            let of = self.calls.get_mut(&id).expect("found above");
-            of.rearm(&mut self.timers, id);
         } else if placed.call.state == CallState::Called {
             let text =
                 Text { zh: format!("{zh}未在规定时间内应答"), en: format!("{en} does not answer in time") };
@@ -762,9 +766,8 @@ impl ResponseDesk {
             let stamp = CallStamp { state, at: now.wall, by: by.to_owned(), why: why.to_owned() };
             placed.call.stamps.push(stamp);
         }
-        let said = of.is_said();
-        let placed = &mut of.calls[n];
-        placed.rearm(&mut self.timers, id, said);
+        of.rearm(&mut self.timers, id);
+        let placed = &of.calls[n];
         let message = if of.alarm.drill.is_some() { marked(message) } else { message };
         let change =
             CallChange { at: now.wall, cause, call: placed.call.clone(), alarm: Arc::clone(&of.alarm), message };
@@ -778,6 +781,24 @@ impl ResponseDesk {
                 effects.push_back(Effect::Order(Order { id: order, channel: Arc::clone(&channel.id), body }));
             }
         }
+    }
+
+    /// A station that was called before the alarm called for help anew, and comes all the same: the clocks that run are its own.
+    fn join(&mut self, now: Now, id: AlarmId, n: usize) {
+        let of = self.calls.get_mut(&id).expect("the caller found the call");
+        let (round, control_by) = (of.round, of.control_by());
+        let placed = &mut of.calls[n];
+        if placed.call.round == round {
+            return;
+        }
+        let station = self.settings.stations.iter().find(|station| station.id == placed.call.station);
+        let usual = Station::default();
+        let Station { arrive_within, control_within, .. } = station.unwrap_or(&usual);
+        let anew = || (now.mono.plus(*control_within), now.wall.plus(*control_within));
+        let call = &mut placed.call;
+        (call.round, call.late, call.not_controlled) = (round, false, false);
+        (placed.control_by, call.control_by) = control_by.unwrap_or_else(anew);
+        (placed.arrive_by, call.arrive_by) = (now.mono.plus(*arrive_within), now.wall.plus(*arrive_within));
     }
 
     pub fn poll_request(&mut self) -> Option<Request> {
