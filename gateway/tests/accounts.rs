@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anmin::clock::Clock;
-use anmin::store::people::{ApiToken, Kept, Places, Principal, Role};
+use anmin::store::people::{Account, ApiToken, Kept, Places, Principal, Role};
 use anmin::web::authority::{COMMANDS, Right, allows};
 use anmin::web::{RouteRow, routes};
 use anmin_sensors::time::Wall;
@@ -333,6 +333,37 @@ async fn where_accounts_may_have_been_lost_nobody_comes_in_without_the_set_up_co
     assert_eq!((status, &body["code"]), (StatusCode::UNAUTHORIZED, &json!("set_up")));
     let admin = site.set_up().await;
     assert_eq!(site.get(As::Cookie(&admin), "/alarms").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn accounts_of_a_journal_that_is_read_late_are_let_in_and_end_the_set_up_code() {
+    let site = Site::open("late", Kept::lost()).await;
+    let code = site.folder.0.join("setup-code");
+    assert!(code.exists());
+    let token = As::Token("auditor-");
+    assert_eq!(site.get(token, "/alarms").await.0, StatusCode::UNAUTHORIZED);
+    let account = Account {
+        name: "li".to_owned(),
+        shown: "李".to_owned(),
+        role: Role::Administrator,
+        places: Places::EVERYWHERE,
+        password: String::new(),
+        must_change: false,
+        disabled: false,
+        totp: None,
+        created: START,
+        changed: START,
+    };
+    let found = Kept { accounts: vec![account], tokens: tokens(), ..Kept::default() };
+    site.served.people.send_replace(found);
+    let gone = async {
+        while code.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the code is gone", gone).await;
+    assert_eq!(site.get(token, "/alarms").await.0, StatusCode::OK);
+    assert_eq!(site.get(As::Nobody, "/alarms").await.1["code"], "signed_out");
 }
 
 #[tokio::test]

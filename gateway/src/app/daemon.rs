@@ -187,6 +187,7 @@ impl Daemon {
         let progress = pulse.progress();
         let outboxes: BTreeMap<Arc<str>, Outbox> =
             config.mqtt.iter().map(|settings| (Arc::clone(&settings.id), Outbox::default())).collect();
+        let people = watch::Sender::new(restored.people.clone());
         let mut parts = Parts {
             clock: clock.clone(),
             points: config.points,
@@ -206,6 +207,7 @@ impl Daemon {
             suspects: Suspects::open(&config.storage, now.wall),
             drill_calendar: drill_calendar(config.drills, &config.storage, restored.installation, now.wall),
             refills: Some(refills),
+            people: people.clone(),
             says: says(&outboxes, broker.as_ref()),
         };
         let said: Vec<&str> = notes.iter().map(|(_, text)| text).chain(&restored.notes).map(|text| &*text.en).collect();
@@ -218,7 +220,6 @@ impl Daemon {
         });
         let started = Deed::of_anmin(now.wall, "system.start", started);
         notes.extend(restored.notes.iter().map(|text| ("store:state", text.clone())));
-        let people = restored.people.clone();
         parts.take_up(now, restored);
         parts.engine.handle_broken_rules(now, &config.broken_rules);
         let main_loop = thread::Builder::new()
@@ -300,7 +301,7 @@ impl Daemon {
             },
         };
         let listen = config.web.listen;
-        let server = web::serve(config.web, link, people, Some(&config.storage))
+        let server = web::serve(config.web, link, people.subscribe(), Some(&config.storage))
             .await
             .map_err(|error| format!("web: cannot listen on {listen}: {error}"))?;
 

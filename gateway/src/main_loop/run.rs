@@ -27,7 +27,7 @@ use anmin_sensors::reading::{Doubt, Quality, Reading, Sample};
 use anmin_sensors::router::{self, NodeNews, NodeTrouble, Router};
 use anmin_sensors::time::{Mono, Now};
 use anmin_sensors::validator::{Judged, Validator};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::clock_trust::ClockTrust;
@@ -47,6 +47,7 @@ use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
 use crate::store::audit::{Deed, Through};
+use crate::store::people::Kept;
 use crate::store::readings::{Backlog, NewPoint, Readings, ReadingsBatch};
 use crate::store::suspects::{Key, Standing, Suspects};
 use crate::store::unusable::Unusable;
@@ -100,6 +101,8 @@ pub struct Parts {
     /// Who looks for the past of windows, and answers with [`Input::Past`]; `None` where nobody does. Holds no more than the
     /// site has rules and points.
     pub refills: Option<std::sync::mpsc::Sender<Vec<Refill>>>,
+    /// What the journal holds of those who may ask, for whoever lets them in.
+    pub people: watch::Sender<Kept>,
     /// By broker: publishes there, with QoS 0 and not retained. Must not block.
     pub says: BTreeMap<Arc<str>, Say>,
 }
@@ -1004,6 +1007,7 @@ impl MainLoop {
             points.find(pending.subject.as_str()).is_none_or(|point| validator.latest(point).is_none())
         });
         engine.bind(points);
+        self.parts.people.send_replace(late.people);
         // The marks of what was judged come too late: newer ones are known by now.
         self.parts.losses.recall(late.sessions);
         self.parts.watch_losses(now);

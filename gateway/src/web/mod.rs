@@ -46,7 +46,7 @@ use anmin_sensors::reading::Quality;
 use anmin_sensors::time::Wall;
 use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -342,12 +342,12 @@ pub fn routes() -> Vec<RouteRow> {
     api::table()
 }
 
-/// Opens the listener and serves in the background. `people` is what the journal holds of those who may ask; `storage` is
-/// the folder in which the set-up code is left for who is at the box.
+/// Opens the listener and serves in the background. `people` is what the journal holds of those who may ask, once more when
+/// it could not be read at the start; `storage` is the folder in which the set-up code is left for who is at the box.
 pub async fn serve(
     mut settings: Settings,
     link: WebLink,
-    people: crate::store::people::Kept,
+    mut kept: watch::Receiver<crate::store::people::Kept>,
     storage: Option<&Path>,
 ) -> io::Result<Server> {
     let listener = TcpListener::bind(settings.listen).await?;
@@ -360,7 +360,8 @@ pub async fn serve(
         found.map(|one| one.id().to_string())
     };
     let doors = people::Doors { storage, subscriber_of: Arc::new(subscriber_of) };
-    let people = People::new(people, &settings, &link.clock, link.inputs.clone(), doors);
+    let people = People::new(kept.borrow_and_update().clone(), &settings, &link.clock, link.inputs.clone(), doors);
+    let late = people.clone();
     let hub = events::Hub::new(&link);
     let desk = api::Desk { link: link.clone(), hub: hub.clone(), people, counted: crew::Counted::default() };
     let router = api::router(desk, guard::Guard::new(settings));
@@ -369,6 +370,12 @@ pub async fn serve(
         tokio::select! {
             () = listen::accept(listener, router) => {}
             () = hub.run(link) => {}
+            () = async {
+                while kept.changed().await.is_ok() {
+                    late.take_up(kept.borrow_and_update().clone());
+                }
+                std::future::pending().await
+            } => {}
         }
     });
     Ok(Server { address, task })

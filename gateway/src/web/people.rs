@@ -136,6 +136,26 @@ struct Book {
     token_file_said: bool,
 }
 
+impl Book {
+    /// What the journal holds. Whoever is known already is newer.
+    fn take_up(&mut self, now: Now, kept: Kept) {
+        let born = |at: Wall| Mono::from_nanos(now.mono.nanos().saturating_sub(nanos(now.wall.since(at))));
+        for account in kept.accounts {
+            self.accounts.entry(account.name.clone()).or_insert(account);
+        }
+        for kept in kept.sign_ins {
+            // A start does not lock a screen on which somebody waits for an alarm: it was touched when it was written down.
+            let (born, touched) = (born(kept.created), born(kept.used));
+            let live = Live { born, touched, written: touched, locked: false, kept };
+            self.sign_ins.entry(live.kept.id.clone()).or_insert(live);
+        }
+        for token in kept.tokens {
+            self.tokens.entry(token.name.clone()).or_insert(token);
+        }
+        self.whole = kept.whole;
+    }
+}
+
 struct Live {
     kept: SignIn,
     born: Mono,
@@ -178,21 +198,8 @@ impl People {
         inputs: mpsc::Sender<Input>,
         doors: Doors,
     ) -> Self {
-        let now = clock.now();
-        let born = |at: Wall| Mono::from_nanos(now.mono.nanos().saturating_sub(nanos(now.wall.since(at))));
-        let live = |kept: SignIn| {
-            // A start does not lock a screen on which somebody waits for an alarm: it was touched when it was written down.
-            let (born, touched) = (born(kept.created), born(kept.used));
-            let live = Live { born, touched, written: touched, locked: false, kept };
-            (live.kept.id.clone(), live)
-        };
-        let book = Book {
-            accounts: kept.accounts.into_iter().map(|account| (account.name.clone(), account)).collect(),
-            sign_ins: kept.sign_ins.into_iter().map(live).collect(),
-            tokens: kept.tokens.into_iter().map(|token| (token.name.clone(), token)).collect(),
-            whole: kept.whole,
-            ..Book::default()
-        };
+        let mut book = Book::default();
+        book.take_up(clock.now(), kept);
         let people = Self(Arc::new(Shared {
             book: Mutex::new(book),
             turn: tokio::sync::Mutex::default(),
@@ -210,6 +217,24 @@ impl People {
         }));
         people.offer_code();
         people
+    }
+
+    /// What the journal holds and could not be read at the start.
+    pub(crate) fn take_up(&self, kept: Kept) {
+        let mut book = self.book();
+        book.take_up(self.0.clock.now(), kept);
+        if !book.accounts.is_empty() {
+            self.end_code(&mut book);
+        }
+    }
+
+    /// There is an account: the set-up code opens nothing any more.
+    fn end_code(&self, book: &mut Book) {
+        book.code = None;
+        if let Some(file) = &self.0.code_file {
+            // That it is left there is no harm.
+            let _ = std::fs::remove_file(file);
+        }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -461,11 +486,7 @@ impl People {
         for person in people {
             match person {
                 Person::Account(account) => {
-                    book.code = None;
-                    if let Some(file) = &self.0.code_file {
-                        // It opens nothing any more; that it is left there is no harm.
-                        let _ = std::fs::remove_file(file);
-                    }
+                    self.end_code(&mut book);
                     book.whole = true;
                     drop(book.accounts.insert(account.name.clone(), account));
                 }

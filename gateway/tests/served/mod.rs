@@ -14,7 +14,7 @@ use anmin::store::audit::Deed;
 use anmin::store::people::Kept;
 use anmin::web::{DiscardSession, Server, Settings, Site, Token, WebLink, serve};
 use desk::Desk;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// The site while it is served.
 pub struct Served {
@@ -23,6 +23,8 @@ pub struct Served {
     pub feed: Feed,
     /// What the audit was told.
     pub deeds: Arc<Mutex<Vec<Deed>>>,
+    /// What the journal turns out to hold of people.
+    pub people: watch::Sender<Kept>,
     _inputs: mpsc::Sender<Input>,
 }
 
@@ -97,8 +99,9 @@ pub async fn serve_people(
         // Held, so that whoever asks waits for an answer.
         std::mem::forget(received);
     }
-    let server = serve(settings, link, people, folder).await.expect("a free port of this machine");
-    Served { server, feed, deeds, _inputs: inputs }
+    let people = watch::Sender::new(people);
+    let server = serve(settings, link, people.subscribe(), folder).await.expect("a free port of this machine");
+    Served { server, feed, deeds, people, _inputs: inputs }
 }
 
 impl Served {

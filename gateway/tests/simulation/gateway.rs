@@ -217,6 +217,7 @@ impl Life {
             suspects: birth.suspects,
             drill_calendar: DrillCalendar::default(),
             refills: None,
+            people: Default::default(),
             says: BTreeMap::new(),
         };
         parts.take_up(now, restored);
