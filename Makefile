@@ -62,8 +62,8 @@ simulate: ## thousands of simulated hours with faults at every commit: make simu
 	ANMIN_SEEDS=$(or $(SEEDS),1000) ANMIN_FIRST_SEED=$(or $(FIRST_SEED),1) \
 	$(CARGO) test --release --locked -p anmin --test simulation whatever_happens -- --nocapture
 
-simulate-day: ## one simulated day of 1,000 points at 1 Hz, with the same faults: make simulate-day SEED=7
-	ANMIN_SEED=$(or $(SEED),1) \
+simulate-day: ## one simulated day of 1,000 points at 1 Hz, with the same faults: make simulate-day SEED=7 HOURS=2
+	ANMIN_SEED=$(or $(SEED),1) ANMIN_HOURS=$(or $(HOURS),24) \
 	$(CARGO) test --release --locked -p anmin --test simulation a_thousand_points -- --ignored --nocapture
 
 scenarios: ## the shipped rules against plain thresholds, with the truth known: make scenarios SEEDS=200

@@ -18,7 +18,7 @@ use anmin::main_loop::query::{AlarmFilter, AlarmList, AlarmPage};
 use anmin::main_loop::run::{MainLoop, Parts};
 use anmin::main_loop::{Feed, Input, PartState, PartTrouble, Query};
 use anmin::store::suspects::Suspects;
-use anmin::store::{Disk, Limits, Readings, StateStore, StoreError, Writer};
+use anmin::store::{Disk, Limits, Reader, Readings, StateStore, StoreError, Writer};
 use anmin::telemetry::Figures;
 use anmin_rules::engine::Engine;
 use anmin_rules::order::Order;
@@ -160,6 +160,8 @@ pub struct Life {
     /// The journal could not be opened at the start: what it held is known, nothing can be written.
     pub no_journal: bool,
     pub eye: Eye,
+    /// What is forwarded to the time-series database.
+    pub archive: Reader,
     /// Readings' health as its writer told it.
     health: Arc<Mutex<Vec<Option<StoreError>>>>,
     main_loop: MainLoop,
@@ -192,6 +194,7 @@ impl Life {
         let disk_of_readings = script(&dir, &clock, &disk);
         let opened = Readings::open_stepped(&dir, Limits::default(), &consumers, now.wall, on_health, disk_of_readings);
         let (readings, writer, _) = opened.expect("the simulated disk refuses writes, not opening readings.db");
+        let archive = readings.reader(&consumers[0]).expect("named just now");
         let (mut couriers, mut handles) = (Vec::new(), BTreeMap::new());
         for (n, (channel, ..)) in CHANNELS.iter().enumerate() {
             let (handle, queue) = CourierHandle::pair((*channel).into());
@@ -230,6 +233,7 @@ impl Life {
             disk,
             no_journal,
             eye: Eye::open(&dir),
+            archive,
             health,
             main_loop: MainLoop::new(parts),
             writer: Some(writer),

@@ -8,7 +8,7 @@
 //! ```text
 //! ANMIN_SEED=48 cargo nextest run -p anmin --test simulation --no-capture      one seed, with what happened at the end
 //! make simulate SEEDS=10000                                                    many, one after the other
-//! make simulate-day SEED=7                                                     1,000 points at 1 Hz for a day
+//! make simulate-day SEED=7 HOURS=2                                             1,000 points at 1 Hz for a day, or less
 //! ```
 //!
 //! **The fault model.**
@@ -35,6 +35,10 @@
 //! stopped, and the conditions of the rule without delays went through the same levels as in a run of the same seed
 //! without faults, but for devices of which the box may have forgotten something: one was acknowledged after ten seconds
 //! without a journal, and then the box stopped.
+//!
+//! In the simulated day every turn is held against the journal as well, but the screens are looked at once a simulated second
+//! and at each start, and what grows with time (the table of what belongs where, the stored readings) every five minutes; a
+//! deadline of an alarm that was touched between two looks is taken from the second.
 //!
 //! **What is left out.** A late reading never comes in a later life than its successor: what a device said after the
 //! last transition is not remembered over a restart. Retained messages are old; a fresh one counts as live by design and
@@ -169,5 +173,5 @@ fn a_seed_replays_exactly() {
 #[ignore = "minutes to hours: `make simulate-day`"]
 fn a_thousand_points_at_one_hertz_for_a_day() {
     let seed = number("ANMIN_SEED").unwrap_or(1);
-    println!("{:#?}", live(seed, Scale::day(), false));
+    println!("{:#?}", live(seed, Scale::day(number("ANMIN_HOURS").unwrap_or(24)), false));
 }

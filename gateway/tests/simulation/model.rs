@@ -4,7 +4,7 @@
 //! box and is safe, or was delivered to the run that still lives. [`Journal`] reads state.db by plain SQL and checks
 //! every row against those before it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use anmin_rules::order::ChannelForm;
@@ -30,6 +30,9 @@ pub struct Model {
     plans: [RulePlan; 2],
     /// By device.
     pub conditions: Vec<Condition>,
+    /// When time alone will change the condition of a device, and of which.
+    due: BTreeSet<(u64, usize)>,
+    due_of: Vec<Option<u64>>,
     rule_of: Vec<usize>,
     /// What stood before the first change that is not durable yet.
     undo: BTreeMap<usize, Condition>,
@@ -68,8 +71,16 @@ const LATELY: u64 = 10;
 
 impl Model {
     pub fn new(plans: [RulePlan; 2], rule_of: Vec<usize>) -> Self {
-        let judged = vec![Vec::new(); rule_of.len()];
-        Self { plans, conditions: vec![Condition::default(); rule_of.len()], rule_of, undo: BTreeMap::new(), judged }
+        let devices = rule_of.len();
+        Self {
+            plans,
+            conditions: vec![Condition::default(); devices],
+            due: BTreeSet::new(),
+            due_of: vec![None; devices],
+            rule_of,
+            undo: BTreeMap::new(),
+            judged: vec![Vec::new(); devices],
+        }
     }
 
     fn change(&mut self, device: usize, how: impl FnOnce(&mut Condition, &RulePlan)) {
@@ -78,6 +89,17 @@ impl Model {
         how(condition, &self.plans[self.rule_of[device]]);
         if *condition != before {
             self.undo.entry(device).or_insert(before);
+            self.watch(device);
+        }
+    }
+
+    /// The condition of the device is another one: so may be the time at which it changes by itself.
+    fn watch(&mut self, device: usize) {
+        let next = self.next_of(device);
+        let before = std::mem::replace(&mut self.due_of[device], next);
+        if before != next {
+            before.map(|due| self.due.remove(&(due, device)));
+            self.due.extend(next.map(|due| (due, device)));
         }
     }
 
@@ -105,11 +127,21 @@ impl Model {
                 return false;
             }
             let at = (!again).then_some(second);
+            self.forget(msg.device, second);
             self.judged[msg.device].push(Judged { msg: msg.clone(), at, kept: Kept::Open });
         }
         let before = self.conditions[msg.device].clone();
         self.judge(t, msg);
         self.follows(msg.device, &before)
+    }
+
+    /// What is long judged cannot come again: a broker has let go of it, and its identifier stands for something else.
+    fn forget(&mut self, device: usize, second: u64) {
+        let of = &mut self.judged[device];
+        let old = |judged: &Judged| judged.at.is_some_and(|at| at + 60 * LATELY < second);
+        if of.len() >= 64 && of.first().is_some_and(old) {
+            of.retain(|judged| !old(judged) || matches!(judged.kept, Kept::Open | Kept::Waits(_)));
+        }
     }
 
     /// Whether a delay runs.
@@ -146,12 +178,17 @@ impl Model {
                 Kept::Written | Kept::LeftOut => false,
             }
         });
-        let counts = choices.map(|choice| self.judged.iter().flatten().filter(|judged| choice(judged)).count());
+        // What is not taken down yet came last.
+        let waits = |judged: &&Judged| matches!(judged.kept, Kept::Open | Kept::Waits(_));
+        let counts = choices.map(|choice| {
+            let waiting = self.judged.iter().flat_map(|of| of.iter().rev().take_while(waits));
+            waiting.filter(|judged| choice(judged)).count()
+        });
         let choice = counts.iter().position(|count| *count == found);
         let choice =
             choice.unwrap_or_else(|| panic!("G2: {found} messages are written down as judged, not {counts:?}"));
-        for judged in self.judged.iter_mut().flatten() {
-            if matches!(judged.kept, Kept::Open | Kept::Waits(_)) {
+        for of in &mut self.judged {
+            for judged in of.iter_mut().rev().take_while(|judged| waits(&&**judged)) {
                 judged.kept = if choices[choice](judged) { Kept::Written } else { Kept::LeftOut };
             }
         }
@@ -196,13 +233,14 @@ impl Model {
 
     /// Time has come to `t`.
     pub fn pass(&mut self, t: u64) {
-        for device in 0..self.conditions.len() {
+        while let Some((due, device)) = self.due.first().copied().filter(|(due, _)| *due <= t) {
             self.pass_one(t, device);
+            assert!(self.due_of[device].is_none_or(|next| next > due), "the model does not come to rest");
         }
     }
 
     fn pass_one(&mut self, t: u64, device: usize) {
-        if self.due_of(device).is_some_and(|due| due <= t) {
+        if self.due_of[device].is_some_and(|due| due <= t) {
             self.change(device, |condition, plan| {
                 let entered = |level: &usize| condition.above[*level].is_some_and(|since| t >= since + plan.on_delay);
                 let left = |level: usize| condition.below[level].is_some_and(|since| t >= since + plan.off_delay);
@@ -213,7 +251,7 @@ impl Model {
         }
     }
 
-    fn due_of(&self, device: usize) -> Option<u64> {
+    fn next_of(&self, device: usize) -> Option<u64> {
         let (condition, plan) = (&self.conditions[device], &self.plans[self.rule_of[device]]);
         let up = (condition.held + 1..=3).filter_map(|level| condition.above[level].map(|since| since + plan.on_delay));
         let down = condition.below[condition.held].filter(|_| condition.held > 0).map(|since| since + plan.off_delay);
@@ -221,7 +259,7 @@ impl Model {
     }
 
     pub fn due(&self) -> Option<u64> {
-        (0..self.conditions.len()).filter_map(|device| self.due_of(device)).min()
+        self.due.first().map(|(due, _)| *due)
     }
 
     /// All that was heard so far is safe.
@@ -233,6 +271,7 @@ impl Model {
     pub fn crash(&mut self) {
         for (device, before) in std::mem::take(&mut self.undo) {
             self.conditions[device] = before;
+            self.watch(device);
         }
         for judged in &mut self.judged {
             judged.retain(|judged| judged.kept == Kept::Written);
@@ -245,6 +284,9 @@ impl Model {
             for since in condition.above.iter_mut().chain(&mut condition.below).flatten() {
                 *since = t;
             }
+        }
+        for device in 0..self.conditions.len() {
+            self.watch(device);
         }
         self.undo.clear();
     }
@@ -269,8 +311,9 @@ pub struct Journal {
     last: i64,
     last_order: i64,
     pub alarms: BTreeMap<String, Row>,
-    /// Those that are open, with the number of their last transition.
+    /// Those that are open, with the number of their last transition; and by rule and subject.
     pub open: BTreeMap<u128, u64>,
+    standing: HashMap<(String, String), String>,
     /// Order ids in the order of commitment, by way out and alarm.
     pub lanes: BTreeMap<(String, String), Vec<String>>,
     pub orders: BTreeSet<String>,
@@ -465,9 +508,7 @@ impl Journal {
         match before {
             None => {
                 assert_eq!((seq, cause.as_str()), (1, "raised"), "alarm {id} begins in the middle: {record}");
-                let twin = self.alarms.values().find(|other| {
-                    other.state != "normal" && (&other.rule, &other.subject) == (&row.rule, &row.subject)
-                });
+                let twin = self.standing.get(&(row.rule.clone(), row.subject.clone()));
                 assert!(twin.is_none(), "{} of {subject} is raised while its alarm is open", row.rule);
             }
             Some(before) => {
@@ -492,10 +533,13 @@ impl Journal {
             }
         }
         let number = id.parse::<uuid::Uuid>().expect("an id is a UUID").as_u128();
+        let of = (row.rule.clone(), row.subject.clone());
         if row.state == "normal" {
             self.open.remove(&number);
+            self.standing.remove(&of);
         } else {
             self.open.insert(number, seq);
+            self.standing.insert(of, id.clone());
         }
         self.alarms.insert(id, row);
     }

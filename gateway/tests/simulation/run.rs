@@ -1,6 +1,6 @@
 //! One simulated time from one seed: events in order, a turn of the box at each, and everything checked after it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use std::time::Duration;
 use anmin::delivery::courier::Lane;
 use anmin::delivery::{DeliveryError, Outcome, Receipt};
 use anmin::main_loop::{Input, SessionStart};
+use anmin::store::Reader;
 use anmin::store::audit::{Through, Way};
 use anmin::store::suspects::Suspects;
-use anmin::store::{Limits, Readings};
 use anmin_rules::alarm::{Action, Alarm, AlarmId, Command, Refusal};
 use anmin_rules::incident::{IncidentAction, Outcome as End};
 use anmin_rules::order::{CallStep, Order};
@@ -39,25 +39,41 @@ pub struct Scale {
     pub devices: usize,
     pub period: u64,
     pub lasts: u64,
+    /// Devices speak at multiples of this: those that speak together share a turn.
+    pub grid: u64,
+    /// How many readings in how many stand elsewhere than the one before.
+    pub moves: (u64, u64),
+    /// People do something after between so much time and so much.
+    pub people: (u64, u64),
+    /// Screens are looked at no more often than this, and everything that grows with time no more often than that.
+    pub looks: u64,
+    pub stocktaking: u64,
 }
 
 impl Scale {
     /// Mostly a few devices for some minutes; one seed in fifty has many of them.
     pub fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed, 1);
-        match seed % 50 {
-            49 => Self { devices: 150, period: 10 * SECOND, lasts: 2 * MINUTE },
-            _ => Self {
-                devices: dice.from(2, 9) as usize,
-                period: dice.from(2, 20) * SECOND,
-                lasts: dice.from(2, 7) * MINUTE,
-            },
-        }
+        let (devices, period, lasts) = match seed % 50 {
+            49 => (150, 10 * SECOND, 2 * MINUTE),
+            _ => (dice.from(2, 9) as usize, dice.from(2, 20) * SECOND, dice.from(2, 7) * MINUTE),
+        };
+        let people = (3 * SECOND, 40 * SECOND);
+        Self { devices, period, lasts, grid: 1, moves: (20, 100), people, looks: 0, stocktaking: 0 }
     }
 
-    /// A thousand points at 1 Hz for a day.
-    pub fn day() -> Self {
-        Self { devices: 1_000, period: SECOND, lasts: 24 * 60 * MINUTE }
+    /// A thousand points at 1 Hz for a day, or so many hours of it.
+    pub fn day(hours: u64) -> Self {
+        Self {
+            devices: 1_000,
+            period: SECOND,
+            lasts: hours * 60 * MINUTE,
+            grid: SECOND / 20,
+            moves: (1, 200),
+            people: (SECOND / 5, 2 * SECOND),
+            looks: SECOND,
+            stocktaking: 5 * MINUTE,
+        }
     }
 }
 
@@ -154,6 +170,9 @@ pub struct Run {
     /// Messages that were acknowledged while readings.db was away: in memory only; and those that a crash took.
     in_memory: BTreeSet<u64>,
     given_up: BTreeSet<u64>,
+    /// Messages that were acknowledged and that nobody has seen stored yet: number, device, and the bits of the value.
+    owed: Vec<(u64, usize, u64)>,
+    stored: Stored,
     /// Rows of what was judged that were seen.
     marks: i64,
     /// Orders whose delivery this life knows of; and whose receipt is safe, or on its way to be.
@@ -174,7 +193,10 @@ pub struct Run {
     steps_walls: bool,
     turns: u64,
     resting: u64,
+    looked: u64,
     look_again: u64,
+    stocktaking_at: u64,
+    looked_hours: u64,
     /// Nobody has looked at the screens of this life yet.
     just_begun: bool,
     readings: u64,
@@ -203,7 +225,7 @@ impl Run {
         } else {
             &[Stamp::Both, Stamp::Both, Stamp::Count, Stamp::None]
         };
-        let devices: Vec<Device> = (0..scale.devices).map(|ix| Device::new(ix, seed, stamps, scale.period)).collect();
+        let devices: Vec<Device> = (0..scale.devices).map(|ix| Device::new(ix, seed, stamps, scale)).collect();
         let refuses = plan.pick(&[0, 0, 23]);
         let receivers =
             (0..CHANNELS.len()).map(|n| Receiver::new(seed, 20 + n as u64, if rough { refuses } else { 0 }));
@@ -243,6 +265,8 @@ impl Run {
             forgotten: BTreeSet::new(),
             in_memory: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            owed: Vec::new(),
+            stored: Stored::default(),
             marks: 0,
             told: BTreeSet::new(),
             receipts: BTreeSet::new(),
@@ -258,7 +282,10 @@ impl Run {
             steps_walls,
             turns: 0,
             resting: 0,
+            looked: 0,
             look_again: 0,
+            stocktaking_at: 0,
+            looked_hours: 0,
             just_begun: true,
             readings: 0,
             print: 0,
@@ -297,7 +324,8 @@ impl Run {
                 t += dice.from(least, most);
             }
         };
-        each(self, 3 * SECOND, 40 * SECOND, &mut |run, _, t| run.at(t, Event::Operate));
+        let (least, most) = self.scale.people;
+        each(self, least, most, &mut |run, _, t| run.at(t, Event::Operate));
         if !self.rough {
             return;
         }
@@ -717,9 +745,21 @@ impl Run {
         }
         // What only the passing of time could have changed is looked at every few seconds.
         let due = self.shelves.values().chain(self.escalations.values()).any(|deadline| deadline.limit <= self.t);
-        if anything || due || self.journal.rows != rows || self.t >= self.look_again {
-            self.look_again = self.t + 5 * SECOND;
-            self.look();
+        let news = (anything || self.journal.rows != rows) && self.t >= self.looked + self.scale.looks;
+        if news || due || self.t >= self.look_again {
+            (self.looked, self.look_again) = (self.t, self.t + 5 * SECOND);
+            let all = self.t >= self.stocktaking_at;
+            self.look(all);
+            if all {
+                if self.scale.stocktaking > 0 && self.t / (60 * MINUTE) > self.looked_hours {
+                    self.looked_hours = self.t / (60 * MINUTE);
+                    let (hours, lives, readings, rows) =
+                        (self.looked_hours, self.lives, self.readings, self.journal.rows);
+                    println!("{hours} h: life {lives}, {readings} readings, {rows} rows in the journal");
+                }
+                self.stocktaking_at = self.t + self.scale.stocktaking;
+                self.take_stock();
+            }
         }
     }
 
@@ -905,6 +945,9 @@ impl Run {
             if refused > 0 {
                 self.in_memory.insert(msg.id);
             }
+            if let Said::Value(value) = msg.said {
+                self.owed.push((msg.id, msg.device, value.to_bits()));
+            }
         }
         if forsaken {
             self.broker.disconnect();
@@ -914,7 +957,7 @@ impl Run {
     }
 
     /// Holds what screens see against the model, the journal and the deadlines.
-    fn look(&mut self) {
+    fn look(&mut self, all: bool) {
         let Some(life) = &mut self.life else { return };
         let Some(list) = life.alarms() else {
             self.crash(None);
@@ -933,17 +976,18 @@ impl Run {
         let of = |rule: &str, subject: &str| by_key.get(&(rule, subject)).copied();
         // What a broker kept while nobody was there comes all at once, and what came within an hour may be chatter then: the
         // alarm is held for ten minutes, and people are told.
+        let rules = [0, 1].map(|rule: usize| self.plans[rule].id());
         let chatters = |device: &Device| {
-            let about = format!("chatter:{}:{}", self.plans[device.rule].id(), device.point);
+            let about = format!("chatter:{}:{}", rules[device.rule], device.point);
             of("system/chatter", &about).is_some_and(|notice| notice.is_active())
         };
         for n in 0..self.devices.len() {
             let (device, held) = (&self.devices[n], self.model.conditions[n].held);
-            let alarm = of(&self.plans[device.rule].id(), &device.point);
+            let alarm = of(&rules[device.rule], &device.point);
             let is = alarm.map_or(0, |alarm| if alarm.is_active() { alarm.level as usize } else { 0 });
             let latched = alarm.is_some_and(|alarm| alarm.latched);
             assert!(
-                is == held || latched && held > 0 && is > held || chatters(device) && is > held,
+                is == held || is > held && (latched && held > 0 || chatters(device)),
                 "G2, G13, G14: {} stands at level {held} and its alarm at {is}: {:?}, model {:?} of {:?}",
                 device.point,
                 alarm.map(|alarm| (alarm.id, alarm.state(), alarm.seq)),
@@ -975,6 +1019,8 @@ impl Run {
                 let state = self.journal.incidents.get(&of).map(|(state, _)| *state);
                 assert_eq!(state, Some("standing"), "incident {of} of the open alarm {}", alarm.id);
             }
+        }
+        if self.durable && all {
             let (threads, open) = life.eye.threads();
             assert_eq!(threads, self.journal.threads, "the table of what belongs where is not what the journal says");
             let said = self.journal.incidents.iter().filter(|(_, (state, _))| *state != "closed");
@@ -984,7 +1030,7 @@ impl Run {
         if self.durable {
             let written = life.eye.delays();
             for (n, device) in self.devices.iter().enumerate() {
-                let alarm = of(&self.plans[device.rule].id(), &device.point);
+                let alarm = of(&rules[device.rule], &device.point);
                 // After a restart a latched condition stands at the level of its alarm until it is heard to be lower.
                 assert!(
                     written.contains_key(&device.point) == self.model.runs(n)
@@ -1026,7 +1072,9 @@ impl Run {
                 self.escalations.remove(&alarm.id);
                 continue;
             }
-            let (about, period) = (i64::from(alarm.escalation), plan.escalate_after);
+            // Between two looks it may have been acknowledged and come back, and then it starts anew.
+            let about = if self.scale.looks == 0 { alarm.escalation } else { alarm.seq };
+            let (about, period) = (i64::from(about), plan.escalate_after);
             // After a start it goes on by the wall clock, and is never longer than its full length.
             let by_wall = alarm.escalate_at.map(|at| u64::try_from(at.since(wall).as_micros()).unwrap_or(u64::MAX));
             let left = if self.just_begun { by_wall.map_or(period, |left| left.min(period)) } else { period };
@@ -1149,37 +1197,76 @@ impl Run {
                 );
             }
         }
-        let dir = life.dir.clone();
-        drop(life);
-        self.check_readings(&dir);
+        self.life = Some(life);
+        self.take_stock();
+        assert!(self.owed.is_empty(), "readings.db has all and messages are in memory only: {:?}", self.owed);
     }
 
-    fn check_readings(&self, dir: &std::path::Path) {
-        let consumer = "archive".into();
-        let opened =
-            Readings::open(dir, Limits::default(), &[Arc::clone(&consumer)], Wall::default(), Box::new(|_| {}));
-        let (readings, _) = opened.expect("readings.db can be read");
-        let mut reader = readings.reader(&consumer).expect("readings.db can be read");
-        let (mut stored, mut after, mut names) = (BTreeSet::new(), 0, BTreeMap::new());
-        while let Some(taken) = reader.next(after, 10_000).expect("readings.db can be read") {
-            after = taken.up_to;
-            for sample in taken.samples {
-                let Some(Value::Number(value)) = sample.value else { continue };
-                let name = names.entry(sample.point).or_insert_with(|| {
-                    reader.label(sample.point).expect("readings.db can be read").expect("a point has names").point
-                });
-                stored.insert((name.clone(), value.to_bits()));
-            }
+    /// What was acknowledged since the last time is in readings.db, but for what was in memory only when the box stopped.
+    fn take_stock(&mut self) {
+        let refused = self.refused();
+        let Some(life) = &mut self.life else { return };
+        if refused > 0 {
+            return;
         }
-        for msg in self.broker.acknowledged.iter().filter(|msg| !self.given_up.contains(&msg.id)) {
-            if let Said::Value(value) = msg.said {
-                let key = (self.devices[msg.device].point.clone(), value.to_bits());
+        self.stored.read(&mut life.archive);
+        for (id, device, bits) in std::mem::take(&mut self.owed) {
+            if self.given_up.remove(&id) {
+                continue;
+            }
+            let point = &self.devices[device].point;
+            if self.in_memory.contains(&id) {
+                self.owed.push((id, device, bits));
+            } else {
+                let value = f64::from_bits(bits);
                 assert!(
-                    stored.contains(&key),
-                    "G1, G9: message {} ({key:?}, {value}) is acknowledged and not stored",
-                    msg.id
+                    self.stored.has(point, bits),
+                    "G1, G9: message {id} ({point} {value}) is acknowledged and not stored"
                 );
             }
+        }
+        self.stored.turn(self.t);
+    }
+}
+
+/// What the archive has read of readings.db lately. A device says no value twice in so short a time, and what was stored before
+/// the box stopped is acknowledged sooner.
+#[derive(Default)]
+struct Stored {
+    since: u64,
+    after: i64,
+    names: HashMap<u32, String>,
+    now: HashMap<String, HashSet<u64>>,
+    before: HashMap<String, HashSet<u64>>,
+}
+
+impl Stored {
+    fn read(&mut self, archive: &mut Reader) {
+        while let Some(taken) = archive.next(self.after, 10_000).expect("readings.db can be read") {
+            self.after = taken.up_to;
+            for sample in taken.samples {
+                let Some(Value::Number(value)) = sample.value else { continue };
+                let name = self.names.entry(sample.point).or_insert_with(|| {
+                    archive.label(sample.point).expect("readings.db can be read").expect("a point has names").point
+                });
+                match self.now.get_mut(name) {
+                    Some(values) => drop(values.insert(value.to_bits())),
+                    None => drop(self.now.insert(name.clone(), HashSet::from([value.to_bits()]))),
+                }
+            }
+        }
+        archive.forwarded(self.after);
+    }
+
+    fn has(&self, point: &str, bits: u64) -> bool {
+        [&self.now, &self.before].iter().any(|stored| stored.get(point).is_some_and(|values| values.contains(&bits)))
+    }
+
+    /// What is older than ten minutes can be forgotten.
+    fn turn(&mut self, t: u64) {
+        if t > self.since + 10 * MINUTE {
+            self.since = t;
+            self.before = std::mem::take(&mut self.now);
         }
     }
 }

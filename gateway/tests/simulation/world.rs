@@ -1,6 +1,6 @@
 //! What stands around the box and survives its crashes: devices, the broker's session, the receivers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use anmin_rules::order::{CapMessage, Order, OrderBody};
 use anmin_sensors::time::Now;
 
 use crate::dice::Dice;
+use crate::run::Scale;
 use crate::site::{LIMITS, MINUTE, SECOND, SOURCE};
 
 /// The true time at the start: 2026-03-01T01:30:00Z in microseconds. Devices know it; the box may not.
@@ -79,7 +80,7 @@ pub struct Device {
     pub rule: usize,
     pub stamp: Stamp,
     ix: usize,
-    period: u64,
+    scale: Scale,
     dice: Dice,
     n: u64,
     level: f64,
@@ -91,7 +92,7 @@ pub struct Device {
 }
 
 impl Device {
-    pub fn new(ix: usize, seed: u64, stamps: &[Stamp], period: u64) -> Self {
+    pub fn new(ix: usize, seed: u64, stamps: &[Stamp], scale: Scale) -> Self {
         let mut dice = Dice::new(seed, 1_000 + ix as u64);
         let rule = ix % 2;
         let id = format!("d{ix}");
@@ -99,13 +100,14 @@ impl Device {
         let stamp = dice.pick(stamps);
         let point = format!("{id}/v");
         // A count of 1 would say that the device has started again.
-        Self { id, point, rule, stamp, ix, period, dice, n: 1, level: 1.0, rises: VecDeque::new(), held: None, topic }
+        Self { id, point, rule, stamp, ix, scale, dice, n: 1, level: 1.0, rises: VecDeque::new(), held: None, topic }
     }
 
     /// What it sends at `t`, and when it speaks next.
     pub fn speak(&mut self, t: u64, next_id: &mut u64) -> (Vec<Msg>, u64) {
         let dice = &mut self.dice;
-        if dice.percent(20) {
+        let (chance, of) = self.scale.moves;
+        if dice.from(0, of) < chance {
             // Each stands clear of the limits and within one of the stretches that a deadband cuts.
             let level = dice.pick(&[1.0, 1.0, 1.0, 6.0, 12.0, 17.0, 21.0, 30.0, 46.0, 60.0]);
             self.rises.retain(|at| t - at < 10 * MINUTE);
@@ -124,11 +126,12 @@ impl Device {
             0..2 => Said::Junk,
             2..6 => Said::NoValue,
             // No value comes twice soon, so that what was stored can be told.
-            _ => Said::Value(self.level + (self.n % 1_000) as f64 / 1_001.0),
+            _ => Said::Value(self.level + (self.n % 10_000) as f64 / 10_001.0),
         };
         let nothing = dice.pick(&["null", "\"NaN\"", "9999.5", "-3.25"]);
         let (repeat, reorder, rest) = (dice.percent(4), dice.percent(4), dice.percent(2));
-        let pause = if rest { dice.from(60, 300) * SECOND } else { dice.from(self.period / 2, self.period * 3 / 2) };
+        let Scale { period, grid, .. } = self.scale;
+        let pause = if rest { dice.from(60, 300) * SECOND } else { dice.from(period / 2, period * 3 / 2) };
         self.n += 1;
         let value = match said {
             Said::Value(value) => format!("{value:?}"),
@@ -169,7 +172,7 @@ impl Device {
             let pairs = out.len() - 1;
             out[..pairs].iter_mut().for_each(|msg| msg.with_next = true);
         }
-        (out, t + pause.max(SECOND / 10))
+        (out, (t + pause.max(SECOND / 10)) / grid * grid)
     }
 }
 
@@ -199,9 +202,9 @@ pub struct Broker {
     window: usize,
     /// Packet identifiers are used again soon.
     next_packet: u16,
+    used_packets: HashSet<u16>,
     /// What is kept retained of each device, and since when.
     last_of: BTreeMap<usize, (u64, Msg)>,
-    pub acknowledged: Vec<Msg>,
 }
 
 impl Broker {
@@ -215,8 +218,8 @@ impl Broker {
             in_flight: VecDeque::new(),
             window,
             next_packet: 0,
+            used_packets: HashSet::new(),
             last_of: BTreeMap::new(),
-            acknowledged: Vec::new(),
         }
     }
 
@@ -242,10 +245,11 @@ impl Broker {
         while let Some((msg, _)) = self.in_flight.pop_back() {
             self.queue.push_front(msg);
         }
+        self.used_packets.clear();
     }
 
     fn free_packet(&mut self) -> u16 {
-        let used = |packet: u16| self.in_flight.iter().any(|(msg, _)| msg.packet == Some(packet));
+        let used = |packet: u16| self.used_packets.contains(&packet);
         let most = u16::try_from(4 * self.window).unwrap_or(u16::MAX);
         let next = (0..most).map(|n| (self.next_packet + n) % most + 1).find(|packet| !used(*packet));
         self.next_packet = next.expect("more identifiers than the window holds");
@@ -263,6 +267,7 @@ impl Broker {
             let again = msg.packet.is_some();
             let packet = msg.packet.unwrap_or_else(|| self.free_packet());
             msg.packet = Some(packet);
+            self.used_packets.insert(packet);
             let mut token = Token(Some((self.connection, msg.id)), Arc::clone(&self.acks));
             let ack = Ack::new(move || {
                 if let Some((connection, id)) = token.0.take() {
@@ -295,7 +300,9 @@ impl Broker {
         while self.in_flight.front().is_some_and(|(_, safe)| *safe) {
             gone.extend(self.in_flight.pop_front().map(|(msg, _)| msg));
         }
-        self.acknowledged.extend(gone.iter().cloned());
+        for msg in &gone {
+            msg.packet.map(|packet| self.used_packets.remove(&packet));
+        }
         (gone, forsaken)
     }
 
