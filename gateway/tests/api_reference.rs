@@ -18,19 +18,10 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the file is there")
 }
 
-/// The routes as the router's source has them, `GET /api/v1/status`.
+/// The routes for programs as the router has them, `GET /api/v1/status`; the crew's pages are for people.
 fn routes() -> BTreeSet<String> {
-    let source = read("src/web/api.rs");
-    let api = source.find("fn machines()").expect("the API is nested below /api/v1");
-    let mut routes = BTreeSet::new();
-    for (at, _) in source.match_indices(".route(\"") {
-        let (path, rest) = source[at + ".route(\"".len()..].split_once('"').expect("a path ends");
-        let method = rest.trim_start_matches([',', ' ', '\n']).split('(').next().unwrap_or_default();
-        let below = if at < api { "/api/v1" } else { "" };
-        routes.insert(format!("{} {below}{path}", method.to_uppercase()));
-    }
-    assert!(routes.len() >= 16, "{routes:?}");
-    routes
+    let rows = anmin::web::routes().into_iter().filter(|row| !row.path.starts_with("/crew"));
+    rows.map(|row| format!("{} {}", row.method, row.path)).collect()
 }
 
 #[test]
@@ -53,8 +44,9 @@ fn every_action_step_and_code_is_there() {
     for arm in source.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => ")) {
         assert!(reference.contains(&format!("| `{}` | `{{\"who\"", arm.0)), "docs/api.md lacks {}", arm.0);
     }
-    let files = ["problem", "guard", "events", "subscriptions", "warnings", "people", "authority", "secret"]
-        .map(|name| read(&format!("src/web/{name}.rs")));
+    let files =
+        ["problem", "guard", "events", "subscriptions", "warnings", "people", "authority", "secret", "once", "tuning"]
+            .map(|name| read(&format!("src/web/{name}.rs")));
     let codes = [source, files.concat()].concat();
     for (at, _) in codes.match_indices("StatusCode::") {
         let rest =
@@ -63,6 +55,53 @@ fn every_action_step_and_code_is_there() {
         let code = code.split('"').next().unwrap_or_default();
         assert!(reference.contains(&format!("| `{code}` |")), "docs/api.md lacks the code {code}");
     }
+}
+
+/// Every object of a document, with those inside.
+fn objects<'v>(value: &'v Value, found: &mut Vec<&'v serde_json::Map<String, Value>>) {
+    match value {
+        Value::Object(object) => {
+            found.push(object);
+            object.values().for_each(|inner| objects(inner, found));
+        }
+        Value::Array(array) => array.iter().for_each(|inner| objects(inner, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_openapi_document_has_every_route_with_what_it_takes_and_answers() {
+    let document = anmin::web::openapi();
+    let paths = document["paths"].as_object().expect("it has paths");
+    let mut listed = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for (path, methods) in paths {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let named = format!("{} {path}", method.to_uppercase());
+            assert!(operation["responses"]["200"]["content"].is_object(), "{named} does not say what it answers");
+            assert_eq!(operation["requestBody"].is_object(), method == "post", "{named}: what it takes");
+            assert!(ids.insert(operation["operationId"].as_str().expect("a name").to_owned()), "{named}: twice");
+            listed.insert(named);
+        }
+    }
+    for route in routes() {
+        // Commands that share a route stand there one by one.
+        match route.split_once("{action}").or_else(|| route.split_once("{step}")) {
+            Some((before, "")) => assert!(listed.iter().any(|named| named.starts_with(before)), "{route}"),
+            _ => assert!(listed.contains(&route), "{route} is not in the document"),
+        }
+    }
+    let source = read("src/web/api.rs");
+    for (arm, _) in source.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => ")) {
+        assert!(paths.keys().any(|path| path.ends_with(&format!("/{arm}"))), "the document lacks {arm}");
+    }
+    let mut all = Vec::new();
+    objects(&document, &mut all);
+    for reference in all.iter().filter_map(|object| object.get("$ref")?.as_str()) {
+        let pointer = reference.strip_prefix('#').expect("within the document");
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+    assert!(all.len() > 1_000, "{} objects", all.len());
 }
 
 /// The names of all fields of a document.
@@ -95,8 +134,8 @@ async fn every_field_of_every_answer_is_there() {
             .replace("{month}", "2026-02");
         // Streams, what is read of a journal, which this site has not (the schema names those fields), what people print, and
         // what proves itself.
-        let other = ["/report", "/archive"].iter().any(|end| path.ends_with(end));
-        if path == "/events" || path.starts_with("/subscriptions/") || other {
+        let other = ["/report", "/archive", "/table"].iter().any(|end| path.ends_with(end));
+        if ["/events", "/openapi.json"].contains(&&*path) || path.starts_with("/subscriptions/") || other {
             continue;
         }
         let answer = client.get(&path).await.unwrap_or_else(|error| panic!("{path}: {error}"));

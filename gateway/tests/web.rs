@@ -514,11 +514,105 @@ async fn readings_come_to_those_who_ask_for_them_and_status_to_all() {
     assert_eq!((beat.name.as_str(), &beat.data["rules"]), ("status", &json!(17)));
 }
 
+/// A command with a key of its own; status, whether it is said to be the answer of before, body.
+async fn keyed(site: &Running, key: &str, path: &str, body: &Value) -> (StatusCode, bool, Value) {
+    let mut request = site.request(Method::POST, path, &body.to_string());
+    request.headers_mut().insert("idempotency-key", key.parse().expect("plain text"));
+    let response = site.send(request).await;
+    let repeated = response.headers().contains_key("idempotent-replayed");
+    let (status, body) = read(response).await;
+    (status, repeated, body)
+}
+
+#[tokio::test]
+async fn a_command_that_comes_twice_under_one_key_is_done_once() {
+    let site = site(None, true).await;
+    let path = format!("/api/v1/incidents/{}/note", id(1));
+    let note = json!({"who": "li", "text": "valve is shut"});
+    let notes = |body: &Value| body["incident"]["notes"].as_array().map_or(0, Vec::len);
+    let (status, repeated, first) = keyed(&site, "k-1", &path, &note).await;
+    assert_eq!((status, repeated, notes(&first)), (StatusCode::OK, false, 1), "{first}");
+    let (status, repeated, again) = keyed(&site, "k-1", &path, &note).await;
+    assert_eq!((status, repeated, &again), (StatusCode::OK, true, &first), "the answer of before");
+    let (status, repeated, other) = keyed(&site, "k-2", &path, &note).await;
+    assert_eq!((status, repeated, notes(&other)), (StatusCode::OK, false, 2), "another key is another command");
+    let (status, _, reused) = keyed(&site, "k-1", &path, &json!({"who": "li", "text": "no"})).await;
+    assert_eq!((status, &reused["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("key_reused")));
+    let elsewhere = format!("/api/v1/incidents/{}/acknowledge", id(1));
+    let (status, repeated, _) = keyed(&site, "k-1", &elsewhere, &json!({"who": "li"})).await;
+    assert_eq!((status, repeated), (StatusCode::OK, false), "a key is of one route");
+    for key in ["", "two words", &"k".repeat(65)] {
+        let (status, _, body) = keyed(&site, key, &path, &note).await;
+        assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad_request")), "{key:?}");
+    }
+    // A refusal is an answer, too.
+    let gone = "/api/v1/alarms/01900000-0000-7000-8000-00000000ffff/acknowledge";
+    let (status, ..) = keyed(&site, "k-3", gone, &json!({"who": "li"})).await;
+    let (again, repeated, _) = keyed(&site, "k-3", gone, &json!({"who": "li"})).await;
+    assert_eq!((status, again, repeated), (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND, true));
+}
+
+#[tokio::test]
+async fn after_a_failure_of_ours_the_key_stands_for_nothing() {
+    let site = site(None, false).await;
+    for _ in 0..2 {
+        let path = format!("/api/v1/alarms/{}/acknowledge", id(1));
+        let (status, repeated, _) = keyed(&site, "k", &path, &json!({"who": "li"})).await;
+        assert_eq!((status, repeated), (StatusCode::SERVICE_UNAVAILABLE, false));
+    }
+}
+
+#[tokio::test]
+async fn a_limit_is_set_as_it_was_tried_or_not_at_all() {
+    let site = site(None, true).await;
+    let change = json!({"rule": "gas/leak", "of": {"device": "b3-*"}, "numbers": {"limit.yellow": 12}});
+    let (status, trial) = site.post("/api/v1/rules/try", &json!({"change": change, "days": 3})).await;
+    assert_eq!((status, &trial["lost"], &trial["changed"][0]["change"]), (StatusCode::OK, &json!(1), &json!("lost")));
+    let set = |version: &Value| json!({"who": "li", "why": "too many", "change": change, "version": version});
+    let (status, refused) = site.post("/api/v1/rules/set", &set(&json!("other"))).await;
+    assert_eq!((status, &refused["code"]), (StatusCode::CONFLICT, &json!("changed_meanwhile")));
+    let (status, done) = site.post("/api/v1/rules/set", &set(&trial["version"])).await;
+    assert_eq!((status, &done["numbers"][0]["name"]), (StatusCode::OK, &json!("limit.yellow")));
+    let (_, kept) = site.get("/api/v1/rules/tuned").await;
+    assert_eq!(kept["overrides"].as_array().map(Vec::len), Some(1), "{kept}");
+    // The rules that are read the second time are broken.
+    let (status, refused) = site.post("/api/v1/rules/set", &set(&kept["version"])).await;
+    assert_eq!((status, &refused["code"]), (StatusCode::CONFLICT, &json!("rules_refused")));
+    assert_eq!(site.get("/api/v1/rules/tuned").await.1, kept, "what was there is there again");
+    let deeds = site.0.deeds.lock().expect("nobody panics with it").clone();
+    let told: Vec<_> = deeds.iter().map(|deed| (&*deed.what, &*deed.about, deed.refused.is_none())).collect();
+    let [no, yes] = [("rules.set", "gas/leak", false), ("rules.set", "gas/leak", true)];
+    assert_eq!(told, [no, yes, no]);
+    assert_eq!(deeds[1].detail["why"], json!("too many"));
+    for (body, expected) in [
+        (json!({"change": {"rule": "gas/leak", "numbers": {}}}), "`numbers` names 0"),
+        (json!({"change": {"rule": "gas/leak", "of": {"room": "3"}, "numbers": {"deadband": 1}}}), "`of` has \"room\""),
+        (json!({"change": {"rule": "gas/leak", "numbers": {"deadband": 1}}, "days": 31}), "`days` is 31"),
+    ] {
+        let (status, refused) = site.post("/api/v1/rules/try", &body).await;
+        let said = refused["detail"].as_str().unwrap_or_default();
+        assert!(status == StatusCode::BAD_REQUEST && said.contains(expected), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn the_audit_goes_into_a_table_and_that_is_in_the_audit() {
+    let site = site(None, true).await;
+    let response = site.send(site.request(Method::GET, "/api/v1/audit/table", "")).await;
+    assert_eq!(response.headers()[CONTENT_TYPE], "text/csv; charset=utf-8");
+    let bytes = response.into_body().collect().await.expect("a whole body").to_bytes();
+    let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    assert!(text.starts_with("\u{feff}n,at,who,") && text.lines().count() > 3, "{text}");
+    let deeds = site.0.deeds.lock().expect("nobody panics with it").clone();
+    assert_eq!(deeds.iter().map(|deed| &*deed.what).collect::<Vec<_>>(), ["audit.export"]);
+    assert_eq!(site.get("/api/v1/audit/chain").await.1["whole"], json!(true));
+}
+
 #[tokio::test]
 async fn there_is_a_last_place_for_listeners() {
     let site = site(None, true).await;
     let mut open = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..200 {
         open.push(site.events("/api/v1/events", None).await);
     }
     let (status, body) = site.get("/api/v1/events").await;

@@ -53,6 +53,12 @@ impl RuleSource {
 }
 
 impl RuleSource {
+    /// The names of its cases, as they stand in its file.
+    pub fn cases(&self) -> Vec<String> {
+        let read = self.read(&Faults::default());
+        read.map(|(_, cases)| cases.into_iter().map(|case| case.name).collect()).unwrap_or_default()
+    }
+
     /// Reads the TOML: what the rule is, and its cases. `None` when it cannot be used; the faults say why.
     pub(crate) fn read(&self, faults: &Faults) -> Option<(RuleSpec, Vec<Case>)> {
         let file = format!("{}/{}.toml", self.folder, self.name);
@@ -173,6 +179,11 @@ impl Override {
     /// What it sets: `limit.red`, `on_delay_s`, ... as [`change::NumberChange`] names them.
     pub fn numbers(&self) -> Vec<(String, f64)> {
         change::of_override(self)
+    }
+
+    /// Whether it stands in a file of this name.
+    pub fn is_from(&self, file: &str) -> bool {
+        self.at.source.rsplit('/').next() == Some(file)
     }
 
     fn matches(&self, points: &Points, subject: PointIx) -> bool {

@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use anmin_tests::daemon::{Daemon, anmin};
+use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
@@ -148,4 +149,56 @@ fn new_rules_are_taken_at_once_or_not_at_all() {
     });
     assert_eq!(daemon.get("/api/v1/rules").as_array().map_or(0, Vec::len), shipped);
     assert_eq!(daemon.terminate(), Some(0));
+}
+
+/// The real history, the real files: what the made-up desk of the page's tests cannot show.
+#[test]
+fn a_limit_from_the_desk_is_tried_on_history_holds_over_a_restart_and_is_taken_back() {
+    let quick = "\n[[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\n";
+    let site = Site::new("tuned", &format!("{GAS_AS_IT_SPEAKS}{quick}"));
+    let mut daemon = Daemon::start(site.folder());
+    let mut device = Mqtt::connect(daemon.broker.expect("the site has a broker").port(), "devices");
+    say(&mut device, 12.0);
+    daemon.alarm("gas/leak", "g1/lel", "yellow", |alarm| alarm["level"] == "yellow");
+    let change = |limit: &str, value: Value| json!({ "rule": "gas/leak", "of": {}, "numbers": { limit: value } });
+    let try_out = |daemon: &Daemon, change: &Value| {
+        let tried = http::post(daemon.web, "/api/v1/rules/try", &json!({ "change": change, "days": 1 }));
+        (tried.status, tried.json())
+    };
+    let set = |daemon: &Daemon, change: &Value, version: &Value| {
+        let body = json!({ "who": "li", "why": "too many", "change": change, "version": version });
+        let set = http::post(daemon.web, "/api/v1/rules/set", &body);
+        (set.status, set.json())
+    };
+    let file = || std::fs::read_to_string(site.path("data/tuned.toml")).unwrap_or_default();
+
+    let (status, unknown) = try_out(&daemon, &change("limit.purple", json!(15)));
+    assert_eq!((status, &unknown["code"]), (409, &json!("rules_refused")), "{unknown}");
+    assert!(unknown["detail"].as_str().is_some_and(|why| why.contains("has no limit `purple`")), "{unknown}");
+
+    let higher = change("limit.yellow", json!(15));
+    let (status, trial) = try_out(&daemon, &higher);
+    assert_eq!((status, &trial["lost"], &trial["gained"]), (200, &json!(1), &json!(0)), "{trial}");
+    assert_eq!(trial["changed"][0]["subject"], "g1/lel", "{trial}");
+    assert_eq!(file(), "", "a trial sets nothing");
+
+    // The site's own files are in no order just now: nothing is set.
+    site.write("anmin.d/slip.toml", "[[override]]\nrule = \"gas/laek\"\n");
+    let (status, refused) = set(&daemon, &higher, &trial["version"]);
+    assert_eq!((status, file().as_str()), (409, ""), "{refused}");
+    std::fs::remove_file(site.path("anmin.d/slip.toml")).expect("it was just written");
+
+    let (status, done) = set(&daemon, &higher, &trial["version"]);
+    assert_eq!((status, &done["numbers"][0]["to"]), (200, &json!(15.0)), "{done}");
+    assert!(file().contains("yellow = 15.0"), "{}", file());
+    run(&["check", site.folder().to_str().expect("a plain name")], 0);
+    drop(daemon);
+
+    daemon = Daemon::start(site.folder());
+    let tuned = daemon.get("/api/v1/rules/tuned");
+    assert_eq!(tuned["overrides"][0]["numbers"], json!([{ "name": "limit.yellow", "value": 15.0 }]), "{tuned}");
+    let (status, _) = set(&daemon, &change("limit.yellow", Value::Null), &tuned["version"]);
+    assert_eq!((status, &daemon.get("/api/v1/rules/tuned")["overrides"]), (200, &json!([])));
+    let (status, stale) = set(&daemon, &higher, &tuned["version"]);
+    assert_eq!((status, &stale["code"]), (409, &json!("changed_meanwhile")));
 }

@@ -31,6 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         reload: desk::reloader(),
         feed: desk.feed.clone(),
         archive: Arc::clone(&desk.memory) as _,
+        tuner: Arc::new(desk::Tuned::default()),
         subscriptions: desk::subscriptions(&clock),
         warnings: desk::warnings(&clock),
         metrics: Arc::new(|| "# EOF\n".to_owned()),

@@ -44,7 +44,7 @@ use crate::warning::Warnings;
 use crate::warning::book::Here;
 use crate::web;
 
-use super::{refill, reload, supervisor};
+use super::{refill, reload, supervisor, trial};
 
 /// Inputs that may wait for the main loop. When full, intakes stop reading: the broker or the bus keeps what comes.
 const WAITING_INPUTS: usize = 1_024;
@@ -284,6 +284,13 @@ impl Daemon {
             reload: reload.clone(),
             feed: feed.clone(),
             archive,
+            tuner: Arc::new(trial::Desk {
+                site: config.path.clone(),
+                storage: config.storage.clone(),
+                clock: clock.clone(),
+                trying: Mutex::default(),
+                writing: Mutex::default(),
+            }),
             subscriptions,
             warnings,
             metrics: {

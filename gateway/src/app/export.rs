@@ -21,6 +21,7 @@ use super::keep::{Problem, end, storage_of};
 use crate::clock::Clock;
 use crate::delivery::influx::line::{self, Naming};
 use crate::store::{History, Label, StoredSample};
+use crate::web::audit::cell_of;
 
 /// `anmin export`.
 #[derive(Debug, Args)]
@@ -176,12 +177,6 @@ fn csv_row(text: &mut String, head: &str, unit: &str, sample: &StoredSample, zon
     };
     let (unit, reason) = (cell_of(unit), sample.quality.reason());
     text.push_str(&format!("{time},{head},{value},{unit},{},{reason}\n", sample.quality.as_str()));
-}
-
-/// Text as one cell: quoted where it must be (RFC 4180), and nothing that a spreadsheet would compute.
-fn cell_of(text: &str) -> String {
-    let tame = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() };
-    if tame.contains([',', '"', '\n', '\r']) { format!("\"{}\"", tame.replace('"', "\"\"")) } else { tame }
 }
 
 /// A moment as people write it.

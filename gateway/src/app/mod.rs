@@ -28,6 +28,7 @@ mod status;
 mod subscription;
 mod supervisor;
 mod table;
+mod trial;
 mod verify;
 
 use std::path::PathBuf;

@@ -21,7 +21,7 @@ use anmin_rules::set::{BrokenRule, RuleSet};
 use anmin_sensors::document::{Fault, Faults};
 use anmin_sensors::point::{DeviceId, Kind, Place, PointIx, PointSpec, Points};
 use anmin_sensors::reading::Sample;
-use anmin_sensors::time::Wall;
+use anmin_sensors::time::{Mono, Wall};
 use clap::Args;
 use jiff::tz::TimeZone;
 use serde_json::{Value as Json, json};
@@ -103,7 +103,7 @@ pub fn run(options: &Options) -> ExitCode {
 }
 
 /// Where the readings come from.
-struct Past {
+pub(super) struct Past {
     zone: TimeZone,
     from: Wall,
     to: Wall,
@@ -112,6 +112,8 @@ struct Past {
     /// The site's own points; the files name others.
     points: Points,
     source: Source,
+    /// By which clock until when; what is not replayed by then never is.
+    pub(super) until: Option<(Clock, Mono)>,
 }
 
 enum Source {
@@ -158,7 +160,20 @@ impl Past {
                 Source::File(readings)
             }
         };
-        Ok(Self { zone, from, to, site, points, source })
+        Ok(Self { zone, from, to, site, points, source, until: None })
+    }
+
+    /// The history of a site.
+    pub(super) fn of_history(config: Config, from: Wall, to: Wall) -> Result<Self, Problem> {
+        let Config { site, storage, points, .. } = config;
+        let known = History::open(&storage)?.points(None, None, None)?;
+        let source = Source::History { dir: storage, points: known };
+        Ok(Self { zone: site.time_zone, from, to, site: None, points, source, until: None })
+    }
+
+    /// Whether time has run out.
+    pub(super) fn is_late(&self) -> bool {
+        self.until.as_ref().is_some_and(|(clock, until)| clock.now().mono >= *until)
     }
 
     fn bad(&self) -> (&[BadLine], u64) {
@@ -170,7 +185,7 @@ impl Past {
 
     /// Replays everything for each rule set, side by side; or for each a half of the site. Gives the runs and how many points
     /// there are.
-    fn replay(&self, rules: [RuleSet; 2], halves: bool) -> Result<(Run, Run, usize), Problem> {
+    pub(super) fn replay(&self, rules: [RuleSet; 2], halves: bool) -> Result<(Run, Run, usize), Problem> {
         let labels: Vec<(u32, &Label)> = match &self.source {
             Source::History { points, .. } => points.iter().map(|(number, label)| (*number, label)).collect(),
             Source::File(readings) => (0..).zip(&readings.labels).collect(),
@@ -198,7 +213,7 @@ impl Past {
             let judges: Vec<_> = judges.collect();
             let mut hand = |samples: &[StoredSample]| {
                 let batch = batch_of(samples);
-                ways.iter().all(|way| way.send(Arc::clone(&batch)).is_ok())
+                !self.is_late() && ways.iter().all(|way| way.send(Arc::clone(&batch)).is_ok())
             };
             match &self.source {
                 Source::History { dir, .. } => {
@@ -378,7 +393,7 @@ struct Report<'r> {
 }
 
 /// What a pair is, in one word of JSON.
-fn change_of(pair: &Pair<'_>) -> &'static str {
+pub(super) fn change_of(pair: &Pair<'_>) -> &'static str {
     match pair.both() {
         None if pair.before.is_none() => "gained",
         None => "lost",

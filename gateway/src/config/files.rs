@@ -1,7 +1,7 @@
 //! Which files make up a site, and reading them.
 //!
 //! A site is a folder: `anmin.toml`, `anmin.d/*.toml` in the order of their names, `rules/<area>/<name>.{toml,rhai}`,
-//! `profiles/*.toml`. A single file is a site too; its folder is then the base of relative paths. A file that cannot be
+//! `profiles/*.toml`, and what was set at the duty desk, which is kept [beside the databases](tuned). A single file is a site too; its folder is then the base of relative paths. A file that cannot be
 //! read is a fault, but of a rule's files only that rule's: it keeps nothing else from starting.
 
 use std::fs::{self, File};
@@ -11,6 +11,8 @@ use std::time::SystemTime;
 
 use anmin_rules::set::{BrokenRule, RuleSource};
 use anmin_sensors::document::{Fault, Faults};
+
+use super::tuned;
 
 /// One file as text, under the name that faults give it.
 #[derive(Clone, Debug)]
@@ -87,7 +89,11 @@ impl SiteFiles {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             (parent.unwrap_or(Path::new(".")), vec![path.to_owned()])
         };
-        let config = config.iter().filter_map(|file| read(file, faults)).collect();
+        let mut config: Vec<Source> = config.iter().filter_map(|file| read(file, faults)).collect();
+        let tuned = tuned::storage(&config, base).join(tuned::FILE);
+        if tuned.is_file() {
+            config.extend(read(&tuned, faults));
+        }
         Self { path: path.to_owned(), look, base: base.to_owned(), config, ..Self::default() }
     }
 
@@ -100,6 +106,13 @@ impl SiteFiles {
         let (rules, broken_rules) = rules_below(&path.join("rules"));
         let profiles = below(&path.join("profiles"), "toml").iter().filter_map(|file| read(file, faults)).collect();
         Self { profiles, rules, broken_rules, ..configuration }
+    }
+
+    /// The same site with this text in place of what was set at the duty desk.
+    pub fn tune(&mut self, text: &str) {
+        let name = tuned::storage(&self.config, &self.base).join(tuned::FILE).display().to_string();
+        self.config.retain(|source| source.name != name);
+        self.config.push(Source { name, text: text.to_owned() });
     }
 
     /// SHA-256 of all files by their names, in hexadecimal digits: two sites that are the same to the letter have the same,

@@ -9,6 +9,7 @@ pub mod fixed;
 pub mod outside;
 pub mod site;
 pub mod stations;
+pub mod tuned;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;

@@ -25,6 +25,8 @@ use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
+use crate::config::tuned;
+
 use super::audit::{Deed, Through, Way};
 use super::{DirLock, StoreError, beside, facts, pending, people, put_aside, readings, stamp, state};
 
@@ -182,6 +184,10 @@ fn fill(storage: &Path, site: &Path, part: &Path, to: &Path, now: Wall) -> Resul
     }
     copy_database(storage, state::FILE, part)?;
     files.push(describe(part, state::FILE, 0o600)?);
+    if storage.join(tuned::FILE).is_file() {
+        copy_file(&storage.join(tuned::FILE), &part.join(tuned::FILE), 0o600)?;
+        files.push(describe(part, tuned::FILE, 0o600)?);
+    }
     let away = [storage, part, to].map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
     for (from, path) in site_files(site, &away, &mut notes)? {
         let name = format!("{SITE}/{path}");
@@ -376,7 +382,8 @@ impl Backup {
     /// a daemon runs there. That `who` did it is in the audit of the restored journal.
     pub fn restore(&self, storage: &Path, now: Wall, who: &str) -> Result<Returned> {
         let _lock = DirLock::take(storage)?;
-        let files: Vec<&str> = [state::FILE, readings::FILE].into_iter().filter(|file| self.has(file)).collect();
+        let files: Vec<&str> =
+            [state::FILE, readings::FILE, tuned::FILE].into_iter().filter(|file| self.has(file)).collect();
         let staged = |file: &str| storage.join(format!("{file}.restoring"));
         let numbers_from = files
             .iter()
@@ -400,8 +407,8 @@ impl Backup {
             }
         };
         let mut returned = Returned { kept: Vec::new(), files: Vec::new(), numbers_from };
-        // Both go, also where the backup holds one: history of another time does not belong to this journal's queue.
-        for file in [state::FILE, readings::FILE] {
+        // All go, also where the backup holds fewer: what is of another time does not belong to this journal.
+        for file in [state::FILE, readings::FILE, tuned::FILE] {
             let path = storage.join(file);
             if path.exists() {
                 let kept = put_aside(&path, &format!("before-restore-{}", stamp(now)));
@@ -621,6 +628,18 @@ mod tests {
         assert_eq!(tuesday.manifest.files.len(), 5, "no backup is in a backup");
         let nothing = take(&site.join("anmin.d"), &site, &site.join("x"), RAISED).unwrap_err();
         assert!(matches!(nothing, BackupError::Nothing { .. }), "{nothing}");
+    }
+
+    #[test]
+    fn what_was_set_at_the_desk_comes_back_with_the_backup() {
+        let (_dir, site, _) = site_with_backup("backup-tuned");
+        let storage = site.join("data");
+        fs::write(storage.join(tuned::FILE), "# then\n").unwrap();
+        let to = site.join("backups/tuesday");
+        take(&storage, &site, &to, RAISED).unwrap();
+        fs::write(storage.join(tuned::FILE), "# now\n").unwrap();
+        Backup::open(&to).unwrap().restore(&storage, RAISED, "li").unwrap();
+        assert_eq!(fs::read_to_string(storage.join(tuned::FILE)).unwrap(), "# then\n");
     }
 
     /// Whatever the clock says when it is restored: no alarm and no call gets a number that was given out before.

@@ -11,12 +11,14 @@ use anmin_rules::rule::Level;
 use anmin_sensors::point::{DeviceId, Kind, PointId};
 use anmin_sensors::time::Wall;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -29,23 +31,27 @@ use super::crew::Counted;
 use super::events::{Hub, last_event_id};
 use super::explain::explanation;
 use super::guard::{Caller, Guard, guard};
+use super::once::Once;
+use super::openapi::{self, Operation};
 use super::people::People;
 use super::problem::Problem;
 use super::wire::{
-    AlarmViewWire, AlarmsWire, AuditWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, IncidentViewWire,
-    IncidentsWire, JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire,
-    ResentWire, RuleWire, StatusWire, UnusableWire, Writer,
+    AlarmViewWire, AlarmsWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, IncidentViewWire, IncidentsWire,
+    JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire, ResentWire,
+    RuleWire, StatusWire, UnusableWire, Writer,
 };
-use super::{Archive, WebLink, archive, crew, drills, ledger, page, sign_in, stations, subscriptions, warnings};
+use super::{
+    Archive, WebLink, archive, audit, crew, drills, ledger, page, sign_in, stations, subscriptions, tuning, warnings,
+};
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
-use crate::store::audit::{Deed, Wanted};
+use crate::store::audit::{Deed, Way};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
 use crate::store::people::Places;
 use crate::store::state::{Entry, Journaled};
 
 /// Largest body of a request.
-const MOST_BODY: usize = 1 << 20;
+pub(super) const MOST_BODY: usize = 1 << 20;
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// For the main loop to take a question, and again to answer it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -68,6 +74,7 @@ pub(super) type Answer<T> = Result<Json<T>, Problem>;
 /// What lies under `/api/v1`, each route with the right that it needs.
 fn api() -> Routes<Desk> {
     Routes::new()
+        .route("/openapi.json", get(Right::Anybody, openapi::openapi).gives("application/json"))
         .route("/session", get(Right::Anybody, sign_in::myself))
         .route("/session", post(Right::Anybody, sign_in::sign_in))
         .route("/session/set-up", post(Right::Anybody, sign_in::set_up))
@@ -97,30 +104,74 @@ fn api() -> Routes<Desk> {
         .route("/alarms/{id}", get(Right::Look, alarm))
         .route("/alarms/{id}/transitions", get(Right::Look, alarm_history))
         .route("/alarms/{id}/explanation", get(Right::Look, explanation))
-        .route("/alarms/{id}/{action}", post(Right::Acknowledge, act))
+        .route(
+            "/alarms/{id}/{action}",
+            post(Right::Acknowledge, act)
+                .command::<PlainBody>("acknowledge")
+                .command::<PlainBody>("reset")
+                .command::<ShelveBody>("shelve")
+                .command::<PlainBody>("unshelve")
+                .command::<WhyBody>("out-of-service")
+                .command::<PlainBody>("return-to-service"),
+        )
         .route("/alarms/{id}/calls/{station}/links", get(Right::Handle, stations::links))
-        .route("/alarms/{id}/calls/{station}/{step}", post(Right::Call, call_step))
+        .route(
+            "/alarms/{id}/calls/{station}/{step}",
+            post(Right::Call, call_step)
+                .command::<PlainBody>("accept")
+                .command::<PlainBody>("on-the-way")
+                .command::<PlainBody>("on-scene")
+                .command::<PlainBody>("under-control")
+                .command::<PlainBody>("stand-down")
+                .command::<WhyBody>("decline"),
+        )
         .route("/stations", get(Right::LookBehind, stations::stations))
-        .route("/stations/{id}/{action}", post(Right::Station, stations::act))
+        .route(
+            "/stations/{id}/{action}",
+            post(Right::Station, stations::act)
+                .command::<stations::HandOverBody>("hand-over")
+                .command::<stations::CheckBody>("check")
+                .command::<PlainBody>("on-duty")
+                .command::<WhyBody>("off-duty"),
+        )
         .route("/incidents", get(Right::Look, incidents))
         .route("/incidents/outcomes", get(Right::LookBehind, outcomes))
         .route("/incidents/{id}", get(Right::Look, incident))
         .route("/incidents/{id}/timeline", get(Right::Look, timeline))
-        .route("/incidents/{id}/archive", get(Right::LookBehind, archive::export))
-        .route("/incidents/{id}/{action}", post(Right::Acknowledge, act_on_incident))
+        .route("/incidents/{id}/archive", get(Right::LookBehind, archive::export).gives("application/x-tar"))
+        .route(
+            "/incidents/{id}/{action}",
+            post(Right::Acknowledge, act_on_incident)
+                .command::<SeenBody>("acknowledge")
+                .command::<NoteBody>("note")
+                .command::<StepBody>("tick")
+                .command::<SkipBody>("skip")
+                .command::<NoteBody>("called-119")
+                .command::<MergeBody>("merge")
+                .command::<SplitBody>("split")
+                .command::<CloseBody>("close"),
+        )
         .route("/drills", get(Right::LookBehind, drills::list))
         .route("/drills", post(Right::Drill, drills::start))
         .route("/drills/{id}", get(Right::LookBehind, drills::one))
-        .route("/drills/{id}/report", get(Right::LookBehind, drills::report))
-        .route("/drills/{id}/{action}", post(Right::Drill, drills::act))
+        .route("/drills/{id}/report", get(Right::LookBehind, drills::report).gives("text/html"))
+        .route(
+            "/drills/{id}/{action}",
+            post(Right::Drill, drills::act).command::<drills::RaiseBody>("raise").command::<PlainBody>("end"),
+        )
         .route("/reports/month/{month}", get(Right::LookBehind, ledger::one))
-        .route("/reports/month/{month}/report", get(Right::LookBehind, ledger::report))
+        .route("/reports/month/{month}/report", get(Right::LookBehind, ledger::report).gives("text/html"))
         .route("/journal", get(Right::Look, journal))
-        .route("/audit", get(Right::Audit, audit))
+        .route("/audit", get(Right::Audit, audit::audit))
+        .route("/audit/chain", get(Right::Audit, audit::verify))
+        .route("/audit/table", get(Right::Audit, audit::table).gives("text/csv"))
         .route("/dead-letters", get(Right::LookBehind, dead_letters))
         .route("/dead-letters/resend", post(Right::Resend, resend))
         .route("/rules", get(Right::LookBehind, rules))
         .route("/rules/reload", post(Right::Operate, reload))
+        .route("/rules/tuned", get(Right::LookBehind, tuning::tuned))
+        .route("/rules/try", post(Right::Try, tuning::try_out))
+        .route("/rules/set", post(Right::Operate, tuning::set))
         .route("/points", get(Right::Look, points))
         .route("/points/choices", get(Right::Look, point_choices))
         .route("/points/{device}/{name}", get(Right::Look, point))
@@ -129,15 +180,24 @@ fn api() -> Routes<Desk> {
         .route("/brokers/{id}/discard-session", post(Right::Operate, discard_session))
         .route("/quarantine", get(Right::LookBehind, quarantine))
         .route("/quarantine/messages", get(Right::LookBehind, quarantined_messages))
-        .route("/events", get(Right::Look, events))
+        .route("/events", get(Right::Look, events).gives("text/event-stream"))
         .route("/warnings", get(Right::Look, warnings::all))
         // An office shows the token of its source, which is known there.
-        .route("/warnings/{source}", post(Right::Anybody, warnings::post))
+        .route("/warnings/{source}", post(Right::Anybody, warnings::post).takes("application/cap+xml"))
         .route("/subscriptions", get(Right::LookBehind, subscriptions::all))
-        .route("/subscriptions/{subscriber}/events", get(Right::Subscribe, subscriptions::stream))
-        .route("/subscriptions/{subscriber}/page", get(Right::Subscribe, subscriptions::page))
-        .route("/subscriptions/{subscriber}/feed.atom", get(Right::Subscribe, subscriptions::feed))
-        .route("/subscriptions/{subscriber}/cap/{identifier}", get(Right::Subscribe, subscriptions::cap))
+        .route(
+            "/subscriptions/{subscriber}/events",
+            get(Right::Subscribe, subscriptions::stream).gives("text/event-stream"),
+        )
+        .route("/subscriptions/{subscriber}/page", get(Right::Subscribe, subscriptions::page).gives("application/json"))
+        .route(
+            "/subscriptions/{subscriber}/feed.atom",
+            get(Right::Subscribe, subscriptions::feed).gives("application/atom+xml"),
+        )
+        .route(
+            "/subscriptions/{subscriber}/cap/{identifier}",
+            get(Right::Subscribe, subscriptions::cap).gives("application/cap+xml"),
+        )
         .route("/subscriptions/{subscriber}/test", post(Right::Operate, subscriptions::test))
 }
 
@@ -145,8 +205,13 @@ fn api() -> Routes<Desk> {
 fn machines() -> Routes<Desk> {
     Routes::new()
         .route("/healthz", get(Right::Anybody, || async { "ok\n" }))
-        .route("/readyz", get(Right::Anybody, readyz))
-        .route("/metrics", get(Right::Measure, metrics))
+        .route("/readyz", get(Right::Anybody, readyz).gives("text/plain"))
+        .route("/metrics", get(Right::Measure, metrics).gives("application/openmetrics-text"))
+}
+
+/// Every route for programs: what the OpenAPI document tells of.
+pub(super) fn operations() -> Vec<Operation> {
+    [api().operations("/api/v1"), machines().operations("")].concat()
 }
 
 /// Every route but the page's own files, as the router has it.
@@ -155,11 +220,12 @@ pub(super) fn table() -> Vec<RouteRow> {
 }
 
 pub(super) fn router(desk: Desk, watch: Guard) -> Router {
+    let once = Once::new(desk.link.clock.clone());
     Router::new()
-        .nest("/api/v1", api().guarded(&desk.people))
-        .merge(machines().guarded(&desk.people))
+        .nest("/api/v1", api().guarded(&desk.people, &once))
+        .merge(machines().guarded(&desk.people, &once))
         .merge(page::routes())
-        .merge(crew::routes().guarded(&desk.people))
+        .merge(crew::routes().guarded(&desk.people, &once))
         .fallback(|| async { Problem::not_found("没有这个地址", "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
             Problem::new(
@@ -240,6 +306,22 @@ impl Desk {
                 .and_then(|view| view.alarm.evidence.grounds.as_deref().map(|grounds| writer.evidence(grounds))),
             calls: view.map(|view| writer.calls(&view.calls)).unwrap_or_default(),
         })
+    }
+
+    /// Has the site's rules read anew and taken.
+    pub(super) async fn reload(&self, who: String, from: Way) -> Result<ReloadedWire, Problem> {
+        let (reply, answer) = oneshot::channel();
+        let asked = ReloadAsked { who, from, reply: Some(reply) };
+        if !matches!(timeout(ANSWER_WITHIN, self.link.reload.send(asked)).await, Ok(Ok(()))) {
+            return Err(Problem::busy());
+        }
+        let Ok(Ok(Reloaded { change, rules, waits })) = timeout(RELOAD_WITHIN, answer).await else {
+            return Err(Problem::busy());
+        };
+        match change {
+            Ok(change) => Ok(ReloadedWire::new(rules, &change, waits)),
+            Err(faults) => Err(Problem::rules_refused(&faults)),
+        }
     }
 
     /// Tells the audit.
@@ -334,14 +416,31 @@ impl Desk {
 }
 
 /// The parameters after `?`; one that is not known is a fault.
-pub(super) fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
-    match axum::extract::Query::<T>::try_from_uri(uri) {
-        Ok(found) => Ok(found.0),
-        Err(error) => Err(Problem::bad_request(error.body_text())),
+pub(super) struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
+            Ok(found) => Ok(Self(found.0)),
+            Err(error) => Err(Problem::bad_request(error.body_text())),
+        }
     }
 }
 
 /// The body as strict JSON: bounded, in time, and with no field that nobody knows.
+pub(super) struct Told<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Told<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        body(request).await.map(Self)
+    }
+}
+
+/// What [`Told`] takes, where several commands with bodies of their own share a route.
 pub(super) async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     serde_json::from_slice(&whole(request, MOST_BODY).await?).map_err(Problem::bad_request)
 }
@@ -391,7 +490,7 @@ async fn status(State(desk): State<Desk>, caller: Caller) -> Answer<StatusWire> 
     Ok(Json(status_wire(&desk.link, &status)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct AlarmParameters {
     min_level: Option<String>,
@@ -401,8 +500,11 @@ struct AlarmParameters {
     limit: Option<usize>,
 }
 
-async fn alarms(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer<AlarmsWire> {
-    let AlarmParameters { min_level, class, building, after, limit } = parameters(&uri)?;
+async fn alarms(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Asked(AlarmParameters { min_level, class, building, after, limit }): Asked<AlarmParameters>,
+) -> Answer<AlarmsWire> {
     let min_level = match min_level.as_deref() {
         None => None,
         Some(word) => Some(Level::named(word).ok_or_else(|| {
@@ -458,15 +560,18 @@ async fn alarm_history(State(desk): State<Desk>, caller: Caller, Path(id): Path<
     Ok(Json(desk.writer().history(&rows)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct JournalParameters {
     limit: Option<usize>,
     before: Option<i64>,
 }
 
-async fn journal(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer<Vec<JournalWire>> {
-    let JournalParameters { limit, before } = parameters(&uri)?;
+async fn journal(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Asked(JournalParameters { limit, before }): Asked<JournalParameters>,
+) -> Answer<Vec<JournalWire>> {
     let limit = rows(limit, USUAL_ROWS)?;
     let within = caller.within();
     let rows = desk
@@ -475,44 +580,23 @@ async fn journal(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer<V
     Ok(Json(desk.writer().journal(&rows)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct DeadLetterParameters {
     limit: Option<usize>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AuditParameters {
-    limit: Option<usize>,
-    before: Option<i64>,
-    since: Option<String>,
-    until: Option<String>,
-    who: Option<String>,
-}
-
-async fn audit(State(desk): State<Desk>, uri: Uri) -> Answer<AuditWire> {
-    let AuditParameters { limit, before, since, until, who } = parameters(&uri)?;
-    let limit = rows(limit, USUAL_ROWS)?;
-    let at = |name: &str, text: Option<String>| text.map(|text| moment(name, &text)).transpose();
-    let wanted = Wanted { before, since: at("since", since)?, until: at("until", until)?, who };
-    // One more than is told shows whether there are more.
-    let mut found = desk.archive(move |archive| archive.audit(&wanted, limit + 1)).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| more).map(|last| last.n);
-    Ok(Json(AuditWire { rows: desk.writer().audit(&found), next }))
-}
-
-async fn dead_letters(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<DeadLetterWire>> {
-    let DeadLetterParameters { limit } = parameters(&uri)?;
+async fn dead_letters(
+    State(desk): State<Desk>,
+    Asked(DeadLetterParameters { limit }): Asked<DeadLetterParameters>,
+) -> Answer<Vec<DeadLetterWire>> {
     let limit = rows(limit, usize::MAX)?;
     let letters = desk.archive(move |archive| archive.dead_letters(limit)).await?;
     let writer = desk.writer();
     Ok(Json(letters.iter().map(|letter| writer.dead_letter(letter)).collect()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ResendBody {
     who: Option<String>,
@@ -520,8 +604,11 @@ struct ResendBody {
     way_out: Option<String>,
 }
 
-async fn resend(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<ResentWire> {
-    let ResendBody { who, order, way_out } = body(request).await?;
+async fn resend(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(ResendBody { who, order, way_out }): Told<ResendBody>,
+) -> Answer<ResentWire> {
     let (who, from) = (caller.name(who)?, caller.way);
     let which = match (order, way_out) {
         (Some(order), None) => Resend::Order(OrderId::new(order)),
@@ -539,19 +626,12 @@ async fn resend(State(desk): State<Desk>, caller: Caller, request: Request) -> A
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WhoBody {
-    who: Option<String>,
-}
-
 async fn discard_session(
     State(desk): State<Desk>,
     caller: Caller,
     Path(id): Path<String>,
-    request: Request,
+    Told(PlainBody { who }): Told<PlainBody>,
 ) -> Answer<DiscardedWire> {
-    let WhoBody { who } = body(request).await?;
     let (who, from) = (caller.name(who)?, caller.way);
     let mut deed = Deed {
         at: desk.link.clock.now().wall,
@@ -592,23 +672,15 @@ async fn rules(State(desk): State<Desk>) -> Answer<Vec<RuleWire>> {
     Ok(Json(rules.iter().map(RuleWire::from).collect()))
 }
 
-async fn reload(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<ReloadedWire> {
-    let WhoBody { who } = body(request).await?;
-    let (reply, answer) = oneshot::channel();
-    let asked = ReloadAsked { who: caller.name(who)?, from: caller.way, reply: Some(reply) };
-    if !matches!(timeout(ANSWER_WITHIN, desk.link.reload.send(asked)).await, Ok(Ok(()))) {
-        return Err(Problem::busy());
-    }
-    let Ok(Ok(Reloaded { change, rules, waits })) = timeout(RELOAD_WITHIN, answer).await else {
-        return Err(Problem::busy());
-    };
-    match change {
-        Ok(change) => Ok(Json(ReloadedWire::new(rules, &change, waits))),
-        Err(faults) => Err(Problem::rules_refused(&faults)),
-    }
+async fn reload(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(PlainBody { who }): Told<PlainBody>,
+) -> Answer<ReloadedWire> {
+    desk.reload(caller.name(who)?, caller.way).await.map(Json)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct PointParameters {
     device: Option<String>,
@@ -620,8 +692,11 @@ struct PointParameters {
     limit: Option<usize>,
 }
 
-async fn points(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer<PointsWire> {
-    let PointParameters { device, kind, building, quality, text, from, limit } = parameters(&uri)?;
+async fn points(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Asked(PointParameters { device, kind, building, quality, text, from, limit }): Asked<PointParameters>,
+) -> Answer<PointsWire> {
     let kind = match kind.as_deref() {
         None => None,
         Some(word) => Some(
@@ -670,7 +745,7 @@ async fn point(
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct HistoryParameters {
     from: Option<String>,
@@ -696,10 +771,9 @@ async fn point_history(
     State(desk): State<Desk>,
     caller: Caller,
     Path((device, name)): Path<(String, String)>,
-    uri: Uri,
+    Asked(HistoryParameters { from, to, buckets }): Asked<HistoryParameters>,
 ) -> Answer<Vec<BucketWire>> {
     const DAY_MS: i64 = 86_400_000;
-    let HistoryParameters { from, to, buckets } = parameters(&uri)?;
     let to = match to.as_deref() {
         Some(text) => moment("to", text)?,
         None => desk.link.clock.now().wall,
@@ -723,15 +797,18 @@ async fn point_history(
     Ok(Json(found.iter().map(|bucket| writer.bucket(bucket)).collect()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct PageParameters {
     from: Option<u32>,
     limit: Option<usize>,
 }
 
-async fn devices(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer<DevicesWire> {
-    let PageParameters { from, limit } = parameters(&uri)?;
+async fn devices(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Asked(PageParameters { from, limit }): Asked<PageParameters>,
+) -> Answer<DevicesWire> {
     let page = Page { from: from.unwrap_or(0), limit: rows(limit, USUAL_ROWS)? };
     let within = caller.within();
     let found = desk.ask(|reply| Query::Devices { within, page, reply }).await?;
@@ -744,29 +821,35 @@ async fn quarantine(State(desk): State<Desk>) -> Answer<Vec<QuarantinedWire>> {
     Ok(Json(found.iter().map(|row| writer.quarantined(row)).collect()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LimitParameter {
     limit: Option<usize>,
 }
 
-async fn quarantined_messages(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<UnusableWire>> {
-    let LimitParameter { limit } = parameters(&uri)?;
+async fn quarantined_messages(
+    State(desk): State<Desk>,
+    Asked(LimitParameter { limit }): Asked<LimitParameter>,
+) -> Answer<Vec<UnusableWire>> {
     let limit = rows(limit, USUAL_ROWS)?;
     let found = desk.archive(move |archive| archive.unusable(limit)).await?;
     let writer = desk.writer();
     Ok(Json(found.iter().map(|kept| writer.unusable(kept)).collect()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EventParameters {
     readings: Option<String>,
     last_event_id: Option<String>,
 }
 
-async fn events(State(desk): State<Desk>, caller: Caller, request: Request) -> Result<Response, Problem> {
-    let EventParameters { readings, last_event_id: parameter } = parameters(request.uri())?;
+async fn events(
+    State(desk): State<Desk>,
+    caller: Caller,
+    headers: HeaderMap,
+    Asked(EventParameters { readings, last_event_id: parameter }): Asked<EventParameters>,
+) -> Result<Response, Problem> {
     let readings = match readings.as_deref() {
         None | Some("no") => false,
         Some("yes") => true,
@@ -774,7 +857,7 @@ async fn events(State(desk): State<Desk>, caller: Caller, request: Request) -> R
             return Err(Problem::bad_request(format_args!("readings is {:?}, expected yes or no", short(other))));
         }
     };
-    let last = last_event_id(request.headers(), parameter.as_deref());
+    let last = last_event_id(&headers, parameter.as_deref());
     desk.hub.stream(&desk.link, caller, last.as_deref(), readings)
 }
 
@@ -799,13 +882,13 @@ pub(super) fn words(name: &str, text: &str, most: usize) -> Result<String, Probl
     Ok(text.to_owned())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlainBody {
     pub who: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ShelveBody {
     who: Option<String>,
@@ -813,7 +896,7 @@ struct ShelveBody {
     why: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhyBody {
     pub who: Option<String>,
@@ -897,7 +980,7 @@ pub(super) fn incident_id(text: &str) -> Result<IncidentId, Problem> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct IncidentParameters {
     state: Option<String>,
@@ -909,8 +992,11 @@ struct IncidentParameters {
     limit: Option<usize>,
 }
 
-async fn incidents(State(desk): State<Desk>, caller: Caller, uri: Uri) -> Answer<IncidentsWire> {
-    let IncidentParameters { state, building, outcome, from, to, cursor, limit } = parameters(&uri)?;
+async fn incidents(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Asked(IncidentParameters { state, building, outcome, from, to, cursor, limit }): Asked<IncidentParameters>,
+) -> Answer<IncidentsWire> {
     let limit = rows(limit, USUAL_ROWS)?;
     let writer = desk.writer();
     let now = writer.at(desk.link.clock.now().wall);
@@ -1047,15 +1133,17 @@ fn closed_cursor(text: &str) -> Option<ClosedCursor> {
     Some(ClosedCursor(Wall::from_micros(micros.parse().ok()?), IncidentId(id.parse().ok()?)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SpanParameters {
     from: Option<String>,
     to: Option<String>,
 }
 
-async fn outcomes(State(desk): State<Desk>, uri: Uri) -> Answer<Vec<OutcomeWire>> {
-    let SpanParameters { from, to } = parameters(&uri)?;
+async fn outcomes(
+    State(desk): State<Desk>,
+    Asked(SpanParameters { from, to }): Asked<SpanParameters>,
+) -> Answer<Vec<OutcomeWire>> {
     let from = from.as_deref().map_or(Ok(Wall::default()), |from| moment("from", from))?;
     let to = to.as_deref().map_or(Ok(desk.link.clock.now().wall), |to| moment("to", to))?;
     let found = desk.archive(move |archive| archive.outcomes(from, to)).await?;
@@ -1076,10 +1164,9 @@ async fn timeline(
     State(desk): State<Desk>,
     caller: Caller,
     Path(id): Path<String>,
-    uri: Uri,
+    Asked(JournalParameters { limit, before }): Asked<JournalParameters>,
 ) -> Answer<Vec<JournalWire>> {
     let id = incident_id(&id)?;
-    let JournalParameters { limit, before } = parameters(&uri)?;
     let limit = rows(limit, USUAL_ROWS)?;
     desk.find_incident(&caller, id).await?;
     let within = caller.within();
@@ -1091,28 +1178,28 @@ async fn timeline(
     Ok(Json(desk.writer().journal(&rows)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SeenBody {
     who: Option<String>,
     newest: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NoteBody {
     who: Option<String>,
     text: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct StepBody {
     who: Option<String>,
     step: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SkipBody {
     who: Option<String>,
@@ -1120,21 +1207,21 @@ struct SkipBody {
     why: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct MergeBody {
     who: Option<String>,
     into: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SplitBody {
     who: Option<String>,
     alarms: Vec<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CloseBody {
     who: Option<String>,

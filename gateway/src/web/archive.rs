@@ -14,14 +14,15 @@ use anmin_sensors::point::PointId;
 use anmin_sensors::reading::Quality;
 use anmin_sensors::time::Wall;
 use axum::extract::{Path, State};
-use axum::http::{Uri, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use jiff::tz::TimeZone;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Archive;
-use super::api::{Desk, incident_id, parameters};
+use super::api::{Asked, Desk, incident_id};
 use super::authority::{Right, allows};
 use super::drills::cause;
 use super::guard::Caller;
@@ -41,9 +42,9 @@ const PAGE: usize = 1_000;
 /// Readings of one point in one package.
 const MOST_READINGS: usize = 100_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ExportParameters {
+pub(super) struct ExportParameters {
     masked: Option<String>,
     who: Option<String>,
 }
@@ -52,10 +53,9 @@ pub(super) async fn export(
     State(desk): State<Desk>,
     caller: Caller,
     Path(id): Path<String>,
-    uri: Uri,
+    Asked(ExportParameters { masked, who }): Asked<ExportParameters>,
 ) -> Result<Response, Problem> {
     let id = incident_id(&id)?;
-    let ExportParameters { masked, who } = parameters(&uri)?;
     let masked = match masked.as_deref() {
         None | Some("no") => false,
         Some("yes") => true,

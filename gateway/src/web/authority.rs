@@ -11,7 +11,10 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse as _;
 use axum::routing::{self, MethodRouter};
+use schemars::JsonSchema;
 
+use super::once::Once;
+use super::openapi::{Operation, Said, Tells};
 use super::people::People;
 use super::problem::Problem;
 use crate::store::people::{Principal, Role};
@@ -41,7 +44,9 @@ pub enum Right {
     Handle,
     /// Send again what was given up.
     Resend,
-    /// Have rules read anew, sessions at brokers discarded.
+    /// Try other numbers for rules on the past.
+    Try,
+    /// Have rules read anew and set numbers for them, sessions at brokers discarded.
     Operate,
     /// Figures for a monitor.
     Measure,
@@ -54,7 +59,7 @@ pub enum Right {
 }
 
 impl Right {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Anybody,
         Self::Own,
         Self::Look,
@@ -66,6 +71,7 @@ impl Right {
         Self::Drill,
         Self::Handle,
         Self::Resend,
+        Self::Try,
         Self::Operate,
         Self::Measure,
         Self::Audit,
@@ -86,6 +92,7 @@ impl Right {
             Self::Drill => "drill",
             Self::Handle => "handle",
             Self::Resend => "resend",
+            Self::Try => "try",
             Self::Operate => "operate",
             Self::Measure => "measure",
             Self::Audit => "audit",
@@ -123,6 +130,7 @@ const TABLE: [(Right, [bool; Role::ALL.len()]); Right::ALL.len()] = [
     (Right::Drill,        [X,      O,   O,      O,     X,            O,      O]),
     (Right::Handle,       [X,      O,   O,      O,     X,            O,      O]),
     (Right::Resend,       [X,      O,   O,      O,     X,            O,      O]),
+    (Right::Try,          [X,      O,   O,      O,     X,            O,      O]),
     (Right::Operate,      [O,      O,   O,      O,     X,            O,      O]),
     (Right::Measure,      [O,      O,   O,      O,     X,            X,      O]),
     (Right::Audit,        [O,      O,   O,      O,     X,            X,      O]),
@@ -158,6 +166,12 @@ pub const COMMANDS: [(&str, &str, Right); 20] = [
 pub(super) fn right_of(about: &str, command: &str) -> Right {
     let known = COMMANDS.iter().find(|(of, named, _)| (*of, *named) == (about, command));
     known.map_or(Right::Acknowledge, |(.., right)| *right)
+}
+
+/// The right of a command by the pattern of its route, `/alarms/{id}/{action}`; `None` where the route's own is meant.
+pub(super) fn command_right(pattern: &str, command: &str) -> Option<Right> {
+    let about = pattern.rsplit('/').nth(2)?;
+    COMMANDS.iter().find(|(of, named, _)| (*of, *named) == (about, command)).map(|(.., right)| *right)
 }
 
 /// Whether the table gives it.
@@ -215,24 +229,45 @@ pub(super) struct Route<S> {
     method: Method,
     right: Right,
     handler: MethodRouter<S>,
+    said: Said,
+}
+
+impl<S> Route<S> {
+    /// One of several commands that share the route, with the body that it takes.
+    pub fn command<B: JsonSchema>(mut self, word: &'static str) -> Self {
+        self.said.command::<B>(word);
+        self
+    }
+
+    /// The media type of an answer that is no typed JSON.
+    pub fn gives(mut self, kind: &'static str) -> Self {
+        self.said.gives(kind);
+        self
+    }
+
+    /// The media type of a body that is no typed JSON.
+    pub fn takes(mut self, kind: &'static str) -> Self {
+        self.said.takes(kind);
+        self
+    }
 }
 
 pub(super) fn get<H, T, S>(right: Right, handler: H) -> Route<S>
 where
-    H: Handler<T, S>,
+    H: Handler<T, S> + Tells<T>,
     T: 'static,
     S: Clone + Send + Sync + 'static,
 {
-    Route { method: Method::GET, right, handler: routing::get(handler) }
+    Route { method: Method::GET, right, handler: routing::get(handler), said: Said::of::<H, T>() }
 }
 
 pub(super) fn post<H, T, S>(right: Right, handler: H) -> Route<S>
 where
-    H: Handler<T, S>,
+    H: Handler<T, S> + Tells<T>,
     T: 'static,
     S: Clone + Send + Sync + 'static,
 {
-    Route { method: Method::POST, right, handler: routing::post(handler) }
+    Route { method: Method::POST, right, handler: routing::post(handler), said: Said::of::<H, T>() }
 }
 
 /// Routes, each behind its right.
@@ -258,15 +293,24 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self.0.iter().map(row).collect()
     }
 
+    /// What each takes and answers, below `base`.
+    pub fn operations(&self, base: &str) -> Vec<Operation> {
+        let operation = |(row, (_, route)): (RouteRow, &(&'static str, Route<S>))| (row, route.said.clone());
+        self.rows(base).into_iter().zip(&self.0).map(operation).collect()
+    }
+
     /// The router, in which nobody comes to a handler without its right.
-    pub fn guarded(self, people: &People) -> Router<S> {
+    pub fn guarded(self, people: &People, once: &Once) -> Router<S> {
         let mut router = Router::new();
         for (path, Route { right, handler, .. }) in self.0 {
-            let people = people.clone();
+            let (people, once) = (people.clone(), once.clone());
+            // What one does with one's own sign-in has secrets in its answers, which nobody keeps.
+            let is_kept = !matches!(right, Right::Anybody | Right::Own);
             let admit = from_fn(move |request: Request, next: Next| {
-                let people = people.clone();
+                let (people, once) = (people.clone(), once.clone());
                 async move {
                     match people.admit(request, right) {
+                        Ok(request) if is_kept => once.run(request, next).await,
                         Ok(request) => next.run(request).await,
                         Err(problem) => problem.into_response(),
                     }

@@ -80,7 +80,7 @@ impl Counted {
 
 /// The link itself says who may come in.
 pub(super) fn routes() -> Routes<Desk> {
-    let style = || async { ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE) };
+    let style = || async { ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE).into_response() };
     Routes::new()
         .route("/crew.css", get(Right::Anybody, style))
         .route("/crew/{token}", get(Right::Anybody, show))

@@ -12,13 +12,14 @@ use anmin_sensors::point::{Kind, PointId};
 use anmin_sensors::time::Wall;
 use axum::Json;
 use axum::extract::{Path, Request, State};
-use axum::http::{Uri, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use jiff::tz::TimeZone;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::api::{Answer, Desk, USUAL_ROWS, body, moment, parameters, rows, send, short, words};
+use super::api::{Answer, Asked, Desk, PlainBody, Told, USUAL_ROWS, body, moment, rows, send, short, words};
 use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{PlaceWire, TextWire, Writer};
@@ -31,7 +32,7 @@ use crate::store::{StateReader, StoreError};
 /// Longest name of a drill.
 const MOST_NAME: usize = 64;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DrillWire {
     pub id: String,
     pub seq: u32,
@@ -52,14 +53,14 @@ pub struct DrillWire {
     pub ended_by: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DrillChangeWire {
     pub at: String,
     pub cause: &'static str,
     pub drill: DrillWire,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DrillsWire {
     pub drills: Vec<DrillWire>,
     /// `before` of the next page; `null` on the last.
@@ -67,7 +68,7 @@ pub struct DrillsWire {
     pub scenarios: Vec<ScenarioWire>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ScenarioWire {
     pub name: String,
     pub title: TextWire,
@@ -75,13 +76,13 @@ pub struct ScenarioWire {
 }
 
 /// A drill with its score sheet.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DrillViewWire {
     pub drill: DrillWire,
     pub score: ScoreWire,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ScoreWire {
     /// Clocks that were kept, of those that ran.
     pub kept: usize,
@@ -89,7 +90,7 @@ pub struct ScoreWire {
     pub alarms: Vec<ScoredAlarmWire>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ScoredAlarmWire {
     pub alarm: String,
     pub title: TextWire,
@@ -99,7 +100,7 @@ pub struct ScoredAlarmWire {
     pub clocks: Vec<ClockWire>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ClockWire {
     /// `notified`, `acknowledged`, `accepted`, `on_scene` or `under_control`.
     pub what: String,
@@ -366,15 +367,17 @@ impl ScoreSheet {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ListParameters {
+pub(super) struct ListParameters {
     limit: Option<usize>,
     before: Option<String>,
 }
 
-pub(super) async fn list(State(desk): State<Desk>, uri: Uri) -> Answer<DrillsWire> {
-    let ListParameters { limit, before } = parameters(&uri)?;
+pub(super) async fn list(
+    State(desk): State<Desk>,
+    Asked(ListParameters { limit, before }): Asked<ListParameters>,
+) -> Answer<DrillsWire> {
     let limit = rows(limit, USUAL_ROWS)?;
     let before = before.as_deref().map(|text| moment("before", text)).transpose()?;
     let mut found = desk.archive(move |archive| archive.drills(limit + 1, before)).await?;
@@ -394,7 +397,7 @@ pub(super) async fn list(State(desk): State<Desk>, uri: Uri) -> Answer<DrillsWir
     }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct AlarmBody {
     point: Option<String>,
@@ -449,9 +452,9 @@ fn alarms_of(
     Ok(found)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct StartBody {
+pub(super) struct StartBody {
     who: Option<String>,
     #[serde(default)]
     area: String,
@@ -473,8 +476,7 @@ struct StartBody {
     alarms: Vec<AlarmBody>,
 }
 
-pub(super) async fn start(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DrillWire> {
-    let start: StartBody = body(request).await?;
+pub(super) async fn start(State(desk): State<Desk>, caller: Caller, Told(start): Told<StartBody>) -> Answer<DrillWire> {
     let alarms = alarms_of(start.scenario.as_deref(), &start.floor, &start.room, start.alarms)?;
     let lasts = start.minutes.map_or(drill::USUAL, |minutes| Duration::from_secs(u64::from(minutes) * 60));
     let name = if start.name.trim().is_empty() { String::new() } else { words("name", &start.name, MOST_NAME)? };
@@ -484,9 +486,9 @@ pub(super) async fn start(State(desk): State<Desk>, caller: Caller, request: Req
     command(&desk, DrillCommand { who: caller.name(start.who)?, drill, what }, caller.way).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RaiseBody {
+pub(super) struct RaiseBody {
     who: Option<String>,
     scenario: Option<String>,
     #[serde(default)]
@@ -495,12 +497,6 @@ struct RaiseBody {
     room: String,
     #[serde(default)]
     alarms: Vec<AlarmBody>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EndBody {
-    who: Option<String>,
 }
 
 pub(super) async fn act(
@@ -519,7 +515,7 @@ pub(super) async fn act(
             }
             (raise.who, DrillAction::Raise { alarms })
         }
-        "end" => (body::<EndBody>(request).await?.who, DrillAction::End),
+        "end" => (body::<PlainBody>(request).await?.who, DrillAction::End),
         _ => {
             return Err(Problem::not_found("没有这个操作", "there is no such command")
                 .hint("可用：raise、end", "there are raise and end"));

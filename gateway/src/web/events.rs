@@ -40,7 +40,7 @@ use crate::main_loop::{FeedEvent, Query};
 use crate::store::people::Places;
 
 /// Listeners at once; one more is told to come again.
-pub const MOST_CLIENTS: usize = 64;
+pub const MOST_CLIENTS: usize = 200;
 /// Events kept for those who come back.
 pub const REMEMBERED: usize = 1_000;
 /// Frames that wait for the slowest listener.

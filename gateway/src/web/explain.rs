@@ -12,12 +12,12 @@ use anmin_sensors::reading::{Sample, Value};
 use anmin_sensors::time::Wall;
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::Uri;
 use jiff::tz::TimeZone;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Archive;
-use super::api::{Answer, Desk, alarm_id, lies_within, parameters};
+use super::api::{Answer, Asked, Desk, alarm_id, lies_within};
 use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{
@@ -26,9 +26,9 @@ use super::wire::{
 use crate::main_loop::Query;
 use crate::store::state::Entry;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
+pub(super) struct Parameters {
     seq: Option<u32>,
 }
 
@@ -36,10 +36,9 @@ pub(super) async fn explanation(
     State(desk): State<Desk>,
     caller: Caller,
     Path(id): Path<String>,
-    uri: Uri,
+    Asked(Parameters { seq }): Asked<Parameters>,
 ) -> Answer<ExplanationWire> {
     let id = alarm_id(&id)?;
-    let Parameters { seq } = parameters(&uri)?;
     let mut rows = desk.archive(move |archive| archive.history(id)).await?;
     rows.retain(|row| lies_within(&caller.within(), row));
     let verdicts = rows.into_iter().filter_map(|row| match row.entry {

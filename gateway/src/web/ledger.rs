@@ -15,6 +15,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Archive;
@@ -29,7 +30,7 @@ use crate::store::incidents::{ClosedCursor, ClosedFilter};
 /// Incidents and drills of one ledger; where there are more it says so.
 const MOST: usize = 2_000;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerWire {
     pub month: String,
     pub from: String,
@@ -43,7 +44,7 @@ pub struct LedgerWire {
     pub drills: Vec<LedgerDrillWire>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerIncidentWire {
     pub incident: String,
     pub title: TextWire,
@@ -62,7 +63,7 @@ pub struct LedgerIncidentWire {
 }
 
 /// All clocks of one kind.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerClockWire {
     pub what: String,
     pub kept: usize,
@@ -72,7 +73,7 @@ pub struct LedgerClockWire {
     pub longest_seconds: Option<f64>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerDrillWire {
     pub drill: DrillWire,
     pub kept: usize,

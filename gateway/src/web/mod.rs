@@ -9,6 +9,7 @@
 
 mod api;
 mod archive;
+pub(crate) mod audit;
 pub mod authority;
 pub mod client;
 mod crew;
@@ -18,6 +19,8 @@ mod explain;
 pub(crate) mod guard;
 pub mod ledger;
 mod listen;
+mod once;
+mod openapi;
 mod page;
 pub(crate) mod people;
 pub(crate) mod problem;
@@ -26,6 +29,7 @@ mod sign_in;
 pub mod stations;
 mod subscriptions;
 mod tries;
+pub mod tuning;
 mod warnings;
 pub mod wire;
 
@@ -52,7 +56,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::crew_link::Links;
 use crate::main_loop::{Feed, Input, ReloadAsked};
-use crate::store::audit::{Audited, Wanted};
+use crate::store::audit::{Audited, Chain, Wanted};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
 use crate::store::state::{Journaled, Sent};
 use crate::store::unusable::Kept;
@@ -63,6 +67,7 @@ use drills::Drilled;
 
 pub use authority::RouteRow;
 pub use guard::Token;
+pub use openapi::document as openapi;
 use people::People;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -173,6 +178,8 @@ pub struct WebLink {
     pub reload: mpsc::Sender<ReloadAsked>,
     pub feed: Feed,
     pub archive: Arc<dyn Archive>,
+    /// Numbers for rules that are tried and set here.
+    pub tuner: Arc<dyn tuning::Tuner>,
     /// What others follow from outside.
     pub subscriptions: Subscriptions,
     /// What offices above say.
@@ -208,6 +215,10 @@ pub trait Archive: Send + Sync + 'static {
 
     /// The newest `limit` rows of the audit that are wanted, newest first.
     fn audit(&self, wanted: &Wanted, limit: usize) -> Result<Vec<Audited>, String>;
+
+    /// Walks the whole chain of the audit.
+    fn verify_audit(&self) -> Result<Chain, String>;
+
     /// How one incident stands, or ended; `None` when there never was one.
     fn incident(&self, id: IncidentId) -> Result<Option<Incident>, String>;
 
@@ -275,6 +286,10 @@ impl Archive for Databases {
 
     fn audit(&self, wanted: &Wanted, limit: usize) -> Result<Vec<Audited>, String> {
         self.journal(|journal| journal.audit(wanted, limit))
+    }
+
+    fn verify_audit(&self) -> Result<Chain, String> {
+        self.journal(StateReader::verify_audit)
     }
 
     fn incident(&self, id: IncidentId) -> Result<Option<Incident>, String> {
@@ -353,6 +368,12 @@ pub async fn serve(
     let listener = TcpListener::bind(settings.listen).await?;
     let address = listener.local_addr()?;
     settings.listen = address;
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            "web: the duty desk is served as plain HTTP on {address}: whoever is on the way can read passwords; have a proxy \
+             with TLS in front of it and listen on 127.0.0.1"
+        );
+    }
     let storage = storage.map(Path::to_owned);
     let subscriptions = link.subscriptions.clone();
     let subscriber_of = move |token: &str| {

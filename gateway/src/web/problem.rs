@@ -6,6 +6,7 @@ use anmin_rules::alarm::Refusal;
 use anmin_rules::rule::Text;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::wire::TextWire;
@@ -22,8 +23,19 @@ pub(crate) struct Problem {
     pub retry_after: u16,
 }
 
-#[derive(Serialize)]
-struct Body {
+/// `application/problem+json` (RFC 9457) with fields of our own, by which programs and people go.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct Body {
+    /// Always `about:blank`: `code` tells what it is.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The status in words.
+    title: &'static str,
+    status: u16,
+    /// `error` in English.
+    detail: String,
+    /// A word for programs.
     code: &'static str,
     error: TextWire,
     hint: Option<TextWire>,
@@ -115,8 +127,17 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body { code: self.code, error: self.error.into(), hint: self.hint.map(Into::into) };
+        let body = Body {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail: self.error.en.clone(),
+            code: self.code,
+            error: self.error.into(),
+            hint: self.hint.map(Into::into),
+        };
         let mut response = (self.status, axum::Json(body)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         let usual = if self.status == StatusCode::SERVICE_UNAVAILABLE { 5 } else { 0 };
         let wait = self.retry_after.max(usual);
         if wait > 0 {

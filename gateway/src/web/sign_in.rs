@@ -1,13 +1,14 @@
 //! Signing in and out, and the accounts and tokens themselves.
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::AppendHeaders;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::api::{Answer, Desk, body, words};
+use super::api::{Answer, Desk, Told, words};
 use super::authority::rights_of;
 use super::guard::{Caller, Visitor};
 use super::people::{Door, SignedIn};
@@ -55,6 +56,11 @@ fn places(named: Vec<String>) -> Result<Places, Problem> {
     Ok(Places::of(named))
 }
 
+/// Who one is now, and the cookie.
+type CameIn = Result<(AppendHeaders<[(HeaderName, HeaderValue); 1]>, Json<MyselfWire>), Problem>;
+/// That it is done, and what the browser shall forget.
+type WentOut = Result<(AppendHeaders<[(HeaderName, HeaderValue); 3]>, Json<DoneWire>), Problem>;
+
 impl Desk {
     fn myself(&self, headers: &HeaderMap) -> MyselfWire {
         let myself = self.people.myself(headers);
@@ -74,40 +80,34 @@ impl Desk {
     }
 
     /// The answer of a door that has just opened: who one is now, and the cookie.
-    fn came_in(&self, signed_in: &SignedIn, headers: &HeaderMap) -> Result<Response, Problem> {
+    fn came_in(&self, signed_in: &SignedIn, headers: &HeaderMap) -> CameIn {
         let secure = is_secure(headers);
         let cookie = self.people.set_cookie(&signed_in.secret, secure);
         let mut seen = HeaderMap::new();
         let pair = cookie.split(';').next().unwrap_or_default();
         // Our own text of plain characters.
         seen.insert(header::COOKIE, HeaderValue::from_str(pair).map_err(|_| Problem::busy())?);
-        let mut response = Json(self.myself(&seen)).into_response();
         let cookie = HeaderValue::from_str(&cookie).map_err(|_| Problem::busy())?;
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-        Ok(response)
+        Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), Json(self.myself(&seen))))
     }
 }
 
 /// Ends both forms of the cookie, whatever the browser has.
-fn went_out(desk: &Desk) -> Response {
-    let mut response = done().into_response();
-    for secure in [false, true] {
-        if let Ok(cookie) = HeaderValue::from_str(&desk.people.set_cookie("", secure)) {
-            response.headers_mut().append(header::SET_COOKIE, cookie);
-        }
-    }
+fn went_out(desk: &Desk) -> WentOut {
+    let ended = |secure| HeaderValue::from_str(&desk.people.set_cookie("", secure)).map_err(|_| Problem::busy());
     // What a browser keeps of a shared screen goes with who leaves it.
-    response.headers_mut().insert(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
-    response
+    let forget = (HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
+    let headers = [(header::SET_COOKIE, ended(false)?), (header::SET_COOKIE, ended(true)?), forget];
+    Ok((AppendHeaders(headers), done()))
 }
 
 pub(super) async fn myself(State(desk): State<Desk>, headers: HeaderMap) -> Answer<MyselfWire> {
     Ok(Json(desk.myself(&headers)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SignInBody {
+pub(super) struct SignInBody {
     account: String,
     password: String,
     code: Option<String>,
@@ -116,10 +116,9 @@ struct SignInBody {
 pub(super) async fn sign_in(
     State(desk): State<Desk>,
     Visitor(way): Visitor,
-    request: Request,
-) -> Result<Response, Problem> {
-    let headers = request.headers().clone();
-    let SignInBody { account, password: said, code } = body(request).await?;
+    headers: HeaderMap,
+    Told(SignInBody { account, password: said, code }): Told<SignInBody>,
+) -> CameIn {
     if desk.people.door() != Door::SignIn {
         return Err(Problem::not_found("没有账号可登录", "there is no account to sign in with"));
     }
@@ -129,9 +128,9 @@ pub(super) async fn sign_in(
     desk.came_in(&signed_in, &headers)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SetUpBody {
+pub(super) struct SetUpBody {
     code: String,
     account: String,
     shown: String,
@@ -141,83 +140,106 @@ struct SetUpBody {
 pub(super) async fn set_up(
     State(desk): State<Desk>,
     Visitor(way): Visitor,
-    request: Request,
-) -> Result<Response, Problem> {
-    let headers = request.headers().clone();
-    let SetUpBody { code, account, shown, password: said } = body(request).await?;
+    headers: HeaderMap,
+    Told(SetUpBody { code, account, shown, password: said }): Told<SetUpBody>,
+) -> CameIn {
     let (shown, said) = (words("shown", &shown, 64)?, password(said)?);
     let (account, agent) = (account.trim().to_lowercase(), agent(&headers));
     let signed_in = desk.people.set_up(&code, &account, &shown, said, &way, &agent).await?;
     desk.came_in(&signed_in, &headers)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NothingBody {}
+pub(super) struct NothingBody {}
 
-pub(super) async fn sign_out(State(desk): State<Desk>, caller: Caller, request: Request) -> Result<Response, Problem> {
-    let NothingBody {} = body(request).await?;
+pub(super) async fn sign_out(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(NothingBody {}): Told<NothingBody>,
+) -> WentOut {
     desk.people.sign_out(&caller).await?;
-    Ok(went_out(&desk))
+    went_out(&desk)
 }
 
-pub(super) async fn touch(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
-    let NothingBody {} = body(request).await?;
+pub(super) async fn touch(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(NothingBody {}): Told<NothingBody>,
+) -> Answer<DoneWire> {
     desk.people.touch(&caller).await?;
     Ok(done())
 }
 
-pub(super) async fn lock(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
-    let NothingBody {} = body(request).await?;
+pub(super) async fn lock(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(NothingBody {}): Told<NothingBody>,
+) -> Answer<DoneWire> {
     desk.people.lock(&caller);
     Ok(done())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PasswordBody {
+pub(super) struct PasswordBody {
     password: String,
 }
 
-pub(super) async fn unlock(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
-    let PasswordBody { password: said } = body(request).await?;
+pub(super) async fn unlock(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(PasswordBody { password: said }): Told<PasswordBody>,
+) -> Answer<DoneWire> {
     desk.people.unlock(&caller, password(said)?).await?;
     Ok(done())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NewPasswordBody {
+pub(super) struct NewPasswordBody {
     old: String,
     new: String,
 }
 
-pub(super) async fn own_password(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
-    let NewPasswordBody { old, new } = body(request).await?;
+pub(super) async fn own_password(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(NewPasswordBody { old, new }): Told<NewPasswordBody>,
+) -> Answer<DoneWire> {
     desk.people.set_password(&caller, password(old)?, password(new)?).await?;
     Ok(done())
 }
 
-pub(super) async fn totp_offer(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<TotpWire> {
-    let PasswordBody { password: said } = body(request).await?;
+pub(super) async fn totp_offer(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(PasswordBody { password: said }): Told<PasswordBody>,
+) -> Answer<TotpWire> {
     let (secret, address) = desk.people.offer_totp(&caller, password(said)?, &desk.link.site.id).await?;
     Ok(Json(TotpWire { secret, address }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CodeBody {
+pub(super) struct CodeBody {
     code: String,
 }
 
-pub(super) async fn totp_confirm(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
-    let CodeBody { code } = body(request).await?;
+pub(super) async fn totp_confirm(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(CodeBody { code }): Told<CodeBody>,
+) -> Answer<DoneWire> {
     desk.people.set_totp(&caller, Some(&code), None).await?;
     Ok(done())
 }
 
-pub(super) async fn totp_remove(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
-    let PasswordBody { password: said } = body(request).await?;
+pub(super) async fn totp_remove(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(PasswordBody { password: said }): Told<PasswordBody>,
+) -> Answer<DoneWire> {
     desk.people.set_totp(&caller, None, Some(password(said)?)).await?;
     Ok(done())
 }
@@ -227,15 +249,18 @@ pub(super) async fn own_sign_ins(State(desk): State<Desk>, caller: Caller) -> An
     Ok(Json(found.iter().map(|state| SignInWire::of(state, desk.writer())).collect()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct WhichBody {
+pub(super) struct WhichBody {
     /// All of them where nobody says.
     id: Option<String>,
 }
 
-pub(super) async fn end_own(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<DoneWire> {
-    let WhichBody { id } = body(request).await?;
+pub(super) async fn end_own(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(WhichBody { id }): Told<WhichBody>,
+) -> Answer<DoneWire> {
     desk.people.end_of(&caller, &caller.principal.account, id.as_deref()).await?;
     Ok(done())
 }
@@ -244,9 +269,9 @@ pub(super) async fn accounts(State(desk): State<Desk>, _: Caller) -> Answer<Vec<
     Ok(Json(desk.people.accounts().iter().map(|account| AccountWire::of(account, desk.writer())).collect()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct AccountBody {
+pub(super) struct AccountBody {
     name: String,
     shown: String,
     role: String,
@@ -254,16 +279,19 @@ struct AccountBody {
     places: Vec<String>,
 }
 
-pub(super) async fn add_account(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<PasswordWire> {
-    let AccountBody { name, shown, role: word, places: named } = body(request).await?;
+pub(super) async fn add_account(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(AccountBody { name, shown, role: word, places: named }): Told<AccountBody>,
+) -> Answer<PasswordWire> {
     let (shown, role, places) = (words("shown", &shown, 64)?, role(&word)?, places(named)?);
     let password = desk.people.add(&caller, &name, &shown, role, places).await?;
     Ok(Json(PasswordWire { account: name, password }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct EditBody {
+pub(super) struct EditBody {
     shown: String,
     role: String,
     #[serde(default)]
@@ -274,9 +302,8 @@ pub(super) async fn edit_account(
     State(desk): State<Desk>,
     caller: Caller,
     Path(name): Path<String>,
-    request: Request,
+    Told(EditBody { shown, role: word, places: named }): Told<EditBody>,
 ) -> Answer<AccountWire> {
-    let EditBody { shown, role: word, places: named } = body(request).await?;
     let (shown, role, places) = (words("shown", &shown, 64)?, role(&word)?, places(named)?);
     let edit = |account: &mut Account| {
         let was = json!({ "shown": account.shown, "role": account.role.as_str(), "places": account.places.words() });
@@ -292,29 +319,21 @@ pub(super) async fn disable_account(
     State(desk): State<Desk>,
     caller: Caller,
     Path(name): Path<String>,
-    request: Request,
+    Told(NothingBody {}): Told<NothingBody>,
 ) -> Answer<AccountWire> {
-    switch(&desk, &caller, &name, request, "account.disable", true).await
+    switch(&desk, &caller, &name, "account.disable", true).await
 }
 
 pub(super) async fn enable_account(
     State(desk): State<Desk>,
     caller: Caller,
     Path(name): Path<String>,
-    request: Request,
+    Told(NothingBody {}): Told<NothingBody>,
 ) -> Answer<AccountWire> {
-    switch(&desk, &caller, &name, request, "account.enable", false).await
+    switch(&desk, &caller, &name, "account.enable", false).await
 }
 
-async fn switch(
-    desk: &Desk,
-    caller: &Caller,
-    name: &str,
-    request: Request,
-    what: &'static str,
-    disabled: bool,
-) -> Answer<AccountWire> {
-    let NothingBody {} = body(request).await?;
+async fn switch(desk: &Desk, caller: &Caller, name: &str, what: &'static str, disabled: bool) -> Answer<AccountWire> {
     let set = |account: &mut Account| {
         account.disabled = disabled;
         serde_json::Value::Null
@@ -327,9 +346,8 @@ pub(super) async fn reset_account(
     State(desk): State<Desk>,
     caller: Caller,
     Path(name): Path<String>,
-    request: Request,
+    Told(NothingBody {}): Told<NothingBody>,
 ) -> Answer<PasswordWire> {
-    let NothingBody {} = body(request).await?;
     let password = desk.people.reset(&caller, &name).await?;
     Ok(Json(PasswordWire { account: name, password }))
 }
@@ -347,9 +365,8 @@ pub(super) async fn end_of(
     State(desk): State<Desk>,
     caller: Caller,
     Path(name): Path<String>,
-    request: Request,
+    Told(WhichBody { id }): Told<WhichBody>,
 ) -> Answer<DoneWire> {
-    let WhichBody { id } = body(request).await?;
     desk.people.end_of(&caller, &name, id.as_deref()).await?;
     Ok(done())
 }
@@ -358,9 +375,9 @@ pub(super) async fn tokens(State(desk): State<Desk>, _: Caller) -> Answer<Vec<To
     Ok(Json(desk.people.tokens().iter().map(|token| TokenWire::of(token, desk.writer())).collect()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NewTokenBody {
+pub(super) struct NewTokenBody {
     name: String,
     role: String,
     #[serde(default)]
@@ -368,8 +385,11 @@ struct NewTokenBody {
     days: u32,
 }
 
-pub(super) async fn new_token(State(desk): State<Desk>, caller: Caller, request: Request) -> Answer<NewTokenWire> {
-    let NewTokenBody { name, role: word, places: named, days } = body(request).await?;
+pub(super) async fn new_token(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Told(NewTokenBody { name, role: word, places: named, days }): Told<NewTokenBody>,
+) -> Answer<NewTokenWire> {
     let (role, places) = (role(&word)?, places(named)?);
     let (token, kept) = desk.people.new_token(&caller, &name, role, places, days).await?;
     Ok(Json(NewTokenWire { token, kept: TokenWire::of(&kept, desk.writer()) }))
@@ -379,9 +399,8 @@ pub(super) async fn revoke_token(
     State(desk): State<Desk>,
     caller: Caller,
     Path(name): Path<String>,
-    request: Request,
+    Told(NothingBody {}): Told<NothingBody>,
 ) -> Answer<DoneWire> {
-    let NothingBody {} = body(request).await?;
     desk.people.revoke_token(&caller, &name).await?;
     Ok(done())
 }

@@ -4,6 +4,7 @@ use anmin_rules::alarm::{Action, Command};
 use anmin_rules::duty::{HandOver, Member, StationAction};
 use axum::Json;
 use axum::extract::{Path, Request, State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::api::{Answer, Desk, MOST_WHY, PlainBody, WhyBody, alarm_id, body, send, words};
@@ -15,7 +16,7 @@ use crate::main_loop::query::StationView;
 use crate::main_loop::{Input, Query};
 
 /// A micro fire station as it stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StationWire {
     pub id: String,
     pub name: TextWire,
@@ -39,13 +40,13 @@ pub struct StationWire {
     pub calls: Vec<CallWire>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct UnreadyWire {
     pub code: String,
     pub text: TextWire,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MemberWire {
     pub id: String,
     pub name: String,
@@ -53,21 +54,21 @@ pub struct MemberWire {
     pub phone: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HandOverWire {
     pub at: String,
     pub by: String,
     pub note: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OffDutyWire {
     pub at: String,
     pub by: String,
     pub why: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EquipmentWire {
     pub id: String,
     pub name: TextWire,
@@ -81,7 +82,7 @@ pub struct EquipmentWire {
 }
 
 /// The link of one member of the crew.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CrewLinkWire {
     /// Empty where the station lists no crew.
     pub member: String,
@@ -153,18 +154,18 @@ pub(super) async fn stations(State(desk): State<Desk>) -> Answer<Vec<StationWire
     Ok(Json(views.iter().map(|view| StationWire::of(writer, view)).collect()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct HandOverBody {
+pub(super) struct HandOverBody {
     who: Option<String>,
     crew: Vec<String>,
     #[serde(default)]
     note: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CheckBody {
+pub(super) struct CheckBody {
     who: Option<String>,
     #[serde(default)]
     items: Vec<String>,

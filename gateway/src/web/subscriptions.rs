@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use ring::digest::{SHA256, digest};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::api::{Answer, Desk, PlainBody, body, parameters, rows, short};
+use super::api::{Answer, Asked, Desk, PlainBody, Told, rows, short};
 use super::events::last_event_id;
 use super::guard::Caller;
 use super::people::{Pass, no_token};
@@ -54,9 +55,9 @@ pub(super) async fn all(State(desk): State<Desk>) -> Answer<Vec<SubscriptionWire
     Ok(Json(desk.link.subscriptions.all().map(|one| writer.subscription(one, end)).collect()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct StreamParameters {
+pub(super) struct StreamParameters {
     last_event_id: Option<String>,
 }
 
@@ -70,11 +71,11 @@ pub(super) async fn stream(
     State(desk): State<Desk>,
     caller: Caller,
     Path(id): Path<String>,
-    request: Request,
+    headers: HeaderMap,
+    Asked(StreamParameters { last_event_id: parameter }): Asked<StreamParameters>,
 ) -> Result<Response, Problem> {
     let subscriber = desk.subscriber(&id, &caller)?;
-    let StreamParameters { last_event_id: parameter } = parameters(request.uri())?;
-    let last = last_event_id(request.headers(), parameter.as_deref());
+    let last = last_event_id(&headers, parameter.as_deref());
     let since = last.map_or(Ok(Since::Now), |last| since("last_event_id", &last))?;
     let listener = desk.link.subscriptions.listen(&subscriber, since).ok_or_else(|| {
         Problem::new(
@@ -96,9 +97,9 @@ pub(super) async fn stream(
     Ok(response)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PageParameters {
+pub(super) struct PageParameters {
     after: Option<String>,
     limit: Option<usize>,
 }
@@ -107,10 +108,9 @@ pub(super) async fn page(
     State(desk): State<Desk>,
     caller: Caller,
     Path(id): Path<String>,
-    uri: Uri,
+    Asked(PageParameters { after, limit }): Asked<PageParameters>,
 ) -> Result<Response, Problem> {
     let subscriber = desk.subscriber(&id, &caller)?;
-    let PageParameters { after, limit } = parameters(&uri)?;
     let since = after.map_or(Ok(Since::Beginning), |after| since("after", &after))?;
     let limit = rows(limit, MOST_EVENTS)?;
     let all = desk.link.subscriptions.clone();
@@ -198,10 +198,9 @@ pub(super) async fn test(
     State(desk): State<Desk>,
     caller: Caller,
     Path(id): Path<String>,
-    request: Request,
+    Told(PlainBody { who }): Told<PlainBody>,
 ) -> Answer<TestedWire> {
     let subscriber = desk.named(&id)?;
-    let PlainBody { who } = body(request).await?;
     let (who, from) = (caller.name(who)?, caller.way);
     let Tested { listeners, posted } = desk.link.subscriptions.test(&subscriber, &who).await;
     let refused = posted.as_ref().and_then(|posted| posted.as_ref().err().cloned());

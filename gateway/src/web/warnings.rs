@@ -19,11 +19,7 @@ pub(super) async fn all(State(desk): State<Desk>) -> Answer<Vec<WarningWire>> {
     Ok(Json(desk.link.warnings.in_force().iter().map(|warning| writer.warning(warning)).collect()))
 }
 
-pub(super) async fn post(
-    State(desk): State<Desk>,
-    Path(source): Path<String>,
-    request: Request,
-) -> Result<(StatusCode, Json<TakenWire>), Problem> {
+pub(super) async fn post(State(desk): State<Desk>, Path(source): Path<String>, request: Request) -> Answer<TakenWire> {
     let may = desk.link.warnings.find(&source).is_some_and(|known| known.may_post(offered(request.headers())));
     if !may {
         return Err(no_token());
@@ -37,7 +33,7 @@ pub(super) async fn post(
     match taken.await {
         Ok(Some(Ok((key, taken)))) => {
             let taken = TakenWire { identifier: key.identifier, sender: key.sender, taken: taken.as_str().to_owned() };
-            Ok((StatusCode::OK, Json(taken)))
+            Ok(Json(taken))
         }
         Ok(Some(Err(Refused::NotKept(why)))) => Err(Problem::archive(&why)),
         Ok(Some(Err(refused))) => {

@@ -15,13 +15,14 @@ use anmin_sensors::reading::{Sample, Value};
 use anmin_sensors::time::Wall;
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Site;
 use super::drills::DrillWire;
 use super::people::{SignInState, public_id};
 use crate::main_loop::query::{Database, DevicePage, PointChoices, PointPage, PointRow, Quarantined, RuleRow, Status};
-use crate::store::audit::{self, Audited};
+use crate::store::audit::{self, Audited, Chain};
 use crate::store::people::{Account, ApiToken};
 use crate::store::state::{Entry, Journaled};
 use crate::store::unusable::Kept;
@@ -42,7 +43,7 @@ pub fn stamp(at: Wall, zone: &TimeZone) -> String {
     moment.to_zoned_datetime(TimeZone::fixed(whole)).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TextWire {
     pub zh: String,
     pub en: String,
@@ -60,7 +61,7 @@ impl From<&Text> for TextWire {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ValueWire {
     Number(f64),
@@ -78,7 +79,7 @@ impl From<&Value> for ValueWire {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PlaceWire {
     pub zh: String,
     pub en: String,
@@ -100,7 +101,7 @@ impl From<&Place> for PlaceWire {
 }
 
 /// One rule in force.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RuleWire {
     pub id: String,
     pub title: TextWire,
@@ -113,12 +114,15 @@ pub struct RuleWire {
     pub deadband: f64,
     pub latch: bool,
     pub overrides: Vec<OverrideWire>,
+    /// What it is tried on whenever it is read anew, in words.
+    #[serde(default)]
+    pub cases: Vec<String>,
     pub subjects: usize,
     pub open_alarms: usize,
     pub broken: bool,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RuleLimitWire {
     pub name: String,
     pub value: f64,
@@ -128,14 +132,14 @@ pub struct RuleLimitWire {
 }
 
 /// The site's own numbers for a rule.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OverrideWire {
     pub of: String,
     pub numbers: Vec<LimitWire>,
 }
 
 /// What new rules have changed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReloadedWire {
     pub rules: usize,
     pub added: Vec<String>,
@@ -145,7 +149,7 @@ pub struct ReloadedWire {
     pub waits_for_restart: Vec<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NumberWire {
     pub rule: String,
     pub of: String,
@@ -200,6 +204,7 @@ impl From<&RuleRow> for RuleWire {
             deadband: spec.deadband,
             latch: spec.latch,
             overrides: row.overrides.iter().map(numbers).collect(),
+            cases: row.source.cases(),
             subjects: row.subjects,
             open_alarms: row.open_alarms,
             broken: row.broken,
@@ -208,7 +213,7 @@ impl From<&RuleRow> for RuleWire {
 }
 
 /// One row of the audit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DeedWire {
     pub n: i64,
     pub at: Option<String>,
@@ -228,34 +233,53 @@ pub struct DeedWire {
     pub hash: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AuditWire {
     pub rows: Vec<DeedWire>,
     /// `before` of the next page; `None` at the end.
     pub next: Option<i64>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Whether the audit is what was written.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ChainWire {
+    pub whole: bool,
+    pub rows: u64,
+    pub first: Option<ChainEndWire>,
+    pub last: Option<ChainEndWire>,
+    /// The hash of the last row: who has written it down elsewhere can tell later that nothing was cut off.
+    pub head: String,
+    /// The first row that is not what was written, and why.
+    pub broken: Option<TextWire>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ChainEndWire {
+    pub n: i64,
+    pub at: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ByWire {
     pub by: String,
     pub at: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ShelfWire {
     pub until: String,
     pub by: String,
     pub why: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LimitWire {
     pub name: String,
     pub value: f64,
 }
 
 /// The reading that an alarm's last change rests on.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReadingWire {
     pub point: Option<String>,
     pub value: Option<ValueWire>,
@@ -267,7 +291,7 @@ pub struct ReadingWire {
 }
 
 /// What a verdict rests on, whole.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EvidenceWire {
     /// When it was judged.
     pub at: String,
@@ -282,7 +306,7 @@ pub struct EvidenceWire {
     pub limits: Vec<LimitUsedWire>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct InputWire {
     pub role: String,
     pub point: String,
@@ -294,7 +318,7 @@ pub struct InputWire {
     pub age_seconds: f64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WindowWire {
     pub name: String,
     pub measure: String,
@@ -305,7 +329,7 @@ pub struct WindowWire {
     pub unit: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LimitUsedWire {
     pub name: String,
     pub value: f64,
@@ -317,7 +341,7 @@ pub struct LimitUsedWire {
 }
 
 /// Why an alarm changed, and whether the rules in force say the same of what history kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ExplanationWire {
     pub alarm: String,
     pub rule: String,
@@ -335,7 +359,7 @@ pub struct ExplanationWire {
 }
 
 /// The verdict of the rules in force, and what is otherwise than it was.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AgainWire {
     /// Whether the verdict is the same.
     pub same: bool,
@@ -350,27 +374,27 @@ pub struct AgainWire {
 }
 
 /// `was` is `null` for a new one, `is` for one that is gone.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChangedLimitWire {
     pub was: Option<LimitUsedWire>,
     pub is: Option<LimitUsedWire>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChangedInputWire {
     pub role: String,
     pub was: Option<ValueWire>,
     pub is: Option<ValueWire>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChangedWindowWire {
     pub name: String,
     pub was: Option<f64>,
     pub is: Option<f64>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AlarmWire {
     pub id: String,
     /// Number of its transitions so far: the larger one is the newer state.
@@ -406,7 +430,7 @@ pub struct AlarmWire {
     pub realarm_at: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StepWire {
     pub state: String,
     pub at: String,
@@ -414,7 +438,7 @@ pub struct StepWire {
     pub why: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CallWire {
     pub alarm: String,
     pub station: String,
@@ -435,13 +459,13 @@ pub struct CallWire {
     pub seq: u32,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OnCallWire {
     pub id: String,
     pub name: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AlarmsWire {
     pub now: String,
     pub alarms: Vec<AlarmWire>,
@@ -462,7 +486,7 @@ pub(super) fn limit_used(limit: &LimitUsed) -> LimitUsedWire {
 }
 
 /// What a command leaves behind; `alarm` is null when it closed the alarm.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AlarmViewWire {
     pub alarm: Option<AlarmWire>,
     /// What its last change by a verdict rests on; `null` for what anmin watches by itself.
@@ -471,7 +495,7 @@ pub struct AlarmViewWire {
     pub calls: Vec<CallWire>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NoteWire {
     pub at: String,
     pub by: String,
@@ -479,7 +503,7 @@ pub struct NoteWire {
 }
 
 /// One step of an incident's checklist.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ItemWire {
     pub id: String,
     pub plan: String,
@@ -496,7 +520,7 @@ pub struct ItemWire {
     pub skipped: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EndWire {
     pub at: String,
     pub by: String,
@@ -509,7 +533,7 @@ pub struct EndWire {
 }
 
 /// An incident but for its alarms, which name it themselves.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentWire {
     pub id: String,
     /// Number of its changes so far: the larger one is the newer state.
@@ -538,7 +562,7 @@ pub struct IncidentWire {
 }
 
 /// An incident with what its open alarms say of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SituationWire {
     #[serde(flatten)]
     pub incident: IncidentWire,
@@ -550,7 +574,7 @@ pub struct SituationWire {
     pub people: Vec<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentsWire {
     pub now: String,
     pub incidents: Vec<SituationWire>,
@@ -561,14 +585,14 @@ pub struct IncidentsWire {
 }
 
 /// One incident, its open alarms and their calls.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentViewWire {
     pub incident: SituationWire,
     pub alarms: Vec<AlarmWire>,
     pub calls: Vec<CallWire>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct IncidentChangeWire {
     pub at: String,
     pub cause: &'static str,
@@ -581,14 +605,14 @@ pub struct IncidentChangeWire {
 }
 
 /// How many incidents ended so.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OutcomeWire {
     pub outcome: String,
     pub cause: Option<String>,
     pub incidents: u64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TransitionWire {
     pub at: String,
     pub cause: &'static str,
@@ -603,7 +627,7 @@ pub struct TransitionWire {
     pub evidence: Option<EvidenceWire>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CallChangeWire {
     pub at: String,
     pub cause: &'static str,
@@ -614,7 +638,7 @@ pub struct CallChangeWire {
 }
 
 /// An order that was given up.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetterWire {
     pub order: String,
     pub way_out: String,
@@ -627,14 +651,14 @@ pub struct DeadLetterWire {
 }
 
 /// Dead letters that are on their way again.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ResentWire {
     pub sent: Vec<String>,
 }
 
 /// An outside broker that is told to forget our session.
 /// A warning from above, in force.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WarningWire {
     pub source: String,
     pub identifier: String,
@@ -655,7 +679,7 @@ pub struct WarningWire {
 }
 
 /// What became of a message that was posted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TakenWire {
     pub identifier: String,
     pub sender: String,
@@ -663,7 +687,7 @@ pub struct TakenWire {
 }
 
 /// A subscription and how its subscriber stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SubscriptionWire {
     pub id: String,
     pub listeners: usize,
@@ -671,7 +695,7 @@ pub struct SubscriptionWire {
     pub posted: Option<PostedWire>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PostedWire {
     /// Rows of the journal that are not dealt with yet.
     pub behind: i64,
@@ -681,7 +705,7 @@ pub struct PostedWire {
 }
 
 /// What became of a test message.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TestedWire {
     pub subscriber: String,
     pub listeners: usize,
@@ -689,20 +713,20 @@ pub struct TestedWire {
     pub answer: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DiscardedWire {
     pub broker: String,
 }
 
 /// One row of the journal.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct JournalWire {
     pub n: i64,
     #[serde(flatten)]
     pub entry: EntryWire,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryWire {
     Transition(Box<TransitionWire>),
@@ -711,7 +735,7 @@ pub enum EntryWire {
     Damaged(String),
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PointWire {
     pub id: String,
     pub device: String,
@@ -726,7 +750,7 @@ pub struct PointWire {
     pub sample: Option<SampleWire>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SampleWire {
     pub value: Option<ValueWire>,
     pub quality: &'static str,
@@ -738,7 +762,7 @@ pub struct SampleWire {
     pub news: bool,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PointsWire {
     pub now: String,
     pub points: Vec<PointWire>,
@@ -747,31 +771,31 @@ pub struct PointsWire {
 }
 
 /// What points can be filtered by.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PointChoicesWire {
     pub buildings: Vec<String>,
     pub kinds: Vec<KindWire>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct KindWire {
     pub kind: &'static str,
     pub title: TextWire,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ChangedPointWire {
     pub id: String,
     pub sample: SampleWire,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ChangedPointsWire {
     pub points: Vec<ChangedPointWire>,
     pub truncated: bool,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DeviceWire {
     pub id: String,
     pub label: String,
@@ -781,7 +805,7 @@ pub struct DeviceWire {
     pub heard: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DevicesWire {
     pub devices: Vec<DeviceWire>,
     pub next: Option<u32>,
@@ -789,7 +813,7 @@ pub struct DevicesWire {
 }
 
 /// A payload of which nothing could be used.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct UnusableWire {
     pub source: String,
     pub topic: String,
@@ -802,7 +826,7 @@ pub struct UnusableWire {
     pub last: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantinedWire {
     pub source: String,
     pub device: String,
@@ -813,7 +837,7 @@ pub struct QuarantinedWire {
     pub last: String,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BucketWire {
     /// Where the stretch begins.
     pub at: String,
@@ -827,7 +851,7 @@ pub struct BucketWire {
     pub mean: Option<f64>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LevelsWire {
     pub blue: usize,
     pub yellow: usize,
@@ -835,7 +859,7 @@ pub struct LevelsWire {
     pub red: usize,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CountersWire {
     pub received: u64,
     pub evaluated: u64,
@@ -846,7 +870,7 @@ pub struct CountersWire {
     pub repeated: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TroubleWire {
     pub part: String,
     pub level: String,
@@ -854,7 +878,7 @@ pub struct TroubleWire {
 }
 
 /// How far one time-series database is with the readings that wait for it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DatabaseWire {
     pub id: String,
     pub waiting: u64,
@@ -868,14 +892,14 @@ pub struct DatabaseWire {
 }
 
 /// A stretch of readings that were dropped before every database had them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct GapWire {
     pub from: String,
     pub to: String,
     pub readings: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct GapsWire {
     pub count: u64,
     /// The newest first, ten at most.
@@ -883,7 +907,7 @@ pub struct GapsWire {
 }
 
 /// anmin's test of its own way from a reading to an order.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SelfTestWire {
     /// When it last came through; `null` before the first time.
     pub last: Option<String>,
@@ -891,7 +915,7 @@ pub struct SelfTestWire {
     pub failed: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StatusWire {
     pub version: String,
     pub site: String,
@@ -924,7 +948,7 @@ pub struct StatusWire {
 }
 
 /// Who is asking.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MyselfWire {
     /// How one comes in: `open`, `token`, `set_up` or `sign_in`.
     pub door: String,
@@ -940,12 +964,12 @@ pub struct MyselfWire {
     pub rights: Vec<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DoneWire {
     pub done: bool,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AccountWire {
     pub name: String,
     pub shown: String,
@@ -975,13 +999,13 @@ impl AccountWire {
 }
 
 /// A password that opens an account once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PasswordWire {
     pub account: String,
     pub password: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SignInWire {
     pub id: String,
     pub created_at: String,
@@ -991,7 +1015,7 @@ pub struct SignInWire {
     pub locked: bool,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TokenWire {
     pub name: String,
     pub role: String,
@@ -1027,14 +1051,14 @@ impl TokenWire {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NewTokenWire {
     /// Shown this once.
     pub token: String,
     pub kept: TokenWire,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TotpWire {
     pub secret: String,
     /// What apps read.
@@ -1266,6 +1290,18 @@ impl Writer<'_> {
 
     pub fn audit(self, rows: &[Audited]) -> Vec<DeedWire> {
         rows.iter().map(|row| self.deed(row)).collect()
+    }
+
+    pub fn chain(self, chain: &Chain) -> ChainWire {
+        let end = |end: Option<(i64, Wall)>| end.map(|(n, at)| ChainEndWire { n, at: self.at(at) });
+        ChainWire {
+            whole: chain.broken.is_none(),
+            rows: chain.rows,
+            first: end(chain.first),
+            last: end(chain.last),
+            head: audit::hex(&chain.head),
+            broken: chain.broken.as_ref().map(|(_, why)| why.into()),
+        }
     }
 
     fn deed(self, row: &Audited) -> DeedWire {

@@ -53,6 +53,7 @@ pub async fn serve_people(
         reload: desk::reloader(),
         feed: desk.feed.clone(),
         archive: Arc::clone(&desk.memory) as _,
+        tuner: Arc::new(desk::Tuned::default()),
         subscriptions: desk::subscriptions(&clock),
         warnings: desk::warnings(&clock),
         metrics: Arc::new(|| "anmin_up 1\n# EOF\n".to_owned()),
