@@ -339,3 +339,8 @@ fn a_warning_from_above_stands_on_the_first_screen_while_it_holds() {
     let web = daemon.web;
     Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("warnings", "");
 }
+
+#[test]
+fn a_limit_is_tried_on_the_past_before_it_is_set_and_the_audit_has_it() {
+    Stage::new("rules").tell("rules", "");
+}

@@ -1,6 +1,7 @@
 import { createApp } from 'vue'
 import App from './App.vue'
 import * as announce from './desk/announce'
+import * as elder from './desk/elder'
 import { startSession } from './desk/session'
 import * as presence from './desk/presence'
 import { follow } from './desk/route'
@@ -8,6 +9,7 @@ import * as sound from './desk/sound'
 import * as state from './desk/state'
 import { i18n } from './words'
 
+elder.start()
 follow()
 startSession()
 state.start()

@@ -66,10 +66,10 @@ export async function checked(response: Response): Promise<Response> {
   })
 }
 
-async function request<T>(path: string, init: RequestInit): Promise<T> {
+async function request<T>(path: string, init: RequestInit, within = WITHIN_MS): Promise<T> {
   let response: Response
   try {
-    response = await fetch(`/api/v1${path}`, { ...init, cache: 'no-store', signal: AbortSignal.timeout(WITHIN_MS) })
+    response = await fetch(`/api/v1${path}`, { ...init, cache: 'no-store', signal: AbortSignal.timeout(within) })
   } catch {
     throw new Problem('unreachable', UNREACHABLE)
   }
@@ -86,13 +86,28 @@ export function ask<T>(path: string, parameters: Record<string, string> = {}): P
   return request<T>(said === '' ? path : `${path}?${said}`, { headers: headers() })
 }
 
-export function command<T>(path: string, body: object): Promise<T> {
-  return request<T>(path, {
+/** A word that no other command has. */
+function key(): string {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('-')
+}
+
+/** `within`: in milliseconds, for what takes longer than others. */
+export async function command<T>(path: string, body: object, within = WITHIN_MS): Promise<T> {
+  const began = performance.now()
+  const init = {
     method: 'POST',
-    // No other site can make a browser send the second one.
-    headers: headers({ 'Content-Type': 'application/json', 'X-Anmin': 'page' }),
+    // No other site can make a browser send the second one; by the third what was sent twice is done once.
+    headers: headers({ 'Content-Type': 'application/json', 'X-Anmin': 'page', 'Idempotency-Key': key() }),
     body: JSON.stringify(body),
-  })
+  }
+  try {
+    return await request<T>(path, init, within)
+  } catch (error) {
+    const isLost = error instanceof Problem && error.code === 'unreachable' && performance.now() - began < within
+    if (!isLost || path.startsWith('/session')) throw error
+    // The answer was lost, and nobody knows whether the command was: the same again tells.
+    return await request<T>(path, init, within)
+  }
 }
 
 /** Has the browser save a document under this name: the token goes along, which a plain link could not send. */

@@ -554,11 +554,136 @@ export type Right =
   | 'drill'
   | 'handle'
   | 'resend'
+  | 'try'
   | 'operate'
   | 'measure'
   | 'audit'
   | 'look_people'
   | 'change_people'
+
+export interface RuleLimit {
+  name: string
+  value: number
+  unit: string
+  level: Level | null
+  source: Text
+}
+
+/** A number by its name: `limit.red`, `on_delay_s`, `off_delay_s`, `deadband`, … */
+export interface NamedNumber {
+  name: string
+  value: number
+}
+
+/** One rule in force. */
+export interface Rule {
+  id: string
+  title: Text
+  origin: 'library' | 'site'
+  hash: string
+  limits: RuleLimit[]
+  on_delay_s: number
+  off_delay_s: number
+  deadband: number
+  latch: boolean
+  overrides: { of: string; numbers: NamedNumber[] }[]
+  cases: string[]
+  subjects: number
+  open_alarms: number
+  broken: boolean
+}
+
+/** What has been set at the desk. */
+export interface Tuned {
+  version: string
+  overrides: { rule: string; of: string; numbers: NamedNumber[] }[]
+}
+
+/** Numbers for a rule: for whom, and which; `null` takes back what was set at the desk. */
+export interface RuleChange {
+  rule: string
+  of: Record<string, string>
+  numbers: Record<string, number | null>
+}
+
+export interface Standing {
+  from: string
+  to: string | null
+  level: Level
+  message: Text
+}
+
+/** What a change would have meant. */
+export interface Trial {
+  from: string
+  to: string
+  readings: number
+  same: number
+  gained: number
+  lost: number
+  earlier: number
+  later: number
+  other_level: number
+  changed: { change: 'gained' | 'lost' | 'earlier' | 'later' | 'other_level'; subject: string; before: Standing | null; after: Standing | null }[]
+  version: string
+}
+
+export interface Reloaded {
+  rules: number
+  added: string[]
+  removed: string[]
+  changed: string[]
+  numbers: { rule: string; of: string; name: string; from: number | null; to: number | null }[]
+  waits_for_restart: string[]
+}
+
+/** One row of the audit. */
+export interface Deed {
+  n: number
+  at: string | null
+  who: string | null
+  through: 'page' | 'command_line' | 'api' | 'crew_link' | 'signal' | 'files' | 'anmin' | null
+  address: string | null
+  account: string | null
+  role: Role | null
+  what: string | null
+  about: string | null
+  done: boolean | null
+  refused: Text | null
+  detail: unknown
+  damaged: string | null
+  hash: string
+}
+
+export interface AuditPage {
+  rows: Deed[]
+  next: number | null
+}
+
+export interface Chain {
+  whole: boolean
+  rows: number
+  first: { n: number; at: string } | null
+  last: { n: number; at: string } | null
+  head: string
+  broken: Text | null
+}
+
+/** A token of the API. */
+export interface Token {
+  name: string
+  role: Role
+  places: string[]
+  created_at: string
+  expires_at: string
+  by: string
+}
+
+export interface NewToken {
+  /** Shown this once. */
+  token: string
+  kept: Token
+}
 
 /** Who is asking. */
 export interface Myself {

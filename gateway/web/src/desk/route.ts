@@ -2,7 +2,8 @@
 
 import { computed, ref } from 'vue'
 
-export const TABS = ['now', 'stations', 'points', 'log', 'system'] as const
+/** The last two are reached from the system's page. */
+export const TABS = ['now', 'stations', 'points', 'log', 'system', 'rules', 'audit'] as const
 export type Tab = (typeof TABS)[number]
 
 export interface Route {
