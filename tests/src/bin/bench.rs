@@ -1,12 +1,12 @@
 //! `make bench`: figures beside yardsticks. With names as arguments only those parts.
 
 use anmin_tests::bench::yardstick::{self, Work};
-use anmin_tests::bench::{durable, latency, modbus, office, rules, size, throughput};
+use anmin_tests::bench::{desk, durable, latency, modbus, office, rules, size, throughput};
 
 /// A name and what it prints.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("mosquitto", throughput::through_mosquitto),
     ("embedded", throughput::embedded),
     ("latency", latency::run),
@@ -14,6 +14,7 @@ const PARTS: [Part; 8] = [
     ("rules", rules::run),
     ("modbus", modbus::run),
     ("office", office::run),
+    ("desk", desk::run),
     ("size", size::run),
 ];
 
