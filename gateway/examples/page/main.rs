@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anmin::clock::Clock;
 use anmin::web::{Settings, Site, WebLink, serve};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             time_zone: jiff::tz::TimeZone::get("Asia/Shanghai")?,
         },
     };
-    let server = serve(settings, link, Default::default(), None).await?;
+    let server = serve(settings, link, watch::Sender::default().subscribe(), None).await?;
     println!("http://{}", server.address);
     tokio::select! {
         () = desk.run(received) => {}
