@@ -62,6 +62,10 @@ pub enum Input {
         order: OrderId,
         outcome: Outcome,
     },
+    /// A CAP message has not been taken in the time that its way out gives it. It goes on being tried.
+    Overdue {
+        order: OrderId,
+    },
     /// Send dead letters again, under their ids. Answers which were.
     Resend {
         who: String,

@@ -151,14 +151,7 @@ impl Pulse {
             script: SCRIPT.to_owned(),
         };
         let rules = RuleSet::load(vec![source], Vec::new(), &Faults::default());
-        let channel = Channel {
-            id: CHANNEL.into(),
-            form: ChannelForm::Events,
-            min_level: Level::Blue,
-            system: false,
-            stations: Vec::new(),
-            drills: false,
-        };
+        let channel = Channel { drills: false, ..Channel::new(CHANNEL, ChannelForm::Events, Level::Blue) };
         let mut engine = Engine::new(rules, DeskSettings { channels: vec![channel], ..DeskSettings::default() }, seed);
         engine.bind(&points);
         let progress = Arc::<Progress>::default();

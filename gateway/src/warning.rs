@@ -45,12 +45,11 @@ use crate::delivery::http::{Http, Target};
 use crate::delivery::{Site, read_file};
 use crate::main_loop::query::{AlarmFilter, AlarmPage};
 use crate::main_loop::{Feed, FeedEvent, Input, PartState, PartTrouble, Query};
+use crate::store::backup::WARNINGS as FOLDER;
 
 use book::{Book, Here, Taken, Warning};
 use message::{Key, Message};
 
-/// The folder of warnings that are known, beside the databases.
-const FOLDER: &str = "warnings";
 /// How often what is over is looked for, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anmin_sensors::point::{DeviceId, Hazard, Place, PointId};
 use anmin_sensors::time::{Now, Wall};
 
+use crate::broadcast::{Broadcast, BroadcastAction, BroadcastStep};
 use crate::drill::DrillId;
 use crate::incident::{IncidentAction, IncidentId};
 use crate::rule::{Evidence, Finding, Level, RuleId, Text};
@@ -187,6 +188,10 @@ pub struct Alarm {
     pub advice: Text,
     /// CAP messages sent about it, by channel, oldest first: what Update and Cancel must refer to.
     pub cap_log: Vec<CapRef>,
+    /// Whether people let it leave the community, where they are asked.
+    pub broadcast: Option<Broadcast>,
+    /// Spare targets that get what is said about it, since another has not taken it.
+    pub rerouted: Vec<Arc<str>>,
 }
 
 /// One CAP message that left: what a later one puts in `references`.
@@ -266,6 +271,11 @@ pub enum Cause {
     Regrouped {
         by: Option<String>,
     },
+    /// What became of its broadcast: by a person, or by anmin when nobody is named.
+    Broadcast {
+        step: BroadcastStep,
+        by: Option<String>,
+    },
 }
 
 impl Cause {
@@ -288,6 +298,7 @@ impl Cause {
             Self::ReturnedToService { .. } => "returned_to_service",
             Self::Escalated(_) => "escalated",
             Self::Regrouped { .. } => "regrouped",
+            Self::Broadcast { step, .. } => step.as_str(),
         }
     }
 }
@@ -364,6 +375,11 @@ pub enum Action {
         alarm: AlarmId,
         station: String,
         step: crate::order::CallStep,
+    },
+    /// Whether it is broadcast outside of the community.
+    Broadcast {
+        alarm: AlarmId,
+        what: BroadcastAction,
     },
     Incident {
         incident: IncidentId,

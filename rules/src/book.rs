@@ -13,9 +13,9 @@ use anmin_sensors::point::{Place, PointIx, Points};
 use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{
-    Action, Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Refusal, Shelf, Subject,
-    Transition,
+    Action, Alarm, AlarmId, AlarmState, By, Cause, Class, Condition, Pending, Refusal, Shelf, Subject, Transition,
 };
+use crate::broadcast::BroadcastStep;
 use crate::drill::{DrillId, marked};
 use crate::incident::IncidentId;
 use crate::rule::{Evidence, Finding, Judged, Level, OnBad, RuleId, RuleIx, RuleSpec, Text, Tuning, Verdict, Why};
@@ -496,7 +496,7 @@ impl AlarmBook {
                 });
                 Ok(())
             }
-            Action::Call { alarm, .. } => self.slot_of(*alarm).map(drop),
+            Action::Call { alarm, .. } | Action::Broadcast { alarm, .. } => self.slot_of(*alarm).map(drop),
             // Of many alarms: the watch takes it apart.
             Action::Incident { .. } | Action::Station { .. } => Ok(()),
         }
@@ -690,10 +690,24 @@ impl AlarmBook {
     }
 
     /// Writes down which CAP messages have left about an alarm.
-    pub(crate) fn set_cap_log(&mut self, id: AlarmId, log: &[CapRef]) {
-        let Some(entry) = self.by_alarm.get(&id).and_then(|slot| self.entries.get_mut(slot)) else { return };
-        if let Some(alarm) = entry.alarm.as_mut().filter(|alarm| alarm.cap_log != log) {
-            Arc::make_mut(alarm).cap_log = log.to_vec();
+    pub(crate) fn set_outward(&mut self, as_of: &Alarm) {
+        let Some(entry) = self.by_alarm.get(&as_of.id).and_then(|slot| self.entries.get_mut(slot)) else { return };
+        let Alarm { cap_log, broadcast, rerouted, .. } = as_of;
+        let differs = |alarm: &&mut Arc<Alarm>| {
+            (&alarm.cap_log, &alarm.broadcast, &alarm.rerouted) != (cap_log, broadcast, rerouted)
+        };
+        if let Some(alarm) = entry.alarm.as_mut().filter(differs) {
+            let alarm = Arc::make_mut(alarm);
+            alarm.cap_log.clone_from(cap_log);
+            alarm.broadcast.clone_from(broadcast);
+            alarm.rerouted.clone_from(rerouted);
+        }
+    }
+
+    /// Something became of the alarm's broadcast: the journal and the ways out hear of it by a transition.
+    pub(crate) fn say_broadcast(&mut self, now: Now, id: AlarmId, step: BroadcastStep, by: Option<&str>) {
+        if let Some(slot) = self.by_alarm.get(&id).copied() {
+            self.change(now, slot, Cause::Broadcast { step, by: by.map(str::to_owned) }, |_| {});
         }
     }
 
@@ -907,6 +921,8 @@ impl AlarmBook {
             message,
             advice: own(&terms.spec.advice),
             cap_log: Vec::new(),
+            broadcast: None,
+            rerouted: Vec::new(),
         };
         entry.alarm = Some(Arc::new(alarm));
         self.by_alarm.insert(id, slot);

@@ -553,7 +553,8 @@ fn alarm_of(action: &Action) -> Option<AlarmId> {
         | Action::Unshelve { alarm }
         | Action::TakeOutOfService { alarm, .. }
         | Action::ReturnToService { alarm }
-        | Action::Call { alarm, .. } => Some(*alarm),
+        | Action::Call { alarm, .. }
+        | Action::Broadcast { alarm, .. } => Some(*alarm),
         Action::Incident { .. } | Action::Station { .. } => None,
     }
 }
@@ -703,14 +704,7 @@ mod tests {
     fn desk() -> DeskSettings {
         let station =
             |id: &str| Station { id: id.into(), name: Text::both(id), phone: String::new(), ..Station::default() };
-        let channel = |id: &str, form, drills| Channel {
-            id: id.into(),
-            form,
-            min_level: Level::Blue,
-            system: true,
-            stations: Vec::new(),
-            drills,
-        };
+        let channel = |id: &str, form, drills| Channel { system: true, drills, ..Channel::new(id, form, Level::Blue) };
         DeskSettings {
             stations: vec![station("one"), station("two")],
             channels: vec![

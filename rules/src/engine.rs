@@ -12,6 +12,7 @@ use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Class, Command, Pending, Refusal, Subject, Transition};
 use crate::book::{ANMIN, AlarmBook, BookSettings, Chatter, SystemReport};
+use crate::broadcast::{BroadcastAction, BroadcastState, BroadcastStep};
 use crate::drill::{Drill, DrillChange, DrillCommand, DrillDesk, DrillId, Kept, Site};
 use crate::duty::{Duty, DutyChange, Unready};
 use crate::health::{Health, SystemRules};
@@ -163,6 +164,20 @@ impl Watch {
                 self.book.handle_system(now, report);
             }
         }
+        let unsent = &self.health.rules.broadcast.id;
+        for notice in alarms.iter().filter(|alarm| alarm.rule == *unsent && alarm.is_active()) {
+            let id = notice.subject.as_str().strip_prefix(BROADCAST).and_then(|id| uuid::Uuid::parse_str(id).ok());
+            if id.is_none_or(|id| self.book.alarm(AlarmId(id)).is_none()) {
+                let report = SystemReport {
+                    spec: Arc::clone(&self.health.rules.broadcast),
+                    subject: notice.subject.clone(),
+                    place: Arc::clone(&notice.place),
+                    trouble: None,
+                    evidence: Evidence { received: now.wall, ..Evidence::default() },
+                };
+                self.book.handle_system(now, report);
+            }
+        }
         self.drain(now);
     }
 
@@ -251,6 +266,7 @@ impl Watch {
                 .book
                 .handle_command(now, &command.who, &command.what)
                 .and_then(|()| self.desk.handle_step(now, &command.who, *alarm, station, step, &mut self.effects)),
+            Action::Broadcast { alarm, what } => self.handle_broadcast(now, &command.who, *alarm, what),
             Action::Incident { incident, what } => self.handle_incident(now, &command.who, *incident, what),
             Action::Station { station, what } => {
                 self.desk.handle_station(now, &command.who, station, what, &mut self.effects)
@@ -259,6 +275,22 @@ impl Watch {
         };
         self.drain(now);
         outcome
+    }
+
+    fn handle_broadcast(&mut self, now: Now, who: &str, id: AlarmId, what: &BroadcastAction) -> Result<(), Refusal> {
+        let alarm = self.book.alarm(id).cloned().ok_or(Refusal::NoSuchAlarm(id))?;
+        let step = self.desk.handle_broadcast(now, who, &alarm, what)?;
+        self.book.say_broadcast(now, id, step, Some(who));
+        Ok(())
+    }
+
+    /// A target has not taken what was said about an alarm, or not in time.
+    pub(crate) fn handle_undelivered(&mut self, now: Now, alarm: AlarmId, channel: &str) {
+        let Some(found) = self.book.alarm(alarm).cloned() else { return };
+        if self.desk.handle_undelivered(&found, channel) {
+            self.book.say_broadcast(now, alarm, BroadcastStep::Rerouted, None);
+            self.drain(now);
+        }
     }
 
     fn handle_incident(&mut self, now: Now, who: &str, id: IncidentId, what: &IncidentAction) -> Result<(), Refusal> {
@@ -344,7 +376,8 @@ impl Watch {
                 self.incidents.handle_transition(now, &mut transition);
                 let done = self.desk.handle_transition(now, transition, &mut self.effects);
                 self.book.set_incident(done.alarm.id, done.alarm.incident);
-                self.book.set_cap_log(done.alarm.id, &done.alarm.cap_log);
+                self.book.set_outward(&done.alarm);
+                self.report_broadcast(now, &done.alarm);
             } else if let Some(change) = self.incidents.poll_change() {
                 let incident = Arc::clone(&change.incident);
                 self.effects.push_back(Effect::Incident(Arc::new(change)));
@@ -356,6 +389,7 @@ impl Watch {
                     // What a station lacks is real, and said once.
                     Request::Readiness { .. } if self.book.is_drill() => {}
                     Request::Readiness { station, trouble } => self.report_readiness(now, &station, trouble),
+                    Request::Expired(alarm) => self.book.say_broadcast(now, alarm, BroadcastStep::Expired, None),
                 }
             } else if let Some(Chatter { alarm, begins }) = self.book.poll_chatter() {
                 let subject = Subject::Part(format!("{CHATTER}{}:{}", alarm.rule, alarm.subject.as_str()).into());
@@ -429,6 +463,35 @@ impl Watch {
             spec: Arc::clone(&self.health.rules.plan),
             subject: Subject::Part(format!("{STEPS}{}", incident.id).into()),
             place: Arc::clone(&incident.place),
+            trouble,
+            evidence: Evidence { received: now.wall, ..Evidence::default() },
+        };
+        self.book.handle_system(now, report);
+    }
+
+    /// Tells the officer that nobody has let a warning out in time, or that it is settled.
+    fn report_broadcast(&mut self, now: Now, alarm: &Alarm) {
+        let Some(broadcast) = alarm.broadcast.as_ref().filter(|_| alarm.rule != self.health.rules.broadcast.id) else {
+            return;
+        };
+        let lost = broadcast.state == BroadcastState::Expired && alarm.is_active() && !alarm.is_silenced();
+        let trouble = lost.then(|| {
+            let (title, place, level) = (&alarm.title, &alarm.place, alarm.level);
+            let text = Text {
+                zh: format!("{}报警“{}”（{}）的对外播报超时未获批准，没有发出", level.zh(), title.zh, place.zh()),
+                en: format!(
+                    "the broadcast of the {} alarm {:?} ({}) was not approved in time and has not left",
+                    level.as_str(),
+                    title.en,
+                    place.en()
+                ),
+            };
+            (Level::Orange, text)
+        });
+        let report = SystemReport {
+            spec: Arc::clone(&self.health.rules.broadcast),
+            subject: Subject::Part(format!("{BROADCAST}{}", alarm.id).into()),
+            place: Arc::clone(&alarm.place),
             trouble,
             evidence: Evidence { received: now.wall, ..Evidence::default() },
         };
@@ -530,6 +593,9 @@ const CHATTER: &str = "chatter:";
 const STATION: &str = "station:";
 /// Subjects of what an office above warns of.
 pub const WARNING: &str = "warning:";
+
+/// Subject of the alarm that a warning was not let out in time: `broadcast:` and the alarm's id.
+const BROADCAST: &str = "broadcast:";
 
 /// Subject of the notice that steps of an incident's checklist are late: `steps:` and the incident's id.
 const STEPS: &str = "steps:";
@@ -683,6 +749,13 @@ impl Engine {
     /// Rules that could not be loaded or that cannot judge.
     pub fn broken_rules(&self) -> impl Iterator<Item = &RuleId> {
         self.watch.health.broken_rules()
+    }
+
+    /// A target has not taken the message about an alarm that it was sent, or not in time: a spare one gets it, where
+    /// there is one.
+    pub fn handle_undelivered(&mut self, now: Now, alarm: AlarmId, channel: &str) {
+        self.fire_watches(now);
+        self.watch.handle_undelivered(now, alarm, channel);
     }
 
     pub fn handle_command(&mut self, now: Now, command: Command) -> Result<(), Refusal> {

@@ -38,6 +38,8 @@ pub(crate) struct SystemRules {
     pub plan: Arc<RuleSpec>,
     /// A station cannot respond.
     pub readiness: Arc<RuleSpec>,
+    /// Nobody has let a warning leave the community.
+    pub broadcast: Arc<RuleSpec>,
     /// An alarm that comes and goes.
     pub chatter: Arc<RuleSpec>,
     /// A part of anmin or of its surroundings.
@@ -157,6 +159,18 @@ impl SystemRules {
                     "See that somebody takes over and the equipment is checked, or warn the neighbouring stations.",
                 ),
             ),
+            broadcast: spec(
+                "broadcast",
+                "对外播报未获批准",
+                "broadcast not approved",
+                now,
+                now,
+                (
+                    "请值班负责人核实险情：需要播报的，由两人分别用本人账号批准；不需要的，注明原因后否决。",
+                    "Verify the danger: if it is to be broadcast, two people say yes, each with an account of their own; if \
+                     not, refuse it and say why.",
+                ),
+            ),
             station: spec(
                 "station",
                 "微型消防站无人应答",
@@ -211,6 +225,7 @@ impl SystemRules {
             &self.station,
             &self.plan,
             &self.readiness,
+            &self.broadcast,
             &self.chatter,
             &self.part,
             &self.warning,

@@ -1112,6 +1112,8 @@ mod tests {
             message: Text::default(),
             advice: text(&format!("mind the {}", hazard.as_str())),
             cap_log: Vec::new(),
+            broadcast: None,
+            rerouted: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod alarm;
 pub mod book;
+pub mod broadcast;
 pub mod cases;
 pub mod change;
 pub mod drill;

@@ -25,6 +25,13 @@ impl OrderId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The alarm that it is about, and the way out.
+    pub fn about(&self) -> Option<(AlarmId, &str)> {
+        let (alarm, rest) = self.0.split_once('/')?;
+        let (_, channel) = rest.split_once('/')?;
+        uuid::Uuid::parse_str(alarm).ok().map(|id| (AlarmId(id), channel))
+    }
 }
 
 impl fmt::Display for OrderId {
@@ -91,6 +98,12 @@ pub struct Channel {
     pub stations: Vec<Arc<str>>,
     /// Drills too; without them this way out carries what is real and nothing else.
     pub drills: bool,
+    /// What it carries is taken for real by people outside, so that orange and red wait for a yes.
+    pub outward: bool,
+    /// It gets nothing of its own accord, only what another has not taken.
+    pub spare: bool,
+    /// Spare ways out that get what this one does not take in time, the first of them first.
+    pub then: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +115,20 @@ pub enum ChannelForm {
 }
 
 impl Channel {
+    pub fn new(id: impl Into<Arc<str>>, form: ChannelForm, min_level: Level) -> Self {
+        Self {
+            id: id.into(),
+            form,
+            min_level,
+            system: false,
+            stations: Vec::new(),
+            drills: true,
+            outward: false,
+            spare: false,
+            then: Vec::new(),
+        }
+    }
+
     pub fn wants(&self, class: Class, level: Level) -> bool {
         self.stations.is_empty() && level >= self.min_level && (self.system || class != Class::System)
     }

@@ -12,6 +12,9 @@ use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{Alarm, AlarmId, AlarmState, CapRef, Cause, Class, Refusal, Subject, Transition};
 use crate::book::ANMIN;
+use crate::broadcast::{
+    ASKED_FROM, Broadcast, BroadcastAction, BroadcastState, BroadcastStep, No, Policy, nothing_to_send,
+};
 use crate::drill::marked;
 use crate::duty::{Duty, DutyChange, StationAction, Unready, Zone};
 use crate::engine::{Effect, WARNING};
@@ -47,6 +50,8 @@ pub struct DeskSettings {
     pub zone: Zone,
     /// What becomes the checklist of incidents.
     pub plans: Arc<Plans>,
+    /// Who lets a warning leave the community.
+    pub broadcast: Policy,
 }
 
 impl Default for DeskSettings {
@@ -64,6 +69,7 @@ impl Default for DeskSettings {
             system_escalate_after: Some(Duration::from_secs(300)),
             zone: Zone::default(),
             plans: Arc::default(),
+            broadcast: Policy::default(),
         }
     }
 }
@@ -95,6 +101,8 @@ pub(crate) enum Request {
     Unanswered { area: Arc<str>, alarm: Option<(Arc<Alarm>, Text)> },
     /// Whether a station can respond; the text says why not.
     Readiness { station: Arc<str>, trouble: Option<Text> },
+    /// A warning was not let out in time.
+    Expired(AlarmId),
 }
 
 /// Calls, and what each way out has heard.
@@ -103,8 +111,10 @@ pub(crate) struct ResponseDesk {
     /// Alarms for which a station was called.
     calls: BTreeMap<AlarmId, Calls>,
     timers: BTreeSet<(Mono, AlarmId, Arc<str>)>,
-    /// CAP messages that are in force, of alarms that have any.
-    caps: BTreeMap<AlarmId, Vec<CapRef>>,
+    /// What was said outside of alarms about which anything was, or is to be.
+    said: BTreeMap<AlarmId, Said>,
+    /// When a question to people expires.
+    questions: BTreeSet<(Mono, AlarmId)>,
     /// Alarms that no station answers, by area.
     unanswered: BTreeMap<Arc<str>, BTreeSet<AlarmId>>,
     /// What people have said of the stations.
@@ -114,6 +124,45 @@ pub(crate) struct ResponseDesk {
     /// When that may change by time alone.
     look_at: Option<Mono>,
     requests: VecDeque<Request>,
+}
+
+/// What was said outside about one alarm.
+#[derive(Default)]
+struct Said {
+    /// CAP messages that are in force.
+    caps: Vec<CapRef>,
+    broadcast: Option<Broadcast>,
+    rerouted: Vec<Arc<str>>,
+    /// When its question expires, as it stands in `questions`.
+    due: Option<Mono>,
+    /// The question is another than the one whose clock runs.
+    anew: bool,
+}
+
+impl Said {
+    fn chain(&self, channel: &Channel) -> impl DoubleEndedIterator<Item = &CapRef> {
+        let id = Arc::clone(&channel.id);
+        self.caps.iter().filter(move |sent| *sent.channel == *id)
+    }
+
+    fn last(&self, channel: &Channel) -> Option<&CapRef> {
+        self.chain(channel).next_back()
+    }
+
+    /// Whether the alarm says the same.
+    fn is_in(&self, alarm: &Alarm) -> bool {
+        self.caps == alarm.cap_log && self.broadcast == alarm.broadcast && self.rerouted == alarm.rerouted
+    }
+
+    fn write(&self, alarm: &mut Arc<Alarm>) {
+        if self.is_in(alarm) {
+            return;
+        }
+        let alarm = Arc::make_mut(alarm);
+        alarm.cap_log.clone_from(&self.caps);
+        alarm.broadcast.clone_from(&self.broadcast);
+        alarm.rerouted.clone_from(&self.rerouted);
+    }
 }
 
 struct Calls {
@@ -192,7 +241,8 @@ impl ResponseDesk {
             settings,
             calls: BTreeMap::new(),
             timers: BTreeSet::new(),
-            caps: BTreeMap::new(),
+            said: BTreeMap::new(),
+            questions: BTreeSet::new(),
             unanswered: BTreeMap::new(),
             duty: BTreeMap::new(),
             unready: BTreeMap::new(),
@@ -290,8 +340,15 @@ impl ResponseDesk {
     pub fn restore(&mut self, now: Now, alarms: &[Arc<Alarm>], calls: Vec<Call>) {
         let open: BTreeMap<AlarmId, &Arc<Alarm>> =
             alarms.iter().filter(|alarm| alarm.is_open()).map(|alarm| (alarm.id, alarm)).collect();
-        for alarm in open.values().filter(|alarm| !alarm.cap_log.is_empty()) {
-            self.caps.insert(alarm.id, alarm.cap_log.clone());
+        for alarm in open.values() {
+            let said = Said {
+                caps: alarm.cap_log.clone(),
+                broadcast: alarm.broadcast.clone(),
+                rerouted: alarm.rerouted.clone(),
+                due: None,
+                anew: false,
+            };
+            self.keep_said(now, alarm.id, said);
         }
         for call in calls {
             let Some(alarm) = open.get(&call.alarm) else { continue };
@@ -368,7 +425,7 @@ impl ResponseDesk {
         transition
     }
 
-    /// Brings what each CAP channel has said in line with how the alarm stands now.
+    /// Brings what each CAP channel has said in line with how the alarm stands now, as far as people let it.
     fn cap_messages(
         &mut self,
         now: Now,
@@ -376,15 +433,39 @@ impl ResponseDesk {
     ) -> BTreeMap<Arc<str>, (CapMessage, String, Vec<CapRef>)> {
         let mut out = BTreeMap::new();
         let alarm = &mut transition.alarm;
-        let mut log = self.caps.remove(&alarm.id).unwrap_or_default();
-        for channel in self.settings.channels.iter().filter(|channel| channel.form == ChannelForm::Cap) {
-            let chain: Vec<CapRef> = log.iter().filter(|sent| *sent.channel == *channel.id).cloned().collect();
+        let mut said = self.said.remove(&alarm.id).unwrap_or_default();
+        // Alarms wait in the book's queue: the desk knows what was said since.
+        said.write(alarm);
+        let channels = || self.settings.channels.iter().filter(|channel| channel.form == ChannelForm::Cap);
+        let (mut wanted, mut in_force) = (None, None);
+        for channel in channels().filter(|channel| channel.outward) {
+            let last = said.last(channel);
+            in_force = match cap_message(channel, alarm, last) {
+                Some(CapMessage::Cancel) => in_force,
+                Some(_) if self.is_asked(channel, alarm, last) => {
+                    wanted = Some(alarm.level);
+                    in_force.max(last.map(|last| last.level))
+                }
+                Some(_) => in_force.max(Some(alarm.level)),
+                None => in_force.max(last.map(|last| last.level)),
+            };
+        }
+        let asked = self.settings.broadcast.review(now.wall, said.broadcast.as_ref(), wanted, in_force);
+        let question = |broadcast: &Option<Broadcast>| broadcast.as_ref().map(|broadcast| broadcast.asked_at);
+        said.anew |= question(&asked) != question(&said.broadcast);
+        said.broadcast = asked;
+        for channel in channels() {
+            let chain: Vec<CapRef> = said.chain(channel).cloned().collect();
             let Some(message) = cap_message(channel, alarm, chain.last()) else { continue };
+            let allowed = said.broadcast.as_ref().is_some_and(|broadcast| broadcast.allows(alarm.level));
+            if message != CapMessage::Cancel && self.is_asked(channel, alarm, chain.last()) && !allowed {
+                continue;
+            }
             let identifier = cap_identifier(&self.settings.site, alarm, channel);
             match message {
                 // The chain ends here; a later Alert begins another.
-                CapMessage::Cancel => log.retain(|sent| *sent.channel != *channel.id),
-                CapMessage::Alert | CapMessage::Update => log.push(CapRef {
+                CapMessage::Cancel => said.caps.retain(|sent| *sent.channel != *channel.id),
+                CapMessage::Alert | CapMessage::Update => said.caps.push(CapRef {
                     channel: channel.id.to_string(),
                     identifier: identifier.clone(),
                     sent: now.wall,
@@ -393,13 +474,127 @@ impl ResponseDesk {
             }
             out.insert(Arc::clone(&channel.id), (message, identifier, chain));
         }
-        if alarm.cap_log != log {
-            Arc::make_mut(alarm).cap_log.clone_from(&log);
+        said.write(alarm);
+        if transition.to == AlarmState::Normal {
+            said = Said { due: said.due, ..Said::default() };
         }
-        if !log.is_empty() && transition.to != AlarmState::Normal {
-            self.caps.insert(transition.alarm.id, log);
-        }
+        self.keep_said(now, transition.alarm.id, said);
         out
+    }
+
+    /// Whether what this channel would say now waits for people.
+    fn is_asked(&self, channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> bool {
+        channel.outward
+            && alarm.drill.is_none()
+            && self.settings.broadcast.approval.people() > 0
+            && alarm.level >= ASKED_FROM
+            && last.is_none_or(|last| alarm.level > last.level)
+    }
+
+    /// Keeps what was said, where anything was, and the clock of a question.
+    fn keep_said(&mut self, now: Now, id: AlarmId, mut said: Said) {
+        let Policy { within, .. } = self.settings.broadcast;
+        let due = said
+            .broadcast
+            .as_ref()
+            .filter(|broadcast| broadcast.is_waiting())
+            .map(|broadcast| now.mono.plus(broadcast.until.since(now.wall).min(within)));
+        // The clock of a question that stands runs on whatever the wall clock does.
+        let same = said.due.is_some() && due.is_some() && !said.anew;
+        if !same {
+            if let Some(old) = said.due {
+                self.questions.remove(&(old, id));
+            }
+            if let Some(new) = due {
+                self.questions.insert((new, id));
+            }
+            said.due = due;
+        }
+        said.anew = false;
+        if !(said.caps.is_empty() && said.broadcast.is_none() && said.rerouted.is_empty()) {
+            self.said.insert(id, said);
+        }
+    }
+
+    /// What a person says about the broadcast of an alarm. The caller writes down the step, and with it leaves what is
+    /// allowed to.
+    pub fn handle_broadcast(
+        &mut self,
+        now: Now,
+        who: &str,
+        alarm: &Alarm,
+        what: &BroadcastAction,
+    ) -> Result<BroadcastStep, Refusal> {
+        let policy = &self.settings.broadcast;
+        let before = self.said.get(&alarm.id).and_then(|said| said.broadcast.as_ref());
+        let (broadcast, step) = match what {
+            BroadcastAction::Approve { account, typed } => {
+                let Some(account) = account else {
+                    return Err(Refusal::not_allowed(
+                        "对外播报须由登录本人账号的人员批准",
+                        "a broadcast is approved by people who are signed in with accounts of their own",
+                    ));
+                };
+                let before = before.ok_or_else(nothing_to_send)?;
+                let would = |channel: &Channel| {
+                    // As if nobody had taken anything back.
+                    let open = Alarm { broadcast: None, ..alarm.clone() };
+                    channel.form == ChannelForm::Cap
+                        && cap_message(channel, &open, None).is_some()
+                        && self.is_asked(channel, &open, None)
+                };
+                if !before.is_waiting() && !self.settings.channels.iter().any(would) {
+                    return Err(nothing_to_send());
+                }
+                policy.check_typed(typed, &alarm.id.to_string())?;
+                policy.approve(now.wall, before, alarm.level, account, who)?
+            }
+            BroadcastAction::Refuse { why } => {
+                let before = before.filter(|before| before.is_waiting()).ok_or_else(|| {
+                    Refusal::not_allowed("没有待批准的对外播报", "no broadcast of this alarm waits for a yes")
+                })?;
+                let no = Some(No { who: who.to_owned(), at: now.wall, why: why.clone() });
+                (Broadcast { state: BroadcastState::Refused, no, ..before.clone() }, BroadcastStep::Refused)
+            }
+            BroadcastAction::TakeBack { why } => {
+                if self.said.get(&alarm.id).is_none_or(|said| said.caps.is_empty()) {
+                    return Err(Refusal::not_allowed(
+                        "没有可撤回的播报：该报警未对外发出，或已撤回",
+                        "there is nothing to take back: nothing about this alarm is in force outside",
+                    ));
+                }
+                let before = before.cloned().unwrap_or_else(|| Broadcast::taken_back(now.wall, alarm.level));
+                let no = Some(No { who: who.to_owned(), at: now.wall, why: why.clone() });
+                let (state, level) = (BroadcastState::TakenBack, alarm.level);
+                let broadcast = Broadcast { state, level, no, ..before };
+                (broadcast, BroadcastStep::TakenBack)
+            }
+        };
+        let said = self.said.entry(alarm.id).or_default();
+        said.anew = said.broadcast.as_ref().is_none_or(|before| before.asked_at != broadcast.asked_at);
+        said.broadcast = Some(broadcast);
+        Ok(step)
+    }
+
+    /// A target has not taken what was said about an alarm: whether a spare one gets it now.
+    pub fn handle_undelivered(&mut self, alarm: &Alarm, channel: &str) -> bool {
+        let Some(said) = self.said.get_mut(&alarm.id) else { return false };
+        if !said.caps.iter().any(|sent| *sent.channel == *channel) {
+            return false;
+        }
+        // One that is a spare itself hands on to those after it.
+        let after = |of: &Channel| {
+            let at = of.then.iter().position(|id| **id == *channel);
+            let from = if *of.id == *channel { Some(0) } else { at.map(|at| at + 1) };
+            from.map(|from| of.then[from..].to_vec())
+        };
+        let spares: Vec<Arc<str>> = self.settings.channels.iter().filter_map(after).flatten().collect();
+        let wants = |spare: &Arc<str>| {
+            self.settings.channels.iter().any(|other| other.id == *spare && other.wants(alarm.class, alarm.level))
+        };
+        let next = spares.into_iter().find(|spare| !said.rerouted.contains(spare) && wants(spare));
+        said.rerouted.extend(next.iter().cloned());
+        next.is_some()
     }
 
     fn call_or_stand_down(&mut self, now: Now, transition: &Transition, effects: &mut VecDeque<Effect>) {
@@ -675,6 +870,17 @@ impl ResponseDesk {
             self.look(now);
             return true;
         }
+        let first = self.questions.first().filter(|(due, _)| *due <= now.mono).copied();
+        if let Some((due, id)) = first.filter(|(at, _)| self.timers.first().is_none_or(|(due, ..)| at <= due)) {
+            self.questions.remove(&(due, id));
+            let said = self.said.get_mut(&id).expect("a question belongs to what was said");
+            said.due = None;
+            if let Some(broadcast) = said.broadcast.as_mut() {
+                broadcast.state = BroadcastState::Expired;
+            }
+            self.requests.push_back(Request::Expired(id));
+            return true;
+        }
         let Some((due, id, station)) = self.timers.first().filter(|(due, ..)| *due <= now.mono).cloned() else {
             return false;
         };
@@ -806,7 +1012,8 @@ impl ResponseDesk {
     }
 
     pub fn poll_timeout(&self) -> Option<Mono> {
-        self.timers.first().map(|(due, ..)| *due).into_iter().chain(self.look_at).min()
+        let (call, question) = (self.timers.first().map(|(due, ..)| *due), self.questions.first().map(|(due, _)| *due));
+        [call, question, self.look_at].into_iter().flatten().min()
     }
 
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
@@ -829,6 +1036,8 @@ pub fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> O
     let over = !alarm.is_open()
         || alarm.out_of_service.is_some()
         || !channel.wants(alarm.class, alarm.level)
+        // What a person has taken back stays so until it gets worse.
+        || alarm.broadcast.as_ref().is_some_and(|broadcast| broadcast.holds_back(alarm.level))
         // What others warn of is theirs to broadcast.
         || matches!(&alarm.subject, Subject::Part(part) if part.starts_with(WARNING))
         // Noise next door, a lift that stands still, an empty battery: for the duty desk, never for the public.
@@ -839,6 +1048,7 @@ pub fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> O
         Some(last) if last.level != alarm.level && alarm.shelved.is_none() => Some(CapMessage::Update),
         Some(_) => None,
         None if over || !alarm.is_active() || alarm.is_silenced() => None,
+        None if channel.spare && !alarm.rerouted.contains(&channel.id) => None,
         None => Some(CapMessage::Alert),
     }
 }

@@ -15,6 +15,7 @@ use anmin_sensors::time::{Mono, Now, Wall};
 use include_dir::{Dir, include_dir};
 
 use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Cause, Class, Command, Refusal, Transition};
+use crate::broadcast::{Approval, BroadcastAction, Policy};
 use crate::duty::{DutyChange, Equipment, Member, Role, Shift, StationAction};
 use crate::engine::{Counts, Effect, Watch};
 use crate::incident::{
@@ -22,7 +23,7 @@ use crate::incident::{
     REASON_WITHIN,
 };
 use crate::order::{
-    Call, CallCause, CallState, CallStep, CapMessage, Channel, ChannelForm, OrderBody, OrderId, Station,
+    Call, CallCause, CallState, CallStep, CapMessage, CapOrder, Channel, ChannelForm, OrderBody, OrderId, Station,
 };
 use crate::plan::Plans;
 use crate::response::DeskSettings;
@@ -65,6 +66,10 @@ struct Stage {
     owed_since: BTreeMap<AlarmId, Duration>,
     shelved_until: BTreeMap<AlarmId, Duration>,
     called_since: BTreeMap<(AlarmId, Arc<str>), Duration>,
+    /// Which question about a broadcast stands, and since when.
+    asked_since: BTreeMap<AlarmId, (Wall, Duration)>,
+    /// CAP identifiers that have left.
+    identifiers: BTreeSet<String>,
     clock_was_set: bool,
 }
 
@@ -114,6 +119,8 @@ impl Stage {
             owed_since: BTreeMap::new(),
             shelved_until: BTreeMap::new(),
             called_since: BTreeMap::new(),
+            asked_since: BTreeMap::new(),
+            identifiers: BTreeSet::new(),
             clock_was_set: false,
         }
     }
@@ -184,6 +191,12 @@ impl Stage {
         outcome
     }
 
+    /// A target has not taken what it was sent.
+    fn undelivered(&mut self, alarm: AlarmId, channel: &str) {
+        self.watch.handle_undelivered(self.now(), alarm, channel);
+        self.take();
+    }
+
     /// The power fails and comes back `down` later: another monotonic clock, other ids, the journal as it was.
     fn restart(&mut self, down: Duration) {
         self.check_journal();
@@ -204,6 +217,9 @@ impl Stage {
             *since = self.at;
         }
         for since in self.settled_since.values_mut() {
+            *since = self.at;
+        }
+        for (_, since) in self.asked_since.values_mut() {
             *since = self.at;
         }
         for until in self.shelved_until.values_mut() {
@@ -328,6 +344,8 @@ impl Stage {
                             let references: Vec<&str> =
                                 cap.references.iter().map(|sent| sent.identifier.as_str()).collect();
                             assert_eq!(references, *chain, "references are what is in force, oldest first");
+                            assert!(self.identifiers.insert(cap.identifier.clone()), "an identifier is used twice");
+                            assert!(may_leave(&self.desk, &order.channel, cap), "{} left too early", cap.identifier);
                             assert_eq!(references.is_empty(), cap.message == CapMessage::Alert);
                             match cap.message {
                                 CapMessage::Cancel => chain.clear(),
@@ -442,6 +460,16 @@ impl Stage {
             (Some(_), _) => {}
             (None, _) => drop(self.shelved_until.remove(&alarm.id)),
         }
+        match alarm.broadcast.as_ref().filter(|broadcast| broadcast.is_waiting()) {
+            Some(broadcast) => {
+                let since = (broadcast.asked_at, self.at);
+                let known = self.asked_since.entry(alarm.id).or_insert(since);
+                if known.0 != broadcast.asked_at {
+                    *known = since;
+                }
+            }
+            None => drop(self.asked_since.remove(&alarm.id)),
+        }
         let cause = match &transition.cause {
             Cause::LevelChanged(from) => format!("{} to", from.as_str()),
             Cause::Acknowledged { by } => format!("acknowledged {by}"),
@@ -452,6 +480,7 @@ impl Stage {
             Cause::ReturnedToService { by } => format!("returned_to_service {by}"),
             Cause::Escalated(step) => format!("escalated {step}"),
             Cause::Regrouped { by } => format!("regrouped {}", by.as_deref().unwrap_or("anmin")),
+            Cause::Broadcast { step, by } => format!("{} {}", step.as_str(), by.as_deref().unwrap_or("anmin")),
             other => other.as_str().to_owned(),
         };
         let what = if alarm.rule == self.spec.id || transition.cause != Cause::Raised {
@@ -461,6 +490,7 @@ impl Stage {
             let named = alarm.subject.as_str().strip_prefix("steps:").and_then(|id| uuid::Uuid::parse_str(id).ok());
             match named.and_then(|id| self.incident_names.get(&IncidentId(id))) {
                 Some(n) => format!(" {} steps:{n}", alarm.rule),
+                None if alarm.subject.as_str().starts_with("broadcast:") => format!(" {}", alarm.rule),
                 None => format!(" {} {}", alarm.rule, alarm.subject.as_str()),
             }
         };
@@ -480,6 +510,9 @@ impl Stage {
         }
         for (id, until) in &self.shelved_until {
             assert!(self.at < *until, "the shelf of {id} outlives its deadline at {:?}", self.at);
+        }
+        for (id, (_, since)) in &self.asked_since {
+            assert!(self.at < *since + self.desk.broadcast.within, "a question about {id} stands too long");
         }
         for ((id, station), since) in &self.called_since {
             assert!(self.at < *since + Duration::from_secs(60), "{station} was given too long for {id}");
@@ -566,6 +599,26 @@ impl Stage {
     }
 }
 
+/// Whether as many people have said yes to a message as it needs: a real one outward, orange or red, that says more than what
+/// is in force. Written down anew here, from what receivers see.
+fn may_leave(desk: &DeskSettings, channel: &str, cap: &CapOrder) -> bool {
+    let outward = desk.channels.iter().any(|each| *each.id == *channel && each.outward);
+    let more = cap.references.last().is_none_or(|last| last.level < cap.alarm.level);
+    if !outward || cap.message == CapMessage::Cancel || cap.alarm.level < Level::Orange || !more {
+        return true;
+    }
+    let broadcast = cap.alarm.broadcast.as_ref();
+    let people: BTreeSet<&str> =
+        broadcast.into_iter().flat_map(|broadcast| &broadcast.yes).map(|yes| &*yes.account).collect();
+    people.len() >= desk.broadcast.approval.people()
+        && (desk.broadcast.approval == Approval::None || broadcast.is_some_and(|found| found.level >= cap.alarm.level))
+}
+
+/// How the community is called that decides on broadcasts.
+fn chunhui(approval: Approval) -> Policy {
+    Policy { approval, name: Text { zh: "春晖".to_owned(), en: "Chunhui".to_owned() }, ..Policy::default() }
+}
+
 /// A rule without delays, latch or deadlines.
 fn plain_spec() -> RuleSpec {
     RuleSpec {
@@ -635,7 +688,7 @@ fn quality(word: &str) -> Quality {
 /// Plays one table and gives back what was done.
 fn play(table: &str) -> (Vec<String>, Vec<String>) {
     let mut spec = plain_spec();
-    let mut desk = DeskSettings::default();
+    let mut desk = DeskSettings { broadcast: chunhui(Approval::TwoPeople), ..DeskSettings::default() };
     let mut show_events = false;
     let mut show_incidents = false;
     let mut expected = Vec::new();
@@ -664,14 +717,7 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
             "desk" => {
                 for word in &words[1..] {
                     let (key, value) = word.split_once('=').unwrap_or_else(|| panic!("{word:?} is not key=value"));
-                    let channel = |form, system| Channel {
-                        id: key.into(),
-                        form,
-                        min_level: level(value),
-                        system,
-                        stations: Vec::new(),
-                        drills: true,
-                    };
+                    let channel = |form, system| Channel { system, ..Channel::new(key, form, level(value)) };
                     match key {
                         "stations" => {
                             desk.stations = value.split(',').map(station).collect();
@@ -684,6 +730,21 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
                         "storm" => desk.storm_alarms = value.parse().expect("a number"),
                         "incidents" => show_incidents = value == "yes",
                         "cap" => desk.channels.push(channel(ChannelForm::Cap, false)),
+                        // Taken for real; the spare ones get what they do not take.
+                        "town" | "county" => desk.channels.push(Channel {
+                            outward: true,
+                            then: vec!["spare".into(), "radio".into()],
+                            ..channel(ChannelForm::Cap, false)
+                        }),
+                        "spare" | "radio" => desk.channels.push(Channel {
+                            outward: true,
+                            spare: true,
+                            ..channel(ChannelForm::Cap, false)
+                        }),
+                        "approval" => {
+                            let known = Approval::CHOICES.iter().find(|(name, _)| *name == value);
+                            desk.broadcast.approval = known.expect("a way to approve").1;
+                        }
                         "events" => {
                             desk.channels.push(channel(ChannelForm::Events, false));
                             show_events = true;
@@ -777,6 +838,15 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
             }
             return;
         }
+        // The account is the word; the name that the journal keeps is by=.
+        "yes" => {
+            let account = words.first().filter(|word| !word.contains('=')).map(|word| (*word).to_owned());
+            let typed = key("typed").unwrap_or("chunhui").to_owned();
+            Action::Broadcast { alarm, what: BroadcastAction::Approve { account, typed } }
+        }
+        "no" => Action::Broadcast { alarm, what: BroadcastAction::Refuse { why: why() } },
+        "take_back" => Action::Broadcast { alarm, what: BroadcastAction::TakeBack { why: why() } },
+        "undelivered" => return stage.undelivered(alarm, words[0]),
         "acknowledge" => Action::Acknowledge { alarm },
         "reset" => Action::Reset { alarm },
         "shelve" => Action::Shelve { alarm, until: stage.now().wall.plus(wait(words[0])), why: why() },
@@ -900,21 +970,23 @@ fn random_day(seed: u64) -> Vec<String> {
     spec.escalate_after = chance.of(&[None, Some(seconds(60)), Some(seconds(600))]);
     spec.realarm_after = chance.of(&[None, Some(seconds(900))]);
     spec.on_bad = chance.of(&[OnBad::Fault, OnBad::Fault, OnBad::Raise(Level::Orange)]);
-    let channel = |id: &str, form, min_level, system| Channel {
-        id: id.into(),
-        form,
-        min_level,
-        system,
-        stations: Vec::new(),
-        drills: true,
-    };
+    let channel = |id: &str, form, min_level, system| Channel { system, ..Channel::new(id, form, min_level) };
+    let outward = |id: &str, min_level| Channel { outward: true, ..channel(id, ChannelForm::Cap, min_level, false) };
     let mut desk = DeskSettings {
         channels: vec![
             channel("mq", ChannelForm::Events, Level::Blue, true),
             channel("hook", ChannelForm::Events, Level::Orange, false),
             channel("cap", ChannelForm::Cap, chance.of(&Level::ALL), false),
             channel("cap-2", ChannelForm::Cap, Level::Red, true),
+            Channel {
+                then: vec!["spare".into(), "radio".into()],
+                ..outward("town", chance.of(&[Level::Yellow, Level::Orange]))
+            },
+            outward("county", Level::Red),
+            Channel { spare: true, ..outward("spare", Level::Yellow) },
+            Channel { spare: true, ..outward("radio", Level::Red) },
         ],
+        broadcast: chunhui(chance.of(&[Approval::TwoPeople, Approval::TwoPeople, Approval::OnePerson, Approval::None])),
         call_level: chance.of(&[Level::Orange, Level::Yellow]),
         ..DeskSettings::default()
     };
@@ -943,7 +1015,21 @@ fn random_day(seed: u64) -> Vec<String> {
         let recent = &incidents[incidents.len().saturating_sub(4)..];
         let [incident, other] =
             [(); 2].map(|()| if recent.is_empty() { IncidentId(uuid::Uuid::nil()) } else { chance.of(recent) });
-        match chance.below(32) {
+        match chance.below(42) {
+            32..36 => {
+                let account = chance.of(&[None, Some("li"), Some("wang"), Some("chen")]).map(str::to_owned);
+                let typed = chance.of(&["Chunhui", "春晖", "Chunhui", "no"]).to_owned();
+                let what = BroadcastAction::Approve { account, typed };
+                drop(stage.command(who, Action::Broadcast { alarm, what }));
+            }
+            36 => drop(
+                stage.command(who, Action::Broadcast { alarm, what: BroadcastAction::Refuse { why: "x".to_owned() } }),
+            ),
+            37 => drop(
+                stage
+                    .command(who, Action::Broadcast { alarm, what: BroadcastAction::TakeBack { why: "x".to_owned() } }),
+            ),
+            38.. => stage.undelivered(alarm, chance.of(&["town", "county", "spare", "cap", "nobody"])),
             30.. => {
                 let what = match chance.below(5) {
                     0 => StationAction::HandOver { crew: vec!["wang".to_owned()], note: String::new() },
@@ -1039,7 +1125,7 @@ fn random_day(seed: u64) -> Vec<String> {
                 stage.restart(seconds(chance.of(&[0, 5, 600, 40_000])));
             }
         }
-        let step = seconds(chance.of(&[0, 0, 1, 7, 45, 300, 2000]));
+        let step = seconds(chance.of(&[0, 0, 0, 1, 1, 7, 45, 300, 2000]));
         stage.walk_to(stage.at + step);
         stage.check_journal();
         stage.check_promises();

@@ -599,6 +599,8 @@ impl Desk {
             message,
             advice,
             cap_log: Vec::new(),
+            broadcast: None,
+            rerouted: Vec::new(),
         }
     }
 
@@ -1038,7 +1040,8 @@ impl Desk {
             | Action::Unshelve { alarm }
             | Action::TakeOutOfService { alarm, .. }
             | Action::ReturnToService { alarm }
-            | Action::Call { alarm, .. } => *alarm,
+            | Action::Call { alarm, .. }
+            | Action::Broadcast { alarm, .. } => *alarm,
         };
         let at = self.alarms.iter().position(|alarm| alarm.id == id).ok_or(Refusal::NoSuchAlarm(id))?;
         let before = Arc::clone(&self.alarms[at]);
@@ -1074,6 +1077,9 @@ impl Desk {
                 Cause::ReturnedToService { by: who }
             }
             Action::Call { station, step, .. } => return self.step(before, &station, step, who),
+            Action::Broadcast { .. } => {
+                return Err(Refusal::NotAllowed(text("没有待批准的对外播报", "no broadcast waits for a yes")));
+            }
             Action::Incident { .. } | Action::Station { .. } => return Ok(()),
         };
         alarm.seq += 1;

@@ -641,7 +641,7 @@ async fn show(client: &Client, alarm: &Alarm) -> Result<Said, Failure> {
 }
 
 /// The causes of transitions and of incidents' changes in Chinese.
-const CAUSES: [(&str, &str); 25] = [
+const CAUSES: [(&str, &str); 31] = [
     ("raised", "发生"),
     ("level_changed", "变级"),
     ("returned", "异常消失"),
@@ -654,6 +654,12 @@ const CAUSES: [(&str, &str); 25] = [
     ("returned_to_service", "恢复使用"),
     ("escalated", "升级"),
     ("regrouped", "归入其他事件"),
+    ("broadcast_seconded", "播报获一人同意"),
+    ("broadcast_approved", "播报已批准"),
+    ("broadcast_refused", "播报被否决"),
+    ("broadcast_expired", "播报超时未批准"),
+    ("broadcast_taken_back", "播报已撤回"),
+    ("broadcast_rerouted", "播报转发备用目标"),
     ("opened", "事件开始"),
     ("grew", "事件扩大"),
     ("settled", "报警均已结束"),

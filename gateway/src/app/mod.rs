@@ -3,6 +3,7 @@
 mod account;
 mod alarm;
 mod audit;
+mod broadcast;
 mod broker;
 mod bundle;
 mod check;
@@ -79,6 +80,8 @@ enum Command {
     Incident(incident::IncidentOptions),
     /// Start a drill for an area, raise alarms in it, end it, and see how fast people were.
     Drill(drill::DrillOptions),
+    /// What waits for two people before it is broadcast outside; say yes or no, take back what has left.
+    Broadcast(broadcast::BroadcastOptions),
     /// Say for a station how far its crew is, or show the links by which its crew answers.
     Call(alarm::CallOptions),
     /// Who is on duty in the micro fire stations; hand over, check equipment, take one off duty.
@@ -146,6 +149,7 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options),
         Command::Incident(options) => incident::incident(options),
         Command::Drill(options) => drill::drill(options),
+        Command::Broadcast(options) => broadcast::broadcast(options),
         Command::Call(options) => alarm::call(options),
         Command::Station(options) => station::station(options),
         Command::Order(options) => alarm::order(options),

@@ -134,6 +134,9 @@ impl Config {
         let web = one(&roots, "web").map_or(Some(web::Settings::default()), |r| web::Settings::read(&r, base));
         let desk = one(&roots, "desk").map_or_else(Desk::default, |r| Desk::read(&r));
 
+        let name = site.as_ref().map(|site| site.name.clone()).unwrap_or_default();
+        let broadcast = site::broadcast(one(&roots, "broadcast").as_ref(), &name);
+
         let crew = one(&roots, "crew").map_or_else(Crew::default, |r| Crew::read(&r, base));
         let stations: Vec<(Station, Fault)> = all("station").iter().filter_map(stations::station).collect();
         stations::check_neighbours(&stations, |fault| faults.note(fault));
@@ -232,6 +235,23 @@ impl Config {
             all("subscriber").iter().filter_map(|r| subscription::Settings::read(r, base, &places_named)).collect();
         let warning_sources: Vec<_> =
             all("warning_source").iter().filter_map(|r| warning::Settings::read(r, base)).collect();
+        for r in all("cap") {
+            let id: String = r.optional("id").unwrap_or_default();
+            for spare in r.or("then", Vec::<String>::new()) {
+                let found = caps.iter().find(|cap| *cap.channel.id == *spare);
+                if spare == id || found.is_none() {
+                    let others = caps.iter().map(|cap| &*cap.channel.id).filter(|other| *other != id);
+                    r.fault(
+                        "then",
+                        format!("`then` names {spare:?}, which is no other [[cap]]"),
+                        did_you_mean(&spare, others),
+                    );
+                } else if found.is_some_and(|cap| !cap.channel.then.is_empty()) {
+                    let hint = "write all spares into the list of the first, in order".to_owned();
+                    r.fault("then", format!("`then` names {spare:?}, which has a `then` of its own"), Some(hint));
+                }
+            }
+        }
         for r in all("notice") {
             let known = |id: &String| stations.iter().any(|station| *station.id == **id);
             for id in r.or("stations", Vec::new()).iter().filter(|id| !known(id)) {
@@ -261,7 +281,11 @@ impl Config {
             .map(|out| out.channel.clone())
             .chain(webhooks.iter().map(|out| out.channel.clone()))
             .chain(notices.iter().map(|out| out.channel.clone()))
-            .chain(caps.iter().map(|out| out.channel.clone()))
+            .chain(caps.iter().map(|out| Channel {
+                outward: site.as_ref().is_some_and(|site| out.is_outward(site)),
+                spare: caps.iter().any(|other| other.channel.then.contains(&out.channel.id)),
+                ..out.channel.clone()
+            }))
             .collect();
 
         let places: HashMap<String, Arc<Place>> =
@@ -316,6 +340,7 @@ impl Config {
                 max_shelve_red: desk.max_shelve_red,
                 zone: Zone::new(ahead),
                 plans: Arc::new(Plans::with_shipped(plans)),
+                broadcast,
                 ..DeskSettings::default()
             },
             crew,

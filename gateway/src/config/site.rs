@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anmin_rules::broadcast::{Approval, Policy};
 use anmin_rules::order::Station;
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::document::{Fault, Form, Reader, did_you_mean};
@@ -161,6 +162,22 @@ impl Desk {
         desk
     }
 }
+
+/// `[broadcast]`: who lets a warning leave the community.
+pub fn broadcast(r: Option<&Reader<'_>>, name: &Text) -> Policy {
+    let usual = Policy { name: name.clone(), ..Policy::default() };
+    let Some(r) = r else { return usual };
+    let within = r.or("approve_within", usual.within);
+    if !APPROVE_WITHIN.contains(&within) {
+        r.fault("approve_within", "`broadcast.approve_within` must lie between ten seconds and one hour", None);
+    }
+    let policy =
+        Policy { approval: r.choice("approval", &Approval::CHOICES).unwrap_or(usual.approval), within, ..usual };
+    r.finish();
+    policy
+}
+
+const APPROVE_WITHIN: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(3_600);
 
 /// `[storage]`: where the two databases live, `data` beside the configuration unless said otherwise, and for how long the
 /// audit is kept.

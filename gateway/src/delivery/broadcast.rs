@@ -14,10 +14,18 @@
 //! sender     = "anmin.shequ001.example.cn"
 //! status     = "exercise"                        # exercise | test | system | actual
 //! scope      = "restricted"                      # restricted | private
+//! then       = ["county"]                        # spare targets, which get what this one does not take in time
+//! deliver_within = "60s"                         # that time
+//! confirms   = true                              # a receipt names the message's identifier; any other is none
 //! ```
+//!
+//! A message that a target has not taken in time, or refuses for good, goes to the next one of `then`, too, with an Alert of
+//! its own chain, and goes on being tried. A 2xx says that the request was taken; where the peer can name what it took,
+//! `confirms` asks for that.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anmin_rules::order::{Channel, ChannelForm, Order, OrderBody};
@@ -31,6 +39,9 @@ use super::{Carrier, DeliveryError, Receipt, Secret, Site, read_channel, read_fi
 
 /// Files in a folder beyond which old ones go.
 pub const KEEP: usize = 10_000;
+/// Where nobody says otherwise, a message is late after this.
+const DELIVER_WITHIN: Duration = Duration::from_secs(60);
+const DELIVER_WITHIN_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(3_600);
 /// Never younger than this.
 const KEEP_AT_LEAST: Duration = Duration::from_secs(86_400);
 
@@ -38,13 +49,15 @@ const KEEP_AT_LEAST: Duration = Duration::from_secs(86_400);
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub channel: Channel,
+    /// A message that is not taken by then is late.
+    deliver_within: Duration,
     to: To,
     words: cap::Settings,
 }
 
 #[derive(Clone, Debug)]
 enum To {
-    Endpoint { target: Target, token_file: Option<PathBuf> },
+    Endpoint { target: Target, token_file: Option<PathBuf>, confirms: bool },
     Folder(PathBuf),
 }
 
@@ -55,7 +68,8 @@ impl Settings {
         let to = match (r.has("url"), folder) {
             (true, None) => {
                 let token_file = read_file(r, "token_file", base, Secret::read);
-                Target::read(r, base).map(|target| To::Endpoint { target, token_file })
+                let confirms = r.or("confirms", false);
+                Target::read(r, base).map(|target| To::Endpoint { target, token_file, confirms })
             }
             (false, Some(folder)) => Some(To::Folder(base.join(folder))),
             _ if r.is_faulty() => None,
@@ -66,8 +80,19 @@ impl Settings {
             }
         };
         let words = cap::Settings::read(r);
+        let then: Vec<String> = r.or("then", Vec::new());
+        let deliver_within = r.or("deliver_within", DELIVER_WITHIN);
+        if !DELIVER_WITHIN_RANGE.contains(&deliver_within) {
+            r.fault("deliver_within", "`deliver_within` must lie between five seconds and one hour", None);
+        }
         r.finish();
-        Some(Self { channel: channel?, to: to?, words: words? })
+        let channel = Channel { then: then.into_iter().map(Arc::from).collect(), ..channel? };
+        Some(Self { channel, deliver_within, to: to?, words: words? })
+    }
+
+    /// Whether people outside take it for real, so that they are to be told only what people here have let out.
+    pub fn is_outward(&self, site: &Site) -> bool {
+        Words::new(&self.words, site).is_for_real()
     }
 
     /// The folder where one is written to, for those who say where the messages lie.
@@ -82,20 +107,21 @@ impl Settings {
 /// The carrier of one `[[cap]]`.
 pub struct Broadcast {
     words: Words,
+    deliver_within: Duration,
     way: Way,
 }
 
 enum Way {
-    Endpoint { http: Box<Http>, token: Option<Secret> },
+    Endpoint { http: Box<Http>, token: Option<Secret>, confirms: bool },
     Folder(PathBuf),
 }
 
 /// Makes the folder or reads the secrets; connects only when there is something to carry.
 pub fn carrier(settings: &Settings, site: &Site) -> Result<Broadcast, String> {
     let way = match &settings.to {
-        To::Endpoint { target, token_file } => {
+        To::Endpoint { target, token_file, confirms } => {
             let token = token_file.as_deref().map(Secret::read).transpose()?;
-            Way::Endpoint { http: Box::new(Http::new(target)?), token }
+            Way::Endpoint { http: Box::new(Http::new(target)?), token, confirms: *confirms }
         }
         To::Folder(folder) => {
             std::fs::create_dir_all(folder)
@@ -103,10 +129,14 @@ pub fn carrier(settings: &Settings, site: &Site) -> Result<Broadcast, String> {
             Way::Folder(folder.clone())
         }
     };
-    Ok(Broadcast { words: Words::new(&settings.words, site), way })
+    Ok(Broadcast { words: Words::new(&settings.words, site), deliver_within: settings.deliver_within, way })
 }
 
 impl Carrier for Broadcast {
+    fn deliver_within(&self) -> Option<Duration> {
+        Some(self.deliver_within)
+    }
+
     async fn carry(&self, order: &Order) -> Result<Receipt, DeliveryError> {
         let OrderBody::Cap(cap) = &order.body else {
             return Err(DeliveryError::Never("this way out carries CAP, not events".to_owned()));
@@ -114,14 +144,15 @@ impl Carrier for Broadcast {
         let message = cap::compose(&self.words, cap)
             .map_err(|why| DeliveryError::Never(format!("the CAP message is not fit to leave: {why}")))?;
         match &self.way {
-            Way::Endpoint { http, token } => {
+            Way::Endpoint { http, token, confirms } => {
                 let authorization = token.as_ref().map(|token| format!("Bearer {}", token.reveal()));
                 let mut headers =
                     vec![("content-type", "application/cap+xml"), ("idempotency-key", message.identifier.as_str())];
                 if let Some(authorization) = &authorization {
                     headers.push(("authorization", authorization));
                 }
-                http.post(&headers, Bytes::from(message.xml)).await
+                let naming = confirms.then_some(message.identifier.as_str());
+                http.post_naming(&headers, Bytes::from(message.xml), naming).await
             }
             Way::Folder(folder) => {
                 let folder = folder.clone();
@@ -187,7 +218,6 @@ fn prune(folder: &Path, keep: usize) -> std::io::Result<()> {
 mod tests {
     use std::io::{BufRead, BufReader};
     use std::process::{Child, Command, Stdio};
-    use std::sync::Arc;
 
     use anmin_rules::order::{CapOrder, OrderId};
     use anmin_sensors::document::{Document as Toml, Faults};
@@ -298,6 +328,41 @@ mod tests {
             [("anmin-1-a-2", "anmin-1-a-2.xml"), ("../../etc/passwd", "_.._etc_passwd.xml"), ("社区 1", "___1.xml")]
         {
             assert_eq!(file_name(identifier), wanted);
+        }
+    }
+
+    /// Goal: a receiver that says yes without having taken it is not believed, where it can name what it took. Method: a
+    /// scripted server, one case a line.
+    #[tokio::test]
+    async fn a_receipt_that_does_not_name_the_message_is_none_where_one_is_asked_for() {
+        let [(_, cap), ..] = samples::cap_orders();
+        let answer = |body: &str| -> &'static str {
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            text.leak()
+        };
+        let naming = format!("{{\"taken\": \"{}\"}}", cap.identifier);
+        let cases = [
+            (Answer::Says(answer(&naming)), "Ok HTTP 200, names it"),
+            (Answer::Says(answer("ok")), "Retry HTTP 200, but the answer does not name the message"),
+            (Answer::Says(answer("")), "Retry HTTP 200, but the answer does not name the message"),
+            (Answer::Says(answer("{\"taken\": \"another-1-town\"}")), "Retry HTTP 200, but"),
+            (Answer::Breaks, "Retry"),
+            (
+                Answer::Says("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+                "Never HTTP 413",
+            ),
+        ];
+        let (script, wanted): (Vec<Answer>, Vec<&str>) = cases.into_iter().unzip();
+        let server = Server::start(script).await;
+        let stanza = format!("url = '{}'\nconfirms = true", server.url());
+        let broadcast = carrier(&settings(&stanza).expect("settings"), &site()).expect("a carrier");
+        for wanted in wanted {
+            let found = match broadcast.carry(&order(cap.clone())).await {
+                Ok(receipt) => format!("Ok {}", receipt.detail),
+                Err(DeliveryError::Retry(why)) => format!("Retry {why}"),
+                Err(other) => format!("Never {other}"),
+            };
+            assert!(found.starts_with(wanted), "{found}, expected {wanted}");
         }
     }
 

@@ -306,6 +306,11 @@ impl Words {
         }
     }
 
+    /// Whether a message is meant for real, as far as its words go.
+    pub fn is_for_real(&self) -> bool {
+        matches!(self.status, Status::System | Status::Actual)
+    }
+
     /// For how long a message holds.
     pub fn expires(&self) -> Duration {
         self.settings.expires
@@ -469,12 +474,15 @@ enum End {
     Below,
     /// A person has silenced it.
     Silenced,
+    /// A person has taken the message back.
+    TakenBack,
 }
 
 fn end_of(order: &CapOrder) -> Option<End> {
     (order.message == CapMessage::Cancel).then(|| match &order.alarm {
         alarm if !alarm.is_active() => End::Over,
         alarm if alarm.is_silenced() => End::Silenced,
+        alarm if alarm.broadcast.as_ref().is_some_and(|broadcast| broadcast.holds_back(alarm.level)) => End::TakenBack,
         _ => End::Below,
     })
 }
@@ -543,6 +551,7 @@ fn note(words: &Words, order: &CapOrder) -> Option<String> {
                 End::Over => "预警解除 / All clear",
                 End::Below => "预警撤销：级别已降低 / Withdrawn: the level has dropped",
                 End::Silenced => "预警撤销：告警已由人员搁置或停用 / Withdrawn: silenced by a person",
+                End::TakenBack => "预警撤回：由值班人员撤回，请以后续通知为准 / Withdrawn: taken back by the duty desk",
             }
             .to_owned(),
         );
@@ -560,7 +569,7 @@ fn info(words: &Words, order: &CapOrder, language: Language) -> Info {
     let sent = stamp(order.sent, &words.zone);
     let (response, urgency, severity) = match (end, alarm.level) {
         (Some(End::Over), _) => ("AllClear", "Past", "Minor"),
-        (Some(End::Below | End::Silenced), level) => ("Monitor", "Past", severity(level)),
+        (Some(End::Below | End::Silenced | End::TakenBack), level) => ("Monitor", "Past", severity(level)),
         (None, level) => {
             let response = kind.responses[match level {
                 Level::Blue => 0,
@@ -591,6 +600,8 @@ fn info(words: &Words, order: &CapOrder, language: Language) -> Info {
         (Some(End::Below), false) => format!("This warning is withdrawn: the level has dropped to {level}. "),
         (Some(End::Silenced), true) => "本预警撤销：告警已由人员搁置或停用。".to_owned(),
         (Some(End::Silenced), false) => "This warning is withdrawn: a person has silenced the alarm. ".to_owned(),
+        (Some(End::TakenBack), true) => "本预警撤回：由值班人员撤回，请以后续通知为准。".to_owned(),
+        (Some(End::TakenBack), false) => "This warning is withdrawn: the duty desk has taken it back. ".to_owned(),
     };
     let advice = prose(language.of(&alarm.advice));
     Info {
@@ -1170,6 +1181,7 @@ fn parse(xml: &str) -> Result<Alert, String> {
 pub(super) mod tests {
     use std::sync::Arc;
 
+    use anmin_rules::broadcast::BroadcastState;
     use anmin_sensors::document::{Document as Toml, Faults};
     use anmin_sensors::reading::Value;
 
@@ -1241,8 +1253,10 @@ pub(super) mod tests {
         let below = Alarm { level: Level::Yellow, ..samples::alarm() };
         let mut shelved = samples::alarm();
         shelved.out_of_service = closed.acknowledged.clone();
+        let mut taken_back = samples::alarm();
+        taken_back.broadcast = Some(samples::broadcast(BroadcastState::TakenBack));
         assert_eq!(said(closed).0, "AllClear");
-        for alarm in [below, shelved] {
+        for alarm in [below, shelved, taken_back] {
             let (response, headline) = said(alarm);
             assert_eq!(response, "Monitor");
             assert!(headline.contains("withdrawn") && !headline.contains("clear"), "{headline}");

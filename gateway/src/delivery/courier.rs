@@ -15,6 +15,8 @@
 //!   was never tried may go half a second after the last attempt. The first success lets everything go.
 //! - An order that the peer refuses is tried three times, then given up: [`Outcome::Dead`] and a system alarm.
 //! - When something has been failing for a minute, `way-out:<id>` is in trouble until all of it is through.
+//! - Where a peer must take an order within a time, [`Input::Overdue`] says once of each that it has not; then that time
+//!   stands in place of the minute, if it is shorter. The order goes on being tried.
 //!
 //! The bound: orders about hazards are never refused or dropped here. They are in the journal already, each is about a
 //! kilobyte and shared with it, and there are no more of them than the open alarms have transitions. Orders about anmin
@@ -132,6 +134,7 @@ pub fn spawn<C: Carrier>(
         channel.bytes().fold(clock.now().wall.micros() as u64, |seed, byte| seed.rotate_left(7) ^ u64::from(byte));
     let mut backlog = Backlog::new(channel, seed);
     backlog.spacing = carrier.pace().map(Spacing::new);
+    backlog.trouble_after = carrier.deliver_within().map_or(TROUBLE_AFTER, |within| within.min(TROUBLE_AFTER));
     let task = tokio::spawn(run(Arc::new(carrier), backlog, Arc::clone(&handle.tally), clock, queue, inputs));
     (handle, task)
 }
@@ -178,7 +181,15 @@ async fn run<C: Carrier>(
                 backlog.handle_result(clock.now().mono, lane, result);
             }
             order = queue.recv(), if open => match order {
-                Some(order) => backlog.handle_order(order),
+                Some(order) => {
+                    let now = clock.now();
+                    if let (Some(within), OrderBody::Cap(cap)) = (carrier.deliver_within(), &order.body) {
+                        // What has waited since before a restart has waited.
+                        let due = now.mono.plus(within.saturating_sub(now.wall.since(cap.sent)));
+                        backlog.expect_by(due, order.id.clone());
+                    }
+                    backlog.handle_order(order);
+                }
                 None => open = false,
             },
             _ = ask.tick() => {
@@ -290,6 +301,9 @@ pub struct Backlog {
     told: Option<Told>,
     reports: VecDeque<Input>,
     spacing: Option<Spacing>,
+    trouble_after: Duration,
+    /// By when orders are to be taken that are not told to be late.
+    expected: BTreeSet<(Mono, OrderId)>,
     /// Under way with the order that is tried: lanes, as often as each has an order in it.
     gathered: Vec<Lane>,
 }
@@ -346,6 +360,8 @@ impl Backlog {
             told: None,
             reports: VecDeque::new(),
             spacing: None,
+            trouble_after: TROUBLE_AFTER,
+            expected: BTreeSet::new(),
             gathered: Vec::new(),
         }
     }
@@ -362,6 +378,11 @@ impl Backlog {
     /// Whether the whole way out counts as down.
     pub fn is_down(&self) -> bool {
         self.failures >= DOWN_AFTER
+    }
+
+    /// An order that comes next is to be taken by then.
+    pub fn expect_by(&mut self, due: Mono, order: OrderId) {
+        self.expected.insert((due, order));
     }
 
     pub fn handle_order(&mut self, order: Order) {
@@ -506,7 +527,10 @@ impl Backlog {
         if self.told.is_none()
             && let Some(since) = self.failing_since()
         {
-            at_latest(since.plus(TROUBLE_AFTER));
+            at_latest(since.plus(self.trouble_after));
+        }
+        if let Some((due, _)) = self.expected.first() {
+            at_latest(*due);
         }
         next
     }
@@ -579,8 +603,13 @@ impl Backlog {
         if let Some(report) = self.reports.pop_front() {
             return Some(report);
         }
+        if let Some((_, order)) = self.expected.first().filter(|(due, _)| *due <= now).cloned() {
+            self.expected.pop_first();
+            tracing::error!(way_out = %self.channel, %order, "not taken in time; it goes on being tried");
+            return Some(Input::Overdue { order });
+        }
         let failing = self.failing_since();
-        let due = failing.is_some_and(|since| now >= since.plus(TROUBLE_AFTER));
+        let due = failing.is_some_and(|since| now >= since.plus(self.trouble_after));
         let trouble = match (&self.told, &self.refused) {
             (Some(Told::Refused), Some(_)) => return None,
             (_, Some((order, reason))) => {
@@ -675,6 +704,7 @@ impl Backlog {
             self.failing.remove(&(since, lane));
         }
         self.count -= 1;
+        self.expected.retain(|(_, expected)| *expected != order.id);
         if queue.orders.is_empty() {
             if let Some(rank) = queue.rank {
                 self.ready.remove(&rank);
@@ -807,9 +837,37 @@ mod tests {
                 Input::Outcome { order, outcome: Outcome::Dead(_) } => format!("dead {order}"),
                 Input::Part(PartState { part, trouble: Some(_) }) => format!("{part} in trouble"),
                 Input::Part(PartState { part, trouble: None }) => format!("{part} well"),
+                Input::Overdue { order } => format!("overdue {order}"),
                 other => panic!("{other:?}"),
             })
             .collect()
+    }
+
+    #[test]
+    fn what_is_not_taken_in_time_is_told_once_and_goes_on_being_tried() {
+        let mut backlog = Backlog::new("town".into(), 7);
+        backlog.trouble_after = Duration::from_secs(5);
+        for (device, due) in [("a", 5_000), ("b", 9_000)] {
+            let order = samples::order(device, 1, Level::Red);
+            backlog.expect_by(at(due), order.id.clone());
+            backlog.handle_order(order);
+        }
+        let first = attempts(&mut backlog, at(0));
+        let [a, b] = [0, 1].map(|n| first[n].order.id.to_string());
+        for attempt in &first {
+            backlog.handle_result(at(1_000), attempt.lane, retry());
+        }
+        assert_eq!(reports(&mut backlog, at(4_999)), [] as [&str; 0]);
+        assert!(backlog.poll_timeout(at(4_999)).is_some_and(|due| due <= at(5_000)));
+        assert_eq!(reports(&mut backlog, at(5_000)), [format!("overdue {a}")]);
+        assert_eq!(reports(&mut backlog, at(6_000)), ["way-out:town in trouble"], "sooner than after the usual minute");
+        let again = attempts(&mut backlog, at(8_000));
+        assert_eq!(again.len(), 2, "both are tried again");
+        for attempt in again {
+            backlog.handle_result(at(8_000), attempt.lane, taken());
+        }
+        let said = reports(&mut backlog, at(20_000));
+        assert_eq!(said, [format!("delivered {a}"), format!("delivered {b}"), "way-out:town well".to_owned()]);
     }
 
     /// The same, of a drill.

@@ -16,6 +16,7 @@
 //! can match the two.
 
 use anmin_rules::alarm::{Alarm, By, Cause, Subject, Transition};
+use anmin_rules::broadcast::BroadcastStep;
 use anmin_rules::order::{Call, CallChange, OrderId};
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::point::Place;
@@ -227,7 +228,7 @@ fn by_of(cause: &Cause) -> Option<&str> {
         | Cause::Shelved { by }
         | Cause::TakenOutOfService { by, .. }
         | Cause::ReturnedToService { by } => Some(by),
-        Cause::Unshelved { by } | Cause::Regrouped { by } => by.as_deref(),
+        Cause::Unshelved { by } | Cause::Regrouped { by } | Cause::Broadcast { by, .. } => by.as_deref(),
         _ => None,
     }
 }
@@ -236,6 +237,9 @@ fn why_of(transition: &Transition) -> Option<&str> {
     match &transition.cause {
         Cause::TakenOutOfService { why, .. } => Some(why),
         Cause::Shelved { .. } => transition.alarm.shelved.as_ref().map(|shelf| shelf.why.as_str()),
+        Cause::Broadcast { step: BroadcastStep::Refused | BroadcastStep::TakenBack, .. } => {
+            transition.alarm.broadcast.as_ref().and_then(|broadcast| broadcast.no.as_ref()).map(|no| no.why.as_str())
+        }
         _ => None,
     }
 }

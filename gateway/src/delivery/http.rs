@@ -129,6 +129,16 @@ impl Http {
 
     /// Posts once.
     pub async fn post(&self, headers: &[(&str, &str)], body: Bytes) -> Result<Receipt, DeliveryError> {
+        self.post_naming(headers, body, None).await
+    }
+
+    /// The same; where a name is given, only an answer that has it says that the peer has taken it.
+    pub async fn post_naming(
+        &self,
+        headers: &[(&str, &str)],
+        body: Bytes,
+        name: Option<&str>,
+    ) -> Result<Receipt, DeliveryError> {
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(self.uri.clone())
@@ -141,7 +151,7 @@ impl Http {
             .map_err(|error| DeliveryError::Never(format!("the request cannot be written: {error}")))?;
         let answered = tokio::time::timeout(TOTAL_LIMIT, async {
             let response = self.client.request(request).await.map_err(|error| chain(&error))?;
-            Ok(judge(response).await)
+            Ok(judge(response, name).await)
         });
         match answered.await {
             Ok(Ok(result)) => result,
@@ -239,13 +249,19 @@ impl Http {
 
 /// What an answer means: 2xx is taken; 408, 425, 429 and 5xx ask for another try, later where they say so; 401 and 403
 /// too, because a person can mend a credential on either side and the order is not at fault; anything else is refused.
-async fn judge(response: Response<hyper::body::Incoming>) -> Result<Receipt, DeliveryError> {
+async fn judge(response: Response<hyper::body::Incoming>, name: Option<&str>) -> Result<Receipt, DeliveryError> {
     let (head, body) = response.into_parts();
     let status = head.status;
     // The verdict stands already; a slow or endless body may not change it, only cost its connection.
     let words = tokio::time::timeout(Duration::from_secs(1), Limited::new(body, ANSWER_LIMIT).collect()).await;
     if status.is_success() {
-        return Ok(Receipt { detail: format!("HTTP {}", status.as_u16()) });
+        let detail = format!("HTTP {}", status.as_u16());
+        let Some(name) = name else { return Ok(Receipt { detail }) };
+        let named = |body: &[u8]| body.windows(name.len()).any(|part| part == name.as_bytes());
+        return match words.map(|words| words.map(|words| words.to_bytes())) {
+            Ok(Ok(words)) if named(&words) => Ok(Receipt { detail: format!("{detail}, names it") }),
+            _ => Err(DeliveryError::Retry(format!("{detail}, but the answer does not name the message"))),
+        };
     }
     let words = match words {
         Ok(Ok(words)) => excerpt(String::from_utf8_lossy(&words.to_bytes()).trim()),

@@ -38,6 +38,11 @@ pub trait Carrier: Send + Sync + 'static {
         None
     }
 
+    /// By when after it was sent a CAP message must be taken, where somebody waits for that. Asked with each order.
+    fn deliver_within(&self) -> Option<Duration> {
+        None
+    }
+
     /// Carries several orders in one message, once: asked of a carrier with a pace. The order that answers for all comes first.
     fn carry_all(&self, order: &Order, with: &[Order]) -> impl Future<Output = Result<Receipt, DeliveryError>> + Send {
         let (_, _) = (order, with);
@@ -63,6 +68,10 @@ impl<C: Carrier> Carrier for Arc<C> {
 
     fn pace(&self) -> Option<courier::Pace> {
         (**self).pace()
+    }
+
+    fn deliver_within(&self) -> Option<Duration> {
+        (**self).deliver_within()
     }
 
     fn carry_all(&self, order: &Order, with: &[Order]) -> impl Future<Output = Result<Receipt, DeliveryError>> + Send {
@@ -137,7 +146,7 @@ fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: boo
         }
         plain
     })?;
-    Some(Channel { id: id.into(), form, min_level: min_level?, system, stations: Vec::new(), drills })
+    Some(Channel { system, drills, ..Channel::new(id, form, min_level?) })
 }
 
 /// A file named in the configuration, resolved against `base`; it is a fault when there is none, or when `check` finds

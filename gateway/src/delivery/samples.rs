@@ -7,6 +7,7 @@ use std::time::Duration;
 use anmin_rules::alarm::{
     Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Subject, Transition,
 };
+use anmin_rules::broadcast::{Broadcast, BroadcastState, Yes};
 use anmin_rules::incident::{Incident, IncidentCause, IncidentChange, IncidentId, Note};
 use anmin_rules::order::{
     Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, Order, OrderBody, OrderId,
@@ -91,6 +92,8 @@ pub fn alarm() -> Alarm {
             "Do not operate switches. Close the gas valve, open windows, leave by the stairs.",
         ),
         cap_log: Vec::new(),
+        broadcast: None,
+        rerouted: Vec::new(),
     }
 }
 
@@ -315,6 +318,19 @@ pub fn cap_orders() -> [(&'static str, CapOrder); 3] {
             },
         ),
     ]
+}
+
+/// A question about a broadcast of the highest level to which one person has said yes.
+pub fn broadcast(state: BroadcastState) -> Broadcast {
+    Broadcast {
+        state,
+        level: Level::Red,
+        asked_at: RAISED,
+        until: RAISED.plus(Duration::from_secs(120)),
+        people: 2,
+        yes: vec![Yes { account: "li".to_owned(), who: "李明".to_owned(), at: RAISED }],
+        no: None,
+    }
 }
 
 /// Compares with a reviewed file under `gateway/tests/golden`. `UPDATE_GOLDEN=1 cargo test -p anmin delivery` writes

@@ -1,6 +1,7 @@
 //! What people do, in the words of the audit.
 
 use anmin_rules::alarm::{Action, Command, Refusal};
+use anmin_rules::broadcast::BroadcastAction;
 use anmin_rules::change::{NumberChange, RulesChange};
 use anmin_rules::drill::{DrillAction, DrillAlarm, DrillCommand, Scope, Target};
 use anmin_rules::duty::StationAction;
@@ -25,6 +26,14 @@ pub fn of_command(at: Wall, command: &Command, from: Way, result: &Result<(), Re
         Action::Unshelve { alarm } => ("alarm.unshelve", alarm, Value::Null),
         Action::TakeOutOfService { alarm, why } => ("alarm.out_of_service", alarm, json!({ "why": why })),
         Action::ReturnToService { alarm } => ("alarm.return_to_service", alarm, Value::Null),
+        Action::Broadcast { alarm, what } => {
+            let (what, detail) = match what {
+                BroadcastAction::Approve { account, .. } => ("broadcast.approve", json!({ "account": account })),
+                BroadcastAction::Refuse { why } => ("broadcast.refuse", json!({ "why": why })),
+                BroadcastAction::TakeBack { why } => ("broadcast.take_back", json!({ "why": why })),
+            };
+            (what, alarm, detail)
+        }
         Action::Incident { incident, what } => {
             let (what, detail) = of_incident(what);
             let refused = result.as_ref().err().map(Refusal::text);

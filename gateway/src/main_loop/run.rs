@@ -43,6 +43,7 @@ use super::query::{
 };
 use super::{Input, NewRules, PartState, ReloadAsked, Reloaded, Resend, SessionStart};
 use crate::clock::Clock;
+use crate::delivery::Outcome;
 use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
@@ -610,9 +611,13 @@ impl MainLoop {
             Input::Outcome { order, .. } if Pulse::owns(&order) => {}
             Input::Outcome { order, outcome } => {
                 self.parts.orders_waiting = self.parts.orders_waiting.saturating_sub(1);
+                if matches!(outcome, Outcome::Dead(_)) {
+                    self.handle_undelivered(now, &order);
+                }
                 self.scratch.outcomes.push(OrderOutcome { order, outcome, at: now.wall });
                 self.receipts_due.get_or_insert(now.mono.plus(RECEIPTS_WAIT));
             }
+            Input::Overdue { order } => self.handle_undelivered(now, &order),
             Input::Resend { who, from, which, reply } => {
                 let sent = self.resend(&who, &which);
                 self.note(now, deeds::of_resend(now.wall, who, from, &which, &sent));
@@ -642,6 +647,13 @@ impl MainLoop {
                 self.scratch.beat = orders.map(|orders| (beat, orders));
             }
             Input::Messages { .. } | Input::Readings(_) | Input::Stop => {}
+        }
+    }
+
+    /// A target has refused what it was sent, or has not taken it in time: another may get it.
+    fn handle_undelivered(&mut self, now: Now, order: &OrderId) {
+        if let Some((alarm, channel)) = order.about() {
+            self.parts.engine.handle_undelivered(now, alarm, channel);
         }
     }
 

@@ -4,6 +4,7 @@
 //! anmin-backup.json    format, version of anmin, when, and of each file its size, SHA-256 and mode
 //! state.db             the journal as of one moment, also while the daemon writes it
 //! readings.db          history and queue, a moment earlier; left out where they cannot be read
+//! warnings/…           what the offices above have said and is in force
 //! site/…               the site's folder, secrets included
 //! ```
 //!
@@ -34,6 +35,8 @@ use super::{DirLock, StoreError, beside, facts, pending, people, put_aside, read
 pub const MANIFEST: &str = "anmin-backup.json";
 /// The folder of the site's files within a backup.
 const SITE: &str = "site";
+/// The folder of warnings from above, beside the databases and within a backup.
+pub const WARNINGS: &str = "warnings";
 /// The format that this anmin writes.
 const FORMAT: u32 = 1;
 /// No file of a site is larger; one that is has not been put there by hand.
@@ -187,6 +190,18 @@ fn fill(storage: &Path, site: &Path, part: &Path, to: &Path, now: Wall) -> Resul
     if storage.join(tuned::FILE).is_file() {
         copy_file(&storage.join(tuned::FILE), &part.join(tuned::FILE), 0o600)?;
         files.push(describe(part, tuned::FILE, 0o600)?);
+    }
+    let warnings = storage.join(WARNINGS);
+    if warnings.is_dir() {
+        for (from, path) in site_files(&warnings, &[], &mut notes)? {
+            let name = format!("{WARNINGS}/{path}");
+            match copy_file(&from, &part.join(&name), 0o600) {
+                Ok(_) => files.push(describe(part, &name, 0o600)?),
+                // One that is over goes while the daemon runs.
+                Err(_) if !from.exists() => drop(fs::remove_file(part.join(&name))),
+                Err(error) => return Err(error),
+            }
+        }
     }
     let away = [storage, part, to].map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
     for (from, path) in site_files(site, &away, &mut notes)? {
@@ -421,6 +436,13 @@ impl Backup {
             fs::rename(staged(file), &path).map_err(|error| BackupError::io(&path, &error))?;
             returned.files.push(path);
         }
+        // The name of each says which message it is: one that is there is the same.
+        for kept in self.manifest.files.iter().filter(|kept| kept.path.starts_with("warnings/")) {
+            let path = storage.join(&kept.path);
+            copy_file(&self.folder.join(&kept.path), &path, 0o600)?;
+            path.parent().into_iter().chain([&*path]).for_each(|new| own_like(new, storage));
+            returned.files.push(path);
+        }
         sync_dir(storage);
         Ok(returned)
     }
@@ -564,6 +586,8 @@ mod tests {
             Readings::open(&storage, Limits::default(), &["influx".into()], RAISED, Box::new(|_| ())).unwrap();
         commit(&mut store, &[raised(1, 1)]);
         store.commit(&Turn { calls: &[call_change()], ..Turn::default() }).unwrap();
+        fs::create_dir_all(storage.join(WARNINGS)).unwrap();
+        fs::write(storage.join("warnings/county-1.xml"), "<alert/>\n").unwrap();
         let to = site.join("backups/monday");
         fs::create_dir_all(site.join("backups")).unwrap();
         let taken = take(&storage, &site, &to, RAISED).unwrap();
@@ -615,6 +639,7 @@ mod tests {
             [
                 ("readings.db", "600"),
                 ("state.db", "600"),
+                ("warnings/county-1.xml", "600"),
                 ("site/anmin.d/more.toml", &*mode("anmin.d/more.toml")),
                 ("site/anmin.toml", &*mode("anmin.toml")),
                 ("site/token", "600"),
@@ -625,7 +650,7 @@ mod tests {
         let again = take(&site.join("data"), &site, &to, RAISED);
         assert_eq!(again.unwrap_err(), BackupError::Occupied { path: to.display().to_string() });
         let tuesday = take(&site.join("data"), &site, &site.join("backups/tuesday"), RAISED).unwrap();
-        assert_eq!(tuesday.manifest.files.len(), 5, "no backup is in a backup");
+        assert_eq!(tuesday.manifest.files.len(), 6, "no backup is in a backup");
         let nothing = take(&site.join("anmin.d"), &site, &site.join("x"), RAISED).unwrap_err();
         assert!(matches!(nothing, BackupError::Nothing { .. }), "{nothing}");
     }
@@ -764,5 +789,6 @@ mod tests {
         backup.restore(&new.join("data"), RAISED, "li").unwrap();
         let (_, back) = StateStore::open(&new.join("data"), RAISED).unwrap();
         assert_eq!(back.alarms.len(), 1);
+        assert_eq!(fs::read_to_string(new.join("data/warnings/county-1.xml")).unwrap(), "<alert/>\n");
     }
 }

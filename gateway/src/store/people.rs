@@ -127,6 +127,12 @@ impl Principal {
     /// Whoever is at the box, while there is no account.
     pub const AT_THE_BOX: &str = "(box)";
 
+    /// The account of a person who has signed in; `None` for a token and for whoever is at the box.
+    pub fn person(&self) -> Option<&str> {
+        // Names of accounts hold letters, digits, dots, dashes and underscores.
+        (!self.account.starts_with('(') && !self.account.contains(':')).then_some(&*self.account)
+    }
+
     /// Somebody with every right and no name.
     pub fn unnamed(account: &str) -> Self {
         Self {

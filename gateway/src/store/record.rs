@@ -14,6 +14,7 @@ use std::time::Duration;
 use anmin_rules::alarm::{
     Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Shelf, Subject, Transition,
 };
+use anmin_rules::broadcast::{Broadcast, BroadcastState, BroadcastStep, No, Yes};
 use anmin_rules::drill::DrillId;
 use anmin_rules::incident::{End, FalseCause, Incident, IncidentCause, IncidentChange, IncidentId, Note, Outcome};
 use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OnCall, OrderBody};
@@ -209,6 +210,7 @@ enum CauseV1<'a> {
     ReturnedToService { by: Str<'a> },
     Escalated { step: u32 },
     Regrouped { by: Option<Str<'a>> },
+    Broadcast { step: Str<'a>, by: Option<Str<'a>> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -248,6 +250,37 @@ struct AlarmV1<'a> {
     advice: TextV1<'a>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     cap_log: Vec<CapRefV1<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    broadcast: Option<BroadcastV1<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rerouted: Vec<Str<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BroadcastV1<'a> {
+    state: Str<'a>,
+    level: Str<'a>,
+    asked_at: i64,
+    until: i64,
+    people: usize,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    yes: Vec<YesV1<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    no: Option<NoV1<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct YesV1<'a> {
+    account: Str<'a>,
+    who: Str<'a>,
+    at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NoV1<'a> {
+    who: Str<'a>,
+    at: i64,
+    why: Str<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -627,6 +660,9 @@ impl<'a> CauseV1<'a> {
             Cause::ReturnedToService { by } => Self::ReturnedToService { by: by.into() },
             Cause::Escalated(step) => Self::Escalated { step: *step },
             Cause::Regrouped { by } => Self::Regrouped { by: by.as_ref().map(Into::into) },
+            Cause::Broadcast { step, by } => {
+                Self::Broadcast { step: step.as_str().into(), by: by.as_ref().map(Into::into) }
+            }
         }
     }
 
@@ -646,6 +682,10 @@ impl<'a> CauseV1<'a> {
             Self::ReturnedToService { by } => Cause::ReturnedToService { by: by.into_owned() },
             Self::Escalated { step } => Cause::Escalated(step),
             Self::Regrouped { by } => Cause::Regrouped { by: by.map(Cow::into_owned) },
+            Self::Broadcast { step, by } => Cause::Broadcast {
+                step: find("step of a broadcast", &step, BroadcastStep::ALL, BroadcastStep::as_str)?,
+                by: by.map(Cow::into_owned),
+            },
         })
     }
 }
@@ -683,6 +723,8 @@ impl<'a> AlarmV1<'a> {
             message: TextV1::of(&alarm.message),
             advice: TextV1::of(&alarm.advice),
             cap_log: alarm.cap_log.iter().map(CapRefV1::of).collect(),
+            broadcast: alarm.broadcast.as_ref().map(BroadcastV1::of),
+            rerouted: alarm.rerouted.iter().map(|id| (&**id).into()).collect(),
         }
     }
 
@@ -718,6 +760,8 @@ impl<'a> AlarmV1<'a> {
             message: self.message.read(),
             advice: self.advice.read(),
             cap_log: self.cap_log.into_iter().map(CapRefV1::read).collect::<Result<_, _>>()?,
+            broadcast: self.broadcast.map(BroadcastV1::read).transpose()?,
+            rerouted: self.rerouted.into_iter().map(|id| id.into_owned().into()).collect(),
         })
     }
 }
@@ -968,6 +1012,40 @@ impl<'a> GroundsV1<'a> {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl<'a> BroadcastV1<'a> {
+    fn of(broadcast: &'a Broadcast) -> Self {
+        let yes = |yes: &'a Yes| YesV1 { account: (&yes.account).into(), who: (&yes.who).into(), at: yes.at.micros() };
+        let no = |no: &'a No| NoV1 { who: (&no.who).into(), at: no.at.micros(), why: (&no.why).into() };
+        Self {
+            state: broadcast.state.as_str().into(),
+            level: broadcast.level.as_str().into(),
+            asked_at: broadcast.asked_at.micros(),
+            until: broadcast.until.micros(),
+            people: broadcast.people,
+            yes: broadcast.yes.iter().map(yes).collect(),
+            no: broadcast.no.as_ref().map(no),
+        }
+    }
+
+    fn read(self) -> Result<Broadcast, RecordError> {
+        let yes = |yes: YesV1<'_>| Yes {
+            account: yes.account.into_owned(),
+            who: yes.who.into_owned(),
+            at: Wall::from_micros(yes.at),
+        };
+        let no = |no: NoV1<'_>| No { who: no.who.into_owned(), at: Wall::from_micros(no.at), why: no.why.into_owned() };
+        Ok(Broadcast {
+            state: find("state of a broadcast", &self.state, BroadcastState::ALL, BroadcastState::as_str)?,
+            level: level(&self.level)?,
+            asked_at: Wall::from_micros(self.asked_at),
+            until: Wall::from_micros(self.until),
+            people: self.people,
+            yes: self.yes.into_iter().map(yes).collect(),
+            no: self.no.map(no),
+        })
+    }
 }
 
 impl<'a> CapRefV1<'a> {
@@ -1379,6 +1457,20 @@ mod tests {
             subject,
             ..alarm()
         };
+        let yes = |name: &str| Yes { account: name.to_owned(), who: name.to_uppercase(), at: RAISED };
+        let asked = Alarm {
+            broadcast: Some(Broadcast {
+                state: BroadcastState::Approved,
+                level: Level::Red,
+                asked_at: RAISED,
+                until: RAISED,
+                people: 2,
+                yes: vec![yes("li"), yes("wang")],
+                no: Some(No { who: "chen".to_owned(), at: RAISED, why: "\"no\"".to_owned() }),
+            }),
+            rerouted: vec!["spare".into()],
+            ..alarm()
+        };
         let at = |cause: Cause, alarm: Alarm| OrderBody::Event(transition(AlarmState::Unacknowledged, cause, alarm));
         let mut all = vec![
             ("raised", at(Cause::Raised, alarm())),
@@ -1409,6 +1501,10 @@ mod tests {
         (crewed.call.state, crewed.call.not_controlled, crewed.call.round) = (CallState::UnderControl, true, 2);
         crewed.call.crew = vec![OnCall { id: "wang".into(), name: "王强".to_owned() }];
         all.push(("call of a crew", OrderBody::Call(Arc::new(crewed))));
+        // Since people are asked before a broadcast.
+        let approved = Cause::Broadcast { step: BroadcastStep::Approved, by: Some("wang".to_owned()) };
+        all.push(("broadcast approved", at(approved, asked.clone())));
+        all.push(("broadcast rerouted", at(Cause::Broadcast { step: BroadcastStep::Rerouted, by: None }, asked)));
         all
     }
 

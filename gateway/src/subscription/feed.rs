@@ -145,12 +145,8 @@ impl Subscriptions {
             .collect();
         let filter = &subscriber.settings.filter;
         let channel = Channel {
-            id: Arc::clone(subscriber.id()),
-            form: ChannelForm::Cap,
-            min_level: filter.min_level,
             system: filter.system,
-            stations: Vec::new(),
-            drills: true,
+            ..Channel::new(Arc::clone(subscriber.id()), ChannelForm::Cap, filter.min_level)
         };
         Ok(said(&self.0.site.id, &channel, &history, words.expires(), now))
     }
@@ -252,14 +248,7 @@ mod tests {
         for transition in story() {
             office.write(&Arc::new(transition));
         }
-        let channel = Channel {
-            id: Arc::clone(office.one.id()),
-            form: ChannelForm::Cap,
-            min_level: Level::Orange,
-            system: false,
-            stations: Vec::new(),
-            drills: true,
-        };
+        let channel = Channel::new(Arc::clone(office.one.id()), ChannelForm::Cap, Level::Orange);
         let hour = Duration::from_secs(3_600);
         let told = |transitions: usize, minute: u64| {
             let found = said("s", &channel, &story()[..transitions], hour, minutes(minute));

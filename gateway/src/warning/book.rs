@@ -19,7 +19,8 @@ use super::message::{Area, Info, Key, Kind, Message, Severity, Status};
 const HOLDS: Duration = Duration::from_secs(86_400);
 /// A message of the future by more than this is of a wrong clock.
 const AHEAD: Duration = Duration::from_secs(3_600);
-/// Messages that are known at most; when it is full the one that ends first goes.
+/// Messages that are known at most. When it is full one goes that is ended already, then the least grave, then the one that
+/// ends first: what floods us with small talk hides nothing grave.
 const MOST: usize = 1_000;
 
 /// Where we are.
@@ -178,6 +179,8 @@ impl Taken {
 pub struct Book {
     here: Here,
     known: BTreeMap<Key, Entry>,
+    /// Had to go although their time was not over, and not told yet.
+    pushed_out: Vec<(Arc<str>, Key)>,
 }
 
 #[derive(Debug)]
@@ -189,7 +192,7 @@ struct Entry {
 
 impl Book {
     pub fn new(here: Here) -> Self {
-        Self { here, known: BTreeMap::new() }
+        Self { here, ..Self::default() }
     }
 
     pub fn take(&mut self, now: Wall, source: &Arc<str>, message: Message) -> Taken {
@@ -229,10 +232,14 @@ impl Book {
         };
         self.known.insert(warning.message.key.clone(), Entry { warning, ended });
         if self.known.len() > MOST
-            && let Some(first) = self.known.values().min_by_key(|entry| entry.warning.until)
+            && let Some(least) = self.known.values().min_by_key(|entry| {
+                let Entry { warning, ended } = entry;
+                (!ended, warning.level, warning.until)
+            })
         {
-            let key = first.warning.message.key.clone();
+            let (source, key) = (Arc::clone(&least.warning.source), least.warning.message.key.clone());
             self.known.remove(&key);
+            self.pushed_out.push((source, key));
         }
         if ended && kind != Kind::Cancel { Taken::Over } else { Taken::New }
     }
@@ -272,13 +279,14 @@ impl Book {
         found
     }
 
-    /// Forgets what is over; gives the source and key of each.
+    /// Forgets what is over; gives the source and key of each, and of what had to go before.
     pub fn forget(&mut self, now: Wall) -> Vec<(Arc<str>, Key)> {
         let is_over = |entry: &Entry| entry.warning.until <= now;
         let over = self.known.iter().filter(|(_, entry)| is_over(entry));
-        let over = over.map(|(key, entry)| (Arc::clone(&entry.warning.source), key.clone())).collect();
+        let mut gone = std::mem::take(&mut self.pushed_out);
+        gone.extend(over.map(|(key, entry)| (Arc::clone(&entry.warning.source), key.clone())));
         self.known.retain(|_, entry| !is_over(entry));
-        over
+        gone
     }
 
     /// When the next one is over.
@@ -432,6 +440,29 @@ mod tests {
         book.take(later(5), &source(), said(2, "Cancel", "Severe", &[1]));
         assert_eq!(book.take(later(5), &source(), said(1, "Alert", "Severe", &[])), Taken::Over);
         assert_eq!(holds(&book, 5), []);
+    }
+
+    #[test]
+    fn a_flood_of_small_warnings_pushes_out_none_that_is_grave() {
+        let mut book = Book::new(here());
+        book.take(later(5), &source(), said(1, "Alert", "Extreme", &[]));
+        let small = said(2, "Alert", "Minor", &[]);
+        for n in 0..MOST + 5 {
+            let mut message = small.clone();
+            message.key.identifier = format!("S{n}");
+            message.infos.iter_mut().for_each(|info| info.expires = Some(later(1_000)));
+            assert_eq!(book.take(later(5), &source(), message), Taken::New);
+        }
+        let found = holds(&book, 5);
+        assert_eq!(
+            (found.len(), &found[0]),
+            (MOST, &("W1".to_owned(), Level::Red)),
+            "although it is the first to be over"
+        );
+        let gone = book.forget(later(5));
+        assert_eq!(gone.len(), 6, "whoever keeps them hears which had to go");
+        assert!(gone.iter().all(|(_, key)| key.identifier.starts_with('S')));
+        assert_eq!(book.forget(later(5)), []);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Action, AlarmId, Command, Refusal};
+use anmin_rules::broadcast::BroadcastAction;
 use anmin_rules::incident::{FalseCause, Incident, IncidentAction, IncidentId, Outcome};
 use anmin_rules::order::{CallStep, OrderId};
 use anmin_rules::rule::Level;
@@ -112,7 +113,10 @@ fn api() -> Routes<Desk> {
                 .command::<ShelveBody>("shelve")
                 .command::<PlainBody>("unshelve")
                 .command::<WhyBody>("out-of-service")
-                .command::<PlainBody>("return-to-service"),
+                .command::<PlainBody>("return-to-service")
+                .command::<ApproveBody>("approve-broadcast")
+                .command::<WhyBody>("refuse-broadcast")
+                .command::<WhyBody>("take-back-broadcast"),
         )
         .route("/alarms/{id}/calls/{station}/links", get(Right::Handle, stations::links))
         .route(
@@ -903,6 +907,14 @@ pub(super) struct WhyBody {
     pub why: String,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ApproveBody {
+    who: Option<String>,
+    /// The community's name or the alarm's number, as the person has typed it.
+    typed: String,
+}
+
 /// Longest reason that is kept.
 pub(super) const MOST_WHY: usize = 300;
 /// A shelf's longest time here; the desk's own limits are shorter.
@@ -934,10 +946,27 @@ async fn act(
         "reset" => (body::<PlainBody>(request).await?.who, Action::Reset { alarm }),
         "unshelve" => (body::<PlainBody>(request).await?.who, Action::Unshelve { alarm }),
         "return-to-service" => (body::<PlainBody>(request).await?.who, Action::ReturnToService { alarm }),
+        "approve-broadcast" => {
+            let ApproveBody { who, typed } = body(request).await?;
+            let account = caller.principal.person().map(str::to_owned);
+            (who, Action::Broadcast { alarm, what: BroadcastAction::Approve { account, typed } })
+        }
+        "refuse-broadcast" => {
+            let WhyBody { who, why } = body(request).await?;
+            let what = BroadcastAction::Refuse { why: words("why", &why, MOST_WHY)? };
+            (who, Action::Broadcast { alarm, what })
+        }
+        "take-back-broadcast" => {
+            let WhyBody { who, why } = body(request).await?;
+            let what = BroadcastAction::TakeBack { why: words("why", &why, MOST_WHY)? };
+            (who, Action::Broadcast { alarm, what })
+        }
         _ => {
             return Err(Problem::not_found("没有这个操作", "there is no such command").hint(
-                "可用：acknowledge、reset、shelve、unshelve、out-of-service、return-to-service",
-                "there are acknowledge, reset, shelve, unshelve, out-of-service and return-to-service",
+                "可用：acknowledge、reset、shelve、unshelve、out-of-service、return-to-service、approve-broadcast、\
+                 refuse-broadcast、take-back-broadcast",
+                "there are acknowledge, reset, shelve, unshelve, out-of-service, return-to-service, approve-broadcast, \
+                 refuse-broadcast and take-back-broadcast",
             ));
         }
     };

@@ -139,13 +139,16 @@ const TABLE: [(Right, [bool; Role::ALL.len()]); Right::ALL.len()] = [
 ];
 
 /// Commands whose route is shared by several: what about, which, and the right that it needs.
-pub const COMMANDS: [(&str, &str, Right); 20] = [
+pub const COMMANDS: [(&str, &str, Right); 23] = [
     ("alarms", "acknowledge", Right::Acknowledge),
     ("alarms", "reset", Right::Handle),
     ("alarms", "shelve", Right::Handle),
     ("alarms", "unshelve", Right::Handle),
     ("alarms", "out-of-service", Right::Handle),
     ("alarms", "return-to-service", Right::Handle),
+    ("alarms", "approve-broadcast", Right::Handle),
+    ("alarms", "refuse-broadcast", Right::Handle),
+    ("alarms", "take-back-broadcast", Right::Handle),
     ("calls", "accept", Right::Call),
     ("calls", "on-the-way", Right::Call),
     ("calls", "on-scene", Right::Call),

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, SET_COOKIE, USER_AGENT};
 use hyper::{Method, Request, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::wire::TextWire;
 
@@ -55,6 +55,8 @@ pub struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: String,
     token: Option<String>,
+    /// Of a person who has signed in.
+    cookie: Option<String>,
 }
 
 impl Client {
@@ -98,7 +100,19 @@ impl Client {
             http: legacy::Client::builder(TokioExecutor::new()).build(https),
             base: url.trim_end_matches('/').to_owned(),
             token: token_file.map(read_token).transpose()?,
+            cookie: None,
         })
+    }
+
+    /// Signs a person in: from now on it is they who ask, and no token.
+    pub async fn sign_in(&mut self, account: &str, password: &str, code: Option<&str>) -> Result<(), ClientError> {
+        self.token = None;
+        let body = json!({ "account": account, "password": password, "code": code }).to_string();
+        let (head, _) = self.exchange_whole(Method::POST, "/session", body, ANSWER_WITHIN).await?;
+        let cookie = head.get(SET_COOKIE).and_then(|cookie| cookie.to_str().ok()?.split(';').next());
+        self.cookie =
+            Some(cookie.ok_or_else(|| self.unreachable("it signs in, but gives no cookie".to_owned()))?.to_owned());
+        Ok(())
     }
 
     /// Asks; `path` begins with `/` and lies below `/api/v1`.
@@ -138,6 +152,16 @@ impl Client {
         body: String,
         within: Duration,
     ) -> Result<Bytes, ClientError> {
+        self.exchange_whole(method, path, body, within).await.map(|(_, bytes)| bytes)
+    }
+
+    async fn exchange_whole(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+        within: Duration,
+    ) -> Result<(HeaderMap, Bytes), ClientError> {
         let url = format!("{}/api/v1{path}", self.base);
         let command = method == Method::POST;
         let mut request = Request::builder()
@@ -148,6 +172,10 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
+        if let Some(cookie) = &self.cookie {
+            // What a page of the same address would say: that no other site has made us send this.
+            request = request.header(COOKIE, cookie).header("sec-fetch-site", "same-origin");
+        }
         let request = request
             .body(Full::from(body))
             .map_err(|error| ClientError::Unusable(format!("{url:?} cannot be asked: {error}")))?;
@@ -156,9 +184,9 @@ impl Client {
             let response = self.http.request(request).await.map_err(|error| root_cause(&error))?;
             let (head, body) = response.into_parts();
             let bytes = Limited::new(body, MOST_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();
-            Ok::<_, String>((head.status, bytes))
+            Ok::<_, String>((head, bytes))
         });
-        let (status, bytes) = match answered.await {
+        let (head, bytes) = match answered.await {
             Ok(answer) => answer.map_err(unreachable)?,
             Err(_) if command => {
                 let why = format!("no answer within {within:?}; nobody knows whether it was carried out");
@@ -166,9 +194,10 @@ impl Client {
             }
             Err(_) => return Err(unreachable(format!("no answer within {within:?}"))),
         };
+        let status = head.status;
         let foreign = || unreachable(format!("HTTP {}, but not in the words of anmin", status.as_u16()));
         if status.is_success() {
-            Ok(bytes)
+            Ok((head.headers, bytes))
         } else {
             let problem = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
             Err(ClientError::Refused { url, status: status.as_u16(), problem })

@@ -681,6 +681,12 @@ pub fn cause(word: &str, language: Language) -> String {
         "returned_to_service" => "恢复使用",
         "escalated" => "升级上报",
         "regrouped" => "归入另一事件",
+        "broadcast_seconded" => "播报获一人同意",
+        "broadcast_approved" => "播报已批准",
+        "broadcast_refused" => "播报被否决",
+        "broadcast_expired" => "播报超时未批准",
+        "broadcast_taken_back" => "播报已撤回",
+        "broadcast_rerouted" => "播报转发备用目标",
         other => other,
     };
     language.pick(zh, word).replace('_', " ")

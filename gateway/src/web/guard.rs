@@ -67,10 +67,10 @@ pub(super) struct Peer(pub SocketAddr);
 pub(super) fn way_of(request: &Request) -> Way {
     let headers = request.headers();
     let header = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let through = if header(header::ORIGIN).is_some() || headers.contains_key("sec-fetch-site") {
-        Through::Page
-    } else if header(header::USER_AGENT).is_some_and(|agent| agent.starts_with("anmin/")) {
+    let through = if header(header::USER_AGENT).is_some_and(|agent| agent.starts_with("anmin/")) {
         Through::CommandLine
+    } else if header(header::ORIGIN).is_some() || headers.contains_key("sec-fetch-site") {
+        Through::Page
     } else {
         Through::Api
     };

@@ -3,7 +3,10 @@
 //! Moments are RFC 3339 with milliseconds and the site's offset. Texts come in both languages. Within version 1 fields
 //! may be added, never removed or given another meaning.
 
+use std::collections::BTreeSet;
+
 use anmin_rules::alarm::{Alarm, By, Cause, Subject, Transition};
+use anmin_rules::broadcast::{Broadcast, BroadcastStep};
 use anmin_rules::change::{NumberChange, RulesChange};
 use anmin_rules::incident::{End, Incident, IncidentCause, IncidentChange, Note, Outcome, Situation};
 use anmin_rules::library;
@@ -428,6 +431,30 @@ pub struct AlarmWire {
     pub escalation: u32,
     pub escalate_at: Option<String>,
     pub realarm_at: Option<String>,
+    /// Whether people let it leave the community; `None`: they were not asked.
+    pub broadcast: Option<BroadcastWire>,
+    /// Ids of the ways out that have told people outside of it, and have not taken it back.
+    pub told_outside: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct BroadcastWire {
+    /// `waiting`, `approved`, `refused`, `expired`, `taken_back` or `over`.
+    pub state: String,
+    pub level: String,
+    pub asked_at: String,
+    pub until: String,
+    /// How many must say yes.
+    pub people: usize,
+    pub yes: Vec<ByWire>,
+    pub no: Option<NoWire>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct NoWire {
+    pub who: String,
+    pub at: String,
+    pub why: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -473,6 +500,12 @@ pub struct AlarmsWire {
     /// `after` of the next page; `null` on the last.
     pub next: Option<String>,
     pub of: usize,
+}
+
+/// Each way out that has a message in force outside, once.
+fn told_outside(alarm: &Alarm) -> Vec<String> {
+    let told: BTreeSet<&str> = alarm.cap_log.iter().map(|sent| sent.channel.as_str()).collect();
+    told.into_iter().map(str::to_owned).collect()
 }
 
 pub(super) fn limit_used(limit: &LimitUsed) -> LimitUsedWire {
@@ -1158,6 +1191,20 @@ impl Writer<'_> {
             escalation: alarm.escalation,
             escalate_at: alarm.escalate_at.map(|at| self.at(at)),
             realarm_at: alarm.realarm_at.map(|at| self.at(at)),
+            broadcast: alarm.broadcast.as_ref().map(|broadcast| self.broadcast(broadcast)),
+            told_outside: told_outside(alarm),
+        }
+    }
+
+    fn broadcast(self, broadcast: &Broadcast) -> BroadcastWire {
+        BroadcastWire {
+            state: broadcast.state.as_str().to_owned(),
+            level: broadcast.level.as_str().to_owned(),
+            asked_at: self.at(broadcast.asked_at),
+            until: self.at(broadcast.until),
+            people: broadcast.people,
+            yes: broadcast.yes.iter().map(|yes| ByWire { by: yes.who.clone(), at: self.at(yes.at) }).collect(),
+            no: broadcast.no.as_ref().map(|no| NoWire { who: no.who.clone(), at: self.at(no.at), why: no.why.clone() }),
         }
     }
 
@@ -1204,12 +1251,15 @@ impl Writer<'_> {
             | Cause::Shelved { by }
             | Cause::TakenOutOfService { by, .. }
             | Cause::ReturnedToService { by } => Some(by.clone()),
-            Cause::Unshelved { by } | Cause::Regrouped { by } => by.clone(),
+            Cause::Unshelved { by } | Cause::Regrouped { by } | Cause::Broadcast { by, .. } => by.clone(),
             Cause::Raised | Cause::LevelChanged(_) | Cause::Returned | Cause::Realarmed | Cause::Escalated(_) => None,
         };
         let why = match &transition.cause {
             Cause::TakenOutOfService { why, .. } => Some(why.clone()),
             Cause::Shelved { .. } => transition.alarm.shelved.as_ref().map(|shelf| shelf.why.clone()),
+            Cause::Broadcast { step: BroadcastStep::Refused | BroadcastStep::TakenBack, .. } => {
+                transition.alarm.broadcast.as_ref().and_then(|broadcast| broadcast.no.as_ref()).map(|no| no.why.clone())
+            }
             _ => None,
         };
         let from_level = match &transition.cause {

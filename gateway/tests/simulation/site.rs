@@ -199,14 +199,7 @@ pub fn desk() -> DeskSettings {
         stations: vec![station("st-1"), station("st-2")],
         channels: CHANNELS
             .iter()
-            .map(|(id, form, min_level, system)| Channel {
-                id: (*id).into(),
-                form: *form,
-                min_level: *min_level,
-                system: *system,
-                stations: Vec::new(),
-                drills: true,
-            })
+            .map(|(id, form, min_level, system)| Channel { system: *system, ..Channel::new(*id, *form, *min_level) })
             .collect(),
         max_shelve: Duration::from_micros(MAX_SHELVE),
         max_shelve_red: Duration::from_micros(MAX_SHELVE),

@@ -181,6 +181,8 @@ fn transition(n: u128, at: Wall) -> Transition {
         message: text("3号楼2单元5层501可燃气体浓度26.5 %LEL，超过25 %LEL", "Combustible gas 26.5 %LEL above 25 %LEL"),
         advice: text("关闭燃气总阀，开窗通风。", "Close the gas valve, open windows."),
         cap_log: Vec::new(),
+        broadcast: None,
+        rerouted: Vec::new(),
     };
     let now = Now { mono: Mono::default(), wall: at };
     Transition {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use anmin_rules::alarm::{Alarm, AlarmState, Cause, Class, Subject};
+use anmin_rules::broadcast::BroadcastState;
 use anmin_rules::order::{OnCall, OrderBody, OrderId};
 use anmin_sensors::document::{Document, Faults};
 use anmin_sensors::point::Place;
@@ -54,6 +55,7 @@ fn notices_stand_as_reviewed() {
         clock_doubtful: true,
         ..alarm()
     };
+    let asked = Alarm { broadcast: Some(samples::broadcast(BroadcastState::Waiting)), ..alarm() };
     let cases: Vec<(&str, Vec<Order>)> = vec![
         ("raised", vec![change(Cause::Raised, alarm())]),
         ("worse", vec![change(Cause::LevelChanged(Level::Orange), red)]),
@@ -63,6 +65,7 @@ fn notices_stand_as_reviewed() {
         ),
         ("over", vec![change(Cause::Returned, closed())]),
         ("system", vec![change(Cause::Raised, system)]),
+        ("asked", vec![change(Cause::Raised, asked)]),
         ("call", vec![call()]),
         ("storm", storm()),
     ];

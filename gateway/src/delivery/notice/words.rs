@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use anmin_rules::alarm::{Alarm, AlarmId, Cause, Class, Transition};
+use anmin_rules::broadcast::BroadcastStep;
 use anmin_rules::drill::{MARK_EN, MARK_ZH, unmarked};
 use anmin_rules::order::{CallCause, CallChange, CallState, Order, OrderBody};
 use anmin_rules::rule::{Level, Text};
@@ -139,6 +140,14 @@ impl Words {
         lines.push(part("时间：", "At: ", &format!("{}{doubt}", self.moment(news.at()))));
         if news.calls_for_action() {
             lines.push(part("处置：", "Do: ", language.of(&alarm.advice)));
+        }
+        // Whoever must say yes has minutes, and may sit at no screen.
+        if let Some(asked) = alarm.broadcast.as_ref().filter(|broadcast| broadcast.is_waiting()) {
+            let (have, of, until) = (asked.yes.len(), asked.people, self.moment(asked.until));
+            lines.push(match language {
+                Language::Zh => format!("对外播报待批准：{have}/{of} 人同意，截止 {until}"),
+                Language::En => format!("Broadcast waits for a yes: {have} of {of}, until {until}"),
+            });
         }
         lines.push(match &alarm.acknowledged {
             Some(by) => part("处理人：", "On it: ", &by.who),
@@ -295,6 +304,7 @@ impl<'o> News<'o> {
         match self {
             Self::Change(transition) => match transition.cause {
                 Cause::Raised | Cause::Realarmed | Cause::Escalated(_) => true,
+                Cause::Broadcast { step, .. } => step == BroadcastStep::Seconded,
                 Cause::LevelChanged(from) => transition.alarm.level > from,
                 _ => false,
             },
@@ -332,6 +342,10 @@ impl<'o> News<'o> {
             Cause::TakenOutOfService { .. } => with("已停用", "out of service"),
             Cause::ReturnedToService { .. } => with("恢复使用", "back in service"),
             Cause::Regrouped { .. } => with("归入另一事件", "moved to another incident"),
+            Cause::Broadcast { step, .. } => {
+                let (zh, en) = step.words();
+                with(zh, en)
+            }
         }
     }
 }

@@ -117,6 +117,21 @@ export interface Alarm {
   escalation: number
   escalate_at: string | null
   realarm_at: string | null
+  /** Whether people let it leave the community; `null`: they were not asked. */
+  broadcast: Broadcast | null
+  /** Ids of the ways out that have told people outside of it, and have not taken it back. */
+  told_outside: string[]
+}
+
+export interface Broadcast {
+  state: 'waiting' | 'approved' | 'refused' | 'expired' | 'taken_back' | 'over'
+  level: Level
+  asked_at: string
+  until: string
+  /** How many must say yes. */
+  people: number
+  yes: By[]
+  no: { who: string; at: string; why: string } | null
 }
 
 export type CallState =
@@ -174,6 +189,12 @@ export type AlarmCause =
   | 'returned_to_service'
   | 'escalated'
   | 'regrouped'
+  | 'broadcast_seconded'
+  | 'broadcast_approved'
+  | 'broadcast_refused'
+  | 'broadcast_expired'
+  | 'broadcast_taken_back'
+  | 'broadcast_rerouted'
 
 export interface Transition {
   at: string

@@ -52,6 +52,8 @@ export function alarm(id: string, change: Partial<Alarm> = {}): Alarm {
     escalation: 0,
     escalate_at: null,
     realarm_at: null,
+    broadcast: null,
+    told_outside: [],
     ...change,
   }
 }

@@ -38,6 +38,7 @@ export function askName(): Promise<string | null> {
 export interface Particulars {
   why?: string
   minutes?: number
+  typed?: string
 }
 
 async function give(alarm: string, path: string, particulars: Particulars): Promise<void> {
@@ -48,6 +49,17 @@ async function give(alarm: string, path: string, particulars: Particulars): Prom
 
 export function act(alarm: Alarm, what: Act, particulars: Particulars = {}): Promise<void> {
   return give(alarm.id, what, particulars)
+}
+
+/** What people say about a broadcast, and what each needs besides a name. */
+export interface OnBroadcast {
+  'approve-broadcast': { typed: string }
+  'refuse-broadcast': { why: string }
+  'take-back-broadcast': { why: string }
+}
+
+export function onBroadcast<W extends keyof OnBroadcast>(alarm: Alarm, what: W, body: OnBroadcast[W]): Promise<void> {
+  return give(alarm.id, what, body)
 }
 
 export function step(call: Call, what: Step, particulars: Particulars = {}): Promise<void> {
