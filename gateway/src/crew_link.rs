@@ -22,7 +22,7 @@ use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 /// The file in the state directory where a key is kept that nobody gave.
-const FILE: &str = "crew-link.key";
+pub const FILE: &str = "crew-link.key";
 /// Characters of a key that somebody gives.
 const SHORTEST: usize = 32;
 /// No token is longer.

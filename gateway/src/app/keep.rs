@@ -114,6 +114,7 @@ pub fn restore(options: &RestoreOptions) -> ExitCode {
         })?;
         let databases = backup.restore(&storage, now, &options.who.name_or_unknown())?;
         let from = databases.numbers_from;
+        let revoked = databases.revoked.clone();
         returned.push(databases);
         for kept in returned.iter().flat_map(|returned| &returned.kept) {
             say(format!("原文件保留为 {}", kept.display()), format!("what was there is kept as {}", kept.display()));
@@ -128,6 +129,30 @@ pub fn restore(options: &RestoreOptions) -> ExitCode {
                 backup.manifest.taken_at
             ),
         );
+        say(
+            "所有登录均已失效，请重新登录；密码恢复为备份时的密码".to_owned(),
+            "everybody is signed out; passwords are those of then".to_owned(),
+        );
+        if !revoked.named.is_empty() {
+            let named = revoked.named.join(", ");
+            say(
+                format!("备份之后已撤销或停用的仍然无效：{named}"),
+                format!("what was revoked or disabled since stays so: {named}"),
+            );
+        }
+        if revoked.unknown > 0 {
+            say(
+                format!(
+                    "现有数据库无法说明备份之后撤销了什么：恢复了 {} 个令牌和账号，请逐一核对（anmin account list）",
+                    revoked.unknown
+                ),
+                format!(
+                    "the database in place cannot say what was revoked since: {} tokens and accounts are as they were then; \
+                     look through them (anmin account list)",
+                    revoked.unknown
+                ),
+            );
+        }
         Ok(())
     })
 }

@@ -566,10 +566,7 @@ mod tests {
     fn a_file_of_schema_4_takes_it_up() {
         let dir = TestDir::new("audit-schema-4");
         drop(StateStore::open(dir.path(), RAISED).unwrap());
-        edit(
-            &dir,
-            "DROP TABLE drills; DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; DROP TABLE people; PRAGMA user_version = 4",
-        );
+        dir.back_to_schema(4);
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!(back.notes, vec![]);
         commit(&mut store, [deed(1, "li"), deed(2, "li")]);

@@ -5,6 +5,7 @@
 //! state.db             the journal as of one moment, also while the daemon writes it
 //! readings.db          history and queue, a moment earlier; left out where they cannot be read
 //! warnings/…           what the offices above have said and is in force
+//! crew-link.key        what signs the links of crews, where the site names no key of its own
 //! site/…               the site's folder, secrets included
 //! ```
 //!
@@ -26,10 +27,10 @@ use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
-use crate::config::tuned;
-
 use super::audit::{Deed, Through, Way};
 use super::{DirLock, StoreError, beside, facts, pending, people, put_aside, readings, stamp, state};
+use crate::config::tuned;
+use crate::crew_link;
 
 /// The name of the manifest.
 pub const MANIFEST: &str = "anmin-backup.json";
@@ -187,9 +188,11 @@ fn fill(storage: &Path, site: &Path, part: &Path, to: &Path, now: Wall) -> Resul
     }
     copy_database(storage, state::FILE, part)?;
     files.push(describe(part, state::FILE, 0o600)?);
-    if storage.join(tuned::FILE).is_file() {
-        copy_file(&storage.join(tuned::FILE), &part.join(tuned::FILE), 0o600)?;
-        files.push(describe(part, tuned::FILE, 0o600)?);
+    for file in [tuned::FILE, crew_link::FILE] {
+        if storage.join(file).is_file() {
+            copy_file(&storage.join(file), &part.join(file), 0o600)?;
+            files.push(describe(part, file, 0o600)?);
+        }
     }
     let warnings = storage.join(WARNINGS);
     if warnings.is_dir() {
@@ -351,6 +354,16 @@ pub struct Returned {
     pub files: Vec<PathBuf>,
     /// Every alarm counts on from here; see [`super::state`].
     pub numbers_from: u32,
+    pub revoked: Revoked,
+}
+
+/// What was taken from people after the backup was made, and stays taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revoked {
+    /// Tokens that were revoked and accounts that were disabled: `token:office`, `account:li`.
+    pub named: Vec<String>,
+    /// Where the journal in place cannot say so, the tokens and accounts that the backup brings back as they were.
+    pub unknown: usize,
 }
 
 impl Backup {
@@ -397,23 +410,25 @@ impl Backup {
     /// a daemon runs there. That `who` did it is in the audit of the restored journal.
     pub fn restore(&self, storage: &Path, now: Wall, who: &str) -> Result<Returned> {
         let _lock = DirLock::take(storage)?;
-        let files: Vec<&str> =
-            [state::FILE, readings::FILE, tuned::FILE].into_iter().filter(|file| self.has(file)).collect();
+        let all = [state::FILE, readings::FILE, tuned::FILE, crew_link::FILE];
+        let files: Vec<&str> = all.into_iter().filter(|file| self.has(file)).collect();
         let staged = |file: &str| storage.join(format!("{file}.restoring"));
-        let numbers_from = files
+        let restored = files
             .iter()
             .try_for_each(|file| copy_file(&self.folder.join(file), &staged(file), 0o600).map(|_| ()))
             .and_then(|()| move_on(&staged(state::FILE), &storage.join(state::FILE), now))
-            .and_then(|from| {
-                let detail = serde_json::json!({ "taken_at": self.manifest.taken_at, "numbers_from": from });
+            .and_then(|(from, revoked)| {
+                let taken_at = &self.manifest.taken_at;
+                let detail =
+                    serde_json::json!({ "taken_at": taken_at, "numbers_from": from, "stay_revoked": revoked.named });
                 let (who, way) = (who.to_owned(), Way::of(Through::CommandLine));
                 let deed = Deed { who, from: way, ..Deed::of_anmin(now, "system.restore", detail) };
                 state::note(&staged(state::FILE), &deed)?;
                 sync(&staged(state::FILE))?;
-                Ok(from)
+                Ok((from, revoked))
             });
-        let numbers_from = match numbers_from {
-            Ok(numbers_from) => numbers_from,
+        let (numbers_from, revoked) = match restored {
+            Ok(restored) => restored,
             Err(error) => {
                 files.iter().for_each(|file| {
                     let _ = fs::remove_file(staged(file));
@@ -421,9 +436,10 @@ impl Backup {
                 return Err(error);
             }
         };
-        let mut returned = Returned { kept: Vec::new(), files: Vec::new(), numbers_from };
-        // All go, also where the backup holds fewer: what is of another time does not belong to this journal.
-        for file in [state::FILE, readings::FILE, tuned::FILE] {
+        let mut returned = Returned { kept: Vec::new(), files: Vec::new(), numbers_from, revoked };
+        // All go, also where the backup holds fewer: what is of another time does not belong to this journal. But the key of a
+        // box that the backup does not know stays.
+        for file in all.into_iter().filter(|file| *file != crew_link::FILE || self.has(file)) {
             let path = storage.join(file);
             if path.exists() {
                 let kept = put_aside(&path, &format!("before-restore-{}", stamp(now)));
@@ -449,7 +465,8 @@ impl Backup {
 
     /// Puts the site's files into the folder `site`. One that is there and differs is kept under a name with its time.
     pub fn restore_site(&self, site: &Path, now: Wall) -> Result<Returned> {
-        let mut returned = Returned { kept: Vec::new(), files: Vec::new(), numbers_from: 0 };
+        let mut returned =
+            Returned { kept: Vec::new(), files: Vec::new(), numbers_from: 0, revoked: Revoked::default() };
         for kept in &self.manifest.files {
             let Some(name) = kept.path.strip_prefix("site/") else { continue };
             let path = site.join(name);
@@ -508,7 +525,7 @@ fn sound(path: &Path, file: &str, known: i64) -> Result<()> {
 }
 
 /// Lets a restored journal count on behind everything that the one in its place, or a clock, may have reached.
-fn move_on(staged: &Path, replaced: &Path, now: Wall) -> Result<u32> {
+fn move_on(staged: &Path, replaced: &Path, now: Wall) -> Result<(u32, Revoked)> {
     let err = |error| BackupError::Store(StoreError::sqlite(state::FILE, error));
     let number = |conn: &Connection, sql: &str| -> Option<u64> {
         let value = conn.query_row(sql, [], |row| row.get::<_, Option<String>>(0)).optional().ok()??;
@@ -537,9 +554,10 @@ fn move_on(staged: &Path, replaced: &Path, now: Wall) -> Result<u32> {
     facts::forget_judged(&conn).map_err(err)?;
     pending::forget(&conn).map_err(err)?;
     people::forget_sign_ins(&conn).map_err(err)?;
+    let revoked = people::keep_revoked(&conn, before.as_ref()).map_err(err)?;
     drop(conn);
     sync(staged)?;
-    Ok(from)
+    Ok((from, revoked))
 }
 
 #[cfg(test)]

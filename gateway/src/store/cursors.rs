@@ -46,9 +46,16 @@ pub(super) fn read(conn: &Connection) -> rusqlite::Result<BTreeMap<Arc<str>, i64
 
 /// From a damaged file, whose rows stand in `places` by where they stood: behind the last of those that were told.
 pub(super) fn carry_over(from: &Connection, into: &Connection, places: &HashMap<i64, i64>) -> rusqlite::Result<()> {
-    for (subscriber, n) in read(from).unwrap_or_default() {
-        let told = places.iter().filter(|(before, _)| **before <= n).map(|(_, now)| *now).max();
-        set(into, &subscriber, told.unwrap_or(0))?;
+    for way in ["ASC", "DESC"] {
+        // A file of an older schema has none.
+        let sql = format!("SELECT subscriber, n FROM cursors ORDER BY subscriber {way}");
+        let Ok(mut sql) = from.prepare(&sql) else { return Ok(()) };
+        // From both ends: a row or a page that cannot be read costs itself.
+        let rows = sql.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        for (subscriber, n) in rows.filter_map(Result::ok) {
+            let told = places.iter().filter(|(before, _)| **before <= n).map(|(_, now)| *now).max();
+            set(into, &subscriber, told.unwrap_or(0))?;
+        }
     }
     Ok(())
 }
@@ -136,10 +143,10 @@ mod tests {
         let (mut store, reader) = open(&dir);
         raise(&mut store, 0..2);
         drop((store, reader));
-        let path = dir.path().join("state.db");
-        let before = "DROP TABLE cursors; DROP TABLE duty; PRAGMA user_version = 6";
-        Connection::open(&path).expect("the file is there").execute_batch(before).expect("it is a table");
-        let (mut store, reader) = open(&dir);
+        dir.back_to_schema(6);
+        let (mut store, back) = StateStore::open(dir.path(), RAISED).expect("the folder can be written");
+        assert_eq!((back.alarms.len(), back.notes), (2, vec![]), "nothing was lost on the way");
+        let reader = store.reader().expect("it is open");
         tell(&mut store, reader.lineage().expect("it can be read"), 1);
         assert_eq!(cursor(&reader), Some(1));
     }

@@ -100,11 +100,24 @@ pub(super) fn one(conn: &Connection, id: DrillId) -> rusqlite::Result<Option<Dri
     Ok(sql.query_row([id.0.as_bytes()], read).optional()?.flatten())
 }
 
-/// What of a damaged file is whole.
+/// What of a damaged file is whole, read from both ends: a row or a page that cannot be read costs itself.
 pub(super) fn carry_over(from: &Connection, into: &Connection) -> rusqlite::Result<()> {
-    // A file of an older schema has none.
-    let drills = newest(from, usize::MAX, None).unwrap_or_default();
-    drills.iter().try_for_each(|drill| write(into, drill))
+    for way in ["ASC", "DESC"] {
+        // A file of an older schema has none.
+        let Ok(mut sql) = from.prepare(&format!("SELECT {COLUMNS} FROM drills ORDER BY id {way}")) else {
+            return Ok(());
+        };
+        let rows = sql.query_map([], read)?;
+        rows.filter_map(|row| row.ok().flatten()).try_for_each(|drill| write(into, &drill))?;
+    }
+    Ok(())
+}
+
+/// How many there are, and how many of them cannot be read.
+pub(super) fn check(conn: &Connection) -> rusqlite::Result<(u64, u64)> {
+    let mut sql = conn.prepare(&format!("SELECT {COLUMNS} FROM drills"))?;
+    let rows: Vec<bool> = sql.query_map([], read)?.map(|row| row.is_ok_and(|drill| drill.is_some())).collect();
+    Ok((rows.len() as u64, rows.iter().filter(|sound| !**sound).count() as u64))
 }
 
 /// When the first message about an alarm arrived, by way out.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anmin_rules::duty::{Check, Duty, DutyChange, HandOver, OffDuty};
 use anmin_sensors::time::Wall;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::state::{Hash, sha256};
@@ -105,31 +105,46 @@ pub(super) fn write(tx: &Connection, change: &DutyChange) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Each station's row, or why it cannot be read.
-pub(super) fn read(conn: &Connection) -> rusqlite::Result<Vec<(String, Result<DutyChange, String>)>> {
+/// A station, and its row or why it cannot be read.
+type Found = (String, Result<DutyChange, String>);
+
+/// Each station's row.
+pub(super) fn read(conn: &Connection) -> rusqlite::Result<Vec<Found>> {
     let mut sql = conn.prepare("SELECT station, record, sum FROM duty ORDER BY station")?;
-    let rows = sql.query_map([], |row| {
-        let (station, record, kept): (String, String, Hash) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let found = if sum(&station, &record) != kept {
-            Err("it fails its hash".to_owned())
-        } else {
-            match serde_json::from_str::<DutyV1>(&record) {
-                Ok(duty) if duty.v == 1 => {
-                    Ok(DutyChange { station: Arc::from(station.as_str()), duty: Arc::new(duty.read()) })
-                }
-                Ok(duty) => Err(format!("it has version {}, this anmin knows 1", duty.v)),
-                Err(error) => Err(error.to_string()),
-            }
-        };
-        Ok((station, found))
-    })?;
+    let rows = sql.query_map([], row)?;
     rows.collect()
 }
 
-/// What of a damaged file is whole.
+fn row(row: &Row<'_>) -> rusqlite::Result<Found> {
+    let station: String = row.get(0)?;
+    let (Ok(record), Ok(kept)) = (row.get::<_, String>(1), row.get::<_, Hash>(2)) else {
+        return Ok((station, Err("it holds something else than text and a hash".to_owned())));
+    };
+    let found = if sum(&station, &record) != kept {
+        Err("it fails its hash".to_owned())
+    } else {
+        match serde_json::from_str::<DutyV1>(&record) {
+            Ok(duty) if duty.v == 1 => {
+                Ok(DutyChange { station: Arc::from(station.as_str()), duty: Arc::new(duty.read()) })
+            }
+            Ok(duty) => Err(format!("it has version {}, this anmin knows 1", duty.v)),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    Ok((station, found))
+}
+
+/// What of a damaged file is whole, read from both ends: a row or a page that cannot be read costs itself.
 pub(super) fn carry_over(from: &Connection, into: &Connection) -> rusqlite::Result<()> {
-    let rows = read(from).unwrap_or_default();
-    rows.into_iter().filter_map(|(_, found)| found.ok()).try_for_each(|change| write(into, &change))
+    for way in ["ASC", "DESC"] {
+        // A file of an older schema has none.
+        let Ok(mut sql) = from.prepare(&format!("SELECT station, record, sum FROM duty ORDER BY station {way}")) else {
+            return Ok(());
+        };
+        let rows = sql.query_map([], row)?;
+        rows.filter_map(|row| row.ok()?.1.ok()).try_for_each(|change| write(into, &change))?;
+    }
+    Ok(())
 }
 
 fn sum(station: &str, record: &str) -> Hash {
@@ -166,6 +181,9 @@ mod tests {
         assert_eq!(read(&conn), [Ok(whole), Ok(plain.clone())]);
         conn.execute("UPDATE duty SET record = replace(record, 'chen', 'shen') WHERE station = 'st-1'", []).unwrap();
         assert_eq!(read(&conn), [Err("it fails its hash".to_owned()), Ok(plain.clone())]);
+        // Not even a text: once it cost every row of the table.
+        conn.execute("INSERT INTO duty (station, record, sum) VALUES ('st-0', x'ff', 7)", []).unwrap();
+        assert_eq!(read(&conn)[0], Err("it holds something else than text and a hash".to_owned()));
         let other = Connection::open_in_memory().unwrap();
         other.execute_batch(SCHEMA_8).unwrap();
         carry_over(&conn, &other).unwrap();

@@ -13,7 +13,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::audit::{Deed, Through, Way};
-use super::{DirLock, StoreError, column, people, readings, set_aside, state, unusable};
+use super::{DirLock, StoreError, column, drills, duty, people, readings, set_aside, state, unusable};
 
 /// Lines of SQLite's own check, and faults of one kind, that are told one by one.
 const MOST_TOLD: usize = 20;
@@ -169,6 +169,7 @@ fn check_state(conn: &Connection, checked: &mut Checked) -> Result<(), StoreErro
     if is_there(conn, "audit").map_err(|error| StoreError::sqlite(state::FILE, error))? {
         checked.holds("审计记录", "rows of the audit", count("SELECT count(*) FROM audit")?);
     }
+    check_desk(conn, checked).map_err(|error| StoreError::sqlite(state::FILE, error))?;
     let (known, damaged) = people::check(conn).map_err(|error| StoreError::sqlite(state::FILE, error))?;
     checked.holds("账号", "accounts", known.accounts.len() as u64);
     if damaged > 0 {
@@ -200,6 +201,39 @@ fn check_state(conn: &Connection, checked: &mut Checked) -> Result<(), StoreErro
             checked.fault(
                 format!("{astray} 个事件没有对应的记录"),
                 format!("{astray} incidents name a record that is not there"),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What people have said of stations, drills, and how far subscribers were told.
+fn check_desk(conn: &Connection, checked: &mut Checked) -> rusqlite::Result<()> {
+    // A file of an older schema lacks one or the other.
+    if is_there(conn, "duty")? {
+        let found = duty::read(conn)?;
+        checked.holds("消防站记录", "stations that something was said of", found.len() as u64);
+        let bad: Vec<String> =
+            found.into_iter().filter(|(_, found)| found.is_err()).map(|(station, _)| station).collect();
+        checked.faults_of("校验失败的消防站记录", "rows of stations fail their hash", &bad);
+    }
+    if is_there(conn, "drills")? {
+        let (all, bad) = drills::check(conn)?;
+        checked.holds("演练", "drills", all);
+        if bad > 0 {
+            checked.fault(format!("{bad} 条演练记录无法读取"), format!("{bad} rows of drills cannot be read"));
+        }
+    }
+    if is_there(conn, "cursors")? {
+        let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+        checked.holds("订阅方进度", "subscribers that were told something", count("SELECT count(*) FROM cursors")?);
+        let beyond = "SELECT count(*) FROM cursors WHERE typeof(n) <> 'integer' OR n < 0 \
+                      OR n > (SELECT coalesce(max(n), 0) FROM journal)";
+        let astray = count(beyond)?;
+        if astray > 0 {
+            checked.fault(
+                format!("{astray} 个订阅方的进度超出日志"),
+                format!("{astray} subscribers were told of records that are not there"),
             );
         }
     }
@@ -390,7 +424,7 @@ mod tests {
         };
         type Damage = (&'static str, Box<dyn Fn(&Path)>, &'static str, usize);
         // What is done, what is said of it, and how many alarms are open after the mending.
-        let cases: [Damage; 11] = [
+        let cases: [Damage; 14] = [
             (
                 "a changed record",
                 Box::new(sql(state::FILE, "UPDATE journal SET record = replace(record, 'orange', 'blue') WHERE n = 4")),
@@ -407,6 +441,27 @@ mod tests {
                 "a changed order",
                 Box::new(sql(state::FILE, "UPDATE orders SET channel = 'other' WHERE n = 2")),
                 "1 orders cannot be read",
+                10,
+            ),
+            (
+                "a changed row of a station",
+                Box::new(sql(state::FILE, "INSERT INTO duty VALUES ('st-1', '{}', zeroblob(32))")),
+                "1 rows of stations fail their hash: st-1",
+                10,
+            ),
+            (
+                "a cursor from nowhere",
+                Box::new(sql(state::FILE, "INSERT INTO cursors VALUES ('office', 4711)")),
+                "1 subscribers were told of records that are not there",
+                10,
+            ),
+            (
+                "a drill without an id",
+                Box::new(sql(
+                    state::FILE,
+                    "INSERT INTO drills VALUES (x'07', 1, '', '', '', '', 0, '', 0, 0, 0, 0, '')",
+                )),
+                "1 rows of drills cannot be read",
                 10,
             ),
             ("a page", Box::new(bytes(state::FILE, |bytes| bytes[4_096 * 2..4_096 * 3].fill(0))), "SQLite ", 10),

@@ -60,7 +60,7 @@ pub enum StoreError {
     Damaged { file: String, why: String },
     /// Written by a newer anmin. Nothing was changed.
     #[error(
-        "{file}: has schema {found}, this anmin knows up to {known}\n  hint: install the anmin that wrote it, or give it another directory"
+        "{file}: has schema {found}, this anmin knows up to {known}\n  hint: install the anmin that wrote it, or put a backup of before in its place: anmin restore"
     )]
     Newer { file: String, found: i64, known: i64 },
     /// Another anmin works in this directory.
@@ -258,8 +258,11 @@ impl DirLock {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::BTreeMap;
     use std::path::{Path, PathBuf};
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    use rusqlite::Connection;
 
     /// A directory of its own for one test, gone with it.
     pub(crate) struct TestDir(PathBuf);
@@ -275,6 +278,31 @@ pub(crate) mod tests {
 
         pub(crate) fn path(&self) -> &Path {
             &self.0
+        }
+    }
+
+    impl TestDir {
+        /// Takes its journal back to what an anmin left whose newest schema was this one: whatever came later is dropped, and
+        /// the tables that are left are word for word those of then.
+        pub(crate) fn back_to_schema(&self, schema: usize) {
+            let tables = |conn: &Connection| -> BTreeMap<String, (String, String)> {
+                let sql = "SELECT name, type, sql FROM sqlite_schema WHERE sql IS NOT NULL";
+                let mut sql = conn.prepare(sql).expect("every database has it");
+                let rows =
+                    sql.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?)))).expect("no arguments");
+                rows.collect::<Result<_, _>>().expect("it can be read")
+            };
+            let then = Connection::open_in_memory().expect("there is memory");
+            super::state::MIGRATIONS[..schema].iter().for_each(|step| then.execute_batch(step).expect("it is SQL"));
+            let now = Connection::open(self.0.join(super::state::FILE)).expect("the file is there");
+            for (name, (kind, _)) in tables(&now) {
+                if !tables(&then).contains_key(&name) {
+                    // An index goes with its table.
+                    now.execute_batch(&format!("DROP {kind} IF EXISTS {name}")).expect("it is there");
+                }
+            }
+            assert_eq!(tables(&now), tables(&then), "a later step has changed what was there");
+            now.pragma_update(None, "user_version", schema as i64).expect("the file can be written");
         }
     }
 

@@ -21,6 +21,7 @@ use anmin_sensors::time::Wall;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
+use super::backup::Revoked;
 use super::state::{Hash, sha256};
 
 /// The step to schema 10.
@@ -369,6 +370,33 @@ pub(super) fn forget_sign_ins(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// In a file of a day long past: a token that was revoked since, or an account that was disabled, comes back as no right. What
+/// was revoked `now` says, the file in its place, where it is of the same installation and nothing of it is lost.
+pub(super) fn keep_revoked(past: &Connection, now: Option<&Connection>) -> rusqlite::Result<Revoked> {
+    let installation = |conn: &Connection| -> Option<String> {
+        conn.query_row("SELECT value FROM meta WHERE key = 'installation'", [], |row| row.get(0)).ok()
+    };
+    let then = read(past)?;
+    let now = now.filter(|now| installation(now).is_some_and(|now| Some(now) == installation(past)));
+    let Some(now) =
+        now.and_then(|now| check(now).ok()).and_then(|(kept, bad)| (kept.whole && bad == 0).then_some(kept))
+    else {
+        return Ok(Revoked { named: Vec::new(), unknown: then.tokens.len() + then.accounts.len() });
+    };
+    let mut named = Vec::new();
+    for token in then.tokens.iter().filter(|then| !now.tokens.iter().any(|now| now.sum == then.sum)) {
+        write(past, &Person::NoToken(token.name.clone()))?;
+        named.push(format!("token:{}", token.name));
+    }
+    for account in then.accounts.into_iter().filter(|account| !account.disabled) {
+        if now.accounts.iter().any(|now| now.name == account.name && now.disabled) {
+            named.push(format!("account:{}", account.name));
+            write(past, &Person::Account(Account { disabled: true, ..account }))?;
+        }
+    }
+    Ok(Revoked { named, unknown: 0 })
+}
+
 /// A file of an older schema has no such table.
 fn is_there(conn: &Connection) -> rusqlite::Result<bool> {
     conn.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'people'")?.exists([])
@@ -470,7 +498,7 @@ mod tests {
     fn a_file_of_schema_9_takes_them_up_and_has_lost_nobody() {
         let dir = TestDir::new("people-schema-9");
         drop(StateStore::open(dir.path(), RAISED).unwrap());
-        edit(&dir, "DROP TABLE people; PRAGMA user_version = 9");
+        dir.back_to_schema(9);
         let (_, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!((back.notes.len(), back.people), (0, Kept::default()));
     }

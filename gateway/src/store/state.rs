@@ -619,6 +619,13 @@ impl StateStore {
         dead_letters(self.conn()?, usize::MAX)
     }
 
+    /// Orders that are written down and have no receipt, in the order in which they were.
+    pub fn unsent(&self) -> Vec<Order> {
+        let mut orders: Vec<&(u64, Order)> = self.live.orders.values().collect();
+        orders.sort_by_key(|(n, _)| *n);
+        orders.into_iter().map(|(_, order)| order.clone()).collect()
+    }
+
     /// Makes a dead letter pending again, under its id, and gives it to be sent; `who` told it to. `None` when there is no
     /// such dead letter or its body is damaged.
     pub fn redo(&mut self, id: &OrderId, who: &str) -> Result<Option<Order>, StoreError> {
@@ -2228,11 +2235,10 @@ mod tests {
             heard: RAISED.plus(std::time::Duration::from_secs(seconds)),
         };
         drop(StateStore::open(dir.path(), RAISED).unwrap());
-        edit(&dir, "DROP TABLE sessions; DROP TABLE judged; DROP TABLE pending; DROP TABLE audit; DROP TABLE people");
-        edit(&dir, "PRAGMA user_version = 1");
+        dir.back_to_schema(1);
         {
             let (mut store, restored) = StateStore::open(dir.path(), RAISED).unwrap();
-            assert_eq!(restored.sessions, []);
+            assert_eq!((restored.sessions, restored.notes), (vec![], vec![]));
             let facts = [kept("a", 1), kept("b", 2), kept("a", 3)].map(Fact::Session);
             store.commit(&Turn { facts: &facts, ..Turn::default() }).unwrap();
         }
@@ -2284,10 +2290,7 @@ mod tests {
         let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
         store.commit(&Turn { transitions: &[raised(1)], ..Turn::default() }).unwrap();
         drop(store);
-        edit(
-            &dir,
-            "DROP TABLE drills; DROP TABLE audit; DROP TABLE incidents; DROP TABLE threads; DROP TABLE pending; DROP TABLE cursors; DROP TABLE duty; DROP TABLE people; PRAGMA user_version = 3",
-        );
+        dir.back_to_schema(3);
         let one = Arc::new(crate::delivery::samples::pending());
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!((back.alarms.len(), back.pending, back.notes), (1, vec![], vec![]));
@@ -2425,10 +2428,7 @@ mod tests {
         let old = transition(AlarmState::Normal, Cause::Raised, Alarm { incident: None, ..numbered(1) });
         store.commit(&Turn { transitions: &[old], ..Turn::default() }).unwrap();
         drop(store);
-        edit(
-            &dir,
-            "DROP TABLE drills; DROP TABLE incidents; DROP TABLE threads; DROP TABLE cursors; DROP TABLE duty; DROP TABLE people; PRAGMA user_version = 5",
-        );
+        dir.back_to_schema(5);
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!((back.alarms.len(), back.incidents, back.notes), (1, vec![], vec![]));
         store
