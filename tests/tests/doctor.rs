@@ -12,6 +12,8 @@ use serde_json::Value;
 
 /// The system's word on its clock is made up, since machines for tests have nobody who sets it; `said` is `yes` or `no`.
 fn doctor(site: &Site, said: &str, flags: &[&str]) -> Output {
+    site.write("anmin.d/91-half.toml", "secret = hunter3hunter3\ntoken = \"\n");
+
     let tools = site.path("tools");
     fs::create_dir_all(&tools).expect("the folder is ours");
     let tool = tools.join("timedatectl");
@@ -302,6 +304,7 @@ fn a_support_bundle_holds_what_helps_and_no_secret() {
         ("about.json", "\"anmin\": \"0."),
         ("site/anmin.toml", "id = \"zigbee\""),
         ("site/anmin.d/90-own.toml", "(removed)"),
+        ("site/anmin.d/91-half.toml", "# no TOML from line"),
         ("files.txt", "secrets/zigbee"),
         ("doctor.json", "\"worst\": \"ill\""),
         ("status.json", "\"self_test\""),
@@ -312,7 +315,13 @@ fn a_support_bundle_holds_what_helps_and_no_secret() {
         assert!(text.contains(part), "{name}: no {part:?} in\n{text}");
         all.push_str(&text);
     }
-    for secret in secrets.iter().map(String::as_str).chain(["hunter2hunter2", "wang5678", "tail99tail"]) {
+    for secret in secrets.iter().map(String::as_str).chain([
+        "hunter2hunter2",
+        "hunter3hunter3",
+        "wang5678",
+        "tail99tail",
+        "0000-0000001",
+    ]) {
         assert!(!all.contains(secret), "{secret} got out:\n{all}");
     }
 }

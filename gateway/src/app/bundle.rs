@@ -134,39 +134,71 @@ fn list(folder: &Path, listed: &mut String) {
     }
 }
 
-/// A configuration without what should stand in files of their own: values of keys that sound like secrets, and what
-/// addresses carry beside host and path.
+/// A configuration without what is nobody's business: values of keys that sound like secrets, what addresses carry beside host
+/// and path, people and their telephones, and the devices. Comments are no part of it: anything may stand there. A text that is
+/// no TOML is left out whole, for nobody can tell what in it is a secret.
 fn without_secrets(text: &str) -> String {
-    let mut kept = String::new();
-    for line in text.lines() {
-        let key = line.split('=').next().unwrap_or_default().trim().trim_start_matches('#').trim().to_lowercase();
-        let sounds = ["password", "passwd", "secret", "token", "credential", "api_key", "apikey"];
-        let is_file = key.ends_with("_file");
-        if line.contains('=') && !is_file && sounds.iter().any(|word| key.contains(word)) {
-            kept.push_str(&format!("{key} = \"{REMOVED}\"\n"));
-            continue;
+    match toml::from_str::<toml::Table>(text) {
+        Ok(mut table) => {
+            clean(&mut table);
+            table.to_string()
         }
-        let mut rest = line;
-        while let Some((before, after)) = rest.split_once("://") {
-            let length = after.find(['"', '\'', ' ', ',', ']']).unwrap_or(after.len());
-            let (address, behind) = after.split_at(length);
-            let (authority, path) = address.split_at(address.find(['/', '?']).unwrap_or(address.len()));
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            kept.push_str(before);
-            kept.push_str("://");
-            if host.len() < authority.len() {
-                kept.push_str(&format!("{REMOVED}@"));
-            }
-            kept.push_str(host);
-            match path.split_once('?') {
-                Some((path, _)) => kept.push_str(&format!("{path}?{REMOVED}")),
-                None => kept.push_str(path),
-            }
-            rest = behind;
+        Err(error) => {
+            let line = error.span().map_or(0, |span| text[..span.start].lines().count());
+            format!("# no TOML from line {line} on, so that it is left out; `anmin check` says why\n")
         }
-        kept.push_str(rest);
-        kept.push('\n');
     }
+}
+
+/// Words of keys whose values are secrets, and keys of what concerns people.
+const SECRET: [&str; 8] = ["password", "passwd", "secret", "token", "credential", "api_key", "apikey", "private"];
+const PEOPLE: [&str; 5] = ["phone", "mobile", "contact", "crew", "device"];
+
+fn clean(table: &mut toml::Table) {
+    for (key, value) in table.iter_mut() {
+        let word = key.to_lowercase();
+        let hidden = !word.ends_with("_file") && SECRET.iter().any(|part| word.contains(part));
+        let of_people = PEOPLE.contains(&word.as_str()) || word.ends_with("phone");
+        match value {
+            // How many is no secret, and is needed to understand anything.
+            toml::Value::Array(list) if of_people => *value = format!("{REMOVED}: {}", list.len()).into(),
+            _ if hidden || (of_people && !value.is_table()) => *value = REMOVED.into(),
+            _ => clean_value(value),
+        }
+    }
+}
+
+fn clean_value(value: &mut toml::Value) {
+    match value {
+        toml::Value::String(text) => *text = without_credentials(text),
+        toml::Value::Array(list) => list.iter_mut().for_each(clean_value),
+        toml::Value::Table(table) => clean(table),
+        _ => {}
+    }
+}
+
+/// Every address in a text without user, password and query.
+fn without_credentials(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        let length = after.find(['"', '\'', ' ', ',', ']']).unwrap_or(after.len());
+        let (address, behind) = after.split_at(length);
+        let (authority, path) = address.split_at(address.find(['/', '?']).unwrap_or(address.len()));
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        kept.push_str(before);
+        kept.push_str("://");
+        if host.len() < authority.len() {
+            kept.push_str(&format!("{REMOVED}@"));
+        }
+        kept.push_str(host);
+        match path.split_once('?') {
+            Some((path, _)) => kept.push_str(&format!("{path}?{REMOVED}")),
+            None => kept.push_str(path),
+        }
+        rest = behind;
+    }
+    kept.push_str(rest);
     kept
 }
 
@@ -179,7 +211,12 @@ fn secrets_of(site: &Path) -> BTreeSet<String> {
     let mut paths: Vec<PathBuf> =
         outside(&files).1.into_iter().filter(|named| named.is_secret()).map(|named| named.path).collect();
     paths.extend(fs::read_dir(files.base.join("secrets")).into_iter().flatten().flatten().map(|entry| entry.path()));
-    // Whoever has it becomes the first administrator, and the log of the start shows it.
+    // Of a text that is no TOML nobody knows the keys: whatever a word of it names counts.
+    for source in files.config.iter().filter(|source| toml::from_str::<toml::Table>(&source.text).is_err()) {
+        let words = source.text.split(['"', '\'']).filter(|word| !word.is_empty() && word.len() < 4_096);
+        paths.extend(words.map(|word| files.base.join(word)).filter(|path| path.is_file()));
+    }
+    // Whoever has it becomes the first administrator, and the log of an earlier version shows it.
     paths.extend(config::storage_of(site).ok().map(|(storage, _)| storage.join(CODE_FILE)));
     let mut secrets = BTreeSet::new();
     for text in paths.iter().filter_map(|path| fs::read_to_string(path).ok()) {
@@ -247,16 +284,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_configuration_should_not_hold_is_cut() {
-        for (line, kept) in [
+    fn what_is_nobody_s_business_is_cut_from_a_configuration() {
+        for (text, kept) in [
             ("password = \"hunter2\"", "password = \"(removed)\""),
-            ("# api_token = 'x'", "api_token = \"(removed)\""),
+            ("# api_token = 'x'", ""),
             ("password_file = \"secrets/a\"", "password_file = \"secrets/a\""),
-            ("url = \"mqtt://u:p@h:1/x\" # https://b", "url = \"mqtt://(removed)@h:1/x\" # https://b"),
+            ("x = { user = \"u\", password = \"hunter2\" }", "[x]\npassword = \"(removed)\"\nuser = \"u\""),
+            ("url = \"mqtt://u:p@h:1/x\" # https://b", "url = \"mqtt://(removed)@h:1/x\""),
             ("a = [\"https://h/x?key=1\", \"http://i\"]", "a = [\"https://h/x?(removed)\", \"http://i\"]"),
             ("topic = \"a/{device}/up\"", "topic = \"a/{device}/up\""),
+            ("[[device]]\nid = \"b3-401-gas\"\n[[device]]\nid = \"b\"", "device = \"(removed): 2\""),
+            (
+                "[[station]]\nid = \"st\"\nphone = \"139\"\n[[station.crew]]\nname = \"李\"\nphone = \"138\"",
+                "[[station]]\ncrew = \"(removed): 1\"\nid = \"st\"\nphone = \"(removed)\"",
+            ),
+            ("a = 1\npassword = hunter2", "# no TOML from line 2 on, so that it is left out; `anmin check` says why"),
         ] {
-            assert_eq!(without_secrets(line), format!("{kept}\n"), "{line}");
+            assert_eq!(without_secrets(text).trim(), kept, "{text}");
         }
     }
 }

@@ -455,7 +455,9 @@ fn secrets(named: &[Named], owner: Option<(u32, u32)>, findings: &mut Vec<Findin
 fn ports(config: &Config, findings: &mut Vec<Finding>) {
     let broker = config.broker.iter().map(|broker| ("[broker]".to_owned(), broker.listen));
     let panels = config.gbt26875.iter().map(|panel| (format!("[[gbt26875]] {}", panel.id), panel.listen));
-    for (of, listen) in std::iter::once(("[web]".to_owned(), config.web.listen)).chain(broker).chain(panels) {
+    let posts = config.http.iter().map(|http| (format!("[[http]] {}", http.id), http.listen));
+    let all = std::iter::once(("[web]".to_owned(), config.web.listen)).chain(broker).chain(panels).chain(posts);
+    for (of, listen) in all {
         let found = match TcpListener::bind(listen) {
             Ok(_) if (1..1_024).contains(&listen.port()) => Finding::new(
                 of,

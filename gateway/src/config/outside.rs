@@ -35,7 +35,7 @@ impl Named {
 }
 
 /// Tables whose `url` is a peer.
-const WITH_PEERS: [&str; 5] = ["mqtt", "mqtt_out", "webhook", "cap", "influx"];
+const WITH_PEERS: [&str; 6] = ["mqtt", "mqtt_out", "webhook", "cap", "influx", "subscriber"];
 
 /// All peers and files, in the order of the texts.
 pub fn outside(files: &SiteFiles) -> (Vec<Peer>, Vec<Named>) {
@@ -47,14 +47,20 @@ pub fn outside(files: &SiteFiles) -> (Vec<Peer>, Vec<Named>) {
             let tables = value.as_array().into_iter().flatten().filter_map(toml::Value::as_table);
             for table in tables.chain(value.as_table()) {
                 let word = |key: &str| table.get(key).and_then(toml::Value::as_str);
-                let url = match key.as_str() {
+                let urls: Vec<String> = match key.as_str() {
                     "notice" => {
-                        word("address_file").and_then(|file| std::fs::read_to_string(files.base.join(file)).ok())
+                        let read = |file| std::fs::read_to_string(files.base.join(file)).ok();
+                        word("address_file").and_then(read).into_iter().collect()
                     }
-                    key if WITH_PEERS.contains(&key) => word("url").map(str::to_owned),
-                    _ => None,
+                    "warning_source" => {
+                        let polled = table.get("urls").and_then(toml::Value::as_array).into_iter().flatten();
+                        let polled = polled.filter_map(toml::Value::as_str);
+                        polled.chain(word("ack_url")).map(str::to_owned).collect()
+                    }
+                    key if WITH_PEERS.contains(&key) => word("url").map(str::to_owned).into_iter().collect(),
+                    _ => Vec::new(),
                 };
-                if let Some(url) = url {
+                for url in urls {
                     peers.push(Peer {
                         of: format!("[[{key}]] {}", word("id").unwrap_or(key)),
                         url: url.trim().to_owned(),
@@ -111,12 +117,25 @@ mod tests {
             url = "http://127.0.0.1:8428"
             [[device_list]]
             file = "devices.csv"
+            [[subscriber]]
+            id = "county"
+            url = "https://c"
+            [[warning_source]]
+            id = "weather"
+            urls = ["https://w/1", "https://w/2"]
+            ack_url = "https://w/ack"
         "#;
         let source = Source { name: "anmin.toml".to_owned(), text: text.to_owned() };
         let files = SiteFiles { base: "/site".into(), config: vec![source], ..SiteFiles::default() };
         let (peers, named) = outside(&files);
         let shown: Vec<(&str, &str)> = peers.iter().map(|peer| (&*peer.of, &*peer.url)).collect();
-        assert_eq!(shown, [("[[influx]] influx", "http://127.0.0.1:8428"), ("[[mqtt]] zigbee", "mqtts://a")]);
+        let weather = ["https://w/1", "https://w/2", "https://w/ack"].map(|url| ("[[warning_source]] weather", url));
+        let others = [
+            ("[[influx]] influx", "http://127.0.0.1:8428"),
+            ("[[mqtt]] zigbee", "mqtts://a"),
+            ("[[subscriber]] county", "https://c"),
+        ];
+        assert_eq!(shown, [others.as_slice(), &weather].concat());
         let of = |which: fn(&Named) -> bool| -> Vec<String> {
             let mut keys: Vec<String> =
                 named.iter().filter(|named| which(named)).map(|named| named.key.clone()).collect();

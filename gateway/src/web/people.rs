@@ -267,14 +267,17 @@ impl People {
         let kept = file.and_then(|file| std::fs::read_to_string(file).ok()).map(|text| text.trim().to_owned());
         let code = kept.filter(|code| code.len() >= 16).unwrap_or_else(|| {
             let code = secret::words();
-            if let Some(file) = file
-                && let Err(error) = write_secret(file, &code)
-            {
-                tracing::warn!("web: the set-up code cannot be kept in {}: {error}", file.display());
+            let written = file.map(|file| write_secret(file, &code).map_err(|error| (file, error)));
+            // A log is read by many: it has the code only where nothing else could show it.
+            if let Some(Err((file, error))) = written {
+                tracing::warn!("web: the set-up code {code} cannot be kept in {}: {error}", file.display());
             }
             code
         });
-        tracing::info!("web: there is no account yet; the first administrator is made with the set-up code {code}");
+        tracing::info!(
+            "web: there is no account yet; the first administrator is made with the code that `anmin account setup-code` \
+             shows"
+        );
         book.code = Some(code);
     }
 
