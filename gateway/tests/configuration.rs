@@ -290,6 +290,7 @@ async fn read_examples(reference: &Reference, folder: &Folder) -> (Option<Config
         // Faults then name the line of the reference.
         let source = |name: &str| Source { name: name.to_owned(), text: "\n".repeat(*line) + text.as_str() };
         match (language.as_str(), text.lines().next().unwrap_or_default()) {
+            ("csv", first) if first.contains("grid") => drop(folder.write("places.csv", text)),
             ("csv", _) => drop(folder.write("devices.csv", text)),
             ("toml", "# anmin.toml") => files.config.push(source("docs/configuration.md")),
             ("toml", first) if first.starts_with("# profiles/") => {

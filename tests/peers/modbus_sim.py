@@ -1,7 +1,9 @@
 """Modbus units by pymodbus: a sound peer that anmin did not write.
 
     modbus_sim.py tcp             listens on a free port of 127.0.0.1
+    modbus_sim.py ascii_tcp       the same with ASCII frames
     modbus_sim.py rtu DEVICE      serves RTU on a serial device, 19200 8N1
+    modbus_sim.py ascii DEVICE    the same with ASCII frames
 
 Prints "ready [PORT]" when it serves. Units 1 and 2 hold the same registers:
     holding 0..   uint16 126, int16 -55, float32 230.2 (2), int32 -70000 (2), float64 1234.5 (4), string "AN-7" (2)
@@ -14,15 +16,16 @@ Prints "ready [PORT]" when it serves. Units 1 and 2 hold the same registers:
 import asyncio
 import sys
 
+from pymodbus.framer import FramerType
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 
-def unit(number):
+def unit(number, first=126):
     coils = [SimData(0, values=[n in (0, 3) for n in range(16)], datatype=DataType.BITS)]
     discretes = [SimData(0, values=[n == 1 for n in range(16)], datatype=DataType.BITS)]
     holding = [
-        SimData(0, values=126, datatype=DataType.UINT16),
+        SimData(0, values=first, datatype=DataType.UINT16),
         SimData(1, values=-55, datatype=DataType.INT16),
         SimData(2, values=230.2, datatype=DataType.FLOAT32),
         SimData(4, values=-70000, datatype=DataType.INT32),
@@ -34,18 +37,29 @@ def unit(number):
     return SimDevice(number, simdata=(coils, discretes, holding, inputs))
 
 
-async def main(arguments):
-    units = [unit(1), unit(2)]
-    if arguments[0] == "tcp":
-        server = ModbusTcpServer(units, address=("127.0.0.1", 0), ignore_missing_devices=True)
-    else:
-        server = ModbusSerialServer(units, port=arguments[1], baudrate=19200, ignore_missing_devices=True)
+FRAMERS = {"tcp": FramerType.SOCKET, "rtu": FramerType.RTU, "ascii": FramerType.ASCII}
+
+
+async def serve_tcp(framing, first=126):
+    """Serves units 1 and 2 on a free port and gives it."""
+    units, address = [unit(1, first), unit(2, first)], ("127.0.0.1", 0)
+    server = ModbusTcpServer(units, address=address, framer=FRAMERS[framing], ignore_missing_devices=True)
     await server.serve_forever(background=True)
-    if arguments[0] == "tcp":
-        print("ready", server.transport.sockets[0].getsockname()[1], flush=True)
-    else:
+    return server.transport.sockets[0].getsockname()[1]
+
+
+async def main(arguments):
+    kind, *device = arguments
+    if device:
+        server = ModbusSerialServer(
+            [unit(1), unit(2)], port=device[0], baudrate=19200, framer=FRAMERS[kind], ignore_missing_devices=True
+        )
+        await server.serve_forever(background=True)
         print("ready", flush=True)
+    else:
+        print("ready", await serve_tcp(kind.removesuffix("_tcp")), flush=True)
     await asyncio.Event().wait()
 
 
-asyncio.run(main(sys.argv[1:]))
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))

@@ -14,11 +14,14 @@ Takes one command a line and answers one JSON line, {"status": 200, "body": {...
   get PATH
   large PATH BYTES         a body of so many bytes, signed; in one piece, then in chunks that do not say how many there are
   slow PATH                a head that promises a body, and no body
+  crowd N M PATH TOKEN     N such heads at once, with this token; answers with what M of them were refused before their time
+  leave                    the crowd goes
 """
 
 import hashlib
 import hmac
 import json
+import select
 import socket
 import sys
 import time
@@ -29,6 +32,7 @@ import requests
 URL, KEY = sys.argv[1], sys.argv[2].encode()
 session = requests.Session()
 last = None
+crowd = []
 
 
 def signed(path, body, at):
@@ -76,8 +80,28 @@ for line in sys.stdin:
         say(requests.post(URL + path, data=body, headers=signed(path, body, time.time()), timeout=60))
         pieces = (body[at:at + 8192] for at in range(0, len(body), 8192))
         say(requests.post(URL + path, data=pieces, headers=signed(path, body, time.time()), timeout=60))
+    elif word == "crowd":
+        count, refused, path, token = rest.split(" ")
+        at = urlsplit(URL)
+        for _ in range(int(count)):
+            sock = socket.create_connection((at.hostname, at.port))
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 10\r\n\r\n12"
+            sock.sendall(head.encode())
+            crowd.append(sock)
+        # Whoever is let in hears nothing for ten seconds.
+        waiting, codes, end = set(crowd), [], time.time() + 9
+        while len(codes) < int(refused) and time.time() < end:
+            for sock in select.select(list(waiting), [], [], 1)[0]:
+                waiting.remove(sock)
+                codes.append(int(sock.recv(4096).split()[1]))
+        print(json.dumps({"status": sorted(set(codes)), "refused": len(codes)}), flush=True)
+    elif word == "leave":
+        while crowd:
+            crowd.pop().close()
+        print(json.dumps({"status": 0}), flush=True)
     elif word == "slow":
         at = urlsplit(URL)
         with socket.create_connection((at.hostname, at.port)) as sock:
-            sock.sendall(f"POST {rest} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12".encode())
+            proof = "".join(f"{name}: {value}\r\n" for name, value in signed(rest, b"", time.time()).items())
+            sock.sendall(f"POST {rest} HTTP/1.1\r\nHost: x\r\n{proof}Content-Length: 10\r\n\r\n12".encode())
             print(json.dumps({"status": int(sock.recv(4096).split()[1])}), flush=True)

@@ -40,6 +40,9 @@ fn site(name: &str, proof: &str) -> (Site, u16) {
         "anmin.d/cloud.toml",
         &format!(
             r#"
+[broker]
+listen = "127.0.0.1:0"
+
 [[http]]
 id = "cloud"
 listen = "127.0.0.1:{port}"
@@ -112,6 +115,30 @@ fn what_is_posted_becomes_an_alarm_and_is_answered_when_it_is_safe() {
     let waits = daemon.get("/api/v1/quarantine");
     assert!(waits.to_string().contains("x1"), "{waits:#}");
     assert_eq!(cloud.ask("post /v1/g1/up {\"v\":2,\"seq\":3}")["status"], 200, "and it goes on");
+}
+
+/// Sixty-four bodies may be under way. Who shows no proof takes none of their places; who does fills them, and the next is told when
+/// to come again.
+#[test]
+fn a_crowd_without_a_token_takes_nobodys_place_and_one_with_it_is_told_to_come_again() {
+    let (site, port) = site("http-crowd", "token_file = \"secrets/cloud\"");
+    let daemon = Daemon::start(site.folder());
+    let mut cloud = Platform::of(port);
+    let strangers = cloud.ask("crowd 100 100 /v1/g1/up 0123456789abcdee");
+    assert_eq!(strangers["status"], json!([401]), "{strangers}");
+    assert_eq!(cloud.ask("token 0123456789abcdef /v1/g1/up {\"v\":1}")["status"], 200, "there is room");
+    cloud.ask("leave");
+    let crowd = cloud.ask("crowd 66 2 /v1/g1/up 0123456789abcdef");
+    assert_eq!((&crowd["status"], &crowd["refused"]), (&json!([503]), &json!(2)), "{crowd}");
+    let refused = cloud.ask("token 0123456789abcdef /v1/g1/up {\"v\":2}");
+    assert_eq!((&refused["status"], &refused["body"]["code"]), (&json!(503), &json!("busy")), "{refused}");
+    assert_eq!(refused["retry"], "2", "{refused}");
+    cloud.ask("leave");
+    let deadline = std::time::Instant::now() + anmin_tests::daemon::DEADLINE;
+    while cloud.ask("token 0123456789abcdef /v1/g1/up {\"v\":3}")["status"] != 200 {
+        assert!(std::time::Instant::now() < deadline, "it goes on once the crowd has left");
+    }
+    drop(daemon);
 }
 
 #[test]

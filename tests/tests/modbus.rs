@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use anmin::clock::Clock;
 use anmin::config::{Config, report};
-use anmin::intake::modbus::{Serial, Settings, Transport, spawn};
+use anmin::intake::gbt26875::Net;
+use anmin::intake::modbus::dial_in::{self, DialIn, Door};
+use anmin::intake::modbus::{Doors, Framing, Serial, Settings, Transport, spawn};
 use anmin::main_loop::Input;
 use anmin::sim::World;
 use anmin::sim::modbus_slaves::{ModbusSlaves, Registers, SharedRegisters};
@@ -26,6 +28,7 @@ use anmin_sensors::profile::Profile;
 use anmin_sensors::reading::{Fault, Value};
 use anmin_tests::peers::{Line, Peer, free_port};
 use anmin_tests::site::Site as Folder;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -55,6 +58,16 @@ struct Site {
 
 impl Site {
     fn start(profile: &str, units: &[u8], settings: Settings, tune: impl Fn(&mut UnitPlan)) -> Self {
+        Self::start_behind(Doors::default(), profile, units, settings, tune)
+    }
+
+    fn start_behind(
+        doors: Doors,
+        profile: &str,
+        units: &[u8],
+        settings: Settings,
+        tune: impl Fn(&mut UnitPlan),
+    ) -> Self {
         let faults = Faults::default();
         let profile = Profile::parse("p.toml", profile, &faults);
         let profile = profile.unwrap_or_else(|| panic!("{:?}", faults.take()));
@@ -73,7 +86,7 @@ impl Site {
         let plans = plans.collect();
         let (sender, inputs) = mpsc::channel(64);
         let counters = BusCounters::default();
-        let task = spawn(settings, plans, Clock::system(), sender, counters.clone());
+        let task = spawn(settings, plans, Clock::system(), sender, counters.clone(), doors);
         Self { points, task, counters, inputs, seen: HashMap::new(), parts: BTreeMap::new() }
     }
 
@@ -123,7 +136,11 @@ fn tcp(port: &str) -> Transport {
 }
 
 fn rtu_over_tcp(port: &str) -> Transport {
-    Transport::RtuOverTcp { host: "127.0.0.1".to_owned(), port: port.parse().expect("the peer names its port") }
+    Transport::OverTcp {
+        framing: Framing::Rtu,
+        host: "127.0.0.1".to_owned(),
+        port: port.parse().expect("the peer names its port"),
+    }
 }
 
 fn settings(transport: Transport) -> Settings {
@@ -273,7 +290,141 @@ async fn pymodbus_over_tcp_gives_every_sort_of_value() {
 async fn pymodbus_over_a_serial_line_gives_every_sort_of_value() {
     let line = Line::start();
     let (_peer, _) = peer("modbus_sim.py", &["rtu", &line.ends[1]]);
-    every_sort_reads(Transport::Rtu(Serial::new(&line.ends[0], 19_200))).await;
+    every_sort_reads(Transport::Serial(Framing::Rtu, Serial::new(&line.ends[0], 19_200))).await;
+}
+
+#[tokio::test]
+async fn pymodbus_in_ascii_gives_every_sort_of_value_over_tcp_and_on_a_serial_line() {
+    let (_over_tcp, port) = peer("modbus_sim.py", &["ascii_tcp"]);
+    let port = port.parse().expect("the peer names its port");
+    every_sort_reads(Transport::OverTcp { framing: Framing::Ascii, host: "127.0.0.1".to_owned(), port }).await;
+    let line = Line::start();
+    let (_serial, _) = peer("modbus_sim.py", &["ascii", &line.ends[1]]);
+    every_sort_reads(Transport::Serial(Framing::Ascii, Serial::new(&line.ends[0], 19_200))).await;
+}
+
+/// A bus whose device dials in, and its listener.
+struct Called {
+    site: Site,
+    port: u16,
+    listener: JoinHandle<()>,
+}
+
+impl Called {
+    async fn start(framing: Framing, heartbeat: &str, units: &[u8], tune: impl Fn(&mut UnitPlan)) -> Self {
+        let dial_in = DialIn {
+            listen: ([127, 0, 0, 1], 0).into(),
+            framing,
+            registration: b"DTU-7".to_vec(),
+            heartbeat: heartbeat.into(),
+            allow: vec![Net::parse("127.0.0.0/8").expect("it is one")],
+        };
+        let (settings, door) = (settings(Transport::DialIn(dial_in)), Door::default());
+        let mut listeners =
+            dial_in::spawn(&[(settings.clone(), door.clone())], &Clock::system()).await.expect("a port is free");
+        let (address, listener) = listeners.pop().expect("one bus, one listener");
+        let site = Site::start_behind(Doors { callers: door, ..Doors::default() }, ALL_SORTS, units, settings, tune);
+        Self { site, port: address.port(), listener }
+    }
+
+    /// A modem that calls it.
+    fn modem(&self, more: &[&str]) -> Peer {
+        Peer::python("dtu.py", &[&[&self.port.to_string()[..], "DTU-7"], more].concat())
+    }
+}
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+/// Frames come byte by byte, heartbeats between them, and in one piece with them.
+#[tokio::test]
+async fn a_modem_that_dials_in_gives_every_sort_of_value_between_its_heartbeats() {
+    for (framing, more) in [
+        (Framing::Rtu, &["--heartbeat", "HB", "--every", "0.03"][..]),
+        (Framing::Rtu, &["--heartbeat", "HB", "--before", "--pieces"]),
+        (Framing::Ascii, &["--framing", "ascii", "--heartbeat", "DTU-7", "--before"]),
+        (Framing::Ascii, &["--framing", "ascii", "--pieces"]),
+    ] {
+        let mut called = Called::start(framing, "HB", &[1, 2], |_| {}).await;
+        let _modem = called.modem(more);
+        let both = |site: &Site| ["d1/bit", "d2/bit"].iter().all(|point| site.good(point).count() >= 10);
+        called.site.until("ten cycles of both units", both).await;
+        for (name, wanted) in all_sorts() {
+            for unit in ["d1", "d2"] {
+                // Before the modem has called there is nothing to be had.
+                let all = called.site.seen[&format!("{unit}/{name}")].iter();
+                let mut all = all.skip_while(|value| **value == Err(Fault::Comms));
+                assert!(all.all(|value| *value == wanted), "{more:?}: {unit}/{name} is not always {wanted:?}");
+            }
+        }
+        assert_eq!(called.site.parts.get("bus:test"), Some(&false), "{more:?}");
+        assert_eq!(called.site.parts.get("callers:test"), None, "{more:?}");
+    }
+}
+
+#[tokio::test]
+async fn damaged_frames_of_a_modem_are_counted_and_never_believed() {
+    for framing in [Framing::Rtu, Framing::Ascii] {
+        let mut called = Called::start(framing, "HB", &[1, 2], |plan| plan.interval = MS).await;
+        let _modem = called.modem(&["--framing", framing.as_str(), "--one-in", "100", "--heartbeat", "HB"]);
+        let counters = called.site.counters.clone();
+        called
+            .site
+            .until("damage, and good readings all the same", |site| {
+                let Counters { silent, garbled, .. } = counters.get();
+                silent + garbled >= 5 && ["d1/energy", "d2/energy"].iter().all(|point| site.good(point).count() >= 10)
+            })
+            .await;
+        for (point, all) in &called.site.seen {
+            let (_, name) = point.split_once('/').expect("a device and a point");
+            let wanted = &all_sorts().into_iter().find(|(other, _)| *other == name).expect("it is in the profile").1;
+            let sound = |value: &Result<Value, Fault>| value == wanted || *value == Err(Fault::Comms);
+            assert!(all.iter().all(sound), "{framing:?}: {point} read {all:?}, pymodbus holds {wanted:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_modem_that_reconnects_every_second_is_read_all_the_same_and_told() {
+    let mut called = Called::start(Framing::Rtu, "", &[1], |plan| plan.interval = 20 * MS).await;
+    let _modem = called.modem(&["--hang-up", "0.5", "--redial", "0.1"]);
+    let told = |site: &Site| site.parts.get("callers:test") == Some(&true);
+    called.site.until("told that it calls again and again", told).await;
+    let before = called.site.good("d1/lel").count();
+    called.site.until("readings all the same", |site| site.good("d1/lel").count() > before + 50).await;
+}
+
+/// Their values differ, as those of two houses do: not one of the second may come under the name of the first.
+#[tokio::test]
+async fn the_second_of_two_modems_with_one_registration_is_refused_until_the_first_is_gone() {
+    let mut called = Called::start(Framing::Rtu, "", &[1], |plan| plan.interval = 20 * MS).await;
+    let mut first = called.modem(&[]);
+    called.site.until("the first is read", |site| site.good("d1/lel").count() >= 3).await;
+    let _second = called.modem(&["--first", "500"]);
+    let told = |site: &Site| site.parts.get("callers:test") == Some(&true) && site.good("d1/lel").count() >= 20;
+    called.site.until("both are told", told).await;
+    let first_reads = Value::Number(12.6);
+    assert!(called.site.good("d1/lel").all(|value| *value == first_reads), "{:?}", called.site.seen["d1/lel"]);
+    first.kill();
+    let second_reads = |site: &Site| site.good("d1/lel").any(|value| *value == Value::Number(50.0));
+    called.site.until("the second takes its place", second_reads).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_nobody_expects_is_let_go_and_takes_nobodys_place() {
+    let mut called = Called::start(Framing::Rtu, "", &[1], |_| {}).await;
+    for said in [&b"DTU-8"[..], b"GET / HTTP/1.1\r\n", b"\x01\x03\x02\x00\x07\xF9\x86"] {
+        let mut caller = tokio::net::TcpStream::connect(("127.0.0.1", called.port)).await.expect("it listens");
+        caller.write_all(said).await.expect("it is read");
+        let mut byte = [0];
+        let end = timeout(DEADLINE, caller.read(&mut byte)).await.expect("it is let go");
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    }
+    let _modem = called.modem(&[]);
+    called.site.until("who is expected is read", |site| site.good("d1/lel").count() >= 3).await;
 }
 
 /// Copies what comes in at one end of a line to an end of the other, with one bit in so many bytes turned over. Ends with
@@ -309,7 +460,10 @@ async fn on_a_noisy_line_damaged_frames_are_counted_and_never_believed() {
         let (_peer, _) = peer("modbus_sim.py", &["rtu", &theirs.ends[1]]);
         noise(&ours.ends[1], &theirs.ends[0], one_in, seed);
         noise(&theirs.ends[0], &ours.ends[1], one_in, seed + 100);
-        let quick = Settings { timeout: 60 * MS, ..settings(Transport::Rtu(Serial::new(&ours.ends[0], 19_200))) };
+        let quick = Settings {
+            timeout: 60 * MS,
+            ..settings(Transport::Serial(Framing::Rtu, Serial::new(&ours.ends[0], 19_200)))
+        };
         let mut site = Site::start(ALL_SORTS, &[1, 2], quick, |plan| plan.interval = MS);
         let counters = site.counters.clone();
         site.until("damage both ways, and good readings all the same", |site| {
@@ -405,7 +559,8 @@ async fn a_misbehaving_unit_over_rtu_in_tcp_is_never_believed() {
 
 #[tokio::test]
 async fn a_misbehaving_unit_on_a_serial_line_is_never_believed() {
-    nothing_wrong_is_ever_believed("rtu_pty", |device| Transport::Rtu(Serial::new(device, 115_200))).await;
+    nothing_wrong_is_ever_believed("rtu_pty", |device| Transport::Serial(Framing::Rtu, Serial::new(device, 115_200)))
+        .await;
 }
 
 #[tokio::test]
@@ -441,13 +596,14 @@ async fn a_serial_line_that_vanishes_is_said_and_comes_back_by_itself() {
         for address in [100, 200] {
             table.write().expect("nobody panics with the table").set(1, Table::Holding, address, value);
         }
-        let slaves = ModbusSlaves::pty(table).expect("a pseudo-terminal is free");
+        let slaves = ModbusSlaves::pty(Framing::Rtu, table).expect("a pseudo-terminal is free");
         let _ = std::fs::remove_file(&path);
         std::os::unix::fs::symlink(slaves.device().expect("it has a path"), &path).expect("the folder is ours");
         slaves
     };
     let first = slaves(1);
-    let mut site = Site::start(TWINS, &[1], settings(Transport::Rtu(Serial::new(&path, 115_200))), |_| {});
+    let mut site =
+        Site::start(TWINS, &[1], settings(Transport::Serial(Framing::Rtu, Serial::new(&path, 115_200))), |_| {});
     site.until("a reading", |site| site.last("d1/b") == Some(&Ok(Value::Number(1.0)))).await;
     std::fs::remove_file(&path).expect("the link is ours");
     drop(first);
@@ -465,7 +621,7 @@ async fn a_serial_line_that_vanishes_is_said_and_comes_back_by_itself() {
 #[tokio::test]
 async fn a_unit_that_sleeps_is_woken_before_every_request() {
     let (_peer, place) = peer("modbus_faults.py", &["rtu_pty"]);
-    let line = Transport::Rtu(Serial::new(place, 9_600));
+    let line = Transport::Serial(Framing::Rtu, Serial::new(place, 9_600));
     let sleeper = TWINS.replace("[modbus]", "[modbus]\nwake_bytes = '8F'\nwake_pause = '30ms'");
     let mut site = Site::start(&sleeper, &[14], settings(line), |_| {});
     site.until("five readings of both points", |site| {
@@ -527,7 +683,7 @@ async fn the_devices_of_every_kind_of_bus_can_be_played() {
     let config = load();
     let (sender, mut inputs) = mpsc::channel(64);
     for bus in config.buses {
-        spawn(bus.settings, bus.units, Clock::system(), sender.clone(), BusCounters::default());
+        spawn(bus.settings, bus.units, Clock::system(), sender.clone(), BusCounters::default(), Doors::default());
     }
     let mut missing: BTreeSet<String> =
         (0..config.points.len()).map(|n| config.points.point(PointIx(n as u32)).id.to_string()).collect();
@@ -626,14 +782,15 @@ async fn mbpoll_reads_the_simulated_slaves_over_tcp() {
 
 #[tokio::test]
 async fn mbpoll_reads_the_simulated_slaves_on_a_pseudo_terminal() {
-    let slaves = ModbusSlaves::pty(registers()).expect("a pseudo-terminal is free");
+    let slaves = ModbusSlaves::pty(Framing::Rtu, registers()).expect("a pseudo-terminal is free");
     let device = slaves.device().expect("it has a path").display().to_string();
     mbpoll_finds_what_the_slaves_hold(&["-m", "rtu", "-b", "19200", "-P", "none", &device]).await;
 }
 
 #[tokio::test]
 async fn mbpoll_reads_the_simulated_slaves_behind_a_serial_server() {
-    let slaves = ModbusSlaves::rtu_over_tcp(([127, 0, 0, 1], 0).into(), registers()).await.expect("a port is free");
+    let slaves =
+        ModbusSlaves::over_tcp(Framing::Rtu, ([127, 0, 0, 1], 0).into(), registers()).await.expect("a port is free");
     let to = format!("tcp:{},nodelay", slaves.address().expect("it listens"));
     let mut socat = Peer::start("socat", &["-d", "-d", "pty,raw,echo=0,wait-slave=0", &to]);
     let device = socat.until("PTY is ").rsplit(' ').next().expect("socat names the end").to_owned();

@@ -34,6 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tuner: Arc::new(desk::Tuned::default()),
         subscriptions: desk::subscriptions(&clock),
         warnings: desk::warnings(&clock),
+        outputs: anmin::output::Outputs::default(),
         metrics: Arc::new(|| "# EOF\n".to_owned()),
         clock,
         crew: anmin::crew_link::Links {

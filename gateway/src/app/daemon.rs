@@ -9,6 +9,7 @@ use std::thread;
 
 use anmin_rules::engine::Engine;
 use anmin_rules::rule::{Finding, Level, Text};
+use anmin_sensors::decode::modbus::Table;
 use anmin_sensors::router::{Limits, Router};
 use anmin_sensors::time::Wall;
 use anmin_sensors::validator::Validator;
@@ -25,6 +26,8 @@ use crate::crew_link::{LinkKey, Links};
 use crate::delivery::courier::{self, CourierHandle};
 use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, notice, webhook};
 use crate::intake::broker::{Broker, BrokerHandle};
+use crate::intake::modbus::write::{self, NotDone, Writes};
+use crate::intake::modbus::{Doors, dial_in};
 use crate::intake::mqtt::{Discard, Outbox};
 use crate::intake::{gbt26875, http, modbus, mqtt};
 use crate::main_loop::clock_trust::ClockTrust;
@@ -33,6 +36,7 @@ use crate::main_loop::drill_calendar::{DrillCalendar, Plan};
 use crate::main_loop::losses::Losses;
 use crate::main_loop::run::{MainLoop, Parts, Say};
 use crate::main_loop::{Feed, Input, PartState, PartTrouble, ReloadAsked};
+use crate::output::{self, Action, Outputs, Switch};
 use crate::pulse::{Pulse, Watch};
 use crate::store::audit::{Deed, Through, Way};
 use crate::store::readings::Readings;
@@ -270,6 +274,19 @@ impl Daemon {
             tasks.push(supervisor::or_end(name, posting));
         }
 
+        let doors: BTreeMap<Arc<str>, Doors> =
+            config.buses.iter().map(|bus| (Arc::clone(&bus.settings.id), Doors::default())).collect();
+        let callers: Vec<_> = config
+            .buses
+            .iter()
+            .filter_map(|bus| Some((bus.settings.clone(), doors.get(&bus.settings.id)?.callers.clone())))
+            .collect();
+        let outputs = config.outputs.into_iter().filter_map(|output| {
+            let switch = switch(&output, doors.get(&output.bus)?.writes.clone());
+            Some((output.settings, switch))
+        });
+        let outputs = Outputs::new(outputs);
+
         let sessions: BTreeMap<Arc<str>, Discard> =
             config.mqtt.iter().map(|settings| (Arc::clone(&settings.id), Discard::default())).collect();
         let link = web::WebLink {
@@ -293,6 +310,7 @@ impl Daemon {
             }),
             subscriptions,
             warnings,
+            outputs,
             metrics: {
                 let figures = figures.clone();
                 Arc::new(move || figures.text())
@@ -327,11 +345,16 @@ impl Daemon {
                 .map_err(|error| format!("http {id}: cannot listen on {listen}: {error}"))?;
             tasks.push(supervisor::or_end(format!("http:{id}"), task));
         }
+        for (address, task) in dial_in::spawn(&callers, &clock).await? {
+            tasks.push(supervisor::or_end(format!("dial_in:{address}"), task));
+        }
         for bus in config.buses {
+            let doors = doors.get(&bus.settings.id).cloned().unwrap_or_default();
             let counters = figures.bus(&bus.settings.id);
             let (clock, to) = (clock.clone(), inputs.clone());
             tasks.push(supervisor::keep(format!("bus:{}", bus.settings.id), inputs.clone(), move || {
-                modbus::spawn(bus.settings.clone(), bus.units.clone(), clock.clone(), to.clone(), counters.clone())
+                let (settings, units) = (bus.settings.clone(), bus.units.clone());
+                modbus::spawn(settings, units, clock.clone(), to.clone(), counters.clone(), doors.clone())
             }));
         }
         for (settings, filters) in config.mqtt.into_iter().zip(filters) {
@@ -414,6 +437,29 @@ impl Daemon {
         let _ = tokio::task::spawn_blocking(move || main_loop.join()).await;
         info!("stopped");
     }
+}
+
+/// The way from an output to its register.
+fn switch(output: &config::Output, writes: Writes) -> Switch {
+    let (settings, unit) = (output.settings.clone(), output.unit);
+    Arc::new(move |action: Action| {
+        let value = settings.value(action);
+        let what = match settings.register {
+            Table::Coil => write::Write::Coil(settings.address, value != 0),
+            _ => write::Write::Register(settings.address, value),
+        };
+        // A bit elsewhere shows whether it is on; a register what was written.
+        let is_elsewhere = settings.shows.0 != settings.register;
+        let shown = if is_elsewhere && settings.shows.0.is_bits() { u16::from(action == Action::On) } else { value };
+        let deed = write::Deed { unit, what, shows: settings.shows, shown, settle: settings.settle };
+        let writes = writes.clone();
+        Box::pin(async move {
+            writes.carry(deed).await.map_err(|why| output::Failed {
+                in_doubt: matches!(why, NotDone::Unknown(_) | NotDone::Shows(_)),
+                why: why.to_string(),
+            })
+        })
+    })
 }
 
 /// What the journal says of past drills; where it cannot be read an area counts as never drilled.

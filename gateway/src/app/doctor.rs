@@ -482,8 +482,10 @@ fn buses(config: &Config, findings: &mut Vec<Finding>) {
     for bus in &config.buses {
         let of = format!("[[bus]] {}", bus.settings.id);
         let found = match &bus.settings.transport {
-            Transport::Tcp { host, port } | Transport::RtuOverTcp { host, port } => reach::tcp(&of, host, *port),
-            Transport::Rtu(line) => {
+            Transport::Tcp { host, port } | Transport::OverTcp { host, port, .. } => reach::tcp(&of, host, *port),
+            // Its device calls us: whether one has is what the daemon knows.
+            Transport::DialIn(_) => continue,
+            Transport::Serial(_, line) => {
                 serial = true;
                 let shown = line.device.display();
                 match fs::metadata(&line.device) {

@@ -9,6 +9,7 @@ mod bundle;
 mod check;
 mod daemon;
 mod demo;
+mod devices;
 mod doctor;
 mod drill;
 mod explain;
@@ -17,6 +18,7 @@ mod incident;
 mod init;
 mod install;
 mod keep;
+mod output;
 mod probe;
 mod quarantine;
 mod refill;
@@ -86,6 +88,8 @@ enum Command {
     Call(alarm::CallOptions),
     /// Who is on duty in the micro fire stations; hand over, check equipment, take one off duty.
     Station(station::StationOptions),
+    /// List what may be switched out there, and switch it in two steps.
+    Output(output::OutputOptions),
     /// List what a way out has refused for good, and send it again.
     Order(alarm::OrderOptions),
     /// List the rules in force, have them read anew, or begin one of your own.
@@ -112,6 +116,8 @@ enum Command {
     Export(export::Options),
     /// Try rules on what was measured: which alarms they would have raised, and what other rules would have changed.
     Replay(replay::Options),
+    /// Take devices and places from spreadsheets, and write them for spreadsheets.
+    Devices(devices::DevicesOptions),
     /// Look what is on a bus or at a broker that nobody has described yet, and propose its configuration.
     Probe(probe::ProbeOptions),
     /// List devices that nobody registered and messages that nobody can read.
@@ -152,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Broadcast(options) => broadcast::broadcast(options),
         Command::Call(options) => alarm::call(options),
         Command::Station(options) => station::station(options),
+        Command::Output(options) => output::output(options),
         Command::Order(options) => alarm::order(options),
         Command::Rules(options) => rules::rules(options),
         Command::Audit(options) => audit::audit(options),
@@ -165,6 +172,7 @@ pub fn main() -> ExitCode {
         Command::Fsck(options) => keep::fsck(&options),
         Command::Export(options) => export::run(&options),
         Command::Replay(options) => replay::run(&options),
+        Command::Devices(options) => devices::devices(options),
         Command::Probe(options) => probe::probe(options),
         Command::Quarantine(options) => quarantine::quarantine(options),
         Command::Doctor(options) => doctor::run(&options),

@@ -53,6 +53,16 @@ fn id(text: &str) -> Result<String, String> {
     }
 }
 
+/// Whether the person at the terminal says yes.
+pub fn says_yes() -> bool {
+    print!("yes / no: ");
+    // A terminal that cannot be written to has nobody before it who could say yes.
+    let _ = io::stdout().flush();
+    let mut said = String::new();
+    let heard = io::stdin().lock().read_line(&mut said);
+    heard.is_ok() && matches!(said.trim(), "yes" | "y" | "是")
+}
+
 /// Files that a probe proposes, by their place in a site.
 #[derive(Debug, Default)]
 struct Proposal {
@@ -80,12 +90,7 @@ impl Proposal {
         }
         println!("\n写入以下文件？ · write these files?");
         paths.iter().for_each(|path| println!("  {}", path.display()));
-        print!("yes / no: ");
-        // A terminal that cannot be written to has nobody before it who could say yes.
-        let _ = io::stdout().flush();
-        let mut said = String::new();
-        let heard = io::stdin().lock().read_line(&mut said);
-        if heard.is_err() || !matches!(said.trim(), "yes" | "y" | "是") {
+        if !says_yes() {
             println!("未写入 · nothing was written");
             return Ok(());
         }

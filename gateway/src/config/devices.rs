@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anmin_sensors::document::{Fault, Faults, Reader, did_you_mean, parse_duration};
 
+use super::sheet::Lines;
+
 /// One device as it was written down, not yet tied to profile, place and bus.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -103,8 +105,9 @@ const COLUMNS: [&str; 11] =
 /// Reads a device list; every faulty line is noted and left out, the others are taken.
 pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let fault = |line: u64, column: usize, message: String, hint: Option<String>| {
-        faults.note(Fault { source: source.to_owned(), line: line as usize, column, message, hint });
+    let mut lines = Lines::of(text);
+    let fault = |line: usize, column: usize, message: String, hint: Option<String>| {
+        faults.note(Fault { source: source.to_owned(), line, column, message, hint });
     };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
     let headers = match reader.headers() {
@@ -146,11 +149,11 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
         let record = match record {
             Ok(record) => record,
             Err(error) => {
-                fault(error.position().map_or(0, csv::Position::line), 1, format!("not CSV: {error}"), None);
+                fault(lines.of_record(error.position()), 1, format!("not CSV: {error}"), None);
                 continue;
             }
         };
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = lines.of_record(record.position());
         if record.len() != headers.len() {
             fault(line, 1, format!("{} cells, the first line has {}", record.len(), headers.len()), None);
             continue;
@@ -183,7 +186,7 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
                 .and_then(|text| text.parse().ok()),
             interval: parsed("interval", duration, &is_duration).as_deref().and_then(parse_duration),
             silent_after: parsed("silent_after", duration, &is_duration).as_deref().and_then(parse_duration),
-            at: At { source: Arc::clone(&name), spots: columns.map(|column| (line as usize, column)) },
+            at: At { source: Arc::clone(&name), spots: columns.map(|column| (line, column)) },
         };
         for (name, absent) in [("id", entry.id.is_empty()), ("profile", entry.profile.is_none())] {
             if absent {

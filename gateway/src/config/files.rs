@@ -4,6 +4,7 @@
 //! `profiles/*.toml`, and what was set at the duty desk, which is kept [beside the databases](tuned). A single file is a site too; its folder is then the base of relative paths. A file that cannot be
 //! read is a fault, but of a rule's files only that rule's: it keeps nothing else from starting.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ pub struct SiteFiles {
     pub rules: Vec<RuleSource>,
     /// Rules whose files cannot be read.
     pub broken_rules: Vec<BrokenRule>,
+    /// Lists as they would be, instead of those on the disk: to try them.
+    pub instead: BTreeMap<PathBuf, String>,
 }
 
 /// No file of a site is larger; one that is was named by mistake, and may have no end.
@@ -95,6 +98,15 @@ impl SiteFiles {
             config.extend(read(&tuned, faults));
         }
         Self { path: path.to_owned(), look, base: base.to_owned(), config, ..Self::default() }
+    }
+
+    /// A list that the configuration names, below the base.
+    pub fn list(&self, file: &str, faults: &Faults) -> Option<Source> {
+        let path = self.base.join(file);
+        match self.instead.get(&path) {
+            Some(text) => Some(Source { name: path.display().to_string(), text: text.clone() }),
+            None => read(&path, faults),
+        }
     }
 
     /// Gathers the files of the site at `path`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anmin_sensors::document::Faults;
 use ring::digest::{Context, SHA256};
 
-use super::files::{self, SiteFiles};
+use super::files::SiteFiles;
 
 /// Each part of the files but rules and overrides, by its name and the hash of what it says: `[web]`, `[[mqtt]]`,
 /// `profiles/own.toml`. Comments, blanks and the order of tables say nothing.
@@ -26,10 +26,14 @@ impl Fixed {
             for (key, value) in tables.iter().filter(|(key, _)| *key != "override") {
                 let name = if value.is_array() { format!("[[{key}]]") } else { format!("[{key}]") };
                 add(name.clone(), &format!("{value:?}"));
-                let lists = value.as_array().into_iter().flatten().filter(|_| key == "device_list");
+                let lists = value
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter(|_| ["device_list", "place_list"].contains(&key.as_str()));
                 for file in lists.filter_map(|list| list.get("file")?.as_str()) {
                     // What cannot be read is told elsewhere, too.
-                    let read = files::read(&files.base.join(file), &Faults::default());
+                    let read = files.list(file, &Faults::default());
                     add(format!("{name} {file}"), &read.map(|read| read.text).unwrap_or_default());
                 }
             }

@@ -7,11 +7,13 @@ pub mod devices;
 pub mod files;
 pub mod fixed;
 pub mod outside;
+pub mod sheet;
 pub mod site;
 pub mod stations;
 pub mod tuned;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use anmin_rules::response::DeskSettings;
 use anmin_rules::rule::RuleId;
 use anmin_rules::set::{BrokenRule, Override, RuleSet};
 use anmin_sensors::document::{Document, Fault, Faults, Reader, did_you_mean};
-use anmin_sensors::point::{DeviceId, Place, Points};
+use anmin_sensors::point::{DeviceId, Form, Place, Points};
 use anmin_sensors::poll::UnitPlan;
 use anmin_sensors::profile::{Profile, Profiles};
 use anmin_sensors::router::Mapping;
@@ -38,7 +40,7 @@ use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
 use crate::intake::{broker, gbt26875, http, modbus, mqtt};
 use crate::main_loop::drill_calendar;
 use crate::store::readings::Limits;
-use crate::{subscription, warning, web};
+use crate::{output, subscription, warning, web};
 
 use files::{Look, SiteFiles};
 use fixed::Fixed;
@@ -76,6 +78,7 @@ pub struct Config {
     pub notices: Vec<notice::Settings>,
     pub caps: Vec<broadcast::Settings>,
     pub influx: Vec<influx::Settings>,
+    pub outputs: Vec<Output>,
     pub subscribers: Vec<subscription::Settings>,
     pub drills: Vec<drill_calendar::Plan>,
     pub warning_sources: Vec<warning::Settings>,
@@ -100,6 +103,14 @@ pub struct Config {
 pub struct Bus {
     pub settings: modbus::Settings,
     pub units: Vec<UnitPlan>,
+}
+
+/// An output with the unit that it hangs on.
+pub struct Output {
+    pub settings: output::Settings,
+    /// Id of a `[[bus]]`.
+    pub bus: Arc<str>,
+    pub unit: u8,
 }
 
 impl Config {
@@ -144,6 +155,18 @@ impl Config {
         let mut areas: BTreeMap<String, Area> = BTreeMap::new();
         for area in all("place").iter().filter_map(Area::read) {
             areas.insert(area.place.area.clone(), area);
+        }
+        for list in all("place_list") {
+            let Some(source) = named(&list, files, faults) else { continue };
+            for area in site::read_places(&source.name, &source.text, faults) {
+                match areas.entry(area.place.area.clone()) {
+                    Entry::Vacant(place) => drop(place.insert(area)),
+                    Entry::Occupied(place) => {
+                        let message = format!("place {:?} is there already", place.key());
+                        faults.note(Fault { message, column: 1, ..area.stations_at });
+                    }
+                }
+            }
         }
         let lists = site::station_lists(&areas, &stations, |fault| faults.note(fault));
 
@@ -198,24 +221,15 @@ impl Config {
             }
         }
 
-        let bus_settings: Vec<modbus::Settings> =
-            all("bus").iter().filter_map(|r| modbus::Settings::read(r, base)).collect();
+        let bus_settings: Vec<(modbus::Settings, Fault)> =
+            all("bus").iter().filter_map(|r| Some((modbus::Settings::read(r, base)?, r.place("listen")))).collect();
+        modbus::dial_in::check_apart(bus_settings.iter(), |fault| faults.note(fault));
+        let bus_settings: Vec<modbus::Settings> = bus_settings.into_iter().map(|(settings, _)| settings).collect();
         let mut entries: Vec<devices::Entry> = all("device").iter().filter_map(devices::Entry::read).collect();
         for list in all("device_list") {
-            if let Some(file) = list.required::<String>("file") {
-                let own = Faults::default();
-                if let Some(source) = files::read(&base.join(file), &own) {
-                    entries.extend(devices::read_csv(&source.name, &source.text, faults));
-                }
-                for fault in own.take() {
-                    match fault.line {
-                        // The file has no place to point at, but its name has.
-                        0 => list.fault("file", format!("{}: {}", fault.source, fault.message), fault.hint),
-                        _ => faults.note(fault),
-                    }
-                }
+            if let Some(source) = named(&list, files, faults) {
+                entries.extend(devices::read_csv(&source.name, &source.text, faults));
             }
-            list.finish();
         }
 
         let overrides: Vec<Override> = all("override").iter().filter_map(Override::read).collect();
@@ -233,6 +247,10 @@ impl Config {
             .collect();
         let subscribers: Vec<_> =
             all("subscriber").iter().filter_map(|r| subscription::Settings::read(r, base, &places_named)).collect();
+        let outputs: Vec<(output::Settings, [Fault; 2])> = all("output")
+            .iter()
+            .filter_map(|r| Some((output::Settings::read(r)?, ["device", "interlock"].map(|key| r.place(key)))))
+            .collect();
         let warning_sources: Vec<_> =
             all("warning_source").iter().filter_map(|r| warning::Settings::read(r, base)).collect();
         for r in all("cap") {
@@ -265,6 +283,7 @@ impl Config {
             ("station", &["station"]),
             ("broker", &["mqtt", "gbt26875", "http"]),
             ("bus", &["bus"]),
+            ("output", &["output"]),
             ("subscriber", &["subscriber"]),
             ("drill", &["drill"]),
             ("warning source", &["warning_source"]),
@@ -292,6 +311,8 @@ impl Config {
             areas.into_iter().map(|(id, area)| (id, Arc::new(area.place))).collect();
         let mut points = Points::default();
         let buses = hang(&entries, &profiles, &places, bus_settings, &mut points, faults);
+
+        let outputs = bind(outputs, &points, &buses, faults);
 
         // What a broker may drop unseen is not for what may have to raise an alarm.
         let listed = entries.iter().filter(|entry| entry.bus.is_none()).any(|entry| {
@@ -359,6 +380,7 @@ impl Config {
             notices,
             caps,
             influx,
+            outputs,
             subscribers,
             drills,
             warning_sources,
@@ -466,6 +488,22 @@ fn documents<'t>(files: &'t SiteFiles, faults: &Faults) -> Vec<Document<'t>> {
     files.config.iter().filter_map(parse).collect()
 }
 
+/// The file that a `[[device_list]]` or `[[place_list]]` names.
+fn named(list: &Reader<'_>, files: &SiteFiles, faults: &Faults) -> Option<files::Source> {
+    let file = list.required::<String>("file");
+    list.finish();
+    let own = Faults::default();
+    let source = files.list(&file?, &own);
+    for fault in own.take() {
+        match fault.line {
+            // The file has no place to point at, but its name has.
+            0 => list.fault("file", format!("{}: {}", fault.source, fault.message), fault.hint),
+            _ => faults.note(fault),
+        }
+    }
+    source
+}
+
 /// A table that a site has once, in whichever file.
 fn one<'d>(roots: &[Reader<'d>], key: &'static str) -> Option<Reader<'d>> {
     let mut found: Option<(Reader<'d>, String)> = None;
@@ -506,6 +544,49 @@ fn profiles(files: &SiteFiles, faults: &Faults) -> Profiles {
         }
     }
     profiles
+}
+
+/// Ties each output to the unit of its device, and looks for the points of its interlocks.
+fn bind(outputs: Vec<(output::Settings, [Fault; 2])>, points: &Points, buses: &[Bus], faults: &Faults) -> Vec<Output> {
+    let bound = |(settings, [device_at, interlock_at]): (output::Settings, [Fault; 2])| {
+        let id = &settings.id;
+        for interlock in &settings.interlocks {
+            let note = |message: String| faults.note(Fault { message, ..interlock_at.clone() });
+            match points.find(interlock.point.as_str()) {
+                None => note(format!("output {id}: there is no point {:?}", interlock.point.as_str())),
+                Some(ix) => {
+                    let form = points.point(ix).spec.kind.info().form;
+                    let fits = matches!(
+                        (form, interlock.wanted),
+                        (Form::Number, output::Wanted::Above(_) | output::Wanted::Below(_))
+                            | (Form::Flag, output::Wanted::Is(_))
+                    );
+                    if !fits {
+                        note(format!("output {id}: {} is never {}", interlock.point, interlock.wanted));
+                    }
+                }
+            }
+        }
+        let device = &settings.device;
+        let hangs = |bus: &Bus| {
+            let unit = bus.units.iter().find(|unit| *unit.device == **device)?;
+            Some((Arc::clone(&bus.settings.id), unit.unit))
+        };
+        match buses.iter().find_map(hangs) {
+            Some((bus, unit)) if (1..=247).contains(&unit) => return Some(Output { settings, bus, unit }),
+            Some((_, unit)) => {
+                let message = format!("output {id}: device {device:?} is unit {unit}, and only 1 to 247 is written to");
+                faults.note(Fault { message, ..device_at });
+            }
+            None => {
+                let hint = did_you_mean(device, buses.iter().flat_map(|bus| &bus.units).map(|unit| &*unit.device));
+                let message = format!("output {id}: there is no device {device:?} on a bus");
+                faults.note(Fault { message, hint, ..device_at });
+            }
+        }
+        None
+    };
+    outputs.into_iter().filter_map(bound).collect()
 }
 
 /// Ties each device to its profile, its place and its bus.
@@ -580,7 +661,7 @@ fn hang(
                     fault("bus", format!("device {id}: there is no bus {name:?}"), hint);
                     continue;
                 };
-                if !matches!(bus.settings.transport, modbus::Transport::Tcp { .. }) && !(1..=247).contains(&unit) {
+                if bus.settings.framing().is_some() && !(1..=247).contains(&unit) {
                     let message = format!("device {id}: `unit_id` is {unit}, expected 1 to 247 on bus {name}");
                     fault("unit_id", message, None);
                 }

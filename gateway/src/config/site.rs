@@ -8,10 +8,11 @@ use std::time::Duration;
 use anmin_rules::broadcast::{Approval, Policy};
 use anmin_rules::order::Station;
 use anmin_rules::rule::{Level, Text};
-use anmin_sensors::document::{Fault, Form, Reader, did_you_mean};
+use anmin_sensors::document::{Fault, Faults, Form, Reader, did_you_mean};
 use anmin_sensors::point::Place;
 use jiff::tz::TimeZone;
 
+use super::sheet::{About, Row, Sheet};
 use crate::delivery::Site;
 use crate::store::audit;
 
@@ -96,6 +97,55 @@ impl Area {
         area?;
         Some(Self { place, stations, stations_at })
     }
+}
+
+/// Reads a list of places, a CSV file as [`sheet`](super::sheet) understands it; every faulty row is noted and left out.
+pub fn read_places(source: &str, text: &str, faults: &Faults) -> Vec<Area> {
+    let sheet = match Sheet::parse(source, text) {
+        Ok((About::Places, sheet)) => sheet,
+        Ok((About::Devices, _)) => {
+            let message = "this is a list of devices: it has a column `profile`".to_owned();
+            faults.note(Fault { source: source.to_owned(), line: 1, column: 1, message, hint: None });
+            return Vec::new();
+        }
+        Err(found) => {
+            found.into_iter().for_each(|fault| faults.note(fault));
+            return Vec::new();
+        }
+    };
+    let area = |row: &Row| {
+        let cell = |key: &str| sheet.cell(row, key).to_owned();
+        let at = |key: &str, message: String| {
+            let column = sheet.columns.iter().position(|column| column == key).map_or(1, |n| n + 1);
+            Fault { source: source.to_owned(), line: row.line, column, message, hint: None }
+        };
+        let degrees = |key: &str, most: f64| match cell(key) {
+            text if text.is_empty() => Ok(None),
+            text => match text.parse::<f64>() {
+                Ok(number) if (-most..=most).contains(&number) => Ok(Some(number)),
+                _ => Err(at(key, format!("`{key}` is {text:?}, expected degrees from -{most} to {most}"))),
+            },
+        };
+        let position = match (degrees("latitude", 90.0)?, degrees("longitude", 180.0)?) {
+            (None, None) => None,
+            (Some(latitude), Some(longitude)) => Some((latitude, longitude)),
+            _ => return Err(at("latitude", "`latitude` and `longitude` belong together".to_owned())),
+        };
+        let place = Place {
+            area: cell("id"),
+            grid: cell("grid"),
+            building: cell("building"),
+            unit: cell("unit"),
+            floor: cell("floor"),
+            room: cell("room"),
+            position,
+        };
+        let stations = cell("stations").split([';', '；', '、', ' ']).map(str::trim).map(str::to_owned).collect();
+        Ok(Area { place, stations, stations_at: at("stations", String::new()) })
+    };
+    let read = sheet.rows.iter().map(area).filter_map(|area| area.map_err(|fault| faults.note(fault)).ok());
+    read.map(|area| Area { stations: area.stations.into_iter().filter(|id: &String| !id.is_empty()).collect(), ..area })
+        .collect()
 }
 
 /// `position = [36.0611, 103.8343]`: WGS-84 latitude and longitude.

@@ -349,6 +349,8 @@ impl Desk {
         if body.size_hint().lower() > MOST_HEARD as u64 {
             return Err(too_long());
         }
+        // What the head alone can show comes first: who shows nothing takes nobody's room.
+        self.settings.proof.check_head(&head.headers)?;
         let full = || refusal(StatusCode::SERVICE_UNAVAILABLE, "busy", "too much is under way; come again");
         let _room = self.room.try_acquire().map_err(|_| full())?;
         let body = timeout(BODY_WITHIN, whole(body)).await.map_err(|_| {
@@ -435,8 +437,9 @@ impl Proof {
         }
     }
 
-    /// The signature of a request, where there is one; else why it is not believed.
-    fn check(&self, headers: &HeaderMap, path: &str, body: &[u8], now: Wall) -> Result<Option<Signature>, Refusal> {
+    /// What can be known before the body is there: of a token all, of a signature whether there is one. Gives the signature and
+    /// the seconds of its time as they stand there.
+    fn check_head<'h>(&self, headers: &'h HeaderMap) -> Result<Option<(Signature, &'h str)>, Refusal> {
         let denied = |code, words: String| refusal(StatusCode::UNAUTHORIZED, code, words);
         let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         match self {
@@ -450,16 +453,27 @@ impl Proof {
                     .map_err(|_| denied("wrong_token", "the token is not ours".to_owned()))?;
                 Ok(None)
             }
-            Self::Signature { key, header, time_header, window } => {
+            Self::Signature { header, time_header, .. } => {
                 let stamp =
                     text(time_header).ok_or_else(|| denied("no_time", format!("there is no header {time_header}")))?;
-                let at = stamp.parse::<i64>().ok().filter(|second| *second > 0).ok_or_else(|| {
-                    denied("bad_time", format!("{time_header} is {stamp:?}, expected seconds since 1970"))
-                })?;
+                if seconds(stamp).is_none() {
+                    let words = format!("{time_header} is {stamp:?}, expected seconds since 1970");
+                    return Err(denied("bad_time", words));
+                }
                 let offered =
                     text(header).ok_or_else(|| denied("no_signature", format!("there is no header {header}")))?;
                 let offered = unhex(offered.strip_prefix("sha256=").unwrap_or(offered))
                     .ok_or_else(|| denied("bad_signature", format!("{header} is not 64 hexadecimal digits")))?;
+                Ok(Some((offered, stamp)))
+            }
+        }
+    }
+
+    /// The signature of a request, where there is one; else why it is not believed.
+    fn check(&self, headers: &HeaderMap, path: &str, body: &[u8], now: Wall) -> Result<Option<Signature>, Refusal> {
+        let denied = |code, words: String| refusal(StatusCode::UNAUTHORIZED, code, words);
+        match (self, self.check_head(headers)?) {
+            (Self::Signature { key, time_header, window, .. }, Some((offered, stamp))) => {
                 let mut context = hmac::Context::with_key(key);
                 for part in [stamp.as_bytes(), b"\n", path.as_bytes(), b"\n", body] {
                     context.update(part);
@@ -473,7 +487,7 @@ impl Proof {
                     return Err(denied("forged", words));
                 }
                 // After the signature: only its owner hears how our clock stands.
-                let at = Wall::from_millis(at.saturating_mul(1_000));
+                let at = Wall::from_millis(seconds(stamp).unwrap_or_default().saturating_mul(1_000));
                 if at.distance(now) > *window {
                     let (late, most) = (at.distance(now).as_secs(), window.as_secs());
                     return Err(denied(
@@ -483,8 +497,13 @@ impl Proof {
                 }
                 Ok(Some(offered))
             }
+            _ => Ok(None),
         }
     }
+}
+
+fn seconds(stamp: &str) -> Option<i64> {
+    stamp.parse().ok().filter(|second| *second > 0)
 }
 
 impl Seen {

@@ -1,4 +1,4 @@
-//! Modbus TCP, RTU and RTU over TCP: one task a bus.
+//! Modbus TCP, RTU and ASCII, on serial lines, over TCP and from devices that dial in: one task a bus.
 //!
 //! Carries what [`Poller`] asks and hands back what became of it; which unit is asked when is decided there. Promises that
 //! a late or foreign answer is never taken for the current one, and that nothing that fails becomes a number:
@@ -7,20 +7,22 @@
 //!   that what still comes on it is nobody's.
 //! - A serial frame has no number. After a failure the line is drained until it is silent; a unit that did not answer
 //!   is not asked again before its answer has been heard or `late_window` has passed. What lies on the line before a
-//!   request is thrown away, and an answer is given time to come twice before its unit is asked for something alike. The same holds for RTU over TCP: the serial server keeps late answers over a reconnect.
+//!   request is thrown away, and an answer is given time to come twice before its unit is asked for something alike. The same holds
+//!   for serial frames over TCP: the serial server keeps late answers over a reconnect.
 //! - tokio-modbus checks the count of values only by an assertion in debug builds, in its convenience methods. Those are
 //!   not used here: [`Client::call`] gives the raw answer, and the count is checked in every build.
 //!
 //! It does not know what an alarm is, nor what the registers mean.
 
-use std::collections::VecDeque;
+pub mod dial_in;
+mod line;
+pub mod write;
+
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use anmin_rules::rule::{Finding, Level, Text};
@@ -29,18 +31,21 @@ use anmin_sensors::document::Reader;
 use anmin_sensors::poll::{self, Answer, Ask, Event, Failure, Next, Poller, Timing, Trouble, UnitPlan};
 use anmin_sensors::reading::Reading;
 use anmin_sensors::time::Mono;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_modbus::client::{Client as _, Context as Master, rtu, tcp};
 use tokio_modbus::prelude::{Request, Response, Slave, SlaveContext as _};
-use tokio_serial::{DataBits, Parity, SerialPortBuilderExt as _, SerialStream, StopBits};
+use tokio_serial::{DataBits, Parity, SerialPortBuilderExt as _, StopBits};
 
 use crate::clock::Clock;
 use crate::main_loop::{Input, PartState, PartTrouble};
 use crate::telemetry::BusCounters;
+use dial_in::{DialIn, Door};
+use line::{Line, Wire};
+use write::{NotDone, Writes};
 
 /// A `[[bus]]`.
 #[derive(Clone, Debug)]
@@ -62,9 +67,45 @@ pub struct Settings {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
-    Tcp { host: String, port: u16 },
-    RtuOverTcp { host: String, port: u16 },
-    Rtu(Serial),
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    /// A serial server, which passes frames through.
+    OverTcp {
+        framing: Framing,
+        host: String,
+        port: u16,
+    },
+    Serial(Framing, Serial),
+    /// A serial line behind a device that calls us.
+    DialIn(DialIn),
+}
+
+/// How frames look on a serial line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    Rtu,
+    /// In hexadecimal digits.
+    Ascii,
+}
+
+impl Framing {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rtu => "rtu",
+            Self::Ascii => "ascii",
+        }
+    }
+
+    /// Characters on the line of a frame that has so many bytes in RTU.
+    const fn characters(self, bytes: u32) -> u32 {
+        match self {
+            Self::Rtu => bytes,
+            // Colon, CR, LF, and one check byte less.
+            Self::Ascii => 2 * bytes + 1,
+        }
+    }
 }
 
 /// A serial line.
@@ -98,11 +139,14 @@ impl Serial {
 impl Settings {
     /// Settings with everything but the place at its default, for tests and tools.
     pub fn new(id: &str, transport: Transport) -> Self {
-        let serial = matches!(transport, Transport::Rtu(_));
         Self {
             id: Arc::from(id),
+            timeout: Duration::from_millis(match transport {
+                Transport::Serial(..) => 500,
+                Transport::DialIn(_) => 3_000,
+                _ => 1_000,
+            }),
             transport,
-            timeout: Duration::from_millis(if serial { 500 } else { 1_000 }),
             retries: 1,
             reconnect_min: Duration::from_secs(1),
             reconnect_max: Duration::from_secs(30),
@@ -119,31 +163,41 @@ impl Settings {
         #[derive(Clone, Copy)]
         enum Kind {
             Tcp,
-            RtuOverTcp,
-            Rtu,
+            OverTcp(Framing),
+            Serial(Framing),
+            DialIn,
         }
         let id: Option<String> = r.required("id");
-        let kinds = [("tcp", Kind::Tcp), ("rtu", Kind::Rtu), ("rtu_over_tcp", Kind::RtuOverTcp)];
+        let kinds = [
+            ("tcp", Kind::Tcp),
+            ("rtu", Kind::Serial(Framing::Rtu)),
+            ("rtu_over_tcp", Kind::OverTcp(Framing::Rtu)),
+            ("ascii", Kind::Serial(Framing::Ascii)),
+            ("ascii_over_tcp", Kind::OverTcp(Framing::Ascii)),
+            ("dial_in", Kind::DialIn),
+        ];
         let kind = if r.has("transport") {
             r.choice("transport", &kinds)
         } else {
             r.required::<String>("transport").and(None)
         };
         let transport = match kind {
-            Some(Kind::Rtu) => Self::read_serial(r).map(Transport::Rtu),
+            Some(Kind::Serial(framing)) => Self::read_serial(r).map(|line| Transport::Serial(framing, line)),
+            Some(Kind::DialIn) => DialIn::read(r).map(Transport::DialIn),
             Some(kind) => {
                 let (host, port) = (r.required::<String>("host"), r.or("port", 502_u16));
                 if port == 0 {
                     r.fault("port", "`port` is 0", None);
                 }
                 host.map(|host| match kind {
-                    Kind::Tcp => Transport::Tcp { host, port },
-                    _ => Transport::RtuOverTcp { host, port },
+                    Kind::OverTcp(framing) => Transport::OverTcp { framing, host, port },
+                    _ => Transport::Tcp { host, port },
                 })
             }
             // Which keys belong to it is not known, so none is called unknown.
             None => {
                 let _ = (r.optional::<String>("host"), r.optional::<u16>("port"), Self::read_serial_keys(r));
+                let _ = (r.has("listen").then(|| DialIn::read(r)), r.optional::<Vec<String>>("allow"));
                 None
             }
         };
@@ -219,8 +273,17 @@ impl Settings {
         (r.or("baud_rate", 9_600), r.or("data_bits", 8), parity, r.or("stop_bits", 1))
     }
 
+    /// `None`: Modbus TCP, which numbers its requests.
+    pub fn framing(&self) -> Option<Framing> {
+        match &self.transport {
+            Transport::Tcp { .. } => None,
+            Transport::OverTcp { framing, .. } | Transport::Serial(framing, _) => Some(*framing),
+            Transport::DialIn(dial_in) => Some(dial_in.framing),
+        }
+    }
+
     fn is_serial_framing(&self) -> bool {
-        !matches!(self.transport, Transport::Tcp { .. })
+        self.framing().is_some()
     }
 
     fn timing(&self) -> Timing {
@@ -236,10 +299,20 @@ impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port } => write!(f, "tcp {host}:{port}"),
-            Self::RtuOverTcp { host, port } => write!(f, "rtu_over_tcp {host}:{port}"),
-            Self::Rtu(serial) => write!(f, "rtu {}", serial.device.display()),
+            Self::OverTcp { framing, host, port } => write!(f, "{}_over_tcp {host}:{port}", framing.as_str()),
+            Self::Serial(framing, line) => write!(f, "{} {}", framing.as_str(), line.device.display()),
+            Self::DialIn(dial_in) => write!(f, "dial_in {}", dial_in.listen),
         }
     }
+}
+
+/// What comes to a bus from beside its schedule. Clones are the same doors.
+#[derive(Clone, Debug, Default)]
+pub struct Doors {
+    /// Where the connections of a device that dials in come from, by [`dial_in::spawn`].
+    pub callers: Door,
+    /// What is to be written.
+    pub writes: Writes,
 }
 
 /// Polls one bus until `inputs` is closed or the task is aborted.
@@ -254,6 +327,7 @@ pub fn spawn(
     clock: Clock,
     inputs: mpsc::Sender<Input>,
     counters: BusCounters,
+    doors: Doors,
 ) -> JoinHandle<()> {
     let poller = Poller::new(settings.timing(), units, clock.now().mono);
     let lanes = settings.max_concurrent_units;
@@ -264,6 +338,7 @@ pub fn spawn(
         clock,
         inputs,
         counters,
+        doors,
     };
     tokio::spawn(async move {
         // All lanes are one task: they share the schedule and never run at the same time.
@@ -288,13 +363,14 @@ impl Look {
     pub async fn read(&mut self, unit: u8, request: poll::Request) -> Result<Vec<u16>, Failure> {
         let mut link = match self.link.take() {
             Some(link) => link,
-            None => Link::open(&self.settings, &self.clock).await.map_err(|_| Failure::Lost)?,
+            // Nobody can be called who calls himself: such a door stays shut.
+            None => Link::open(&self.settings, &self.clock, &Door::default()).await.map_err(|_| Failure::Lost)?,
         };
         let ask = Ask::alone(unit, request, self.settings.timeout);
         let read = link.exchange(&ask, &self.settings, &self.clock).await;
         let is_usable = match &read {
             Ok(_) | Err(Failure::Exception(_)) => true,
-            Err(Failure::Silent | Failure::Garbled) => link.is_serial_framing,
+            Err(Failure::Silent | Failure::Garbled) => link.framing.is_some(),
             Err(Failure::Lost) => false,
         };
         self.link = is_usable.then_some(link);
@@ -313,6 +389,8 @@ const LINE_SILENT: Duration = Duration::from_millis(25);
 const REPEAT_WINDOW: Duration = Duration::from_millis(50);
 /// A line that chatters longer without a pause is used as it is: the CRC must tell.
 const LONGEST_DRAIN: Duration = Duration::from_millis(500);
+/// Bytes of a request that reads, and of one that writes a single value.
+const REQUEST: u32 = 8;
 /// Requests in a row without a byte, after which RTU over TCP suspects the connection itself.
 const DEAF_AFTER: u32 = 3;
 
@@ -323,6 +401,7 @@ struct Bus {
     state: Mutex<State>,
     changed: Notify,
     counters: BusCounters,
+    doors: Doors,
 }
 
 struct State {
@@ -377,6 +456,17 @@ impl Bus {
             }
             let trouble = trouble.map(|trouble| self.trouble_of(&event, &trouble));
             self.send(part(format!("unit:{bus}/{}", event.unit()), trouble)).await?;
+        }
+    }
+
+    /// Tells of callers that should not be, or not so often.
+    async fn tell_of_callers(&self) -> Result<(), Closed> {
+        if !matches!(self.settings.transport, Transport::DialIn(_)) {
+            return Ok(());
+        }
+        match self.doors.callers.news(&self.settings, self.clock.now().mono) {
+            Some(trouble) => self.send(part(format!("callers:{}", self.settings.id), trouble)).await,
+            None => Ok(()),
         }
     }
 
@@ -455,6 +545,9 @@ impl<'b> Lane<'b> {
         if self.link.is_none() && !self.connect().await? {
             return Ok(());
         }
+        if let Some(job) = self.bus.doors.writes.next() {
+            return self.carry_out(job).await;
+        }
         let changed = self.bus.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
@@ -473,6 +566,7 @@ impl<'b> Lane<'b> {
                 tokio::select! {
                     () = wait => Ok(()),
                     () = changed => Ok(()),
+                    () = self.bus.doors.writes.came() => Ok(()),
                     () = self.bus.inputs.closed() => Err(Closed),
                 }
             }
@@ -482,7 +576,7 @@ impl<'b> Lane<'b> {
     /// Tries once to connect; after a failure waits, twice as long each time.
     async fn connect(&mut self) -> Result<bool, Closed> {
         let settings = &self.bus.settings;
-        match Link::open(settings, &self.bus.clock).await {
+        match Link::open(settings, &self.bus.clock, &self.bus.doors.callers).await {
             Ok(link) => {
                 self.link = Some(link);
                 let before = {
@@ -521,6 +615,7 @@ impl<'b> Lane<'b> {
                     );
                     self.bus.send(part(format!("bus:{id}"), Some(trouble))).await?;
                 }
+                self.bus.tell_of_callers().await?;
                 self.flush().await?;
                 self.back_off().await?;
                 Ok(false)
@@ -533,6 +628,7 @@ impl<'b> Lane<'b> {
         self.backoff = (wait * 2).min(self.bus.settings.reconnect_max);
         tokio::select! {
             () = sleep(wait) => Ok(()),
+            () = self.bus.doors.callers.somebody() => Ok(()),
             () = self.bus.inputs.closed() => Err(Closed),
         }
     }
@@ -540,6 +636,7 @@ impl<'b> Lane<'b> {
     async fn carry(&mut self, ask: &Ask) -> Result<(), Closed> {
         // Invariant: `step` has connected.
         let Some(link) = &mut self.link else { return Ok(()) };
+        let second_caller = self.bus.doors.callers.waits();
         let result = link.exchange(ask, &self.bus.settings, &self.bus.clock).await;
         let now = self.bus.clock.now();
         let waiting = !self.batch.is_empty();
@@ -563,7 +660,11 @@ impl<'b> Lane<'b> {
         let answered = matches!(result, Ok(_) | Err(Failure::Exception(_)));
         if answered {
             link.answers += 1;
+            link.deaf = 0;
             self.backoff = self.bus.settings.reconnect_min;
+            if let (Some(who), Some(peer)) = (second_caller, link.peer) {
+                self.bus.doors.callers.turn_away(who, peer, now.mono);
+            }
         }
         let close = match result {
             Ok(_) | Err(Failure::Exception(_)) => false,
@@ -581,9 +682,26 @@ impl<'b> Lane<'b> {
             }
         }
         self.bus.tell_events().await?;
+        self.bus.tell_of_callers().await?;
         if now.mono.since(self.batch_since) >= BATCH_WAIT || self.batch.len() >= 512 {
             self.flush().await?;
         }
+        Ok(())
+    }
+
+    /// Does what somebody wants written, if they still wait for it.
+    async fn carry_out(&mut self, job: write::Job) -> Result<(), Closed> {
+        self.flush().await?;
+        // Invariant: `step` has connected.
+        let (Some(link), Some((deed, done))) = (&mut self.link, job.begin()) else { return Ok(()) };
+        let result = link.carry_out(&deed, &self.bus.settings, &self.bus.clock).await;
+        if matches!(result, Err(NotDone::Unknown(_))) {
+            // Whatever still comes on this connection is nobody's.
+            self.link = None;
+            self.bus.state().connected -= 1;
+        }
+        // Whoever asked may have gone; it is done all the same.
+        let _ = done.send(result);
         Ok(())
     }
 
@@ -608,20 +726,24 @@ struct Link {
     line: Line,
     master: Master,
     serial: Option<Serial>,
-    is_serial_framing: bool,
+    framing: Option<Framing>,
+    /// Of a connection that the other end began.
+    peer: Option<SocketAddr>,
     last_use: Mono,
     /// Answers on this connection.
     answers: u64,
-    /// Requests in a row after which not a byte came.
+    /// Requests in a row after which not a byte came, nor a heartbeat.
     deaf: u32,
+    beaten: u64,
     /// Units whose late answers were heard and thrown away.
     late: Vec<u8>,
 }
 
 impl Link {
-    async fn open(settings: &Settings, clock: &Clock) -> io::Result<Self> {
+    async fn open(settings: &Settings, clock: &Clock, door: &Door) -> io::Result<Self> {
+        let (mut peer, mut beats) = (None, Arc::default());
         let (wire, serial) = match &settings.transport {
-            Transport::Tcp { host, port } | Transport::RtuOverTcp { host, port } => {
+            Transport::Tcp { host, port } | Transport::OverTcp { host, port, .. } => {
                 let limit = settings.timeout.max(Duration::from_secs(3));
                 let stream = timeout(limit, TcpStream::connect((host.as_str(), *port)))
                     .await
@@ -629,7 +751,7 @@ impl Link {
                 stream.set_nodelay(true)?;
                 (Wire::Tcp(stream), None)
             }
-            Transport::Rtu(serial) => {
+            Transport::Serial(_, serial) => {
                 let port = tokio_serial::new(serial.device.to_string_lossy(), serial.baud_rate)
                     .data_bits(serial.data_bits)
                     .parity(serial.parity)
@@ -637,12 +759,18 @@ impl Link {
                     .open_native_async()?;
                 (Wire::Serial(port), Some(serial.clone()))
             }
+            Transport::DialIn(dial_in) => {
+                let (stream, from) = door.take(settings.reconnect_max).await?;
+                peer = Some(from);
+                beats = dial_in.beats();
+                (Wire::Tcp(stream), None)
+            }
         };
-        let line = Line(Arc::new(Mutex::new(Tapped::new(wire))));
-        let is_serial_framing = settings.is_serial_framing();
-        let master = master(&line, is_serial_framing);
+        let framing = settings.framing();
+        let line = Line::new(wire, framing == Some(Framing::Ascii), beats);
+        let master = master(&line, framing.is_some());
         let last_use = clock.now().mono;
-        Ok(Self { line, master, serial, is_serial_framing, last_use, answers: 0, deaf: 0, late: Vec::new() })
+        Ok(Self { line, master, serial, framing, peer, last_use, answers: 0, deaf: 0, beaten: 0, late: Vec::new() })
     }
 
     fn is_deaf(&self) -> bool {
@@ -656,13 +784,10 @@ impl Link {
             return Err(Failure::Lost);
         }
         let values = if ask.request.table.is_bits() { ask.request.count.div_ceil(8) } else { ask.request.count * 2 };
-        let (request, answer) = (8, 5 + values);
-        let mut limit = ask.limit;
-        if let Some(serial) = &self.serial {
-            limit += serial.takes(u32::from(request + answer));
-        }
+        let answer = 5 + values;
+        let limit = ask.limit + self.time_of(REQUEST) + self.time_of(answer.into());
         let started = clock.now().mono;
-        let result = if self.is_serial_framing {
+        let result = if self.framing.is_some() {
             let damaged = silent_after(self.line.clone(), answer.into(), self.silence());
             tokio::select! {
                 result = self.call(ask, limit) => result,
@@ -672,17 +797,35 @@ impl Link {
             self.call(ask, limit).await
         };
         let result = match result {
-            Err(Failure::Silent | Failure::Garbled) if self.is_serial_framing => {
+            Err(Failure::Silent | Failure::Garbled) if self.framing.is_some() => {
                 let left = limit.saturating_sub(clock.now().mono.since(started));
                 Err(self.settle(ask, left, clock).await)
             }
             other => other,
         };
-        if self.is_serial_framing {
+        if self.framing.is_some() {
             self.note_late(ask.unit);
         }
         self.last_use = clock.now().mono;
         result
+    }
+
+    /// How long a frame that has so many bytes in RTU is on the line.
+    fn time_of(&self, bytes: u32) -> Duration {
+        let framing = self.framing.unwrap_or(Framing::Rtu);
+        self.serial.as_ref().map_or(Duration::ZERO, |serial| serial.takes(framing.characters(bytes)))
+    }
+
+    /// For a write and its answer, which are equally long.
+    fn limit_of_write(&self, settings: &Settings) -> Duration {
+        settings.timeout + self.time_of(REQUEST) * 2
+    }
+
+    /// After a failure on a serial line: what still comes is thrown away, and the framing begins anew.
+    async fn start_anew(&mut self, clock: &Clock) -> io::Result<()> {
+        self.drain(clock).await?;
+        self.master = master(&self.line, true);
+        Ok(())
     }
 
     /// Keeps the pauses, throws away what lies on the line, wakes the unit.
@@ -695,13 +838,14 @@ impl Link {
         if rested < pause {
             sleep(pause - rested).await;
         }
-        if self.is_serial_framing {
+        if self.framing.is_some() {
             self.line.heard_clear();
             if self.line.swallow().await? > 0 {
                 self.drain(clock).await?;
                 self.note_late(0);
             }
-            if let Some(wake) = &ask.wake {
+            // Bytes that wake are such of a line that speaks RTU.
+            if let (Some(wake), Some(Framing::Rtu)) = (&ask.wake, self.framing) {
                 self.line.write_all(&wake.bytes).await?;
                 self.line.flush().await?;
                 sleep(wake.pause).await;
@@ -719,24 +863,29 @@ impl Link {
             Table::Holding => Request::ReadHoldingRegisters(address, count),
             Table::Input => Request::ReadInputRegisters(address, count),
         };
-        self.master.set_slave(Slave(ask.unit));
-        if self.is_serial_framing {
-            self.line.expect_echo(request_frame(ask));
+        if self.framing.is_some() {
+            self.line.expect_echo(&request_frame(ask));
         }
         let count = usize::from(count);
+        match self.say(ask.unit, request, limit).await? {
+            Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits)
+                if bits.len() == count.next_multiple_of(8) =>
+            {
+                Ok(Data::Bits(bits))
+            }
+            Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) if words.len() == count => {
+                Ok(Data::Words(words))
+            }
+            _ => Err(Failure::Garbled),
+        }
+    }
+
+    /// One request and whatever answers it.
+    async fn say(&mut self, unit: u8, request: Request<'_>, limit: Duration) -> Result<Response, Failure> {
+        self.master.set_slave(Slave(unit));
         match timeout(limit, self.master.call(request)).await {
             Err(_) => Err(Failure::Silent),
-            Ok(Ok(Ok(response))) => match response {
-                Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits)
-                    if bits.len() == count.next_multiple_of(8) =>
-                {
-                    Ok(Data::Bits(bits))
-                }
-                Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) if words.len() == count => {
-                    Ok(Data::Words(words))
-                }
-                _ => Err(Failure::Garbled),
-            },
+            Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(exception))) => Err(Failure::Exception(exception.into())),
             Ok(Err(tokio_modbus::Error::Protocol(_))) => Err(Failure::Garbled),
             Ok(Err(tokio_modbus::Error::Transport(error))) => {
@@ -763,7 +912,10 @@ impl Link {
                 Ok(Err(_)) => return Failure::Lost,
             }
         };
-        self.deaf = if self.line.heard(<[u8]>::is_empty) { self.deaf + 1 } else { 0 };
+        let beaten = self.line.beaten();
+        let is_deaf = self.line.heard(<[u8]>::is_empty) && beaten == self.beaten;
+        self.beaten = beaten;
+        self.deaf = if is_deaf { self.deaf + 1 } else { 0 };
         self.master = master(&self.line, true);
         if spoke { Failure::Garbled } else { Failure::Silent }
     }
@@ -852,158 +1004,6 @@ fn has_spoken(heard: &[u8], unit: u8, table: Table) -> bool {
     is_start(heard) || (0..heard.len()).any(|at| is_start(&heard[at..]) && whole_frame(&heard[at..]).is_some())
 }
 
-#[derive(Debug)]
-enum Wire {
-    Tcp(TcpStream),
-    Serial(SerialStream),
-}
-
-/// The wire, and what came over it since the last request; at most 1 KiB is kept. Adapters that hear themselves give
-/// every request back: such an echo is taken out here, since the master would read it as the start of an answer.
-#[derive(Debug)]
-struct Tapped<W> {
-    wire: W,
-    heard: Vec<u8>,
-    /// The request, until it is known whether it comes back.
-    echo: Vec<u8>,
-    /// So many bytes of it have come and are kept back.
-    echoed: usize,
-    /// What has come and is not read yet.
-    inbox: VecDeque<u8>,
-}
-
-impl<W> Tapped<W> {
-    fn new(wire: W) -> Self {
-        Self { wire, heard: Vec::new(), echo: Vec::new(), echoed: 0, inbox: VecDeque::new() }
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            if self.echo.get(self.echoed) == Some(byte) {
-                self.echoed += 1;
-                if self.echoed == self.echo.len() {
-                    self.expect(&[]);
-                }
-                continue;
-            }
-            // It is no echo: what was kept back belongs to an answer.
-            let held = self.echo[..self.echoed].to_vec();
-            self.expect(&[]);
-            for byte in held.iter().chain([byte]) {
-                self.inbox.push_back(*byte);
-                if self.heard.len() < 1_024 {
-                    self.heard.push(*byte);
-                }
-            }
-        }
-    }
-
-    fn expect(&mut self, echo: &[u8]) {
-        self.echo = echo.to_vec();
-        self.echoed = 0;
-    }
-}
-
-/// A handle on the wire; clones share it. One of them is read at a time.
-#[derive(Clone, Debug)]
-struct Line(Arc<Mutex<Tapped<Wire>>>);
-
-impl Line {
-    fn tapped(&self) -> MutexGuard<'_, Tapped<Wire>> {
-        // Nothing under this lock panics halfway.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn heard<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
-        look(&self.tapped().heard)
-    }
-
-    fn heard_clear(&self) {
-        let mut tapped = self.tapped();
-        tapped.heard.clear();
-        tapped.expect(&[]);
-    }
-
-    fn expect_echo(&self, request: [u8; 8]) {
-        self.tapped().expect(&request);
-    }
-
-    /// Reads what is there already, without waiting; gives the number of bytes.
-    async fn swallow(&mut self) -> io::Result<usize> {
-        let mut all = 0;
-        loop {
-            let mut bytes = [0; 256];
-            let read = poll_fn(|cx| {
-                let mut buf = ReadBuf::new(&mut bytes);
-                Poll::Ready(match Pin::new(&mut *self).poll_read(cx, &mut buf) {
-                    Poll::Pending => Ok(None),
-                    Poll::Ready(Ok(())) => Ok(Some(buf.filled().len())),
-                    Poll::Ready(Err(error)) => Err(error),
-                })
-            });
-            match read.await? {
-                None => return Ok(all),
-                Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Some(n) => all += n,
-            }
-        }
-    }
-
-    /// Waits for at least one byte, which is heard and thrown away.
-    async fn readable(&mut self) -> io::Result<()> {
-        let mut byte = [0];
-        match self.read(&mut byte).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl AsyncRead for Line {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut tapped = self.tapped();
-        while tapped.inbox.is_empty() {
-            let mut bytes = [0; 256];
-            let mut new = ReadBuf::new(&mut bytes);
-            ready!(match &mut tapped.wire {
-                Wire::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut new),
-                Wire::Serial(stream) => Pin::new(stream).poll_read(cx, &mut new),
-            })?;
-            if new.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            tapped.take(new.filled());
-        }
-        let count = tapped.inbox.len().min(buf.remaining());
-        tapped.inbox.drain(..count).for_each(|byte| buf.put_slice(&[byte]));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Line {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.tapped().wire {
-            Wire::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Wire::Serial(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.tapped().wire {
-            Wire::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            // `SerialStream`'s own flush waits in the kernel until the last bit is out, and the thread with it.
-            Wire::Serial(_) => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.tapped().wire {
-            Wire::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Serial(_) => Poll::Ready(Ok(())),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -1034,7 +1034,7 @@ mod tests {
         let rtu =
             "id = 'b'\ntransport = 'rtu'\ndevice = '/dev/ttyS0'\nbaud_rate = 4800\nparity = 'even'\nstop_bits = 2";
         let rtu = read(rtu).expect("sound");
-        let Transport::Rtu(serial) = &rtu.transport else { panic!("it is a serial line") };
+        let Transport::Serial(Framing::Rtu, serial) = &rtu.transport else { panic!("it is a serial line") };
         assert_eq!((serial.baud_rate, serial.parity, serial.stop_bits), (4_800, Parity::Even, StopBits::Two));
         assert_eq!((rtu.timeout, rtu.timing().late_window), (500 * MS, 3_000 * MS));
         assert!(serial.silence() > 8 * MS && Serial::new("x", 115_200).silence() == Duration::from_micros(1_750));
@@ -1057,6 +1057,13 @@ mod tests {
             ("id = 'a'\ntransport = 'tcp'\nhost = 'x'\ntimeout = '0s'", "between 10ms and 60s"),
             ("id = 'a'\ntransport = 'tcp'\nhost = 'x'\nreconnect_min = '1m'", "not above `reconnect_max`"),
             ("id = 'a'\ntransport = 'tcp'\nhost = 'x'\ntimeuot = '1s'", "did you mean `timeout`?"),
+            ("id = 'a'\ntransport = 'dial_in'", "`listen` is missing"),
+            ("id = 'a'\ntransport = 'dial_in'\nlisten = '8502'", "expected an address and a port"),
+            ("id = 'a'\ntransport = 'dial_in'\nlisten = '[::1]:1'\nregistration = ''", "expected 1 to 128 bytes"),
+            ("id = 'a'\ntransport = 'dial_in'\nlisten = '[::1]:1'\nheartbeat = 'hex:7G'", "expected 1 to 128 bytes"),
+            ("id = 'a'\ntransport = 'dial_in'\nlisten = '[::1]:1'\nallow = ['dtu']", "which is no network"),
+            ("id = 'a'\ntransport = 'dial_in'\nlisten = '[::1]:1'\nframing = 'tcp'", "one of rtu, ascii"),
+            ("id = 'a'\ntransport = 'dial_in'\nlisten = '[::1]:1'\nhost = 'x'", "`host` is not a known key"),
         ] {
             let faults = match read(text) {
                 Err(faults) => faults,
@@ -1153,7 +1160,8 @@ mod tests {
     async fn reads_loses_and_finds_a_unit(settings: Settings, site: Site) {
         let (sender, mut inputs) = mpsc::channel(64);
         let settings = Settings { timeout: 100 * MS, late_window: 100 * MS, ..settings };
-        let task = spawn(settings, site.plans.clone(), Clock::system(), sender, BusCounters::default());
+        let task =
+            spawn(settings, site.plans.clone(), Clock::system(), sender, BusCounters::default(), Doors::default());
         let number = |lel: f64| Ok(Value::Number(lel));
         site.until(&mut inputs, "d2/lel", number(2.0)).await;
         site.set(2, 61.2);
@@ -1167,29 +1175,6 @@ mod tests {
         site.until(&mut inputs, "d2/lel", number(61.2)).await;
         drop(inputs);
         timeout(Duration::from_secs(30), task).await.expect("it ends when nobody listens").expect("and does not panic");
-    }
-
-    #[test]
-    fn an_echo_of_the_request_is_no_part_of_the_answer() {
-        let ask: &[u8] = &[1, 3, 0xF0, 0x15, 0, 1, 0xA6, 0xCE];
-        let answer: &[u8] = &[1, 3, 2, 0, 7, 0xF9, 0x86];
-        let begins_alike: &[u8] = &[1, 3, 0xF0, 0x15, 9];
-        for (bytes, wanted) in [
-            (answer.to_vec(), answer.to_vec()),
-            ([ask, answer].concat(), answer.to_vec()),
-            ([ask, ask, answer].concat(), [ask, answer].concat()),
-            (begins_alike.to_vec(), begins_alike.to_vec()),
-            (ask[..5].to_vec(), Vec::new()),
-            ([&[0xFF], ask, answer].concat(), [&[0xFF], ask, answer].concat()),
-        ] {
-            for chunk in [1, 2, 3, 256] {
-                let mut tapped = Tapped::new(());
-                tapped.expect(ask);
-                bytes.chunks(chunk).for_each(|bytes| tapped.take(bytes));
-                assert_eq!(tapped.inbox, wanted, "{bytes:02X?} in chunks of {chunk}");
-                assert_eq!(tapped.heard, wanted, "{bytes:02X?} in chunks of {chunk}");
-            }
-        }
     }
 
     fn loopback() -> SocketAddr {
@@ -1208,9 +1193,10 @@ mod tests {
     #[tokio::test]
     async fn rtu_over_tcp_reads_loses_and_finds_a_unit() {
         let site = site(4);
-        let slaves = ModbusSlaves::rtu_over_tcp(loopback(), Arc::clone(&site.table)).await.expect("a port is free");
+        let slaves =
+            ModbusSlaves::over_tcp(Framing::Rtu, loopback(), Arc::clone(&site.table)).await.expect("a port is free");
         let port = slaves.address().expect("it listens").port();
-        let transport = Transport::RtuOverTcp { host: "127.0.0.1".to_owned(), port };
+        let transport = Transport::OverTcp { framing: Framing::Rtu, host: "127.0.0.1".to_owned(), port };
         reads_loses_and_finds_a_unit(Settings::new("b", transport), site).await;
     }
 
@@ -1227,9 +1213,13 @@ mod tests {
     #[tokio::test]
     async fn a_serial_line_reads_loses_and_finds_a_unit() {
         let site = site(4);
-        let slaves = ModbusSlaves::pty(Arc::clone(&site.table)).expect("a pseudo-terminal is free");
+        let slaves = ModbusSlaves::pty(Framing::Rtu, Arc::clone(&site.table)).expect("a pseudo-terminal is free");
         let device = slaves.device().expect("it has a path").to_owned();
-        reads_loses_and_finds_a_unit(Settings::new("b", Transport::Rtu(Serial::new(device, 115_200))), site).await;
+        reads_loses_and_finds_a_unit(
+            Settings::new("b", Transport::Serial(Framing::Rtu, Serial::new(device, 115_200))),
+            site,
+        )
+        .await;
     }
 
     #[tokio::test]
@@ -1241,7 +1231,8 @@ mod tests {
         let transport = Transport::Tcp { host: "127.0.0.1".to_owned(), port: address.port() };
         let settings = Settings { reconnect_min: 10 * MS, reconnect_max: 20 * MS, ..Settings::new("b", transport) };
         let (sender, mut inputs) = mpsc::channel(64);
-        let _task = spawn(settings, site.plans.clone(), Clock::system(), sender, BusCounters::default());
+        let _task =
+            spawn(settings, site.plans.clone(), Clock::system(), sender, BusCounters::default(), Doors::default());
         part_of(&mut inputs, "bus:b", true).await;
         site.until(&mut inputs, "d1/lel", Err(Fault::Comms)).await;
         let _slaves = ModbusSlaves::tcp(address, Arc::clone(&site.table)).await.expect("the port is free");

@@ -90,7 +90,7 @@ impl World {
     }
 
     /// Starts the slaves of the buses: those over TCP, whatever their frames, on the bus's port of this machine, serial
-    /// ones on a pseudo-terminal, to which a link leads from the path that the bus names.
+    /// ones on a pseudo-terminal, to which a link leads from the path that the bus names. Those that dial in call this machine.
     pub async fn start_slaves(&mut self) -> Result<(), String> {
         for bus in &self.buses {
             let id = &bus.settings.id;
@@ -102,13 +102,17 @@ impl World {
                         .await
                         .map_err(problem)?
                 }
-                Transport::RtuOverTcp { port, .. } => {
-                    ModbusSlaves::rtu_over_tcp(SocketAddr::from(([127, 0, 0, 1], *port)), Arc::clone(&table))
+                Transport::OverTcp { framing, port, .. } => {
+                    ModbusSlaves::over_tcp(*framing, SocketAddr::from(([127, 0, 0, 1], *port)), Arc::clone(&table))
                         .await
                         .map_err(problem)?
                 }
-                Transport::Rtu(serial) => {
-                    let server = ModbusSlaves::pty(Arc::clone(&table)).map_err(problem)?;
+                Transport::DialIn(to) => {
+                    let address = SocketAddr::from(([127, 0, 0, 1], to.listen.port()));
+                    ModbusSlaves::dial(to.framing, address, to.registration.clone(), Arc::clone(&table))
+                }
+                Transport::Serial(framing, serial) => {
+                    let server = ModbusSlaves::pty(*framing, Arc::clone(&table)).map_err(problem)?;
                     if let Some(device) = server.device() {
                         link(device, Path::new(&serial.device)).map_err(problem)?;
                     }

@@ -1,4 +1,5 @@
-//! Simulated Modbus slaves over TCP, RTU over TCP and a pseudo-terminal, driven by a table of registers.
+//! Simulated Modbus slaves over TCP, serial frames over TCP, a pseudo-terminal or a call to whoever reads them, driven by a table of
+//! registers.
 //!
 //! Whoever plays a scenario writes into [`Registers`]; the slaves answer from it. A unit that is not in the table, or
 //! that has been silenced, does not answer at all, as on a real line. No root and no other program is needed: the
@@ -13,6 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anmin_sensors::decode::modbus::{MAX_BITS, MAX_WORDS, Pdu, Register, Table, Unit, crc16};
+use anmin_sensors::decode::modbus_ascii;
 use anmin_sensors::reading::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +22,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_modbus::prelude::{ExceptionCode, Request, Response, SlaveRequest};
 use tokio_modbus::server::{Service, tcp};
 use tokio_serial::{SerialPort as _, SerialPortBuilderExt as _, SerialStream};
+
+use crate::intake::modbus::Framing;
+
+/// Between two calls.
+const REDIAL: Duration = Duration::from_millis(500);
 
 /// What the slaves hold, by unit, table and address. A coil or discrete input is 0 or 1.
 #[derive(Debug, Default)]
@@ -128,7 +135,7 @@ impl ModbusSlaves {
     }
 
     /// Serves all units of the table over TCP with serial frames, as a serial server does; port 0 takes a free one.
-    pub async fn rtu_over_tcp(address: SocketAddr, table: SharedRegisters) -> io::Result<Self> {
+    pub async fn over_tcp(framing: Framing, address: SocketAddr, table: SharedRegisters) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let place = Place::Tcp(listener.local_addr()?);
         let task = tokio::spawn(async move {
@@ -139,7 +146,7 @@ impl ModbusSlaves {
                     accepted = listener.accept() => match accepted {
                         Ok((stream, _)) => {
                             let _ = stream.set_nodelay(true);
-                            connections.spawn(serve_stream(stream, Arc::clone(&table)));
+                            connections.spawn(serve_stream(framing, stream, Arc::clone(&table)));
                         }
                         Err(error) => tracing::debug!("simulated Modbus slaves missed a connection: {error}"),
                     },
@@ -150,22 +157,41 @@ impl ModbusSlaves {
         Ok(Self { place, task })
     }
 
-    /// Serves all units of the table over RTU on a new pseudo-terminal, whose path is [`ModbusSlaves::device`].
-    pub fn pty(table: SharedRegisters) -> io::Result<Self> {
+    /// Calls whoever listens there, says who it is, and serves all units of the table with serial frames; calls again where the
+    /// connection ends.
+    pub fn dial(framing: Framing, address: SocketAddr, registration: Vec<u8>, table: SharedRegisters) -> Self {
+        let task = tokio::spawn(async move {
+            loop {
+                let call = async {
+                    let mut stream = TcpStream::connect(address).await?;
+                    let _ = stream.set_nodelay(true);
+                    stream.write_all(&registration).await?;
+                    serve(framing, &mut stream, &table).await
+                };
+                let end = call.await;
+                tracing::debug!("simulated Modbus slaves: the call to {address} has ended: {end:?}");
+                tokio::time::sleep(REDIAL).await;
+            }
+        });
+        Self { place: Place::Tcp(address), task }
+    }
+
+    /// Serves all units of the table on a new pseudo-terminal, whose path is [`ModbusSlaves::device`].
+    pub fn pty(framing: Framing, table: SharedRegisters) -> io::Result<Self> {
         let (master, slave) = SerialStream::pair().map_err(io::Error::from)?;
         let path = slave.name().ok_or_else(|| io::Error::other("the pseudo-terminal has no name"))?;
         // The other end is opened by its path. Holding it here as well would keep it locked to whoever opened it first.
         drop(slave);
-        Ok(Self { place: Place::Serial(path.into()), task: tokio::spawn(serve_line(master, table)) })
+        Ok(Self { place: Place::Serial(path.into()), task: tokio::spawn(serve_line(framing, master, table)) })
     }
 
     /// Serves all units of the table over RTU on a serial line that is there already, 8N1.
     pub fn rtu(path: &Path, baud_rate: u32, table: SharedRegisters) -> io::Result<Self> {
         let port = tokio_serial::new(path.to_string_lossy(), baud_rate).open_native_async()?;
-        Ok(Self { place: Place::Serial(path.to_owned()), task: tokio::spawn(serve_line(port, table)) })
+        Ok(Self { place: Place::Serial(path.to_owned()), task: tokio::spawn(serve_line(Framing::Rtu, port, table)) })
     }
 
-    /// Where the TCP slaves listen.
+    /// Where the TCP slaves listen, or whom they call.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.place {
             Place::Tcp(address) => Some(*address),
@@ -230,48 +256,70 @@ impl Service for TcpService {
 }
 
 /// A serial line for ever. The other end of a pseudo-terminal may be closed, and there is no event for its being opened.
-async fn serve_line(mut port: SerialStream, table: SharedRegisters) {
+async fn serve_line(framing: Framing, mut port: SerialStream, table: SharedRegisters) {
     loop {
-        let end = serve_rtu(&mut port, &table).await;
+        let end = serve(framing, &mut port, &table).await;
         tracing::trace!("simulated Modbus slaves: nobody at the other end of the line: {end:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn serve_stream(mut stream: TcpStream, table: SharedRegisters) {
-    if let Err(error) = serve_rtu(&mut stream, &table).await {
+async fn serve_stream(framing: Framing, mut stream: TcpStream, table: SharedRegisters) {
+    if let Err(error) = serve(framing, &mut stream, &table).await {
         tracing::debug!("simulated Modbus slaves dropped a connection: {error}");
     }
 }
 
-/// Answers every request whose CRC fits, whatever noise stands around it, until the other end is closed.
-async fn serve_rtu(port: &mut (impl AsyncRead + AsyncWrite + Unpin), table: &SharedRegisters) -> io::Result<()> {
+/// Answers every sound request, whatever noise stands around it, until the other end is closed.
+async fn serve(
+    framing: Framing,
+    port: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    table: &SharedRegisters,
+) -> io::Result<()> {
     const REQUEST: usize = 8;
     let mut buffer: Vec<u8> = Vec::new();
+    let mut reader = modbus_ascii::Reader::default();
     let mut bytes = [0; 256];
     loop {
-        match port.read(&mut bytes).await? {
+        let came = match port.read(&mut bytes).await? {
             0 => return Ok(()),
-            n => buffer.extend_from_slice(&bytes[..n]),
-        }
-        while buffer.len() >= REQUEST {
-            let Some(Pdu { unit, function, data, .. }) = Pdu::unpack_rtu(&buffer[..REQUEST]) else {
-                buffer.remove(0);
-                continue;
-            };
-            let answer = match (Table::of_function(function), data) {
-                (Some(of), [a, b, c, d]) => {
-                    let (address, count) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
-                    read(table, unit, of, address, count).map(|result| (of, result))
+            n => &bytes[..n],
+        };
+        let mut answers = Vec::new();
+        match framing {
+            Framing::Ascii => {
+                let requests = came.iter().filter_map(|character| reader.take(*character)).flatten();
+                let frames = requests.filter_map(|request| match request[..] {
+                    [unit, function, ref data @ ..] => answer(table, unit, function, data),
+                    _ => None,
+                });
+                frames.for_each(|frame| answers.extend(modbus_ascii::write(&frame)));
+            }
+            Framing::Rtu => {
+                buffer.extend_from_slice(came);
+                while buffer.len() >= REQUEST {
+                    let Some(Pdu { unit, function, data, .. }) = Pdu::unpack_rtu(&buffer[..REQUEST]) else {
+                        buffer.remove(0);
+                        continue;
+                    };
+                    if let Some(frame) = answer(table, unit, function, data) {
+                        let check = crc16(&frame);
+                        answers.extend(frame);
+                        answers.extend(check.to_le_bytes());
+                    }
+                    buffer.drain(..REQUEST);
                 }
-                _ => None,
-            };
-            buffer.drain(..REQUEST);
-            if let Some((of, result)) = answer {
-                port.write_all(&frame(unit, of, result)).await?;
             }
         }
+        port.write_all(&answers).await?;
     }
+}
+
+/// Unit, function and data of the answer; `None` is silence.
+fn answer(table: &SharedRegisters, unit: u8, function: u8, data: &[u8]) -> Option<Vec<u8>> {
+    let (Some(of), [a, b, c, d]) = (Table::of_function(function), data) else { return None };
+    let (address, count) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
+    read(table, unit, of, address, count).map(|result| frame(unit, of, result))
 }
 
 fn frame(unit: u8, of: Table, result: Result<Vec<u16>, ExceptionCode>) -> Vec<u8> {
@@ -293,6 +341,5 @@ fn frame(unit: u8, of: Table, result: Result<Vec<u16>, ExceptionCode>) -> Vec<u8
             frame.extend(data);
         }
     }
-    frame.extend(crc16(&frame).to_le_bytes());
     frame
 }

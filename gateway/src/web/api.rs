@@ -42,7 +42,7 @@ use super::wire::{
     RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{
-    Archive, WebLink, archive, audit, crew, drills, ledger, page, sign_in, stations, subscriptions, tuning, warnings,
+    Archive, WebLink, archive, audit, crew, drills, ledger, outputs, page, sign_in, stations, subscriptions, tuning, warnings,
 };
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
@@ -137,6 +137,14 @@ fn api() -> Routes<Desk> {
                 .command::<stations::CheckBody>("check")
                 .command::<PlainBody>("on-duty")
                 .command::<WhyBody>("off-duty"),
+        )
+        .route("/outputs", get(Right::LookBehind, outputs::all))
+        .route(
+            "/outputs/{id}/{step}",
+            post(Right::Output, outputs::act)
+                .command::<outputs::ArmBody>("arm")
+                .command::<outputs::DoBody>("do")
+                .command::<PlainBody>("disarm"),
         )
         .route("/incidents", get(Right::Look, incidents))
         .route("/incidents/outcomes", get(Right::LookBehind, outcomes))

@@ -38,6 +38,8 @@ pub enum Right {
     Call,
     /// Hand a station over, check what it has, take it off duty.
     Station,
+    /// Switch what the site names as an output, where that lets the role.
+    Output,
     /// Start a drill, raise alarms in it, end it.
     Drill,
     /// Reset, shelve, take out of service, merge, split, close.
@@ -68,6 +70,7 @@ impl Right {
         Self::Acknowledge,
         Self::Call,
         Self::Station,
+        Self::Output,
         Self::Drill,
         Self::Handle,
         Self::Resend,
@@ -89,6 +92,7 @@ impl Right {
             Self::Acknowledge => "acknowledge",
             Self::Call => "call",
             Self::Station => "station",
+            Self::Output => "output",
             Self::Drill => "drill",
             Self::Handle => "handle",
             Self::Resend => "resend",
@@ -127,6 +131,7 @@ const TABLE: [(Right, [bool; Role::ALL.len()]); Right::ALL.len()] = [
     (Right::Acknowledge,  [X,      X,   X,      O,     X,            O,      O]),
     (Right::Call,         [X,      X,   O,      O,     X,            O,      O]),
     (Right::Station,      [X,      X,   O,      O,     X,            O,      O]),
+    (Right::Output,       [X,      X,   O,      O,     X,            O,      O]),
     (Right::Drill,        [X,      O,   O,      O,     X,            O,      O]),
     (Right::Handle,       [X,      O,   O,      O,     X,            O,      O]),
     (Right::Resend,       [X,      O,   O,      O,     X,            O,      O]),

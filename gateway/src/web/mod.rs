@@ -21,6 +21,7 @@ pub mod ledger;
 mod listen;
 mod once;
 mod openapi;
+pub mod outputs;
 mod page;
 pub(crate) mod people;
 pub(crate) mod problem;
@@ -56,6 +57,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::crew_link::Links;
 use crate::main_loop::{Feed, Input, ReloadAsked};
+use crate::output::Outputs;
 use crate::store::audit::{Audited, Chain, Wanted};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
 use crate::store::state::{Journaled, Sent};
@@ -184,6 +186,8 @@ pub struct WebLink {
     pub subscriptions: Subscriptions,
     /// What offices above say.
     pub warnings: Warnings,
+    /// What may be switched.
+    pub outputs: Outputs,
     /// The text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub clock: Clock,

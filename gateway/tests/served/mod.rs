@@ -56,6 +56,7 @@ pub async fn serve_people(
         tuner: Arc::new(desk::Tuned::default()),
         subscriptions: desk::subscriptions(&clock),
         warnings: desk::warnings(&clock),
+        outputs: anmin::output::Outputs::default(),
         metrics: Arc::new(|| "anmin_up 1\n# EOF\n".to_owned()),
         clock,
         crew: anmin::crew_link::Links {

@@ -7,6 +7,7 @@ pub mod homeassistant;
 pub mod json;
 pub mod message;
 pub mod modbus;
+pub mod modbus_ascii;
 pub mod preset;
 pub mod properties;
 pub mod sparkplug;

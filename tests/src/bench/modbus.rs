@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin::clock::Clock;
-use anmin::intake::modbus::{Settings, Transport, spawn};
+use anmin::intake::modbus::{Doors, Settings, Transport, spawn};
 use anmin::main_loop::Input;
 use anmin::telemetry::BusCounters;
 use anmin_sensors::document::Faults;
@@ -129,7 +129,8 @@ async fn measure(bus: Bus, slaves: SocketAddr) -> Cycles {
     let (sender, mut inputs) = mpsc::channel(1_024);
     let (clock, counters) = (Clock::system(), BusCounters::default());
     let start = clock.now().mono;
-    let task = spawn(Settings::new("bench", transport), plans, clock.clone(), sender, counters.clone());
+    let task =
+        spawn(Settings::new("bench", transport), plans, clock.clone(), sender, counters.clone(), Doors::default());
     let mut cycles = Cycles::default();
     let mut last: HashMap<PointIx, Mono> = HashMap::new();
     while clock.now().mono.since(start) < LENGTH {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anmin::app::replay::readings::{self, Site};
 use anmin::config::files::{SiteFiles, Source};
+use anmin::config::sheet::{self, Encoding, Sheet};
 use anmin::config::site::time_zone;
 use anmin::config::{Config, devices};
 use anmin::warning::book::{Book, Here};
@@ -17,7 +18,7 @@ use anmin_rules::set::{RuleSet, RuleSource};
 use anmin_sensors::decode::stamp::iso8601;
 use anmin_sensors::decode::topic::{Pattern, Template};
 use anmin_sensors::decode::value::decimal;
-use anmin_sensors::decode::{binary, homeassistant, zigbee2mqtt};
+use anmin_sensors::decode::{binary, homeassistant, modbus_ascii, zigbee2mqtt};
 use anmin_sensors::document::{Document, Fault, Faults, parse_duration};
 use anmin_sensors::point::{DeviceId, Kind, PointSpec, Points};
 use anmin_sensors::profile::{self, Profile, Profiles};
@@ -41,14 +42,16 @@ const fn target(name: &'static str, seeds: fn() -> Vec<Vec<u8>>, reader: fn() ->
     Target { name, seeds, reader, longest }
 }
 
-pub static TARGETS: [Target; 12] = [
+pub static TARGETS: [Target; 14] = [
     target("rule", rule_seeds, rule, 16_384),
     target("script", script_seeds, || Box::new(script), 4_096),
     target("profile", profile_seeds, || Box::new(profile), 16_384),
     target("message", message_seeds, message, 8_192),
     target("sparkplug", sparkplug_seeds, sparkplug, 1_024),
     target("frame", frame_seeds, frame, 1_024),
+    target("modbus_ascii", modbus_ascii_seeds, || Box::new(ascii), 1_024),
     target("readings", readings_seeds, readings, 4_096),
+    target("sheet", sheet_seeds, || Box::new(sheet), 8_192),
     target("survey", survey_seeds, survey, 2_048),
     target("list", list_seeds, || Box::new(list), 8_192),
     target("config", config_seeds, || Box::new(config), 16_384),
@@ -403,6 +406,46 @@ fn list(bytes: &[u8]) -> u64 {
     let faults = Faults::default();
     let entries = devices::read_csv("fuzz.csv", &text(bytes), &faults);
     signature(&faults.take()) ^ hashed(entries.len().min(16))
+}
+
+fn modbus_ascii_seeds() -> Vec<Vec<u8>> {
+    let frames = [&[1, 3, 0, 0x6B, 0, 3][..], &[1, 3, 2, 0, 7], &[1, 0x83, 2], &[0; 255]].map(modbus_ascii::write);
+    frames.iter().cloned().chain([frames.concat()]).collect()
+}
+
+/// Characters of a line; a frame that is read is the same when it is written and read again.
+fn ascii(bytes: &[u8]) -> u64 {
+    let mut reader = modbus_ascii::Reader::default();
+    let frames: Vec<_> = bytes.iter().filter_map(|character| reader.take(*character)).collect();
+    for frame in frames.iter().flatten() {
+        let written = modbus_ascii::write(frame);
+        let mut reader = modbus_ascii::Reader::default();
+        let again: Vec<_> = written.iter().filter_map(|character| reader.take(*character)).collect();
+        assert_eq!(again, [Ok(frame.clone())]);
+    }
+    hashed((frames.len().min(8), frames.iter().filter(|frame| frame.is_ok()).count().min(8), reader.is_inside()))
+}
+
+fn sheet_seeds() -> Vec<Vec<u8>> {
+    let mut seeds = list_seeds();
+    let places = "编号,网格,楼栋,纬度,经度,微型消防站\r\nb7,W03,7,36.06,103.83,st-1 st-2\r\nb8,W03,\"8,\n九\",,,\r\n";
+    seeds
+        .extend([Encoding::Utf8, Encoding::Gbk].map(|encoding| sheet::encode(places, encoding).expect("GBK has them")));
+    seeds
+}
+
+/// Spreadsheets in whatever encoding; one that is sound is the same when it is written and read again.
+fn sheet(bytes: &[u8]) -> u64 {
+    let Ok((_, text)) = sheet::decode(bytes) else { return 1 };
+    match Sheet::parse("fuzz.csv", &text) {
+        Err(faults) => signature(&faults),
+        Ok((about, read)) => {
+            let (again, written) = Sheet::parse("again.csv", &read.text().0).expect("what was sound stays sound");
+            assert_eq!((about, written.changes(&read)), (again, Vec::new()));
+            assert_eq!(read.joined(&written, true).text().0, read.text().0);
+            hashed((read.columns.len().min(12), read.rows.len().min(16)))
+        }
+    }
 }
 
 /// Topics with their payloads, one a line behind a blank.

@@ -19,7 +19,7 @@ use super::Proposal;
 use crate::app::daemon::runtime;
 use crate::app::table;
 use crate::clock::Clock;
-use crate::intake::modbus::{Look, Serial, Settings, Transport};
+use crate::intake::modbus::{Framing, Look, Serial, Settings, Transport};
 
 /// Registers that are asked for at once; where a unit refuses, ever fewer.
 const BLOCK: u16 = 16;
@@ -37,7 +37,7 @@ const SILENT_BLOCKS: u32 = 2;
     compared them with the display of the device. Stop anmin on this bus before: two masters on one line disturb each other."
 )]
 pub struct Options {
-    /// tcp://HOST[:PORT], rtu_over_tcp://HOST:PORT, or a serial device such as /dev/ttyUSB0.
+    /// tcp://HOST[:PORT], rtu_over_tcp://HOST:PORT, ascii_over_tcp://HOST:PORT, or a serial device such as /dev/ttyUSB0.
     bus: String,
     /// Units to look for, such as 1-32 or 1,7,20-25.
     #[arg(long, default_value = "1-32", value_parser = numbers)]
@@ -63,6 +63,12 @@ pub struct Options {
     /// Serial lines only: 1 or 2.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     stop_bits: u8,
+    /// Serial lines only: 7 or 8.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(7..=8))]
+    data_bits: u8,
+    /// Serial lines only: frames in hexadecimal digits instead of RTU.
+    #[arg(long)]
+    ascii: bool,
     /// The name of the bus in the proposal; devices are called after it.
     #[arg(long, default_value = "bus-1", value_parser = super::id)]
     id: String,
@@ -121,18 +127,21 @@ impl Options {
             let (host, port) = address(rest)?;
             return Ok(Transport::Tcp { host, port });
         }
-        if let Some(rest) = self.bus.strip_prefix("rtu_over_tcp://") {
-            let (host, port) = address(rest)?;
-            return Ok(Transport::RtuOverTcp { host, port });
+        for (start, framing) in [("rtu_over_tcp://", Framing::Rtu), ("ascii_over_tcp://", Framing::Ascii)] {
+            if let Some(rest) = self.bus.strip_prefix(start) {
+                let (host, port) = address(rest)?;
+                return Ok(Transport::OverTcp { framing, host, port });
+            }
         }
         if !self.bus.starts_with('/') {
             return Err(format!(
-                "{:?} is not tcp://HOST, rtu_over_tcp://HOST:PORT or a device such as /dev/ttyUSB0",
+                "{:?} is not tcp://HOST, rtu_over_tcp://HOST:PORT, ascii_over_tcp://HOST:PORT or a device such as /dev/ttyUSB0",
                 self.bus
             ));
         }
-        Ok(Transport::Rtu(Serial {
-            data_bits: DataBits::Eight,
+        let framing = if self.ascii { Framing::Ascii } else { Framing::Rtu };
+        let line = Serial {
+            data_bits: if self.data_bits == 7 { DataBits::Seven } else { DataBits::Eight },
             parity: match self.parity {
                 ParityBit::None => Parity::None,
                 ParityBit::Even => Parity::Even,
@@ -140,7 +149,8 @@ impl Options {
             },
             stop_bits: if self.stop_bits == 2 { StopBits::Two } else { StopBits::One },
             ..Serial::new(&self.bus, self.baud_rate)
-        }))
+        };
+        Ok(Transport::Serial(framing, line))
     }
 
     /// The `[[bus]]` of the proposal.
@@ -149,15 +159,20 @@ impl Options {
         // Writing to a String cannot fail.
         let _ = match transport {
             Transport::Tcp { host, port } => writeln!(text, "transport = \"tcp\"\nhost = {host:?}\nport = {port}"),
-            Transport::RtuOverTcp { host, port } => {
-                writeln!(text, "transport = \"rtu_over_tcp\"\nhost = {host:?}\nport = {port}")
+            Transport::OverTcp { framing, host, port } => {
+                let framing = framing.as_str();
+                writeln!(text, "transport = \"{framing}_over_tcp\"\nhost = {host:?}\nport = {port}")
             }
-            Transport::Rtu(_) => {
+            // Never one of these: they call, and a probe is no daemon that waits for them.
+            Transport::DialIn(_) => Ok(()),
+            Transport::Serial(framing, _) => {
                 let parity = format!("{:?}", self.parity).to_lowercase();
                 let (device, baud_rate, stop_bits) = (&self.bus, self.baud_rate, self.stop_bits);
+                let (framing, data_bits) = (framing.as_str(), self.data_bits);
                 writeln!(
                     text,
-                    "transport = \"rtu\"\ndevice = {device:?}\nbaud_rate = {baud_rate}\nparity = {parity:?}\nstop_bits = {stop_bits}"
+                    "transport = {framing:?}\ndevice = {device:?}\nbaud_rate = {baud_rate}\ndata_bits = {data_bits}\n\
+                    parity = {parity:?}\nstop_bits = {stop_bits}"
                 )
             }
         };

@@ -1,0 +1,465 @@
+//! Spreadsheets of devices and places as text: reading what WPS and Excel write, joining two, writing one back.
+//!
+//! Promises that a sheet that is written and read again is the same sheet, in UTF-8 and in GBK, whatever its cells hold; and
+//! that a fault names the row and column of the file that a person has before them. What the cells mean is
+//! [`super::devices`]'s and [`super::site`]'s.
+
+use std::collections::{HashMap, HashSet};
+
+use anmin_sensors::document::{Fault, did_you_mean};
+
+/// What a list is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    Devices,
+    Places,
+}
+
+impl About {
+    /// The columns that such a list may have, with the words that people write above them.
+    const fn columns(self) -> &'static [(&'static str, &'static [&'static str])] {
+        match self {
+            Self::Devices => &[
+                ("id", &["编号", "设备编号"]),
+                ("name", &["名称", "设备名称"]),
+                ("profile", &["型号文件", "型号"]),
+                ("place", &["位置", "地点"]),
+                ("unit", &["单元"]),
+                ("floor", &["楼层"]),
+                ("room", &["房间", "房号"]),
+                ("bus", &["总线"]),
+                ("unit_id", &["从站地址", "站号"]),
+                ("interval", &["采集间隔"]),
+                ("silent_after", &["静默时限"]),
+            ],
+            Self::Places => &[
+                ("id", &["编号", "地点编号"]),
+                ("grid", &["网格"]),
+                ("building", &["楼栋", "楼号"]),
+                ("unit", &["单元"]),
+                ("floor", &["楼层"]),
+                ("room", &["房间", "房号"]),
+                ("latitude", &["纬度"]),
+                ("longitude", &["经度"]),
+                ("stations", &["微型消防站", "消防站"]),
+            ],
+        }
+    }
+
+    /// The table of the configuration that names such lists.
+    pub const fn table(self) -> &'static str {
+        match self {
+            Self::Devices => "device_list",
+            Self::Places => "place_list",
+        }
+    }
+
+    /// Without these a list is none.
+    pub const fn required(self) -> &'static [&'static str] {
+        match self {
+            Self::Devices => &["id", "profile"],
+            Self::Places => &["id"],
+        }
+    }
+
+    /// The list of a site that has none yet.
+    pub const fn usual_file(self) -> &'static str {
+        match self {
+            Self::Devices => "devices.csv",
+            Self::Places => "places.csv",
+        }
+    }
+}
+
+/// How the file was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// With the mark in front by which Excel knows it.
+    Utf8,
+    /// As spreadsheets in China write CSV by default: GB 18030, of which GBK is a part.
+    Gbk,
+}
+
+/// Text of a file as a spreadsheet wrote it; the error says what it is not.
+pub fn decode(bytes: &[u8]) -> Result<(&'static str, String), String> {
+    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
+        return Err("it is UTF-16 (\"Unicode text\"); save it as CSV or as \"CSV UTF-8\"".to_owned());
+    }
+    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0xD0, 0xCF, 0x11, 0xE0]) {
+        return Err("it is a workbook; save the sheet as CSV".to_owned());
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Ok(("UTF-8", text.strip_prefix('\u{feff}').unwrap_or(text).to_owned()));
+    }
+    let text = encoding_rs::GB18030.decode_without_bom_handling_and_without_replacement(bytes);
+    text.map(|text| ("GBK", text.into_owned())).ok_or_else(|| "it is neither UTF-8 nor GBK".to_owned())
+}
+
+/// Bytes for a spreadsheet; the error names what GBK cannot say.
+pub fn encode(text: &str, encoding: Encoding) -> Result<Vec<u8>, String> {
+    match encoding {
+        Encoding::Utf8 => Ok([b"\xEF\xBB\xBF", text.as_bytes()].concat()),
+        Encoding::Gbk => match encoding_rs::GBK.encode(text) {
+            (bytes, _, false) => Ok(bytes.into_owned()),
+            _ => {
+                let strange = text.chars().find(|c| encoding_rs::GBK.encode(c.encode_utf8(&mut [0; 4])).2);
+                Err(format!("GBK has no {:?}; write it in UTF-8", strange.unwrap_or_default()))
+            }
+        },
+    }
+}
+
+/// The line of a file at which each record begins, as a text editor counts them. The `csv` crate's own count is that of where
+/// the record before has ended: with CRLF and with empty lines it lags.
+pub struct Lines<'t> {
+    text: &'t str,
+    at: usize,
+    line: usize,
+}
+
+impl<'t> Lines<'t> {
+    pub fn of(text: &'t str) -> Self {
+        Self { text, at: 0, line: 1 }
+    }
+
+    /// Of the record at `position`, or of that at which reading stopped; they are asked for in the order of the file.
+    pub fn of_record(&mut self, position: Option<&csv::Position>) -> usize {
+        let rest = position.and_then(|at| self.text.get(usize::try_from(at.byte()).ok()?..)).unwrap_or_default();
+        let start = self.text.len() - rest.trim_start_matches(['\r', '\n']).len();
+        if let Some(passed) = self.text.get(self.at..start) {
+            self.line += passed.matches('\n').count();
+            self.at = start;
+        }
+        self.line
+    }
+}
+
+/// A list: rows of cells below the names of its columns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sheet {
+    pub columns: Vec<String>,
+    pub rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// As many as the sheet has columns.
+    pub cells: Vec<String>,
+    /// Its line in the file.
+    pub line: usize,
+}
+
+impl Sheet {
+    /// Reads a list of whatever kind its columns say. `name` is what faults call the file.
+    pub fn parse(name: &str, text: &str) -> Result<(About, Self), Vec<Fault>> {
+        // One kind of line break, also inside cells, so that what is written reads back.
+        let text = &text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
+        let mut lines = Lines::of(text);
+        let fault = |line: usize, column: usize, message: String, hint: Option<String>| Fault {
+            source: name.to_owned(),
+            line,
+            column,
+            message,
+            hint,
+        };
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .trim(csv::Trim::All)
+            .flexible(true)
+            .from_reader(text.as_bytes());
+        let mut records = reader.records();
+        let header = match records.next() {
+            Some(Ok(header)) => header,
+            Some(Err(error)) => return Err(vec![fault(1, 1, format!("not CSV: {error}"), None)]),
+            None => return Err(vec![fault(1, 1, "the file is empty".to_owned(), None)]),
+        };
+        let top = lines.of_record(header.position());
+        if let (1, Some(other)) = (header.len(), header.get(0).and_then(|only| only.find([';', '\t']))) {
+            let message = format!("cells are separated by {:?}, expected commas", &header[0][other..=other]);
+            return Err(vec![fault(top, 1, message, Some("save it as \"CSV (comma delimited)\"".to_owned()))]);
+        }
+        // Spreadsheets leave empty columns at the end.
+        let mut width = header.len();
+        while width > 0 && header.get(width - 1).is_some_and(str::is_empty) {
+            width -= 1;
+        }
+        let known = |about: About, word: &str| {
+            let is = |(key, words): &&(&'static str, &[&str])| key.eq_ignore_ascii_case(word) || words.contains(&word);
+            about.columns().iter().find(is).map(|(key, _)| *key)
+        };
+        let has = |key: &str| header.iter().any(|word| known(About::Devices, word) == Some(key));
+        let about = if has("profile") { About::Devices } else { About::Places };
+        let (mut faults, mut columns) = (Vec::new(), Vec::new());
+        for (n, word) in header.iter().take(width).enumerate() {
+            match known(about, word) {
+                None => {
+                    let keys = || about.columns().iter().map(|(key, _)| *key);
+                    let all = || format!("known columns: {}", keys().collect::<Vec<_>>().join(", "));
+                    let hint = Some(did_you_mean(word, keys()).unwrap_or_else(all));
+                    faults.push(fault(top, n + 1, format!("column {word:?} is not known"), hint));
+                }
+                Some(key) if columns.iter().any(|other| other == key) => {
+                    faults.push(fault(top, n + 1, format!("column {word:?} is there twice"), None));
+                }
+                Some(_) => {}
+            }
+            columns.push(known(about, word).unwrap_or(word).to_owned());
+        }
+        if !columns.iter().any(|column| column == "id") {
+            let hint = Some("the first line names the columns, such as id,name,profile,place".to_owned());
+            faults.push(fault(top, 1, "there is no column `id`".to_owned(), hint));
+        }
+        let mut rows: Vec<Row> = Vec::new();
+        for record in records {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    let line = lines.of_record(error.position());
+                    faults.push(fault(line, 1, format!("not CSV: {error}"), None));
+                    continue;
+                }
+            };
+            let line = lines.of_record(record.position());
+            let mut cells: Vec<String> = record.iter().map(str::to_owned).collect();
+            // Rows that somebody emptied, and cells behind the last column.
+            if cells.iter().all(String::is_empty) {
+                continue;
+            }
+            while cells.len() > width && cells.last().is_some_and(String::is_empty) {
+                cells.pop();
+            }
+            if cells.len() > width {
+                faults.push(fault(line, width + 1, format!("{} cells, the first line has {width}", cells.len()), None));
+            }
+            cells.resize(width, String::new());
+            rows.push(Row { cells, line });
+        }
+        let sheet = Self { columns, rows };
+        let column = sheet.column("id").unwrap_or(0) + 1;
+        let mut first: HashMap<&str, usize> = HashMap::new();
+        for row in &sheet.rows {
+            match sheet.id(row) {
+                "" => faults.push(fault(row.line, column, "`id` is missing".to_owned(), None)),
+                id => {
+                    let line = *first.entry(id).or_insert(row.line);
+                    if line != row.line {
+                        let hint = Some(format!("the other stands in row {line}"));
+                        faults.push(fault(row.line, column, format!("{id:?} is there twice"), hint));
+                    }
+                }
+            }
+        }
+        if faults.is_empty() { Ok((about, sheet)) } else { Err(faults) }
+    }
+
+    fn column(&self, key: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column == key)
+    }
+
+    pub fn id<'r>(&self, row: &'r Row) -> &'r str {
+        self.cell(row, "id")
+    }
+
+    fn by_id(&self) -> HashMap<&str, &Row> {
+        self.rows.iter().map(|row| (self.id(row), row)).collect()
+    }
+
+    /// Empty where the sheet has no such column.
+    pub fn cell<'r>(&self, row: &'r Row, key: &str) -> &'r str {
+        self.column(key).and_then(|n| row.cells.get(n)).map_or("", String::as_str)
+    }
+
+    /// As a spreadsheet may be given it: what it would take for a formula has an apostrophe in front.
+    #[must_use]
+    pub fn guarded(&self) -> Self {
+        self.with_cells(|cell| match cell.starts_with(FORMULA) && cell.parse::<f64>().is_err() {
+            true => format!("'{cell}"),
+            false => cell.to_owned(),
+        })
+    }
+
+    /// What was [guarded](Self::guarded) as it is.
+    #[must_use]
+    pub fn unguarded(&self) -> Self {
+        let guarded = |cell: &str| cell.strip_prefix('\'').filter(|rest| rest.starts_with(FORMULA)).map(str::to_owned);
+        self.with_cells(|cell| guarded(cell).unwrap_or_else(|| cell.to_owned()))
+    }
+
+    fn with_cells(&self, change: impl Fn(&str) -> String) -> Self {
+        let cells = |row: &Row| row.cells.iter().map(|cell| change(cell)).collect();
+        let rows = self.rows.iter().map(|row| Row { cells: cells(row), line: row.line }).collect();
+        Self { columns: self.columns.clone(), rows }
+    }
+
+    /// CSV, and the line at which each row begins.
+    pub fn text(&self) -> (String, Vec<usize>) {
+        let (mut out, mut line, mut lines) = (String::new(), 1, Vec::new());
+        for cells in std::iter::once(&self.columns).chain(self.rows.iter().map(|row| &row.cells)) {
+            lines.push(line);
+            let cells: Vec<String> = cells.iter().map(|cell| quoted(cell)).collect();
+            let cells = cells.join(",");
+            line += cells.matches('\n').count() + 1;
+            out.push_str(&cells);
+            out.push_str("\r\n");
+        }
+        lines.remove(0);
+        (out, lines)
+    }
+
+    /// This list with the rows of another: those with an id that is there take its place, others stand behind them. With
+    /// `whole` the other is the whole list. Columns that only one has are kept; a column that the other does not have says
+    /// nothing of its rows. Row numbers are those of the other, 0 for what only this has.
+    pub fn joined(&self, other: &Self, whole: bool) -> Self {
+        let mut columns = self.columns.clone();
+        columns.extend(other.columns.iter().filter(|column| self.column(column).is_none()).cloned());
+        let cells = |old: Option<&Row>, new: Option<&Row>| -> Vec<String> {
+            let cell = |key: &String| match new.filter(|_| other.column(key).is_some()) {
+                Some(new) => other.cell(new, key).to_owned(),
+                None => old.map_or("", |old| self.cell(old, key)).to_owned(),
+            };
+            columns.iter().map(cell).collect()
+        };
+        let (olds, news) = (self.by_id(), other.by_id());
+        let mut rows = Vec::new();
+        for old in &self.rows {
+            let new = news.get(self.id(old)).copied();
+            if new.is_some() || !whole {
+                rows.push(Row { cells: cells(Some(old), new), line: new.map_or(0, |new| new.line) });
+            }
+        }
+        let is_new = |row: &&Row| !olds.contains_key(other.id(row));
+        rows.extend(other.rows.iter().filter(is_new).map(|new| Row { cells: cells(None, Some(new)), line: new.line }));
+        Self { columns, rows }
+    }
+
+    /// What differs from `before`, one line each: `+ g7`, `- g3`, `~ g5  room: 501 -> 502`.
+    pub fn changes(&self, before: &Self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let olds = before.by_id();
+        for row in &self.rows {
+            let id = self.id(row);
+            let Some(old) = olds.get(id) else {
+                lines.push(format!("+ {id}"));
+                continue;
+            };
+            let differ = self.columns.iter().filter(|key| self.cell(row, key) != before.cell(old, key));
+            let words: Vec<String> =
+                differ.map(|key| format!("{key}: {} -> {}", before.cell(old, key), self.cell(row, key))).collect();
+            if !words.is_empty() {
+                lines.push(format!("~ {id}  {}", words.join(", ")));
+            }
+        }
+        let ids: HashSet<&str> = self.rows.iter().map(|row| self.id(row)).collect();
+        let gone = before.rows.iter().map(|old| before.id(old)).filter(|id| !ids.contains(id));
+        lines.extend(gone.map(|id| format!("- {id}")));
+        lines
+    }
+}
+
+/// What a spreadsheet takes for the start of a formula, and the apostrophe that keeps it from doing so.
+const FORMULA: [char; 5] = ['=', '+', '-', '@', '\''];
+
+fn quoted(cell: &str) -> String {
+    // Quotes around what a reader would otherwise cut, join or trim.
+    if cell.contains([',', '"', '\n', '\r']) || cell.trim() != cell {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::chance::Chance;
+
+    fn sheet(text: &str) -> Sheet {
+        Sheet::parse("d.csv", text).unwrap_or_else(|faults| panic!("{faults:?}")).1
+    }
+
+    /// Any cells, also such as nobody should write, come back as they were; blanks at their ends are nobody's intent.
+    #[test]
+    fn what_is_written_reads_back_in_both_encodings() {
+        let alphabet: Vec<char> = "abz09 ,\"'\n;=+-@#%3号楼厨房—".chars().collect();
+        let mut chance = Chance(7);
+        for round in 0..300 {
+            let mut below = |end: usize| chance.up_to(Duration::from_nanos(end as u64 - 1)).as_nanos() as usize;
+            let mut cell = || -> String {
+                let text: String = (0..below(8)).map(|_| alphabet[below(alphabet.len())]).collect();
+                text.trim().to_owned()
+            };
+            let columns = ["id", "profile", "name", "room"].map(str::to_owned).to_vec();
+            let rows = (0..round % 9).map(|n| Row { cells: vec![format!("d{n}"), cell(), cell(), cell()], line: 0 });
+            let written = Sheet { columns, rows: rows.collect() };
+            let (text, lines) = written.text();
+            for encoding in [Encoding::Utf8, Encoding::Gbk] {
+                let bytes = encode(&text, encoding).expect("GBK has all of the alphabet");
+                let (_, read) = decode(&bytes).expect("it was just written");
+                let (about, read) = Sheet::parse("d.csv", &read).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"));
+                assert_eq!(about, About::Devices);
+                assert_eq!(read.rows.iter().map(|row| row.line).collect::<Vec<_>>(), lines, "{text:?}");
+                assert_eq!(read.changes(&written), Vec::<String>::new(), "{text:?}");
+                assert_eq!(written.joined(&read, true).text(), written.text());
+                let guarded = written.guarded();
+                let is_formula = |cell: &String| cell.starts_with(&FORMULA[..4]) && cell.parse::<f64>().is_err();
+                assert!(!guarded.rows.iter().flat_map(|row| &row.cells).any(is_formula));
+                assert_eq!(guarded.unguarded(), written);
+            }
+        }
+    }
+
+    #[test]
+    fn sheets_as_spreadsheets_in_china_write_them_are_understood() {
+        let text = "编号,名称,型号,房号,,\r\ng1,厨房,anmin-json-gas,501,,\r\n,,,,,\r\ng2,客厅,anmin-json-gas,502,,\r\n";
+        let bytes = encode(text, Encoding::Gbk).expect("GBK has them");
+        assert!(std::str::from_utf8(&bytes).is_err());
+        let (encoding, text) = decode(&bytes).expect("GBK");
+        assert_eq!(encoding, "GBK");
+        let sheet = sheet(&text);
+        assert_eq!(sheet.columns, ["id", "name", "profile", "room"]);
+        assert_eq!(sheet.rows.iter().map(|row| sheet.cell(row, "room")).collect::<Vec<_>>(), ["501", "502"]);
+        for (bytes, wanted) in [
+            (&b"\xFF\xFEi\0d\0"[..], "UTF-16"),
+            (b"PK\x03\x04", "a workbook"),
+            (b"id\n\xFF\xFF\xFF\n", "neither UTF-8 nor GBK"),
+        ] {
+            assert!(decode(bytes).is_err_and(|why| why.contains(wanted)), "{wanted}");
+        }
+        assert!(encode("🚒", Encoding::Gbk).is_err_and(|why| why.contains("GBK has no '🚒'")));
+        assert_eq!(encode("id", Encoding::Utf8).expect("UTF-8 has all"), b"\xEF\xBB\xBFid");
+    }
+
+    #[test]
+    fn every_fault_names_its_row_and_column() {
+        for (text, wanted) in [
+            ("", "d.csv:1:1: the file is empty"),
+            ("id;profile", "d.csv:1:1: cells are separated by \";\", expected commas"),
+            ("id,profile,palce", "d.csv:1:3: column \"palce\" is not known"),
+            ("id,profile,编号", "d.csv:1:3: column \"编号\" is there twice"),
+            ("name,profile", "d.csv:1:1: there is no column `id`"),
+            ("id,profile\na,x,y", "d.csv:2:3: 3 cells, the first line has 2"),
+            ("profile,id\nx,a\nx,\n", "d.csv:3:2: `id` is missing"),
+            ("id,profile\na,\"x\ny\"\nb,x\na,x", "d.csv:5:1: \"a\" is there twice"),
+            ("id,profile\r\na,\"x\r\ny\"\r\nb,x\r\na,x\r\n", "d.csv:5:1: \"a\" is there twice"),
+            ("\r\nid,profile\r\n\r\n\r\na,x\r\n,x", "d.csv:6:1: `id` is missing"),
+            ("id,profile\ra,x\ra,x", "d.csv:3:1: \"a\" is there twice"),
+        ] {
+            let faults = Sheet::parse("d.csv", text).expect_err(text);
+            let said: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            assert!(said.iter().any(|fault| fault.starts_with(wanted)), "{text}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn lists_are_joined_by_id_and_cells_that_were_not_said_stay() {
+        let old = sheet("id,profile,room,bus\na,x,501,b1\nb,x,502,b1\n");
+        let new = sheet("id,profile,room,name\nb,x,503,厨房\nc,y,504,\n");
+        let joined = old.joined(&new, false);
+        assert_eq!(joined.text().0, "id,profile,room,bus,name\r\na,x,501,b1,\r\nb,x,503,b1,厨房\r\nc,y,504,,\r\n");
+        assert_eq!(joined.changes(&old), ["~ b  room: 502 -> 503, name:  -> 厨房", "+ c"]);
+        assert_eq!(joined.rows.iter().map(|row| row.line).collect::<Vec<_>>(), [0, 2, 3]);
+        assert_eq!(old.joined(&new, true).changes(&old), ["~ b  room: 502 -> 503, name:  -> 厨房", "+ c", "- a"]);
+    }
+}

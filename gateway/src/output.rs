@@ -1,0 +1,493 @@
+//! Outputs: what may be switched out there — a siren, a valve, a fan, a breaker — and the two steps in which a person does it.
+//!
+//! Promises: nothing is switched that the site does not name as an `[[output]]`; only by a person who may, who has armed this very deed
+//! shortly before and repeats the code of it; only while every interlock holds by readings that are good and fresh at that moment;
+//! and it is done only when the unit shows it. What is not known forbids. No rule, script or plan comes here. Decision 0020.
+//!
+//! It does not know buses, HTTP or the main loop: `app` gives it a [`Switch`] for each output, whoever asks brings the readings,
+//! and writes what came of it into the audit.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anmin_rules::rule::Text;
+use anmin_sensors::decode::modbus::Table;
+use anmin_sensors::document::Reader;
+use anmin_sensors::point::PointId;
+use anmin_sensors::reading::{Quality, Sample, Value};
+use anmin_sensors::time::Mono;
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use crate::config::site::text;
+use crate::store::people::Role;
+
+/// What may be done with an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    On,
+    Off,
+}
+
+impl Action {
+    pub const ALL: [Self; 2] = [Self::On, Self::Off];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == word)
+    }
+
+    pub const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::On => ("接通", "on"),
+            Self::Off => ("断开", "off"),
+        }
+    }
+}
+
+/// What must hold at the moment in which an output is switched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interlock {
+    pub point: PointId,
+    pub wanted: Wanted,
+    /// A reading that is older says nothing.
+    pub within: Duration,
+    /// `None`: for both.
+    pub of: Option<Action>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Wanted {
+    Above(f64),
+    Below(f64),
+    Is(bool),
+}
+
+impl Wanted {
+    fn holds(self, value: &Value) -> Option<bool> {
+        match (self, value) {
+            (Self::Above(limit), Value::Number(number)) => Some(*number > limit),
+            (Self::Below(limit), Value::Number(number)) => Some(*number < limit),
+            (Self::Is(wanted), Value::Flag(flag)) => Some(*flag == wanted),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Above(limit) => write!(f, "> {limit}"),
+            Self::Below(limit) => write!(f, "< {limit}"),
+            Self::Is(flag) => write!(f, "= {flag}"),
+        }
+    }
+}
+
+/// `[[output]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub id: Arc<str>,
+    pub name: Text,
+    /// A `[[device]]` on a bus.
+    pub device: String,
+    /// Coil or holding.
+    pub register: Table,
+    pub address: u16,
+    /// What is written.
+    pub on: u16,
+    pub off: u16,
+    /// Where it shows what the device has done.
+    pub shows: (Table, u16),
+    pub may: Vec<Action>,
+    pub roles: Vec<Role>,
+    /// From arming to doing.
+    pub armed_for: Duration,
+    /// How long the device takes.
+    pub settle: Duration,
+    pub interlocks: Vec<Interlock>,
+}
+
+impl Settings {
+    /// Those who may by default.
+    const USUAL_ROLES: [Role; 2] = [Role::Officer, Role::Administrator];
+    /// Those who may have the right at all.
+    const ROLES: [Role; 3] = [Role::Officer, Role::Crew, Role::Administrator];
+
+    pub fn read(r: &Reader<'_>) -> Option<Self> {
+        let id: Option<String> = r.required("id");
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if id.as_deref().is_some_and(|id| id.is_empty() || !id.chars().all(plain)) {
+            r.fault("id", format!("`id` is {id:?}, expected small letters, digits and -"), None);
+        }
+        let name = text(r, "name");
+        let device: Option<String> = r.required("device");
+        let register =
+            r.choice("register", &[("coil", Table::Coil), ("holding", Table::Holding)]).unwrap_or(Table::Coil);
+        let address: Option<u16> = r.required("address");
+        let (on, off) = (r.or("on", 1), r.or("off", 0));
+        if on == off {
+            r.fault("on", "`on` and `off` are the same".to_owned(), None);
+        } else if register == Table::Coil && on.max(off) > 1 {
+            r.fault("on", "a coil is 0 or 1".to_owned(), None);
+        }
+        let tables = [
+            ("coil", Table::Coil),
+            ("discrete", Table::Discrete),
+            ("holding", Table::Holding),
+            ("input", Table::Input),
+        ];
+        let shows = (
+            r.choice("shows_register", &tables).unwrap_or(register),
+            r.optional("shows_address").or(address).unwrap_or_default(),
+        );
+        let may = words(r, "may", &["on", "off"], Action::named);
+        let roles = words(r, "roles", &Self::ROLES.map(Role::as_str), |word| {
+            Self::ROLES.into_iter().find(|role| role.as_str() == word)
+        });
+        let (armed_for, settle) =
+            (r.or("armed_for", Duration::from_secs(60)), r.or("settle", Duration::from_millis(500)));
+        for (key, span, least, most) in [("armed_for", armed_for, 5_000, 600_000), ("settle", settle, 0, 10_000)] {
+            let (least, most) = (Duration::from_millis(least), Duration::from_millis(most));
+            if !(least..=most).contains(&span) {
+                r.fault(key, format!("`{key}` is {span:?}, expected {least:?} to {most:?}"), None);
+            }
+        }
+        let interlocks = r.tables("interlock").iter().filter_map(Interlock::read).collect();
+        r.finish();
+        let (id, device, address) = (id?, device?, address?);
+        let name = name.unwrap_or_else(|| Text::both(id.clone()));
+        Some(Self {
+            id: id.into(),
+            name,
+            device,
+            register,
+            address,
+            on,
+            off,
+            shows,
+            may: may.unwrap_or_else(|| Action::ALL.to_vec()),
+            roles: roles.unwrap_or_else(|| Self::USUAL_ROLES.to_vec()),
+            armed_for,
+            settle,
+            interlocks,
+        })
+    }
+
+    pub fn value(&self, action: Action) -> u16 {
+        match action {
+            Action::On => self.on,
+            Action::Off => self.off,
+        }
+    }
+}
+
+/// A list of known words.
+fn words<T>(r: &Reader<'_>, key: &'static str, known: &[&str], named: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    let found: Vec<String> = r.optional(key)?;
+    if found.is_empty() {
+        r.fault(key, format!("`{key}` is empty: nobody could use the output"), None);
+    }
+    let one = |word: &String| {
+        let one = named(word);
+        if one.is_none() {
+            r.fault(key, format!("`{key}` has {word:?}, expected {}", known.join(", ")), None);
+        }
+        one
+    };
+    Some(found.iter().filter_map(one).collect())
+}
+
+impl Interlock {
+    fn read(r: &Reader<'_>) -> Option<Self> {
+        let point: Option<String> = r.required("point");
+        let wanted: Vec<Wanted> = [
+            r.optional("above").map(Wanted::Above),
+            r.optional("below").map(Wanted::Below),
+            r.optional("is").map(Wanted::Is),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if wanted.len() != 1 {
+            r.fault("point", "one of `above`, `below` and `is` says what must hold".to_owned(), None);
+        }
+        let within = r.or("within", Duration::from_secs(60));
+        let of = r.choice("for", &[("on", Action::On), ("off", Action::Off)]);
+        r.finish();
+        Some(Self { point: PointId::new(point?), wanted: *wanted.first()?, within, of })
+    }
+
+    /// Why it does not hold, or cannot be known to.
+    fn forbids(&self, sample: Option<&Sample>, now: Mono) -> Option<Text> {
+        let Self { point, wanted, within, .. } = self;
+        let unknown = |zh: String, en: String| {
+            Some(Text {
+                zh: format!("联锁条件 {point} {wanted} 无法确认：{zh}"),
+                en: format!("the interlock {point} {wanted} cannot be confirmed: {en}"),
+            })
+        };
+        let Some(sample) = sample else { return unknown("没有读数".to_owned(), "there is no reading".to_owned()) };
+        if sample.quality != Quality::Good {
+            let (quality, reason) = (sample.quality.as_str(), sample.quality.reason());
+            return unknown(format!("读数不可信（{reason}）"), format!("its reading is {quality} ({reason})"));
+        }
+        let age = now.since(sample.received.mono);
+        if age > *within {
+            return unknown(
+                format!("读数已过 {} 秒", age.as_secs()),
+                format!("its reading is {} s old", age.as_secs()),
+            );
+        }
+        match sample.value.as_ref().and_then(|value| Some((value, wanted.holds(value)?))) {
+            Some((_, true)) => None,
+            Some((value, false)) => {
+                let shown = match value {
+                    Value::Number(number) => number.to_string(),
+                    Value::Flag(flag) => flag.to_string(),
+                    Value::Text(text) => text.to_string(),
+                };
+                Some(Text {
+                    zh: format!("联锁条件 {point} {wanted} 不满足：当前为 {shown}"),
+                    en: format!("the interlock {point} {wanted} does not hold: it is {shown}"),
+                })
+            }
+            None => unknown("读数类型不符".to_owned(), "its reading is of another form".to_owned()),
+        }
+    }
+}
+
+/// Switches one output; the error is what is known of it.
+pub type Switch = Arc<dyn Fn(Action) -> Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>> + Send + Sync>;
+
+/// Why an output is not known to be switched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Something was sent, so that it may be done.
+    pub in_doubt: bool,
+    pub why: String,
+}
+
+/// Who wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    pub who: String,
+    /// In whose right; what the journal keeps of a person who did not prove a name.
+    pub principal: String,
+    pub role: Role,
+}
+
+/// A deed that somebody has armed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Armed {
+    pub action: Action,
+    pub by: By,
+    pub why: String,
+    /// To be repeated with the second step.
+    pub code: String,
+    pub until: Mono,
+}
+
+/// Why an output was not switched. Nothing was sent, but for [`Refused::Failed`] where that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    NoSuchOutput(String),
+    /// The site does not let the output do this.
+    NotThis(Action),
+    NotYourRole,
+    /// Nobody has armed it, or too long ago.
+    NotArmed,
+    /// Somebody else has; until then.
+    ArmedBy(String, Duration),
+    WrongCode,
+    Interlock(Text),
+    Failed(Failed),
+}
+
+impl Refused {
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::NoSuchOutput(_) => "not_found",
+            Self::NotThis(_) => "not_this",
+            Self::NotYourRole => "not_your_role",
+            Self::NotArmed => "not_armed",
+            Self::ArmedBy(..) => "armed_by_another",
+            Self::WrongCode => "wrong_code",
+            Self::Interlock(_) => "interlock",
+            Self::Failed(_) => "output_failed",
+        }
+    }
+
+    pub fn text(&self) -> Text {
+        let (zh, en) = match self {
+            Self::NoSuchOutput(id) => (format!("没有输出 {id:?}"), format!("there is no output {id:?}")),
+            Self::NotThis(action) => {
+                let (zh, en) = action.words();
+                (format!("该输出不允许{zh}"), format!("this output may not be switched {en}"))
+            }
+            Self::NotYourRole => {
+                ("您的角色无权操作该输出".to_owned(), "your role may not switch this output".to_owned())
+            }
+            Self::NotArmed => {
+                ("该输出未预备或预备已过期".to_owned(), "the output is not armed, or was too long ago".to_owned())
+            }
+            Self::ArmedBy(who, left) => (
+                format!("该输出已由 {who} 预备，{} 秒后失效", left.as_secs() + 1),
+                format!("the output is armed by {who}, for another {} s", left.as_secs() + 1),
+            ),
+            Self::WrongCode => (
+                "确认码或操作与预备时不符，预备已取消".to_owned(),
+                "code or action are not those that were armed; it is no longer armed".to_owned(),
+            ),
+            Self::Interlock(why) => return why.clone(),
+            Self::Failed(Failed { in_doubt: true, why }) => (
+                format!("指令已发出但未能确认，现场状态不明，请派人查看：{why}"),
+                format!("it was sent and cannot be confirmed; have somebody look on site: {why}"),
+            ),
+            Self::Failed(Failed { in_doubt: false, why }) => {
+                (format!("未能执行，现场未改变：{why}"), format!("it could not be done, nothing has changed: {why}"))
+            }
+        };
+        Text { zh, en }
+    }
+}
+
+struct Output {
+    settings: Settings,
+    switch: Switch,
+    armed: Mutex<Option<Armed>>,
+}
+
+/// All outputs of a site. Clones share what is armed, which no restart outlives.
+#[derive(Clone, Default)]
+pub struct Outputs(Arc<HashMap<Arc<str>, Output>>);
+
+impl fmt::Debug for Outputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Outputs {
+    pub fn new(outputs: impl IntoIterator<Item = (Settings, Switch)>) -> Self {
+        let output = |(settings, switch): (Settings, Switch)| {
+            (Arc::clone(&settings.id), Output { settings, switch, armed: Mutex::default() })
+        };
+        Self(Arc::new(outputs.into_iter().map(output).collect()))
+    }
+
+    /// By their ids, with what is armed.
+    pub fn all(&self, now: Mono) -> Vec<(&Settings, Option<Armed>)> {
+        let armed = |output: &Output| output.armed().clone().filter(|armed| armed.until > now);
+        let mut all: Vec<_> = self.0.values().map(|output| (&output.settings, armed(output))).collect();
+        all.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        all
+    }
+
+    fn one(&self, id: &str) -> Result<&Output, Refused> {
+        self.0.get(id).ok_or_else(|| Refused::NoSuchOutput(id.chars().take(64).collect()))
+    }
+
+    /// The points whose readings [`Outputs::carry_out`] wants.
+    pub fn points(&self, id: &str) -> Vec<PointId> {
+        let interlocks = self.one(id).map(|output| output.settings.interlocks.as_slice()).unwrap_or_default();
+        interlocks.iter().map(|interlock| interlock.point.clone()).collect()
+    }
+
+    /// The first step. What the same person has armed before gives way.
+    pub fn arm(&self, id: &str, action: Action, by: By, why: String, now: Mono) -> Result<Armed, Refused> {
+        let output = self.one(id)?;
+        output.may(action, &by)?;
+        let mut armed = output.armed();
+        if let Some(other) = armed.as_ref().filter(|other| other.until > now && !other.is_by(&by)) {
+            return Err(Refused::ArmedBy(other.by.who.clone(), other.until.since(now)));
+        }
+        let until = now.plus(output.settings.armed_for);
+        Ok(armed.insert(Armed { action, by, why, code: code(), until }).clone())
+    }
+
+    /// Takes the first step back; whoever may arm may do so.
+    pub fn disarm(&self, id: &str, by: &By) -> Result<(), Refused> {
+        let output = self.one(id)?;
+        if !output.settings.roles.contains(&by.role) {
+            return Err(Refused::NotYourRole);
+        }
+        output.armed().take().map(drop).ok_or(Refused::NotArmed)
+    }
+
+    /// The second step. Whatever comes of it, nothing is armed any more.
+    pub async fn carry_out(
+        &self,
+        id: &str,
+        action: Action,
+        by: &By,
+        code: &str,
+        readings: &[(PointId, Option<Sample>)],
+        now: Mono,
+    ) -> Result<Armed, Refused> {
+        let output = self.one(id)?;
+        output.may(action, by)?;
+        let armed = {
+            let mut armed = output.armed();
+            match armed.take() {
+                Some(other) if other.until > now && !other.is_by(by) => {
+                    let refused = Refused::ArmedBy(other.by.who.clone(), other.until.since(now));
+                    *armed = Some(other);
+                    return Err(refused);
+                }
+                Some(own) if own.until > now => own,
+                _ => return Err(Refused::NotArmed),
+            }
+        };
+        if armed.code != code.trim() || armed.action != action {
+            return Err(Refused::WrongCode);
+        }
+        for interlock in
+            output.settings.interlocks.iter().filter(|interlock| interlock.of.is_none_or(|of| of == action))
+        {
+            let sample =
+                readings.iter().find(|(point, _)| *point == interlock.point).and_then(|(_, sample)| sample.as_ref());
+            if let Some(why) = interlock.forbids(sample, now) {
+                return Err(Refused::Interlock(why));
+            }
+        }
+        (output.switch)(action).await.map_err(Refused::Failed)?;
+        Ok(armed)
+    }
+}
+
+impl Armed {
+    fn is_by(&self, by: &By) -> bool {
+        self.by.who == by.who && self.by.principal == by.principal
+    }
+}
+
+impl Output {
+    fn armed(&self) -> MutexGuard<'_, Option<Armed>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn may(&self, action: Action, by: &By) -> Result<(), Refused> {
+        if !self.settings.roles.contains(&by.role) {
+            return Err(Refused::NotYourRole);
+        }
+        if self.settings.may.contains(&action) { Ok(()) } else { Err(Refused::NotThis(action)) }
+    }
+}
+
+/// Four digits: against a slip, not against an attacker, who would have had to sign in.
+fn code() -> String {
+    let mut bytes = [0; 2];
+    // Without chance the code is 0000, and the deed is still that of whoever armed it.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    format!("{:04}", u16::from_be_bytes(bytes) % 10_000)
+}
