@@ -42,7 +42,8 @@ use super::wire::{
     RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{
-    Archive, WebLink, archive, audit, crew, drills, ledger, outputs, page, sign_in, stations, subscriptions, tuning, warnings,
+    Archive, WebLink, archive, audit, crew, drills, ledger, outputs, page, sign_in, stations, subscriptions, tuning,
+    warnings,
 };
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};

@@ -61,7 +61,7 @@ pub enum Right {
 }
 
 impl Right {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Anybody,
         Self::Own,
         Self::Look,
