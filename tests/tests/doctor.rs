@@ -12,8 +12,6 @@ use serde_json::Value;
 
 /// The system's word on its clock is made up, since machines for tests have nobody who sets it; `said` is `yes` or `no`.
 fn doctor(site: &Site, said: &str, flags: &[&str]) -> Output {
-    site.write("anmin.d/91-half.toml", "secret = hunter3hunter3\ntoken = \"\n");
-
     let tools = site.path("tools");
     fs::create_dir_all(&tools).expect("the folder is ours");
     let tool = tools.join("timedatectl");
@@ -272,6 +270,7 @@ fn a_support_bundle_holds_what_helps_and_no_secret() {
         "anmin.d/90-own.toml",
         "password = \"hunter2hunter2\"\n# https://li:wang5678@example.cn/x?sig=tail99tail\n",
     );
+    site.write("anmin.d/91-half.toml", "secret = hunter3hunter3\ntoken = \"\n");
 
     let tools = site.path("tools");
     fs::create_dir_all(&tools).expect("the folder is ours");

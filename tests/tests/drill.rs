@@ -25,6 +25,9 @@ min_level = "orange"
 sender = "acceptance.anmin.example.cn"
 status = "actual"
 
+[broadcast]
+approval = "none"
+
 [[drill]]
 id = "building-1"
 building = "1"

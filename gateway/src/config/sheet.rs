@@ -88,11 +88,17 @@ pub fn decode(bytes: &[u8]) -> Result<(&'static str, String), String> {
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0xD0, 0xCF, 0x11, 0xE0]) {
         return Err("it is a workbook; save the sheet as CSV".to_owned());
     }
+    let gbk = || encoding_rs::GB18030.decode_without_bom_handling_and_without_replacement(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
+        // Some characters of GBK, such as 楼, read as Latin letters and signs in UTF-8. In UTF-8 the first Chinese character says
+        // what it is; where there is none, a sheet from China is GBK.
+        let is_latin = !text.is_ascii() && text.chars().all(|c| c < '\u{800}');
+        if let Some(text) = is_latin.then(gbk).flatten() {
+            return Ok(("GBK", text.into_owned()));
+        }
         return Ok(("UTF-8", text.strip_prefix('\u{feff}').unwrap_or(text).to_owned()));
     }
-    let text = encoding_rs::GB18030.decode_without_bom_handling_and_without_replacement(bytes);
-    text.map(|text| ("GBK", text.into_owned())).ok_or_else(|| "it is neither UTF-8 nor GBK".to_owned())
+    gbk().map(|text| ("GBK", text.into_owned())).ok_or_else(|| "it is neither UTF-8 nor GBK".to_owned())
 }
 
 /// Bytes for a spreadsheet; the error names what GBK cannot say.
