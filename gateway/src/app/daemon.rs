@@ -84,16 +84,34 @@ pub fn run(site: &Path) -> ExitCode {
     };
     supervisor::watch_panics();
     runtime.block_on(async {
+        // Before anybody is told that it runs.
+        let told_to_stop = told_to_stop();
         match Daemon::start(config, Clock::system()).await {
             Ok(daemon) => {
                 daemon.reload_on_hangup();
-                daemon.until_told_to_stop().await;
+                told_to_stop.await;
                 daemon.stop().await;
                 ExitCode::SUCCESS
             }
             Err(problem) => fail(&problem),
         }
     })
+}
+
+/// Hears SIGTERM and SIGINT from now on; the future ends at the first.
+pub fn told_to_stop() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        match signals {
+            (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+                _ = terminate.recv() => info!("told to stop"),
+                _ = interrupt.recv() => info!("told to stop"),
+            },
+            // Without signal handlers the system's own end the process at once, which every part survives.
+            _ => std::future::pending().await,
+        }
+    }
 }
 
 pub fn fail(problem: &str) -> ExitCode {
@@ -401,19 +419,6 @@ impl Daemon {
                 }
             })),
             Err(problem) => error!("SIGHUP cannot be heard: {problem}"),
-        }
-    }
-
-    /// Waits for SIGTERM or SIGINT.
-    pub async fn until_told_to_stop(&self) {
-        use tokio::signal::unix::{SignalKind, signal};
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
-                _ = terminate.recv() => info!("told to stop"),
-                _ = interrupt.recv() => info!("told to stop"),
-            },
-            // Without signal handlers the system's own end the process at once, which every part survives.
-            _ => std::future::pending().await,
         }
     }
 

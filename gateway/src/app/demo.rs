@@ -98,6 +98,7 @@ async fn play(options: &Options) -> Result<(), String> {
     world.start_slaves().await?;
 
     let devices = world.player().points().devices().len();
+    let told_to_stop = daemon::told_to_stop();
     let daemon = Daemon::start(load()?, clock.clone()).await?;
     let broker = daemon.broker.as_ref().map(|broker| broker.local_addr()).ok_or("the demo's site has a broker")?;
     println!("安民 anmin · {} · {}", scenario.title.zh, scenario.title.en);
@@ -110,8 +111,8 @@ async fn play(options: &Options) -> Result<(), String> {
     let (client, connection) = sim::connect(&broker.ip().to_string(), broker.port(), "anmin-demo-devices");
     let world = tokio::spawn(world.play(client, clock, true));
     match options.seconds {
-        Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-        None => daemon.until_told_to_stop().await,
+        Some(seconds) => drop(tokio::time::timeout(Duration::from_secs(seconds), told_to_stop).await),
+        None => told_to_stop.await,
     }
     for task in [story, world, connection] {
         task.abort();
