@@ -582,17 +582,18 @@ impl ResponseDesk {
         if !said.caps.iter().any(|sent| *sent.channel == *channel) {
             return false;
         }
+        let channels = &self.settings.channels;
+        let wants = |spare: &&Arc<str>| {
+            channels.iter().any(|other| other.id == **spare && other.wants(alarm.class, alarm.level))
+        };
         // One that is a spare itself hands on to those after it.
         let after = |of: &Channel| {
             let at = of.then.iter().position(|id| **id == *channel);
             let from = if *of.id == *channel { Some(0) } else { at.map(|at| at + 1) };
-            from.map(|from| of.then[from..].to_vec())
+            of.then[from?..].iter().find(wants).cloned()
         };
-        let spares: Vec<Arc<str>> = self.settings.channels.iter().filter_map(after).flatten().collect();
-        let wants = |spare: &Arc<str>| {
-            self.settings.channels.iter().any(|other| other.id == *spare && other.wants(alarm.class, alarm.level))
-        };
-        let next = spares.into_iter().find(|spare| !said.rerouted.contains(spare) && wants(spare));
+        // Who has it already and does not take it says so itself: none is passed over for it.
+        let next = channels.iter().filter_map(after).find(|spare| !said.rerouted.contains(spare));
         said.rerouted.extend(next.iter().cloned());
         next.is_some()
     }

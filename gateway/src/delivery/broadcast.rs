@@ -348,6 +348,10 @@ mod tests {
             (Answer::Says(answer("{\"taken\": \"another-1-town\"}")), "Retry HTTP 200, but"),
             (Answer::Breaks, "Retry"),
             (
+                Answer::Says("HTTP/1.1 200 OK\r\nContent-Length: 99\r\nConnection: close\r\n\r\nhalf"),
+                "Retry HTTP 200, but its receipt broke off",
+            ),
+            (
                 Answer::Says("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
                 "Never HTTP 413",
             ),

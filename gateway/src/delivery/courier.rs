@@ -392,6 +392,7 @@ impl Backlog {
             let about = if alarm.drill.is_some() { "a drill" } else { "anmin itself" };
             let reason = format!("{SYSTEM_BOUND} orders wait already and this one is about {about}");
             tracing::error!(way_out = %self.channel, order = %order.id, "{reason}; it is given up");
+            self.expected.retain(|(_, expected)| *expected != order.id);
             self.reports.push_back(Input::Outcome { order: order.id, outcome: Outcome::Dead(reason) });
             return;
         }
@@ -1092,8 +1093,10 @@ mod tests {
         let mut own = samples::alarm();
         own.class = Class::System;
         own.subject = Subject::Part("bus:a".into());
+        let id = OrderId::new("own/1/office");
+        backlog.expect_by(at(0), id.clone());
         backlog.handle_order(Order {
-            id: OrderId::new("own/1/office"),
+            id,
             channel: "office".into(),
             body: OrderBody::Event(samples::transition(
                 anmin_rules::alarm::AlarmState::Normal,

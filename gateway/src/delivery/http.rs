@@ -252,18 +252,24 @@ impl Http {
 async fn judge(response: Response<hyper::body::Incoming>, name: Option<&str>) -> Result<Receipt, DeliveryError> {
     let (head, body) = response.into_parts();
     let status = head.status;
-    // The verdict stands already; a slow or endless body may not change it, only cost its connection.
-    let words = tokio::time::timeout(Duration::from_secs(1), Limited::new(body, ANSWER_LIMIT).collect()).await;
+    let body = Limited::new(body, ANSWER_LIMIT).collect();
     if status.is_success() {
         let detail = format!("HTTP {}", status.as_u16());
-        let Some(name) = name else { return Ok(Receipt { detail }) };
-        let named = |body: &[u8]| body.windows(name.len()).any(|part| part == name.as_bytes());
-        return match words.map(|words| words.map(|words| words.to_bytes())) {
-            Ok(Ok(words)) if named(&words) => Ok(Receipt { detail: format!("{detail}, names it") }),
-            _ => Err(DeliveryError::Retry(format!("{detail}, but the answer does not name the message"))),
+        let Some(name) = name else {
+            // The verdict stands; the rest of the answer frees the connection, or costs it.
+            let _ = tokio::time::timeout(Duration::from_secs(1), body).await;
+            return Ok(Receipt { detail });
+        };
+        // The receipt is in the body: it has as long as the whole exchange.
+        let words = body.await.map_err(|_| DeliveryError::Retry(format!("{detail}, but its receipt broke off")))?;
+        let named = words.to_bytes().windows(name.len()).any(|part| part == name.as_bytes());
+        return match named {
+            true => Ok(Receipt { detail: format!("{detail}, names it") }),
+            false => Err(DeliveryError::Retry(format!("{detail}, but the answer does not name the message"))),
         };
     }
-    let words = match words {
+    // The verdict stands already; a slow or endless body may not change it, only cost its connection.
+    let words = match tokio::time::timeout(Duration::from_secs(1), body).await {
         Ok(Ok(words)) => excerpt(String::from_utf8_lossy(&words.to_bytes()).trim()),
         _ => String::new(),
     };
