@@ -266,8 +266,14 @@ impl Interlock {
     }
 }
 
-/// Switches one output; the error is what is known of it.
-pub type Switch = Arc<dyn Fn(Action) -> Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>> + Send + Sync>;
+/// What comes of something that is looked at or done later.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Switches one output, unless what it is given says, at the moment in which it could, that it may not.
+pub type Switch = Arc<dyn Fn(Action, Later<Result<(), Refused>>) -> Later<Result<(), Refused>> + Send + Sync>;
+
+/// The latest reading of each point, and when that is; `None` where nobody answers.
+pub type Look = Arc<dyn Fn(Vec<PointId>) -> Later<Option<(Vec<Option<Sample>>, Mono)>> + Send + Sync>;
 
 /// Why an output is not known to be switched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -397,12 +403,6 @@ impl Outputs {
         self.0.get(id).ok_or_else(|| Refused::NoSuchOutput(id.chars().take(64).collect()))
     }
 
-    /// The points whose readings [`Outputs::carry_out`] wants.
-    pub fn points(&self, id: &str) -> Vec<PointId> {
-        let interlocks = self.one(id).map(|output| output.settings.interlocks.as_slice()).unwrap_or_default();
-        interlocks.iter().map(|interlock| interlock.point.clone()).collect()
-    }
-
     /// The first step. What the same person has armed before gives way.
     pub fn arm(&self, id: &str, action: Action, by: By, why: String, now: Mono) -> Result<Armed, Refused> {
         let output = self.one(id)?;
@@ -424,14 +424,15 @@ impl Outputs {
         output.armed().take().map(drop).ok_or(Refused::NotArmed)
     }
 
-    /// The second step. Whatever comes of it, nothing is armed any more.
+    /// The second step. Whatever comes of it, nothing is armed any more. The interlocks are looked at twice: now, and when the bus
+    /// is free for it.
     pub async fn carry_out(
         &self,
         id: &str,
         action: Action,
         by: &By,
         code: &str,
-        readings: &[(PointId, Option<Sample>)],
+        look: Look,
         now: Mono,
     ) -> Result<Armed, Refused> {
         let output = self.one(id)?;
@@ -451,18 +452,33 @@ impl Outputs {
         if armed.code != code.trim() || armed.action != action {
             return Err(Refused::WrongCode);
         }
-        for interlock in
-            output.settings.interlocks.iter().filter(|interlock| interlock.of.is_none_or(|of| of == action))
-        {
-            let sample =
-                readings.iter().find(|(point, _)| *point == interlock.point).and_then(|(_, sample)| sample.as_ref());
-            if let Some(why) = interlock.forbids(sample, now) {
-                return Err(Refused::Interlock(why));
-            }
-        }
-        (output.switch)(action).await.map_err(Refused::Failed)?;
+        let of_action =
+            output.settings.interlocks.iter().filter(|interlock| interlock.of.is_none_or(|of| of == action));
+        let interlocks: Arc<[Interlock]> = of_action.cloned().collect();
+        hold(Arc::clone(&interlocks), Arc::clone(&look)).await?;
+        (output.switch)(action, Box::pin(hold(interlocks, look))).await?;
         Ok(armed)
     }
+}
+
+/// Whether all of them hold by what is read now.
+async fn hold(interlocks: Arc<[Interlock]>, look: Look) -> Result<(), Refused> {
+    if interlocks.is_empty() {
+        return Ok(());
+    }
+    let points = interlocks.iter().map(|interlock| interlock.point.clone()).collect();
+    let (samples, now) = look(points).await.ok_or_else(|| {
+        Refused::Interlock(Text {
+            zh: "联锁条件无法确认：系统繁忙，未能取得读数".to_owned(),
+            en: "the interlocks cannot be confirmed: anmin is busy and gives no readings".to_owned(),
+        })
+    })?;
+    for (n, interlock) in interlocks.iter().enumerate() {
+        if let Some(why) = interlock.forbids(samples.get(n).and_then(Option::as_ref), now) {
+            return Err(Refused::Interlock(why));
+        }
+    }
+    Ok(())
 }
 
 impl Armed {

@@ -866,8 +866,8 @@ impl Poller {
         Some((u, turn, limit))
     }
 
-    /// Before which nothing at this address may be asked.
-    fn gate(&self, unit: u8) -> Mono {
+    /// Before which nothing at this address may be asked: an answer that comes till then is not to what is asked now.
+    pub fn gate(&self, unit: u8) -> Mono {
         self.not_before[usize::from(unit)].max(self.rests_until[usize::from(unit)])
     }
 
@@ -944,6 +944,11 @@ impl Poller {
             }
             What::Probe => self.probe_done(flight.unit, answer.err(), now, out),
         }
+    }
+
+    /// A unit was asked past the schedule and has not answered: what comes till then is the answer to that.
+    pub fn handle_owed(&mut self, unit: u8, now: Mono) {
+        self.not_before[usize::from(unit)] = now.plus(self.timing.late_window);
     }
 
     /// The late answer of a unit has been heard and thrown away: it may be asked again.

@@ -320,8 +320,7 @@ impl Called {
             allow: vec![Net::parse("127.0.0.0/8").expect("it is one")],
         };
         let (settings, door) = (settings(Transport::DialIn(dial_in)), Door::default());
-        let mut listeners =
-            dial_in::spawn(&[(settings.clone(), door.clone())], &Clock::system()).await.expect("a port is free");
+        let mut listeners = dial_in::spawn(&[(settings.clone(), door.clone())], &Clock::system()).await;
         let (address, listener) = listeners.pop().expect("one bus, one listener");
         let site = Site::start_behind(Doors { callers: door, ..Doors::default() }, ALL_SORTS, units, settings, tune);
         Self { site, port: address.port(), listener }

@@ -67,7 +67,7 @@ may = ["off"]
 [[output]]
 id = "breaker"
 device = "relay"
-address = 6
+address = 8
   [[output.interlock]]
   point = "gone/lel"
   below = 25
@@ -92,7 +92,7 @@ off = 0x55
 [[output]]
 id = "crew"
 device = "relay"
-address = 6
+address = 9
 roles = ["crew"]
 "#;
 
@@ -252,6 +252,7 @@ fn an_output_that_could_reach_anything_else_is_a_fault_of_the_site() {
         ("id = \"o\"\ndevice = \"relax\"\naddress = 1", "there is no device \"relax\" on a bus"),
         ("id = \"o\"\ndevice = \"all\"\naddress = 1", "only 1 to 247 is written to"),
         ("id = \"fan\"\ndevice = \"relay\"\naddress = 1", "output \"fan\" is there already"),
+        ("id = \"o\"\ndevice = \"relay\"\naddress = 5", "it switches what output fan switches"),
         ("id = \"o\"\ndevice = \"relay\"\naddress = 1\nregister = \"input\"", "expected one of coil, holding"),
         ("id = \"o\"\ndevice = \"relay\"\naddress = 1\non = 5", "a coil is 0 or 1"),
         ("id = \"o\"\ndevice = \"relay\"\naddress = 1\non = 0", "`on` and `off` are the same"),

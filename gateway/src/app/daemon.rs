@@ -36,7 +36,7 @@ use crate::main_loop::drill_calendar::{DrillCalendar, Plan};
 use crate::main_loop::losses::Losses;
 use crate::main_loop::run::{MainLoop, Parts, Say};
 use crate::main_loop::{Feed, Input, PartState, PartTrouble, ReloadAsked};
-use crate::output::{self, Action, Outputs, Switch};
+use crate::output::{self, Action, Outputs, Refused, Switch};
 use crate::pulse::{Pulse, Watch};
 use crate::store::audit::{Deed, Through, Way};
 use crate::store::readings::Readings;
@@ -363,7 +363,7 @@ impl Daemon {
                 .map_err(|error| format!("http {id}: cannot listen on {listen}: {error}"))?;
             tasks.push(supervisor::or_end(format!("http:{id}"), task));
         }
-        for (address, task) in dial_in::spawn(&callers, &clock).await? {
+        for (address, task) in dial_in::spawn(&callers, &clock).await {
             tasks.push(supervisor::or_end(format!("dial_in:{address}"), task));
         }
         for bus in config.buses {
@@ -447,7 +447,7 @@ impl Daemon {
 /// The way from an output to its register.
 fn switch(output: &config::Output, writes: Writes) -> Switch {
     let (settings, unit) = (output.settings.clone(), output.unit);
-    Arc::new(move |action: Action| {
+    Arc::new(move |action: Action, may| {
         let value = settings.value(action);
         let what = match settings.register {
             Table::Coil => write::Write::Coil(settings.address, value != 0),
@@ -459,9 +459,9 @@ fn switch(output: &config::Output, writes: Writes) -> Switch {
         let deed = write::Deed { unit, what, shows: settings.shows, shown, settle: settings.settle };
         let writes = writes.clone();
         Box::pin(async move {
-            writes.carry(deed).await.map_err(|why| output::Failed {
-                in_doubt: matches!(why, NotDone::Unknown(_) | NotDone::Shows(_)),
-                why: why.to_string(),
+            writes.carry(deed, may).await?.map_err(|why| {
+                let in_doubt = matches!(why, NotDone::Unknown(_) | NotDone::Shows(_));
+                Refused::Failed(output::Failed { in_doubt, why: why.to_string() })
             })
         })
     })

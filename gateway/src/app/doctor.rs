@@ -6,6 +6,7 @@
 mod certificate;
 mod reach;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -456,7 +457,15 @@ fn ports(config: &Config, findings: &mut Vec<Finding>) {
     let broker = config.broker.iter().map(|broker| ("[broker]".to_owned(), broker.listen));
     let panels = config.gbt26875.iter().map(|panel| (format!("[[gbt26875]] {}", panel.id), panel.listen));
     let posts = config.http.iter().map(|http| (format!("[[http]] {}", http.id), http.listen));
-    let all = std::iter::once(("[web]".to_owned(), config.web.listen)).chain(broker).chain(panels).chain(posts);
+    let modems = config.buses.iter().filter_map(|bus| match &bus.settings.transport {
+        Transport::DialIn(dial_in) => Some((dial_in.listen, format!("[[bus]] {}", bus.settings.id))),
+        _ => None,
+    });
+    // Several buses may share an address.
+    let modems: BTreeMap<_, _> = modems.collect();
+    let modems = modems.into_iter().map(|(listen, of)| (of, listen));
+    let web = std::iter::once(("[web]".to_owned(), config.web.listen));
+    let all = web.chain(broker).chain(panels).chain(posts).chain(modems);
     for (of, listen) in all {
         let found = match TcpListener::bind(listen) {
             Ok(_) if (1..1_024).contains(&listen.port()) => Finding::new(

@@ -548,6 +548,7 @@ fn profiles(files: &SiteFiles, faults: &Faults) -> Profiles {
 
 /// Ties each output to the unit of its device, and looks for the points of its interlocks.
 fn bind(outputs: Vec<(output::Settings, [Fault; 2])>, points: &Points, buses: &[Bus], faults: &Faults) -> Vec<Output> {
+    let mut taken = HashMap::new();
     let bound = |(settings, [device_at, interlock_at]): (output::Settings, [Fault; 2])| {
         let id = &settings.id;
         for interlock in &settings.interlocks {
@@ -573,7 +574,16 @@ fn bind(outputs: Vec<(output::Settings, [Fault; 2])>, points: &Points, buses: &[
             Some((Arc::clone(&bus.settings.id), unit.unit))
         };
         match buses.iter().find_map(hangs) {
-            Some((bus, unit)) if (1..=247).contains(&unit) => return Some(Output { settings, bus, unit }),
+            Some((bus, unit)) if (1..=247).contains(&unit) => {
+                // Two of one register would be each the way around the other's interlocks.
+                let register = (Arc::clone(&bus), unit, settings.register, settings.address);
+                let Some(other) = taken.insert(register, Arc::clone(id)) else {
+                    return Some(Output { settings, bus, unit });
+                };
+                let message =
+                    format!("output {id}: it switches what output {other} switches, {device} at {}", settings.address);
+                faults.note(Fault { message, ..device_at });
+            }
             Some((_, unit)) => {
                 let message = format!("output {id}: device {device:?} is unit {unit}, and only 1 to 247 is written to");
                 faults.note(Fault { message, ..device_at });

@@ -545,20 +545,24 @@ impl<'b> Lane<'b> {
         if self.link.is_none() && !self.connect().await? {
             return Ok(());
         }
-        if let Some(job) = self.bus.doors.writes.next() {
+        let now = self.bus.clock.now().mono;
+        // A unit that owes an answer is written to no sooner than it is asked.
+        let writes_at = self.bus.doors.writes.next_unit().map(|unit| self.bus.state().poller.gate(unit));
+        if writes_at.is_some_and(|at| at <= now)
+            && let Some(job) = self.bus.doors.writes.next()
+        {
             return self.carry_out(job).await;
         }
         let changed = self.bus.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        let now = self.bus.clock.now().mono;
         let next = self.bus.state().poller.poll_request(now);
         match next {
             Next::Ask(ask) => self.carry(&ask).await,
             Next::Wait(until) => {
                 self.flush().await?;
                 let wait = async {
-                    match until {
+                    match until.into_iter().chain(writes_at).min() {
                         Some(at) => sleep(at.since(now)).await,
                         None => std::future::pending().await,
                     }
@@ -566,7 +570,7 @@ impl<'b> Lane<'b> {
                 tokio::select! {
                     () = wait => Ok(()),
                     () = changed => Ok(()),
-                    () = self.bus.doors.writes.came() => Ok(()),
+                    () = self.bus.doors.writes.came(), if writes_at.is_none() => Ok(()),
                     () = self.bus.inputs.closed() => Err(Closed),
                 }
             }
@@ -693,12 +697,14 @@ impl<'b> Lane<'b> {
     async fn carry_out(&mut self, job: write::Job) -> Result<(), Closed> {
         self.flush().await?;
         // Invariant: `step` has connected.
-        let (Some(link), Some((deed, done))) = (&mut self.link, job.begin()) else { return Ok(()) };
+        let (Some(link), Some((deed, done))) = (&mut self.link, job.begin().await) else { return Ok(()) };
         let result = link.carry_out(&deed, &self.bus.settings, &self.bus.clock).await;
         if matches!(result, Err(NotDone::Unknown(_))) {
-            // Whatever still comes on this connection is nobody's.
+            // Whatever still comes on this connection is nobody's, and on a serial line it may come on the next one.
             self.link = None;
-            self.bus.state().connected -= 1;
+            let mut state = self.bus.state();
+            state.connected -= 1;
+            state.poller.handle_owed(deed.unit, self.bus.clock.now().mono);
         }
         // Whoever asked may have gone; it is done all the same.
         let _ = done.send(result);

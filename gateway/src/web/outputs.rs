@@ -1,6 +1,9 @@
 //! Outputs over HTTP: which there are, and the two steps by which a person switches one. Each step is a row of the audit, done or
 //! refused.
 
+use std::sync::Arc;
+
+use anmin_sensors::point::PointId;
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -13,7 +16,7 @@ use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::TextWire;
 use crate::main_loop::Query;
-use crate::output::{Action, Armed, By, Refused, Settings};
+use crate::output::{Action, Armed, By, Look, Refused, Settings};
 use crate::store::audit::Deed;
 use crate::store::people::Role;
 
@@ -130,25 +133,27 @@ pub(super) async fn act(
         "do" => {
             let DoBody { who, action: word, code } = body(request).await?;
             let (by, action) = (by(who)?, action(&word)?);
-            let mut readings = Vec::new();
-            for point in outputs.points(&id) {
-                let row = desk.ask(|reply| Query::Point { id: point.clone(), reply }).await?;
-                readings.push((point, row.and_then(|row| row.sample)));
-            }
             let now = desk.link.clock.now().mono;
+            let look = look(desk.clone());
             // On its own, so that it ends and is written down also when whoever asked hangs up.
             let (own, to) = (desk.clone(), id.clone());
             let (doer, way) = (by.clone(), caller.way.clone());
             let done = tokio::spawn(async move {
-                let done = own.link.outputs.carry_out(&to, action, &doer, &code, &readings, now).await;
+                let done = own.link.outputs.carry_out(&to, action, &doer, &code, look, now).await;
                 let mut detail = json!({ "action": word });
                 if let Ok(armed) = &done {
                     detail["why"] = armed.why.as_str().into();
                 }
-                note(&own, doer, way, "output.do", &to, detail, done.as_ref().err()).await.and(Ok(done))
+                let who = doer.who.clone();
+                if note(&own, doer, way, "output.do", &to, detail, done.as_ref().err()).await.is_err() {
+                    // Whoever did it must hear what came of it all the same.
+                    let came = done.as_ref().map_or_else(|refused| refused.text().en, |_| "done".to_owned());
+                    tracing::error!(output = %to, %who, "switched {word}, and it could not be written into the audit: {came}");
+                }
+                done
             });
             // It does not panic; where it did, nobody knows what was done.
-            let done = done.await.map_err(|_| Problem::busy())??;
+            let done = done.await.map_err(|_| Problem::busy())?;
             return answer(&desk, &id, done.map(|_| None));
         }
         "disarm" => {
@@ -167,6 +172,21 @@ pub(super) async fn act(
         return Err(problem);
     }
     answer(&desk, &id, result)
+}
+
+/// Asks the main loop, whose readings are the newest.
+fn look(desk: Desk) -> Look {
+    Arc::new(move |points: Vec<PointId>| {
+        let desk = desk.clone();
+        Box::pin(async move {
+            let mut samples = Vec::new();
+            for id in points {
+                let row = desk.ask(|reply| Query::Point { id, reply }).await.ok()?;
+                samples.push(row.and_then(|row| row.sample));
+            }
+            Some((samples, desk.link.clock.now().mono))
+        })
+    })
 }
 
 async fn note(

@@ -12,10 +12,10 @@
 //! The registration is no secret and proves nothing: only addresses that are listed may call, and the listener belongs into a
 //! network of its own or a tunnel (an APN of the operator).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -39,6 +39,10 @@ use crate::main_loop::PartTrouble;
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(15);
 /// Callers of one listener that have not said yet who they are.
 const MOST_STRANGERS: usize = 64;
+/// Between two tries to listen.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+/// Callers whose first refusal is told; of further ones whenever their number has doubled.
+const MOST_TOLD: usize = 256;
 const LONGEST_REGISTRATION: usize = 128;
 /// A caller that comes more often than so many times in [`WATCHED`] is told.
 const MOST_CALLS: usize = 10;
@@ -262,12 +266,12 @@ struct Listener {
     address: SocketAddr,
     buses: Vec<Expected>,
     clock: Clock,
-    refused: Mutex<u64>,
+    /// How often, by whom and why.
+    refused: Mutex<HashMap<(IpAddr, String), u64>>,
 }
 
-/// Binds every address that a bus listens on, and starts listening. Ends when the tasks are aborted. The error names the
-/// address.
-pub async fn spawn(buses: &[(Settings, Door)], clock: &Clock) -> Result<Vec<(SocketAddr, JoinHandle<()>)>, String> {
+/// Listens on every address that a bus names, and goes on trying where it cannot. Ends when the tasks are aborted.
+pub async fn spawn(buses: &[(Settings, Door)], clock: &Clock) -> Vec<(SocketAddr, JoinHandle<()>)> {
     let mut by_address: BTreeMap<SocketAddr, Vec<Expected>> = BTreeMap::new();
     for (settings, door) in buses {
         if let Transport::DialIn(dial_in) = &settings.transport {
@@ -277,18 +281,34 @@ pub async fn spawn(buses: &[(Settings, Door)], clock: &Clock) -> Result<Vec<(Soc
     }
     let mut tasks = Vec::new();
     for (listen, buses) in by_address {
-        let problem = |error: io::Error| format!("bus {}: cannot listen on {listen}: {error}", buses[0].bus);
-        let listener = TcpListener::bind(listen).await.map_err(problem)?;
-        let address = listener.local_addr().map_err(problem)?;
-        tracing::info!("devices of {} buses may dial in on {address}", buses.len());
-        let own = Arc::new(Listener { address, buses, clock: clock.clone(), refused: Mutex::new(0) });
-        tasks.push((address, tokio::spawn(own.run(listener))));
+        let first = TcpListener::bind(listen).await;
+        let address = first.as_ref().ok().and_then(|listener| listener.local_addr().ok()).unwrap_or(listen);
+        let own = Arc::new(Listener { address, buses, clock: clock.clone(), refused: Mutex::default() });
+        tasks.push((address, tokio::spawn(own.run(first))));
     }
-    Ok(tasks)
+    tasks
 }
 
 impl Listener {
-    async fn run(self: Arc<Self>, listener: TcpListener) {
+    /// Tries until it may listen: the address may be that of a tunnel that is not up yet, and nothing else waits for it.
+    async fn listen(&self, first: io::Result<TcpListener>) -> TcpListener {
+        let mut found = first;
+        if let Err(error) = &found {
+            let (bus, address) = (&self.buses[0].bus, self.address);
+            tracing::error!("bus {bus}: nobody can dial in on {address}: {error}; it is tried again");
+        }
+        loop {
+            if let Ok(listener) = found {
+                tracing::info!("devices of {} buses may dial in on {}", self.buses.len(), self.address);
+                return listener;
+            }
+            sleep(LISTEN_AGAIN).await;
+            found = TcpListener::bind(self.address).await;
+        }
+    }
+
+    async fn run(self: Arc<Self>, first: io::Result<TcpListener>) {
+        let listener = self.listen(first).await;
         let room = Arc::new(Semaphore::new(MOST_STRANGERS));
         let mut strangers = JoinSet::new();
         loop {
@@ -326,10 +346,14 @@ impl Listener {
 
     fn refuse(&self, peer: SocketAddr, why: &str) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        *refused += 1;
-        // The first, then whenever they have doubled: whoever dials in every second fills no log.
-        if refused.is_power_of_two() {
-            tracing::warn!("{}: caller {peer} is refused ({} so far): {why}", self.address, *refused);
+        let whom = (peer.ip(), why.to_owned());
+        let is_told = refused.contains_key(&whom) || refused.len() < MOST_TOLD;
+        let key = if is_told { whom } else { (Ipv4Addr::UNSPECIFIED.into(), String::new()) };
+        let count = refused.entry(key).or_default();
+        *count += 1;
+        // The first of each, then whenever they have doubled: whoever dials in every second fills no log, and hides nobody else.
+        if count.is_power_of_two() {
+            tracing::warn!("{}: caller {peer} is refused ({count} so far): {why}", self.address);
         }
     }
 

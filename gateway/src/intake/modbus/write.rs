@@ -2,7 +2,7 @@
 //!
 //! A [`Deed`] is carried between two requests of the schedule: written once, never twice, and then read back twice, because the
 //! answer to a write repeats the request and an adapter that hears itself answers just so. It is not carried when whoever asked has
-//! gone. Only single coils and holding registers, only of units 1 to 247: what the broadcast address does, nobody answers for.
+//! gone, nor before they have looked once more, with the bus free, whether it may still be done. Only single coils and holding registers, only of units 1 to 247: what the broadcast address does, nobody answers for.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,6 +20,8 @@ use crate::clock::Clock;
 
 /// A bus that is not free, or not there, within so long carries nothing.
 const CARRIED_WITHIN: Duration = Duration::from_secs(10);
+/// The bus stands still for so long while whoever asked looks.
+const LOOKED_WITHIN: Duration = Duration::from_secs(1);
 /// For a deed that is under way.
 const DONE_WITHIN: Duration = Duration::from_secs(30);
 /// Between two looks at what was written.
@@ -98,35 +100,49 @@ struct Queue {
 #[derive(Debug)]
 pub(super) struct Job {
     pub deed: Deed,
-    /// Taken by whoever carries it: from then on it is under way.
-    begun: oneshot::Sender<()>,
+    /// The bus is free for it: whoever asked says whether it may still be done.
+    begun: oneshot::Sender<oneshot::Sender<()>>,
     done: oneshot::Sender<Result<(), NotDone>>,
 }
 
 impl Job {
-    /// Whether somebody still waits for it; from now on it is under way.
-    pub fn begin(self) -> Option<(Deed, oneshot::Sender<Result<(), NotDone>>)> {
-        self.begun.send(()).ok().map(|()| (self.deed, self.done))
+    /// Whether somebody still waits for it and still wants it; from now on it is under way.
+    pub async fn begin(self) -> Option<(Deed, oneshot::Sender<Result<(), NotDone>>)> {
+        let (go, goes) = oneshot::channel();
+        self.begun.send(go).ok()?;
+        timeout(LOOKED_WITHIN, goes).await.ok()?.ok()?;
+        Some((self.deed, self.done))
     }
 }
 
 impl Writes {
-    /// Has the bus do it, and answers what the unit shows then.
-    pub async fn carry(&self, deed: Deed) -> Result<(), NotDone> {
+    /// Has the bus do it, and answers what the unit shows then. `may` is asked when the bus is free for it, and its error ends it.
+    pub async fn carry<E>(
+        &self,
+        deed: Deed,
+        may: impl Future<Output = Result<(), E>>,
+    ) -> Result<Result<(), NotDone>, E> {
         if !(1..=247).contains(&deed.unit) {
-            return Err(NotDone::NotSent);
+            return Ok(Err(NotDone::NotSent));
         }
         let ((begun, begins), (done, ends)) = (oneshot::channel(), oneshot::channel());
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(Job { deed, begun, done });
         self.0.came.notify_one();
         // Dropped here, the job finds nobody waiting and is not carried.
-        if !matches!(timeout(CARRIED_WITHIN, begins).await, Ok(Ok(()))) {
-            return Err(NotDone::NotSent);
+        let Ok(Ok(go)) = timeout(CARRIED_WITHIN, begins).await else { return Ok(Err(NotDone::NotSent)) };
+        may.await?;
+        if go.send(()).is_err() {
+            return Ok(Err(NotDone::NotSent));
         }
-        match timeout(DONE_WITHIN, ends).await {
+        Ok(match timeout(DONE_WITHIN, ends).await {
             Ok(Ok(done)) => done,
             _ => Err(NotDone::Unknown(Failure::Lost)),
-        }
+        })
+    }
+
+    /// The unit of the job that is next.
+    pub(super) fn next_unit(&self) -> Option<u8> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).front().map(|job| job.deed.unit)
     }
 
     pub(super) fn next(&self) -> Option<Job> {
