@@ -285,7 +285,12 @@ fn undo(options: &Undo) -> Result<(), String> {
     let now = fs::read(&list.path).map_err(problem)?;
     let (_, text) = sheet::decode(&before)?;
     check(&options.site, &list, &text).map_err(|faults| config::report(&options.site, &faults))?;
-    write(&list.before(), &now).and_then(|()| write(&list.path, &before)).map_err(problem)?;
+    // Both are on the disk at every moment, whatever stops this.
+    let kept = list.before().with_extension("undone");
+    write(&kept, &now)
+        .and_then(|()| write(&list.path, &before))
+        .and_then(|()| fs::rename(&kept, list.before()))
+        .map_err(problem)?;
     let sheet = Sheet::parse(&list.path.display().to_string(), &text).map_err(|faults| report(&list.path, &faults))?.1;
     sheet.changes(&list.sheet).iter().for_each(|line| println!("{line}"));
     println!("已恢复 · the list is as it was before; in force after a restart of anmin");

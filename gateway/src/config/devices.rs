@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anmin_sensors::document::{Fault, Faults, Reader, did_you_mean, parse_duration};
 
-use super::sheet::Lines;
+use super::sheet::{About, Lines};
 
 /// One device as it was written down, not yet tied to profile, place and bus.
 #[derive(Clone, Debug)]
@@ -99,13 +99,11 @@ impl Entry {
     }
 }
 
-const COLUMNS: [&str; 11] =
-    ["id", "name", "profile", "place", "unit", "floor", "room", "bus", "unit_id", "interval", "silent_after"];
-
 /// Reads a device list; every faulty line is noted and left out, the others are taken.
 pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = Lines::of(text);
+    let columns: Vec<&str> = About::Devices.columns().iter().map(|(key, _)| *key).collect();
     let fault = |line: usize, column: usize, message: String, hint: Option<String>| {
         faults.note(Fault { source: source.to_owned(), line, column, message, hint });
     };
@@ -118,7 +116,7 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
         }
     };
     if headers.iter().all(str::is_empty) {
-        let hint = format!("such as {}", COLUMNS[..4].join(","));
+        let hint = format!("such as {}", columns[..4].join(","));
         fault(1, 1, "the first line does not name the columns".to_owned(), Some(hint));
         return Vec::new();
     }
@@ -128,9 +126,9 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
         return Vec::new();
     }
     for (n, header) in headers.iter().enumerate() {
-        if !COLUMNS.contains(&header) {
-            let hint =
-                did_you_mean(header, COLUMNS).unwrap_or_else(|| format!("known columns: {}", COLUMNS.join(", ")));
+        if !columns.contains(&header) {
+            let hint = did_you_mean(header, columns.iter().copied())
+                .unwrap_or_else(|| format!("known columns: {}", columns.join(", ")));
             fault(1, n + 1, format!("column {header:?} is not known"), Some(hint));
         }
         if headers.iter().take(n).any(|earlier| earlier == header) {

@@ -17,7 +17,8 @@ pub enum About {
 
 impl About {
     /// The columns that such a list may have, with the words that people write above them.
-    const fn columns(self) -> &'static [(&'static str, &'static [&'static str])] {
+    /// The keys of a list, each with the Chinese names that head its column.
+    pub const fn columns(self) -> &'static [(&'static str, &'static [&'static str])] {
         match self {
             Self::Devices => &[
                 ("id", &["编号", "设备编号"]),
