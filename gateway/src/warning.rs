@@ -367,6 +367,7 @@ impl Warnings {
         let now = self.0.clock.now().wall;
         let mut book = self.0.book.lock().unwrap_or_else(PoisonError::into_inner);
         for (source, key) in book.forget(now) {
+            self.unkept().remove(&key);
             // It may be gone already.
             let _ = std::fs::remove_file(self.0.folder.join(format!("{source}-{}.xml", mark(&key))));
         }

@@ -152,13 +152,15 @@ fn without_secrets(text: &str) -> String {
 
 /// Words of keys whose values are secrets, and keys of what concerns people.
 const SECRET: [&str; 8] = ["password", "passwd", "secret", "token", "credential", "api_key", "apikey", "private"];
-const PEOPLE: [&str; 5] = ["phone", "mobile", "contact", "crew", "device"];
+const PEOPLE: [&str; 4] = ["phone", "mobile", "contact", "crew"];
 
 fn clean(table: &mut toml::Table) {
     for (key, value) in table.iter_mut() {
         let word = key.to_lowercase();
         let hidden = !word.ends_with("_file") && SECRET.iter().any(|part| word.contains(part));
-        let of_people = PEOPLE.contains(&word.as_str()) || word.ends_with("phone");
+        // The list of devices says who lives where; the device of a serial line or of an output does not.
+        let lists_devices = word == "device" && value.is_array();
+        let of_people = PEOPLE.contains(&word.as_str()) || word.ends_with("phone") || lists_devices;
         match value {
             // How many is no secret, and is needed to understand anything.
             toml::Value::Array(list) if of_people => *value = format!("{REMOVED}: {}", list.len()).into(),

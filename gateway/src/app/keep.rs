@@ -130,8 +130,10 @@ pub fn restore(options: &RestoreOptions) -> ExitCode {
             ),
         );
         say(
-            "所有登录均已失效，请重新登录；密码恢复为备份时的密码".to_owned(),
-            "everybody is signed out; passwords are those of then".to_owned(),
+            "所有登录均已失效，请重新登录；密码、角色和可见范围恢复为备份时的内容，请核对（anmin account list）"
+                .to_owned(),
+            "everybody is signed out; passwords, roles and places are those of then: look at `anmin account list`"
+                .to_owned(),
         );
         if !revoked.named.is_empty() {
             let named = revoked.named.join(", ");

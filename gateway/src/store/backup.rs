@@ -416,8 +416,10 @@ impl Backup {
         let restored = files
             .iter()
             .try_for_each(|file| copy_file(&self.folder.join(file), &staged(file), 0o600).map(|_| ()))
-            .and_then(|()| move_on(&staged(state::FILE), &storage.join(state::FILE), now))
-            .and_then(|(from, revoked)| {
+            // Before anything is replaced: they come beside what is there.
+            .and_then(|()| self.restore_warnings(storage))
+            .and_then(|added| Ok((added, move_on(&staged(state::FILE), &storage.join(state::FILE), now)?)))
+            .and_then(|(added, (from, revoked))| {
                 let taken_at = &self.manifest.taken_at;
                 let detail =
                     serde_json::json!({ "taken_at": taken_at, "numbers_from": from, "stay_revoked": revoked.named });
@@ -425,9 +427,9 @@ impl Backup {
                 let deed = Deed { who, from: way, ..Deed::of_anmin(now, "system.restore", detail) };
                 state::note(&staged(state::FILE), &deed)?;
                 sync(&staged(state::FILE))?;
-                Ok((from, revoked))
+                Ok((added, from, revoked))
             });
-        let (numbers_from, revoked) = match restored {
+        let (added, numbers_from, revoked) = match restored {
             Ok(restored) => restored,
             Err(error) => {
                 files.iter().for_each(|file| {
@@ -436,7 +438,7 @@ impl Backup {
                 return Err(error);
             }
         };
-        let mut returned = Returned { kept: Vec::new(), files: Vec::new(), numbers_from, revoked };
+        let mut returned = Returned { kept: Vec::new(), files: added, numbers_from, revoked };
         // All go, also where the backup holds fewer: what is of another time does not belong to this journal. But the key of a
         // box that the backup does not know stays.
         for file in all.into_iter().filter(|file| *file != crew_link::FILE || self.has(file)) {
@@ -452,15 +454,26 @@ impl Backup {
             fs::rename(staged(file), &path).map_err(|error| BackupError::io(&path, &error))?;
             returned.files.push(path);
         }
-        // The name of each says which message it is: one that is there is the same.
-        for kept in self.manifest.files.iter().filter(|kept| kept.path.starts_with("warnings/")) {
-            let path = storage.join(&kept.path);
-            copy_file(&self.folder.join(&kept.path), &path, 0o600)?;
-            path.parent().into_iter().chain([&*path]).for_each(|new| own_like(new, storage));
-            returned.files.push(path);
-        }
         sync_dir(storage);
         Ok(returned)
+    }
+
+    /// What offices had said and is not there; the name of each file says which message it is.
+    fn restore_warnings(&self, storage: &Path) -> Result<Vec<PathBuf>> {
+        let mut added = Vec::new();
+        let all = self.manifest.files.iter().filter(|kept| Path::new(&kept.path).starts_with(WARNINGS));
+        for kept in all {
+            let path = storage.join(&kept.path);
+            if digest_of(&path).is_ok_and(|(_, sha256)| sha256 == kept.sha256) {
+                continue;
+            }
+            let staged = beside(&path, ".restoring");
+            copy_file(&self.folder.join(&kept.path), &staged, 0o600)?;
+            fs::rename(&staged, &path).map_err(|error| BackupError::io(&path, &error))?;
+            path.parent().into_iter().chain([&*path]).for_each(|new| own_like(new, storage));
+            added.push(path);
+        }
+        Ok(added)
     }
 
     /// Puts the site's files into the folder `site`. One that is there and differs is kept under a name with its time.
