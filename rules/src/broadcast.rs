@@ -139,11 +139,18 @@ pub struct No {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BroadcastAction {
     /// Yes. `typed` is the community's name or the alarm's number; `account` is the one that the person signed in with.
-    Approve { account: Option<String>, typed: String },
+    Approve { account: Option<String>, typed: String, seen: Seen },
     /// No.
     Refuse { why: String },
     /// Take back what has left.
     TakeBack { why: String },
+}
+
+/// What stood before whoever says yes: a yes is good for no more than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub state: BroadcastState,
+    pub level: Level,
 }
 
 /// What happened to a broadcast: the cause of a transition of its alarm.
@@ -251,15 +258,27 @@ impl Policy {
         }
     }
 
-    /// One more yes. A question that was refused, has expired or was taken back is put anew by it.
+    /// One more yes. A question that was refused, has expired or was taken back is put anew by it, where the person knew that.
     pub fn approve(
         &self,
         now: Wall,
         before: &Broadcast,
         level: Level,
+        seen: Seen,
         account: &str,
         who: &str,
     ) -> Result<(Broadcast, BroadcastStep), Refusal> {
+        let asked = if before.is_waiting() { before.level } else { level };
+        if seen.state != before.state || seen.level < asked {
+            return Err(Refusal::not_allowed(
+                format!("情况已变化：现为{}，{}。请核对后再次确认", asked.zh(), before.state.zh()),
+                format!(
+                    "it has changed: it is {} now, and {}. Look at it again before you say yes",
+                    asked.as_str(),
+                    before.state.as_str().replace('_', " ")
+                ),
+            ));
+        }
         let mut broadcast = match before.state {
             BroadcastState::Waiting => before.clone(),
             BroadcastState::Refused | BroadcastState::Expired | BroadcastState::TakenBack => {
@@ -311,6 +330,11 @@ mod tests {
 
     fn at(seconds: i64) -> Wall {
         Wall::from_millis(1_800_000_000_000 + seconds * 1_000)
+    }
+
+    /// As it stood.
+    fn seen(of: &Broadcast) -> Seen {
+        Seen { state: of.state, level: of.level }
     }
 
     fn policy(approval: Approval) -> Policy {
@@ -366,16 +390,16 @@ mod tests {
     fn two_accounts_make_a_broadcast_and_one_twice_does_not() {
         let (two, one) = (policy(Approval::TwoPeople), policy(Approval::OnePerson));
         let asked = two.review(at(0), None, Some(Level::Red), None).expect("it is asked");
-        let (first, step) = two.approve(at(10), &asked, Level::Red, "li", "Li").expect("a yes");
+        let (first, step) = two.approve(at(10), &asked, Level::Red, seen(&asked), "li", "Li").expect("a yes");
         assert_eq!((step, first.state), (BroadcastStep::Seconded, BroadcastState::Waiting));
         assert!(!first.allows(Level::Blue));
-        two.approve(at(11), &first, Level::Red, "li", "Another name").expect_err("the same account");
-        let (second, step) = two.approve(at(12), &first, Level::Red, "wang", "Li").expect("a yes");
+        two.approve(at(11), &first, Level::Red, seen(&first), "li", "Another name").expect_err("the same account");
+        let (second, step) = two.approve(at(12), &first, Level::Red, seen(&first), "wang", "Li").expect("a yes");
         assert_eq!((step, second.state), (BroadcastStep::Approved, BroadcastState::Approved));
         assert!(second.allows(Level::Red) && second.allows(Level::Orange));
-        two.approve(at(13), &second, Level::Red, "chen", "Chen").expect_err("it has left");
+        two.approve(at(13), &second, Level::Red, seen(&second), "chen", "Chen").expect_err("it has left");
         let asked = one.review(at(0), None, Some(Level::Red), None).expect("it is asked");
-        let (alone, _) = one.approve(at(10), &asked, Level::Red, "li", "Li").expect("a yes");
+        let (alone, _) = one.approve(at(10), &asked, Level::Red, seen(&asked), "li", "Li").expect("a yes");
         assert_eq!(alone.state, BroadcastState::Approved);
     }
 
@@ -383,15 +407,35 @@ mod tests {
     fn a_late_yes_puts_the_question_anew_and_old_ones_do_not_count() {
         let policy = policy(Approval::TwoPeople);
         let asked = policy.review(at(0), None, Some(Level::Red), None).expect("it is asked");
-        let (first, _) = policy.approve(at(10), &asked, Level::Red, "li", "Li").expect("a yes");
+        let (first, _) = policy.approve(at(10), &asked, Level::Red, seen(&asked), "li", "Li").expect("a yes");
         for state in [BroadcastState::Expired, BroadcastState::Refused, BroadcastState::TakenBack] {
             let ended = Broadcast { state, ..first.clone() };
-            let (anew, step) = policy.approve(at(500), &ended, Level::Red, "wang", "Wang").expect("a yes");
+            let (anew, step) =
+                policy.approve(at(500), &ended, Level::Red, seen(&ended), "wang", "Wang").expect("a yes");
             assert_eq!((step, anew.state, anew.until), (BroadcastStep::Seconded, BroadcastState::Waiting, at(620)));
             assert_eq!(anew.yes.iter().map(|yes| &*yes.account).collect::<Vec<_>>(), ["wang"]);
         }
         let over = Broadcast { state: BroadcastState::Over, ..first };
-        policy.approve(at(500), &over, Level::Red, "wang", "Wang").expect_err("there is nothing to send");
+        policy.approve(at(500), &over, Level::Red, seen(&over), "wang", "Wang").expect_err("there is nothing to send");
+    }
+
+    #[test]
+    fn a_yes_is_good_for_no_more_than_stood_before_who_says_it() {
+        use BroadcastState::{Expired, Refused, Waiting};
+        let policy = policy(Approval::OnePerson);
+        for (state, level, alarm, seen, good) in [
+            (Waiting, Level::Red, Level::Red, (Waiting, Level::Red), true),
+            (Waiting, Level::Red, Level::Red, (Waiting, Level::Orange), false),
+            (Waiting, Level::Orange, Level::Orange, (Waiting, Level::Red), true),
+            (Refused, Level::Red, Level::Red, (Waiting, Level::Red), false),
+            (Refused, Level::Red, Level::Red, (Refused, Level::Red), true),
+            (Expired, Level::Orange, Level::Red, (Expired, Level::Orange), false),
+        ] {
+            let before = Broadcast { state, ..Broadcast::ask(at(0), &policy, level) };
+            let seen = Seen { state: seen.0, level: seen.1 };
+            let found = policy.approve(at(10), &before, alarm, seen, "li", "Li");
+            assert_eq!(found.is_ok(), good, "{state:?} {level:?} {alarm:?} {seen:?}");
+        }
     }
 
     #[test]

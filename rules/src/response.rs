@@ -528,7 +528,7 @@ impl ResponseDesk {
         let policy = &self.settings.broadcast;
         let before = self.said.get(&alarm.id).and_then(|said| said.broadcast.as_ref());
         let (broadcast, step) = match what {
-            BroadcastAction::Approve { account, typed } => {
+            BroadcastAction::Approve { account, typed, seen } => {
                 let Some(account) = account else {
                     return Err(Refusal::not_allowed(
                         "对外播报须由登录本人账号的人员批准",
@@ -547,7 +547,7 @@ impl ResponseDesk {
                     return Err(nothing_to_send());
                 }
                 policy.check_typed(typed, &alarm.id.to_string())?;
-                policy.approve(now.wall, before, alarm.level, account, who)?
+                policy.approve(now.wall, before, alarm.level, *seen, account, who)?
             }
             BroadcastAction::Refuse { why } => {
                 let before = before.filter(|before| before.is_waiting()).ok_or_else(|| {

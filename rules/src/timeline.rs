@@ -15,7 +15,7 @@ use anmin_sensors::time::{Mono, Now, Wall};
 use include_dir::{Dir, include_dir};
 
 use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Cause, Class, Command, Refusal, Transition};
-use crate::broadcast::{Approval, BroadcastAction, Policy};
+use crate::broadcast::{Approval, BroadcastAction, BroadcastState, Policy, Seen};
 use crate::duty::{DutyChange, Equipment, Member, Role, Shift, StationAction};
 use crate::engine::{Counts, Effect, Watch};
 use crate::incident::{
@@ -74,6 +74,14 @@ struct Stage {
 }
 
 impl Stage {
+    /// How the broadcast of an alarm stands on a screen.
+    fn seen(&self, alarm: AlarmId) -> Seen {
+        let alarm = self.watch.book.alarm(alarm);
+        let state = alarm.and_then(|alarm| alarm.broadcast.as_ref()).map(|broadcast| broadcast.state);
+        let level = alarm.map_or(Level::Red, |alarm| alarm.level);
+        Seen { state: state.unwrap_or(BroadcastState::Waiting), level }
+    }
+
     fn new(spec: RuleSpec, desk: DeskSettings, show_events: bool, show_incidents: bool) -> Self {
         let mut points = Points::default();
         let profile: Arc<str> = "test".into();
@@ -842,7 +850,12 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
         "yes" => {
             let account = words.first().filter(|word| !word.contains('=')).map(|word| (*word).to_owned());
             let typed = key("typed").unwrap_or("chunhui").to_owned();
-            Action::Broadcast { alarm, what: BroadcastAction::Approve { account, typed } }
+            // What stands, or what `seen=` says.
+            let mut seen = stage.seen(alarm);
+            if let Some(word) = key("seen") {
+                seen.level = level(word);
+            }
+            Action::Broadcast { alarm, what: BroadcastAction::Approve { account, typed, seen } }
         }
         "no" => Action::Broadcast { alarm, what: BroadcastAction::Refuse { why: why() } },
         "take_back" => Action::Broadcast { alarm, what: BroadcastAction::TakeBack { why: why() } },
@@ -1019,7 +1032,7 @@ fn random_day(seed: u64) -> Vec<String> {
             32..36 => {
                 let account = chance.of(&[None, Some("li"), Some("wang"), Some("chen")]).map(str::to_owned);
                 let typed = chance.of(&["Chunhui", "春晖", "Chunhui", "no"]).to_owned();
-                let what = BroadcastAction::Approve { account, typed };
+                let what = BroadcastAction::Approve { account, typed, seen: stage.seen(alarm) };
                 drop(stage.command(who, Action::Broadcast { alarm, what }));
             }
             36 => drop(

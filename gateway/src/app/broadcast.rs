@@ -2,7 +2,6 @@
 //!
 //! Yes is said by a person who signs in with an account of their own: a token opens nothing here.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -77,12 +76,16 @@ struct Person {
 
 impl Person {
     async fn sign_in(&self, client: &mut Client) -> Result<(), Failure> {
-        let mut text = String::new();
-        let found = match &self.password_file {
-            Some(path) => std::fs::read_to_string(path).map(|read| text = read),
-            None => std::io::stdin().read_to_string(&mut text).map(drop),
+        let text = match &self.password_file {
+            Some(path) => std::fs::read_to_string(path),
+            None => {
+                eprint!("密码 · password: ");
+                let mut line = String::new();
+                std::io::stdin().read_line(&mut line).map(|_| line)
+            }
         };
-        found.map_err(|error| ClientError::Unusable(format!("the password cannot be read: {error}")))?;
+        let text = text
+            .map_err(|error| ClientError::Unusable(format!("无法读取密码 · the password cannot be read: {error}")))?;
         Ok(client.sign_in(&self.account, text.trim_end_matches(['\r', '\n']), self.code.as_deref()).await?)
     }
 }
@@ -96,7 +99,7 @@ async fn obey(mut client: Client, command: BroadcastCommand) -> Result<Said, Fai
         BroadcastCommand::Pending => return pending(&client).await,
         BroadcastCommand::Approve { alarm, confirm, person } => {
             person.sign_in(&mut client).await?;
-            (alarm, "approve-broadcast", json!({ "typed": confirm }))
+            return approve(&client, &alarm, &confirm).await;
         }
         BroadcastCommand::Refuse { alarm, why, who } => {
             (alarm, "refuse-broadcast", json!({ "who": who.name()?, "why": why }))
@@ -105,16 +108,29 @@ async fn obey(mut client: Client, command: BroadcastCommand) -> Result<Said, Fai
             (alarm, "take-back-broadcast", json!({ "who": who.name()?, "why": why }))
         }
     };
-    let said = give(&client, &alarm, action, &body).await;
-    if action == "approve-broadcast" {
-        // The sign-in was for this alone; one that cannot be ended ends by itself.
-        let _ = client.post("/session/sign-out", &json!({})).await;
-    }
+    let id = alarm.resolve(&client).await?;
+    give(&client, &id, action, &body).await
+}
+
+/// Says yes to what stands now, and signs out again.
+async fn approve(client: &Client, alarm: &Alarm, typed: &str) -> Result<Said, Failure> {
+    let said = async {
+        let id = alarm.resolve(client).await?;
+        let view: AlarmViewWire = read(&client.get(&format!("/alarms/{id}")).await?)?;
+        let alarm = view.alarm.as_ref();
+        let level = alarm.map_or_else(String::new, |alarm| alarm.level.clone());
+        let broadcast = alarm.and_then(|alarm| alarm.broadcast.as_ref());
+        // Without a question the desk says that there is none.
+        let state = broadcast.map_or(BroadcastState::Waiting.as_str(), |broadcast| &broadcast.state);
+        give(client, &id, "approve-broadcast", &json!({ "typed": typed, "level": level, "state": state })).await
+    };
+    let said = said.await;
+    // The sign-in was for this alone; one that cannot be ended ends by itself.
+    let _ = client.post("/session/sign-out", &json!({})).await;
     said
 }
 
-async fn give(client: &Client, alarm: &Alarm, action: &str, body: &Value) -> Result<Said, Failure> {
-    let id = alarm.resolve(client).await?;
+async fn give(client: &Client, id: &str, action: &str, body: &Value) -> Result<Said, Failure> {
     let json = client.post(&format!("/alarms/{id}/{action}"), body).await?;
     let view: AlarmViewWire = read(&json)?;
     let line = view.alarm.as_ref().and_then(|alarm| alarm.broadcast.as_ref()).map_or_else(String::new, stands);

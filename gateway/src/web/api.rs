@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Action, AlarmId, Command, Refusal};
-use anmin_rules::broadcast::BroadcastAction;
+use anmin_rules::broadcast::{BroadcastAction, BroadcastState, Seen};
 use anmin_rules::incident::{FalseCause, Incident, IncidentAction, IncidentId, Outcome};
 use anmin_rules::order::{CallStep, OrderId};
 use anmin_rules::rule::Level;
@@ -922,6 +922,9 @@ struct ApproveBody {
     who: Option<String>,
     /// The community's name or the alarm's number, as the person has typed it.
     typed: String,
+    /// The level and state of the broadcast that the person saw.
+    level: String,
+    state: String,
 }
 
 /// Longest reason that is kept.
@@ -956,9 +959,18 @@ async fn act(
         "unshelve" => (body::<PlainBody>(request).await?.who, Action::Unshelve { alarm }),
         "return-to-service" => (body::<PlainBody>(request).await?.who, Action::ReturnToService { alarm }),
         "approve-broadcast" => {
-            let ApproveBody { who, typed } = body(request).await?;
+            let ApproveBody { who, typed, level, state } = body(request).await?;
+            let seen = BroadcastState::ALL.into_iter().find(|each| each.as_str() == state).zip(Level::named(&level));
+            let (state, level) = seen
+                .ok_or_else(|| Problem::bad_request("`level` and `state` are those of the broadcast that was seen"))?;
             let account = caller.principal.person().map(str::to_owned);
-            (who, Action::Broadcast { alarm, what: BroadcastAction::Approve { account, typed } })
+            (
+                who,
+                Action::Broadcast {
+                    alarm,
+                    what: BroadcastAction::Approve { account, typed, seen: Seen { state, level } },
+                },
+            )
         }
         "refuse-broadcast" => {
             let WhyBody { who, why } = body(request).await?;

@@ -174,7 +174,10 @@ impl Client {
         }
         if let Some(cookie) = &self.cookie {
             // What a page of the same address would say: that no other site has made us send this.
-            request = request.header(COOKIE, cookie).header("sec-fetch-site", "same-origin");
+            request = request
+                .header(COOKIE, cookie)
+                .header("sec-fetch-site", "same-origin")
+                .header("x-anmin", "command-line");
         }
         let request = request
             .body(Full::from(body))

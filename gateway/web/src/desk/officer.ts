@@ -2,7 +2,7 @@
 
 import { computed, ref, shallowRef } from 'vue'
 import { command, Problem } from '../api/client'
-import type { Alarm, AlarmView, Call, FalseCause, IncidentView, Outcome, Station, Text } from '../api/wire'
+import type { Level, Alarm, AlarmView, Call, FalseCause, IncidentView, Outcome, Station, Text } from '../api/wire'
 import type { Act, Step } from './actions'
 import { remember, remembered } from './memory'
 import { me } from './session'
@@ -53,7 +53,7 @@ export function act(alarm: Alarm, what: Act, particulars: Particulars = {}): Pro
 
 /** What people say about a broadcast, and what each needs besides a name. */
 export interface OnBroadcast {
-  'approve-broadcast': { typed: string }
+  'approve-broadcast': { typed: string; level: Level; state: string }
   'refuse-broadcast': { why: string }
   'take-back-broadcast': { why: string }
 }

@@ -1,0 +1,230 @@
+//! What is real leaves the community by two people and in time, or not at all; what does not arrive goes another way; what
+//! was wrong is taken back from all who were told.
+
+use std::net::SocketAddr;
+use std::process::Output;
+
+use anmin_tests::daemon::{DEADLINE, Daemon, anmin, pause};
+use anmin_tests::http;
+use anmin_tests::mqtt::Mqtt;
+use anmin_tests::peers::{CapReceiver, free_port};
+use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
+use serde_json::{Value, json};
+
+/// At once, and one alarm a detector.
+const AT_ONCE: &str = "[[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\n\
+    [[override]]\nrule = \"gas/several_rooms\"\nenabled = false\n\
+    [[override]]\nrule = \"gas/rising\"\nenabled = false\n";
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// A site that means what it says, with people.
+fn site(name: &str, more: &str) -> Site {
+    let site = Site::new(name, "");
+    let head = std::fs::read_to_string(site.path("anmin.toml")).expect("it was written");
+    site.write(
+        "anmin.toml",
+        &head.replace("exercise = true", "exercise = false\n").replace("[web]", "[web]\ntoken_file = \"token\""),
+    );
+    site.write("token", "a-token-of-the-test-0123\n");
+    site.write("password", PASSWORD);
+    site.write("anmin.d/all.toml", &format!("{GAS_AS_IT_SPEAKS}{AT_ONCE}{more}"));
+    site
+}
+
+/// Adds these people to a daemon, each with a password of their own choice.
+fn people(daemon: &Daemon, site: &Site) {
+    for (name, role) in [("chen", "administrator"), ("li", "officer"), ("wang", "officer")] {
+        let said = run(daemon, site, &["account", "add", name, "--role", role, "--json"]);
+        let first = json_of(&said)["password"].as_str().expect("it opens the account once").to_owned();
+        let (cookie, _) = ask(daemon.web, "/api/v1/session", None, &json!({ "account": name, "password": first }));
+        let change = json!({ "old": first, "new": PASSWORD });
+        ask(daemon.web, "/api/v1/session/password", Some(&cookie.expect("it signs in")), &change);
+    }
+}
+
+/// Posts as a page does; gives the cookie that comes with the answer.
+fn ask(web: SocketAddr, path: &str, cookie: Option<&str>, body: &Value) -> (Option<String>, Value) {
+    use std::io::{Read as _, Write as _};
+    let (body, cookie) = (body.to_string(), cookie.map(|cookie| format!("Cookie: {cookie}\r\n")).unwrap_or_default());
+    let mut stream = std::net::TcpStream::connect(web).expect("the desk listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket takes it");
+    write!(
+        stream,
+        "POST {path} HTTP/1.0\r\nHost: {web}\r\nSec-Fetch-Site: same-origin\r\nX-Anmin: test\r\n{cookie}Content-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("the desk reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the desk answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.contains(" 200 "), "POST {path}: {answer}");
+    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")?.split(';').next());
+    (cookie.map(str::to_owned), serde_json::from_str(body).expect("JSON"))
+}
+
+/// A command as who holds the shared token gives it.
+fn run(daemon: &Daemon, site: &Site, words: &[&str]) -> Output {
+    let (url, token) = (format!("http://{}", daemon.web), site.path("token").display().to_string());
+    anmin(&[words, &["--url", &url, "--token-file", &token]].concat())
+}
+
+fn json_of(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// Says yes; gives whether it was taken, and what was said.
+fn approve(daemon: &Daemon, site: &Site, alarm: &str, account: &str, confirm: &str) -> (bool, String) {
+    let password = site.path("password").display().to_string();
+    let words =
+        ["broadcast", "approve", alarm, "--account", account, "--password-file", &password, "--confirm", confirm];
+    let said = run(daemon, site, &words);
+    (said.status.success(), String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned())
+}
+
+/// The alarms of this rule, as soon as there are any that are as wanted.
+fn alarms(daemon: &Daemon, site: &Site, rule: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let until = std::time::Instant::now() + DEADLINE;
+    loop {
+        let said = json_of(&run(daemon, site, &["alarm", "list", "--json"]));
+        let mut all = said["alarms"].as_array().into_iter().flatten();
+        if let Some(found) = all.find(|alarm| alarm["rule"] == rule && wanted(alarm)) {
+            return found.clone();
+        }
+        assert!(std::time::Instant::now() < until, "no alarm of {rule} is as wanted: {said:#}");
+        pause();
+    }
+}
+
+fn raise(daemon: &Daemon, device: &str) {
+    let mut mqtt = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+    mqtt.publish_all([(format!("acceptance/{device}/up"), json!({ "v": 60.0, "seq": 1 }).to_string().into_bytes())]);
+}
+
+fn target(id: &str, url: &str, more: &str) -> String {
+    format!("[[cap]]\nid = \"{id}\"\nurl = \"{url}\"\nsender = \"anmin.test.example\"\n{more}\n")
+}
+
+#[test]
+fn a_real_broadcast_waits_for_two_people_finds_another_way_and_is_taken_back_by_one() {
+    let town = free_port();
+    let (mut county, mut drills) = (CapReceiver::start(&[]), CapReceiver::start(&[]));
+    let real = "status = \"actual\"\n";
+    let site = site(
+        "two-people",
+        &[
+            target(
+                "town",
+                &format!("http://127.0.0.1:{town}/cap"),
+                &format!("{real}then = [\"county\"]\ndeliver_within = \"5s\""),
+            ),
+            target("county", &county.url, real),
+            target("drills", &drills.url, ""),
+            "[broadcast]\napprove_within = \"5m\"\n".to_owned(),
+        ]
+        .concat(),
+    );
+    let daemon = Daemon::start(site.folder());
+    people(&daemon, &site);
+    raise(&daemon, "g1");
+    // What says in every text that it is an exercise waits for nobody.
+    let told = drills.next("Alert");
+    assert_eq!((&told["ok"], &told["status"]), (&json!(true), &json!("Exercise")), "{told:#}");
+    let alarm = alarms(&daemon, &site, "gas/leak", |alarm| alarm["broadcast"]["state"] == "waiting");
+    assert_eq!((&alarm["broadcast"]["people"], &alarm["told_outside"]), (&json!(2), &json!(["drills"])), "{alarm:#}");
+    let id = alarm["id"].as_str().expect("text");
+
+    let (done, said) = approve(&daemon, &site, id, "li", "yes");
+    assert!(!done && said.contains("Acceptance"), "a yes is typed: {said}");
+    let (done, said) = approve(&daemon, &site, id, "li", "验收社区");
+    assert!(done && said.contains("1/2"), "{said}");
+    let (done, said) = approve(&daemon, &site, id, "li", "acceptance");
+    assert!(!done && said.contains("another person"), "the same account twice is one person: {said}");
+    // The shared token is nobody's.
+    let token = format!(
+        "/api/v1/alarms/{id}/approve-broadcast HTTP/1.0\r\nAuthorization: Bearer a-token-of-the-test-0123\r\nX-Rest: "
+    );
+    let answer = http::request(
+        daemon.web,
+        "POST",
+        &token,
+        &json!({ "who": "x", "typed": "Acceptance", "level": "red", "state": "waiting" }).to_string(),
+    );
+    assert_eq!(answer.expect("the desk answers").status, 409);
+
+    // A restart forgets neither the question nor the first yes.
+    daemon.kill();
+    let daemon = Daemon::start(site.folder());
+    let (done, said) = approve(&daemon, &site, id, "wang", id);
+    assert!(done && said.contains("approved 2/2"), "{said}");
+
+    // The town does not listen: the county is told in its place, and the town when it listens again.
+    let told = county.next("Alert");
+    assert_eq!((&told["ok"], &told["status"]), (&json!(true), &json!("Actual")), "{told:#}");
+    let mut town = CapReceiver::start(&["--port", &town.to_string()]);
+    let late = town.next("Alert");
+    assert_eq!((&late["ok"], &late["status"]), (&json!(true), &json!("Actual")), "{late:#}");
+    assert_ne!(late["identifier"], told["identifier"]);
+
+    // One person takes it back, from all who were told.
+    let said = run(&daemon, &site, &["broadcast", "cancel", id, "--why", "误报", "--who", "chen"]);
+    assert!(said.status.success(), "{said:?}");
+    for receiver in [&mut town, &mut county, &mut drills] {
+        let told = receiver.next("Cancel");
+        assert_eq!((&told["ok"], &told["references"]), (&json!(true), &json!(1)), "{told:#}");
+    }
+    let pending = json_of(&run(&daemon, &site, &["broadcast", "pending", "--json"]));
+    assert_eq!(pending["alarms"][0]["broadcast"]["state"], "taken_back", "{pending:#}");
+    assert_eq!(pending["alarms"][0]["told_outside"], json!([]), "{pending:#}");
+
+    let audit = json_of(&run(&daemon, &site, &["audit", "list", "--json"]));
+    let rows = audit["rows"].as_array().expect("a list").iter();
+    let mut said: Vec<String> = rows
+        .filter(|row| row["what"].as_str().is_some_and(|what| what.starts_with("broadcast.")))
+        .map(|row| {
+            let refused = if row["refused"].is_null() { "" } else { " refused" };
+            format!("{} {}{refused}", row["who"].as_str().unwrap_or_default(), row["what"].as_str().unwrap_or_default())
+        })
+        .collect();
+    // What the power cut may have taken: a refusal waits a moment for its commit.
+    said.retain(|row| !row.starts_with("x "));
+    said.sort();
+    let wanted = [
+        "chen broadcast.take_back",
+        "li broadcast.approve",
+        "li broadcast.approve refused",
+        "li broadcast.approve refused",
+        "wang broadcast.approve",
+    ];
+    assert_eq!(said, wanted, "{audit:#}");
+}
+
+#[test]
+fn what_nobody_lets_out_in_time_stays_and_the_officers_are_told() {
+    let mut town = CapReceiver::start(&[]);
+    let site = site(
+        "nobody-says-yes",
+        &[target("town", &town.url, "status = \"actual\""), "[broadcast]\napprove_within = \"10s\"\n".to_owned()]
+            .concat(),
+    );
+    let daemon = Daemon::start(site.folder());
+    people(&daemon, &site);
+    raise(&daemon, "g1");
+    let told = alarms(&daemon, &site, "system/broadcast", |alarm| alarm["active"] == true);
+    assert_eq!(told["level"], "orange");
+    let alarm = alarms(&daemon, &site, "gas/leak", |alarm| alarm["broadcast"]["state"] == "expired");
+    let id = alarm["id"].as_str().expect("text");
+    // A station was called all the same, and a no is written down with its reason.
+    let list = json_of(&run(&daemon, &site, &["alarm", "list", "--json"]));
+    assert_eq!(list["calls"][0]["alarm"], id, "{list:#}");
+    let (done, said) = approve(&daemon, &site, id, "li", "Acceptance");
+    assert!(done && said.contains("waiting 1/2"), "a late yes asks anew: {said}");
+    let said = run(&daemon, &site, &["broadcast", "refuse", id, "--why", "burnt toast", "--who", "chen"]);
+    assert!(said.status.success(), "{said:?}");
+    let settled = alarms(&daemon, &site, "gas/leak", |alarm| alarm["broadcast"]["state"] == "refused");
+    assert_eq!(settled["broadcast"]["no"]["why"], "burnt toast");
+    alarms(&daemon, &site, "system/broadcast", |alarm| alarm["active"] == false);
+    assert_eq!(town.taken(), Vec::<Value>::new(), "nothing has left");
+}
