@@ -1,7 +1,7 @@
 //! The OpenAPI document against the running daemon: schemathesis asks for everything that it names, with every role.
 //!
 //! Method: made-up and broken requests of each operation, some of them about alarms, points and accounts that are there. No
-//! answer is a 5xx, or a status, media type or body that the document does not have. `ANMIN_CONTRACT_EXAMPLES` requests for
+//! answer is a 5xx, or a media type or body that the document does not have. `ANMIN_CONTRACT_EXAMPLES` requests for
 //! each operation and role, 2 where nobody says; the administrator's also cover every boundary of every parameter.
 
 use std::process::Command;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 const ROLES: [&str; 7] = ["administrator", "officer", "crew", "manager", "office", "auditor", "device"];
 
-/// What never ends is no answer, and what shuts the door behind itself ends the test.
+/// What never ends is no answer.
 const LEFT_OUT: [&str; 2] = ["/api/v1/events", "/api/v1/subscriptions/{subscriber}/events"];
 
 #[test]
@@ -65,4 +65,4 @@ fn no_role_gets_an_answer_that_the_document_does_not_have() {
     assert!(status["open_alarms"].is_u64(), "{status}");
 }
 
-const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
+const CHECKS: &str = "not_a_server_error,content_type_conformance,response_schema_conformance";

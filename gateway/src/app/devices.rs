@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -256,8 +257,20 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let mut file = File::create(&new)?;
     file.write_all(bytes)?;
+    // The service reads it, whoever imports.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (like, mode) = match fs::metadata(path) {
+        Ok(before) => (Ok(before.clone()), before.permissions()),
+        Err(_) => (fs::metadata(folder), fs::Permissions::from_mode(0o640)),
+    };
+    file.set_permissions(mode)?;
+    if let Ok(like) = like {
+        // Only root may give a file away, for whom alone it matters.
+        let _ = std::os::unix::fs::fchown(&file, Some(like.uid()), Some(like.gid()));
+    }
     file.sync_all()?;
-    fs::rename(&new, path)
+    fs::rename(&new, path)?;
+    File::open(folder)?.sync_all()
 }
 
 fn about(places: bool) -> About {

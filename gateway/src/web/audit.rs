@@ -72,6 +72,7 @@ pub(super) async fn table(
     caller: Caller,
     Asked(TableParameters { since, until, who }): Asked<TableParameters>,
 ) -> Result<Response, Problem> {
+    let of = who.clone();
     let mut wanted = wanted(None, since.as_deref(), until.as_deref(), who)?;
     let zone = desk.link.site.time_zone.clone();
     let written = desk.archive(move |archive| {
@@ -85,6 +86,13 @@ pub(super) async fn table(
                 break;
             }
         }
+        if count >= MOST_EXPORTED {
+            let more = format!(
+                "{MOST_EXPORTED} 行为上限，更早的记录不在此表：请用 until 参数继续导出 · no more than {MOST_EXPORTED} rows: earlier \
+                 ones are not in this table, export them with `until`"
+            );
+            let _ = write!(text, ",,{}\r\n", cell_of(&more));
+        }
         Ok((text, count))
     });
     let (text, count) = written.await?;
@@ -95,7 +103,7 @@ pub(super) async fn table(
         what: "audit.export".into(),
         about: String::new(),
         refused: None,
-        detail: json!({ "since": since, "until": until, "rows": count }),
+        detail: json!({ "since": since, "until": until, "who": of, "rows": count }),
     };
     desk.note(deed).await?;
     let name = "attachment; filename=\"audit.csv\"";

@@ -312,8 +312,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         let mut router = Router::new();
         for (path, Route { right, handler, .. }) in self.0 {
             let (people, once) = (people.clone(), once.clone());
-            // What one does with one's own sign-in has secrets in its answers, which nobody keeps.
-            let is_kept = !matches!(right, Right::Anybody | Right::Own);
+            // What concerns sign-ins, accounts and tokens has secrets in its answers, which nobody keeps.
+            let is_kept = !matches!(right, Right::Anybody | Right::Own | Right::ChangePeople);
             let admit = from_fn(move |request: Request, next: Next| {
                 let (people, once) = (people.clone(), once.clone());
                 async move {

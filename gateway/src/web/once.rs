@@ -1,7 +1,7 @@
 //! A command that comes twice under one `Idempotency-Key` is done once: who did not hear the answer may send it again.
 //!
 //! A key belongs to who sends it and to one route, and what it stands for is kept in memory for [`KEPT_FOR`], at most
-//! [`MOST_KEPT`] of them. A command that has begun goes on when its sender hangs up: only then can the second one be told
+//! [`MOST_KEPT`] of them and [`MOST_BYTES`]. A command that has begun goes on when its sender hangs up: only then can the second one be told
 //! what became of the first.
 
 use std::collections::{HashMap, VecDeque};
@@ -30,8 +30,8 @@ const MOST_KEY: usize = 64;
 const KEPT_FOR: Duration = Duration::from_secs(600);
 /// When full, the oldest goes: a command under its key would be done anew.
 const MOST_KEPT: usize = 1_000;
-/// An answer that is larger is not kept.
-const MOST_ANSWER: usize = 256 << 10;
+/// What all answers take together; the oldest go.
+const MOST_BYTES: usize = 16 << 20;
 
 type Hash = [u8; 32];
 
@@ -55,6 +55,16 @@ struct Book {
     entries: HashMap<Hash, Entry>,
     /// The oldest first.
     order: VecDeque<Hash>,
+    /// What the answers take.
+    bytes: usize,
+}
+
+impl Book {
+    fn forget_oldest(&mut self) {
+        let oldest = self.order.pop_front().and_then(|oldest| self.entries.remove(&oldest));
+        let answer = oldest.and_then(|entry| entry.answer);
+        self.bytes -= answer.map_or(0, |kept| kept.body.len());
+    }
 }
 
 #[derive(Clone)]
@@ -128,8 +138,7 @@ impl Once {
             if !is_old && book.order.len() < MOST_KEPT {
                 break;
             }
-            book.order.pop_front();
-            book.entries.remove(&oldest);
+            book.forget_oldest();
         }
         match book.entries.get(&name) {
             None => {
@@ -171,18 +180,24 @@ struct Begun<'o> {
 }
 
 impl Begun<'_> {
-    /// Keeps the answer. After a failure of ours the next one tries anew.
+    /// Keeps the answer. After a failure of ours, or what asks to come again, the next one tries anew.
     async fn done(self, response: Response) -> Result<Response, Problem> {
         let (parts, body) = response.into_parts();
-        let Ok(body) = axum::body::to_bytes(body, MOST_ANSWER).await else { return Err(Problem::busy()) };
-        if !parts.status.is_server_error() {
+        // Our own answers, in memory already.
+        let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return Err(Problem::busy()) };
+        if !parts.status.is_server_error() && !parts.headers.contains_key(header::RETRY_AFTER) {
             let kept = Kept {
                 status: parts.status,
                 kind: parts.headers.get(header::CONTENT_TYPE).cloned(),
                 body: body.clone(),
             };
-            if let Some(entry) = self.once.book().entries.get_mut(&self.name) {
+            let mut book = self.once.book();
+            if let Some(entry) = book.entries.get_mut(&self.name) {
                 entry.answer = Some(kept);
+                book.bytes += body.len();
+            }
+            while book.bytes > MOST_BYTES && book.order.len() > 1 {
+                book.forget_oldest();
             }
         }
         Ok(Response::from_parts(parts, Body::from(body)))

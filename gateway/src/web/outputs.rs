@@ -78,7 +78,6 @@ impl Problem {
         let status = match refused {
             Refused::NoSuchOutput(_) => StatusCode::NOT_FOUND,
             Refused::NotYourRole => StatusCode::FORBIDDEN,
-            Refused::Failed(_) => StatusCode::BAD_GATEWAY,
             _ => StatusCode::CONFLICT,
         };
         Self { status, code: refused.as_str(), error: refused.text(), hint: None, retry_after: 0 }
@@ -167,8 +166,10 @@ pub(super) async fn act(
         }
     };
     if let Err(problem) = note(&desk, by.clone(), caller.way, what, &id, detail, result.as_ref().err()).await {
-        // What is not written down is not armed.
-        let _ = outputs.disarm(&id, &by);
+        // What is not written down is not armed; what another has armed stays so.
+        if what == "output.arm" && result.is_ok() {
+            let _ = outputs.disarm(&id, &by);
+        }
         return Err(problem);
     }
     answer(&desk, &id, result)

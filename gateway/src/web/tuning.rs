@@ -78,7 +78,12 @@ impl From<NotTuned> for Problem {
                 "the trial took longer than 60 s and was stopped",
             )
             .hint("请缩短天数", "try fewer days"),
-            NotTuned::Failed(why) => Self::archive(&why),
+            NotTuned::Failed(why) => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "not_tuned",
+                format!("限值文件或历史数据无法读写：{why}"),
+                format!("the file of limits, or the history, cannot be read or written: {why}"),
+            ),
         }
     }
 }
@@ -329,7 +334,11 @@ pub(super) async fn set(
         };
         let done = done.await;
         deed.refused = done.as_ref().err().map(|problem| problem.error.clone());
-        desk.note(deed).await?;
+        let (about, who) = (deed.about.clone(), deed.who.clone());
+        if desk.note(deed).await.is_err() {
+            // Whoever set it must hear what came of it all the same; that the rules were read anew is written by the main loop.
+            tracing::error!(rule = %about, %who, "a limit was set at the desk, and it could not be written into the audit");
+        }
         done
     });
     work.await.unwrap_or_else(|_| Err(Problem::busy())).map(Json)
