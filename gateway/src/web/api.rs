@@ -69,6 +69,8 @@ pub(super) struct Desk {
     pub hub: Hub,
     pub people: People,
     pub counted: Counted,
+    /// Limits are set one after the other, from the file to the rules in force.
+    pub setting: Arc<tokio::sync::Mutex<()>>,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;

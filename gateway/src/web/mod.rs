@@ -388,7 +388,13 @@ pub async fn serve(
     let people = People::new(kept.borrow_and_update().clone(), &settings, &link.clock, link.inputs.clone(), doors);
     let late = people.clone();
     let hub = events::Hub::new(&link);
-    let desk = api::Desk { link: link.clone(), hub: hub.clone(), people, counted: crew::Counted::default() };
+    let desk = api::Desk {
+        link: link.clone(),
+        hub: hub.clone(),
+        people,
+        counted: crew::Counted::default(),
+        setting: Arc::default(),
+    };
     let router = api::router(desk, guard::Guard::new(settings));
     let task = tokio::spawn(async move {
         // Whichever ends, the other goes with it: both run until the server is stopped.
