@@ -10,27 +10,38 @@ mod pace;
 pub mod query;
 pub mod run;
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anmin_rules::alarm::{Command, Refusal};
 use anmin_rules::change::RulesChange;
 use anmin_rules::drill::DrillCommand;
 use anmin_rules::order::OrderId;
+use anmin_rules::response::DeskSettings;
 use anmin_rules::rule::{Finding, Text};
 use anmin_rules::set::{Past, RuleSet};
 use anmin_sensors::document::Fault;
+use anmin_sensors::point::{Place, Points, TakenIn};
+use anmin_sensors::profile::Profiles;
 use anmin_sensors::reading::Reading;
+use anmin_sensors::router::Mapping;
 use anmin_sensors::time::Wall;
+use anmin_sensors::validator;
 use tokio::sync::oneshot;
 
 use crate::delivery::Outcome;
+use crate::delivery::courier::CourierHandle;
 use crate::intake::Message;
 use crate::store::audit::{Deed, Way};
 use crate::store::people::Person;
+use crate::store::readings::Limits;
 use crate::store::{StoreError, Told};
 
+use drill_calendar::DrillCalendar;
 pub use feed::{Feed, FeedEvent};
 pub use query::Query;
+use run::Say;
 
 /// Everything that can happen to the main loop.
 #[derive(Debug)]
@@ -73,8 +84,8 @@ pub enum Input {
         which: Resend,
         reply: oneshot::Sender<Result<Vec<OrderId>, StoreError>>,
     },
-    /// The site's rules were read anew.
-    Rules(Box<NewRules>),
+    /// The site's files were read anew.
+    Site(Box<NewSite>),
     /// Something was done, or refused, elsewhere: for the audit.
     Did(Deed),
     /// A subscriber has taken what it was told.
@@ -94,32 +105,72 @@ pub enum Input {
     Stop,
 }
 
-/// Somebody wants the site's rules read anew.
+/// Somebody wants the site's files read anew.
 #[derive(Debug)]
 pub struct ReloadAsked {
     pub who: String,
     pub from: Way,
+    /// Only to say what would come of it.
+    pub only_tell: bool,
     /// Where somebody waits for what became of it.
     pub reply: Option<oneshot::Sender<Reloaded>>,
 }
 
-/// Rules that were read, compiled and tried off the main loop, or what is wrong with them.
+/// A site that was read, compiled and tried off the main loop, or what is wrong with it.
 #[derive(Debug)]
-pub struct NewRules {
+pub struct NewSite {
     pub asked: ReloadAsked,
-    pub rules: Result<RuleSet, Vec<Fault>>,
-    /// Other parts of the site's files that are not what they were at the start.
+    /// Without a change where it is only to be told what would come of it.
+    pub site: Result<(RuleSet, Option<Box<Change>>), Vec<Fault>>,
+    /// What of it is in force with this, and what only after a restart, each by its part and keys.
+    pub taken: Vec<String>,
     pub waits: Vec<String>,
 }
 
-/// What became of new rules.
+/// What the main loop takes of a new site beside its rules. What did not change is as it was.
+pub struct Change {
+    pub desk: DeskSettings,
+    pub validation: validator::Settings,
+    pub audit_kept: Option<Duration>,
+    pub limits: Limits,
+    /// Where the plans of drills have changed.
+    pub drill_calendar: Option<DrillCalendar>,
+    /// The devices of the files, where they have changed or buses have: those that are not there yet are added. Answered with
+    /// where each point is.
+    pub devices: Option<(Points, oneshot::Sender<TakenIn>)>,
+    /// Where what devices rest on has not to wait for a restart.
+    pub router: Option<Routes>,
+    /// All ways out.
+    pub couriers: BTreeMap<Arc<str>, CourierHandle>,
+    /// How devices at the outside brokers are spoken to, for brokers that are new.
+    pub says: Vec<(Arc<str>, Say)>,
+    /// Parts that have gone, as [`PartState::part`] names them: their troubles are over, and those of what hangs on them.
+    pub gone: Vec<String>,
+}
+
+/// How messages are read from now on.
+pub struct Routes {
+    pub profiles: Profiles,
+    pub places: HashMap<String, Arc<Place>>,
+    /// The sources whose mappings have changed; one without any is not read at all.
+    pub sources: Vec<(Arc<str>, Vec<Mapping>)>,
+}
+
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Change").field("gone", &self.gone).finish_non_exhaustive()
+    }
+}
+
+/// What became of a new site.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reloaded {
-    /// The faults, each with its place and hint, where the rules in force stay.
+    /// The faults, each with its place and hint, where what is in force stays.
     pub change: Result<RulesChange, Vec<String>>,
     /// Rules in force now.
     pub rules: usize,
-    /// As in [`NewRules`].
+    /// As in [`NewSite`].
+    pub taken: Vec<String>,
     pub waits: Vec<String>,
 }
 

@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use anmin_rules::alarm::{Alarm, Class};
 use anmin_rules::order::OrderId;
@@ -223,6 +223,8 @@ enum Live {
     /// It may be that not everything was told: read the journal.
     Look,
     Test(Bytes),
+    /// The subscription is gone, or another.
+    Over,
 }
 
 /// One subscription while anmin runs.
@@ -324,6 +326,12 @@ impl Subscriber {
     }
 }
 
+/// A subscriber that is sound and not yet told anything.
+pub struct Prepared {
+    subscriber: Arc<Subscriber>,
+    outbox: Option<push::Outbox>,
+}
+
 /// All subscriptions. Cheap to clone.
 #[derive(Clone)]
 pub struct Subscriptions(Arc<Shared>);
@@ -337,7 +345,7 @@ struct Shared {
     /// What [`crate::pulse::Watch`] counts: no heartbeat without one.
     beats: watch::Receiver<u64>,
     started: Wall,
-    all: BTreeMap<Arc<str>, Arc<Subscriber>>,
+    all: RwLock<BTreeMap<Arc<str>, Arc<Subscriber>>>,
     /// The end of the journal as it was seen last.
     end: watch::Sender<Option<Position>>,
     places: Arc<Semaphore>,
@@ -353,22 +361,6 @@ impl Subscriptions {
         figures: &Figures,
         beats: watch::Receiver<u64>,
     ) -> Result<(Self, Vec<push::Outbox>), String> {
-        let (mut all, mut outboxes) = (BTreeMap::new(), Vec::new());
-        for settings in settings {
-            let named = |why: String| format!("subscriber {}: {why}", settings.id);
-            let (tests, received) = mpsc::channel(4);
-            let posted = settings.push.as_ref().map(|push| push.signer(clock)).transpose().map_err(named)?;
-            let subscriber = Arc::new(Subscriber {
-                token: settings.token_file.as_deref().map(Secret::read).transpose().map_err(named)?,
-                words: settings.cap.as_ref().map(|words| cap::Words::new(words, site)),
-                live: broadcast::Sender::new(stream::QUEUE),
-                tests: posted.is_some().then_some(tests),
-                standing: Mutex::default(),
-                settings: settings.clone(),
-            });
-            outboxes.extend(posted.map(|signer| push::Outbox::new(Arc::clone(&subscriber), signer, received)));
-            all.insert(Arc::clone(&settings.id), subscriber);
-        }
         let shared = Shared {
             site: site.clone(),
             dir: dir.to_owned(),
@@ -376,24 +368,66 @@ impl Subscriptions {
             figures: figures.clone(),
             beats,
             started: clock.now().wall,
-            all,
+            all: RwLock::default(),
             end: watch::Sender::new(None),
             places: Arc::new(Semaphore::new(stream::MOST_LISTENERS)),
         };
-        Ok((Self(Arc::new(shared)), outboxes))
+        let all = Self(Arc::new(shared));
+        let outboxes = all.replace(&[], all.prepare(settings)?);
+        Ok((all, outboxes))
+    }
+
+    /// Reads the secrets of subscribers that are new or have changed, and changes nothing.
+    pub fn prepare(&self, settings: &[Settings]) -> Result<Vec<Prepared>, String> {
+        let Shared { site, clock, .. } = &*self.0;
+        let prepared = settings.iter().map(|settings| {
+            let named = |why: String| format!("subscriber {}: {why}", settings.id);
+            let (tests, received) = mpsc::channel(4);
+            let posted = settings.push.as_ref().map(|push| push.signer(clock)).transpose().map_err(&named)?;
+            let subscriber = Arc::new(Subscriber {
+                token: settings.token_file.as_deref().map(Secret::read).transpose().map_err(&named)?,
+                words: settings.cap.as_ref().map(|words| cap::Words::new(words, site)),
+                live: broadcast::Sender::new(stream::QUEUE),
+                tests: posted.is_some().then_some(tests),
+                standing: Mutex::default(),
+                settings: settings.clone(),
+            });
+            let outbox = posted.map(|signer| push::Outbox::new(Arc::clone(&subscriber), signer, received));
+            Ok(Prepared { subscriber, outbox })
+        });
+        prepared.collect()
+    }
+
+    /// Lets those that are `gone` go and takes the others in, also in the place of one with their id; live streams of both end
+    /// and come again. Gives what the tasks that post need. How far a subscriber was told stands in the journal.
+    pub fn replace(&self, gone: &[Arc<str>], new: Vec<Prepared>) -> Vec<push::Outbox> {
+        let mut all = self.0.all.write().unwrap_or_else(PoisonError::into_inner);
+        let mut over: Vec<Arc<Subscriber>> = gone.iter().filter_map(|id| all.remove(id)).collect();
+        let mut outboxes = Vec::new();
+        for Prepared { subscriber, outbox } in new {
+            over.extend(all.insert(Arc::clone(subscriber.id()), subscriber));
+            outboxes.extend(outbox);
+        }
+        // An error says that nobody listens.
+        over.iter().for_each(|one| drop(one.live.send(Live::Over)));
+        outboxes
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.all.is_empty()
+        self.known().is_empty()
     }
 
     /// By their ids.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Subscriber>> {
-        self.0.all.values()
+    pub fn all(&self) -> impl Iterator<Item = Arc<Subscriber>> + use<> {
+        self.known().values().cloned().collect::<Vec<_>>().into_iter()
     }
 
-    pub fn find(&self, id: &str) -> Option<&Arc<Subscriber>> {
-        self.0.all.get(id)
+    pub fn find(&self, id: &str) -> Option<Arc<Subscriber>> {
+        self.known().get(id).cloned()
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, BTreeMap<Arc<str>, Arc<Subscriber>>> {
+        self.0.all.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The end of the journal as it was seen last.
@@ -525,7 +559,7 @@ pub(crate) mod tests {
             let all =
                 Subscriptions::new(&[settings], &samples::site(), dir.path(), &clock, &figures, beats.subscribe());
             let (all, _) = all.expect("no files are named");
-            let one = Arc::clone(all.all().next().expect("there is one"));
+            let one = all.all().next().expect("there is one");
             Self { _dir: dir, store, all, one, clock, beats }
         }
 

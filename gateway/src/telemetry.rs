@@ -26,7 +26,7 @@ use crate::delivery::influx::Stats;
 use crate::main_loop::query::{Database, Status};
 use crate::pulse::Seen;
 
-pub use log::start_log;
+pub use log::{set_log_level, start_log};
 
 /// Starts the log in a file, for a run whose terminal tells a story of its own.
 pub fn start_log_in(path: &Path) -> Result<(), String> {
@@ -98,6 +98,11 @@ impl Figures {
     /// `/metrics` will show what becomes of the orders of a way out.
     pub fn way_out(&self, id: &Arc<str>, tally: &Arc<Tally>) {
         self.ways_out.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(id), Arc::clone(tally));
+    }
+
+    /// `/metrics` shows it no more.
+    pub fn no_way_out(&self, id: &str) {
+        self.ways_out.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
     /// `/metrics` will show what becomes of the readings for a database.

@@ -28,7 +28,7 @@ mod poll;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use anmin_rules::alarm::{Cause, Subject, Transition};
@@ -162,7 +162,7 @@ struct Shared {
     site: Site,
     folder: PathBuf,
     clock: Clock,
-    sources: BTreeMap<Arc<str>, Source>,
+    sources: RwLock<BTreeMap<Arc<str>, Arc<Source>>>,
     book: Mutex<Book>,
     /// In force and not on the disk yet.
     unkept: Mutex<BTreeSet<Key>>,
@@ -172,40 +172,55 @@ struct Shared {
 impl Warnings {
     /// Reads the secrets, and what the last run knew.
     pub fn open(settings: &[Settings], site: &Site, here: Here, storage: &Path, clock: &Clock) -> Result<Self, String> {
-        let mut sources = BTreeMap::new();
-        for settings in settings {
-            let named = |why: String| format!("warning source {}: {why}", settings.id);
-            let secret = |file: &Option<PathBuf>| file.as_deref().map(Secret::read).transpose();
-            let ack = settings.ack.as_ref().map(|(target, sender)| Ok((Http::new(target)?, sender.clone())));
-            let source = Source {
-                token: secret(&settings.token_file).map_err(named)?,
-                post_token: secret(&settings.post_token_file).map_err(named)?,
-                ack: ack.transpose().map_err(named)?,
-                settings: settings.clone(),
-            };
-            sources.insert(Arc::clone(&settings.id), source);
-        }
-        let folder = storage.join(FOLDER);
         let shared = Shared {
             site: site.clone(),
-            folder,
+            folder: storage.join(FOLDER),
             clock: clock.clone(),
-            sources,
+            sources: RwLock::default(),
             book: Mutex::new(Book::new(here)),
             unkept: Mutex::default(),
             changed: Notify::new(),
         };
         let warnings = Self(Arc::new(shared));
+        warnings.replace(&[], Self::prepare(settings)?);
         warnings.take_up();
         Ok(warnings)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.sources.is_empty()
+    /// Reads the secrets of sources that are new or have changed, and changes nothing.
+    pub fn prepare(settings: &[Settings]) -> Result<Vec<Source>, String> {
+        let prepared = settings.iter().map(|settings| {
+            let named = |why: String| format!("warning source {}: {why}", settings.id);
+            let secret = |file: &Option<PathBuf>| file.as_deref().map(Secret::read).transpose();
+            let ack = settings.ack.as_ref().map(|(target, sender)| Ok((Http::new(target)?, sender.clone())));
+            Ok(Source {
+                token: secret(&settings.token_file).map_err(&named)?,
+                post_token: secret(&settings.post_token_file).map_err(&named)?,
+                ack: ack.transpose().map_err(&named)?,
+                settings: settings.clone(),
+            })
+        });
+        prepared.collect()
     }
 
-    pub fn find(&self, source: &str) -> Option<&Source> {
-        self.0.sources.get(source)
+    /// Lets sources that are `gone` go and takes the others in, also in the place of one with their id. What they have warned of
+    /// stays in force for its time.
+    pub fn replace(&self, gone: &[Arc<str>], new: Vec<Source>) {
+        let mut sources = self.0.sources.write().unwrap_or_else(PoisonError::into_inner);
+        sources.retain(|id, _| !gone.contains(id));
+        sources.extend(new.into_iter().map(|source| (Arc::clone(source.id()), Arc::new(source))));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sources().is_empty()
+    }
+
+    pub fn find(&self, source: &str) -> Option<Arc<Source>> {
+        self.sources().get(source).cloned()
+    }
+
+    fn sources(&self) -> RwLockReadGuard<'_, BTreeMap<Arc<str>, Arc<Source>>> {
+        self.0.sources.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// In force now, the gravest first.
@@ -221,8 +236,8 @@ impl Warnings {
         for entry in std::fs::read_dir(&self.0.folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-            let source = name.rsplit_once('-').and_then(|(source, _)| self.0.sources.get_key_value(source));
-            let Some((source, _)) = source.filter(|_| path.extension().is_some_and(|ending| ending == "xml")) else {
+            let source = name.rsplit_once('-').and_then(|(source, _)| self.find(source));
+            let Some(source) = source.filter(|_| path.extension().is_some_and(|ending| ending == "xml")) else {
                 continue;
             };
             let read = std::fs::read(&path).map_err(|error| error.to_string());
@@ -235,7 +250,7 @@ impl Warnings {
                             .into_iter()
                             .flatten()
                             .filter(of_file)
-                            .map(|one| (one, Arc::clone(source), path.clone())),
+                            .map(|one| (one, Arc::clone(source.id()), path.clone())),
                     );
                 }
                 Err(why) => tracing::warn!(file = %path.display(), why, "a warning of the last run cannot be read"),
@@ -475,7 +490,7 @@ mod tests {
         let clock = Clock::manual(RAISED.plus(Duration::from_secs(300)));
         let warnings = Warnings::open(&[settings()], &site(), here, &storage, &clock).expect("it names no files");
         let source = warnings.find("county").expect("it is configured");
-        let accept = || warnings.accept(source, RAIN.as_bytes()).map(|(_, taken)| taken);
+        let accept = || warnings.accept(&source, RAIN.as_bytes()).map(|(_, taken)| taken);
         for _ in 0..2 {
             assert!(matches!(accept(), Err(Refused::NotKept(_))));
             assert_eq!(warnings.in_force().len(), 1, "it counts all the same");

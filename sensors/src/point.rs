@@ -366,6 +366,15 @@ pub struct Point {
     pub spec: Arc<PointSpec>,
 }
 
+/// What became of the devices of another set, see [`Points::take_in`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakenIn {
+    /// Where each point of the other set is, by its index there.
+    pub numbers: Vec<Option<PointIx>>,
+    /// Devices that were here already and are otherwise; nothing of theirs has changed.
+    pub otherwise: Vec<DeviceId>,
+}
+
 /// Why a device cannot be added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddError {
@@ -420,6 +429,35 @@ impl Points {
             count: specs.len() as u32,
         });
         Ok(device)
+    }
+
+    /// Adds the devices of `other` that are not here yet.
+    pub fn take_in(&mut self, other: Self) -> TakenIn {
+        let mut taken = TakenIn::default();
+        for device in &other.devices {
+            let theirs: Vec<&Point> = device.points().map(|ix| other.point(ix)).collect();
+            let known = match self.find_device(device.id.as_str()) {
+                Some(known) => {
+                    let own = self.device(known);
+                    let specs = own.points().map(|ix| &self.point(ix).spec);
+                    let same = (&own.label, &own.profile, &own.place)
+                        == (&device.label, &device.profile, &device.place)
+                        && specs.eq(theirs.iter().map(|point| &point.spec));
+                    if !same {
+                        taken.otherwise.push(device.id.clone());
+                    }
+                    known
+                }
+                None => {
+                    let specs: Vec<Arc<PointSpec>> = theirs.iter().map(|point| Arc::clone(&point.spec)).collect();
+                    self.add(device.id.clone(), Some(&device.label), &device.profile, &device.place, &specs)
+                        // Invariant: the other set holds no device twice, and none with two points of one name.
+                        .expect("it was in a set like this one")
+                }
+            };
+            taken.numbers.extend(theirs.iter().map(|point| self.point_of(known, &point.spec.name)));
+        }
+        taken
     }
 
     pub fn len(&self) -> usize {

@@ -121,6 +121,12 @@ impl UnitPlan {
         }
     }
 
+    /// The same plan where its points have other indices; `None` where one of them is not there.
+    pub fn renumbered(&self, number: impl Fn(PointIx) -> Option<PointIx>) -> Option<Self> {
+        let wants = self.wants.iter().map(|want| Some(Want { point: number(want.point)?, ..want.clone() }));
+        Some(Self { wants: wants.collect::<Option<_>>()?, ..self.clone() })
+    }
+
     /// The requests of one undisturbed cycle, alarm points first.
     pub fn requests(&self) -> Vec<Request> {
         let groups = self.groups();

@@ -671,10 +671,40 @@ impl Router {
         }
     }
 
+    /// From now on the messages of these sources are read by these mappings; of one without any, not at all. What was learnt of
+    /// other sources stays.
+    pub fn replace(
+        &mut self,
+        profiles: Profiles,
+        places: HashMap<String, Arc<Place>>,
+        sources: Vec<(Arc<str>, Vec<Mapping>)>,
+    ) {
+        (self.profiles, self.places) = (profiles, places);
+        self.provisioned_places.clear();
+        for (id, mappings) in sources {
+            let mappings = mappings.into();
+            match self.sources.iter().position(|of| of.id == id) {
+                Some(s) => {
+                    self.sources[s] = Source { id, mappings, routes: HashMap::new(), nodes: HashMap::new() };
+                    self.bindings.retain(|like, _| like.0 != s);
+                    self.specs.retain(|like, _| like.0 != s);
+                    self.announced.retain(|key, _| key.0 != s);
+                }
+                None => self.sources.push(Source { id, mappings, routes: HashMap::new(), nodes: HashMap::new() }),
+            }
+        }
+    }
+
     /// The topic filters to subscribe at one broker.
     pub fn subscriptions(&self, source: &str) -> Vec<String> {
+        let of = self.sources.iter().find(|of| *of.id == *source);
+        of.map(|of| Self::filters(&of.mappings)).unwrap_or_default()
+    }
+
+    /// The same of mappings that no router has yet.
+    pub fn filters(mappings: &[Mapping]) -> Vec<String> {
         let mut filters: Vec<String> = Vec::new();
-        for mapping in self.sources.iter().filter(|of| *of.id == *source).flat_map(|of| of.mappings.iter()) {
+        for mapping in mappings {
             filters.extend(mapping.patterns().map(Pattern::filter));
             let available = mapping.availability.as_ref().and_then(|availability| availability.topic.as_ref());
             filters.extend(available.map(Pattern::filter));

@@ -207,6 +207,10 @@ impl Validator {
         Self { settings, ..Self::default() }
     }
 
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// After a restart: a point's readings up to this one were judged before it. Those that a broker delivers again are
     /// stored, like other late ones, and no news. Once, before anything is handled; the newest of a point.
     pub fn recall(&mut self, point: PointId, judged: Judged) {

@@ -115,6 +115,8 @@ pub struct Mosquitto {
     pub port: u16,
     configuration: PathBuf,
     peer: Option<Peer>,
+    /// What it has said and somebody has asked about.
+    log: Vec<String>,
 }
 
 impl Mosquitto {
@@ -130,7 +132,7 @@ impl Mosquitto {
             folder.display()
         );
         site.write(&format!("{name}/mosquitto.conf"), &text);
-        let mut mosquitto = Self { port, configuration: folder.join("mosquitto.conf"), peer: None };
+        let mut mosquitto = Self { port, configuration: folder.join("mosquitto.conf"), peer: None, log: Vec::new() };
         mosquitto.run();
         mosquitto
     }
@@ -144,6 +146,13 @@ impl Mosquitto {
 
     pub fn kill(&mut self) {
         self.peer = None;
+    }
+
+    /// How often this client has connected, as the broker tells it.
+    pub fn connects(&mut self, client: &str) -> usize {
+        self.log.extend(self.peer.iter_mut().flat_map(Peer::said));
+        let named = format!(" as {client} ");
+        self.log.iter().filter(|line| line.contains("New client connected") && line.contains(&named)).count()
     }
 
     /// While it is down: it loses its memory, sessions and all.

@@ -99,7 +99,7 @@ roles = ["crew"]
 struct Plant {
     daemon: Daemon,
     port: String,
-    _site: Site,
+    site: Site,
     _relay: Peer,
 }
 
@@ -111,7 +111,7 @@ impl Plant {
         site.write("profiles/plant-relay.toml", PROFILE);
         let daemon = Daemon::start(site.folder());
         daemon.wait("/api/v1/points/relay/lel", "a reading", |point| point["sample"]["value"] == 12.6);
-        Self { daemon, port, _site: site, _relay: relay }
+        Self { daemon, port, site, _relay: relay }
     }
 
     /// By the command line: whether it was done, and what was said.
@@ -191,6 +191,30 @@ fn an_output_is_switched_in_two_steps_shows_it_and_is_written_down() {
         "li output.do word done",
     ];
     assert_eq!(plant.deeds(wanted.len()), wanted);
+}
+
+/// An output that lost its bus would be found out when it is needed.
+#[test]
+fn an_output_is_still_switched_when_its_bus_was_exchanged() {
+    let plant = Plant::start("outputs-exchanged");
+    let file = std::fs::read_to_string(plant.site.path("anmin.toml")).expect("it was just written");
+    let change = |from: &str, to: &str| {
+        assert!(file.contains(from));
+        plant.site.write("anmin.toml", &file.replace(from, to));
+        let url = format!("http://{}", plant.daemon.web);
+        let ran = anmin(&["rules", "reload", "--who", "li", "--url", &url]);
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    let said = change("transport = \"tcp\"", "transport = \"tcp\"\nretries = 4");
+    assert!(said.contains("at once: [[bus]] plant (retries)"), "{said}");
+    let code = plant.arm("fan", "on", "li");
+    let (done, said) = plant.carry_out("fan", "on", "li", &code);
+    assert!(done && said.contains("is on, and shows it"), "{said}");
+    assert_eq!(plant.sees("0", 5), "1");
+    // What hangs on an output that waits waits with it.
+    let said = change("address = 9\n", "address = 10\n");
+    assert!(said.contains("[[output]] crew (address)") && !said.contains("at once"), "{said}");
+    assert!(said.contains("restart") && said.contains("[[bus]] plant (retries)"), "{said}");
 }
 
 #[test]

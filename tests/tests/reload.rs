@@ -1,11 +1,12 @@
-//! New rules while the daemon watches: by signal, by command, by a file that is saved; what is sound is taken at once, what
-//! is not changes nothing.
+//! New rules and another configuration while the daemon watches: by signal, by command, by a file that is saved; what is sound is
+//! taken at once, what is not changes nothing.
 
 use std::process::Command;
 
 use anmin_tests::daemon::{Daemon, anmin};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
+use anmin_tests::peers::{Hook, Mosquitto, Peer, free_port};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
@@ -82,18 +83,18 @@ fn new_rules_are_taken_at_once_or_not_at_all() {
     assert!(run(&["rules", "new", "gas/ours", folder], 1).contains("is there already"));
     run(&["test", folder], 0);
     let both = format!("{head}{}{lower}{}", quick("gas/leak"), quick("gas/ours"));
-    site.write("anmin.toml", &format!("{both}[readings]\nkeep = \"40d\"\n"));
+    site.write("anmin.toml", &format!("{both}[crew]\nlink_valid = \"9h\"\n"));
     let said = run(&["rules", "reload", "--url", &url, "--who", "陈工"], 0);
-    for part in ["新增 added gas/ours", "(all) on_delay_s: - → 0", "restart: [readings]"] {
+    for part in ["新增 added gas/ours", "(all) on_delay_s: - → 0", "only after a restart: [crew] (link_valid)"] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
     assert!(said.contains(&format!("{} rules are in force", shipped + 1)), "{said}");
-    assert!(trouble(&daemon, "config", true).contains("[readings]"));
+    assert!(trouble(&daemon, "config", true).contains("[crew]"));
     let row = reloads(&daemon, 2).remove(0);
     assert_eq!((&row["who"], &row["through"]), (&json!("陈工"), &json!("command_line")));
     assert_eq!(
         (&row["detail"]["added"], &row["detail"]["waits_for_restart"]),
-        (&json!(["gas/ours"]), &json!(["[readings]"]))
+        (&json!(["gas/ours"]), &json!(["[crew] (link_valid)"]))
     );
     let listed = run(&["rules", "list", "--url", &url], 0);
     assert!(
@@ -122,8 +123,8 @@ fn new_rules_are_taken_at_once_or_not_at_all() {
     site.write("rules/gas/ours.rhai", BLIND);
     let refused = run(&["rules", "reload", "--url", &url, "--who", "陈工"], 1);
     for part in [
-        "原有规则继续有效",
-        "those in force stay",
+        "原有配置和规则继续有效",
+        "what is in force stays",
         "rule gas/ours fails its case \"the hazard is seen, stage by stage\"",
     ] {
         assert!(refused.contains(part), "no {part:?} in {refused}");
@@ -201,4 +202,177 @@ fn a_limit_from_the_desk_is_tried_on_history_holds_over_a_restart_and_is_taken_b
     assert_eq!((status, &daemon.get("/api/v1/rules/tuned")["overrides"]), (200, &json!([])));
     let (status, stale) = set(&daemon, &higher, &tuned["version"]);
     assert_eq!((status, &stale["code"]), (409, &json!("changed_meanwhile")));
+}
+
+/// What is different is taken without a connection that did not change noticing anything; what waits is said by name, and what
+/// was due by a way out that was written down wrongly goes out by the right one.
+#[test]
+fn another_configuration_is_taken_and_connections_that_are_in_it_as_they_were_stand() {
+    let site = Site::new("reconfigure", "");
+    let (mut kept, mut moved) = (Mosquitto::start(&site), Mosquitto::start(&site));
+    let (office, town, nobody) = (Hook::start(), Hook::start(), free_port());
+    let head = std::fs::read_to_string(site.path("anmin.toml")).expect("it was just written");
+    let device = |id: &str| format!("{id},anmin-json-gas,b1\n");
+    site.write("devices.csv", &format!("id,profile,place\n{}", device("g1")));
+    let brokers = |keep_alive: &str, topic: &str| {
+        format!(
+            "[[mqtt]]\nid = \"kept\"\nurl = \"mqtt://127.0.0.1:{}\"\n[[mqtt.mapping]]\ntopic = \"site/{{device}}/up\"\n\
+             payload = \"json\"\ndevice = \"{{device}}\"\n\
+             [[mqtt]]\nid = \"moved\"\nurl = \"mqtt://127.0.0.1:{}\"\nkeep_alive = \"{keep_alive}\"\n[[mqtt.mapping]]\n\
+             topic = \"{topic}/{{device}}/up\"\npayload = \"json\"\ndevice = \"{{device}}\"\n\
+             [[device_list]]\nfile = \"devices.csv\"\n",
+            kept.port, moved.port
+        )
+    };
+    let out = format!("[[mqtt_out]]\nid = \"out\"\nurl = \"mqtt://127.0.0.1:{}\"\n", kept.port);
+    let hook = |id: &str, url: &str| format!("[[webhook]]\nid = \"{id}\"\nurl = \"{url}\"\n");
+    let wrong = format!("http://127.0.0.1:{nobody}/hook");
+    let quick = "[[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\n";
+    site.write("anmin.d/out.toml", &format!("{out}{}", hook("office", &wrong)));
+    site.write("anmin.d/in.toml", &format!("{}{quick}", brokers("20s", "other")));
+    let mut daemon = Daemon::start(site.folder());
+    daemon.until("kept-in is subscribed to");
+    let url = format!("http://{}", daemon.web);
+    let folder = site.folder().to_str().expect("a plain name");
+    let mut near = Mqtt::connect(kept.port, "devices");
+    let mut far = Mqtt::connect(moved.port, "devices");
+    let part = |status: &Value, part: &str| {
+        status["troubles"].as_array().is_some_and(|all| all.iter().any(|trouble| trouble["part"] == part))
+    };
+    let speak = |device: &mut Mqtt, topic: &str, value: f64| {
+        for seq in 1..3 {
+            device.publish(topic, json!({ "v": value, "seq": seq }).to_string());
+        }
+    };
+
+    // An alarm that the office is owed, and that a station is called for.
+    speak(&mut near, "site/g1/up", 60.0);
+    let alarm = daemon.alarm("gas/leak", "g1/lel", "red", |alarm| alarm["level"] == "red");
+    let id = alarm["id"].as_str().expect("an id").to_owned();
+    daemon.wait("/api/v1/status", "the office is owed", |status| status["orders_waiting"].as_u64() >= Some(1));
+
+    // Everything at once: the office where it is, another way out, a station, a device, what is kept; and what waits.
+    site.write("devices.csv", &format!("id,profile,place\n{}{}", device("g1"), device("g2")));
+    site.write("anmin.d/out.toml", &format!("{out}{}{}", hook("office", &office.url), hook("town", &town.url)));
+    site.write("anmin.d/in.toml", &format!("{}{quick}", brokers("30s", "far")));
+    let more = "[readings]\nkeep = \"40d\"\n[log]\nlevel = \"debug\"\n[crew]\nlink_valid = \"9h\"\n\
+                [[subscriber]]\nid = \"county\"\nclasses = [\"gas\"]\n[[station]]\nid = \"st-3\"\nname = \"三号站\"\n";
+    let changed = format!("{}{more}", head.replace("0000-0000001", "0000-0000009"));
+    site.write("anmin.toml", &changed);
+    let told = run(&["check", "--against-running", "--url", &url, folder], 0);
+    let parts = [
+        "即时生效 at once: [[device]] g2",
+        "at once: [[mqtt]] moved (keep_alive, mapping)",
+        "at once: [[station]] st-1 (phone)",
+        "at once: [[station]] st-3",
+        "at once: [[subscriber]] county",
+        "at once: [[webhook]] office (url)",
+        "at once: [[webhook]] town",
+        "at once: [log] (level)",
+        "at once: [readings] (keep)",
+        "重启后才生效 only after a restart: [crew] (link_valid)",
+    ];
+    for part in parts {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+    assert!(!told.contains("kept") && !told.contains("mqtt_out"), "{told}");
+    let said = run(&["rules", "reload", "--url", &url, "--who", "陈工"], 0);
+    for part in parts {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    let row = reloads(&daemon, 1).remove(0);
+    assert_eq!((&row["who"], &row["done"]), (&json!("陈工"), &json!(true)));
+    let named = |row: &Value, list: &str, part: &str| {
+        row["detail"][list].as_array().is_some_and(|all| all.iter().any(|one| one == part))
+    };
+    assert!(
+        named(&row, "taken", "[[webhook]] office (url)") && named(&row, "waits_for_restart", "[crew] (link_valid)")
+    );
+    assert!(
+        daemon.wait("/api/v1/status", "what waits", |status| part(status, "config"))["troubles"]
+            .to_string()
+            .contains("[crew] (link_valid)")
+    );
+
+    // What the office was owed is there, the alarm is the one it was, and whoever is new hears of what is new.
+    office.next("the first alarm", |body| body["alarm"]["id"] == id || body["alarm"] == id);
+    assert_eq!(daemon.get(&format!("/api/v1/alarms/{id}"))["alarm"]["raised_at"], alarm["raised_at"]);
+    daemon.until("moved-in is subscribed to");
+    speak(&mut far, "far/g2/up", 60.0);
+    daemon.alarm("gas/leak", "g2/lel", "red", |alarm| alarm["level"] == "red");
+    for hook in [&office, &town] {
+        hook.next("the second alarm", |body| body.to_string().contains("g2/lel"));
+    }
+    let stations = daemon.get("/api/v1/stations").to_string();
+    assert!(stations.contains("0000-0000009") && stations.contains("三号站"), "{stations}");
+    assert!(daemon.get("/api/v1/subscriptions").to_string().contains("county"));
+
+    // Only who is another now has connected again.
+    assert_eq!(kept.connects("anmin-acceptance-kept-in"), 1);
+    assert_eq!(kept.connects("anmin-acceptance-out-out"), 1);
+    assert_eq!(moved.connects("anmin-acceptance-moved-in"), 2);
+
+    // One fault anywhere, and nothing of it is taken.
+    site.write("anmin.d/out.toml", &format!("{out}{}[[webhook]]\nid = \"village\"\n", hook("office", &office.url)));
+    let refused = run(&["rules", "reload", "--url", &url, "--who", "陈工"], 1);
+    assert!(refused.contains("out.toml:") && refused.contains("what is in force stays"), "{refused}");
+    let status = daemon.wait("/api/v1/status", "the fault", |status| part(status, "rules"));
+    assert!(part(&status, "config"), "what waits waits on: {status:#}");
+    speak(&mut near, "site/g1/up", 0.1);
+    town.next("it is still told", |body| body.to_string().contains("g1/lel"));
+
+    // A way out goes, and nobody waits for it; the files are what they were at the start but for the rest.
+    site.write("anmin.toml", &changed.replace("[crew]\nlink_valid = \"9h\"\n", ""));
+    site.write("anmin.d/out.toml", &format!("{out}{}", hook("office", &office.url)));
+    let said = run(&["rules", "reload", "--url", &url, "--who", "陈工"], 0);
+    assert!(said.contains("at once: [[webhook]] town") && !said.contains("restart"), "{said}");
+    daemon.wait("/api/v1/status", "all is well", |status| {
+        !part(status, "config")
+            && !part(status, "rules")
+            && !part(status, "way-out:town")
+            && status["orders_waiting"] == 0
+    });
+    assert_eq!((kept.connects("anmin-acceptance-kept-in"), moved.connects("anmin-acceptance-moved-in")), (1, 2));
+    assert_eq!(daemon.terminate(), Some(0));
+}
+
+const METER: &str = r#"
+id = "meter"
+title = { zh = "试验表", en = "test meter" }
+[[point]]
+name = "lel"
+kind = "gas.lel"
+register = "holding"
+address = 0
+scale = 0.1
+"#;
+
+/// Another modem was mounted: it is expected from now on, on the port where the other called.
+#[test]
+fn a_modem_with_another_registration_is_let_in_and_the_one_before_it_no_longer() {
+    let port = free_port().to_string();
+    let bus = |registration: &str| {
+        format!(
+            "[broker]\nlisten = \"127.0.0.1:0\"\n[[bus]]\nid = \"line\"\ntransport = \"dial_in\"\n\
+             listen = \"127.0.0.1:{port}\"\nregistration = \"{registration}\"\nallow = [\"127.0.0.0/8\"]\n[[device]]\n\
+             id = \"m1\"\nprofile = \"meter\"\nplace = \"b1\"\nbus = \"line\"\nunit_id = 1\ninterval = \"100ms\"\n"
+        )
+    };
+    let site = Site::new("modem", &bus("DTU-7"));
+    site.write("profiles/meter.toml", METER);
+    let head = std::fs::read_to_string(site.path("anmin.toml")).expect("it was just written");
+    let daemon = Daemon::start(site.folder());
+    let reads = |value: f64| {
+        let what = format!("the modem that reads {value}");
+        daemon.wait("/api/v1/points/m1/lel", &what, |point| point["sample"]["value"] == value);
+    };
+    let _first = Peer::python("dtu.py", &[&port, "DTU-7"]);
+    reads(12.6);
+    site.write("anmin.toml", &head.replace("DTU-7", "DTU-8"));
+    let said = run(&["rules", "reload", "--url", &format!("http://{}", daemon.web), "--who", "陈工"], 0);
+    assert!(said.contains("at once: [[bus]] line (registration)"), "{said}");
+    // The first calls again and again meanwhile, and nobody takes it for the other.
+    let _second = Peer::python("dtu.py", &[&port, "DTU-8", "--first", "500"]);
+    reads(50.0);
+    assert_eq!(daemon.terminate(), Some(0));
 }

@@ -168,7 +168,12 @@ pub fn reloader() -> mpsc::Sender<ReloadAsked> {
         let mut answers = [Ok(change), Err(vec![broken.to_owned()])].into_iter().cycle();
         while let Some(ReloadAsked { reply, .. }) = taken.recv().await {
             let change = answers.next().expect("they come again and again");
-            let reloaded = Reloaded { change, rules: 49, waits: vec!["[web]".to_owned()] };
+            let reloaded = Reloaded {
+                change,
+                rules: 49,
+                taken: vec!["[[webhook]] office (url)".to_owned()],
+                waits: vec!["[web] (listen)".to_owned()],
+            };
             if let Some(reply) = reply {
                 // The asker may be gone.
                 let _ = reply.send(reloaded);

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    anmin::telemetry::start_log("info");
+    anmin::telemetry::start_log();
     let mut settings = Settings::default();
     let mut arguments = std::env::args().skip(1);
     if let Some(address) = arguments.next() {
@@ -25,8 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let (inputs, received) = mpsc::channel(256);
     let link = WebLink {
-        configuration: "".into(),
-        sessions: Default::default(),
+        in_force: Default::default(),
         inputs,
         reload: desk::reloader(),
         feed: desk.feed.clone(),

@@ -57,6 +57,13 @@ pub struct Desk {
     json: bool,
 }
 
+impl Desk {
+    /// The daemon of the site at `site`, unless `url` says where it is.
+    pub fn of_site(site: &Path, url: Option<String>) -> Self {
+        Self { url, site: Some(site.to_owned()), token_file: None, json: false }
+    }
+}
+
 /// Who gives a command.
 #[derive(Debug, Args)]
 pub struct Who {

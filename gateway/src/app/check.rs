@@ -1,18 +1,36 @@
 //! `anmin check` and `anmin test`: what is wrong with a site, before the night it matters.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anmin_rules::cases::run_cases;
 use anmin_rules::library;
 use anmin_sensors::document::Faults;
 use anmin_sensors::profile::{self, Profile, Profiles};
+use clap::Args;
 
+use super::alarm::{Desk, run};
+use super::rules;
 use crate::config::files::SiteFiles;
 use crate::config::{self, Config};
 
+/// `anmin check`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The site's folder, or its configuration file.
+    #[arg(default_value = "/etc/anmin")]
+    site: PathBuf,
+    /// Also ask the daemon of this site what it would take of it now, and what only after a restart. Changes nothing.
+    #[arg(long)]
+    against_running: bool,
+    /// Where that daemon listens, if the site's files do not say it any more.
+    #[arg(long, requires = "against_running")]
+    url: Option<String>,
+}
+
 /// Reads the site with the parser of `run`.
-pub fn check(site: &Path) -> ExitCode {
+pub fn check(Options { site, against_running, url }: Options) -> ExitCode {
+    let site = &*site;
     let read = Config::load(site);
     for warning in read.iter().flat_map(|config| &config.warnings) {
         eprintln!("warning: {warning}");
@@ -32,6 +50,9 @@ pub fn check(site: &Path) -> ExitCode {
                 config.buses.len(),
                 config.desk.stations.len()
             );
+            if against_running {
+                return run(&Desk::of_site(site, url), rules::would_change);
+            }
             ExitCode::SUCCESS
         }
         Err(faults) => {

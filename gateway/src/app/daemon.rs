@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 
 use anmin_rules::engine::Engine;
 use anmin_rules::rule::{Finding, Level, Text};
 use anmin_sensors::decode::modbus::Table;
 use anmin_sensors::router::{Limits, Router};
-use anmin_sensors::time::Wall;
 use anmin_sensors::validator::Validator;
 use rumqttc::QoS;
 use serde_json::json;
@@ -23,16 +22,11 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::crew_link::{LinkKey, Links};
-use crate::delivery::courier::{self, CourierHandle};
-use crate::delivery::{Carrier, broadcast, heartbeat, influx, mqtt_out, notice, webhook};
 use crate::intake::broker::{Broker, BrokerHandle};
 use crate::intake::modbus::write::{self, NotDone, Writes};
-use crate::intake::modbus::{Doors, dial_in};
-use crate::intake::mqtt::{Discard, Outbox};
-use crate::intake::{gbt26875, http, modbus, mqtt};
+use crate::intake::{gbt26875, http};
 use crate::main_loop::clock_trust::ClockTrust;
 use crate::main_loop::deliveries::Deliveries;
-use crate::main_loop::drill_calendar::{DrillCalendar, Plan};
 use crate::main_loop::losses::Losses;
 use crate::main_loop::run::{MainLoop, Parts, Say};
 use crate::main_loop::{Feed, Input, PartState, PartTrouble, ReloadAsked};
@@ -41,13 +35,14 @@ use crate::pulse::{Pulse, Watch};
 use crate::store::audit::{Deed, Through, Way};
 use crate::store::readings::Readings;
 use crate::store::suspects::Suspects;
-use crate::store::{Reader, StateReader, StateStore, StoreError};
+use crate::store::{StateStore, StoreError};
 use crate::subscription::Subscriptions;
-use crate::telemetry::Figures;
+use crate::telemetry::{self, Figures};
 use crate::warning::Warnings;
 use crate::warning::book::Here;
-use crate::web;
+use crate::web::{self, InForce};
 
+use super::running::{Running, Tasks};
 use super::{refill, reload, supervisor, trial};
 
 /// Inputs that may wait for the main loop. When full, intakes stop reading: the broker or the bus keeps what comes.
@@ -72,6 +67,7 @@ pub fn run(site: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    telemetry::set_log_level(config.log_level);
     for warning in &config.warnings {
         warn!("{warning}");
     }
@@ -138,6 +134,8 @@ pub struct Daemon {
     inputs: mpsc::Sender<Input>,
     reload: mpsc::Sender<ReloadAsked>,
     tasks: Vec<JoinHandle<()>>,
+    /// Those that a reload ends and begins.
+    exchanged: Tasks,
     server: web::Server,
     main_loop: thread::JoinHandle<()>,
     watch: Watch,
@@ -148,7 +146,7 @@ impl Daemon {
     /// Starts everything: databases, ways out, main loop, web, and the intakes last. The error is for the operator.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, String> {
         let now = clock.now();
-        let site = reload::Site { path: config.path.clone(), fixed: config.fixed.clone(), look: config.look.clone() };
+        let (path, look) = (config.path.clone(), config.look.clone());
         let (reload, reloads) = mpsc::channel(reload::WAITING);
         let (inputs, queue) = mpsc::channel(WAITING_INPUTS);
         let mut tasks = Vec::new();
@@ -178,7 +176,6 @@ impl Daemon {
         let places = config.places.values().filter_map(|place| place.position).collect();
         let here = Here { area_code: config.site.area_code.clone(), places };
         let warnings = Warnings::open(&config.warning_sources, &config.site, here, &config.storage, &clock)?;
-        let alive = Alive { clock: clock.clone(), figures: figures.clone(), beats };
         let key = match &config.crew.key_file {
             Some(file) => LinkKey::load(file).map_err(|why| format!("crew links: {why}"))?,
             // A disk that cannot be written keeps nobody from being called.
@@ -188,27 +185,56 @@ impl Daemon {
             })?,
         };
         let crew = Links { key, valid: config.crew.link_valid };
-        let couriers = ways_out(&config, &crew, broker.as_ref(), &alive, &inputs, &mut tasks)?;
-        couriers.iter().for_each(|(id, courier)| figures.way_out(id, courier.tally()));
+        let feed = Feed::new();
+        let mut running = Running {
+            site: config.site.clone(),
+            desk: config.desk.clone(),
+            parts: config.parts.clone(),
+            waits: Vec::new(),
+            crew: crew.clone(),
+            broker: broker.clone(),
+            clock: clock.clone(),
+            figures: figures.clone(),
+            beats,
+            feed: feed.clone(),
+            inputs: inputs.clone(),
+            tasks: Tasks::default(),
+            ways: BTreeMap::new(),
+            subscriptions: subscriptions.clone(),
+            warnings: warnings.clone(),
+            readers: BTreeMap::new(),
+            in_force: Arc::new(RwLock::new(InForce {
+                configuration: config.sha256.as_str().into(),
+                ..InForce::default()
+            })),
+            storage: config.storage.clone(),
+            installation: restored.installation,
+            outboxes: BTreeMap::new(),
+            doors: BTreeMap::new(),
+        };
+        for way in running.prepare_ways(&config, |_| true)? {
+            running.take_way(way)?;
+        }
         for settings in &config.influx {
             let reader = readings.reader(&settings.id).map_err(|problem| problem.to_string())?;
-            tasks.push(forward(settings, reader, &clock, &inputs, &figures)?);
+            running.readers.insert(Arc::clone(&settings.id), reader);
+            running.forward(settings)?;
         }
 
         // What must differ from start to start, so that no two alarms ever share an id.
         let seed = uuid::Uuid::now_v7().as_u128();
         let engine = Engine::new(config.rules, config.desk, (seed ^ (seed >> 64)) as u64);
-        let feed = Feed::new();
+        let mappings: BTreeMap<Arc<str>, _> = config.mappings.iter().cloned().collect();
         let router = Router::new(config.mappings, config.profiles, config.places, Limits::default());
-        let filters: Vec<_> = config.mqtt.iter().map(|settings| router.subscriptions(&settings.id)).collect();
         let history = readings.history().map_err(|problem| problem.to_string())?;
         let archive = Arc::new(web::Databases { dir: config.storage.clone(), readings: Mutex::new(history) });
         let past = readings.history().map_err(|problem| problem.to_string())?;
         let refills = refill::start(past, restored.alive, clock.clone(), inputs.clone())?;
         let pulse = Pulse::new((seed >> 32) as u64, clock.clone(), inputs.clone());
         let progress = pulse.progress();
-        let outboxes: BTreeMap<Arc<str>, Outbox> =
-            config.mqtt.iter().map(|settings| (Arc::clone(&settings.id), Outbox::default())).collect();
+        let mut says: BTreeMap<Arc<str>, Say> =
+            broker.iter().map(|broker| (Arc::from("broker"), say_at(broker))).collect();
+        says.extend(config.mqtt.iter().map(|settings| (Arc::clone(&settings.id), running.say_at(&settings.id))));
         let people = watch::Sender::new(restored.people.clone());
         let mut parts = Parts {
             clock: clock.clone(),
@@ -218,7 +244,7 @@ impl Daemon {
             engine,
             journal,
             readings,
-            couriers,
+            couriers: running.couriers(),
             feed: feed.clone(),
             pulse: Some(pulse),
             figures: figures.clone(),
@@ -227,10 +253,10 @@ impl Daemon {
             deliveries: Deliveries::default(),
             clock_trust: ClockTrust::new(None),
             suspects: Suspects::open(&config.storage, now.wall),
-            drill_calendar: drill_calendar(config.drills, &config.storage, restored.installation, now.wall),
+            drill_calendar: running.drill_calendar(config.drills),
             refills: Some(refills),
             people: people.clone(),
-            says: says(&outboxes, broker.as_ref()),
+            says,
         };
         let said: Vec<&str> = notes.iter().map(|(_, text)| text).chain(&restored.notes).map(|text| &*text.en).collect();
         let started = json!({
@@ -268,53 +294,15 @@ impl Daemon {
             let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble })).await;
         }
 
-        if !subscriptions.is_empty() {
-            let (all, feed) = (subscriptions.clone(), feed.clone());
-            tasks.push(supervisor::keep("subscriptions", inputs.clone(), move || {
-                tokio::spawn(all.clone().follow(feed.clone()))
-            }));
-        }
-        if !warnings.is_empty() {
-            let (all, feed, to) = (warnings.clone(), feed.clone(), inputs.clone());
-            tasks.push(supervisor::keep("warnings", inputs.clone(), move || {
-                tokio::spawn(all.clone().run(feed.clone(), to.clone()))
-            }));
-        }
-        for (source, n) in warnings.addresses() {
-            let (all, to) = (warnings.clone(), inputs.clone());
-            tasks.push(supervisor::keep(format!("poll of {source}"), inputs.clone(), move || {
-                tokio::spawn(all.clone().poll(Arc::clone(&source), n, to.clone()))
-            }));
-        }
-        for outbox in posts {
-            let name = format!("subscriber:{}", outbox.id());
-            let posting = tokio::spawn(outbox.run(subscriptions.clone(), inputs.clone()));
-            tasks.push(supervisor::or_end(name, posting));
-        }
-
-        let doors: BTreeMap<Arc<str>, Doors> =
-            config.buses.iter().map(|bus| (Arc::clone(&bus.settings.id), Doors::default())).collect();
-        let callers: Vec<_> = config
-            .buses
-            .iter()
-            .filter_map(|bus| Some((bus.settings.clone(), doors.get(&bus.settings.id)?.callers.clone())))
-            .collect();
-        let outputs = config.outputs.into_iter().filter_map(|output| {
-            let switch = switch(&output, doors.get(&output.bus)?.writes.clone());
-            Some((output.settings, switch))
+        running.post(posts);
+        running.listen(|_| true);
+        let outputs = config.outputs.into_iter().map(|output| {
+            let writes = running.doors(&output.bus).writes;
+            let switch = switch(&output, writes);
+            (output.settings, switch)
         });
         let outputs = Outputs::new(outputs);
-
-        let sessions: BTreeMap<Arc<str>, Discard> =
-            config.mqtt.iter().map(|settings| (Arc::clone(&settings.id), Discard::default())).collect();
         let link = web::WebLink {
-            sessions: sessions
-                .iter()
-                .map(|(id, discard)| {
-                    let discard = discard.clone();
-                    (Arc::clone(id), Arc::new(move || discard.order()) as web::DiscardSession)
-                })
-                .collect(),
             inputs: inputs.clone(),
             reload: reload.clone(),
             feed: feed.clone(),
@@ -335,7 +323,7 @@ impl Daemon {
             },
             clock: clock.clone(),
             crew,
-            configuration: config.sha256.into(),
+            in_force: Arc::clone(&running.in_force),
             site: web::Site {
                 id: config.site.id.to_string(),
                 name: config.site.name.clone(),
@@ -363,40 +351,31 @@ impl Daemon {
                 .map_err(|error| format!("http {id}: cannot listen on {listen}: {error}"))?;
             tasks.push(supervisor::or_end(format!("http:{id}"), task));
         }
-        for (address, task) in dial_in::spawn(&callers, &clock).await {
-            tasks.push(supervisor::or_end(format!("dial_in:{address}"), task));
-        }
+        running.answer(config.buses.iter().map(|bus| &bus.settings)).await;
         for bus in config.buses {
-            let doors = doors.get(&bus.settings.id).cloned().unwrap_or_default();
-            let counters = figures.bus(&bus.settings.id);
-            let (clock, to) = (clock.clone(), inputs.clone());
-            tasks.push(supervisor::keep(format!("bus:{}", bus.settings.id), inputs.clone(), move || {
-                let (settings, units) = (bus.settings.clone(), bus.units.clone());
-                modbus::spawn(settings, units, clock.clone(), to.clone(), counters.clone(), doors.clone())
-            }));
+            running.poll(bus.settings, bus.units);
         }
-        for (settings, filters) in config.mqtt.into_iter().zip(filters) {
-            let settings = settings.or_client_id(&config.site.id);
-            let filters = filters.into_iter().map(|filter| (filter, settings.qos)).collect();
-            let (clock, to) = (clock.clone(), inputs.clone());
-            let discard = sessions.get(&settings.id).cloned().unwrap_or_default();
-            let outbox = outboxes.get(&settings.id).cloned().unwrap_or_default();
-            let filters: Vec<(String, QoS)> = filters;
-            tasks.push(supervisor::keep(format!("mqtt:{}", settings.id), inputs.clone(), move || {
-                mqtt::spawn(
-                    settings.clone(),
-                    filters.clone(),
-                    clock.clone(),
-                    to.clone(),
-                    discard.clone(),
-                    outbox.clone(),
-                )
-            }));
+        for settings in config.mqtt {
+            let mappings = mappings.get(&settings.id).map_or(&[][..], Vec::as_slice);
+            running.connect(settings, mappings);
         }
-        tasks.push(reload::spawn(site, reloads, inputs.clone()));
+        let exchanged = running.tasks.clone();
+        tasks.push(reload::spawn(reload::Site { path, look, running }, reloads, inputs.clone()));
         let watch = Watch::start(progress, clock.clone(), inputs.clone(), figures, came_through)?;
         info!("anmin watches {}; the duty desk is at http://{}/", config.site.name.en, server.address);
-        Ok(Self { web: server.address, broker, feed, inputs, reload, tasks, server, main_loop, watch, clock })
+        Ok(Self {
+            web: server.address,
+            broker,
+            feed,
+            inputs,
+            reload,
+            tasks,
+            exchanged,
+            server,
+            main_loop,
+            watch,
+            clock,
+        })
     }
 
     /// Where commands go in.
@@ -404,16 +383,20 @@ impl Daemon {
         self.inputs.clone()
     }
 
-    /// From now on SIGHUP has the rules read anew.
+    /// From now on SIGHUP has the site read anew.
     pub fn reload_on_hangup(&self) {
         use tokio::signal::unix::{SignalKind, signal};
         let reload = self.reload.clone();
         match signal(SignalKind::hangup()) {
             Ok(mut hangups) => drop(tokio::spawn(async move {
                 while hangups.recv().await.is_some() {
-                    info!("told by SIGHUP to read the rules anew");
+                    info!("told by SIGHUP to read the site anew");
                     let from = Way::of(Through::Signal);
-                    if reload.send(ReloadAsked { who: "anmin".to_owned(), from, reply: None }).await.is_err() {
+                    if reload
+                        .send(ReloadAsked { who: "anmin".to_owned(), from, only_tell: false, reply: None })
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -428,6 +411,7 @@ impl Daemon {
         for task in &self.tasks {
             task.abort();
         }
+        self.exchanged.end_all();
         if let Some(broker) = &self.broker {
             broker.stop().await;
         }
@@ -467,133 +451,13 @@ fn switch(output: &config::Output, writes: Writes) -> Switch {
     })
 }
 
-/// What the journal says of past drills; where it cannot be read an area counts as never drilled.
-fn drill_calendar(plans: Vec<Plan>, storage: &Path, installation: uuid::Uuid, now: Wall) -> DrillCalendar {
-    /// Of each area the last one counts, and areas are few.
-    const LOOKED_BACK: usize = 10_000;
-    // The id of the installation holds the moment at which it was made.
-    let made = installation.get_timestamp().map(|stamp| stamp.to_unix());
-    let since = made.map_or(now, |(seconds, _)| Wall::from_millis(seconds as i64 * 1_000));
-    let past = StateReader::open(storage).and_then(|journal| journal.drills(LOOKED_BACK, None)).unwrap_or_default();
-    DrillCalendar::new(plans, since, &past)
-}
-
-/// The forwarder of one `[[influx]]`, started again from its cursor where it fails.
-fn forward(
-    settings: &influx::Settings,
-    reader: Reader,
-    clock: &Clock,
-    inputs: &mpsc::Sender<Input>,
-    figures: &Figures,
-) -> Result<JoinHandle<()>, String> {
-    let name = format!("way-out:{}", settings.id);
-    let (settings, clock, to, figures) = (settings.clone(), clock.clone(), inputs.clone(), figures.clone());
-    let mut start = move || -> Result<JoinHandle<()>, String> {
-        let forwarder = influx::spawn(&settings, reader.again(), clock.clone(), to.clone())
-            .map_err(|problem| format!("way out {}: {problem}", settings.id))?;
-        figures.database(&settings.id, &forwarder.stats);
-        Ok(forwarder.task)
-    };
-    let mut first = Some(start()?);
-    Ok(supervisor::keep(name, inputs.clone(), move || {
-        let started = first.take().map_or_else(&mut start, Ok);
-        started.unwrap_or_else(|problem| tokio::spawn(async move { panic!("{problem}") }))
-    }))
-}
-
-/// What heartbeats need to know.
-struct Alive {
-    clock: Clock,
-    figures: Figures,
-    beats: watch::Receiver<u64>,
-}
-
-/// One courier a way out, and a heartbeat where one is wanted.
-fn ways_out(
-    config: &Config,
-    crew: &Links,
-    broker: Option<&BrokerHandle>,
-    alive: &Alive,
-    inputs: &mpsc::Sender<Input>,
-    tasks: &mut Vec<JoinHandle<()>>,
-) -> Result<BTreeMap<Arc<str>, CourierHandle>, String> {
-    let mut couriers = BTreeMap::new();
-    let mut ways = Ways { config, alive, inputs, tasks, couriers: &mut couriers };
-    let named = |id: &Arc<str>| {
-        let id = Arc::clone(id);
-        move |problem: String| format!("way out {id}: {problem}")
-    };
-    for settings in &config.mqtt_out {
-        let id = &settings.channel.id;
-        let carrier = mqtt_out::carrier(settings, &config.site, broker.map(embedded)).map_err(named(id))?;
-        ways.add(carrier, id, settings.heartbeat);
-    }
-    for settings in &config.webhooks {
-        let id = &settings.channel.id;
-        let carrier = webhook::carrier(settings, &config.site, &alive.clock).map_err(named(id))?;
-        ways.add(carrier, id, settings.heartbeat);
-    }
-    for settings in &config.notices {
-        let id = &settings.channel.id;
-        let carrier = notice::carrier(settings, &config.site, Some(crew), &alive.clock).map_err(named(id))?;
-        ways.add(carrier, id, false);
-    }
-    for settings in &config.caps {
-        let id = &settings.channel.id;
-        let carrier = broadcast::carrier(settings, &config.site).map_err(named(id))?;
-        ways.add(carrier, id, false);
-    }
-    Ok(couriers)
-}
-
-struct Ways<'a> {
-    config: &'a Config,
-    alive: &'a Alive,
-    inputs: &'a mpsc::Sender<Input>,
-    tasks: &'a mut Vec<JoinHandle<()>>,
-    couriers: &'a mut BTreeMap<Arc<str>, CourierHandle>,
-}
-
-impl Ways<'_> {
-    fn add<C: Carrier>(&mut self, carrier: C, id: &Arc<str>, heartbeat: bool) {
-        let carrier = Arc::new(carrier);
-        let Alive { clock, figures, beats } = self.alive;
-        if heartbeat {
-            let (site, clock) = (self.config.site.clone(), clock.clone());
-            let (figures, beats) = (figures.clone(), beats.clone());
-            self.tasks.push(heartbeat::spawn(Arc::clone(&carrier), Arc::clone(id), site, clock, figures, beats));
-        }
-        let (handle, task) = courier::spawn(carrier, Arc::clone(id), clock.clone(), self.inputs.clone());
-        self.tasks.push(supervisor::or_end(format!("courier of {id}"), task));
-        self.couriers.insert(Arc::clone(id), handle);
-    }
-}
-
-/// How the main loop speaks to devices, by the broker that they are at.
-fn says(outboxes: &BTreeMap<Arc<str>, Outbox>, broker: Option<&BrokerHandle>) -> BTreeMap<Arc<str>, Say> {
-    let outside = outboxes.iter().map(|(id, outbox)| {
-        let outbox = outbox.clone();
-        (Arc::clone(id), Box::new(move |topic, payload| outbox.put(topic, payload)) as Say)
-    });
-    let embedded = broker.cloned().map(|broker| {
-        let say = move |topic: String, payload: Vec<u8>| {
-            if let Err(problem) = broker.publish(&topic, payload.into(), QoS::AtMostOnce, false) {
-                error!("cannot ask a device: {problem}");
-            }
-        };
-        (Arc::from("broker"), Box::new(say) as Say)
-    });
-    outside.chain(embedded).collect()
-}
-
-/// The embedded broker as the MQTT way out sees it.
-fn embedded(broker: &BrokerHandle) -> mqtt_out::Embedded {
+/// How the main loop speaks to devices at the embedded broker.
+fn say_at(broker: &BrokerHandle) -> Say {
     let broker = broker.clone();
-    Arc::new(move |topic, payload, retain| {
-        broker
-            .publish(topic, payload, QoS::AtLeastOnce, retain)
-            .map(|_subscribers| ())
-            .map_err(|error| error.to_string())
+    Box::new(move |topic: String, payload: Vec<u8>| {
+        if let Err(problem) = broker.publish(&topic, payload.into(), QoS::AtMostOnce, false) {
+            error!("cannot ask a device: {problem}");
+        }
     })
 }
 

@@ -26,6 +26,7 @@ mod reload;
 pub mod replay;
 mod report;
 mod rules;
+mod running;
 mod station;
 mod status;
 mod subscription;
@@ -62,11 +63,7 @@ enum Command {
         site: PathBuf,
     },
     /// Read a site as `run` would and report every fault at once.
-    Check {
-        /// The site's folder, or its configuration file.
-        #[arg(default_value = "/etc/anmin")]
-        site: PathBuf,
-    },
+    Check(check::Options),
     /// Run the test cases that stand beside rules and in device profiles: the shipped ones and a site's own.
     Test {
         /// The site's folder; without it only what is shipped.
@@ -145,10 +142,10 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => demo::run(options),
         Command::Init(options) => init::run(options),
         Command::Run { site } => {
-            telemetry::start_log("info");
+            telemetry::start_log();
             daemon::run(&site)
         }
-        Command::Check { site } => check::check(&site),
+        Command::Check(options) => check::check(options),
         Command::Test { site } => check::test(site.as_deref()),
         Command::Status(options) => status::run(&options),
         Command::Alarm(options) => alarm::alarm(options),

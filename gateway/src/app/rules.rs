@@ -30,9 +30,12 @@ enum RulesCommand {
         #[command(flatten)]
         desk: Desk,
     },
-    /// Have the daemon read the site's rules and overrides anew, and take them if they are sound.
+    /// Have the daemon read the site anew, rules and all else, and take what is sound; says what waits for a restart.
     #[command(after_help = EXIT_CODES)]
     Reload {
+        /// Only say what would be taken.
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         desk: Desk,
         #[command(flatten)]
@@ -56,7 +59,7 @@ enum RulesCommand {
 pub fn rules(options: RulesOptions) -> ExitCode {
     match options.command {
         RulesCommand::List { desk } => run(&desk, list),
-        RulesCommand::Reload { desk, who } => run(&desk, |client| reload(client, who)),
+        RulesCommand::Reload { dry_run, desk, who } => run(&desk, |client| reload(client, who, dry_run)),
         RulesCommand::New { name, site, kind } => end(|| new(&name, &site, &kind)),
     }
 }
@@ -92,10 +95,19 @@ async fn list(client: Client) -> Result<Said, Failure> {
     Ok(Said { json, lines: table.lines() })
 }
 
-async fn reload(client: Client, who: Who) -> Result<Said, Failure> {
-    let json = client.post_and_wait("/rules/reload", &json!({ "who": who.name()? })).await?;
-    let ReloadedWire { rules, added, removed, changed, numbers, waits_for_restart } = read(&json)?;
-    let mut lines = Vec::new();
+async fn reload(client: Client, who: Who, only_tell: bool) -> Result<Said, Failure> {
+    let json = client.post_and_wait("/rules/reload", &json!({ "who": who.name()?, "only_tell": only_tell })).await?;
+    told(json)
+}
+
+/// What the daemon would take of its site as it stands now.
+pub async fn would_change(client: Client) -> Result<Said, Failure> {
+    told(client.post_and_wait("/rules/reload", &json!({ "who": "anmin check", "only_tell": true })).await?)
+}
+
+fn told(json: serde_json::Value) -> Result<Said, Failure> {
+    let ReloadedWire { rules, added, removed, changed, numbers, taken, waits_for_restart } = read(&json)?;
+    let mut lines: Vec<String> = taken.iter().map(|part| format!("即时生效 at once: {part}")).collect();
     for (word, ids) in [("新增 added", added), ("删除 removed", removed), ("修改 changed", changed)] {
         lines.extend(ids.iter().map(|id| format!("{word} {id}")));
     }
@@ -104,14 +116,11 @@ async fn reload(client: Client, who: Who) -> Result<Said, Failure> {
         let of = if of.is_empty() { String::new() } else { format!(" ({of})") };
         lines.push(format!("{rule}{of} {name}: {} → {}", number(from), number(to)));
     }
+    lines.extend(waits_for_restart.iter().map(|part| format!("重启后才生效 only after a restart: {part}")));
     if lines.is_empty() {
-        lines.push("规则没有变化 · the rules are what they were".to_owned());
+        lines.push("没有变化 · everything is what it was".to_owned());
     }
     lines.push(format!("{rules} 条规则有效 · {rules} rules are in force"));
-    if !waits_for_restart.is_empty() {
-        let parts = waits_for_restart.join(", ");
-        lines.push(format!("重启后才生效 · in force only after a restart: {parts}"));
-    }
     Ok(Said { json, lines })
 }
 

@@ -93,6 +93,12 @@ impl Entry {
         Fault { source: self.at.source.to_string(), line, column, message, hint }
     }
 
+    /// All that it says, wherever it stands: equal words, equal devices.
+    pub fn words(&self) -> String {
+        let Self { id, name, profile, place, unit, floor, room, bus, unit_id, interval, silent_after, at: _ } = self;
+        format!("{:?}", (id, name, profile, place, unit, floor, (room, bus, unit_id, interval, silent_after)))
+    }
+
     /// `devices.csv:12`: where another entry may be found.
     pub fn place(&self) -> String {
         format!("{}:{}", self.at.source, self.at.spots[0].0)

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use anmin_rules::set::{BrokenRule, RuleSource};
 use anmin_sensors::document::{Fault, Faults};
 
-use super::tuned;
+use super::{parts, tuned};
 
 /// One file as text, under the name that faults give it.
 #[derive(Clone, Debug)]
@@ -38,6 +38,13 @@ pub struct SiteFiles {
     pub broken_rules: Vec<BrokenRule>,
     /// Lists as they would be, instead of those on the disk: to try them.
     pub instead: BTreeMap<PathBuf, String>,
+}
+
+impl Source {
+    /// Without the folder.
+    pub fn file_name(&self) -> &str {
+        Path::new(&self.name).file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
 }
 
 /// No file of a site is larger; one that is was named by mistake, and may have no end.
@@ -83,7 +90,7 @@ fn reason(error: &io::Error) -> String {
 impl SiteFiles {
     /// The configuration alone, without profiles and rules.
     pub fn configuration(path: &Path, faults: &Faults) -> Self {
-        let look = Look::at(path);
+        let mut look = Look::at(path);
         let (base, config) = if path.is_dir() {
             let mut config = vec![path.join("anmin.toml")];
             config.extend(below(&path.join("anmin.d"), "toml"));
@@ -97,6 +104,7 @@ impl SiteFiles {
         if tuned.is_file() {
             config.extend(read(&tuned, faults));
         }
+        look.and_named(parts::files_named(&config).into_iter().map(|file| base.join(file)).collect());
         Self { path: path.to_owned(), look, base: base.to_owned(), config, ..Self::default() }
     }
 
@@ -135,9 +143,9 @@ impl SiteFiles {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part.as_bytes());
         };
-        for Source { name, text } in self.config.iter().chain(&self.profiles) {
-            put(Path::new(name).file_name().and_then(|name| name.to_str()).unwrap_or_default());
-            put(text);
+        for source in self.config.iter().chain(&self.profiles) {
+            put(source.file_name());
+            put(&source.text);
         }
         for rule in &self.rules {
             [&rule.name, &rule.toml, &rule.script].into_iter().for_each(|part| put(part));
@@ -175,12 +183,20 @@ pub fn rules_below(folder: &Path) -> (Vec<RuleSource>, Vec<BrokenRule>) {
     (rules, broken_rules)
 }
 
-/// Which files make up the site at `path`, how long they are and when they were last written: equal looks, equal files.
+/// Which files make up the site at `path`, how long they are and when they were last written, and the same of the files that
+/// these name: equal looks, equal files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look(Vec<(PathBuf, u64, Option<SystemTime>)>);
+pub struct Look {
+    path: PathBuf,
+    own: Vec<FileLook>,
+    named: Vec<FileLook>,
+}
+
+/// A file, its length, and when it was last written.
+type FileLook = (PathBuf, u64, Option<SystemTime>);
 
 impl Look {
-    pub fn at(path: &Path) -> Self {
+    fn at(path: &Path) -> Self {
         let mut files = vec![path.to_owned()];
         if path.is_dir() {
             files = vec![path.join("anmin.toml")];
@@ -191,14 +207,25 @@ impl Look {
                 files.extend(["toml", "rhai"].iter().flat_map(|ending| below(&folder, ending)));
             }
         }
-        let look = |file: PathBuf| {
-            let meta = fs::metadata(&file).ok();
-            let (length, written) =
-                (meta.as_ref().map_or(0, fs::Metadata::len), meta.and_then(|meta| meta.modified().ok()));
-            (file, length, written)
-        };
-        Self(files.into_iter().map(look).collect())
+        Self { path: path.to_owned(), own: files.into_iter().map(look).collect(), named: Vec::new() }
     }
+
+    fn and_named(&mut self, files: Vec<PathBuf>) {
+        self.named = files.into_iter().map(look).collect();
+    }
+
+    /// The same at this moment.
+    pub fn again(&self) -> Self {
+        let mut again = Self::at(&self.path);
+        again.and_named(self.named.iter().map(|(file, ..)| file.clone()).collect());
+        again
+    }
+}
+
+fn look(file: PathBuf) -> FileLook {
+    let meta = fs::metadata(&file).ok();
+    let (length, written) = (meta.as_ref().map_or(0, fs::Metadata::len), meta.and_then(|meta| meta.modified().ok()));
+    (file, length, written)
 }
 
 /// The names that rules have in a folder: of their two files one is enough to be found.

@@ -5,8 +5,8 @@
 
 pub mod devices;
 pub mod files;
-pub mod fixed;
 pub mod outside;
+pub mod parts;
 pub mod sheet;
 pub mod site;
 pub mod stations;
@@ -43,8 +43,8 @@ use crate::store::readings::Limits;
 use crate::{output, subscription, warning, web};
 
 use files::{Look, SiteFiles};
-use fixed::Fixed;
 use jiff::tz::TimeZone;
+use parts::Parts;
 use site::{Area, Desk};
 use stations::Crew;
 
@@ -60,6 +60,8 @@ pub struct Config {
     pub audit_kept: Duration,
     pub limits: Limits,
     pub validation: validator::Settings,
+    /// `[log] level`.
+    pub log_level: Option<&'static str>,
     pub desk: DeskSettings,
     pub crew: Crew,
     pub places: HashMap<String, Arc<Place>>,
@@ -93,8 +95,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Its files as they were before they were read.
     pub look: Look,
-    /// What holds until a restart.
-    pub fixed: Fixed,
+    /// What they say, to be compared when they are read anew.
+    pub parts: Parts,
     /// SHA-256 of all its files, in hexadecimal digits.
     pub sha256: String,
 }
@@ -143,6 +145,7 @@ impl Config {
         let limits = one(&roots, "readings").map_or(Some(Limits::default()), |r| Limits::read(&r));
         let validation = one(&roots, "validation").map(|r| validator::Settings::read(&r)).unwrap_or_default();
         let web = one(&roots, "web").map_or(Some(web::Settings::default()), |r| web::Settings::read(&r, base));
+        let log_level = one(&roots, "log").and_then(|r| site::log_level(&r));
         let desk = one(&roots, "desk").map_or_else(Desk::default, |r| Desk::read(&r));
 
         let name = site.as_ref().map(|site| site.name.clone()).unwrap_or_default();
@@ -350,6 +353,7 @@ impl Config {
             audit_kept,
             limits: limits?,
             validation,
+            log_level,
             desk: DeskSettings {
                 site: site.id.to_string(),
                 stations,
@@ -391,34 +395,28 @@ impl Config {
             base: base.to_owned(),
             path: files.path.clone(),
             look: files.look.clone(),
-            fixed: Fixed::of(files),
+            parts: Parts::of(files, &entries),
             sha256: files.sha256(),
         })
     }
 }
 
-/// Reads the rules of the site at `path` anew, with its overrides, as `run` would at the start, and runs the cases of the
-/// site's own; the shipped ones are what they were. A set with any fault is none: the one in force is better than half of
-/// a new one. Also gives which parts of the files have changed since they were `started` with.
-pub fn reload(path: &Path, started: &Fixed) -> (Result<RuleSet, Vec<Fault>>, Vec<String>) {
+/// Reads the site at `path` anew as `run` would at the start, and runs the cases of its own rules; the shipped ones are what
+/// they were. A site with any fault is none: the one in force is better than half of a new one.
+pub fn reload(path: &Path) -> Result<Config, Vec<Fault>> {
     let faults = Faults::default();
     let files = SiteFiles::gather(path, &faults);
     let config = Config::parse(&files, &faults);
-    let waits = Fixed::of(&files).differs(started);
     let mut found = faults.take();
-    if let Some(config) = config.filter(|_| found.is_empty()) {
-        found.extend(config.broken_rules.iter().flat_map(|rule| rule.faults.iter().cloned()));
-        if found.is_empty() {
-            found.extend(files.rules.iter().flat_map(run_cases).filter_map(|CaseOutcome { rule, case, failure }| {
-                let fault = failure?;
-                Some(Fault { message: format!("rule {rule} fails its case {case:?}: {}", fault.message), ..fault })
-            }));
-        }
-        if found.is_empty() {
-            return (Ok(config.rules), waits);
-        }
+    let Some(config) = config.filter(|_| found.is_empty()) else { return Err(found) };
+    found.extend(config.broken_rules.iter().flat_map(|rule| rule.faults.iter().cloned()));
+    if found.is_empty() {
+        found.extend(files.rules.iter().flat_map(run_cases).filter_map(|CaseOutcome { rule, case, failure }| {
+            let fault = failure?;
+            Some(Fault { message: format!("rule {rule} fails its case {case:?}: {}", fault.message), ..fault })
+        }));
     }
-    (Err(found), waits)
+    if found.is_empty() { Ok(config) } else { Err(found) }
 }
 
 /// Where the duty desk of the site at `path` listens, and the file of the token that it asks for: all that a client on

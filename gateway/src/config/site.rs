@@ -228,6 +228,12 @@ pub fn broadcast(r: Option<&Reader<'_>>, name: &Text) -> Policy {
 }
 
 const APPROVE_WITHIN: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(3_600);
+/// `[log] level`: the least grave line that is said.
+pub fn log_level(r: &Reader<'_>) -> Option<&'static str> {
+    let level = r.choice("level", &["error", "warn", "info", "debug"].map(|word| (word, word)));
+    r.finish();
+    level
+}
 
 /// `[storage]`: where the two databases live, `data` beside the configuration unless said otherwise, and for how long the
 /// audit is kept.

@@ -13,7 +13,9 @@
 //! - After three failures in a row the whole way out counts as down: one attempt at a time, spaced by the same backoff,
 //!   each time with the order that was tried least, so that one poisoned order cannot hold the others. An order that
 //!   was never tried may go half a second after the last attempt. The first success lets everything go.
-//! - An order that the peer refuses is tried three times, then given up: [`Outcome::Dead`] and a system alarm.
+//! - An order that the peer refuses is tried three times, then given up: [`Outcome::Dead`] and a system alarm, which stands
+//!   until orders were taken for ten minutes and none was refused. What says that the way out is well again goes out by it, too:
+//!   one that came and went with each order would feed itself.
 //! - When something has been failing for a minute, `way-out:<id>` is in trouble until all of it is through.
 //! - Where a peer must take an order within a time, [`Input::Overdue`] says once of each that it has not; then that time
 //!   stands in place of the minute, if it is shorter. The order goes on being tried.
@@ -35,7 +37,7 @@ use anmin_rules::rule::{Finding, Level, RuleId, Text};
 use anmin_sensors::time::Mono;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::{Carrier, DeliveryError, Outcome, Receipt, excerpt};
@@ -58,6 +60,8 @@ const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
 const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(600);
 /// Failing for so long is a system alarm.
 const TROUBLE_AFTER: Duration = Duration::from_secs(60);
+/// How long it is said that orders were refused.
+const REFUSED_STANDS: Duration = Duration::from_secs(600);
 const ASK_REACHABLE_EVERY: Duration = Duration::from_secs(5);
 
 /// A grave message may follow the one before at once, so many times a minute; a lesser one half as often.
@@ -93,13 +97,31 @@ pub struct CourierHandle {
     /// Unbounded because the main loop must neither wait nor drop; [`Backlog`] says what bounds it.
     orders: mpsc::UnboundedSender<Order>,
     tally: Arc<Tally>,
+    renewed: Arc<Notify>,
 }
 
 impl CourierHandle {
     /// The main loop's end and the courier's end.
     pub fn pair(channel: Arc<str>) -> (Self, mpsc::UnboundedReceiver<Order>) {
         let (orders, queue) = mpsc::unbounded_channel();
-        (Self { channel, orders, tally: Arc::default() }, queue)
+        (Self { channel, orders, tally: Arc::default(), renewed: Arc::default() }, queue)
+    }
+
+    /// The carrier is another by now: what failed with the one before is tried at once.
+    pub fn renew(&self) {
+        self.renewed.notify_one();
+    }
+
+    /// Whether both lead to the same courier.
+    pub fn is(&self, other: &Self) -> bool {
+        self.orders.same_channel(&other.orders)
+    }
+
+    /// Orders that were handed in and have not ended.
+    pub fn waiting(&self) -> usize {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let ended = read(&self.tally.accepted) + read(&self.tally.dead);
+        usize::try_from(read(&self.tally.created).saturating_sub(ended)).unwrap_or(usize::MAX)
     }
 
     /// Id of the way out.
@@ -109,6 +131,10 @@ impl CourierHandle {
 
     pub fn tally(&self) -> &Arc<Tally> {
         &self.tally
+    }
+
+    fn clone_ends(&self) -> (Arc<Tally>, Arc<Notify>) {
+        (Arc::clone(&self.tally), Arc::clone(&self.renewed))
     }
 
     /// Never waits. An order sent to a courier that has ended stays in the journal and goes out after the next start.
@@ -134,15 +160,20 @@ pub fn spawn<C: Carrier>(
         channel.bytes().fold(clock.now().wall.micros() as u64, |seed, byte| seed.rotate_left(7) ^ u64::from(byte));
     let mut backlog = Backlog::new(channel, seed);
     backlog.spacing = carrier.pace().map(Spacing::new);
-    backlog.trouble_after = carrier.deliver_within().map_or(TROUBLE_AFTER, |within| within.min(TROUBLE_AFTER));
-    let task = tokio::spawn(run(Arc::new(carrier), backlog, Arc::clone(&handle.tally), clock, queue, inputs));
+    backlog.trouble_after = trouble_after(&carrier);
+    let task = tokio::spawn(run(Arc::new(carrier), backlog, handle.clone_ends(), clock, queue, inputs));
     (handle, task)
+}
+
+/// A target that is promised sooner is missed sooner.
+fn trouble_after<C: Carrier>(carrier: &C) -> Duration {
+    carrier.deliver_within().map_or(TROUBLE_AFTER, |within| within.min(TROUBLE_AFTER))
 }
 
 async fn run<C: Carrier>(
     carrier: Arc<C>,
     mut backlog: Backlog,
-    tally: Arc<Tally>,
+    (tally, renewed): (Arc<Tally>, Arc<Notify>),
     clock: Clock,
     mut queue: mpsc::UnboundedReceiver<Order>,
     inputs: mpsc::Sender<Input>,
@@ -192,6 +223,10 @@ async fn run<C: Carrier>(
                 }
                 None => open = false,
             },
+            () = renewed.notified() => {
+                backlog.trouble_after = trouble_after(&*carrier);
+                backlog.handle_renewed(clock.now().mono, carrier.pace());
+            }
             _ = ask.tick() => {
                 if let Some(reachable) = carrier.reachable() {
                     backlog.handle_reachable(clock.now().mono, reachable);
@@ -271,6 +306,14 @@ impl Spacing {
     }
 }
 
+/// The peer will not have an order.
+#[derive(Debug)]
+struct Refused {
+    order: OrderId,
+    reason: String,
+    at: Mono,
+}
+
 /// All orders of one way out that are not delivered yet, and when to try which.
 #[derive(Debug)]
 pub struct Backlog {
@@ -296,8 +339,9 @@ pub struct Backlog {
     asked_to_wait_until: Mono,
     unreachable_since: Option<Mono>,
     reason: String,
-    /// The last order given up since the last delivery, not told yet or told.
-    refused: Option<(OrderId, String)>,
+    taken_at: Option<Mono>,
+    /// The last order given up, not told yet or told, until orders are taken again.
+    refused: Option<Refused>,
     told: Option<Told>,
     reports: VecDeque<Input>,
     spacing: Option<Spacing>,
@@ -357,6 +401,7 @@ impl Backlog {
             unreachable_since: None,
             reason: String::new(),
             refused: None,
+            taken_at: None,
             told: None,
             reports: VecDeque::new(),
             spacing: None,
@@ -426,6 +471,21 @@ impl Backlog {
         queue.orders.push_back((self.arrivals, order));
         self.count += 1;
         if idle || queue.rank.is_some_and(|(Reverse(before), ..)| level > before) {
+            self.make_ready(lane);
+        }
+    }
+
+    /// Another carrier leads to the peer, or to another: what the one before has failed with, and how long it was asked to
+    /// wait, says nothing of this one. The last messages of a paced way out still count.
+    pub fn handle_renewed(&mut self, now: Mono, pace: Option<Pace>) {
+        self.spacing = pace
+            .map(|pace| Spacing { pace, left: self.spacing.take().map(|spacing| spacing.left).unwrap_or_default() });
+        (self.failures, self.probe_at, self.asked_to_wait_until) = (0, now, now);
+        self.unreachable_since = None;
+        for (_, lane) in std::mem::take(&mut self.waiting) {
+            if let Some(queue) = self.lanes.get_mut(&lane) {
+                (queue.attempts, queue.refusals) = (0, 0);
+            }
             self.make_ready(lane);
         }
     }
@@ -533,6 +593,9 @@ impl Backlog {
         if let Some((due, _)) = self.expected.first() {
             at_latest(*due);
         }
+        if let Some(at) = self.well_at() {
+            at_latest(at);
+        }
         next
     }
 
@@ -556,7 +619,7 @@ impl Backlog {
         match result {
             Ok(receipt) => {
                 self.peer_answered();
-                self.refused = None;
+                self.taken_at = Some(now);
                 for lane in std::iter::once(lane).chain(gathered) {
                     self.end_head(lane, |_| Outcome::Delivered(receipt.clone()));
                 }
@@ -568,11 +631,12 @@ impl Backlog {
                 self.peer_answered();
                 if refusals >= REFUSALS {
                     let channel = Arc::clone(&self.channel);
-                    self.refused = self.end_head(lane, |order| {
+                    let given_up = self.end_head(lane, |order| {
                         tracing::error!(way_out = %channel, %order, %reason,
                             "refused {REFUSALS} times; given up and kept as a dead letter");
                         Outcome::Dead(reason.clone())
                     });
+                    self.refused = given_up.map(|(order, reason)| Refused { order, reason, at: now });
                 } else {
                     self.note_failing(now, lane, reason);
                     let wait = self.backoff(refusals);
@@ -611,9 +675,12 @@ impl Backlog {
         }
         let failing = self.failing_since();
         let due = failing.is_some_and(|since| now >= since.plus(self.trouble_after));
+        if self.well_at().is_some_and(|at| at <= now) {
+            self.refused = None;
+        }
         let trouble = match (&self.told, &self.refused) {
             (Some(Told::Refused), Some(_)) => return None,
-            (_, Some((order, reason))) => {
+            (_, Some(Refused { order, reason, .. })) => {
                 self.told = Some(Told::Refused);
                 Some(refused_trouble(&self.channel, order, reason))
             }
@@ -634,6 +701,12 @@ impl Backlog {
             None => tracing::info!(way_out = %self.channel, "well again"),
         }
         Some(Input::Part(PartState { part: Arc::clone(&self.part), trouble }))
+    }
+
+    /// When an order that was given up is past, if none is any more.
+    fn well_at(&self) -> Option<Mono> {
+        let (refused, taken) = (self.refused.as_ref()?, self.taken_at?);
+        (taken >= refused.at).then(|| refused.at.plus(REFUSED_STANDS))
     }
 
     fn failing_since(&self) -> Option<Mono> {
@@ -966,8 +1039,32 @@ mod tests {
         let next = attempts(&mut backlog, now);
         assert_eq!(names(&next), ["a/2/office"]);
         backlog.handle_result(now, next[0].lane, taken());
-        assert_eq!(reports(&mut backlog, now), ["delivered a/2/office", "way-out:office well"]);
-        assert!(backlog.is_empty() && backlog.poll_timeout(now).is_none());
+        assert_eq!(reports(&mut backlog, now), ["delivered a/2/office"]);
+        assert!(backlog.is_empty());
+        let well = backlog.poll_timeout(now).expect("it is well again some time");
+        assert_eq!(well, now.plus(REFUSED_STANDS));
+        assert_eq!(reports(&mut backlog, well), ["way-out:office well"]);
+        assert!(backlog.poll_timeout(well).is_none());
+    }
+
+    /// What is said of a way out goes out by it, too.
+    #[test]
+    fn a_peer_that_refuses_now_and_then_is_one_trouble_and_not_one_an_order() {
+        let mut backlog = backlog(&[]);
+        let mut said = Vec::new();
+        for n in 0..40_u32 {
+            let mut now = at(u64::from(n) * 30_000);
+            backlog.handle_order(samples::order(&format!("d{n}"), 1, Level::Red));
+            let refused = n % 4 == 0;
+            while !backlog.is_empty() {
+                for attempt in attempts(&mut backlog, now) {
+                    backlog.handle_result(now, attempt.lane, if refused { never() } else { taken() });
+                }
+                now = backlog.poll_timeout(now).filter(|_| !backlog.is_empty()).unwrap_or(now);
+            }
+            said.extend(reports(&mut backlog, now).into_iter().filter(|report| report.starts_with("way-out")));
+        }
+        assert_eq!(said, ["way-out:office in trouble"]);
     }
 
     #[test]

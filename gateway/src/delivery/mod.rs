@@ -16,7 +16,7 @@ pub mod webhook;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anmin_rules::order::{Channel, ChannelForm, Order};
@@ -33,7 +33,7 @@ pub trait Carrier: Send + Sync + 'static {
     /// be safe to drop at any await; on an error the courier does what the [`DeliveryError`] says.
     fn carry(&self, order: &Order) -> impl Future<Output = Result<Receipt, DeliveryError>> + Send;
 
-    /// How many messages the peer takes, where it is one for people. Asked once.
+    /// How many messages the peer takes, where it is one for people. Asked once, and when the carrier was replaced.
     fn pace(&self) -> Option<courier::Pace> {
         None
     }
@@ -58,6 +58,50 @@ pub trait Carrier: Send + Sync + 'static {
     fn tell_alive(&self, id: &str, document: Bytes) -> impl Future<Output = Result<(), DeliveryError>> + Send {
         let (_, _) = (id, document);
         std::future::ready(Ok(()))
+    }
+}
+
+/// A carrier that can be replaced while its courier runs: what waits there goes on by the new one.
+pub struct Replaceable<C>(RwLock<Arc<C>>);
+
+impl<C> Replaceable<C> {
+    pub fn new(carrier: C) -> Self {
+        Self(RwLock::new(Arc::new(carrier)))
+    }
+
+    /// Gives the one before. What is under way with it comes to its end, or fails and is tried again.
+    pub fn replace(&self, carrier: C) -> Arc<C> {
+        std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), Arc::new(carrier))
+    }
+
+    pub fn now(&self) -> Arc<C> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<C: Carrier> Carrier for Replaceable<C> {
+    async fn carry(&self, order: &Order) -> Result<Receipt, DeliveryError> {
+        self.now().carry(order).await
+    }
+
+    fn pace(&self) -> Option<courier::Pace> {
+        self.now().pace()
+    }
+
+    fn deliver_within(&self) -> Option<Duration> {
+        self.now().deliver_within()
+    }
+
+    async fn carry_all(&self, order: &Order, with: &[Order]) -> Result<Receipt, DeliveryError> {
+        self.now().carry_all(order, with).await
+    }
+
+    fn reachable(&self) -> Option<bool> {
+        self.now().reachable()
+    }
+
+    async fn tell_alive(&self, id: &str, document: Bytes) -> Result<(), DeliveryError> {
+        self.now().tell_alive(id, document).await
     }
 }
 

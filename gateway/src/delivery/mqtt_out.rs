@@ -31,6 +31,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -165,23 +166,27 @@ pub struct MqttOut {
     topics: Topics,
     site: Site,
     way: Way,
+    begun: AtomicBool,
 }
 
 enum Way {
     Embedded(Embedded),
-    Outside { link: Arc<Link>, driver: JoinHandle<()> },
+    Outside { link: Arc<Link>, driver: Mutex<Driver> },
 }
 
-/// Reads the secrets and starts the connection in the background; call it inside a Tokio runtime. `embedded` must be
-/// there when [`Settings::is_embedded`].
+/// The connection to an outside broker: how it is to be made, and the task that keeps it.
+enum Driver {
+    Planned(Box<Plan>),
+    Runs(JoinHandle<()>),
+    Ended,
+}
+
+/// Reads the secrets; nothing is said or connected before [`MqttOut::begin`]. `embedded` must be there when
+/// [`Settings::is_embedded`].
 pub fn carrier(settings: &Settings, site: &Site, embedded: Option<Embedded>) -> Result<MqttOut, String> {
     let topics = Topics { root: format!("{}/v1/{}", settings.prefix, escape(&site.id)) };
     let way = match &settings.to {
-        To::Embedded => {
-            let publish = embedded.ok_or("broker = \"embedded\", but there is no embedded broker")?;
-            publish(&topics.status(), event::status(site, true).into(), true)?;
-            Way::Embedded(publish)
-        }
+        To::Embedded => Way::Embedded(embedded.ok_or("broker = \"embedded\", but there is no embedded broker")?),
         To::Outside(outside) => {
             let password = outside.password_file.as_deref().map(Secret::read).transpose()?;
             let tls = match outside.secure {
@@ -202,24 +207,53 @@ pub fn carrier(settings: &Settings, site: &Site, embedded: Option<Embedded>) -> 
                 name: settings.channel.id.to_string(),
             };
             let link = Arc::new(Link::new(format!("{}:{}", outside.host, outside.port)));
-            let driver = tokio::spawn(drive(plan, Arc::clone(&link)));
-            Way::Outside { link, driver }
+            Way::Outside { link, driver: Mutex::new(Driver::Planned(Box::new(plan))) }
         }
     };
-    Ok(MqttOut { topics, site: site.clone(), way })
+    Ok(MqttOut { topics, site: site.clone(), way, begun: AtomicBool::new(false) })
 }
 
-impl Drop for MqttOut {
-    fn drop(&mut self) {
+impl MqttOut {
+    /// Starts the connection in the background; call it inside a Tokio runtime, once.
+    pub fn begin(&self) -> Result<(), String> {
+        self.begun.store(true, Ordering::Relaxed);
+        match &self.way {
+            Way::Embedded(publish) => publish(&self.topics.status(), event::status(&self.site, true).into(), true),
+            Way::Outside { link, driver } => {
+                let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Driver::Planned(plan) = std::mem::replace(&mut *driver, Driver::Ended) {
+                    *driver = Driver::Runs(tokio::spawn(drive(*plan, Arc::clone(link))));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Says that anmin is no longer there by this way, and carries nothing more. So another may begin in its place although
+    /// somebody still holds this one.
+    pub fn end(&self) {
+        let begun = self.begun.swap(false, Ordering::Relaxed);
         match &self.way {
             // The connection breaks and the broker speaks the will.
-            Way::Outside { driver, .. } => driver.abort(),
-            Way::Embedded(publish) => {
+            Way::Outside { driver, .. } => {
+                let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Driver::Runs(task) = std::mem::replace(&mut *driver, Driver::Ended) {
+                    task.abort();
+                }
+            }
+            Way::Embedded(publish) if begun => {
                 if let Err(why) = publish(&self.topics.status(), event::status(&self.site, false).into(), true) {
                     tracing::warn!(%why, "the embedded broker did not take the last status");
                 }
             }
+            Way::Embedded(_) => {}
         }
+    }
+}
+
+impl Drop for MqttOut {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -718,6 +752,7 @@ mod tests {
         });
         let carrier =
             carrier(&settings("broker = 'embedded'").expect("settings"), &site(), Some(publish)).expect("a carrier");
+        carrier.begin().expect("it takes the status");
         for order in [raised(), over()] {
             carrier.carry(&order).await.expect("taken");
         }
@@ -839,6 +874,7 @@ mod tests {
             let broker = Mosquitto::start(None);
             let stanza = format!("url = 'mqtt://127.0.0.1:{}'\nprotocol_version = '{version}'", broker.port);
             let carrier = carrier(&settings(&stanza).expect("settings"), &site(), None).expect("a carrier");
+            carrier.begin().expect("nothing is connected yet");
             carry_until_taken(&carrier, &raised()).await;
             assert_eq!(carrier.reachable(), Some(true));
 
@@ -867,6 +903,7 @@ mod tests {
         let mut broker = Mosquitto::start(None);
         let stanza = format!("url = 'mqtt://127.0.0.1:{}'", broker.port);
         let carrier = carrier(&settings(&stanza).expect("settings"), &site(), None).expect("a carrier");
+        carrier.begin().expect("nothing is connected yet");
         carry_until_taken(&carrier, &raised()).await;
         broker.stop();
         let failed = loop {
@@ -935,6 +972,7 @@ mod tests {
         let address: SocketAddr = listener.local_addr().expect("it is bound");
         let stanza = format!("url = 'mqtt://{address}'");
         let carrier = carrier(&settings(&stanza).expect("settings"), &site(), None).expect("a carrier");
+        carrier.begin().expect("nothing is connected yet");
         (listener, carrier)
     }
 

@@ -156,9 +156,9 @@ pub fn of_resend(at: Wall, who: String, from: Way, which: &Resend, sent: &Result
     Deed { at, who, from, what: "order.resend".into(), about, refused, detail }
 }
 
-/// Rules that were read anew, and what is different now.
+/// A site that was read anew, and what is different now: rules by their numbers, all else by part and key.
 pub fn of_reload(at: Wall, who: String, from: Way, reloaded: &Reloaded) -> Deed {
-    let waits = reloaded.waits.iter().take(MOST_NAMED).collect::<Vec<_>>();
+    let named = |parts: &[String]| json!(parts.iter().take(MOST_NAMED).collect::<Vec<_>>());
     let (refused, mut detail) = match &reloaded.change {
         Ok(change) => (None, of_change(change)),
         Err(faults) => {
@@ -166,18 +166,20 @@ pub fn of_reload(at: Wall, who: String, from: Way, reloaded: &Reloaded) -> Deed 
             (Some(not_taken(faults)), json!({ "faults": named }))
         }
     };
-    if !waits.is_empty() {
-        detail["waits_for_restart"] = json!(waits);
+    for (key, parts) in [("taken", &reloaded.taken), ("waits_for_restart", &reloaded.waits)] {
+        if !parts.is_empty() {
+            detail[key] = named(parts);
+        }
     }
     Deed { at, who, from, what: "rules.reload".into(), about: String::new(), refused, detail }
 }
 
-/// Why new rules are not in force.
+/// Why a new site is not in force.
 pub fn not_taken(faults: &[String]) -> Text {
     let (count, first) = (faults.len(), faults.first().map_or("", |fault| fault));
     Text {
-        zh: format!("新的规则有 {count} 处错误，未采用，原有规则继续有效：{first}"),
-        en: format!("the new rules have {count} faults and are not taken, those in force stay: {first}"),
+        zh: format!("新的配置和规则有 {count} 处错误，未采用，原有配置和规则继续有效：{first}"),
+        en: format!("the new configuration has {count} faults and is not taken, what is in force stays: {first}"),
     }
 }
 

@@ -41,7 +41,7 @@ use super::query::{
     AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
     PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Trouble,
 };
-use super::{Input, NewRules, PartState, ReloadAsked, Reloaded, Resend, SessionStart};
+use super::{Change, Input, NewSite, PartState, ReloadAsked, Reloaded, Resend, Routes, SessionStart};
 use crate::clock::Clock;
 use crate::delivery::Outcome;
 use crate::delivery::courier::CourierHandle;
@@ -624,7 +624,7 @@ impl MainLoop {
                 // The asker may have hung up; what was sent is sent all the same.
                 let _ = reply.send(sent);
             }
-            Input::Rules(new) => self.handle_rules(now, *new),
+            Input::Site(new) => self.handle_site(now, *new),
             Input::Did(deed) => self.note(now, deed),
             Input::Told(told) => {
                 self.scratch.deeds.push(Fact::Told(told));
@@ -657,32 +657,49 @@ impl MainLoop {
         }
     }
 
-    /// New rules take the place of those in force, all at once, or nothing changes.
-    fn handle_rules(&mut self, now: Now, new: NewRules) {
-        let NewRules { asked: ReloadAsked { who, from, reply }, rules, waits } = new;
-        let change = match rules {
-            Ok(rules) => {
+    /// What is new takes the place of what is in force, all at once, or nothing changes.
+    fn handle_site(&mut self, now: Now, new: NewSite) {
+        let NewSite { asked: ReloadAsked { who, from, only_tell, reply }, site, taken, waits } = new;
+        if only_tell {
+            let change = match site {
+                Ok((rules, _)) => Ok(self.parts.engine.rules().difference(&rules)),
+                Err(faults) => Err(faults.iter().map(ToString::to_string).collect()),
+            };
+            let rules = self.parts.engine.rules().rules().len();
+            if let Some(reply) = reply {
+                // As below.
+                let _ = reply.send(Reloaded { change, rules, taken, waits });
+            }
+            return;
+        }
+        let is_sound = site.is_ok();
+        let mut waits = waits;
+        let change = match site {
+            Ok((rules, change)) => {
+                // Before the rules, which are bound to the points.
+                waits.extend(change.map(|change| self.take_change(now, *change)).unwrap_or_default());
                 let Parts { engine, points, validator, .. } = &mut self.parts;
                 let change = engine.rules().difference(&rules);
                 if !change.is_empty() {
                     engine.replace_rules(now, points, rules, |point| validator.latest(point));
                 }
                 engine.handle_broken_rules(now, &[]);
-                // Windows that are new may know of the past.
+                // Points may be new, and windows that are may know of the past.
                 self.parts.bind();
+                self.parts.validator.watch(&self.parts.points, now);
                 Ok(change)
             }
             Err(faults) => Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>()),
         };
-        let reloaded = Reloaded { change, rules: self.parts.engine.rules().rules().len(), waits };
+        let reloaded = Reloaded { change, rules: self.parts.engine.rules().rules().len(), taken, waits };
         let said = match &reloaded.change {
-            Ok(change) if change.is_empty() => {
-                info!(who, "the rules were read anew and are what they were");
+            Ok(change) if change.is_empty() && reloaded.taken.is_empty() => {
+                info!(who, "the site was read anew and is what it was");
                 None
             }
             Ok(change) => {
-                let rules = reloaded.rules;
-                info!(who, rules, "new rules are in force: {}", deeds::of_change(change));
+                let (rules, parts) = (reloaded.rules, reloaded.taken.join(", "));
+                info!(who, rules, parts, "the new site is in force: {}", deeds::of_change(change));
                 None
             }
             Err(faults) => {
@@ -691,23 +708,94 @@ impl MainLoop {
             }
         };
         self.handle_part(now, PartState { part: Arc::from("rules"), trouble: said });
-        let named = reloaded.waits.join(", ");
-        let waits = (!named.is_empty()).then(|| {
-            let zh = format!("以下配置已修改，重启安民后才生效：{named}");
-            trouble(
-                Level::Blue,
-                Text { zh, en: format!("changed, and in force only after anmin is started again: {named}") },
-            )
-        });
-        self.handle_part(now, PartState { part: Arc::from("config"), trouble: waits });
+        // Of files that are unsound nobody knows what waits: what was said stands.
+        if is_sound {
+            let named = reloaded.waits.join(", ");
+            let waits = (!named.is_empty()).then(|| {
+                let zh = format!("以下配置已修改，重启安民后才生效：{named}");
+                let en = format!("changed, and in force only after anmin is started again: {named}");
+                trouble(Level::Blue, Text { zh, en })
+            });
+            self.handle_part(now, PartState { part: Arc::from("config"), trouble: waits });
+        }
         // Files that were only touched are nobody's deed.
         let touched = from.through == Through::Files && reloaded.change.as_ref().is_ok_and(RulesChange::is_empty);
-        if !touched || !reloaded.waits.is_empty() {
+        if !touched || reloaded.taken.len() + reloaded.waits.len() > 0 {
             self.note(now, deeds::of_reload(now.wall, who, from, &reloaded));
             // Whoever asked hears of it when it is durable.
             self.receipts_due = Some(now.mono);
         }
         self.scratch.reloaded.extend(reply.map(|reply| (reply, reloaded)));
+    }
+
+    /// Everything of a new site but its rules. Alarms, delays, calls and what waits to be sent go on. Gives the devices that
+    /// were there already and are otherwise: made by a message before anybody wrote them down.
+    fn take_change(&mut self, now: Now, change: Change) -> Vec<String> {
+        let Change {
+            desk,
+            validation,
+            audit_kept,
+            limits,
+            drill_calendar,
+            devices,
+            router: routes,
+            couriers,
+            says,
+            gone,
+        } = change;
+        let Parts { points, router, validator, engine, journal, readings, .. } = &mut self.parts;
+        if *engine.desk() != desk {
+            engine.replace_desk(now, desk);
+        }
+        validator.set_settings(validation);
+        audit_kept.into_iter().for_each(|kept| journal.keep_audit(kept));
+        readings.set_limits(limits);
+        let mut otherwise = Vec::new();
+        if let Some((new, reply)) = devices {
+            let taken = points.take_in(new);
+            self.known_points = points.len();
+            otherwise.extend(taken.otherwise.iter().map(|id| format!("[[device]] {id}")));
+            // Fails only when who asked has ended.
+            let _ = reply.send(taken);
+        }
+        if let Some(Routes { profiles, places, sources }) = routes {
+            router.replace(profiles, places, sources);
+        }
+        self.parts.says.extend(says);
+        if let Some(calendar) = drill_calendar {
+            self.parts.drill_calendar = calendar;
+        }
+        self.take_couriers(couriers);
+        for part in gone {
+            let below = format!("{part}/");
+            let of_it = |name: &Arc<str>| **name == *part || name.starts_with(&below);
+            let over: Vec<Arc<str>> = self.troubles.keys().filter(|name| of_it(name)).cloned().collect();
+            over.into_iter().for_each(|part| self.handle_part(now, PartState { part, trouble: None }));
+        }
+        otherwise
+    }
+
+    /// Orders of a way out that is there again go out, as after a restart; those of one that has gone stay in the journal.
+    fn take_couriers(&mut self, couriers: BTreeMap<Arc<str>, CourierHandle>) {
+        let before = std::mem::replace(&mut self.parts.couriers, couriers);
+        let Parts { couriers, journal, orders_waiting, .. } = &mut self.parts;
+        for (id, courier) in &before {
+            if couriers.get(id).is_none_or(|other| !other.is(courier)) {
+                *orders_waiting = orders_waiting.saturating_sub(courier.waiting());
+            }
+        }
+        let new: Vec<&Arc<str>> = couriers
+            .iter()
+            .filter(|(id, now)| before.get(*id).is_none_or(|then| !then.is(now)))
+            .map(|(id, _)| id)
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        for order in journal.unsent().into_iter().filter(|order| new.contains(&&order.channel)) {
+            *orders_waiting += 1;
+            couriers[&order.channel].send(order);
+        }
     }
 
     /// For the audit: with what else the turn makes durable, or a little later, as receipts are.

@@ -342,6 +342,8 @@ struct Queue {
     cursors: HashMap<Arc<str>, Cursor>,
     /// Emptied vectors on their way back to the main loop.
     spare: Vec<Vec<Sample>>,
+    /// New ones, until the writer has taken them.
+    limits: Option<Limits>,
     stop: bool,
     /// The writer's thread has ended.
     gone: bool,
@@ -554,6 +556,11 @@ impl Readings {
         }
     }
 
+    /// For how long and how much is kept from the next commit on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.shared.lock().limits = Some(limits);
+    }
+
     /// An empty vector that has been through here before, so that a turn allocates none.
     pub fn spare(&self) -> Vec<Sample> {
         self.shared.lock().spare.pop().unwrap_or_default()
@@ -744,6 +751,9 @@ impl Writer {
             if self.held.is_empty() {
                 self.held.extend(queue.work.drain(..));
                 (queue.samples, queue.acks) = (0, 0);
+            }
+            if let Some(limits) = queue.limits.take().filter(|limits| *limits != self.limits) {
+                (self.limits, self.cap) = (limits, limits.max_bytes);
             }
             for point in queue.points.drain(..) {
                 match (point.ix.0 as usize).cmp(&self.points.len()) {

@@ -155,7 +155,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The next bytes of the stream; `None` when anmin stops. Is asked only when the peer has taken what it was given.
+    /// The next bytes of the stream; `None` when anmin stops, or the subscription is another by now. Is asked only when the peer has taken what it was given.
     pub async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(bytes) = self.waiting.pop_front() {
@@ -181,7 +181,7 @@ impl Listener {
                     }
                     Ok(Live::Test(frame)) => return Some(frame),
                     Ok(Live::Look) | Err(RecvError::Lagged(_)) => self.caught_up = false,
-                    Err(RecvError::Closed) => return None,
+                    Ok(Live::Over) | Err(RecvError::Closed) => return None,
                 },
                 changed = self.beats.changed() => {
                     changed.ok()?;

@@ -12,22 +12,40 @@ use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber, warn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry};
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::clock::Clock;
 
 /// Where journald listens (systemd.io, "Native Journal Protocol").
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
-/// Starts the log. `RUST_LOG` or `filter` chooses what is said; colours only on a terminal.
-pub fn start_log(filter: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
+/// What is said where neither `RUST_LOG` nor `[log]` says otherwise.
+const USUAL_LEVEL: &str = "info";
+
+/// Where what is said is chosen anew.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// From now on says what `[log] level` asks for. `RUST_LOG` comes first: it is for who looks for a fault.
+pub fn set_log_level(level: Option<&str>) {
+    if EnvFilter::try_from_default_env().is_err()
+        && let Some(filter) = FILTER.get()
+        && let Err(problem) = filter.reload(EnvFilter::new(level.unwrap_or(USUAL_LEVEL)))
+    {
+        warn!("the log says what it said before: {problem}");
+    }
+}
+
+/// Starts the log. `RUST_LOG` chooses what is said; colours only on a terminal.
+pub fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(USUAL_LEVEL));
+    let (filter, chosen) = reload::Layer::new(filter);
     let asked = std::env::var("ANMIN_LOG").unwrap_or_default();
     let (layer, problem): (Box<dyn Layer<Registry> + Send + Sync>, Option<String>) = match Form::of(&asked) {
         Ok(form) => (Box::new(form), None),
@@ -42,6 +60,9 @@ pub fn start_log(filter: &str) {
     if tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().is_err() {
         // A second start in one process (tests) keeps the first log.
         tracing::debug!("the log runs already");
+    } else {
+        // The first start, as the line above has found.
+        let _ = FILTER.set(chosen);
     }
     if let Some(problem) = problem {
         warn!("{problem}; the log goes to standard error as sentences");

@@ -34,14 +34,17 @@ const MOST_TRIES: u32 = 20;
 impl Warnings {
     /// The addresses that are polled: the source and the number of its address.
     pub fn addresses(&self) -> Vec<(Arc<str>, usize)> {
-        let all = self.0.sources.values();
-        all.flat_map(|source| (0..source.settings.urls.len()).map(|n| (Arc::clone(source.id()), n))).collect()
+        let all = self.sources();
+        let of = |source: &Arc<super::Source>| {
+            (0..source.settings.urls.len()).map(|n| (Arc::clone(source.id()), n)).collect()
+        };
+        all.values().flat_map(|source| -> Vec<_> { of(source) }).collect()
     }
 
     /// Polls one of [`Warnings::addresses`] until the main loop has ended.
     pub async fn poll(self, source: Arc<str>, n: usize, inputs: mpsc::Sender<Input>) {
-        let target = self.0.sources.get(&source).and_then(|source| source.settings.urls.get(n));
-        let Some(target) = target.cloned() else { return };
+        let target = self.find(&source).and_then(|source| source.settings.urls.get(n).cloned());
+        let Some(target) = target else { return };
         let poll = Poll {
             part: match n {
                 0 => format!("warning-source:{source}").into(),
@@ -61,7 +64,7 @@ impl Warnings {
 
     /// Tells the source by a CAP Ack (CAP 1.2 section 3.2.1: receipt and acceptance) that its warning was acknowledged.
     pub(super) async fn acknowledge(&self, warning: &Warning, by: &str) {
-        let Some(source) = self.0.sources.get(&warning.source) else { return };
+        let Some(source) = self.find(&warning.source) else { return };
         let Some((http, sender)) = &source.ack else { return };
         let xml = ack(&self.0.site, sender, warning, by, self.0.clock.now().wall);
         let authorization = source.authorization();
@@ -136,7 +139,7 @@ struct Poll {
 
 impl Poll {
     async fn run(mut self) {
-        let every = self.all.0.sources.get(&self.source).map_or(PATIENCE, |source| source.settings.every);
+        let every = self.all.find(&self.source).map_or(PATIENCE, |source| source.settings.every);
         while !self.inputs.is_closed() {
             let result = self.once().await;
             self.judge(result).await;
@@ -181,7 +184,7 @@ impl Poll {
     /// One look. What is unsound is said and costs nothing else.
     async fn once(&mut self) -> Result<(), String> {
         let all = self.all.clone();
-        let Some(source) = all.0.sources.get(&self.source) else { return Ok(()) };
+        let Some(source) = all.find(&self.source) else { return Ok(()) };
         let http = Http::new(&self.target)?;
         let authorization = source.authorization();
         let mut headers: Vec<(&str, &str)> =
@@ -252,10 +255,10 @@ impl Poll {
     async fn take(&self, message: Result<Message, ()>, document: Bytes) -> bool {
         let (all, id) = (self.all.clone(), Arc::clone(&self.source));
         let taken = spawn_blocking(move || {
-            let source = all.0.sources.get(&id)?;
+            let source = all.find(&id)?;
             Some(match message {
-                Ok(message) => all.take(source, message, &document),
-                Err(()) => all.accept(source, &document),
+                Ok(message) => all.take(&source, message, &document),
+                Err(()) => all.accept(&source, &document),
             })
         });
         match taken.await {

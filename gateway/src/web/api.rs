@@ -323,18 +323,18 @@ impl Desk {
         })
     }
 
-    /// Has the site's rules read anew and taken.
-    pub(super) async fn reload(&self, who: String, from: Way) -> Result<ReloadedWire, Problem> {
+    /// Has the site read anew and taken, or told what would be.
+    pub(super) async fn reload(&self, who: String, from: Way, only_tell: bool) -> Result<ReloadedWire, Problem> {
         let (reply, answer) = oneshot::channel();
-        let asked = ReloadAsked { who, from, reply: Some(reply) };
+        let asked = ReloadAsked { who, from, only_tell, reply: Some(reply) };
         if !matches!(timeout(ANSWER_WITHIN, self.link.reload.send(asked)).await, Ok(Ok(()))) {
             return Err(Problem::busy());
         }
-        let Ok(Ok(Reloaded { change, rules, waits })) = timeout(RELOAD_WITHIN, answer).await else {
+        let Ok(Ok(Reloaded { change, rules, taken, waits })) = timeout(RELOAD_WITHIN, answer).await else {
             return Err(Problem::busy());
         };
         match change {
-            Ok(change) => Ok(ReloadedWire::new(rules, &change, waits)),
+            Ok(change) => Ok(ReloadedWire::new(rules, &change, taken, waits)),
             Err(faults) => Err(Problem::rules_refused(&faults)),
         }
     }
@@ -657,8 +657,9 @@ async fn discard_session(
         refused: None,
         detail: Value::Null,
     };
-    let Some(discard) = desk.link.sessions.get(&*id) else {
-        let known: Vec<&str> = desk.link.sessions.keys().map(|id| &**id).collect();
+    let discard = desk.link.in_force().sessions.get(&*id).map(Arc::clone);
+    let Some(discard) = discard else {
+        let known: Vec<Arc<str>> = desk.link.in_force().sessions.keys().cloned().collect();
         let known = if known.is_empty() { "-".to_owned() } else { known.join(", ") };
         let problem = Problem::not_found(
             format!("没有名为 {id:?} 的外部代理，已配置：{known}"),
@@ -687,12 +688,20 @@ async fn rules(State(desk): State<Desk>) -> Answer<Vec<RuleWire>> {
     Ok(Json(rules.iter().map(RuleWire::from).collect()))
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReloadBody {
+    who: Option<String>,
+    #[serde(default)]
+    only_tell: bool,
+}
+
 async fn reload(
     State(desk): State<Desk>,
     caller: Caller,
-    Told(PlainBody { who }): Told<PlainBody>,
+    Told(ReloadBody { who, only_tell }): Told<ReloadBody>,
 ) -> Answer<ReloadedWire> {
-    desk.reload(caller.name(who)?, caller.way).await.map(Json)
+    desk.reload(caller.name(who)?, caller.way, only_tell).await.map(Json)
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -176,7 +176,7 @@ async fn gather(desk: &Desk, caller: &Caller, id: IncidentId) -> Result<Records,
         id,
         site: json!({
             "site": site.id, "name": { "zh": site.name.zh, "en": site.name.en }, "exercise": site.exercise,
-            "anmin": env!("CARGO_PKG_VERSION"), "configuration_sha256": &*desk.link.configuration,
+            "anmin": env!("CARGO_PKG_VERSION"), "configuration_sha256": &*desk.link.in_force().configuration,
         }),
         incident: value(&incident),
         timeline: value(&writer.history(&rows)),

@@ -38,7 +38,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use anmin_rules::alarm::AlarmId;
@@ -176,7 +176,7 @@ pub struct Site {
 #[derive(Clone)]
 pub struct WebLink {
     pub inputs: mpsc::Sender<Input>,
-    /// Has the site's rules read anew.
+    /// Has the site's files read anew.
     pub reload: mpsc::Sender<ReloadAsked>,
     pub feed: Feed,
     pub archive: Arc<dyn Archive>,
@@ -194,10 +194,22 @@ pub struct WebLink {
     pub site: Site,
     /// By what crews answer from their phones.
     pub crew: Links,
-    /// SHA-256 of the site's files as they were read at the start, in hexadecimal digits.
+    pub in_force: Arc<RwLock<InForce>>,
+}
+
+/// What of the site may be another while anmin runs.
+#[derive(Default)]
+pub struct InForce {
+    /// SHA-256 of the site's files as they were taken last, in hexadecimal digits.
     pub configuration: Arc<str>,
     /// By the id of its `[[mqtt]]`.
     pub sessions: BTreeMap<Arc<str>, DiscardSession>,
+}
+
+impl WebLink {
+    fn in_force(&self) -> RwLockReadGuard<'_, InForce> {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Has an outside broker forget our session, as soon as it answers; returns at once.

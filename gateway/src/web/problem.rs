@@ -103,8 +103,8 @@ impl Problem {
         Self::new(
             StatusCode::CONFLICT,
             "rules_refused",
-            format!("新的规则有 {count} 处错误，未采用，原有规则继续有效：\n{told}"),
-            format!("the new rules have {count} faults and are not taken, those in force stay:\n{told}"),
+            format!("新的配置和规则有 {count} 处错误，未采用，原有配置和规则继续有效：\n{told}"),
+            format!("the new configuration has {count} faults and is not taken, what is in force stays:\n{told}"),
         )
         .hint("`anmin check` 和 `anmin test` 会列出全部错误", "`anmin check` and `anmin test` tell all of them")
     }

@@ -42,7 +42,7 @@ impl Desk {
     }
 
     fn named(&self, id: &str) -> Result<Arc<Subscriber>, Problem> {
-        self.link.subscriptions.find(id).map(Arc::clone).ok_or_else(|| {
+        self.link.subscriptions.find(id).ok_or_else(|| {
             Problem::not_found(format!("没有订阅方 {}", short(id)), format!("there is no subscriber {}", short(id)))
                 .hint("订阅方在配置 [[subscriber]] 中登记", "subscribers stand in [[subscriber]] of the configuration")
         })
@@ -52,7 +52,7 @@ impl Desk {
 pub(super) async fn all(State(desk): State<Desk>) -> Answer<Vec<SubscriptionWire>> {
     let writer = Writer { zone: &desk.link.site.time_zone };
     let end = desk.link.subscriptions.end();
-    Ok(Json(desk.link.subscriptions.all().map(|one| writer.subscription(one, end)).collect()))
+    Ok(Json(desk.link.subscriptions.all().map(|one| writer.subscription(&one, end)).collect()))
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -327,14 +327,14 @@ pub(super) async fn set(
         let done = async {
             let _only = desk.setting.lock().await;
             let was = desk.tuner(move |tuner| tuner.keep(&change, &version)).await?;
-            let reloaded = desk.reload(who.clone(), caller.way.clone()).await;
+            let reloaded = desk.reload(who.clone(), caller.way.clone(), false).await;
             if reloaded.is_err() {
                 let back = desk.tuner(move |tuner| tuner.put_back(&was)).await;
                 if let Err(problem) = back {
                     tracing::error!("the file of limits could not be put back: {}", problem.error.en);
                 }
                 // One that was slow may have read the new file: what is in force is what the file says.
-                let _ = desk.reload(who, caller.way).await;
+                let _ = desk.reload(who, caller.way, false).await;
             }
             reloaded
         };

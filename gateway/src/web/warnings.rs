@@ -28,7 +28,7 @@ pub(super) async fn post(State(desk): State<Desk>, Path(source): Path<String>, r
     let warnings = desk.link.warnings.clone();
     let taken = tokio::task::spawn_blocking(move || {
         let known = warnings.find(&source)?;
-        Some(warnings.accept(known, &bytes))
+        Some(warnings.accept(&known, &bytes))
     });
     match taken.await {
         Ok(Some(Ok((key, taken)))) => {

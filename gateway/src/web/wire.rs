@@ -141,7 +141,7 @@ pub struct OverrideWire {
     pub numbers: Vec<LimitWire>,
 }
 
-/// What new rules have changed.
+/// What a site that was read anew has changed, or would.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReloadedWire {
     pub rules: usize,
@@ -149,6 +149,7 @@ pub struct ReloadedWire {
     pub removed: Vec<String>,
     pub changed: Vec<String>,
     pub numbers: Vec<NumberWire>,
+    pub taken: Vec<String>,
     pub waits_for_restart: Vec<String>,
 }
 
@@ -162,7 +163,7 @@ pub struct NumberWire {
 }
 
 impl ReloadedWire {
-    pub(super) fn new(rules: usize, change: &RulesChange, waits: Vec<String>) -> Self {
+    pub(super) fn new(rules: usize, change: &RulesChange, taken: Vec<String>, waits: Vec<String>) -> Self {
         let ids = |rules: &[RuleId]| rules.iter().map(ToString::to_string).collect();
         let number = |NumberChange { rule, of, name, from, to }: &NumberChange| NumberWire {
             rule: rule.to_string(),
@@ -177,6 +178,7 @@ impl ReloadedWire {
             removed: ids(&change.removed),
             changed: ids(&change.changed),
             numbers: change.numbers.iter().map(number).collect(),
+            taken,
             waits_for_restart: waits,
         }
     }

@@ -6,13 +6,13 @@ pub mod desk;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use anmin::clock::Clock;
 use anmin::main_loop::{Feed, Input};
 use anmin::store::audit::Deed;
 use anmin::store::people::Kept;
-use anmin::web::{DiscardSession, Server, Settings, Site, Token, WebLink, serve};
+use anmin::web::{DiscardSession, InForce, Server, Settings, Site, Token, WebLink, serve};
 use desk::Desk;
 use tokio::sync::{mpsc, watch};
 
@@ -63,8 +63,10 @@ pub async fn serve_people(
             key: anmin::crew_link::LinkKey::of(b"crews of the page"),
             valid: std::time::Duration::from_secs(43_200),
         },
-        configuration: "00".into(),
-        sessions: [(Arc::from("plant"), Arc::new(|| {}) as DiscardSession)].into(),
+        in_force: Arc::new(RwLock::new(InForce {
+            configuration: "00".into(),
+            sessions: [(Arc::from("plant"), Arc::new(|| {}) as DiscardSession)].into(),
+        })),
         site: Site {
             id: "chunhui".to_owned(),
             name: desk::text("春晖社区", "Chunhui"),
