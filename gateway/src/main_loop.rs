@@ -9,6 +9,8 @@ pub mod losses;
 mod pace;
 pub mod query;
 pub mod run;
+pub mod stock;
+pub mod test_calendar;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use anmin_rules::order::OrderId;
 use anmin_rules::response::DeskSettings;
 use anmin_rules::rule::{Finding, Text};
 use anmin_rules::set::{Past, RuleSet};
+use anmin_rules::walk::WalkCommand;
 use anmin_sensors::document::Fault;
 use anmin_sensors::point::{Place, Points, TakenIn};
 use anmin_sensors::profile::Profiles;
@@ -36,7 +39,7 @@ use crate::intake::Message;
 use crate::store::audit::{Deed, Way};
 use crate::store::people::Person;
 use crate::store::readings::Limits;
-use crate::store::{StoreError, Told};
+use crate::store::{StoreError, Told, registers};
 
 use drill_calendar::DrillCalendar;
 pub use feed::{Feed, FeedEvent};
@@ -66,6 +69,18 @@ pub enum Input {
     Drill {
         command: DrillCommand,
         from: Way,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// What somebody does with a walk test.
+    Walk {
+        command: WalkCommand,
+        from: Way,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Rows of registers have changed. Answered when it is durable.
+    Register {
+        changes: Vec<registers::Change>,
+        deed: Box<Deed>,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// A courier's result for one order.
@@ -200,7 +215,7 @@ pub struct SessionStart {
 #[derive(Clone, Debug)]
 pub struct PartState {
     /// `mqtt:site`, `gbt26875:panels/889`, `sparkplug:site/group/node`, `bus:bus-a`, `unit:bus-a/7`, `way-out:office`, `store:readings`, `loss:site`, `gap:g-302`, `suspects`,
-    /// `drill:building-3`.
+    /// `drill:building-3`, `walk`, `stock:w-1`.
     pub part: Arc<str>,
     /// `None` when it is well again.
     pub trouble: Option<PartTrouble>,

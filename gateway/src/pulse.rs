@@ -215,7 +215,12 @@ impl Pulse {
             match effect {
                 Effect::Transition(transition) => alarms.push(transition.alarm.id),
                 Effect::Order(order) => orders.push(order),
-                Effect::Call(_) | Effect::Incident(_) | Effect::Pending(_) | Effect::Duty(_) | Effect::Drill(_) => {}
+                Effect::Call(_)
+                | Effect::Incident(_)
+                | Effect::Pending(_)
+                | Effect::Duty(_)
+                | Effect::Drill(_)
+                | Effect::Walk(_) => {}
             }
         }
         alarms

@@ -14,6 +14,7 @@ use crate::broadcast::{Broadcast, BroadcastAction, BroadcastStep};
 use crate::drill::DrillId;
 use crate::incident::{IncidentAction, IncidentId};
 use crate::rule::{Evidence, Finding, Level, RuleId, Text};
+use crate::walk::WalkId;
 
 /// UUIDv7 of one occurrence: sorts by the time it was raised.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -416,6 +417,9 @@ pub enum Refusal {
     /// Over already, or never was.
     #[error("no drill {0} is on")]
     NoSuchDrill(DrillId),
+    /// Over already, or never was.
+    #[error("no walk test {0} is on")]
+    NoSuchWalk(WalkId),
     /// An incident ends with the danger.
     #[error("the incident cannot be closed while its alarm {alarm} is active")]
     AlarmActive { alarm: AlarmId },
@@ -439,6 +443,7 @@ impl Refusal {
             Self::NoSuchStation(_) => "no_such_station",
             Self::NoSuchIncident(_) => "no_such_incident",
             Self::NoSuchDrill(_) => "no_such_drill",
+            Self::NoSuchWalk(_) => "no_such_walk",
             Self::AlarmActive { .. } => "alarm_active",
             Self::NotAllowed(_) => "not_allowed",
         }
@@ -453,6 +458,7 @@ impl Refusal {
             Self::NoSuchStation(station) => format!("没有微型消防站 {station:?}"),
             Self::NoSuchIncident(incident) => format!("没有未结案的事件 {incident}"),
             Self::NoSuchDrill(drill) => format!("没有正在进行的演练 {drill}"),
+            Self::NoSuchWalk(walk) => format!("没有正在进行的巡检测试 {walk}"),
             Self::AlarmActive { alarm } => format!("事件中的报警 {alarm} 仍在持续，不能结案"),
             Self::NotAllowed(text) => return text.clone(),
         };

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_sensors::point::{Place, PointIx, Points};
+use anmin_sensors::point::{Hazard, Place, PointIx, Points};
 use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{
@@ -663,6 +663,35 @@ impl AlarmBook {
             return None;
         }
         self.entries[self.by_instance.get(&(rule, subject))?].track.held
+    }
+
+    /// Whether a condition of an instance stands, waits for a delay, or has an alarm that is open.
+    pub(crate) fn knows(&self, rule: RuleIx, subject: PointIx) -> bool {
+        self.by_instance.contains_key(&(rule, subject))
+    }
+
+    /// Whether some danger stands or begins in a place that `here` names, but for instances that `leave_out` names.
+    pub(crate) fn stands_in(
+        &self,
+        here: impl Fn(&Place) -> bool,
+        leave_out: impl Fn(Option<(RuleIx, PointIx)>) -> bool,
+    ) -> bool {
+        self.entries.values().any(|entry| {
+            matches!(entry.class, Class::Hazard(hazard) if hazard != Hazard::Device)
+                && (entry.track.held.is_some() || entry.track.is_pending())
+                && here(&entry.place)
+                && !leave_out(entry.instance)
+        })
+    }
+
+    /// The numbers of an instance are others from now on: what has waited for long enough by them waits no longer.
+    pub(crate) fn retune(&mut self, now: Now, instance: (RuleIx, PointIx), tuning: &Tuning) {
+        let Some(slot) = self.by_instance.get(&instance).copied() else { return };
+        let entry = self.entries.get_mut(&slot).expect("every index names a slot that is there");
+        if let Some(terms) = &mut entry.terms {
+            *terms = Terms::new(&terms.spec, tuning);
+        }
+        self.settle(now, slot);
     }
 
     pub fn alarm(&self, id: AlarmId) -> Option<&Arc<Alarm>> {

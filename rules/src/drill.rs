@@ -814,7 +814,7 @@ mod tests {
                 OrderBody::Call(change) => of(&change.alarm),
                 OrderBody::Cap(cap) => of(&cap.alarm),
             },
-            Effect::Pending(_) | Effect::Duty(_) => None,
+            Effect::Pending(_) | Effect::Duty(_) | Effect::Walk(_) => None,
         }
     }
 

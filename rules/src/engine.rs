@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use anmin_sensors::point::{Place, PointIx, Points};
+use anmin_sensors::point::{Place, PointId, PointIx, Points};
 use anmin_sensors::reading::Sample;
 use anmin_sensors::time::{Mono, Now, Wall};
 
@@ -22,6 +22,7 @@ use crate::plan::Item;
 use crate::response::{DeskSettings, Request, ResponseDesk};
 use crate::rule::{Evidence, Finding, Judged, Level, RuleId, RuleSpec, Text, Tuning};
 use crate::set::{Bound, BrokenRule, Past, Refill, RuleSet};
+use crate::walk::{Tick, Walk, WalkChange, WalkCommand, WalkDesk};
 
 /// What the engine wants done, in the order in which it must become durable: an order never comes before the
 /// transition or call change that it speaks of.
@@ -34,6 +35,8 @@ pub enum Effect {
     Duty(Arc<DutyChange>),
     /// A drill has begun, raised an alarm or ended.
     Drill(Arc<DrillChange>),
+    /// A walk test has begun, ticked a point off or ended.
+    Walk(Arc<WalkChange>),
     Order(Order),
     /// The delays of a condition have begun, changed or ended; takes the place of what was said of it before.
     Pending(Arc<Pending>),
@@ -612,6 +615,7 @@ pub struct Engine {
     specs: Vec<Arc<RuleSpec>>,
     watch: Watch,
     drills: DrillDesk,
+    walks: WalkDesk,
     /// Restored alarms may still wait for their points.
     unbound: bool,
     points_seen: usize,
@@ -631,6 +635,7 @@ impl Engine {
             specs,
             drills: DrillDesk::new(&desk, seed),
             watch: Watch::new(desk, seed),
+            walks: WalkDesk::default(),
             unbound: false,
             points_seen: 0,
             judged: Vec::new(),
@@ -675,6 +680,11 @@ impl Engine {
     /// written down: a drill gets no longer by a clock that was set back.
     pub fn restore_drills(&mut self, now: Now, known: Option<Wall>, drills: Vec<Arc<Drill>>) {
         self.drills.restore(now, known, drills);
+    }
+
+    /// Takes up the walk tests that were on, each with the points that have spoken in it, as drills are taken up.
+    pub fn restore_walks(&mut self, now: Now, known: Option<Wall>, walks: Vec<(Arc<Walk>, Vec<PointId>)>) {
+        self.walks.restore(now, known, walks);
     }
 
     /// Takes up conditions whose delays ran when the last run ended: the delays start again. Those that do not `hold` any
@@ -774,6 +784,14 @@ impl Engine {
         self.drills.handle(now, &site, command)
     }
 
+    /// Starts a walk test, ends it. What speaks at its end is real.
+    pub fn handle_walk(&mut self, now: Now, points: &Points, command: &WalkCommand) -> Result<(), Refusal> {
+        self.fire_watches(now);
+        let result = self.walks.handle(now, points, command);
+        self.take_real(now);
+        result
+    }
+
     /// Fires every timer that is due. Harmless when none is.
     pub fn handle_timeout(&mut self, now: Now, points: &Points) {
         self.fire(now, points);
@@ -791,6 +809,8 @@ impl Engine {
         latest: impl Fn(PointIx) -> Option<Sample>,
     ) -> Bound {
         self.fire(now, points);
+        self.walks.stop_all(now);
+        self.take_real(now);
         self.specs = specs_of(&rules);
         self.refills = 0;
         let bound = rules.bind(points);
@@ -837,11 +857,13 @@ impl Engine {
 
     /// What is real comes first.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.watch.poll_effect().or_else(|| self.drills.poll_effect())
+        self.watch.poll_effect().or_else(|| self.drills.poll_effect()).or_else(|| self.walks.poll_effect())
     }
 
     pub fn poll_timeout(&self) -> Option<Mono> {
-        [self.watch.poll_timeout(), self.drills.poll_timeout(), self.rules.poll_timeout()].into_iter().flatten().min()
+        let Self { watch, drills, walks, rules, .. } = self;
+        let timers = [watch.poll_timeout(), drills.poll_timeout(), walks.poll_timeout(), rules.poll_timeout()];
+        timers.into_iter().flatten().min()
     }
 
     pub fn rules(&self) -> &RuleSet {
@@ -872,6 +894,16 @@ impl Engine {
     /// The drills that are on, the oldest first.
     pub fn drills(&self) -> impl ExactSizeIterator<Item = &Arc<Drill>> {
         self.drills.drills()
+    }
+
+    /// The walk tests that are on, the oldest first.
+    pub fn walks(&self) -> impl ExactSizeIterator<Item = &Arc<Walk>> {
+        self.walks.walks()
+    }
+
+    /// The points that speak now and are taken for tested.
+    pub fn speaking(&self) -> impl Iterator<Item = &Arc<Tick>> {
+        self.walks.speaking()
     }
 
     /// All open incidents, the oldest first; behind them those of drills.
@@ -926,15 +958,31 @@ impl Engine {
 
     /// What is real comes first.
     fn fire_watches(&mut self, now: Now) {
+        // Before the alarms' timers: what is no test any more is among them.
+        self.walks.fire(now);
+        self.take_real(now);
         self.watch.fire(now);
         self.drills.fire(now);
     }
 
     fn take_judged(&mut self, now: Now, points: &Points) {
-        for judged in self.judged.drain(..) {
+        let mut all = std::mem::take(&mut self.judged);
+        for judged in all.drain(..) {
             let spec = &self.specs[judged.rule.0 as usize];
             let tuning = self.rules.tuning(judged.rule, judged.subject);
-            self.watch.handle_judged(now, points, spec, tuning, &judged);
+            let waits = self.walks.judge(now, points, spec, tuning, &judged, &self.watch.book);
+            self.watch.handle_judged(now, points, spec, waits.as_ref().unwrap_or(tuning), &judged);
+            self.take_real(now);
+        }
+        // Its room is used again.
+        self.judged = all;
+    }
+
+    /// What was taken for a test and is none has waited for long enough.
+    fn take_real(&mut self, now: Now) {
+        while let Some((rule, point)) = self.walks.poll_real() {
+            self.watch.book.retune(now, (rule, point), self.rules.tuning(rule, point));
+            self.watch.drain(now);
         }
     }
 
@@ -1081,6 +1129,7 @@ mod tests {
                     }
                     Effect::Duty(_) => {}
                     Effect::Drill(change) => panic!("nobody drills: {change:?}"),
+                    Effect::Walk(change) => panic!("nobody walks: {change:?}"),
                     Effect::Order(order) => panic!("there is no channel for {:?}", order.id),
                 }
             }

@@ -26,5 +26,6 @@ pub mod set;
 pub mod template;
 #[cfg(test)]
 mod timeline;
+pub mod walk;
 mod window;
 mod words;

@@ -319,7 +319,7 @@ impl Stage {
                     let by = if change.cause == CallCause::Said { format!(" {by}") } else { String::new() };
                     format!("{}call {} {what}{by}", self.name(change.call.alarm), change.call.station)
                 }
-                Effect::Pending(_) | Effect::Drill(_) => continue,
+                Effect::Pending(_) | Effect::Drill(_) | Effect::Walk(_) => continue,
                 Effect::Duty(change) => {
                     let before = self.duty.insert(Arc::clone(&change.station), DutyChange::clone(&change));
                     assert_eq!(

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 #[test]
 fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
     let more = "[[mqtt_out]]\nid = \"office\"\nbroker = \"embedded\"\n\
+                [[cap]]\nid = \"public\"\nfolder = \"cap\"\nmin_level = \"orange\"\n\
+                sender = \"acceptance.anmin.example.cn\"\nstatus = \"actual\"\n\
                 [[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\noff_delay = \"0s\"\n";
     let site = Site::new("archive", &format!("{GAS_AS_IT_SPEAKS}{more}"));
     let daemon = Daemon::start(site.folder());
@@ -63,6 +65,14 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
         "on_scene",
     ] {
         assert!(text.contains(part), "no {part:?} in the package");
+    }
+    // Each CAP message to the letter, as it lies in the folder.
+    let folder = fs::read_dir(site.path("cap")).expect("the folder is there").flatten();
+    let xml = folder.filter(|file| file.file_name().to_string_lossy().ends_with(".xml"));
+    let messages: Vec<Vec<u8>> = xml.map(|file| fs::read(file.path()).expect("it can be read")).collect();
+    assert!(messages.len() >= 2, "an alert and its end");
+    for message in &messages {
+        assert!(whole.windows(message.len()).any(|part| part == message), "{}", String::from_utf8_lossy(message));
     }
     let (masked, _) = export("masked.tar", &["--masked"]);
     let text = String::from_utf8_lossy(&masked).into_owned();

@@ -12,15 +12,17 @@ use anmin::delivery;
 use anmin::main_loop::feed::{ChangedPoint, Readings};
 use anmin::main_loop::query::{
     AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
-    PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Trouble,
+    PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Testable, TestablePoint, Trouble,
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Resend};
 use anmin::pulse::Seen;
+use anmin::register::{Kind as Register, Row};
 use anmin::store::audit::{Audited, Chain, Deed, Through, Wanted, Way};
 use anmin::store::incidents::{ClosedCursor, ClosedFilter};
 use anmin::store::people::{self, Places, Principal};
 use anmin::store::state::{Entry, Journaled, Sent};
 use anmin::store::unusable::Kept;
+use anmin::store::view::Raw;
 use anmin::store::{Bucket, DeadLetter, Gap};
 use anmin::subscription::{self, Subscriptions};
 use anmin::telemetry::Figures;
@@ -49,6 +51,7 @@ use anmin_rules::rule::{
     ContentHash, Evidence, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text, WindowSeen,
 };
 use anmin_rules::set::RuleSet;
+use anmin_rules::walk::{Tick, TickEnd, Walk, WalkId};
 use anmin_sensors::document::{Document, Faults};
 use anmin_sensors::point::{DeviceId, Hazard, Kind, Place, PointId, PointIx, PointSpec, Points};
 use anmin_sensors::reading::{Doubt, Fault, Quality, Sample, Value};
@@ -288,6 +291,28 @@ impl Archive for Memory {
         Ok(Vec::new())
     }
 
+    /// One of the day before, in which a detector answered; asked by its id, whatever that is.
+    fn walks(&self, _: usize, _: Option<Wall>) -> Result<Vec<Walk>, String> {
+        Ok(vec![past_walk(WalkId(past_drill().id.0)).0])
+    }
+
+    fn walk(&self, id: WalkId) -> Result<Option<(Walk, Vec<Tick>)>, String> {
+        let (walk, tick) = past_walk(id);
+        Ok(Some((walk, vec![tick])))
+    }
+
+    /// Three items of the stock, one of which is short, and nothing else.
+    fn register(&self, kind: Register) -> Result<Vec<Row>, String> {
+        let items = [("W-01", "灭火毯", "3", "5"), ("W-02", "沙袋", "400", "200"), ("W-03", "应急灯", "12", "10")];
+        let row = |(id, name, quantity, minimum): (&str, &str, &str, &str)| {
+            let cells =
+                [("id", id), ("name", name), ("quantity", quantity), ("minimum", minimum), ("where", "1号微站")];
+            let cells = cells.into_iter().map(|(name, cell)| (name.to_owned(), cell.to_owned())).collect();
+            Row::read(Register::Stock, &cells).expect("it is sound")
+        };
+        Ok(if kind == Register::Stock { items.map(row).into() } else { Vec::new() })
+    }
+
     /// All that has happened is its story.
     fn drill(&self, drill: DrillId) -> Result<Option<Drilled>, String> {
         let known = self.drills(usize::MAX, None)?.into_iter().find(|known| known.id == drill);
@@ -328,6 +353,10 @@ impl Archive for Memory {
 
     fn samples(&self, _: &PointId, _: Wall, _: Wall) -> Result<Vec<(Wall, Option<f64>, Quality)>, String> {
         Ok(Vec::new())
+    }
+
+    fn first_samples(&self, _: &PointId, _: Wall, _: Wall, _: usize) -> Result<(Vec<Raw>, u64), String> {
+        Ok((Vec::new(), 0))
     }
 
     fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String> {
@@ -401,6 +430,36 @@ impl Archive for Memory {
         };
         Ok(vec![kept].into_iter().take(limit).collect())
     }
+}
+
+fn past_walk(id: WalkId) -> (Walk, Tick) {
+    let Drill { scope, started_at, .. } = past_drill();
+    let after = |minutes: u64| started_at.plus(Duration::from_secs(minutes * 60));
+    let tick = Tick {
+        walk: id,
+        point: PointId::new("b3-5-gas/lel"),
+        kind: Kind::named("gas.lel").expect("a kind of the table"),
+        place: Arc::new(Place { building: "3".to_owned(), floor: "5".to_owned(), ..Place::default() }),
+        rule: RuleId::new("gas/leak"),
+        level: Level::Red,
+        value: Some(60.0),
+        at: after(2),
+        end: Some((after(3), TickEnd::Returned)),
+    };
+    let walk = Walk {
+        id,
+        seq: 4,
+        name: "年检".to_owned(),
+        scope,
+        kinds: Vec::new(),
+        by: "李值班".to_owned(),
+        started_at,
+        ends_at: after(120),
+        points: 12,
+        ticked: 1,
+        end: Some((after(40), "李值班".to_owned())),
+    };
+    (walk, tick)
 }
 
 /// A drill of the day before, under the id of the first alarm.
@@ -817,6 +876,7 @@ impl Desk {
                             || matches!(&which, Resend::WayOut(way_out) if **way_out == *"office");
                         let _ = reply.send(Ok(known.then_some(id).into_iter().collect()));
                     }
+                    Some(Input::Walk { reply, .. } | Input::Register { reply, .. }) => drop(reply.send(Ok(()))),
                     Some(Input::People { reply, .. }) => drop(reply.send(Ok(()))),
                     Some(Input::Query(query)) => self.answer(query),
                     Some(Input::Stop) | None => return,
@@ -916,6 +976,11 @@ impl Desk {
                     IncidentView { situation: self.situation(incident), calls: calls.cloned().collect() }
                 })));
             }
+            Query::Walks { reply } => drop(reply.send(Default::default())),
+            Query::Testable { within, reply } => {
+                let points = TestablePoint::all(&self.points, &within, |_| None);
+                drop(reply.send(Testable { every: Duration::from_secs(365 * 86_400), points }));
+            }
             Query::Stations { reply } => drop(reply.send(self.station_views())),
             Query::Points { filter, page, reply } => {
                 drop(reply.send(PointPage::select(&self.points, &filter, page, latest)));
@@ -975,6 +1040,7 @@ impl Desk {
             now: self.clock.now().wall,
             uptime: Duration::from_secs(93_780),
             counts,
+            walks: Vec::new(),
             drills: self.drills.clone(),
             readings: ReadingCounts {
                 received: 1_204_331 + self.asked * 24,

@@ -42,7 +42,7 @@ use crate::warning::Warnings;
 use crate::warning::book::Here;
 use crate::web::{self, InForce};
 
-use super::running::{Running, Tasks};
+use super::running::{self, Running, Tasks};
 use super::{refill, reload, supervisor, trial};
 
 /// Inputs that may wait for the main loop. When full, intakes stop reading: the broker or the bus keeps what comes.
@@ -205,6 +205,7 @@ impl Daemon {
             readers: BTreeMap::new(),
             in_force: Arc::new(RwLock::new(InForce {
                 configuration: config.sha256.as_str().into(),
+                cap_text: Some(running::cap_text(&config.caps, &config.site)),
                 ..InForce::default()
             })),
             storage: config.storage.clone(),
@@ -254,6 +255,8 @@ impl Daemon {
             clock_trust: ClockTrust::new(None),
             suspects: Suspects::open(&config.storage, now.wall),
             drill_calendar: running.drill_calendar(config.drills),
+            test_calendar: running.test_calendar(config.tests),
+            stock: running.stock(),
             refills: Some(refills),
             people: people.clone(),
             says,

@@ -14,8 +14,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::probe;
 use crate::config::files::{SiteFiles, Source};
-use crate::config::sheet::{self, About, Encoding, Row, Sheet};
+use crate::config::sheet::{About, Row, Sheet};
 use crate::config::{self, Config};
+use crate::spreadsheet::{self, Encoding};
 
 /// `anmin devices`.
 #[derive(Debug, Args)]
@@ -163,7 +164,7 @@ fn read(path: &Path) -> Result<Option<String>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("error: {}: {error}", path.display())),
     };
-    let (_, text) = sheet::decode(&bytes).map_err(|why| format!("error: {}: {why}", path.display()))?;
+    let (_, text) = spreadsheet::decode(&bytes).map_err(|why| format!("error: {}: {why}", path.display()))?;
     Ok(Some(text))
 }
 
@@ -206,7 +207,7 @@ fn import(options: &Import) -> Result<(), String> {
         return Ok(());
     }
     let problem = |path: &Path, error: io::Error| format!("error: {}: {error}", path.display());
-    let bytes = sheet::encode(&text, Encoding::Utf8)?;
+    let bytes = spreadsheet::encode(&text, Encoding::Utf8)?;
     let (old, _) = list.sheet.text();
     let before = fs::read(&list.path).unwrap_or_else(|_| old.into_bytes());
     write(&list.before(), &before).map_err(|error| problem(&list.before(), error))?;
@@ -283,7 +284,7 @@ fn export(options: &Export) -> Result<(), String> {
         Written::Utf8 => Encoding::Utf8,
         Written::Gbk => Encoding::Gbk,
     };
-    let bytes = sheet::encode(&list.sheet.guarded().text().0, encoding).map_err(|why| format!("error: {why}"))?;
+    let bytes = spreadsheet::encode(&list.sheet.guarded().text().0, encoding).map_err(|why| format!("error: {why}"))?;
     match &options.output {
         Some(path) => write(path, &bytes).map_err(|error| format!("error: {}: {error}", path.display())),
         None => io::stdout().write_all(&bytes).map_err(|error| format!("error: {error}")),
@@ -296,7 +297,7 @@ fn undo(options: &Undo) -> Result<(), String> {
     let before =
         fs::read(list.before()).map_err(|_| "没有可撤销的导入 · there is no import to take back".to_owned())?;
     let now = fs::read(&list.path).map_err(problem)?;
-    let (_, text) = sheet::decode(&before)?;
+    let (_, text) = spreadsheet::decode(&before)?;
     check(&options.site, &list, &text).map_err(|faults| config::report(&options.site, &faults))?;
     // Both are on the disk at every moment, whatever stops this.
     let kept = list.before().with_extension("undone");

@@ -22,6 +22,7 @@ mod output;
 mod probe;
 mod quarantine;
 mod refill;
+mod register;
 mod reload;
 pub mod replay;
 mod report;
@@ -34,6 +35,7 @@ mod supervisor;
 mod table;
 mod trial;
 mod verify;
+mod walk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -81,6 +83,10 @@ enum Command {
     Drill(drill::DrillOptions),
     /// What waits for two people before it is broadcast outside; say yes or no, take back what has left.
     Broadcast(broadcast::BroadcastOptions),
+    /// Test detectors one by one while alarms stay real; which were never tested, or not for a year.
+    Walk(walk::WalkOptions),
+    /// Stock, shelters, outside teams, heads of buildings and households: list, import and export as CSV.
+    Register(register::RegisterOptions),
     /// Say for a station how far its crew is, or show the links by which its crew answers.
     Call(alarm::CallOptions),
     /// Who is on duty in the micro fire stations; hand over, check equipment, take one off duty.
@@ -153,6 +159,8 @@ pub fn main() -> ExitCode {
         Command::Incident(options) => incident::incident(options),
         Command::Drill(options) => drill::drill(options),
         Command::Broadcast(options) => broadcast::broadcast(options),
+        Command::Walk(options) => walk::walk(options),
+        Command::Register(options) => register::register(options),
         Command::Call(options) => alarm::call(options),
         Command::Station(options) => station::station(options),
         Command::Output(options) => output::output(options),

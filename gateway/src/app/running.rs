@@ -28,19 +28,22 @@ use crate::delivery::courier::{self, CourierHandle};
 use crate::delivery::mqtt_out::{self, MqttOut};
 use crate::delivery::notice::{self, Notice};
 use crate::delivery::webhook::{self, Webhook};
-use crate::delivery::{Carrier, Replaceable, Site, broadcast, heartbeat, influx};
+use crate::delivery::{Carrier, Replaceable, Site, broadcast, cap, heartbeat, influx};
 use crate::intake::broker::BrokerHandle;
 use crate::intake::modbus::dial_in::{self, Door};
 use crate::intake::modbus::{self, Doors, Transport};
 use crate::intake::mqtt::{self, Discard, Outbox};
 use crate::main_loop::drill_calendar::{DrillCalendar, Plan};
 use crate::main_loop::run::Say;
+use crate::main_loop::stock::StockWatch;
+use crate::main_loop::test_calendar::{TestCalendar, TestPlan};
 use crate::main_loop::{Change, Feed, Input, Routes};
+use crate::register::Kind;
 use crate::store::{Reader, StateReader};
 use crate::subscription::{self, Subscriptions, push};
 use crate::telemetry::{self, Figures};
 use crate::warning::{Source, Warnings};
-use crate::web::{DiscardSession, InForce};
+use crate::web::{CapText, DiscardSession, InForce};
 
 use super::supervisor;
 
@@ -408,11 +411,26 @@ impl Running {
     pub fn drill_calendar(&self, plans: Vec<Plan>) -> DrillCalendar {
         /// Of each area the last one counts, and areas are few.
         const LOOKED_BACK: usize = 10_000;
-        // The id of the installation holds the moment at which it was made.
-        let made = self.installation.get_timestamp().map(|stamp| stamp.to_unix());
-        let since = made.map_or(self.clock.now().wall, |(seconds, _)| Wall::from_millis(seconds as i64 * 1_000));
         let past = StateReader::open(&self.storage).and_then(|journal| journal.drills(LOOKED_BACK, None));
-        DrillCalendar::new(plans, since, &past.unwrap_or_default())
+        DrillCalendar::new(plans, self.made(), &past.unwrap_or_default())
+    }
+
+    /// When each detector was last tested; where that cannot be read all count as never tested.
+    pub fn test_calendar(&self, plan: TestPlan) -> TestCalendar {
+        let tested = StateReader::open(&self.storage).and_then(|journal| journal.last_tested()).unwrap_or_default();
+        TestCalendar::new(plan, self.made(), tested)
+    }
+
+    /// The register of the stock; where it cannot be read nothing is said of it until it changes.
+    pub fn stock(&self) -> StockWatch {
+        let rows = StateReader::open(&self.storage).and_then(|journal| journal.register(Kind::Stock));
+        StockWatch::new(self.site.time_zone.clone(), rows.unwrap_or_default())
+    }
+
+    /// The id of the installation holds the moment at which it was made.
+    fn made(&self) -> Wall {
+        let made = self.installation.get_timestamp().map(|stamp| stamp.to_unix());
+        made.map_or(self.clock.now().wall, |(seconds, _)| Wall::from_millis(seconds as i64 * 1_000))
     }
 
     /// Prepares all that is different in `config`. Waits for the disk and changes nothing; the error is for the operator.
@@ -550,7 +568,11 @@ impl Running {
             says,
             gone: over,
         };
-        self.in_force.write().unwrap_or_else(PoisonError::into_inner).configuration = config.sha256.into();
+        {
+            let mut in_force = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
+            in_force.cap_text = Some(cap_text(&config.caps, &self.site));
+            in_force.configuration = config.sha256.into();
+        }
         let beginning = Beginning {
             callers,
             buses: config
@@ -627,6 +649,13 @@ const WAYS: &[&str] = &["mqtt_out", "webhook", "notice", "cap"];
 fn ids(differences: &[Difference], tables: &[&str], how: impl Fn(&How) -> bool) -> BTreeSet<String> {
     let found = differences.iter().filter(|one| tables.contains(&one.table()) && how(&one.how));
     found.map(|one| one.id().to_owned()).collect()
+}
+
+/// The same words in which the couriers send: a message is made of its order and of nothing that passes.
+pub fn cap_text(caps: &[broadcast::Settings], site: &Site) -> Arc<CapText> {
+    let words = caps.iter().map(|settings| (settings.channel.id.to_string(), settings.words(site)));
+    let words: BTreeMap<String, cap::Words> = words.collect();
+    Arc::new(move |way_out, order| Some(cap::compose(words.get(way_out)?, order).ok()?.xml))
 }
 
 /// The embedded broker as the MQTT way out sees it.

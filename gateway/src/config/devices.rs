@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anmin_sensors::document::{Fault, Faults, Reader, did_you_mean, parse_duration};
 
-use super::sheet::{About, Lines};
+use super::sheet::About;
+use crate::spreadsheet::Lines;
 
 /// One device as it was written down, not yet tied to profile, place and bus.
 #[derive(Clone, Debug)]
@@ -232,6 +233,21 @@ mod tests {
                 "devices.csv:5:1: 2 cells, the first line has 8",
             ]
         );
+    }
+
+    #[test]
+    fn rows_are_numbered_as_the_spreadsheet_numbers_them_whatever_ends_its_lines() {
+        for end in ["\n", "\r\n"] {
+            let text = ["id,profile,unit_id", "a1,sdm630,7", "", "a2,sdm630,700", "a3,sdm630"].join(end);
+            let faults = Faults::default();
+            read_csv("devices.csv", &text, &faults);
+            let found: Vec<String> = faults.take().iter().map(ToString::to_string).collect();
+            let wanted = [
+                "devices.csv:4:3: `unit_id` is \"700\", expected a whole number from 0 to 255",
+                "devices.csv:5:1: 2 cells, the first line has 3",
+            ];
+            assert_eq!(found, wanted, "{end:?}");
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ use crate::clock;
 use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
 use crate::intake::{broker, gbt26875, http, modbus, mqtt};
 use crate::main_loop::drill_calendar;
+use crate::main_loop::test_calendar::TestPlan;
 use crate::store::readings::Limits;
 use crate::{output, subscription, warning, web};
 
@@ -83,6 +84,7 @@ pub struct Config {
     pub outputs: Vec<Output>,
     pub subscribers: Vec<subscription::Settings>,
     pub drills: Vec<drill_calendar::Plan>,
+    pub tests: TestPlan,
     pub warning_sources: Vec<warning::Settings>,
     pub web: web::Settings,
     pub rules: RuleSet,
@@ -241,6 +243,7 @@ impl Config {
         let notices: Vec<_> = all("notice").iter().filter_map(|r| notice::Settings::read(r, base)).collect();
         let caps: Vec<_> = all("cap").iter().filter_map(|r| broadcast::Settings::read(r, base)).collect();
         let drills: Vec<drill_calendar::Plan> = all("drill").iter().filter_map(drill_calendar::Plan::read).collect();
+        let tests = one(&roots, "walk").map_or_else(TestPlan::default, |r| TestPlan::read(&r));
         let influx: Vec<_> = all("influx").iter().filter_map(|r| influx::Settings::read(r, base)).collect();
         let places_named: BTreeSet<String> = areas
             .values()
@@ -387,6 +390,7 @@ impl Config {
             outputs,
             subscribers,
             drills,
+            tests,
             warning_sources,
             web: web?,
             rules,

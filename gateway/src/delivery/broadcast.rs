@@ -96,6 +96,11 @@ impl Settings {
     }
 
     /// The folder where one is written to, for those who say where the messages lie.
+    /// What all its messages have in common.
+    pub fn words(&self, site: &Site) -> Words {
+        Words::new(&self.words, site)
+    }
+
     pub fn folder(&self) -> Option<&Path> {
         match &self.to {
             To::Folder(folder) => Some(folder),
@@ -129,7 +134,7 @@ pub fn carrier(settings: &Settings, site: &Site) -> Result<Broadcast, String> {
             Way::Folder(folder.clone())
         }
     };
-    Ok(Broadcast { words: Words::new(&settings.words, site), deliver_within: settings.deliver_within, way })
+    Ok(Broadcast { words: settings.words(site), deliver_within: settings.deliver_within, way })
 }
 
 impl Carrier for Broadcast {

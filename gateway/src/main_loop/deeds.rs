@@ -8,6 +8,7 @@ use anmin_rules::duty::StationAction;
 use anmin_rules::incident::{IncidentAction, Outcome};
 use anmin_rules::order::{CallStep, OrderId};
 use anmin_rules::rule::{Level, RuleId, Text};
+use anmin_rules::walk::{Tick, WalkAction, WalkCause, WalkChange, WalkCommand};
 use anmin_sensors::time::Wall;
 use serde_json::{Value, json};
 
@@ -139,6 +140,36 @@ pub fn of_drill(at: Wall, command: &DrillCommand, from: Way, result: &Result<(),
     };
     let refused = result.as_ref().err().map(Refusal::text);
     Deed { at, who: command.who.clone(), from, what: what.into(), about: command.drill.to_string(), refused, detail }
+}
+
+/// What was done with a walk test, and what came of it.
+pub fn of_walk(at: Wall, command: &WalkCommand, from: Way, result: &Result<(), Refusal>) -> Deed {
+    let (what, detail) = match &command.what {
+        WalkAction::Start { scope: Scope { area, grid, building }, kinds, lasts, name } => {
+            let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+            let minutes = lasts.as_secs() / 60;
+            let detail = json!({
+                "name": name, "area": area, "grid": grid, "building": building, "kinds": kinds, "minutes": minutes,
+            });
+            ("walk.start", detail)
+        }
+        WalkAction::End => ("walk.end", Value::Null),
+    };
+    let refused = result.as_ref().err().map(Refusal::text);
+    Deed { at, who: command.who.clone(), from, what: what.into(), about: command.walk.to_string(), refused, detail }
+}
+
+/// What a point has said in a walk test, so that it stands in the chain.
+pub fn of_tick(change: &WalkChange, tick: &Tick) -> Deed {
+    let what = match change.cause {
+        WalkCause::Ticked => "walk.tick",
+        WalkCause::Real => "walk.real",
+        _ => "walk.returned",
+    };
+    let detail = json!({
+        "point": tick.point.as_str(), "rule": tick.rule.as_str(), "level": tick.level.as_str(), "value": tick.value,
+    });
+    Deed { about: tick.walk.to_string(), ..Deed::of_anmin(change.at, what, detail) }
 }
 
 /// Dead letters that were to be sent again, and which were.

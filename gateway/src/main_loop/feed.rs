@@ -8,6 +8,7 @@ use anmin_rules::alarm::Transition;
 use anmin_rules::drill::DrillChange;
 use anmin_rules::incident::IncidentChange;
 use anmin_rules::order::CallChange;
+use anmin_rules::walk::WalkChange;
 use anmin_sensors::point::{Place, PointId};
 use anmin_sensors::reading::Sample;
 use tokio::sync::broadcast;
@@ -19,6 +20,7 @@ pub enum FeedEvent {
     Call(Arc<CallChange>),
     Incident(Arc<IncidentChange>),
     Drill(Arc<DrillChange>),
+    Walk(Arc<WalkChange>),
     /// The points that changed since the last of these, each with its latest sample. State, not news: a listener that
     /// missed one asks for the points again.
     Readings(Arc<Readings>),

@@ -15,6 +15,7 @@ use anmin_rules::incident::{IncidentId, Situation};
 use anmin_rules::order::{Call, Station};
 use anmin_rules::rule::{ContentHash, Level, RuleId, RuleSpec, Text};
 use anmin_rules::set::{InForce, RuleSource};
+use anmin_rules::walk::{self, Tick, Walk};
 use anmin_sensors::point::{Device, DeviceId, Hazard, KINDS, Kind, Place, Point, PointId, PointIx, Points};
 use anmin_sensors::reading::{Quality, Sample};
 use anmin_sensors::time::Wall;
@@ -23,6 +24,9 @@ use tokio::sync::oneshot;
 use crate::pulse::Seen;
 use crate::store::people::Places;
 use crate::store::{Counts as Stored, Gap};
+
+/// Walk tests that are on, and what speaks in them.
+pub type Walks = (Vec<Arc<Walk>>, Vec<Arc<Tick>>);
 
 /// A question with the place for its answer. The asker may be gone: a reply that nobody takes is dropped.
 #[derive(Debug)]
@@ -47,6 +51,15 @@ pub enum Query {
     },
     Stations {
         reply: oneshot::Sender<Vec<StationView>>,
+    },
+    /// The walk tests that are on, and what speaks in them.
+    Walks {
+        reply: oneshot::Sender<Walks>,
+    },
+    /// The points that a walk test is about.
+    Testable {
+        within: Places,
+        reply: oneshot::Sender<Testable>,
     },
     Points {
         filter: PointFilter,
@@ -82,6 +95,48 @@ pub enum Query {
         within: Places,
         reply: oneshot::Sender<Status>,
     },
+}
+
+/// A detector or button that somebody can press.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TestablePoint {
+    pub id: PointId,
+    pub kind: Kind,
+    /// What people call the device.
+    pub label: Arc<str>,
+    pub place: Arc<Place>,
+    /// When it was last tested.
+    pub last: Option<Wall>,
+}
+
+/// Detectors and buttons, and how often each is to be tested.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Testable {
+    pub every: Duration,
+    pub points: Vec<TestablePoint>,
+}
+
+impl Testable {
+    /// `tested`, `overdue` or `never`.
+    pub fn standing(&self, point: &TestablePoint, now: Wall) -> &'static str {
+        match point.last {
+            None => "never",
+            Some(at) if now > at.plus(self.every) => "overdue",
+            Some(_) => "tested",
+        }
+    }
+}
+
+impl TestablePoint {
+    pub fn all(points: &Points, within: &Places, last: impl Fn(&PointId) -> Option<Wall>) -> Vec<Self> {
+        let testable = points.iter().filter(|(_, point)| walk::is_testable(point.spec.kind));
+        let rows = testable.map(|(ix, point)| {
+            let device = points.device_of(ix);
+            let (label, place) = (Arc::clone(&device.label), Arc::clone(&device.place));
+            Self { id: point.id.clone(), kind: point.spec.kind, label, place, last: last(&point.id) }
+        });
+        rows.filter(|row| within.takes(&row.place)).collect()
+    }
 }
 
 /// A micro fire station as it stands.
@@ -591,6 +646,8 @@ pub struct Status {
     pub counts: Counts,
     /// Drills that are on, the oldest first.
     pub drills: Vec<Arc<Drill>>,
+    /// Walk tests that are on.
+    pub walks: Vec<Arc<Walk>>,
     pub readings: ReadingCounts,
     /// What became of those that were evaluated.
     pub stored: Stored,
@@ -649,6 +706,7 @@ impl Status {
             uptime: self.uptime,
             counts,
             drills: self.drills,
+            walks: self.walks,
             points: of_points,
             devices,
             rules: self.rules,

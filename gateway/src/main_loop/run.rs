@@ -22,6 +22,7 @@ use anmin_rules::incident::IncidentChange;
 use anmin_rules::order::{Call, CallChange, Order, OrderId};
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
 use anmin_rules::set::Refill;
+use anmin_rules::walk::WalkChange;
 use anmin_sensors::point::{PointIx, Points};
 use anmin_sensors::reading::{Doubt, Quality, Reading, Sample};
 use anmin_sensors::router::{self, NodeNews, NodeTrouble, Router};
@@ -39,8 +40,10 @@ use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
 use super::query::{
     AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
-    PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Trouble,
+    PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Testable, TestablePoint, Trouble,
 };
+use super::stock::StockWatch;
+use super::test_calendar::TestCalendar;
 use super::{Change, Input, NewSite, PartState, ReloadAsked, Reloaded, Resend, Routes, SessionStart};
 use crate::clock::Clock;
 use crate::delivery::Outcome;
@@ -99,6 +102,8 @@ pub struct Parts {
     pub clock_trust: ClockTrust,
     pub suspects: Suspects,
     pub drill_calendar: DrillCalendar,
+    pub test_calendar: TestCalendar,
+    pub stock: StockWatch,
     /// Who looks for the past of windows, and answers with [`Input::Past`]; `None` where nobody does. Holds no more than the
     /// site has rules and points.
     pub refills: Option<std::sync::mpsc::Sender<Vec<Refill>>>,
@@ -115,8 +120,9 @@ impl Parts {
     /// Takes up what the last run left in the journal: open alarms and their calls, delays that ran, what was judged, and
     /// the orders without a receipt, which go to the couriers again under the same ids. Once, before the loop is made.
     pub fn take_up(&mut self, now: Now, restored: Restored) {
-        let Restored { alarms, calls, incidents, drills, pending, duty, orders, sessions, judged, alive, .. } =
-            restored;
+        let Restored {
+            alarms, calls, incidents, drills, walks, pending, duty, orders, sessions, judged, alive, ..
+        } = restored;
         self.clock_trust = ClockTrust::new(alive);
         self.losses.recall(sessions);
         self.deliveries.restore(judged);
@@ -135,6 +141,7 @@ impl Parts {
         }
         let calls = calls.iter().map(|change| change.call.clone()).collect();
         self.engine.restore_drills(now, alive, drills);
+        self.engine.restore_walks(now, alive, walks);
         self.engine.restore(now, alarms, calls, incidents);
         self.engine.restore_pending(now, pending, |_| true);
         self.engine.restore_duty(now, duty.iter().map(|change| DutyChange::clone(change)).collect());
@@ -252,6 +259,7 @@ struct Scratch {
     calls: Vec<Arc<CallChange>>,
     incidents: Vec<Arc<IncidentChange>>,
     drills: Vec<Arc<DrillChange>>,
+    walks: Vec<Arc<WalkChange>>,
     pending: Vec<Arc<Pending>>,
     orders: Vec<Order>,
     /// The beat of this turn, and what is to be carried of it.
@@ -466,6 +474,12 @@ impl MainLoop {
         while let Some(part) = self.parts.drill_calendar.poll_part(now) {
             self.handle_part(now, part);
         }
+        while let Some(part) = self.parts.test_calendar.poll_part(now, &self.parts.points) {
+            self.handle_part(now, part);
+        }
+        while let Some(part) = self.parts.stock.poll_part(now) {
+            self.handle_part(now, part);
+        }
         self.let_out(now);
         self.scratch.readings.shrink_to(KEPT_ROOM);
         self.scratch.samples.shrink_to(KEPT_ROOM);
@@ -607,6 +621,17 @@ impl MainLoop {
                 let result = self.parts.engine.handle_drill(now, &self.parts.points, &command);
                 self.note(now, deeds::of_drill(now.wall, &command, from, &result));
                 self.scratch.replies.push((reply, result));
+            }
+            Input::Walk { command, from, reply } => {
+                let result = self.parts.engine.handle_walk(now, &self.parts.points, &command);
+                self.note(now, deeds::of_walk(now.wall, &command, from, &result));
+                self.scratch.replies.push((reply, result));
+            }
+            Input::Register { changes, deed, reply } => {
+                changes.iter().for_each(|change| self.parts.stock.handle_change(change));
+                self.scratch.facts.extend(changes.into_iter().map(|change| Fact::Register(Box::new(change))));
+                self.note(now, *deed);
+                self.scratch.replies.push((reply, Ok(())));
             }
             Input::Outcome { order, .. } if Pulse::owns(&order) => {}
             Input::Outcome { order, outcome } => {
@@ -955,6 +980,15 @@ impl MainLoop {
             self.parts.drill_calendar.handle_drill(drill);
             self.parts.feed.publish(FeedEvent::Drill(change));
         }
+        for change in std::mem::take(&mut scratch.walks) {
+            let (walk, cause) = (&change.walk, change.cause.as_str());
+            let point = change.tick.as_ref().map_or("", |tick| tick.point.as_str());
+            info!(walk = %walk.id, cause, point, by = walk.by, "walk test in {}", walk.scope.text().en);
+            if let Some(tick) = &change.tick {
+                self.parts.test_calendar.handle_tick(now, tick);
+            }
+            self.parts.feed.publish(FeedEvent::Walk(change));
+        }
         self.let_out_beat();
         let scratch = &mut self.scratch;
         let (batch, mut acks) = (std::mem::take(&mut scratch.batch), std::mem::take(&mut scratch.acks));
@@ -1011,6 +1045,14 @@ impl MainLoop {
                 Effect::Drill(change) => {
                     self.scratch.facts.push(Fact::Drill(Arc::clone(&change.drill)));
                     self.scratch.drills.push(change);
+                }
+                Effect::Walk(change) => {
+                    self.scratch.facts.push(Fact::Walk(Arc::clone(&change.walk)));
+                    if let Some(tick) = &change.tick {
+                        self.scratch.facts.push(Fact::Tick(Arc::clone(tick)));
+                        self.scratch.facts.push(Fact::Did(Box::new(deeds::of_tick(&change, tick))));
+                    }
+                    self.scratch.walks.push(change);
                 }
                 Effect::Order(order) => self.scratch.orders.push(order),
             }
@@ -1100,6 +1142,7 @@ impl MainLoop {
         info!("taken up from the journal late: {} open alarms, {} orders to send again", new.len(), late.orders.len());
         let Parts { points, validator, engine, .. } = &mut self.parts;
         engine.restore_drills(now, late.alive, late.drills);
+        engine.restore_walks(now, late.alive, late.walks);
         engine.restore(now, new, calls, late.incidents);
         engine.restore_duty(now, late.duty.iter().map(|change| DutyChange::clone(change)).collect());
         // Whoever has spoken since the start has been judged by that.
@@ -1191,6 +1234,14 @@ impl MainLoop {
             Query::Stations { reply } => {
                 let _ = reply.send(StationView::all(engine, now.wall));
             }
+            Query::Walks { reply } => {
+                let _ = reply.send((engine.walks().cloned().collect(), engine.speaking().cloned().collect()));
+            }
+            Query::Testable { within, reply } => {
+                let calendar = &self.parts.test_calendar;
+                let points = TestablePoint::all(points, &within, |id| calendar.last(id));
+                let _ = reply.send(Testable { every: calendar.every(), points });
+            }
             Query::Points { filter, page, reply } => {
                 let _ = reply.send(PointPage::select(points, &filter, page, latest));
             }
@@ -1248,6 +1299,7 @@ impl MainLoop {
             uptime: now.mono.since(self.started.mono),
             counts: engine.counts(),
             drills: engine.drills().cloned().collect(),
+            walks: engine.walks().cloned().collect(),
             readings: ReadingCounts {
                 received: validated.received + router.counts().quarantined + router.counts().rejected,
                 evaluated: validated.evaluated,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anmin_rules::drill::Drill;
 use anmin_rules::duty::DutyChange;
+use anmin_rules::walk::{Tick, Walk};
 use anmin_sensors::time::Wall;
 use rusqlite::{Connection, params};
 
@@ -17,6 +18,8 @@ use super::cursors::{self, Told};
 use super::drills;
 use super::duty;
 use super::people::{self, Person};
+use super::registers;
+use super::walks;
 
 /// Something to remember.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +38,12 @@ pub enum Fact {
     Told(Told),
     /// A drill as it stands.
     Drill(Arc<Drill>),
+    /// A walk test as it stands.
+    Walk(Arc<Walk>),
+    /// A point that has spoken in a walk.
+    Tick(Arc<Tick>),
+    /// A row of a register.
+    Register(Box<registers::Change>),
     /// Who may do what.
     Person(Box<Person>),
 }
@@ -89,6 +98,9 @@ pub(super) fn write(tx: &Connection, fact: &Fact, audit_kept: Duration) -> rusql
         Fact::Did(deed) => return audit::write(tx, deed, audit_kept),
         Fact::Told(told) => return cursors::write(tx, told),
         Fact::Drill(drill) => return drills::write(tx, drill),
+        Fact::Walk(walk) => return walks::write(tx, walk),
+        Fact::Tick(tick) => return walks::write_tick(tx, tick),
+        Fact::Register(change) => return registers::write(tx, change),
         Fact::Person(person) => return people::write(tx, person),
     };
     Ok(())

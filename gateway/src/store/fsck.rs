@@ -13,7 +13,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::audit::{Deed, Through, Way};
-use super::{DirLock, StoreError, column, drills, duty, people, readings, set_aside, state, unusable};
+use super::{DirLock, StoreError, column, drills, duty, people, readings, registers, set_aside, state, unusable};
 
 /// Lines of SQLite's own check, and faults of one kind, that are told one by one.
 const MOST_TOLD: usize = 20;
@@ -176,6 +176,14 @@ fn check_state(conn: &Connection, checked: &mut Checked) -> Result<(), StoreErro
         checked.fault(
             format!("{damaged} 条账号、登录或令牌记录校验失败，已不起作用"),
             format!("{damaged} rows of accounts, sign-ins or tokens fail their hash and give no right"),
+        );
+    }
+    let (rows, damaged) = registers::check(conn).map_err(|error| StoreError::sqlite(state::FILE, error))?;
+    checked.holds("登记表记录", "rows of registers", rows);
+    if damaged > 0 {
+        checked.fault(
+            format!("{damaged} 条登记表记录校验失败，不再显示"),
+            format!("{damaged} rows of registers fail their hash and are not shown"),
         );
     }
     let found = state::check(conn)?;

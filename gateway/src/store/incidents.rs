@@ -3,13 +3,19 @@
 //! An incident's own rows stand in the journal under its id, as an alarm's do. `threads` says to which incident the rows of
 //! an alarm belong, to which drill those of an incident, and those of an incident that was merged into another: nothing is
 //! rewritten when people merge and split.
-//! Both tables say again what the journal says and are made anew from it where a file is damaged.
+//! Since schema 11 the table of [`super::registers`] has the words by which a closed one is found, in lower case; one that closed
+//! before is looked for in its record. All of it says again what the journal says and is made anew from it where a file is damaged.
 
 use anmin_rules::alarm::{Alarm, AlarmId};
 use anmin_rules::drill::DrillId;
 use anmin_rules::incident::{Incident, IncidentChange, IncidentId, Outcome};
 use anmin_sensors::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::registers;
+
+/// Of the records with the words of closed incidents.
+const WORDS: &str = "words";
 
 /// The step to schema 6. `closed` is 0 for an open one.
 pub(super) const SCHEMA_6: &str = "
@@ -38,6 +44,10 @@ pub struct ClosedFilter {
     pub building: Option<String>,
     /// A word of [`Outcome::as_str`].
     pub outcome: Option<String>,
+    /// A word of [`Hazard::as_str`]: one of the dangers that were part of it.
+    pub hazard: Option<String>,
+    /// Stands in its title, its place or the reason that was given, in either language; case is nothing.
+    pub text: Option<String>,
     /// Closed at or after this moment, and before that one.
     pub from: Option<Wall>,
     pub to: Option<Wall>,
@@ -45,7 +55,7 @@ pub struct ClosedFilter {
 
 /// The change stands in row `n` of the journal.
 pub(super) fn write(tx: &Connection, change: &IncidentChange, n: i64) -> rusqlite::Result<()> {
-    let Incident { id, place, drill, end, .. } = &*change.incident;
+    let Incident { id, title, place, drill, hazards, notes, end, .. } = &*change.incident;
     let (closed, outcome, cause) = match end {
         None => (0, "", ""),
         Some(end) => {
@@ -60,6 +70,13 @@ pub(super) fn write(tx: &Connection, change: &IncidentChange, n: i64) -> rusqlit
         "INSERT OR REPLACE INTO incidents (id, n, closed, building, outcome, cause) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![id.0.as_bytes(), n, closed, place.building, outcome, cause])?;
+    if let Some(end) = end {
+        let hazards = hazards.iter().map(|hazard| format!("\"{}\"", hazard.as_str())).collect::<String>();
+        let mut words = vec![title.zh.clone(), title.en.clone(), place.zh(), place.en(), end.why.clone()];
+        words.extend(notes.iter().map(|note| note.text.clone()));
+        let words = words.join("\n").to_lowercase();
+        registers::put(tx, WORDS, &id.0.simple().to_string(), &format!("{hazards}\n{words}"))?;
+    }
     if let Some(drill) = drill {
         join(tx, id.0, drill.0)?;
     }
@@ -124,14 +141,24 @@ pub(super) fn closed(
     after: Option<ClosedCursor>,
     limit: usize,
 ) -> rusqlite::Result<Vec<i64>> {
-    let ClosedFilter { building, outcome, from, to } = filter;
+    let ClosedFilter { building, outcome, hazard, text, from, to } = filter;
     let after = after.unwrap_or(ClosedCursor(Wall::from_micros(i64::MAX), IncidentId(uuid::Uuid::max())));
     // Words of their own for each way to ask, so that SQLite takes the index that fits.
     let building_is = if building.is_some() { "building = ?5" } else { "?5 IS NULL" };
     let outcome_is = if outcome.is_some() { "outcome = ?6" } else { "?6 IS NULL AND outcome <> 'merged'" };
+    // One without words closed before there were any: its record says it.
+    let stands_in = |asked: bool, parameter: &str| match asked {
+        false => format!("{parameter} IS NULL"),
+        true => format!(
+            "instr(coalesce((SELECT cells FROM kept WHERE kind = '{WORDS}' AND kept.id = lower(hex(incidents.id))),
+                            (SELECT lower(record) FROM journal WHERE journal.n = incidents.n)), {parameter}) > 0"
+        ),
+    };
+    let (hazard_is, text_is) = (stands_in(hazard.is_some(), "?8"), stands_in(text.is_some(), "?9"));
     let sql = format!(
         "SELECT n FROM incidents
          WHERE closed > 0 AND (closed, id) < (?1, ?2) AND closed >= ?3 AND closed < ?4 AND {building_is} AND {outcome_is}
+               AND {hazard_is} AND {text_is}
          ORDER BY closed DESC, id DESC LIMIT ?7"
     );
     let mut sql = conn.prepare_cached(&sql)?;
@@ -144,6 +171,8 @@ pub(super) fn closed(
             building,
             outcome,
             i64::try_from(limit).unwrap_or(i64::MAX),
+            hazard.as_ref().map(|word| format!("\"{word}\"")),
+            text.as_ref().map(|text| text.to_lowercase()),
         ],
         |row| row.get(0),
     )?;

@@ -19,11 +19,13 @@ mod pending;
 pub mod people;
 pub mod readings;
 pub mod record;
+pub mod registers;
 mod salvage;
 pub mod state;
 pub mod suspects;
 pub mod unusable;
 pub mod view;
+mod walks;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};

@@ -487,6 +487,14 @@ fn history_older_than_its_days_goes() {
         rig.readings.history().unwrap().raw("dev-0/lel", Wall::from_micros(0), Wall::from_micros(i64::MAX)).unwrap();
     assert!(left[0].0.micros() >= START + 2 * 3_600_000_000, "{:?}", left[0]);
     assert!(left.len() >= 4_200);
+    let all = Wall::from_micros(i64::MAX);
+    for most in [0, 1, 4_200, left.len(), left.len() + 1] {
+        let (first, left_out) =
+            rig.readings.history().unwrap().first("dev-0/lel", Wall::from_micros(0), all, most).unwrap();
+        assert_eq!(first, left[..most.min(left.len())], "{most}");
+        assert_eq!(left_out as usize, left.len().saturating_sub(most), "{most}");
+    }
+    assert_eq!(rig.readings.history().unwrap().first("nobody/x", Wall::from_micros(0), all, 9), Ok((Vec::new(), 0)));
     assert_eq!(rig.readings.counts().queued, 21_000 % 4_200, "no consumer: the queue empties into history");
     assert_eq!(rig.readings.counts().waiting, 0, "no consumer: nobody waits");
 }

@@ -32,6 +32,7 @@ use super::incidents;
 use super::pending;
 use super::people;
 use super::record::{self, Body};
+use super::registers;
 use super::state::{
     CALL, DEAD, DELIVERED, FILE, Hash, INCIDENT, MIGRATIONS, PENDING, TRANSITION, append, first_link, new_installation,
     order_sum, row_sum, second,
@@ -89,6 +90,7 @@ pub(super) fn carry_over(bad: &Path, into: &mut Connection, now: Wall, most: i64
         pending::carry_over(conn, &tx)?;
         audit::carry_over(conn, &tx)?;
         drills::carry_over(conn, &tx)?;
+        registers::carry_over(conn, &tx)?;
         people::carry_over(conn, &tx)?;
     } else {
         people::mark_lost(&tx)?;

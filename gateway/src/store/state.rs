@@ -18,6 +18,7 @@
 //! | `duty` | since schema 8: what people said of the stations, see [`super::duty`] |
 //! | `drills` | since schema 9: drills and the time of each, see [`super::drills`] |
 //! | `people` | since schema 10: accounts, sign-ins and tokens, see [`super::people`] |
+//! | `kept` | since schema 11: registers, walk tests, words of closed incidents, see [`super::registers`] |
 //!
 //! `sum` of row n is SHA-256 over n, kind and record; `chain` is SHA-256 over `chain` of row n-1 and `sum`, and row 0
 //! stands for the installation. So a row stands for itself when its neighbour is damaged, and a row that was taken out
@@ -49,6 +50,8 @@ use anmin_rules::duty::DutyChange;
 use anmin_rules::incident::{Incident, IncidentChange, IncidentId};
 use anmin_rules::order::{CallChange, Order, OrderBody, OrderId};
 use anmin_rules::rule::{Evidence, RuleId, Text};
+use anmin_rules::walk::{Tick, Walk, WalkId};
+use anmin_sensors::point::PointId;
 use anmin_sensors::time::{Mono, Wall};
 use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
@@ -63,7 +66,9 @@ use super::incidents::{self, ClosedCursor, ClosedFilter};
 use super::pending;
 use super::people::{self, Person};
 use super::record::{self, Body, RecordError};
+use super::registers::{self, Kind};
 use super::salvage::{self, Salvaged};
+use super::walks;
 use super::{DirLock, Disk, StoreError, beside, migrate, set_aside};
 use crate::delivery::Outcome;
 
@@ -137,6 +142,7 @@ pub(super) const MIGRATIONS: super::Migrations = &[
     duty::SCHEMA_8,
     drills::SCHEMA_9,
     people::SCHEMA_10,
+    registers::SCHEMA_11,
 ];
 
 // `state <> 1` says nothing new, but without it SQLite does not use the index that leaves out what is delivered.
@@ -201,6 +207,8 @@ pub struct Restored {
     pub incidents: Vec<Arc<Incident>>,
     /// Drills that were on.
     pub drills: Vec<Arc<Drill>>,
+    /// Walk tests that were on, with the points that have spoken in them.
+    pub walks: Vec<walks::On>,
     /// Conditions whose delays ran.
     pub pending: Vec<Arc<Pending>>,
     /// What people had said of the stations.
@@ -301,6 +309,9 @@ pub struct StateStore {
     audit_kept: Duration,
 }
 
+/// One that is on, with what has spoken in it.
+type LiveWalk = (Arc<Walk>, BTreeMap<PointId, Arc<Tick>>);
+
 /// What somebody is still owed, as far as it is written: it goes into the new file when the old one breaks.
 #[derive(Debug, Default)]
 struct Live {
@@ -312,6 +323,9 @@ struct Live {
     duty: HashMap<Arc<str>, Arc<DutyChange>>,
     /// Those that are on.
     drills: HashMap<DrillId, Arc<Drill>>,
+    /// Those that are on, with what has spoken in them.
+    walks: BTreeMap<WalkId, LiveWalk>,
+    registers: BTreeMap<registers::Key, Box<registers::Change>>,
     orders: HashMap<OrderId, (u64, Order)>,
     people: HashMap<(&'static str, String), (u64, Person)>,
 }
@@ -395,6 +409,18 @@ impl Live {
                 Fact::Duty(change) => drop(self.duty.insert(Arc::clone(&change.station), Arc::clone(change))),
                 Fact::Drill(drill) if drill.end.is_some() => drop(self.drills.remove(&drill.id)),
                 Fact::Drill(drill) => drop(self.drills.insert(drill.id, Arc::clone(drill))),
+                Fact::Walk(walk) if walk.is_on() => {
+                    self.walks.entry(walk.id).or_insert_with(|| (Arc::clone(walk), BTreeMap::new())).0 =
+                        Arc::clone(walk);
+                }
+                Fact::Walk(walk) => drop(self.walks.remove(&walk.id)),
+                Fact::Tick(tick) => {
+                    if let Some((_, ticks)) = self.walks.get_mut(&tick.walk) {
+                        ticks.insert(tick.point.clone(), Arc::clone(tick));
+                    }
+                }
+                Fact::Register(change) if change.is_gone() => drop(self.registers.remove(&change.key())),
+                Fact::Register(change) => drop(self.registers.insert(change.key(), change.clone())),
                 Fact::Person(person) => {
                     let (kind, id) = person.key();
                     if person.is_gone() {
@@ -407,6 +433,10 @@ impl Live {
                 _ => {}
             }
         }
+    }
+
+    fn walks(&self) -> Vec<walks::On> {
+        self.walks.values().map(|(walk, ticks)| (Arc::clone(walk), ticks.keys().cloned().collect())).collect()
     }
 
     /// All of it in the order in which it was written.
@@ -426,7 +456,12 @@ impl Live {
                 let people = in_order(self.people.values().cloned()).into_iter();
                 let people = people.map(|person| Fact::Person(Box::new(person)));
                 let drills = self.drills.values().cloned().map(Fact::Drill);
-                self.duty.values().cloned().map(Fact::Duty).chain(drills).chain(people).collect()
+                let walks = self.walks.values().flat_map(|(walk, ticks)| {
+                    [Fact::Walk(Arc::clone(walk))].into_iter().chain(ticks.values().cloned().map(Fact::Tick))
+                });
+                let registers = self.registers.values().cloned().map(Fact::Register);
+                let duty = self.duty.values().cloned().map(Fact::Duty);
+                duty.chain(drills).chain(walks).chain(registers).chain(people).collect()
             },
             ..OwnedTurn::default()
         }
@@ -699,6 +734,7 @@ impl StateStore {
                 calls: owed.calls,
                 incidents: owed.incidents.iter().map(|change| Arc::clone(&change.incident)).collect(),
                 drills: self.live.drills.values().cloned().collect(),
+                walks: self.live.walks(),
                 pending: owed.pending,
                 duty: self.live.duty.values().cloned().collect(),
                 orders: orders.collect(),
@@ -862,6 +898,27 @@ impl StateReader {
         drills::one(&self.0, id).map_err(sqlite)
     }
 
+    /// The newest `limit` walk tests that began before `before`, the last first.
+    pub fn walks(&self, limit: usize, before: Option<Wall>) -> Result<Vec<Walk>, StoreError> {
+        walks::newest(&self.0, limit, before).map_err(sqlite)
+    }
+
+    /// One walk test with the points that spoke in it; `None` when there never was one.
+    pub fn walk(&self, id: WalkId) -> Result<Option<(Walk, Vec<Tick>)>, StoreError> {
+        let Some(walk) = walks::one(&self.0, id).map_err(sqlite)? else { return Ok(None) };
+        Ok(Some((walk, walks::ticks(&self.0, id).map_err(sqlite)?)))
+    }
+
+    /// When each point was last tested.
+    pub fn last_tested(&self) -> Result<BTreeMap<PointId, Wall>, StoreError> {
+        walks::last_tested(&self.0).map_err(sqlite)
+    }
+
+    /// The rows of one register in the order of their ids, those that are whole.
+    pub fn register(&self, kind: Kind) -> Result<Vec<registers::Row>, StoreError> {
+        registers::rows(&self.0, kind).map_err(sqlite)
+    }
+
     /// Every row about one drill, the oldest first.
     pub fn of_drill(&self, id: DrillId) -> Result<Vec<Journaled>, StoreError> {
         let rows = incidents::of_drill(&self.0, id).map_err(sqlite)?;
@@ -932,6 +989,10 @@ impl StateReader {
     }
 }
 
+fn points_of((walk, ticks): (Arc<Walk>, Vec<Tick>)) -> walks::On {
+    (walk, ticks.into_iter().map(|tick| tick.point).collect())
+}
+
 impl Restored {
     fn nothing(now: Wall) -> Self {
         Self {
@@ -939,6 +1000,7 @@ impl Restored {
             calls: Vec::new(),
             incidents: Vec::new(),
             drills: Vec::new(),
+            walks: Vec::new(),
             pending: Vec::new(),
             duty: Vec::new(),
             orders: Vec::new(),
@@ -1052,6 +1114,7 @@ impl Db {
             let duty = duty::read(&db.conn).unwrap_or_default();
             let duty = duty.into_iter().filter_map(|(_, found)| found.ok().map(Arc::new)).collect();
             let drills = drills::on(&db.conn).unwrap_or_default();
+            let walks = walks::on(&db.conn).unwrap_or_default().into_iter().map(points_of).collect();
             let people = people::read(&db.conn).unwrap_or_else(|_| people::Kept::lost());
             let nothing = Restored::nothing(Wall::default());
             let alive = db.alive();
@@ -1060,6 +1123,7 @@ impl Db {
                 calls,
                 incidents,
                 drills,
+                walks,
                 pending,
                 duty,
                 orders,
@@ -1174,6 +1238,12 @@ impl Db {
         let facts = people.clone().into_people().map(|person| Fact::Person(Box::new(person)));
         let drills = drills::on(&self.conn).map_err(sqlite)?;
         let facts = drills.iter().cloned().map(Fact::Drill).chain(facts);
+        let walks = walks::on(&self.conn).map_err(sqlite)?;
+        let facts = facts.chain(walks.iter().flat_map(|(walk, ticks)| {
+            [Fact::Walk(Arc::clone(walk))].into_iter().chain(ticks.iter().cloned().map(Arc::new).map(Fact::Tick))
+        }));
+        let registers = registers::all(&self.conn).map_err(sqlite)?;
+        let facts = facts.chain(registers.into_iter().map(|change| Fact::Register(Box::new(change))));
         let facts = duty.iter().cloned().map(Fact::Duty).chain(facts).collect();
         let mut live = Live::default();
         live.take(&OwnedTurn {
@@ -1195,6 +1265,7 @@ impl Db {
             calls,
             incidents,
             drills,
+            walks: walks.into_iter().map(points_of).collect(),
             pending,
             duty,
             orders,
@@ -1909,6 +1980,7 @@ mod tests {
     use anmin_rules::alarm::{AlarmState, Condition};
     use anmin_rules::duty::Duty;
     use anmin_rules::order::{Call, CallStamp, CallState};
+    use anmin_sensors::point::Hazard;
 
     use super::super::tests::TestDir;
     use super::*;
@@ -2482,6 +2554,48 @@ mod tests {
             reader.outcomes(RAISED, RAISED.plus(Duration::from_secs(60))).unwrap(),
             [("false_alarm", "cooking", 2), ("false_alarm", "steam", 1), ("real", "", 1)].map(named)
         );
+    }
+
+    /// By what the table of words has, and by the records of those that closed before there was one.
+    #[test]
+    fn closed_incidents_are_found_by_text_and_danger() {
+        let dir = TestDir::new("state-words");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        let stories =
+            [("厨房起火", "Kitchen FIRE", Hazard::Fire, "李值班"), ("漏水", "Leak", Hazard::Flood, "水表坏了")];
+        for (n, (zh, en, hazard, why)) in stories.into_iter().enumerate() {
+            let end = ended(1 + n as u64, IncidentOutcome::Real).map(|end| End { why: why.to_owned(), ..end });
+            let change = changed(n as u128, 1, end);
+            let mut incident = (*change.incident).clone();
+            (incident.title, incident.hazards) = (Text { zh: zh.to_owned(), en: en.to_owned() }, vec![hazard]);
+            let change = Arc::new(IncidentChange { incident: Arc::new(incident), ..(*change).clone() });
+            store.commit(&Turn { incidents: &[change], ..Turn::default() }).unwrap();
+        }
+        let look = |store: &StateStore, text: &str, hazard: &str| {
+            let word = |word: &str| (!word.is_empty()).then(|| word.to_owned());
+            let filter = ClosedFilter { text: word(text), hazard: word(hazard), ..ClosedFilter::default() };
+            let found = store.reader().unwrap().closed_incidents(&filter, None, 10).unwrap();
+            found.iter().map(|one| one.id.0.as_u128() - 1_000).collect::<Vec<_>>()
+        };
+        for older in [false, true] {
+            if older {
+                drop(store);
+                edit(&dir, "DELETE FROM kept");
+                store = StateStore::open(dir.path(), RAISED).unwrap().0;
+            }
+            for (text, hazard, wanted) in [
+                ("起火", "", vec![0]),
+                ("kitchen fire", "", vec![0]),
+                ("水表", "", vec![1]),
+                ("3号楼", "flood", if older { vec![] } else { vec![1] }),
+                ("", "fire", vec![0]),
+                ("起火", "flood", vec![]),
+                ("50%", "", vec![]),
+                ("", "", vec![1, 0]),
+            ] {
+                assert_eq!(look(&store, text, hazard), wanted, "{text:?} {hazard:?} {older}");
+            }
+        }
     }
 
     #[test]

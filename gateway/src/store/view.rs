@@ -33,6 +33,9 @@ pub struct Label {
     pub room: String,
 }
 
+/// When, what, and how good; flags are 0 and 1.
+pub type Raw = (Wall, Option<f64>, Quality);
+
 /// Some readings from the queue.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Taken {
@@ -283,6 +286,28 @@ impl History {
                 Some((Wall::from_micros(cell.time), (cell.code & NO_VALUE == 0).then_some(cell.value), quality))
             })
             .collect())
+    }
+
+    /// The first `most` readings of `from..to` in order of time, and how many there are besides. Holds no more than these and one
+    /// chunk, however many there are.
+    pub fn first(&mut self, point: &str, from: Wall, to: Wall, most: usize) -> Result<(Vec<Raw>, u64), StoreError> {
+        let (mut kept, mut left_out) = (Vec::new(), 0);
+        if let Some((number, _)) = self.points(Some(point), None, None)?.into_iter().next() {
+            self.stream(number, from, to, |sample| {
+                if kept.len() < most {
+                    let number = match sample.value {
+                        Some(Value::Number(number)) => Some(number),
+                        Some(Value::Flag(flag)) => Some(f64::from(u8::from(flag))),
+                        _ => None,
+                    };
+                    kept.push((sample.time, number, sample.quality));
+                } else {
+                    left_out += 1;
+                }
+                true
+            })?;
+        }
+        Ok((kept, left_out))
     }
 
     /// The points that the file knows with their numbers, in the order of their ids; each filter that is there must fit.

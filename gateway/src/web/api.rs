@@ -23,7 +23,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -42,8 +42,8 @@ use super::wire::{
     RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{
-    Archive, WebLink, archive, audit, crew, drills, ledger, outputs, page, sign_in, stations, subscriptions, tuning,
-    warnings,
+    Archive, WebLink, archive, audit, crew, drills, ledger, outputs, page, registers, sign_in, stations, subscriptions,
+    tuning, walks, warnings,
 };
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
@@ -71,6 +71,8 @@ pub(super) struct Desk {
     pub counted: Counted,
     /// Limits are set one after the other, from the file to the rules in force.
     pub setting: Arc<tokio::sync::Mutex<()>>,
+    /// An incident's package is made in memory: one at a time.
+    pub exports: Arc<Semaphore>,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
@@ -174,6 +176,17 @@ fn api() -> Routes<Desk> {
             "/drills/{id}/{action}",
             post(Right::Drill, drills::act).command::<drills::RaiseBody>("raise").command::<PlainBody>("end"),
         )
+        .route("/walks", get(Right::LookBehind, walks::list))
+        .route("/walks", post(Right::Drill, walks::start))
+        .route("/walks/{id}", get(Right::LookBehind, walks::one))
+        .route("/walks/{id}/end", post(Right::Drill, walks::end))
+        .route("/coverage", get(Right::Look, walks::coverage))
+        .route("/coverage.csv", get(Right::Look, walks::coverage_csv).gives("text/csv"))
+        .route("/registers", get(Right::Look, registers::all))
+        .route("/registers/{kind}", get(Right::Look, registers::one))
+        .route("/registers/{kind}/sheet", get(Right::Look, registers::sheet).gives("text/csv"))
+        .route("/registers/{kind}/import", post(Right::Handle, registers::import))
+        .route("/registers/{kind}/rows", post(Right::Handle, registers::change))
         .route("/reports/month/{month}", get(Right::LookBehind, ledger::one))
         .route("/reports/month/{month}/report", get(Right::LookBehind, ledger::report).gives("text/html"))
         .route("/journal", get(Right::Look, journal))
@@ -445,19 +458,23 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
 }
 
 /// The body as strict JSON: bounded, in time, and with no field that nobody knows.
-pub(super) struct Told<T>(pub T);
+pub(super) struct Told<T, const MOST: usize = MOST_BODY>(pub T);
 
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Told<T> {
+impl<T: DeserializeOwned, S: Sync, const MOST: usize> FromRequest<S> for Told<T, MOST> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        body(request).await.map(Self)
+        read(request, MOST).await.map(Self)
     }
 }
 
 /// What [`Told`] takes, where several commands with bodies of their own share a route.
 pub(super) async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
-    serde_json::from_slice(&whole(request, MOST_BODY).await?).map_err(Problem::bad_request)
+    read(request, MOST_BODY).await
+}
+
+async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, Problem> {
+    serde_json::from_slice(&whole(request, most).await?).map_err(Problem::bad_request)
 }
 
 /// The body as it came: at most so many bytes, and in time.
@@ -1047,6 +1064,8 @@ struct IncidentParameters {
     state: Option<String>,
     building: Option<String>,
     outcome: Option<String>,
+    hazard: Option<String>,
+    text: Option<String>,
     from: Option<String>,
     to: Option<String>,
     cursor: Option<String>,
@@ -1056,7 +1075,9 @@ struct IncidentParameters {
 async fn incidents(
     State(desk): State<Desk>,
     caller: Caller,
-    Asked(IncidentParameters { state, building, outcome, from, to, cursor, limit }): Asked<IncidentParameters>,
+    Asked(IncidentParameters { state, building, outcome, hazard, text, from, to, cursor, limit }): Asked<
+        IncidentParameters,
+    >,
 ) -> Answer<IncidentsWire> {
     let limit = rows(limit, USUAL_ROWS)?;
     let writer = desk.writer();
@@ -1066,8 +1087,9 @@ async fn incidents(
     };
     match state.as_deref() {
         None | Some("open") => {
-            if building.is_some() || outcome.is_some() || from.is_some() || to.is_some() {
-                return Err(Problem::bad_request("building, outcome, from and to go with state=closed"));
+            let narrowed = [&building, &outcome, &hazard, &text, &from, &to].into_iter().any(Option::is_some);
+            if narrowed {
+                return Err(Problem::bad_request("building, outcome, hazard, text, from and to go with state=closed"));
             }
             let after = match cursor.as_deref() {
                 None => None,
@@ -1090,7 +1112,8 @@ async fn incidents(
             };
             let from = from.as_deref().map(|from| moment("from", from)).transpose()?;
             let to = to.as_deref().map(|to| moment("to", to)).transpose()?;
-            let filter = ClosedFilter { building, outcome, from, to };
+            let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+            let filter = ClosedFilter { building, outcome, hazard, text, from, to };
             // One more than is shown tells whether there is another page.
             let within = caller.within();
             let mut found =

@@ -11,10 +11,9 @@ use anmin_rules::alarm::{Alarm, AlarmId};
 use anmin_rules::incident::IncidentId;
 use anmin_rules::order::{CapMessage, OrderBody};
 use anmin_sensors::point::PointId;
-use anmin_sensors::reading::Quality;
 use anmin_sensors::time::Wall;
 use axum::extract::{Path, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
@@ -33,14 +32,16 @@ use crate::package::{self, Entry};
 use crate::report::{self, Cell, Language, Page};
 use crate::store::audit::Deed;
 use crate::store::state::{self, Journaled, Sent};
+use crate::store::view::Raw;
 
 /// Readings from so long before the first alarm to so long after the last change.
 const AROUND: Duration = Duration::from_secs(15 * 60);
 /// Rows of the journal in one package; the newest go in where there are more, and the package says so.
 const MOST_ROWS: usize = 20_000;
 const PAGE: usize = 1_000;
-/// Readings of one point in one package.
-const MOST_READINGS: usize = 100_000;
+/// Readings of one point in one package, and of all its points: the first of each, and the package says how many it has left out.
+const MOST_READINGS: usize = 20_000;
+const MOST_READINGS_OF_ALL: usize = 400_000;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +65,15 @@ pub(super) async fn export(
     // Names and telephone numbers are for those who handle incidents or answer for the record.
     let masked = masked || ![Right::Handle, Right::Audit].iter().any(|right| allows(&caller.principal, *right));
     let who = caller.name(who.or_else(|| Some("-".to_owned())))?;
+    let Ok(_alone) = desk.exports.try_acquire() else {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "export_busy",
+            "正在导出另一个档案包",
+            "another package is being made",
+        )
+        .hint("请稍后再试", "try again in a moment"));
+    };
     let records = gather(&desk, &caller, id).await?;
     let (file, seal) = pack(&records, &desk.link.site.time_zone, masked);
     let detail = json!({ "seal": seal, "masked": masked, "bytes": file.len() });
@@ -83,8 +93,15 @@ pub(super) async fn export(
         .into_response())
 }
 
-/// A point, its unit, and what it read.
-type Measured = (PointId, String, Vec<(Wall, Option<f64>, Quality)>);
+/// A point and what it read.
+struct Measured {
+    point: PointId,
+    unit: String,
+    /// In the order of time.
+    samples: Vec<Raw>,
+    /// Later ones that the package has no room for.
+    left_out: u64,
+}
 
 /// All that is known of an incident, in the words of the API.
 struct Records {
@@ -96,6 +113,8 @@ struct Records {
     left_out: bool,
     dispatch: Value,
     messages: Value,
+    /// Each CAP message as it was sent.
+    caps: Vec<Entry>,
     rules: Value,
     readings: Vec<Measured>,
 }
@@ -152,10 +171,11 @@ async fn gather(desk: &Desk, caller: &Caller, id: IncidentId) -> Result<Records,
     let readings = desk
         .archive(move |archive| {
             let Some((from, to)) = span else { return Ok(Vec::new()) };
+            let mut room = MOST_READINGS_OF_ALL;
             let read = |(point, unit): (PointId, String)| {
-                let mut samples = archive.samples(&point, from, to)?;
-                samples.truncate(MOST_READINGS);
-                Ok((point, unit, samples))
+                let (samples, left_out) = archive.first_samples(&point, from, to, room.min(MOST_READINGS))?;
+                room -= samples.len();
+                Ok(Measured { point, unit, samples, left_out })
             };
             points.into_iter().map(read).collect()
         })
@@ -183,6 +203,7 @@ async fn gather(desk: &Desk, caller: &Caller, id: IncidentId) -> Result<Records,
         left_out,
         dispatch: value(&writer.calls(&calls)),
         messages: sent.iter().map(|sent| message(writer, sent)).collect(),
+        caps: sent.iter().filter_map(|sent| cap_entry(desk, sent)).collect(),
         rules: hashes.into_iter().map(rule).collect(),
         readings,
     })
@@ -191,6 +212,14 @@ async fn gather(desk: &Desk, caller: &Caller, id: IncidentId) -> Result<Records,
 fn value(of: &impl Serialize) -> Value {
     // Wire types are plain structs of text and finite numbers.
     serde_json::to_value(of).expect("wire types become JSON")
+}
+
+/// Under the name of its order, which has no letter that a file may not have.
+fn cap_entry(desk: &Desk, sent: &Sent) -> Option<Entry> {
+    let Some(OrderBody::Cap(order)) = &sent.body else { return None };
+    let xml = desk.link.in_force().cap_text.as_ref()?(&sent.channel, order)?;
+    let name: String = sent.id.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    Some(Entry { name: format!("cap/{}.xml", name.get(..80).unwrap_or(&name)), bytes: xml.into_bytes() })
 }
 
 fn message(writer: Writer<'_>, sent: &Sent) -> Value {
@@ -236,8 +265,9 @@ fn pack(records: &Records, zone: &TimeZone, masked: bool) -> (Vec<u8>, String) {
     let about = json!({
         "kind": "incident", "incident": records.id.to_string(), "site": records.site["site"], "masked": masked,
         "older_rows_left_out": records.left_out,
+        "readings_left_out": records.readings.iter().map(|of| of.left_out).sum::<u64>(),
     });
-    let entries = [
+    let mut entries = vec![
         Entry { name: "report.html".to_owned(), bytes: html.into_bytes() },
         json("incident.json", &incident),
         json("timeline.json", &timeline),
@@ -247,6 +277,7 @@ fn pack(records: &Records, zone: &TimeZone, masked: bool) -> (Vec<u8>, String) {
         json("rules.json", &records.rules),
         json("site.json", &records.site),
     ];
+    entries.extend(records.caps.iter().cloned());
     package::write(about, &entries)
 }
 
@@ -256,7 +287,7 @@ fn csv(readings: &[Measured], zone: &TimeZone) -> String {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),
     };
-    for (point, unit, samples) in readings {
+    for Measured { point, unit, samples, .. } in readings {
         for (at, number, quality) in samples {
             let number = number.map_or_else(String::new, |number| number.to_string());
             let (quality, reason) = (quality.as_str(), quality.reason());
@@ -386,6 +417,48 @@ fn written(
                     .map(|note| [moment(&note["at"]), words(&note["by"]), words(&note["text"])].map(Cell::Words)),
             );
         }
+        let steps = incident["checklist"].as_array().filter(|steps| !steps.is_empty());
+        if let Some(steps) = steps {
+            page.heading(language.pick("处置清单", "Checklist"));
+            let heads = [
+                language.pick("步骤", "Step"),
+                language.pick("责任方", "Owner"),
+                language.pick("时限", "Due"),
+                language.pick("完成", "Done"),
+                language.pick("人员", "By"),
+                language.pick("结果", "Result"),
+            ];
+            page.table(
+                &heads,
+                steps.iter().map(|step| {
+                    let skipped = words(&step["skipped"]);
+                    let result = match (step["done_at"].is_null(), skipped.is_empty(), step["late"] == true) {
+                        (false, true, _) => Cell::Verdict(true, pick("已完成", "done")),
+                        (_, false, _) => Cell::Words(format!("{}{skipped}", pick("无需：", "not needed: "))),
+                        (true, _, true) => Cell::Verdict(false, pick("超时未完成", "late")),
+                        (true, _, false) => Cell::Words(pick("未完成", "not done")),
+                    };
+                    [
+                        Cell::Words(say(&step["text"])),
+                        Cell::Words(name(&words(&step["owner"]), language)),
+                        Cell::Words(moment(&step["due"])),
+                        Cell::Words(moment(&step["done_at"])),
+                        Cell::Words(words(&step["by"])),
+                        result,
+                    ]
+                }),
+            );
+        }
+        let called = &incident["called_119"];
+        if !called.is_null() {
+            page.line(&format!(
+                "{} {} {} {}",
+                language.pick("已拨打 119：", "119 was called:"),
+                moment(&called["at"]),
+                words(&called["by"]),
+                words(&called["text"])
+            ));
+        }
         page.heading(language.pick("经过", "What happened"));
         history(language, page, timeline);
         page.heading(language.pick("判定依据", "What the verdicts rest on"));
@@ -441,6 +514,7 @@ fn written(
         let heads = [
             language.pick("测点", "Point"),
             language.pick("读数", "Readings"),
+            language.pick("未列入", "Left out"),
             language.pick("最小", "Least"),
             language.pick("最大", "Most"),
             language.pick("单位", "Unit"),
@@ -449,16 +523,17 @@ fn written(
         ];
         page.table(
             &heads,
-            records.readings.iter().map(|(point, unit, samples)| {
+            records.readings.iter().map(|Measured { point, unit, samples, left_out }| {
                 let numbers = || samples.iter().filter_map(|(_, number, _)| *number);
                 let number =
                     |found: Option<f64>| Cell::Number(found.map_or_else(String::new, |number| number.to_string()));
-                let at = |sample: Option<&(Wall, Option<f64>, Quality)>| {
+                let at = |sample: Option<&Raw>| {
                     Cell::Words(sample.map_or_else(String::new, |(at, ..)| report::moment(*at, zone)))
                 };
                 [
                     Cell::from(point.as_str()),
                     Cell::Number(samples.len().to_string()),
+                    Cell::Number(left_out.to_string()),
                     number(numbers().reduce(f64::min)),
                     number(numbers().reduce(f64::max)),
                     Cell::from(unit.as_str()),
@@ -596,6 +671,11 @@ pub(super) fn name(word: &str, language: Language) -> String {
         "false_alarm" => Some(Outcome::FalseAlarm(FalseCause::Other).zh()),
         "unexplained" => Some(Outcome::Unexplained.zh()),
         "drill" => Some(Outcome::Drill.zh()),
+        "officer" => Some("值班员"),
+        "crew" => Some("微站队员"),
+        "property" => Some("物业"),
+        "grid" => Some("网格员"),
+        "utility" => Some("专业单位"),
         "normal" => Some("正常"),
         "undetermined" => Some("无法判定"),
         "delivered" => Some("已送达"),

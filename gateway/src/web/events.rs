@@ -180,6 +180,10 @@ impl Hub {
             FeedEvent::Incident(change) => {
                 self.remember(seen_at(&change.incident.place), "incident", &writer.incident_change(change));
             }
+            FeedEvent::Walk(change) => {
+                let whom = change.tick.as_ref().map_or(Whom::Everybody, |tick| seen_at(&tick.place));
+                self.remember(whom, "walk", &writer.walk_change(change));
+            }
             // That it is a drill is for everybody to know.
             FeedEvent::Drill(change) => self.remember(Whom::Everybody, "drill", &writer.drill_change(change)),
             FeedEvent::Readings(readings) => {

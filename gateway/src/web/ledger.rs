@@ -8,6 +8,7 @@ use std::time::Duration;
 use anmin_rules::alarm::AlarmId;
 use anmin_rules::incident::{Incident, Outcome};
 use anmin_rules::rule::Text;
+use anmin_rules::walk::Walk;
 use anmin_sensors::time::Wall;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -23,12 +24,16 @@ use super::api::{Answer, Desk, short};
 use super::archive::{name, rows_of};
 use super::drills::{DrillWire, Drilled, ScoreSheet, Stage};
 use super::problem::Problem;
+use super::walks::WalkWire;
 use super::wire::{OutcomeWire, PlaceWire, TextWire, Writer};
+use crate::register::{Kind, Row, day, shortage};
 use crate::report::{self, Cell, Language, Page};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
 
 /// Incidents and drills of one ledger; where there are more it says so.
 const MOST: usize = 2_000;
+/// What was noisy, in one ledger.
+const MOST_NOISY: usize = 10;
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerWire {
@@ -42,6 +47,31 @@ pub struct LedgerWire {
     pub outcomes: Vec<OutcomeWire>,
     pub clocks: Vec<LedgerClockWire>,
     pub drills: Vec<LedgerDrillWire>,
+    /// What gave the most incidents, and how many of them were false: at most ten.
+    pub noisy: Vec<NoisyWire>,
+    /// Walk tests that began in it.
+    pub walks: Vec<WalkWire>,
+    pub satisfaction: SatisfactionWire,
+    /// What the stock lacks on the last day of the month, or today.
+    pub short: Vec<TextWire>,
+}
+
+/// Incidents of one name at one place.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct NoisyWire {
+    pub title: TextWire,
+    pub place: TextWire,
+    pub incidents: usize,
+    pub false_alarms: usize,
+}
+
+/// Residents' marks for the incidents of the month.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct SatisfactionWire {
+    pub marks: usize,
+    pub mean: Option<f64>,
+    /// How many gave 1, 2, 3, 4 and 5.
+    pub by_mark: [usize; 5],
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -89,6 +119,12 @@ struct Month {
     incidents: Vec<(Incident, ScoreSheet)>,
     left_out: bool,
     drills: Vec<Drilled>,
+    walks: Vec<Walk>,
+    /// By incident.
+    marks: BTreeMap<String, u8>,
+    stock: Vec<Row>,
+    /// The day on which the stock is looked at.
+    today: Date,
 }
 
 /// First moment of the month and of the next.
@@ -102,7 +138,7 @@ fn span(name: &str, zone: &TimeZone) -> Option<(Wall, Wall)> {
     Some((moment(first)?, moment(next)?))
 }
 
-fn gather(archive: &dyn Archive, name: String, (from, to): (Wall, Wall)) -> Result<Month, String> {
+fn gather(archive: &dyn Archive, name: String, (from, to): (Wall, Wall), today: Date) -> Result<Month, String> {
     let filter = ClosedFilter { from: Some(from), to: Some(to), ..ClosedFilter::default() };
     let mut closed: Vec<Incident> = Vec::new();
     let mut after = None;
@@ -126,7 +162,13 @@ fn gather(archive: &dyn Archive, name: String, (from, to): (Wall, Wall)) -> Resu
     for drill in archive.drills(MOST, Some(to))?.into_iter().filter(|drill| drill.started_at >= from).rev() {
         drills.extend(archive.drill(drill.id)?);
     }
-    Ok(Month { name, from, to, incidents, left_out, drills })
+    let mut walks: Vec<Walk> = archive.walks(MOST, Some(to))?;
+    walks.retain(|walk| walk.started_at >= from);
+    walks.reverse();
+    let mark = |row: Row| Some((row.id().to_owned(), row.cell("mark").parse().ok()?));
+    let marks = archive.register(Kind::Satisfaction)?.into_iter().filter_map(mark).collect();
+    let stock = archive.register(Kind::Stock)?;
+    Ok(Month { name, from, to, incidents, left_out, drills, walks, marks, stock, today })
 }
 
 fn delivered(archive: &dyn Archive, alarm: AlarmId) -> Result<Vec<(std::sync::Arc<str>, Wall)>, String> {
@@ -208,6 +250,41 @@ impl Month {
             outcomes: self.outcomes(),
             clocks: self.clocks(),
             drills: self.drills.iter().map(drill).collect(),
+            noisy: self.noisy(),
+            walks: self.walks.iter().map(|walk| writer.walk(walk)).collect(),
+            satisfaction: self.satisfaction(),
+            short: self.stock.iter().filter_map(|row| shortage(row, self.today)).map(Into::into).collect(),
+        }
+    }
+
+    fn noisy(&self) -> Vec<NoisyWire> {
+        let mut all: BTreeMap<(&str, String), NoisyWire> = BTreeMap::new();
+        for (incident, _) in &self.incidents {
+            let (title, place) = (&incident.title, &incident.place);
+            let one = all.entry((&title.en, place.en())).or_insert_with(|| NoisyWire {
+                title: title.into(),
+                place: TextWire { zh: place.zh(), en: place.en() },
+                incidents: 0,
+                false_alarms: 0,
+            });
+            one.incidents += 1;
+            let outcome = incident.end.as_ref().map(|end| end.outcome);
+            one.false_alarms += usize::from(matches!(outcome, Some(Outcome::FalseAlarm(_))));
+        }
+        let mut all: Vec<NoisyWire> = all.into_values().collect();
+        all.sort_by_key(|one| std::cmp::Reverse((one.false_alarms, one.incidents)));
+        all.truncate(MOST_NOISY);
+        all
+    }
+
+    fn satisfaction(&self) -> SatisfactionWire {
+        let of = |(incident, _): &(Incident, ScoreSheet)| self.marks.get(&incident.id.to_string()).copied();
+        let marks: Vec<u8> = self.incidents.iter().filter_map(of).collect();
+        let sum: u32 = marks.iter().map(|mark| u32::from(*mark)).sum();
+        SatisfactionWire {
+            marks: marks.len(),
+            mean: (!marks.is_empty()).then(|| f64::from(sum) / marks.len() as f64),
+            by_mark: [1, 2, 3, 4, 5].map(|wanted| marks.iter().filter(|mark| **mark == wanted).count()),
         }
     }
 }
@@ -216,7 +293,9 @@ async fn month(desk: &Desk, name: String) -> Result<Month, Problem> {
     let Some(span) = span(&name, &desk.link.site.time_zone) else {
         return Err(Problem::bad_request(format_args!("{:?} is not a month such as 2026-11", short(&name))));
     };
-    desk.archive(move |archive| gather(archive, name, span)).await
+    let now = desk.link.clock.now().wall.min(Wall::from_micros(span.1.micros() - 1));
+    let today = day(now, &desk.link.site.time_zone);
+    desk.archive(move |archive| gather(archive, name, span, today)).await
 }
 
 pub(super) async fn one(State(desk): State<Desk>, Path(name): Path<String>) -> Answer<LedgerWire> {
@@ -306,6 +385,46 @@ fn write(language: Language, page: &mut Page, title: &Text, site: &Text, ledger:
             ]
         }),
     );
+    page.heading(pick("报警质量", "Alarm quality"));
+    page.table(
+        &[pick("报警及地点", "Alarm and place"), pick("件数", "Incidents"), pick("误报", "False")],
+        ledger.noisy.iter().map(|one| {
+            [
+                Cell::Words(format!("{} · {}", say(&one.title), say(&one.place))),
+                Cell::Number(one.incidents.to_string()),
+                Cell::Number(one.false_alarms.to_string()),
+            ]
+        }),
+    );
+    page.heading(pick("居民满意度", "Residents' marks"));
+    match ledger.satisfaction.mean {
+        None => page.line(pick("没有评分。", "No marks were given.")),
+        Some(mean) => {
+            page.line(&format!(
+                "{} {}，{} {mean:.1}",
+                pick("评分", "Marks"),
+                ledger.satisfaction.marks,
+                pick("平均", "mean")
+            ));
+            page.table(&["1", "2", "3", "4", "5"], [ledger.satisfaction.by_mark.map(|n| Cell::Number(n.to_string()))]);
+        }
+    }
+    page.heading(pick("探测器测试", "Tests of detectors"));
+    page.table(
+        &[pick("开始", "Began"), pick("范围", "Area"), pick("已测", "Tested")],
+        ledger.walks.iter().map(|walk| {
+            [
+                Cell::Words(moment(&walk.started_at)),
+                Cell::Words(format!("{} {}", say(&walk.scope), walk.name)),
+                Cell::Number(format!("{} / {}", walk.ticked, walk.points)),
+            ]
+        }),
+    );
+    page.heading(pick("物资不足或过期", "Stock that is low or past its date"));
+    if ledger.short.is_empty() {
+        page.line(pick("没有。", "None."));
+    }
+    ledger.short.iter().for_each(|text| page.line(&say(text)));
     page.heading(pick("演练", "Drills"));
     let heads = [pick("开始", "Began"), pick("范围", "Area"), pick("报警", "Alarms"), pick("达标时限", "Clocks kept")];
     page.table(

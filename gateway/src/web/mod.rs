@@ -25,12 +25,14 @@ pub mod outputs;
 mod page;
 pub(crate) mod people;
 pub(crate) mod problem;
+pub mod registers;
 mod secret;
 mod sign_in;
 pub mod stations;
 mod subscriptions;
 mod tries;
 pub mod tuning;
+pub mod walks;
 mod warnings;
 pub mod wire;
 
@@ -44,24 +46,28 @@ use std::time::Duration;
 use anmin_rules::alarm::AlarmId;
 use anmin_rules::drill::{Drill, DrillId};
 use anmin_rules::incident::{Incident, IncidentId};
+use anmin_rules::order::CapOrder;
 use anmin_rules::rule::Text;
+use anmin_rules::walk::{Tick, Walk, WalkId};
 use anmin_sensors::document::Reader;
 use anmin_sensors::point::PointId;
 use anmin_sensors::reading::Quality;
 use anmin_sensors::time::Wall;
 use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::crew_link::Links;
 use crate::main_loop::{Feed, Input, ReloadAsked};
 use crate::output::Outputs;
+use crate::register;
 use crate::store::audit::{Audited, Chain, Wanted};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
 use crate::store::state::{Journaled, Sent};
 use crate::store::unusable::Kept;
+use crate::store::view::Raw;
 use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
 use crate::subscription::Subscriptions;
 use crate::warning::Warnings;
@@ -202,6 +208,8 @@ pub struct WebLink {
 pub struct InForce {
     /// SHA-256 of the site's files as they were taken last, in hexadecimal digits.
     pub configuration: Arc<str>,
+    /// Writes the CAP message of an order as its way out, by its id, sends it; `None` where there is no such way out any more.
+    pub cap_text: Option<Arc<CapText>>,
     /// By the id of its `[[mqtt]]`.
     pub sessions: BTreeMap<Arc<str>, DiscardSession>,
 }
@@ -211,6 +219,8 @@ impl WebLink {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
+/// By way out and order.
+pub type CapText = dyn Fn(&str, &CapOrder) -> Option<String> + Send + Sync;
 
 /// Has an outside broker forget our session, as soon as it answers; returns at once.
 pub type DiscardSession = Arc<dyn Fn() + Send + Sync>;
@@ -222,6 +232,9 @@ pub trait Archive: Send + Sync + 'static {
 
     /// Every reading of a point that history has from `from` on and before `to`, in the order of time; flags are 0 and 1.
     fn samples(&self, point: &PointId, from: Wall, to: Wall) -> Result<Vec<(Wall, Option<f64>, Quality)>, String>;
+
+    /// The first `most` of them, and how many there are besides.
+    fn first_samples(&self, point: &PointId, from: Wall, to: Wall, most: usize) -> Result<(Vec<Raw>, u64), String>;
 
     /// The newest rows of the journal before row `before`, newest first.
     fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String>;
@@ -258,6 +271,15 @@ pub trait Archive: Send + Sync + 'static {
     /// Every order about these alarms, with what became of it.
     fn messages(&self, alarms: &[AlarmId]) -> Result<Vec<Sent>, String>;
 
+    /// The newest `limit` walk tests that began before `before`, the last first.
+    fn walks(&self, limit: usize, before: Option<Wall>) -> Result<Vec<Walk>, String>;
+
+    /// One walk test with the points that spoke in it; `None` when there never was one.
+    fn walk(&self, id: WalkId) -> Result<Option<(Walk, Vec<Tick>)>, String>;
+
+    /// The rows of one register in the order of their ids.
+    fn register(&self, kind: register::Kind) -> Result<Vec<register::Row>, String>;
+
     /// One drill with all that the journal holds of it; `None` when there never was one.
     fn drill(&self, id: DrillId) -> Result<Option<Drilled>, String>;
 
@@ -290,6 +312,11 @@ impl Archive for Databases {
     fn samples(&self, point: &PointId, from: Wall, to: Wall) -> Result<Vec<(Wall, Option<f64>, Quality)>, String> {
         let mut history = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
         history.raw(point.as_str(), from, to).map_err(|error| error.to_string())
+    }
+
+    fn first_samples(&self, point: &PointId, from: Wall, to: Wall, most: usize) -> Result<(Vec<Raw>, u64), String> {
+        let mut history = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        history.first(point.as_str(), from, to, most).map_err(|error| error.to_string())
     }
 
     fn recent(&self, limit: usize, before: Option<i64>) -> Result<Vec<Journaled>, String> {
@@ -331,6 +358,18 @@ impl Archive for Databases {
 
     fn drills(&self, limit: usize, before: Option<Wall>) -> Result<Vec<Drill>, String> {
         self.journal(|journal| journal.drills(limit, before))
+    }
+
+    fn walks(&self, limit: usize, before: Option<Wall>) -> Result<Vec<Walk>, String> {
+        self.journal(|journal| journal.walks(limit, before))
+    }
+
+    fn walk(&self, id: WalkId) -> Result<Option<(Walk, Vec<Tick>)>, String> {
+        self.journal(|journal| journal.walk(id))
+    }
+
+    fn register(&self, kind: register::Kind) -> Result<Vec<register::Row>, String> {
+        self.journal(|journal| journal.register(kind))
     }
 
     fn messages(&self, alarms: &[AlarmId]) -> Result<Vec<Sent>, String> {
@@ -406,6 +445,7 @@ pub async fn serve(
         people,
         counted: crew::Counted::default(),
         setting: Arc::default(),
+        exports: Arc::new(Semaphore::new(1)),
     };
     let router = api::router(desk, guard::Guard::new(settings));
     let task = tokio::spawn(async move {

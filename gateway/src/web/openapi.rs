@@ -122,7 +122,7 @@ impl<T: JsonSchema> Argument for Asked<T> {
     }
 }
 
-impl<T: JsonSchema> Argument for Told<T> {
+impl<T: JsonSchema, const MOST: usize> Argument for Told<T, MOST> {
     fn tell(said: &mut Said) {
         said.body = Content::Json(|schemas| schemas.subschema_for::<T>());
     }

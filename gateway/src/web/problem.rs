@@ -115,7 +115,8 @@ impl Problem {
             | Refusal::NoSuchCall { .. }
             | Refusal::NoSuchStation(_)
             | Refusal::NoSuchIncident(_)
-            | Refusal::NoSuchDrill(_) => StatusCode::NOT_FOUND,
+            | Refusal::NoSuchDrill(_)
+            | Refusal::NoSuchWalk(_) => StatusCode::NOT_FOUND,
             Refusal::StillActive { .. }
             | Refusal::NotAcknowledged { .. }
             | Refusal::AlarmActive { .. }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::Site;
 use super::drills::DrillWire;
 use super::people::{SignInState, public_id};
+use super::walks::WalkWire;
 use crate::main_loop::query::{Database, DevicePage, PointChoices, PointPage, PointRow, Quarantined, RuleRow, Status};
 use crate::store::audit::{self, Audited, Chain};
 use crate::store::people::{Account, ApiToken};
@@ -958,6 +959,7 @@ pub struct StatusWire {
     pub exercise: bool,
     /// Drills that are on, the oldest first.
     pub drills: Vec<DrillWire>,
+    pub walks: Vec<WalkWire>,
     pub now: String,
     pub uptime_seconds: u64,
     pub open_alarms: usize,
@@ -1636,6 +1638,7 @@ impl Writer<'_> {
             name: (&site.name).into(),
             exercise: site.exercise,
             drills: status.drills.iter().map(|drill| self.drill(drill)).collect(),
+            walks: status.walks.iter().map(|walk| self.walk(walk)).collect(),
             now: self.at(status.now),
             uptime_seconds: status.uptime.as_secs(),
             open_alarms: counts.open,

@@ -3,6 +3,7 @@
 //! Machines differ and are shared, so read the ratios. Subject, yardstick and load are processes of their own; each says
 //! what it did and how much CPU it used itself. A round runs all subjects in turn, rounds repeat, medians are printed.
 
+pub mod call;
 pub mod desk;
 pub mod durable;
 pub mod latency;

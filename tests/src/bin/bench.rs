@@ -1,15 +1,16 @@
 //! `make bench`: figures beside yardsticks. With names as arguments only those parts.
 
 use anmin_tests::bench::yardstick::{self, Work};
-use anmin_tests::bench::{desk, durable, latency, modbus, office, rules, size, throughput};
+use anmin_tests::bench::{call, desk, durable, latency, modbus, office, rules, size, throughput};
 
 /// A name and what it prints.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     ("mosquitto", throughput::through_mosquitto),
     ("embedded", throughput::embedded),
     ("latency", latency::run),
+    ("call", call::run),
     ("durable", durable::run),
     ("rules", rules::run),
     ("modbus", modbus::run),

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anmin::app::replay::readings::{self, Site};
 use anmin::config::files::{SiteFiles, Source};
-use anmin::config::sheet::{self, Encoding, Sheet};
+use anmin::config::sheet::Sheet;
 use anmin::config::site::time_zone;
 use anmin::config::{Config, devices};
+use anmin::spreadsheet::{self, Encoding};
 use anmin::warning::book::{Book, Here};
 use anmin::warning::message::read_feed;
 use anmin_rules::cases::run_cases;
@@ -429,14 +430,15 @@ fn ascii(bytes: &[u8]) -> u64 {
 fn sheet_seeds() -> Vec<Vec<u8>> {
     let mut seeds = list_seeds();
     let places = "编号,网格,楼栋,纬度,经度,微型消防站\r\nb7,W03,7,36.06,103.83,st-1 st-2\r\nb8,W03,\"8,\n九\",,,\r\n";
-    seeds
-        .extend([Encoding::Utf8, Encoding::Gbk].map(|encoding| sheet::encode(places, encoding).expect("GBK has them")));
+    seeds.extend(
+        [Encoding::Utf8, Encoding::Gbk].map(|encoding| spreadsheet::encode(places, encoding).expect("GBK has them")),
+    );
     seeds
 }
 
 /// Spreadsheets in whatever encoding; one that is sound is the same when it is written and read again.
 fn sheet(bytes: &[u8]) -> u64 {
-    let Ok((_, text)) = sheet::decode(bytes) else { return 1 };
+    let Ok((_, text)) = spreadsheet::decode(bytes) else { return 1 };
     match Sheet::parse("fuzz.csv", &text) {
         Err(faults) => signature(&faults),
         Ok((about, read)) => {

@@ -468,6 +468,107 @@ export interface Drills {
   scenarios: { name: string; title: Text; kinds: string[] }[]
 }
 
+/** A walk test: somebody presses one detector after the other. */
+export interface Walk {
+  id: string
+  seq: number
+  name: string
+  scope: Text
+  kinds: string[]
+  by: string
+  started_at: string
+  ends_at: string
+  points: number
+  ticked: number
+  on: boolean
+  ended_at: string | null
+  ended_by: string | null
+}
+
+/** A point that has spoken in a walk test. */
+export interface Tick {
+  walk: string
+  point: string
+  kind: string
+  kind_title: Text
+  place: Place
+  rule: string
+  level: Level
+  value: number | null
+  unit: string
+  at: string
+  state: 'speaking' | 'returned' | 'real' | 'lost'
+  ended_at: string | null
+  real_at: string | null
+}
+
+export interface WalkChange {
+  at: string
+  cause: 'started' | 'ticked' | 'returned' | 'real' | 'ended'
+  walk: Walk
+  tick: Tick | null
+}
+
+export interface Walks {
+  walks: Walk[]
+  next: string | null
+  speaking: Tick[]
+}
+
+/** Which detectors were tested when. */
+export interface Coverage {
+  every_days: number
+  points: number
+  tested: number
+  overdue: number
+  never: number
+  rows: { building: string; kind: string; kind_title: Text; points: number; tested: number; overdue: number; never: number }[]
+  due: { point: string; label: string; kind: string; kind_title: Text; place: Place; last_tested: string | null }[]
+}
+
+export interface RegisterName {
+  kind: string
+  title: Text
+}
+
+/** A list that people keep: rows of cells by the names of their columns. */
+export interface Register {
+  kind: string
+  title: Text
+  columns: { name: string; title: Text; form: string; required: boolean; words: { word: string; zh: string }[] }[]
+  rows: Record<string, string>[]
+  masked: boolean
+}
+
+export interface Imported {
+  applied: boolean
+  added: number
+  changed: number
+  removed: number
+  unchanged: number
+  faults: { row: number; column: string; text: Text; hint: string | null }[]
+}
+
+/** How a month was. */
+export interface Ledger {
+  month: string
+  incidents: unknown[]
+  left_out: boolean
+  outcomes: { outcome: Outcome; cause: FalseCause | null; incidents: number }[]
+  clocks: {
+    what: 'notified' | 'acknowledged' | 'accepted' | 'on_scene' | 'under_control'
+    kept: number
+    of: number
+    median_seconds: number | null
+    longest_seconds: number | null
+  }[]
+  drills: { drill: Drill; kept: number; of: number }[]
+  noisy: { title: Text; place: Text; incidents: number; false_alarms: number }[]
+  walks: Walk[]
+  satisfaction: { marks: number; mean: number | null; by_mark: number[] }
+  short: Text[]
+}
+
 export interface Status {
   version: string
   site: string
@@ -475,6 +576,8 @@ export interface Status {
   exercise: boolean
   /** Drills that are on. */
   drills: Drill[]
+  /** Walk tests that are on. */
+  walks: Walk[]
   now: string
   uptime_seconds: number
   open_alarms: number

@@ -23,6 +23,8 @@ import type {
   IncidentView,
   Status,
   Transition,
+  Walk,
+  WalkChange,
 } from '../api/wire'
 import { millis, offsetOf, stampAt } from '../words/format'
 import { AlarmBook, byGravity, isArrival } from './book'
@@ -73,6 +75,10 @@ export const incidents = computed<readonly Incident[]>(() => {
 export const status = shallowRef<Status | null>(null)
 /** Drills that are on, as the last status and what came since say. */
 export const drills = shallowRef<readonly Drill[]>([])
+/** Walk tests that are on, likewise. */
+export const walks = shallowRef<readonly Walk[]>([])
+/** Counts what has happened in them: whoever shows their points asks again. */
+export const walkTurn = ref(0)
 export const trusted = ref<Trust>('starting')
 /** Whether the list of alarms has ever been loaded. */
 export const listed = ref(false)
@@ -151,6 +157,7 @@ function heard(said: Status): void {
   beat = new Mark()
   status.value = said
   drills.value = said.drills
+  walks.value = said.walks
   heardAt.value = said.now
   setClock(said.now)
   // A list that could not be had is asked for again with every beat; one that is on its way need not begin anew.
@@ -228,6 +235,8 @@ function take(event: ServerEvent): void {
     book.takeCall((JSON.parse(event.data) as CallChange).call)
   } else if (event.name === 'drill') {
     takeDrill((JSON.parse(event.data) as DrillChange).drill)
+  } else if (event.name === 'walk') {
+    takeWalk((JSON.parse(event.data) as WalkChange).walk)
   } else if (event.name === 'incident') {
     incidentBook.take((JSON.parse(event.data) as IncidentChange).incident)
   }
@@ -278,6 +287,13 @@ export function takeIncident(view: IncidentView): void {
   for (const alarm of view.alarms) book.take(alarm)
   for (const call of view.calls) book.takeCall(call)
   changed()
+}
+
+/** What became of a walk test, likewise. */
+export function takeWalk(walk: Walk): void {
+  const others = walks.value.filter(({ id }) => id !== walk.id)
+  walks.value = walk.on ? [...others, walk] : others
+  walkTurn.value += 1
 }
 
 /** What became of a drill, shown without waiting for the next status. */

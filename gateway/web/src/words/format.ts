@@ -29,6 +29,9 @@ export function stampAt(ms: number, offset: number): string {
 /** `14:02:11`. */
 export const clock = (stamp: string): string => stamp.slice(11, 19)
 
+/** `2026-01-31`. */
+export const day = (stamp: string): string => stamp.slice(0, 10)
+
 /** `14:02:11` for a moment of today, else `01-31 14:02`, with the year where it is another one. */
 export function moment(stamp: string, now: string): string {
   if (stamp.slice(0, 10) === now.slice(0, 10)) return clock(stamp)
