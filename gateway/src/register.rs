@@ -587,7 +587,7 @@ mod tests {
             ]
         );
         for (bytes, wanted) in [
-            (&b"\xff\xff\xff"[..], "1:: the file is neither UTF-8 nor GBK"),
+            (&b"\xff\xff\xff"[..], "1:: it is neither UTF-8 nor GBK"),
             (b"", "1:: the file is empty"),
             (b"id,nmae,capacity,state", "1:nmae: column \"nmae\" is not known"),
             (b"id,name,name,capacity,state", "1:name: column \"name\" is there twice"),

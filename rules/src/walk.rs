@@ -903,7 +903,7 @@ mod tests {
                 let ix = PointIx(roll(points.len() as u64) as u32);
                 match roll(10) {
                     0..=6 => {
-                        let value = [0.0, 0.0, 12.0, 60.0][roll(4) as usize];
+                        let value = [0.0, 0.0, 0.0, 0.0, 0.0, 12.0, 60.0][roll(7) as usize];
                         let kind = points.point(ix).spec.kind.as_str();
                         match value > if kind == "fire.temperature" { 54.0 } else { 10.0 } {
                             true => drop(since.entry(ix).or_insert(now.mono)),
@@ -997,6 +997,6 @@ mod tests {
                 }
             }
         }
-        assert!(ticks > 300 && raised > 1_000 && inside > 1_000, "the days are too quiet: {ticks} {raised} {inside}");
+        assert!(ticks > 100 && raised > 1_000 && inside > 1_000, "the days are too quiet: {ticks} {raised} {inside}");
     }
 }
