@@ -471,14 +471,17 @@ impl MainLoop {
         while let Some(part) = self.parts.losses.poll_part(now, &self.parts.points) {
             self.handle_part(now, part);
         }
-        while let Some(part) = self.parts.drill_calendar.poll_part(now) {
-            self.handle_part(now, part);
-        }
-        while let Some(part) = self.parts.test_calendar.poll_part(now, &self.parts.points) {
-            self.handle_part(now, part);
-        }
-        while let Some(part) = self.parts.stock.poll_part(now) {
-            self.handle_part(now, part);
+        // What is due by the calendar waits for a clock that can be trusted.
+        if !self.parts.clock_trust.is_doubtful() {
+            while let Some(part) = self.parts.drill_calendar.poll_part(now) {
+                self.handle_part(now, part);
+            }
+            while let Some(part) = self.parts.test_calendar.poll_part(now, &self.parts.points) {
+                self.handle_part(now, part);
+            }
+            while let Some(part) = self.parts.stock.poll_part(now) {
+                self.handle_part(now, part);
+            }
         }
         self.let_out(now);
         self.scratch.readings.shrink_to(KEPT_ROOM);

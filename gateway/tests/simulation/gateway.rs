@@ -17,7 +17,7 @@ use anmin::main_loop::losses::Losses;
 use anmin::main_loop::query::{AlarmFilter, AlarmList, AlarmPage};
 use anmin::main_loop::run::{MainLoop, Parts};
 use anmin::main_loop::stock::StockWatch;
-use anmin::main_loop::test_calendar::TestCalendar;
+use anmin::main_loop::test_calendar::{TestCalendar, TestPlan};
 use anmin::main_loop::{Feed, Input, PartState, PartTrouble, Query};
 use anmin::store::suspects::Suspects;
 use anmin::store::{Disk, Limits, Reader, Readings, StateStore, StoreError, Writer};
@@ -221,7 +221,7 @@ impl Life {
             clock_trust: ClockTrust::new(None),
             suspects: birth.suspects,
             drill_calendar: DrillCalendar::default(),
-            test_calendar: TestCalendar::default(),
+            test_calendar: TestCalendar::new(TestPlan::default(), now.wall, BTreeMap::new()),
             stock: StockWatch::new(jiff::tz::TimeZone::UTC, Vec::new()),
             refills: None,
             people: Default::default(),
