@@ -15,6 +15,9 @@ use serde_json::Value;
 use crate::site::{CHANNELS, LIMITS, RulePlan};
 use crate::world::{Msg, Said, Stamp};
 
+/// So many messages of the last ten seconds are known; more than a broker has in flight.
+const KNOWN: usize = 16_384;
+
 /// The condition of one device under its one rule. Levels are 1 yellow, 2 orange, 3 red.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Condition {
@@ -38,6 +41,8 @@ pub struct Model {
     undo: BTreeMap<usize, Condition>,
     /// By device: what was judged of it, the oldest first.
     judged: Vec<Vec<Judged>>,
+    /// So many were.
+    heard: usize,
 }
 
 /// A message that was judged, and when by the second; in an earlier life 0. What was marked as sent before and was not
@@ -45,6 +50,8 @@ pub struct Model {
 #[derive(Clone, Debug)]
 struct Judged {
     msg: Msg,
+    /// The box knows the last so many.
+    n: usize,
     at: Option<u64>,
     kept: Kept,
 }
@@ -80,6 +87,7 @@ impl Model {
             rule_of,
             undo: BTreeMap::new(),
             judged: vec![Vec::new(); devices],
+            heard: 0,
         }
     }
 
@@ -106,13 +114,14 @@ impl Model {
     /// Whether the message was judged before and is known by its identifier. In doubt it is not.
     fn knows(&self, msg: &Msg) -> Option<usize> {
         let of = &self.judged[msg.device];
-        let last = of.last()?;
+        let known = |judged: &&Judged| judged.n + KNOWN >= self.heard;
+        let last = of.last().filter(known)?;
         if last.msg.looks_like(msg) {
             return Some(of.len() - 1);
         }
         let lately =
             |judged: &&Judged| judged.at.zip(last.at).is_some_and(|(at, last)| last.saturating_sub(at) <= LATELY);
-        let mut before = of[..of.len() - 1].iter().rev().take_while(lately).enumerate();
+        let mut before = of[..of.len() - 1].iter().rev().take_while(known).take_while(lately).enumerate();
         before.find(|(_, judged)| judged.msg.looks_like(msg)).map(|(back, _)| of.len() - 2 - back)
     }
 
@@ -128,7 +137,8 @@ impl Model {
             }
             let at = (!again).then_some(second);
             self.forget(msg.device, second);
-            self.judged[msg.device].push(Judged { msg: msg.clone(), at, kept: Kept::Open });
+            self.judged[msg.device].push(Judged { msg: msg.clone(), n: self.heard, at, kept: Kept::Open });
+            self.heard += 1;
         }
         let before = self.conditions[msg.device].clone();
         self.judge(t, msg);
@@ -138,9 +148,10 @@ impl Model {
     /// What is long judged cannot come again: a broker has let go of it, and its identifier stands for something else.
     fn forget(&mut self, device: usize, second: u64) {
         let of = &mut self.judged[device];
-        let old = |judged: &Judged| judged.at.is_some_and(|at| at + 60 * LATELY < second);
-        if of.len() >= 64 && of.first().is_some_and(old) {
-            of.retain(|judged| !old(judged) || matches!(judged.kept, Kept::Open | Kept::Waits(_)));
+        let old = |judged: &Judged, by: u64| judged.at.is_some_and(|at| at + by < second);
+        // Half at a time, so that it costs nothing each time.
+        if of.len() >= 64 && of.first().is_some_and(|first| old(first, 120 * LATELY)) {
+            of.retain(|judged| !old(judged, 60 * LATELY) || matches!(judged.kept, Kept::Open | Kept::Waits(_)));
         }
     }
 
@@ -152,11 +163,10 @@ impl Model {
 
     /// Whether it holds another level now, or another delay runs.
     fn follows(&self, device: usize, before: &Condition) -> bool {
-        let runs = |condition: &Condition| {
+        fn runs(condition: &Condition) -> (usize, &[Option<u64>], &[Option<u64>]) {
             let held = condition.held;
-            let up: Vec<_> = condition.above[held + 1..].to_vec();
-            (held, up, condition.below[1..=held].to_vec())
-        };
+            (held, &condition.above[held + 1..], &condition.below[1..=held])
+        }
         runs(before) != runs(&self.conditions[device])
     }
 
@@ -170,8 +180,10 @@ impl Model {
     /// The journal took down `found` messages that were judged lately: those not taken down before.
     pub fn take_down(&mut self, second: u64, found: usize) {
         // Whether the turn with which the journal went away had any to write down is not to be seen from here.
+        let forgotten = self.heard.saturating_sub(KNOWN);
         let choices = [true, false].map(|had| {
             move |judged: &Judged| match judged.kept {
+                _ if judged.n < forgotten => false,
                 Kept::Open => judged.is_lately(second),
                 Kept::Waits(lately) if had => lately,
                 Kept::Waits(_) => judged.is_lately(second),
@@ -340,8 +352,12 @@ impl Eye {
 
     /// Rows of what was judged: the last one, and how many messages stand in those after `after`.
     pub fn marks(&self, after: i64) -> (i64, usize) {
-        let sql = "SELECT coalesce(max(n), 0), coalesce(sum(length(marks)) FILTER (WHERE n > ?1), 0) FROM judged";
-        let found = self.0.query_row(sql, [after], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)));
+        let sql = "SELECT coalesce((SELECT max(n) FROM judged), 0), \
+                   coalesce((SELECT sum(length(marks)) FROM judged WHERE n > ?1), 0)";
+        let found = self
+            .0
+            .prepare_cached(sql)
+            .and_then(|mut sql| sql.query_row([after], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))));
         let (last, bytes) = found.expect("a table of what was judged");
         (last, usize::try_from(bytes).expect("a length") / 12)
     }
@@ -371,6 +387,11 @@ impl Eye {
         ids.expect("ids are text")
     }
 
+    pub fn is_anything_pending(&self) -> bool {
+        let found = self.0.prepare_cached("SELECT 1 FROM orders WHERE state = 0 LIMIT 1");
+        found.and_then(|mut sql| sql.exists([])).expect("a table of orders")
+    }
+
     pub fn state_of(&self, order: &str) -> i64 {
         self.0
             .prepare_cached("SELECT state FROM orders WHERE id = ?1")
@@ -385,6 +406,12 @@ fn level(word: &Value) -> usize {
 }
 
 impl Journal {
+    /// The alarm that an order is about, and how often it has changed.
+    pub fn about(&self, order: &str) -> String {
+        let row = order.split('/').next().and_then(|alarm| self.alarms.get(alarm));
+        row.map_or_else(|| order.to_owned(), |row| format!("{} of {}, change {}", row.rule, row.subject, row.seq))
+    }
+
     /// Reads what was committed since the last time and holds it against what was there.
     pub fn read(&mut self, eye: &Eye) {
         let mut expected: BTreeSet<String> = BTreeSet::new();

@@ -43,6 +43,8 @@ pub struct Scale {
     pub grid: u64,
     /// How many readings in how many stand elsewhere than the one before.
     pub moves: (u64, u64),
+    /// After how many readings in how many a device says nothing for some minutes.
+    pub rests: (u64, u64),
     /// People do something after between so much time and so much.
     pub people: (u64, u64),
     /// Screens are looked at no more often than this, and everything that grows with time no more often than that.
@@ -59,7 +61,7 @@ impl Scale {
             _ => (dice.from(2, 9) as usize, dice.from(2, 20) * SECOND, dice.from(2, 7) * MINUTE),
         };
         let people = (3 * SECOND, 40 * SECOND);
-        Self { devices, period, lasts, grid: 1, moves: (20, 100), people, looks: 0, stocktaking: 0 }
+        Self { devices, period, lasts, grid: 1, moves: (20, 100), rests: (2, 100), people, looks: 0, stocktaking: 0 }
     }
 
     /// A thousand points at 1 Hz for a day, or so many hours of it.
@@ -69,8 +71,9 @@ impl Scale {
             period: SECOND,
             lasts: hours * 60 * MINUTE,
             grid: SECOND / 20,
-            moves: (1, 200),
-            people: (SECOND / 5, 2 * SECOND),
+            moves: (1, 2_000),
+            rests: (1, 10_000),
+            people: (2 * SECOND, 20 * SECOND),
             looks: SECOND,
             stocktaking: 5 * MINUTE,
         }
@@ -399,8 +402,9 @@ impl Run {
         while !self.is_through() {
             assert!(
                 self.step(latest),
-                "G5: still not delivered: {:?}, messages waiting: {}",
-                self.pending(),
+                "G5: {} orders are still not delivered, the first about {:?}; messages waiting: {}",
+                self.pending().len(),
+                self.pending().first().map(|order| self.journal.about(order)),
                 self.broker.waiting()
             );
         }
@@ -430,10 +434,9 @@ impl Run {
     }
 
     fn is_through(&self) -> bool {
-        self.life.is_some()
-            && self.durable
+        self.durable
             && self.refused() == 0
-            && self.pending().is_empty()
+            && self.life.as_ref().is_some_and(|life| !life.eye.is_anything_pending())
             && self.broker.waiting() == 0
     }
 

@@ -129,8 +129,9 @@ impl Device {
             _ => Said::Value(self.level + (self.n % 10_000) as f64 / 10_001.0),
         };
         let nothing = dice.pick(&["null", "\"NaN\"", "9999.5", "-3.25"]);
-        let (repeat, reorder, rest) = (dice.percent(4), dice.percent(4), dice.percent(2));
-        let Scale { period, grid, .. } = self.scale;
+        let (repeat, reorder) = (dice.percent(4), dice.percent(4));
+        let Scale { period, grid, rests: (chance, of), .. } = self.scale;
+        let rest = dice.from(0, of) < chance;
         let pause = if rest { dice.from(60, 300) * SECOND } else { dice.from(period / 2, period * 3 / 2) };
         self.n += 1;
         let value = match said {
