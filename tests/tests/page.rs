@@ -344,3 +344,12 @@ fn a_warning_from_above_stands_on_the_first_screen_while_it_holds() {
 fn a_limit_is_tried_on_the_past_before_it_is_set_and_the_audit_has_it() {
     Stage::new("rules").tell("rules", "");
 }
+
+#[test]
+fn what_is_looked_up_kept_in_lists_and_tested_on_a_walk_has_its_page() {
+    let place = "[[place]]\nid = \"b5\"\nbuilding = \"5\"\n[[device]]\nid = \"flat-501\"\nprofile = \"anmin-json-gas\"\nplace = \"b5\"\n";
+    let site = Site::new("reports", &format!("{}{place}", gas()));
+    let daemon = Daemon::start(site.folder());
+    let web = daemon.web;
+    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("reports", "");
+}

@@ -71,7 +71,7 @@ impl Scale {
             period: SECOND,
             lasts: hours * 60 * MINUTE,
             grid: SECOND / 20,
-            moves: (1, 2_000),
+            moves: (1, 20_000),
             rests: (1, 10_000),
             people: (2 * SECOND, 20 * SECOND),
             looks: SECOND,
