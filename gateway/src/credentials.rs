@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use anmin_sensors::document::Reader;
 use hyper_rustls::ConfigBuilderExt;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -60,6 +61,60 @@ pub fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
         roots.add(certificate).map_err(|error| format!("{name} holds a certificate that cannot be used: {error}"))?;
     }
     if roots.is_empty() { Err(format!("{name} holds no certificate")) } else { Ok(roots) }
+}
+
+/// A server's `tls_cert` and `tls_key`, both or none; whatever is wrong with them is a fault at its key.
+pub fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfig>> {
+    let certificate = pem(r, "tls_cert", base, |mut pem| {
+        let found: Vec<_> = rustls_pemfile::certs(&mut pem).collect::<Result<_, _>>()?;
+        Ok(if found.is_empty() { Some("holds no certificate in PEM form") } else { None })
+    });
+    let key = pem(r, "tls_key", base, |mut pem| {
+        let found = rustls_pemfile::private_key(&mut pem)?;
+        Ok(if found.is_none() { Some("holds no private key in PEM form") } else { None })
+    });
+    let (certificate, key) = match (certificate, key) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        (Some(_), None) if !r.has("tls_key") => {
+            r.fault("tls_cert", "`tls_cert` without `tls_key`", None);
+            return None;
+        }
+        (None, Some(_)) if !r.has("tls_cert") => {
+            r.fault("tls_key", "`tls_key` without `tls_cert`", None);
+            return None;
+        }
+        _ => return None,
+    };
+    let built = Renewed::new(certificate, key).and_then(|renewed| {
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map(|builder| builder.with_no_client_auth().with_cert_resolver(Arc::new(renewed)))
+            .map_err(|error| error.to_string())
+    });
+    built
+        .map(Arc::new)
+        .map_err(|error| {
+            r.fault("tls_key", format!("`tls_cert` and `tls_key` do not go together: {error}"), None);
+        })
+        .ok()
+}
+
+/// The path that `key` names, where its file is sound by itself: `lacks` says what is not in it.
+fn pem(
+    r: &Reader<'_>,
+    key: &'static str,
+    base: &Path,
+    lacks: impl FnOnce(&[u8]) -> std::io::Result<Option<&'static str>>,
+) -> Option<PathBuf> {
+    let path = base.join(r.optional::<String>(key)?);
+    let why = match fs::read(&path).map(|text| lacks(&text)) {
+        Ok(Ok(None)) => return Some(path),
+        Ok(Ok(Some(lacks))) => format!("{}: {lacks}", path.display()),
+        Ok(Err(error)) => format!("{}: {error}", path.display()),
+        Err(error) => format!("cannot read {}: {error}", path.display()),
+    };
+    r.fault(key, why, None);
+    None
 }
 
 /// A server's certificate and key, read anew at the next connection after their files have changed: who renews them

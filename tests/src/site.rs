@@ -1,6 +1,8 @@
 //! A site in a folder of its own.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::daemon::binary;
@@ -36,6 +38,51 @@ impl Site {
         let folder = path.parent().expect("a file stands in a folder");
         std::fs::create_dir_all(folder).expect("the target folder can be written");
         std::fs::write(path, text).expect("the target folder can be written");
+    }
+
+    /// Makes a certificate for `localhost` that ends `days` after now, signed by itself.
+    pub fn certificate(&self, name: &str, days: i32) {
+        let run = |program: &str, arguments: &[&str]| {
+            let once = || {
+                let ran = Command::new(program).args(arguments).current_dir(self.folder()).output();
+                ran.unwrap_or_else(|error| panic!("{program}: {error}; tests/setup.sh installs it"))
+            };
+            // faketime names a semaphore by its process, and one that was ended long ago may have left it behind.
+            let left_behind = |ran: &Output| String::from_utf8_lossy(&ran.stderr).contains("sem_open: File exists");
+            let ran = (0..8).map(|_| once()).find(|ran| !left_behind(ran)).expect("few have left anything behind");
+            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        };
+        // Made 40 days ago.
+        let days = (days + 40).to_string();
+        let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
+        run(
+            "faketime",
+            &[
+                "-f",
+                "-40d",
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+                "-days",
+                &days,
+                "-keyout",
+                &key,
+                "-out",
+                &pem,
+            ],
+        );
+        std::fs::set_permissions(self.path(&key), std::fs::Permissions::from_mode(0o600)).expect("it is ours");
     }
 }
 

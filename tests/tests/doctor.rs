@@ -37,51 +37,6 @@ fn about<'f>(findings: &'f [Value], about: &str) -> &'f Value {
     found
 }
 
-/// Makes a certificate for `localhost` that ends `days` after now, signed by itself.
-fn certificate(site: &Site, name: &str, days: i32) {
-    let run = |program: &str, arguments: &[&str]| {
-        let once = || {
-            let ran = Command::new(program).args(arguments).current_dir(site.folder()).output();
-            ran.unwrap_or_else(|error| panic!("{program}: {error}; tests/setup.sh installs it"))
-        };
-        // faketime names a semaphore by its process, and one that was ended long ago may have left it behind.
-        let left_behind = |ran: &Output| String::from_utf8_lossy(&ran.stderr).contains("sem_open: File exists");
-        let ran = (0..8).map(|_| once()).find(|ran| !left_behind(ran)).expect("few have left anything behind");
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    };
-    // Made 40 days ago.
-    let days = (days + 40).to_string();
-    let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
-    run(
-        "faketime",
-        &[
-            "-f",
-            "-40d",
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-days",
-            &days,
-            "-keyout",
-            &key,
-            "-out",
-            &pem,
-        ],
-    );
-    fs::set_permissions(site.path(&key), fs::Permissions::from_mode(0o600)).expect("it is ours");
-}
-
 #[test]
 fn a_box_that_is_well_is_said_to_be_well() {
     let site = Site::new("doctor-well", "[broker]\nlisten = \"127.0.0.1:0\"\n");
@@ -132,7 +87,7 @@ fn what_is_ill_is_named_with_the_next_step() {
     let listening = taken.local_addr().expect("it is bound");
     let peers = Site::new("doctor-peers", "");
     for (name, days) in [("sound", 300), ("ends", 5), ("ended", -5)] {
-        certificate(&peers, name, days);
+        peers.certificate(name, days);
     }
     let served = |name: &str| {
         let more = format!(

@@ -30,7 +30,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use self::accounts::{Accounts, Acl};
 use self::hub::Hub;
 use crate::clock::Clock;
-use crate::credentials::Renewed;
+use crate::credentials;
 use crate::main_loop::Input;
 
 /// `[broker]`.
@@ -99,19 +99,7 @@ impl Settings {
         let session_expiry = r.or("session_expiry", default.session_expiry);
         let accounts = file(r, "password_file", base, |text| Accounts::parse(&text));
         let acl = file(r, "acl_file", base, |text| Acl::parse(&text));
-        let tls = match (file(r, "tls_cert", base, certificates), file(r, "tls_key", base, key)) {
-            (Some(()), Some(())) => server_tls(r, base),
-            (None, None) => None,
-            (Some(_), None) if !r.has("tls_key") => {
-                r.fault("tls_cert", "`tls_cert` without `tls_key`", None);
-                None
-            }
-            (None, Some(_)) if !r.has("tls_cert") => {
-                r.fault("tls_key", "`tls_key` without `tls_cert`", None);
-                None
-            }
-            _ => None,
-        };
+        let tls = credentials::server_tls(r, base);
         if !listen.ip().is_loopback() && !r.has("password_file") {
             r.fault(
                 "listen",
@@ -157,41 +145,6 @@ fn file<T>(
         Err(error) => r.fault(key, format!("cannot read {}: {error}", path.display()), None),
     }
     None
-}
-
-fn certificates(text: String) -> Result<(), Vec<String>> {
-    match rustls_pemfile::certs(&mut text.as_bytes()).collect::<Result<Vec<_>, _>>() {
-        Ok(found) if found.is_empty() => Err(vec!["holds no certificate in PEM form".to_owned()]),
-        Ok(_) => Ok(()),
-        Err(error) => Err(vec![error.to_string()]),
-    }
-}
-
-fn key(text: String) -> Result<(), Vec<String>> {
-    match rustls_pemfile::private_key(&mut text.as_bytes()) {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(vec!["holds no private key in PEM form".to_owned()]),
-        Err(error) => Err(vec![error.to_string()]),
-    }
-}
-
-/// Each of the two files is sound by itself.
-fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfig>> {
-    let path = |key| r.optional::<String>(key).map(|file| base.join(file));
-    let renewed = Renewed::new(path("tls_cert")?, path("tls_key")?);
-    let built = renewed.and_then(|renewed| {
-        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map(|builder| builder.with_no_client_auth().with_cert_resolver(Arc::new(renewed)))
-            .map_err(|error| error.to_string())
-    });
-    match built {
-        Ok(tls) => Some(Arc::new(tls)),
-        Err(error) => {
-            r.fault("tls_key", format!("`tls_cert` and `tls_key` do not go together: {error}"), None);
-            None
-        }
-    }
 }
 
 /// Why the broker cannot start, or cannot take a publish.

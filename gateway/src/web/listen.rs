@@ -5,6 +5,7 @@
 
 use std::future::Future as _;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,11 +17,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rumqttc::tokio_rustls::TlsAcceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::guard::Peer;
 
@@ -32,7 +34,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const WRITE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Serves until it is dropped, which closes every connection.
-pub(super) async fn accept(listener: TcpListener, router: Router) {
+pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut failed = false;
@@ -58,23 +60,33 @@ pub(super) async fn accept(listener: TcpListener, router: Router) {
             tracing::debug!("web: {MOST_CONNECTIONS} connections are open, closed one more from {peer}");
             continue;
         };
-        let router = router.clone();
+        let (router, tls) = (router.clone(), tls.clone());
         connections.spawn(async move {
             let _place = place;
-            let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-                request.extensions_mut().insert(Peer(peer));
-                hyper::service::Service::call(&TowerToHyperService::new(router.clone()), request)
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_WITHIN)
-                .max_buf_size(64 * 1024)
-                .serve_connection(TokioIo::new(Timed::new(stream, WRITE_WITHIN)), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!("web: the connection from {peer} ended: {error}");
+            let Some(tls) = tls else { return serve(stream, peer, router).await };
+            match timeout(HEAD_WITHIN, tls.accept(stream)).await {
+                Ok(Ok(stream)) => serve(stream, peer, router).await,
+                Ok(Err(error)) => tracing::debug!("web: no TLS with {peer}: {error}"),
+                Err(_) => tracing::debug!("web: {peer} has not spoken TLS in time"),
             }
         });
+    }
+}
+
+/// One connection to its end.
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, peer: SocketAddr, router: Router) {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        hyper::service::Service::call(&TowerToHyperService::new(router.clone()), request)
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(Timed::new(stream, WRITE_WITHIN)), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!("web: the connection from {peer} ended: {error}");
     }
 }
 

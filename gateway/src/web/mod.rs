@@ -54,11 +54,13 @@ use anmin_sensors::point::PointId;
 use anmin_sensors::reading::Quality;
 use anmin_sensors::time::Wall;
 use jiff::tz::TimeZone;
+use rumqttc::tokio_rustls::TlsAcceptor;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::credentials;
 use crate::crew_link::Links;
 use crate::main_loop::{Feed, Input, ReloadAsked};
 use crate::output::Outputs;
@@ -93,6 +95,14 @@ pub struct Settings {
     pub session_lasts: Duration,
     /// Names under which browsers may reach us, besides addresses and `localhost`.
     pub hosts: Vec<String>,
+    pub tls: Option<Tls>,
+}
+
+/// A second listener, for whoever is not on the box.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub listen: SocketAddr,
+    pub config: Arc<rustls::ServerConfig>,
 }
 
 impl Default for Settings {
@@ -103,6 +113,7 @@ impl Default for Settings {
             lock_after: Duration::from_secs(15 * 60),
             session_lasts: Duration::from_secs(12 * 3_600),
             hosts: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -148,23 +159,41 @@ impl Settings {
                 );
             }
         }
+        let tls_listen = address(r, "tls_listen");
+        let tls = match (tls_listen, credentials::server_tls(r, base)) {
+            (Some(listen), Some(config)) => Some(Tls { listen, config }),
+            (Some(_), None) if !r.has("tls_cert") => {
+                r.fault("tls_listen", "`web.tls_listen` without `tls_cert` and `tls_key`", None);
+                None
+            }
+            (None, Some(_)) if !r.has("tls_listen") => {
+                let hint = Some("such as tls_listen = \"0.0.0.0:8443\"".to_owned());
+                r.fault("tls_cert", "`web.tls_cert` without `tls_listen`: nobody would see it", hint);
+                None
+            }
+            _ => None,
+        };
         r.finish();
-        (!r.is_faulty()).then_some(Self { listen, token, lock_after, session_lasts, hosts })
+        (!r.is_faulty()).then_some(Self { listen, token, lock_after, session_lasts, hosts, tls })
     }
 
     /// `listen` alone; the usual address, with a fault noted, where it is none.
     pub fn read_listen(r: &Reader<'_>) -> SocketAddr {
-        let usual = Self::default().listen;
-        let Some(text) = r.optional::<String>("listen") else { return usual };
-        text.parse().unwrap_or_else(|_| {
-            r.fault(
-                "listen",
-                format!("`web.listen` is {text:?}, expected an address and a port"),
-                Some("such as \"127.0.0.1:8420\", or \"0.0.0.0:8420\" for every network of the box".to_owned()),
-            );
-            usual
-        })
+        address(r, "listen").unwrap_or(Self::default().listen)
     }
+}
+
+fn address(r: &Reader<'_>, key: &'static str) -> Option<SocketAddr> {
+    let text = r.optional::<String>(key)?;
+    let found = text.parse();
+    if found.is_err() {
+        r.fault(
+            key,
+            format!("`web.{key}` is {text:?}, expected an address and a port"),
+            Some("such as \"127.0.0.1:8420\", or \"0.0.0.0:8420\" for every network of the box".to_owned()),
+        );
+    }
+    found.ok()
 }
 
 /// What every answer may say about the site.
@@ -395,6 +424,8 @@ impl Archive for Databases {
 pub struct Server {
     /// Where it listens: with the port that the system chose when the settings said 0.
     pub address: SocketAddr,
+    /// And by TLS.
+    pub tls: Option<SocketAddr>,
     task: JoinHandle<()>,
 }
 
@@ -425,9 +456,18 @@ pub async fn serve(
     settings.listen = address;
     if !address.ip().is_loopback() {
         tracing::warn!(
-            "web: the duty desk is served as plain HTTP on {address}: whoever is on the way can read passwords; have a proxy \
-             with TLS in front of it and listen on 127.0.0.1"
+            "web: the duty desk is served as plain HTTP on {address}: whoever is on the way can read passwords; set `tls_listen`, \
+             or have a proxy with TLS in front of it, and listen on 127.0.0.1"
         );
+    }
+    let (mut tls, mut tls_address) = (None, None);
+    if let Some(Tls { listen, config }) = &settings.tls {
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|error| io::Error::new(error.kind(), format!("for TLS on {listen}: {error}")))?;
+        let address = listener.local_addr()?;
+        tracing::info!("web: others find the duty desk at https://{address}/");
+        (tls, tls_address) = (Some((listener, TlsAcceptor::from(Arc::clone(config)))), Some(address));
     }
     let storage = storage.map(Path::to_owned);
     let subscriptions = link.subscriptions.clone();
@@ -451,7 +491,13 @@ pub async fn serve(
     let task = tokio::spawn(async move {
         // Whichever ends, the other goes with it: both run until the server is stopped.
         tokio::select! {
-            () = listen::accept(listener, router) => {}
+            () = listen::accept(listener, None, router.clone()) => {}
+            () = async {
+                match tls {
+                    Some((listener, tls)) => listen::accept(listener, Some(tls), router).await,
+                    None => std::future::pending().await,
+                }
+            } => {}
             () = hub.run(link) => {}
             () = async {
                 while kept.changed().await.is_ok() {
@@ -461,5 +507,5 @@ pub async fn serve(
             } => {}
         }
     });
-    Ok(Server { address, task })
+    Ok(Server { address, tls: tls_address, task })
 }

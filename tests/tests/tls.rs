@@ -1,0 +1,110 @@
+//! TLS where anmin serves and where it sends: what is over, of another name or of nobody's authority is not believed, and what is
+//! renewed is in force without a restart.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use anmin_tests::daemon::Daemon;
+use anmin_tests::mqtt::Mqtt;
+use anmin_tests::peers::{Peer, free_port};
+use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
+use serde_json::json;
+
+/// What a strict client makes of a page.
+fn get(url: &str, ca: &str) -> String {
+    Peer::python("https.py", &["get", url, ca]).until("done ")
+}
+
+#[test]
+fn the_desk_speaks_tls_to_who_is_not_on_the_box_and_takes_a_renewed_certificate_at_once() {
+    let port = free_port();
+    let site = Site::new("desk-tls", "[broker]\nlisten = \"127.0.0.1:0\"\n");
+    for (name, days) in [("desk", 300), ("next", 300)] {
+        site.certificate(name, days);
+    }
+    let head = std::fs::read_to_string(site.path("anmin.toml")).expect("it was just written");
+    let tls = format!("[web]\ntls_cert = \"desk.pem\"\ntls_key = \"desk.key\"\ntls_listen = \"127.0.0.1:{port}\"\n");
+    site.write("anmin.toml", &head.replace("[web]\n", &tls));
+    let mut daemon = Daemon::start(site.folder());
+    let [desk, next] = ["desk.pem", "next.pem"].map(|name| site.path(name).display().to_string());
+    let [named, numbered] = ["localhost", "127.0.0.1"].map(|host| format!("https://{host}:{port}/healthz"));
+    assert_eq!(get(&named, &desk), "done 200");
+    let other = get(&numbered, &desk);
+    assert!(other.contains("IP address mismatch"), "the certificate is of a name and not of this address: {other}");
+    assert!(get(&named, &next).contains("certificate verify failed"), "it is of another authority");
+
+    // Who speaks no TLS, or nothing at all, gets nothing and holds up nobody.
+    let _silent = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let mut plain = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    plain.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("it reads");
+    let mut said = Vec::new();
+    // It may reset the connection.
+    let _ = plain.read_to_end(&mut said);
+    assert!(!said.starts_with(b"HTTP/"), "{said:?}");
+    assert_eq!(get(&named, &desk), "done 200");
+
+    for (from, to) in [("next.key", "desk.key"), ("next.pem", "desk.pem")] {
+        std::fs::copy(site.path(from), site.path(to)).expect("both are ours");
+    }
+    assert_eq!(get(&named, &next), "done 200", "what was renewed is in force");
+    // A slip of whoever renews: the last that was sound goes on.
+    site.write("desk.pem", "not a certificate\n");
+    assert_eq!(get(&named, &next), "done 200");
+    daemon.until("cannot be used");
+    assert_eq!(daemon.terminate(), Some(0));
+}
+
+#[test]
+fn a_way_out_believes_no_certificate_that_is_over_or_of_another_name_and_takes_a_new_authority_at_once() {
+    let site = Site::new("out-tls", "");
+    for (name, days) in [("ended", -5), ("sound", 300), ("next", 300)] {
+        site.certificate(name, days);
+    }
+    let serve = |name: &str| {
+        let file = |end: &str| site.path(&format!("{name}.{end}")).display().to_string();
+        let mut peer = Peer::python("https.py", &["serve", &file("pem"), &file("key")]);
+        let port = peer.until("ready ").trim_start_matches("ready ").trim().to_owned();
+        (peer, port)
+    };
+    let (_ended, ended) = serve("ended");
+    let (mut sound, right) = serve("sound");
+    let (mut renewed, after) = serve("next");
+    let hook = |id: &str, host: &str, port: &str, ca: &str| {
+        format!("[[webhook]]\nid = \"{id}\"\nurl = \"https://{host}:{port}/\"\ntls_ca = \"{ca}.pem\"\n")
+    };
+    std::fs::copy(site.path("sound.pem"), site.path("office.pem")).expect("both are ours");
+    let quick = "[[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\n";
+    let out = [
+        hook("over", "localhost", &ended, "ended"),
+        hook("named", "127.0.0.1", &right, "sound"),
+        hook("sound", "localhost", &right, "sound"),
+        // Its server was renewed by another authority, of which this site does not know yet.
+        hook("office", "localhost", &after, "office"),
+    ];
+    site.write("anmin.d/out.toml", &format!("{GAS_AS_IT_SPEAKS}{quick}{}", out.concat()));
+    let mut daemon = Daemon::start(site.folder());
+    let mut device = Mqtt::connect(daemon.broker.expect("the site has a broker").port(), "devices");
+    for _ in 0..2 {
+        device.publish("acceptance/g1/up", json!({ "v": 60.0 }).to_string());
+    }
+    sound.until("got ");
+    let mut said =
+        [("over", "expired"), ("named", "not valid for name"), ("office", "invalid peer certificate")].map(|(id, why)| {
+            let dead = format!("way_out={id} ");
+            (dead, why)
+        });
+    // In whichever order they give up for the first time.
+    while said.iter().any(|(_, why)| !why.is_empty()) {
+        let line = daemon.until("down after 3 failures");
+        for (id, why) in &mut said {
+            if line.contains(&*id) && !why.is_empty() {
+                assert!(line.contains(*why), "expected {why:?} in {line}");
+                *why = "";
+            }
+        }
+    }
+    // The new authority is copied in: nobody restarts anything.
+    std::fs::copy(site.path("next.pem"), site.path("office.pem")).expect("both are ours");
+    renewed.until("got ");
+    assert_eq!(daemon.terminate(), Some(0));
+}
