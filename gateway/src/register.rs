@@ -330,8 +330,10 @@ impl Column {
         }
         let mut signs = cell.chars();
         let (first, second) = (signs.next(), signs.next());
-        let signed = matches!(first, Some('+' | '-')) && second.is_some_and(|sign| sign.is_ascii_digit());
-        if matches!(first, Some('=' | '@' | '+' | '-')) && !signed {
+        // A telephone may begin with + and a digit; text that did would be computed.
+        let plain = !matches!(self.form, Form::Text(_));
+        let signed = plain && matches!(first, Some('+' | '-')) && second.is_some_and(|sign| sign.is_ascii_digit());
+        if matches!(first, Some('=' | '@' | '+' | '-' | '＝' | '＠' | '＋' | '－')) && !signed {
             return wrong(
                 format!("以 {:?} 开头，像是公式", first.unwrap_or_default()),
                 "it begins as a formula does".to_owned(),

@@ -1,5 +1,7 @@
 //! What WPS and Excel write, as text, and text as they read it: encodings, and where a record stands in the file.
 
+use std::borrow::Cow;
+
 /// How the file was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -57,6 +59,12 @@ pub fn encode(text: &str, encoding: Encoding) -> Result<Vec<u8>, String> {
             }
         },
     }
+}
+
+/// A cell that no spreadsheet computes (OWASP, CSV injection).
+pub fn tame(cell: &str) -> Cow<'_, str> {
+    const FORMULA: [char; 10] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r'];
+    if cell.starts_with(FORMULA) { Cow::Owned(format!("'{cell}")) } else { Cow::Borrowed(cell) }
 }
 
 /// The line of a file at which each record begins, as a text editor counts them. The `csv` crate's own count is that of where

@@ -11,7 +11,7 @@
 //!   makes that which was taken for a test real at once;
 //! - what stood in the room before.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,8 +210,8 @@ struct Press {
     device: DeviceIx,
     hazard: Hazard,
     place: Arc<Place>,
-    /// The rules that say so now.
-    abnormal: BTreeSet<RuleIx>,
+    /// The rules that say so now, and when the alarm of each would be raised.
+    abnormal: BTreeMap<RuleIx, Mono>,
     /// The longest off-delay of all that said so.
     calm: Duration,
     /// When it is real.
@@ -230,17 +230,23 @@ impl Press {
     }
 
     fn abnormal(&mut self, now: Now, rule: RuleIx, tuning: &Tuning) {
-        if self.abnormal.is_empty() && !self.ticked {
-            self.tick_due = Some(now.mono.plus(tuning.on_delay));
+        let due = *self.abnormal.entry(rule).or_insert(now.mono.plus(tuning.on_delay));
+        if !self.ticked {
+            self.tick_due = Some(self.tick_due.map_or(due, |earlier| earlier.min(due)));
         }
-        self.abnormal.insert(rule);
         self.calm = self.calm.max(tuning.off_delay);
         self.quiet_due = None;
     }
 
     fn normal(&mut self, now: Now, rule: RuleIx) {
-        if self.abnormal.remove(&rule) && self.abnormal.is_empty() {
-            self.tick_due = None;
+        if self.abnormal.remove(&rule).is_none() {
+            return;
+        }
+        // What was due by now would have been an alarm, and is ticked off when the timers fire: press and release may come at once.
+        let was_due = self.tick_due.filter(|due| *due <= now.mono);
+        let next = self.abnormal.values().min().copied().filter(|_| !self.ticked);
+        self.tick_due = was_due.or(next);
+        if self.abnormal.is_empty() {
             self.quiet_due = Some(now.mono.plus(self.calm));
         }
     }
@@ -352,7 +358,7 @@ impl WalkDesk {
                 press.normal(now, *rule);
                 None
             }
-            (Verdict::Undetermined(_), Some(press)) => press.abnormal.contains(rule).then_some(waits),
+            (Verdict::Undetermined(_), Some(press)) => press.abnormal.contains_key(rule).then_some(waits),
             (Verdict::Abnormal(finding), None) if about != Hazard::Device => {
                 let began = alone.then(|| self.press(points, spec, judged, finding.level, book)).flatten();
                 let Some(mut press) = began else {
@@ -414,7 +420,7 @@ impl WalkDesk {
             device: point.device,
             hazard,
             place: Arc::clone(place),
-            abnormal: BTreeSet::new(),
+            abnormal: BTreeMap::new(),
             calm: Duration::ZERO,
             real_due: Mono::default(),
             tick_due: None,
@@ -438,7 +444,7 @@ impl WalkDesk {
     fn over(&mut self, now: Now, ix: PointIx) {
         let Some(press) = self.presses.remove(&ix) else { return };
         let how = if press.abnormal.is_empty() { TickEnd::Returned } else { TickEnd::Real };
-        self.real.extend(press.abnormal.iter().map(|rule| (*rule, ix)));
+        self.real.extend(press.abnormal.keys().map(|rule| (*rule, ix)));
         if press.ticked {
             let mut tick = press.tick;
             Arc::make_mut(&mut tick).end = Some((now.wall, how));
@@ -842,6 +848,27 @@ mod tests {
         assert_eq!(site.said()[0], "152 raised d2/gas_lel", "what was tested in it is not tested again");
         site.wait(130 + 7_090);
         assert!(site.said().contains(&"7220 ended".to_owned()), "it had 7090 seconds left when the last run ended");
+    }
+
+    /// A button that springs back, or a slow disk: press and release may come in one batch.
+    #[test]
+    fn a_press_and_release_at_one_moment_is_a_test_once_and_real_the_second_time() {
+        let mut site = Site::new();
+        site.walk(0, &begin(1, "3", &[])).expect("nothing is on");
+        let mut tap = |seconds: u64| {
+            site.wait(seconds);
+            let ix = site.points.find("d0/care_sos").expect("a point of the site");
+            let both = [1.0, 0.0].map(|value| sample(&site.points, at(seconds), ix, value));
+            site.engine.handle_samples(at(seconds), &site.points, &both);
+            site.take(seconds);
+            site.wait(seconds + 30);
+            site.said()
+        };
+        let first = tap(10);
+        assert!(first.iter().any(|said| said.contains("ticked d0/care_sos")), "{first:?}");
+        assert!(!first.iter().any(|said| said.contains("raised d0/care_sos")), "{first:?}");
+        let second = tap(60);
+        assert!(second.iter().any(|said| said.contains("raised d0/care_sos")), "{second:?}");
     }
 
     #[test]

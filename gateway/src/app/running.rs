@@ -473,6 +473,7 @@ impl Running {
             let (id, same) = (Arc::clone(&way.id), self.ways.get(&way.id).is_some_and(|old| old.is_like(&way)));
             if !same {
                 self.end_way(&id);
+                over.push(format!("way-out:{id}"));
             }
             if let Err(why) = self.take_way(way) {
                 // The embedded broker has not taken the status; it takes the next.
@@ -504,7 +505,7 @@ impl Running {
         }
         for id in buses.iter().chain(&gone(&["bus"])) {
             self.tasks.end(&format!("bus:{id}"));
-            over.extend([format!("bus:{id}"), format!("unit:{id}")]);
+            over.extend(["bus", "unit", "callers"].map(|part| format!("{part}:{id}")));
         }
         let answered = |settings: &modbus::Settings| matches!(settings.transport, Transport::DialIn(_));
         // Those who were connected are no longer.
@@ -512,14 +513,14 @@ impl Running {
         {
             self.doors.entry(Arc::clone(&bus.id)).or_default().callers = Door::default();
         }
-        let callers = (self.tasks.has_below("dial_in:") || config.buses.iter().any(|bus| answered(&bus.settings)))
-            && !all(&["bus"]).is_empty();
+        let is_other = config.buses.iter().any(|bus| answered(&bus.settings) && buses.contains(&*bus.settings.id));
+        let callers = is_other || (self.tasks.has_below("dial_in:") && !all(&["bus"]).is_empty());
         let callers = callers.then(|| config.buses.iter().map(|bus| bus.settings.clone()).collect());
         let brokers = other(&["mqtt"]);
         let mut routes: Vec<(Arc<str>, Vec<Mapping>)> = Vec::new();
         for id in all(&["mqtt"]) {
             self.tasks.end(&format!("mqtt:{id}"));
-            over.push(format!("mqtt:{id}"));
+            over.extend(["mqtt", "sparkplug"].map(|part| format!("{part}:{id}")));
             let mappings = config.mappings.iter().find(|(of, _)| **of == *id).map(|(_, mappings)| mappings.clone());
             let mappings = if brokers.contains(&id) { mappings } else { None };
             routes.push((Arc::from(id), mappings.unwrap_or_default()));
@@ -539,14 +540,30 @@ impl Running {
             telemetry::set_log_level(config.log_level);
         }
 
-        let desk_waits = waits.iter().any(|one| ["station", "plan", "desk", "place"].contains(&one.table()));
-        let known = DeskSettings { site: self.desk.site.clone(), zone: self.desk.zone.clone(), ..config.desk.clone() };
+        let desk_waits =
+            waits.iter().any(|one| ["station", "plan", "desk", "place", "place_list"].contains(&one.table()));
+        let mut known = DeskSettings {
+            site: self.desk.site.clone(),
+            zone: self.desk.zone.clone(),
+            broadcast: self.desk.broadcast.clone(),
+            ..config.desk.clone()
+        };
+        // Whom a warning reaches in earnest follows from what the site is now, not from what it will be.
+        for channel in &mut known.channels {
+            if let Some(settings) = config.caps.iter().find(|settings| settings.channel.id == channel.id) {
+                channel.outward = settings.is_outward(&self.site);
+            }
+        }
+        // What waits goes on as it was.
+        let waiting: Vec<&str> = waits.iter().filter(|one| WAYS.contains(&one.table())).map(Difference::id).collect();
+        known.channels.retain(|channel| !waiting.contains(&&*channel.id));
+        known.channels.extend(self.desk.channels.iter().filter(|one| waiting.contains(&&*one.id)).cloned());
         self.desk = match desk_waits {
             true => DeskSettings { channels: known.channels, ..self.desk.clone() },
             false => known,
         };
         // Devices, profiles and places are read by one another: where one of them waits, none was taken.
-        let rest_waits = waits.iter().any(|one| ["device", "place", "profiles/"].contains(&one.table()));
+        let rest_waits = waits.iter().any(|one| ["device", "place", "place_list", "profiles/"].contains(&one.table()));
         let router =
             (!rest_waits).then_some(Routes { profiles: config.profiles, places: config.places, sources: routes });
         let (devices, numbers) = if added.is_empty() && buses.is_empty() {
@@ -624,6 +641,8 @@ impl Running {
         for settings in databases {
             if let Err(why) = self.forward(&settings) {
                 error!("{why}; its readings wait until the configuration is read anew");
+                // So that it is tried again then.
+                waits.push(Difference { part: format!("[[influx]] {}", settings.id), how: How::Changed(Vec::new()) });
             }
         }
         self.waits = waits.iter().map(ToString::to_string).collect();

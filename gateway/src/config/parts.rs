@@ -65,7 +65,8 @@ pub struct Differences {
 /// Keys that name a file which is read when its part is taken up. Files that are read anew whenever they are needed, a
 /// server's certificates and all of an `[[mqtt]]`, are not among them.
 fn names_a_file(key: &str) -> bool {
-    key.ends_with("_file") || key == "tls_ca"
+    // `file` is the list of a `[[place_list]]`.
+    key.ends_with("_file") || ["tls_ca", "file"].contains(&key)
 }
 
 impl Parts {
@@ -80,7 +81,8 @@ impl Parts {
                     ("override" | "device" | "device_list", _) => {}
                     (_, toml::Value::Array(list)) => {
                         for one in list.iter().filter_map(toml::Value::as_table) {
-                            let id = one.get("id").and_then(toml::Value::as_str).unwrap_or_default();
+                            let id = one.get("id").or_else(|| one.get("file"));
+                            let id = id.and_then(toml::Value::as_str).unwrap_or_default();
                             parts.add(format!("[[{key}]] {id}"), key, one, files);
                         }
                     }
@@ -150,21 +152,22 @@ impl Parts {
         let (mut live, mut waits): (Vec<_>, Vec<_>) = all.into_iter().partition(Difference::is_live);
         // Devices, and those who hear them, rest on places and profiles, and a bus on all of its devices: what waits holds back
         // what may rest on it. Nothing is ever half taken.
-        let holds_back = |one: &Difference| ["place", "device", "profiles/"].contains(&one.table());
-        let mut rests: &[&str] = &[];
-        // An output hangs on the bus that it was read with.
-        if waits.iter().any(|one| one.table() == "output") {
-            rests = &["bus", "device"];
+        let holds_back: [(&[&str], &[&str]); 2] = [
+            // An output hangs on the bus that it was read with.
+            (&["output"], &["bus", "device"]),
+            (
+                &["place", "place_list", "device", "profiles/"],
+                &["mqtt", "bus", "device", "place", "station", "plan", "desk", "profiles/"],
+            ),
+        ];
+        for (what, rests) in holds_back {
+            if waits.iter().any(|one| what.contains(&one.table())) {
+                let (held, free) = live.into_iter().partition(|one: &Difference| rests.contains(&one.table()));
+                live = free;
+                waits.extend::<Vec<_>>(held);
+            }
         }
-        if waits.iter().any(holds_back) {
-            rests = &["mqtt", "bus", "device", "place", "station", "plan", "desk", "profiles/"];
-        }
-        if !rests.is_empty() {
-            let (held, free) = live.into_iter().partition(|one: &Difference| rests.contains(&one.table()));
-            live = free;
-            waits.extend::<Vec<_>>(held);
-            waits.sort_by(|a, b| a.part.cmp(&b.part));
-        }
+        waits.sort_by(|a, b| a.part.cmp(&b.part));
         Differences { live, waits }
     }
 
@@ -205,8 +208,6 @@ pub fn files_named(config: &[files::Source]) -> Vec<PathBuf> {
         let Ok(tables) = toml::from_str::<toml::Table>(&source.text) else { continue };
         for (key, value) in &tables {
             named.extend(named_files(key, value).into_iter().map(PathBuf::from));
-            let lists = value.as_array().into_iter().flatten().filter(|_| key == "device_list");
-            named.extend(lists.filter_map(|list| list.get("file")?.as_str()).map(PathBuf::from));
         }
     }
     named
@@ -234,8 +235,14 @@ impl Difference {
             _ => false,
         };
         match self.table() {
-            "station" | "plan" | "desk" | "drill" | "mqtt_out" | "webhook" | "notice" | "cap" | "subscriber"
+            "station" | "plan" | "desk" | "drill" | "mqtt_out" | "webhook" | "notice" | "subscriber"
             | "warning_source" | "validation" | "readings" | "log" | "mqtt" | "bus" => true,
+            // What was sent as an exercise is not real of a sudden, and what is in force outside has to be cancelled there.
+            "cap" => match &self.how {
+                How::Added => true,
+                How::Removed => false,
+                How::Changed(keys) => keys.iter().all(|key| key != "status"),
+            },
             "place" => self.how == How::Added || only(&["stations"]),
             // A database that comes or goes is a matter of what is kept for whom.
             "influx" => matches!(self.how, How::Changed(_)),
@@ -290,6 +297,15 @@ mod tests {
                 "[[device]] g1, [[mqtt]] a (qos)",
             ),
             (format!("# device g2,gas\n{FIRST}"), "y", "", "[[device]] g2, profiles/own.toml"),
+            // An output waits, with it a device that is new, and with that a broker that may speak for it.
+            (
+                format!("# device g2,gas\n{FIRST}[[output]]\nid = \"valve\"\n")
+                    .replace("id = \"a\"", "id = \"a\"\nqos = 0"),
+                "x",
+                "",
+                "[[device]] g2, [[mqtt]] a (qos), [[output]] valve",
+            ),
+            (format!("{FIRST}[[cap]]\nid = \"county\"\n"), "x", "[[cap]] county", ""),
             (
                 format!("{FIRST}[[bus]]\nid = \"r\"\n[[output]]\nid = \"valve\"\n").replace("\"x\"", "\"y\""),
                 "x",

@@ -235,11 +235,13 @@ impl MqttOut {
         let begun = self.begun.swap(false, Ordering::Relaxed);
         match &self.way {
             // The connection breaks and the broker speaks the will.
-            Way::Outside { driver, .. } => {
+            Way::Outside { driver, link, .. } => {
                 let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Driver::Runs(task) = std::mem::replace(&mut *driver, Driver::Ended) {
                     task.abort();
                 }
+                // Nobody answers any more what is under way.
+                link.handle_down("another takes its place");
             }
             Way::Embedded(publish) if begun => {
                 if let Err(why) = publish(&self.topics.status(), event::status(&self.site, false).into(), true) {

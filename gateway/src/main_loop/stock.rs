@@ -14,6 +14,8 @@ use crate::store::registers::Change;
 
 /// How often the date is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// Items that are named one by one: a sheet that is past its date as a whole is one matter and not a thousand.
+const MOST_NAMED: usize = 50;
 
 /// The items, and what was said of each in this run.
 #[derive(Debug)]
@@ -21,13 +23,15 @@ pub struct StockWatch {
     zone: TimeZone,
     items: BTreeMap<String, (Row, Option<Option<Text>>)>,
     look_at: Option<Mono>,
+    /// How many more were said to be short.
+    rest: Option<usize>,
     parts: VecDeque<PartState>,
 }
 
 impl StockWatch {
     pub fn new(zone: TimeZone, rows: Vec<Row>) -> Self {
         let items = rows.into_iter().map(|row| (row.id().to_owned(), (row, None))).collect();
-        Self { zone, items, look_at: None, parts: VecDeque::new() }
+        Self { zone, items, look_at: None, rest: Some(0), parts: VecDeque::new() }
     }
 
     /// A row of any register has changed.
@@ -52,8 +56,13 @@ impl StockWatch {
         if self.look_at.is_none_or(|at| at <= now.mono) {
             self.look_at = Some(now.mono.plus(LOOK_EVERY));
             let today = day(now.wall, &self.zone);
+            let mut named = 0;
             for (id, (row, told)) in &mut self.items {
-                let short = shortage(row, today);
+                let mut short = shortage(row, today);
+                named += usize::from(short.is_some());
+                if named > MOST_NAMED {
+                    short = None;
+                }
                 // What the last run has said may be over: each is said once.
                 if told.as_ref() != Some(&short) {
                     *told = Some(short.clone());
@@ -61,6 +70,16 @@ impl StockWatch {
                     let trouble = short.map(|message| PartTrouble { finding, message });
                     self.parts.push_back(PartState { part: part(id), trouble });
                 }
+            }
+            let rest = named.saturating_sub(MOST_NAMED);
+            if self.rest.replace(rest) != Some(rest) {
+                let finding = Finding { level: Level::Blue, limit: None, note: None };
+                let message = Text {
+                    zh: format!("另有 {rest} 项物资不足或过期，见登记表"),
+                    en: format!("{rest} more items of the stock are low or past their date; see the register"),
+                };
+                let trouble = (rest > 0).then_some(PartTrouble { finding, message });
+                self.parts.push_back(PartState { part: Arc::from("stock"), trouble });
             }
         }
         self.parts.pop_front()

@@ -277,7 +277,10 @@ fn pack(records: &Records, zone: &TimeZone, masked: bool) -> (Vec<u8>, String) {
         json("rules.json", &records.rules),
         json("site.json", &records.site),
     ];
-    entries.extend(records.caps.iter().cloned());
+    // Their text names people and telephones as they were sent; what is masked elsewhere is not given away by them.
+    if !masked {
+        entries.extend(records.caps.iter().cloned());
+    }
     package::write(about, &entries)
 }
 

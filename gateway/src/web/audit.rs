@@ -14,6 +14,7 @@ use super::api::{Answer, Asked, Desk, USUAL_ROWS, moment, rows};
 use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{AuditWire, ChainWire, DeedWire, Writer};
+use crate::spreadsheet::tame;
 use crate::store::audit::{Deed, Wanted};
 
 /// Rows of one table; what is older goes with an earlier `until`.
@@ -141,6 +142,6 @@ fn put(text: &mut String, row: &DeedWire) {
 
 /// Text as one cell: quoted where it must be (RFC 4180), and nothing that a spreadsheet would compute.
 pub(crate) fn cell_of(text: &str) -> String {
-    let tame = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() };
-    if tame.contains([',', '"', '\n', '\r']) { format!("\"{}\"", tame.replace('"', "\"\"")) } else { tame }
+    let tame = tame(text);
+    if tame.contains([',', '"', '\n', '\r']) { format!("\"{}\"", tame.replace('"', "\"\"")) } else { tame.into_owned() }
 }

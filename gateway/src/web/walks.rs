@@ -22,6 +22,7 @@ use super::problem::Problem;
 use super::wire::{PlaceWire, TextWire, Writer};
 use crate::main_loop::query::{Testable, TestablePoint};
 use crate::main_loop::{Input, Query};
+use crate::spreadsheet::tame;
 
 /// Longest name of a walk.
 const MOST_NAME: usize = 64;
@@ -158,7 +159,7 @@ impl Writer<'_> {
         }
     }
 
-    /// `on`: whether its walk is.
+    /// `on`: whether it is still taken for a test.
     fn tick(self, tick: &Tick, on: bool) -> TickWire {
         let state = match &tick.end {
             Some((_, end)) => end.as_str(),
@@ -271,12 +272,14 @@ fn walk_id(text: &str) -> Result<WalkId, Problem> {
 
 /// One that is on by the main loop, else as it ended.
 async fn find(desk: &Desk, id: WalkId) -> Result<WalkViewWire, Problem> {
-    let (on, _) = desk.ask(|reply| Query::Walks { reply }).await?;
+    let (on, speaking) = desk.ask(|reply| Query::Walks { reply }).await?;
     let kept = desk.archive(move |archive| archive.walk(id)).await?;
     let on = on.into_iter().find(|walk| walk.id == id);
     let ticks = kept.as_ref().map_or(&[][..], |(_, ticks)| ticks);
+    // What spoke when anmin was started again is no test any more.
+    let speaks = |tick: &Tick| speaking.iter().any(|other| other.walk == tick.walk && other.point == tick.point);
     let writer = desk.writer();
-    let ticks = ticks.iter().map(|tick| writer.tick(tick, on.is_some())).collect();
+    let ticks = ticks.iter().map(|tick| writer.tick(tick, speaks(tick))).collect();
     let walk = on.or(kept.map(|(walk, _)| Arc::new(walk)));
     let walk =
         walk.ok_or_else(|| Problem::not_found(format!("没有巡检测试 {id}"), format!("there is no walk test {id}")))?;
@@ -392,17 +395,9 @@ pub(super) async fn coverage_csv(
                 _ => "从未测试",
             };
             let last = point.last.map_or_else(String::new, |at| writer.at(at));
-            sheet.write_record([
-                point.id.as_str(),
-                &point.label,
-                point.kind.info().zh,
-                building,
-                unit,
-                floor,
-                room,
-                &last,
-                state,
-            ])
+            let cells =
+                [point.id.as_str(), &point.label, point.kind.info().zh, building, unit, floor, room, &last, state];
+            sheet.write_record(cells.map(|cell| tame(cell).into_owned()))
         })
     };
     put().expect("memory takes what it is given");
