@@ -20,8 +20,8 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::config::parts::{Difference, Differences, How, Parts};
+use crate::config::{self, Config};
 use crate::crew_link::Links;
 use crate::delivery::broadcast::Broadcast;
 use crate::delivery::courier::{self, CourierHandle};
@@ -441,6 +441,8 @@ impl Running {
         let (subscribers, sources) = (live("subscriber"), live("warning_source"));
         let changed: Vec<_> = config.subscribers.iter().filter(|one| subscribers.contains(&*one.id)).cloned().collect();
         let polled: Vec<_> = config.warning_sources.iter().filter(|one| sources.contains(&*one.id)).cloned().collect();
+        // Another zone waits with `[site]`.
+        config.rules.set_zone(config::ahead(&self.site.time_zone));
         let is_drilled = !ids(&differences.live, &["drill"], |_| true).is_empty();
         Ok(Prepared {
             ways: self.prepare_ways(&config, |id| ways.contains(id))?,

@@ -12,9 +12,9 @@ use anmin_sensors::time::Wall;
 
 use super::replay::{Past, change_of};
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::config::files::SiteFiles;
 use crate::config::tuned::{self, Change};
+use crate::config::{self, Config};
 use crate::web::tuning::{Changed, Kept, NotTuned, Standing, Trial, TunedRule, Tuner};
 
 /// A trial that takes longer is given up.
@@ -61,10 +61,7 @@ fn alone(config: &Config, rule: &str) -> Option<RuleSet> {
     let source = set.source(set.find(&RuleId::new(rule))?);
     let overrides = set.overrides().iter().filter(|over| over.rule == rule).cloned().collect();
     let mut alone = RuleSet::load(vec![(**source).clone()], overrides, &Faults::default());
-    let zone = config.site.time_zone.clone();
-    alone.set_zone(move |at| {
-        jiff::Timestamp::from_microsecond(at.micros()).map_or(0, |at| zone.to_offset(at).seconds())
-    });
+    alone.set_zone(config::ahead(&config.site.time_zone));
     Some(alone)
 }
 

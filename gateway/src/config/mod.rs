@@ -103,6 +103,12 @@ pub struct Config {
     pub sha256: String,
 }
 
+/// How many seconds the clocks of a zone are ahead of UTC.
+pub fn ahead(zone: &TimeZone) -> impl Fn(Wall) -> i32 + Clone + Send + Sync + 'static {
+    let zone = zone.clone();
+    move |at| jiff::Timestamp::from_microsecond(at.micros()).map_or(0, |at| zone.to_offset(at).seconds())
+}
+
 /// A bus with the devices on it.
 pub struct Bus {
     pub settings: modbus::Settings,
@@ -346,10 +352,7 @@ impl Config {
 
         rules.set_stopwatch(Arc::new(clock::computing_time));
         let site = site?;
-        let ahead = {
-            let zone = site.time_zone.clone();
-            move |at: Wall| jiff::Timestamp::from_microsecond(at.micros()).map_or(0, |at| zone.to_offset(at).seconds())
-        };
+        let ahead = ahead(&site.time_zone);
         rules.set_zone(ahead.clone());
         Some(Self {
             storage,

@@ -121,6 +121,8 @@ impl Testable {
     pub fn standing(&self, point: &TestablePoint, now: Wall) -> &'static str {
         match point.last {
             None => "never",
+            // By a clock that was wrong.
+            Some(at) if at > now => "never",
             Some(at) if now > at.plus(self.every) => "overdue",
             Some(_) => "tested",
         }

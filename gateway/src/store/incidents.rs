@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::registers;
 
 /// Of the records with the words of closed incidents.
-const WORDS: &str = "words";
+pub(super) const WORDS: &str = "words";
 
 /// The step to schema 6. `closed` is 0 for an open one.
 pub(super) const SCHEMA_6: &str = "

@@ -23,6 +23,7 @@ use super::problem::Problem;
 use super::wire::{
     AgainWire, ChangedInputWire, ChangedLimitWire, ChangedWindowWire, ExplanationWire, TextWire, Writer, limit_used,
 };
+use crate::config;
 use crate::main_loop::Query;
 use crate::store::state::Entry;
 
@@ -126,10 +127,7 @@ fn judge_again(
     samples.sort_by_key(|sample| sample.time);
     let count = samples.len();
     let mut rules = in_force.rule_set();
-    let zone = zone.clone();
-    rules.set_zone(move |at| {
-        jiff::Timestamp::from_microsecond(at.micros()).map_or(0, |at| zone.to_offset(at).seconds())
-    });
+    rules.set_zone(config::ahead(zone));
     let Some((rule, subject)) = rules.find(rule).zip(points.find(subject.as_str())) else { return Ok(None) };
     let judged = replay::judge_again(&mut rules, points, rule, subject, then, samples);
     Ok(judged.and_then(|judged| judged.evidence.grounds).map(|grounds| (grounds, count)))
