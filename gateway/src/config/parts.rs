@@ -62,10 +62,9 @@ pub struct Differences {
     pub waits: Vec<Difference>,
 }
 
-/// Keys that name a file which is read when its part is taken up. Files that are read anew whenever they are needed, a
-/// server's certificates and all of an `[[mqtt]]`, are not among them.
+/// Keys that name a file which is read when its part is taken up: secrets, authorities, and the `file` of a list. Files that are
+/// read anew whenever they are needed, a server's certificates and all of an `[[mqtt]]`, are not among them.
 fn names_a_file(key: &str) -> bool {
-    // `file` is the list of a `[[place_list]]`.
     key.ends_with("_file") || ["tls_ca", "file"].contains(&key)
 }
 
@@ -314,6 +313,23 @@ mod tests {
             ),
         ] {
             let found = parts(&text, profile).differences(&started);
+            let names = |all: &[Difference]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            assert_eq!((names(&found.live), names(&found.waits)), (live.to_owned(), waits.to_owned()), "{text}");
+        }
+    }
+
+    /// Nobody has been asked about what was sent as an exercise, and what is in force outside has to be cancelled by its own way.
+    #[test]
+    fn a_broadcast_is_neither_real_of_a_sudden_nor_gone() {
+        let before = "[[cap]]\nid = \"county\"\nstatus = \"exercise\"\nurl = \"x\"\n";
+        let started = parts(before, "x");
+        for (text, live, waits) in [
+            (before.replace("exercise", "actual").replace("\"x\"", "\"y\""), "", "[[cap]] county (status, url)"),
+            (String::new(), "", "[[cap]] county"),
+            (before.replace("\"x\"", "\"y\""), "[[cap]] county (url)", ""),
+            (format!("{before}[broadcast]\napproval = \"none\"\n"), "", "[broadcast] (approval)"),
+        ] {
+            let found = parts(&text, "x").differences(&started);
             let names = |all: &[Difference]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             assert_eq!((names(&found.live), names(&found.waits)), (live.to_owned(), waits.to_owned()), "{text}");
         }

@@ -18,7 +18,6 @@ pub enum About {
 }
 
 impl About {
-    /// The columns that such a list may have, with the words that people write above them.
     /// The keys of a list, each with the Chinese names that head its column.
     pub const fn columns(self) -> &'static [(&'static str, &'static [&'static str])] {
         match self {

@@ -95,12 +95,12 @@ impl Settings {
         Words::new(&self.words, site).is_for_real()
     }
 
-    /// The folder where one is written to, for those who say where the messages lie.
     /// What all its messages have in common.
     pub fn words(&self, site: &Site) -> Words {
         Words::new(&self.words, site)
     }
 
+    /// The folder where one is written to, for those who say where the messages lie.
     pub fn folder(&self) -> Option<&Path> {
         match &self.to {
             To::Folder(folder) => Some(folder),
