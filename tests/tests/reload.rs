@@ -374,5 +374,11 @@ fn a_modem_with_another_registration_is_let_in_and_the_one_before_it_no_longer()
     // The first calls again and again meanwhile, and nobody takes it for the other.
     let _second = Peer::python("dtu.py", &[&port, "DTU-8", "--first", "500"]);
     reads(50.0);
+    // One more unit on its line: the modem is let in again, and all of them are heard.
+    let more = "[[device]]\nid = \"m2\"\nprofile = \"meter\"\nplace = \"b1\"\nbus = \"line\"\nunit_id = 2\ninterval = \"100ms\"\n";
+    site.write("anmin.toml", &format!("{}{more}", head.replace("DTU-7", "DTU-8")));
+    let said = run(&["rules", "reload", "--url", &format!("http://{}", daemon.web), "--who", "陈工"], 0);
+    assert!(said.contains("at once: [[device]] m2"), "{said}");
+    daemon.wait("/api/v1/points/m2/lel", "the new unit", |point| point["sample"]["value"] == 50.0);
     assert_eq!(daemon.terminate(), Some(0));
 }
