@@ -371,6 +371,20 @@ impl Work {
 }
 
 impl Shared {
+    fn counts(&self) -> Counts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts {
+            stored: read(&self.stored),
+            shed: read(&self.shed),
+            dropped: read(&self.dropped),
+            commits: read(&self.commits),
+            synced: read(&self.synced),
+            queued: read(&self.queued),
+            waiting: self.forwarding().waiting(),
+            bytes: read(&self.bytes),
+        }
+    }
+
     pub(super) fn set_cursor(&self, consumer: &Arc<str>, id: i64, ahead: u64) {
         let mut queue = self.lock();
         let cursor = queue.cursors.entry(Arc::clone(consumer)).or_default();
@@ -577,18 +591,7 @@ impl Readings {
     }
 
     pub fn counts(&self) -> Counts {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let shared = &self.shared;
-        Counts {
-            stored: read(&shared.stored),
-            shed: read(&shared.shed),
-            dropped: read(&shared.dropped),
-            commits: read(&shared.commits),
-            synced: read(&shared.synced),
-            queued: read(&shared.queued),
-            waiting: shared.forwarding().waiting(),
-            bytes: read(&shared.bytes),
-        }
+        self.shared.counts()
     }
 
     /// What waits for each consumer, and what none will get.
@@ -716,6 +719,11 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    /// As [`Readings::counts`] gives them.
+    pub fn counts(&self) -> Counts {
+        self.shared.counts()
     }
 
     /// Until there is enough to do, or for long enough.

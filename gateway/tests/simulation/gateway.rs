@@ -299,6 +299,11 @@ impl Life {
         whole(stepped)
     }
 
+    /// Readings that the box gave up in this life, as it counts them.
+    pub fn shed(&self) -> u64 {
+        self.writer.as_ref().expect("there until the end").counts().shed
+    }
+
     /// What the writer of readings said of its health, as the daemon hands it on.
     pub fn health(&self) -> Vec<Input> {
         let told = std::mem::take(&mut *self.health.lock().expect("nobody panics with it"));

@@ -32,7 +32,7 @@
 //! incident, which is open as long as the alarm, and the tables of incidents say what the journal says, every transition has its orders in the same
 //! commit, shelves end, what nobody acknowledges escalates, a latch waits for its reset. At the end everything has
 //! arrived once, every reading that was acknowledged is stored, but for those that were in memory only when the box
-//! stopped, and the conditions of the rule without delays went through the same levels as in a run of the same seed
+//! stopped and as many as it counts as given up because it held too many in memory, and the conditions of the rule without delays went through the same levels as in a run of the same seed
 //! without faults, but for devices of which the box may have forgotten something: one was acknowledged after ten seconds
 //! without a journal, and then the box stopped.
 //!

@@ -172,8 +172,9 @@ impl Model {
 
     /// The journal went away with this turn.
     pub fn journal_fails(&mut self, second: u64) {
+        let forgotten = self.heard.saturating_sub(KNOWN);
         for judged in self.judged.iter_mut().flatten().filter(|judged| judged.kept == Kept::Open) {
-            judged.kept = Kept::Waits(judged.is_lately(second));
+            judged.kept = Kept::Waits(judged.n >= forgotten && judged.is_lately(second));
         }
     }
 
@@ -183,10 +184,8 @@ impl Model {
         let forgotten = self.heard.saturating_sub(KNOWN);
         let choices = [true, false].map(|had| {
             move |judged: &Judged| match judged.kept {
-                _ if judged.n < forgotten => false,
-                Kept::Open => judged.is_lately(second),
                 Kept::Waits(lately) if had => lately,
-                Kept::Waits(_) => judged.is_lately(second),
+                Kept::Open | Kept::Waits(_) => judged.n >= forgotten && judged.is_lately(second),
                 Kept::Written | Kept::LeftOut => false,
             }
         });

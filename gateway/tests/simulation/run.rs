@@ -173,6 +173,12 @@ pub struct Run {
     /// Messages that were acknowledged while readings.db was away: in memory only; and those that a crash took.
     in_memory: BTreeSet<u64>,
     given_up: BTreeSet<u64>,
+    /// Messages that were in memory only when the box had to give up some because it held too many; how many readings it
+    /// said that it gave up, and how many of these were missed.
+    crowded: BTreeSet<u64>,
+    shed: u64,
+    shed_in_life: u64,
+    missed: u64,
     /// Messages that were acknowledged and that nobody has seen stored yet: number, device, and the bits of the value.
     owed: Vec<(u64, usize, u64)>,
     stored: Stored,
@@ -268,6 +274,10 @@ impl Run {
             forgotten: BTreeSet::new(),
             in_memory: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            crowded: BTreeSet::new(),
+            shed: 0,
+            shed_in_life: 0,
+            missed: 0,
             owed: Vec::new(),
             stored: Stored::default(),
             marks: 0,
@@ -633,6 +643,7 @@ impl Run {
         );
         self.journal.check_kept(&life.eye);
         self.marks = life.eye.marks(0).0;
+        self.shed_in_life = 0;
         self.durable = !life.no_journal;
         // The box reads the clock first; a slow disk may hold up the rest of the start.
         self.model.boot(self.t);
@@ -914,6 +925,13 @@ impl Run {
             _ => {}
         }
         if self.refused() == 0 {
+            let shed = self.life.as_ref().map_or(0, Life::shed);
+            if shed > self.shed_in_life {
+                tell!(self, "the box gave up {} readings that it could not write", shed - self.shed_in_life);
+                self.shed += shed - self.shed_in_life;
+                self.shed_in_life = shed;
+                self.crowded.append(&mut self.in_memory);
+            }
             self.in_memory.clear();
         }
         self.take_acks();
@@ -1222,12 +1240,23 @@ impl Run {
                 self.owed.push((id, device, bits));
             } else {
                 let value = f64::from_bits(bits);
+                let stored = self.stored.has(point, bits);
+                if self.crowded.remove(&id) && !stored {
+                    self.missed += 1;
+                    continue;
+                }
                 assert!(
-                    self.stored.has(point, bits),
+                    stored,
                     "G1, G9: message {id} ({point} {value}) is acknowledged and not stored"
                 );
             }
         }
+        assert!(
+            self.missed <= self.shed,
+            "G9: {} readings are acknowledged and not stored, and the box says that it gave up {}",
+            self.missed,
+            self.shed
+        );
         self.stored.turn(self.t);
     }
 }
