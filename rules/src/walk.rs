@@ -281,8 +281,10 @@ impl WalkDesk {
                     ticked: 0,
                     end: None,
                 };
-                let of = |(ix, point): &(PointIx, &Point)| walk.covers(point.spec.kind, &points.device_of(*ix).place);
-                walk.points = points.iter().filter(of).count() as u32;
+                let of = |walk: &Walk, (ix, point): (PointIx, &Point)| {
+                    walk.covers(point.spec.kind, &points.device_of(ix).place)
+                };
+                walk.points = points.iter().filter(|point| of(&walk, *point)).count() as u32;
                 let Text { zh, en } = scope.text();
                 if walk.points == 0 {
                     return Err(Refusal::not_allowed(
@@ -290,11 +292,13 @@ impl WalkDesk {
                         format!("there is no detector or button to test in {en}"),
                     ));
                 }
-                let same = |run: &Run| run.walk.scope == walk.scope && run.walk.kinds == walk.kinds;
-                if self.runs.values().any(same) {
+                // A point is tested once, and in one walk.
+                let other = |point| self.runs.values().find(|run| of(&run.walk, point));
+                if let Some(other) = points.iter().filter(|point| of(&walk, *point)).find_map(other) {
+                    let Text { zh, en } = other.walk.scope.text();
                     return Err(Refusal::not_allowed(
-                        format!("{zh}正在进行巡检测试"),
-                        format!("a walk test is on for {en} already"),
+                        format!("其中的探测器正在另一次巡检测试中（{zh}）"),
+                        format!("a walk test of the same detectors is on already, for {en}"),
                     ));
                 }
                 let run = Run { walk: Arc::new(walk), due: now.mono.plus(*lasts), ticked: HashSet::new() };
@@ -366,7 +370,10 @@ impl WalkDesk {
                     self.stir(now, &points.device_of(*subject).place, alone.then_some((device, about)));
                     return None;
                 };
-                press.real_due = now.mono.plus(REAL_AFTER);
+                // A combined detector speaks twice for one press.
+                let of_it = |other: &&Press| (other.device, other.hazard) == (press.device, press.hazard);
+                let since = self.presses.values().filter(of_it).map(|other| other.real_due).min();
+                press.real_due = since.unwrap_or(now.mono.plus(REAL_AFTER));
                 press.abnormal(now, *rule, tuning);
                 self.presses.insert(*subject, press);
                 Some(waits)
@@ -387,8 +394,10 @@ impl WalkDesk {
         let subject = judged.subject;
         let (point, place) = (points.point(subject), &points.device_of(subject).place);
         let kind = point.spec.kind;
-        let takes = |run: &&Run| run.walk.covers(kind, place) && !run.ticked.contains(&point.id);
-        let run = self.runs.values().find(takes)?;
+        let run = self.runs.values().find(|run| run.walk.covers(kind, place))?;
+        if self.runs.values().any(|run| run.ticked.contains(&point.id)) {
+            return None;
+        }
         let hazard = kind.info().hazard;
         let beside =
             |press: &Press| is_one_room(&press.place, place) && (press.device, press.hazard) != (point.device, hazard);
@@ -554,7 +563,7 @@ mod tests {
     use crate::response::DeskSettings;
     use crate::set::RuleSet;
 
-    const KINDS: [&str; 5] = ["gas.lel", "fire.smoke", "fire.temperature", "care.sos", "flood.level"];
+    const KINDS: [&str; 6] = ["gas.lel", "fire.smoke", "fire.temperature", "care.sos", "gas.co", "flood.level"];
 
     fn start() -> Now {
         Now { mono: Mono::from_nanos(1_000_000_000), wall: Wall::from_millis(1_800_000_000_000) }
@@ -713,7 +722,7 @@ mod tests {
         assert_eq!((tick.rule.as_str(), tick.level, tick.value), ("gas/leak", Level::Red, Some(60.0)));
         assert_eq!(tick.end, Some((at(70).wall, TickEnd::Returned)));
         let walk = &site.changes[2].walk;
-        assert_eq!((walk.points, walk.ticked), (12, 1), "three detectors with four kinds that can be pressed");
+        assert_eq!((walk.points, walk.ticked), (15, 1), "three detectors with five kinds that can be pressed");
         assert!(site.pending.is_empty() && site.engine.alarms().is_empty());
         site.wait(2 * 3600);
         assert_eq!(site.said(), ["7200 ended"], "by itself");
@@ -726,7 +735,7 @@ mod tests {
     #[test]
     fn whatever_is_no_test_is_raised_as_ever() {
         type Step = (u64, &'static str, f64);
-        let cases: [(&str, &[Step], &[&str]); 9] = [
+        let cases: [(&str, &[Step], &[&str]); 10] = [
             ("it outlasts three minutes", &[(10, "d0/fire_smoke", 1.0)], &["190 raised d0/fire_smoke"]),
             (
                 "it is pressed a second time",
@@ -752,6 +761,11 @@ mod tests {
                 "two kinds of point confirm each other",
                 &[(10, "d0/fire_smoke", 1.0), (30, "d0/fire_temperature", 60.0)],
                 &["30 raised d0/fire_smoke", "30 raised d0/fire_smoke", "35 raised d0/fire_temperature"],
+            ),
+            (
+                "a combined detector speaks twice for one press",
+                &[(10, "d0/gas_lel", 60.0), (100, "d0/gas_co", 30.0)],
+                &["190 raised d0/gas_co", "190 raised d0/gas_lel"],
             ),
             ("the point lies outside the walk", &[(10, "d3/fire_smoke", 1.0)], &["10 raised d3/fire_smoke"]),
             ("nobody presses that kind", &[(10, "d0/flood_level", 40.0)], &["raised d0/flood_level"]),
@@ -889,11 +903,21 @@ mod tests {
             let refused = site.walk(0, &command).expect_err(words);
             assert!(refused.text().en.contains(words), "{refused}");
         }
+        site.walk(0, &begin(8, "3", &["gas.lel", "fire.smoke"])).expect("nothing is on");
+        for kinds in [&["gas.lel"][..], &["fire.smoke", "care.sos"], &[]] {
+            let refused = site.walk(0, &begin(9, "3", kinds)).expect_err("a detector is in one walk");
+            assert_eq!(
+                refused.text().en,
+                "a walk test of the same detectors is on already, for Building 3",
+                "{kinds:?}"
+            );
+        }
+        site.walk(0, &finish(8)).expect("it is on");
         for n in 1..=MOST_AT_ONCE as u128 {
             let kinds = [&KINDS[..1], &KINDS[1..2], &KINDS[2..3], &KINDS[3..4]][n as usize - 1];
             site.walk(0, &begin(n, "3", kinds)).expect("there is room");
         }
-        let refused = site.walk(0, &begin(9, "3", &[])).expect_err("four are on");
+        let refused = site.walk(0, &begin(9, "3", &["gas.co"])).expect_err("four are on");
         assert!(refused.text().en.contains("as many as there can be"), "{refused}");
     }
 
@@ -932,7 +956,8 @@ mod tests {
                     0..=6 => {
                         let value = [0.0, 0.0, 0.0, 0.0, 0.0, 12.0, 60.0][roll(7) as usize];
                         let kind = points.point(ix).spec.kind.as_str();
-                        match value > if kind == "fire.temperature" { 54.0 } else { 10.0 } {
+                        let limit = HashMap::from([("fire.temperature", 54.0), ("gas.co", 24.0)]);
+                        match value > limit.get(kind).copied().unwrap_or(10.0) {
                             true => drop(since.entry(ix).or_insert(now.mono)),
                             false => drop(since.remove(&ix)),
                         }
