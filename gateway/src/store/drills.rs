@@ -95,6 +95,11 @@ pub(super) fn newest(conn: &Connection, limit: usize, before: Option<Wall>) -> r
     rows.filter_map(Result::transpose).collect()
 }
 
+/// Of a drill that is over nobody knows how it ended.
+pub(super) fn forget(conn: &Connection, id: DrillId) -> rusqlite::Result<()> {
+    conn.execute("DELETE FROM drills WHERE id = ?1", [id.0.as_bytes()]).map(drop)
+}
+
 pub(super) fn one(conn: &Connection, id: DrillId) -> rusqlite::Result<Option<Drill>> {
     let mut sql = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM drills WHERE id = ?1"))?;
     Ok(sql.query_row([id.0.as_bytes()], read).optional()?.flatten())

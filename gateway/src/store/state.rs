@@ -1194,6 +1194,22 @@ impl Db {
                 incidents::forget(&self.conn, id).map_err(sqlite)?;
             }
         }
+        // What has ended or is gone since is not on, and not there, again.
+        for drill in drills::on(&self.conn).map_err(sqlite)? {
+            if !live.drills.contains_key(&drill.id) {
+                drills::forget(&self.conn, drill.id).map_err(sqlite)?;
+            }
+        }
+        for (walk, _) in walks::on(&self.conn).map_err(sqlite)? {
+            if !live.walks.contains_key(&walk.id) {
+                walks::forget(&self.conn, walk.id).map_err(sqlite)?;
+            }
+        }
+        for (kind, id) in registers::all(&self.conn).map_err(sqlite)?.iter().map(registers::Change::key) {
+            if !live.registers.contains_key(&(kind, id.clone())) {
+                registers::write(&self.conn, &registers::Change::Gone(kind, id)).map_err(sqlite)?;
+            }
+        }
         let (pending, _) = self.pending_orders()?;
         for order in pending.iter().filter(|order| !live.orders.contains_key(&order.id)) {
             self.conn

@@ -152,6 +152,11 @@ pub(super) fn one(conn: &Connection, id: WalkId) -> rusqlite::Result<Option<Walk
     Ok(rows.iter().find_map(|(id, text)| read(id, text)))
 }
 
+/// Of a walk that is over nobody knows how it ended; what was tested stays tested.
+pub(super) fn forget(conn: &Connection, id: WalkId) -> rusqlite::Result<()> {
+    conn.execute("DELETE FROM kept WHERE kind = ?1 AND id = ?2", [WALK, &id.to_string()]).map(drop)
+}
+
 /// The points that spoke in a walk, in the order in which they did.
 pub(super) fn ticks(conn: &Connection, id: WalkId) -> rusqlite::Result<Vec<Tick>> {
     let rows = records(conn, TICK, &format!("{id}/"))?;
@@ -174,6 +179,7 @@ pub(super) fn last_tested(conn: &Connection) -> rusqlite::Result<BTreeMap<PointI
 
 #[cfg(test)]
 mod tests {
+    use super::super::registers::{Change, Kind as Register, Row};
     use super::super::state::{FILE, StateReader, StateStore, Turn};
     use super::super::tests::TestDir;
     use super::super::{Fact, salvage};
@@ -277,6 +283,35 @@ mod tests {
             let ticked = [PointId::new("d1/lel"), PointId::new("d3/lel")];
             assert_eq!(restored.walks, [(walk(2, None), ticked.to_vec())]);
         }
+    }
+
+    /// All that can be read of the file that broke is how it was once.
+    #[test]
+    fn what_has_ended_or_gone_is_not_there_again_after_a_file_breaks() {
+        let dir = TestDir::new("walks-older");
+        let cells = [("id", "W-1"), ("name", "毯"), ("quantity", "3")].map(|(name, cell)| (name.into(), cell.into()));
+        let row = Row::read(Register::Stock, &cells.into()).expect("it is sound");
+        let gone = Change::Gone(Register::Stock, row.id().to_owned());
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).expect("an empty folder");
+        let mut before = facts();
+        before.push(Fact::Register(Box::new(Change::Row(row))));
+        store.commit(&Turn { facts: &before, ..Turn::default() }).expect("there is room");
+        drop(store);
+        let older = std::fs::read(dir.path().join(FILE)).expect("it is there");
+
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).expect("it was written above");
+        let after = [Fact::Walk(walk(2, Some((RAISED, "li".to_owned())))), Fact::Register(Box::new(gone))];
+        store.commit(&Turn { facts: &after, ..Turn::default() }).expect("there is room");
+        store.spoil();
+        std::fs::write(dir.path().join(FILE), older).expect("it can be written");
+        let next = [Fact::NoSession("plant".into())];
+        store.commit(&Turn { facts: &next, ..Turn::default() }).expect("the file is taken up");
+        drop(store);
+        let (_, restored) = StateStore::open(dir.path(), RAISED).expect("it is in order");
+        assert_eq!(restored.walks, []);
+        let reader = StateReader::open(dir.path()).expect("it is there");
+        assert_eq!(reader.register(Register::Stock).expect("it can be read"), []);
+        assert_eq!(reader.last_tested().expect("it can be read").len(), 1, "what was tested stays tested");
     }
 
     #[test]
