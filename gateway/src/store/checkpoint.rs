@@ -113,9 +113,8 @@ mod tests {
         commit(9);
         assert_eq!(rows_in_file(&path, &copy).unwrap(), 0, "too few to be worth it");
         commit(1);
-        commit(5);
-        // Ends when the thread has done what it was woken for.
+        // Ends when the thread has done what it was woken for. A commit meanwhile may keep it from moving all, until the next time.
         drop(checkpoints);
-        assert!((10..=15).contains(&rows_in_file(&path, &copy).unwrap()));
+        assert_eq!(rows_in_file(&path, &copy).unwrap(), 10);
     }
 }
