@@ -203,6 +203,11 @@ impl Warnings {
         prepared.collect()
     }
 
+    /// From now on this is where we are: for what comes, not for what was judged.
+    pub fn settle(&self, here: Here) {
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner).settle(here);
+    }
+
     /// Lets sources that are `gone` go and takes the others in, also in the place of one with their id. What they have warned of
     /// stays in force for its time.
     pub fn replace(&self, gone: &[Arc<str>], new: Vec<Source>) {

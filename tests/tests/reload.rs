@@ -193,6 +193,14 @@ fn a_limit_from_the_desk_is_tried_on_history_holds_over_a_restart_and_is_taken_b
     assert_eq!((status, &done["numbers"][0]["to"]), (200, &json!(15.0)), "{done}");
     assert!(file().contains("yellow = 15.0"), "{}", file());
     run(&["check", site.folder().to_str().expect("a plain name")], 0);
+
+    // Another folder for the databases waits for the next start, and what was set at the desk stays in force.
+    site.write("anmin.d/elsewhere.toml", "[storage]\ndir = \"elsewhere\"\n");
+    let url = format!("http://{}", daemon.web);
+    let said = run(&["rules", "reload", "--url", &url, "--who", "陈工"], 0);
+    assert!(said.contains("only after a restart: [storage] (dir)") && !said.contains("limit.yellow"), "{said}");
+    assert!(run(&["rules", "list", "--url", &url], 0).contains("all: limit.yellow 15"), "it is in force");
+    std::fs::remove_file(site.path("anmin.d/elsewhere.toml")).expect("it was just written");
     drop(daemon);
 
     daemon = Daemon::start(site.folder());

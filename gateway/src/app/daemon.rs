@@ -173,8 +173,7 @@ impl Daemon {
         let (came_through, beats) = watch::channel(0);
         let (subscriptions, posts) =
             Subscriptions::new(&config.subscribers, &config.site, &config.storage, &clock, &figures, beats.clone())?;
-        let places = config.places.values().filter_map(|place| place.position).collect();
-        let here = Here { area_code: config.site.area_code.clone(), places };
+        let here = Here::new(config.site.area_code.as_deref(), config.places.values());
         let warnings = Warnings::open(&config.warning_sources, &config.site, here, &config.storage, &clock)?;
         let key = match &config.crew.key_file {
             Some(file) => LinkKey::load(file).map_err(|why| format!("crew links: {why}"))?,

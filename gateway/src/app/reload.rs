@@ -80,7 +80,7 @@ pub fn spawn(mut site: Site, mut asked: mpsc::Receiver<ReloadAsked>, inputs: mps
 fn read(site: &mut Site) -> Result<Prepared, Vec<Fault>> {
     // Before they are read: what is written meanwhile is read again.
     site.look = site.look.again();
-    let config = config::reload(&site.path)?;
+    let config = config::reload(&site.path, &site.running.storage)?;
     site.look = config.look.clone();
     let source = site.path.display().to_string();
     site.running.prepare(config).map_err(|message| vec![Fault { source, line: 0, column: 0, message, hint: None }])

@@ -42,6 +42,7 @@ use crate::register::Kind;
 use crate::store::{Reader, StateReader};
 use crate::subscription::{self, Subscriptions, push};
 use crate::telemetry::{self, Figures};
+use crate::warning::book::Here;
 use crate::warning::{Source, Warnings};
 use crate::web::{CapText, DiscardSession, InForce};
 
@@ -495,6 +496,9 @@ impl Running {
         }
         let left: Vec<Arc<str>> = gone(&["warning_source"]).iter().map(|id| Arc::from(id.as_str())).collect();
         self.warnings.replace(&left, sources);
+        if !waits.iter().any(|one| ["place", "place_list"].contains(&one.table())) {
+            self.warnings.settle(Here::new(self.site.area_code.as_deref(), config.places.values()));
+        }
         self.listen(|id| changed.contains(id));
         over.extend(gone(&["drill"]).iter().map(|id| format!("drill:{id}")));
 

@@ -128,6 +128,20 @@ impl SiteFiles {
         Self { profiles, rules, broken_rules, ..configuration }
     }
 
+    /// The same site with what was set at the duty desk as it stands in this folder, and not where the site's files say.
+    pub fn tuned_in(&mut self, storage: &Path, faults: &Faults) {
+        let named = tuned::storage(&self.config, &self.base);
+        if named == storage {
+            return;
+        }
+        let name = named.join(tuned::FILE).display().to_string();
+        self.config.retain(|source| source.name != name);
+        let file = storage.join(tuned::FILE);
+        if file.is_file() {
+            self.config.extend(read(&file, faults));
+        }
+    }
+
     /// The same site with this text in place of what was set at the duty desk.
     pub fn tune(&mut self, text: &str) {
         let name = tuned::storage(&self.config, &self.base).join(tuned::FILE).display().to_string();

@@ -409,10 +409,12 @@ impl Config {
 }
 
 /// Reads the site at `path` anew as `run` would at the start, and runs the cases of its own rules; the shipped ones are what
-/// they were. A site with any fault is none: the one in force is better than half of a new one.
-pub fn reload(path: &Path) -> Result<Config, Vec<Fault>> {
+/// they were. A site with any fault is none: the one in force is better than half of a new one. `storage` is where the databases
+/// of this run lie, and what was set at the duty desk: another folder in the files waits for the next start.
+pub fn reload(path: &Path, storage: &Path) -> Result<Config, Vec<Fault>> {
     let faults = Faults::default();
-    let files = SiteFiles::gather(path, &faults);
+    let mut files = SiteFiles::gather(path, &faults);
+    files.tuned_in(storage, &faults);
     let config = Config::parse(&files, &faults);
     let mut found = faults.take();
     let Some(config) = config.filter(|_| found.is_empty()) else { return Err(found) };

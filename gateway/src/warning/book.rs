@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::rule::{Level, Text};
-use anmin_sensors::point::Hazard;
+use anmin_sensors::point::{Hazard, Place};
 use anmin_sensors::time::Wall;
 
 use super::message::{Area, Info, Key, Kind, Message, Severity, Status};
@@ -33,6 +33,11 @@ pub struct Here {
 }
 
 impl Here {
+    pub fn new<'p>(area_code: Option<&str>, places: impl IntoIterator<Item = &'p Arc<Place>>) -> Self {
+        let places = places.into_iter().filter_map(|place| place.position).collect();
+        Self { area_code: area_code.map(str::to_owned), places }
+    }
+
     fn is_in(&self, message: &Message) -> bool {
         let areas: Vec<&Area> = message.infos.iter().flat_map(|info| &info.areas).collect();
         let mut understood = false;
@@ -193,6 +198,11 @@ struct Entry {
 impl Book {
     pub fn new(here: Here) -> Self {
         Self { here, ..Self::default() }
+    }
+
+    /// From now on this is where we are.
+    pub fn settle(&mut self, here: Here) {
+        self.here = here;
     }
 
     pub fn take(&mut self, now: Wall, source: &Arc<str>, message: Message) -> Taken {
@@ -521,5 +531,15 @@ mod tests {
             let nowhere = Book::new(Here::default()).take(later(5), &source(), message);
             assert_eq!(nowhere, Taken::New, "who does not say where it is hears of all");
         }
+    }
+
+    #[test]
+    fn a_place_that_is_added_counts_for_what_comes_from_then_on() {
+        let place = |position| Arc::new(Place { position: Some(position), ..Place::default() });
+        let message = message::read(RAIN.as_bytes()).expect("it is sound");
+        let mut book = Book::new(Here::new(None, [&place((20.0, 110.0))]));
+        assert_eq!(book.take(later(5), &source(), message.clone()), Taken::Elsewhere);
+        book.settle(Here::new(None, [&place((20.0, 110.0)), &place((36.0611, 103.8343))]));
+        assert_eq!(book.take(later(6), &source(), message), Taken::New);
     }
 }
