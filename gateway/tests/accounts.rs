@@ -567,6 +567,17 @@ async fn there_is_always_an_administrator_and_nobody_raises_themselves() {
     let officer = site.person(&admin, "wang", Role::Officer, &[]).await;
     let raise = json!({"shown": "王", "role": "administrator"});
     assert_eq!(site.post(As::Cookie(&officer), "/accounts/wang/edit", &raise).await.0, StatusCode::FORBIDDEN);
+    // Who edits what somebody else has changed since changes nothing.
+    let (_, accounts) = site.get(As::Cookie(&admin), "/accounts").await;
+    let wang =
+        accounts.as_array().into_iter().flatten().find(|account| account["name"] == "wang").expect("it is there");
+    let seen = wang["changed_at"].clone();
+    site.clock.advance(Duration::from_secs(1));
+    let edit = |shown: &str, role: &str| json!({"shown": shown, "role": role, "changed_at": seen});
+    let (first, said) = site.post(As::Cookie(&admin), "/accounts/wang/edit", &edit("王", "officer")).await;
+    assert_eq!((first, &said["shown"]), (StatusCode::OK, &json!("王")));
+    let (second, said) = site.post(As::Cookie(&admin), "/accounts/wang/edit", &edit("汪", "auditor")).await;
+    assert_eq!((second, &said["code"]), (StatusCode::CONFLICT, &json!("changed_meanwhile")));
     let unbound = json!({"name": "qian", "shown": "钱", "role": "manager"});
     assert_eq!(site.post(As::Cookie(&admin), "/accounts", &unbound).await.0, StatusCode::BAD_REQUEST);
     assert_eq!(site.post(As::Cookie(&admin), "/accounts/wang/disable", &json!({})).await.0, StatusCode::OK);

@@ -145,6 +145,26 @@ fn a_register_comes_from_a_spreadsheet_and_goes_into_one_and_low_stock_is_a_noti
         json!([{ "id": "W-1", "name": "灭火毯", "quantity": "8", "minimum": "5" }])
     );
 
+    // Two officers have seen the same register; the second is not to write over what the first has written.
+    let seen = daemon.get("/api/v1/registers/stock")["version"].clone();
+    let rope = json!({ "id": "W-3", "name": "绳", "quantity": "2" });
+    let first = json!({ "who": "li", "rows": [rope], "version": seen });
+    let written = post(&daemon, "/api/v1/registers/stock/rows", first);
+    // `id,name,quantity`, with a row and without one.
+    let (a_row, heading) = ("aWQsbmFtZSxxdWFudGl0eQpXLTksc3BhZGUsMQo=", "aWQsbmFtZSxxdWFudGl0eQo=");
+    for (path, body) in [
+        ("rows", json!({ "who": "wang", "remove": ["W-1"], "version": seen })),
+        ("import", json!({ "who": "wang", "sheet": a_row, "replace": true, "version": seen })),
+    ] {
+        let refused = http::post(daemon.web, &format!("/api/v1/registers/stock/{path}"), &body);
+        assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("changed_meanwhile")), "{path}");
+    }
+    let now = daemon.get("/api/v1/registers/stock");
+    assert_eq!((now["rows"].as_array().map(Vec::len), &now["version"]), (Some(2), &written["version"]));
+    let heading = json!({ "who": "li", "sheet": heading, "replace": true });
+    let refused = http::post(daemon.web, "/api/v1/registers/stock/import", &heading);
+    assert_eq!(refused.status, 400, "a sheet without rows empties no register");
+
     let home = json!({ "id": "h1", "building": "1", "room": "501", "need": "oxygen", "phone": "0571-1" });
     post(&daemon, "/api/v1/registers/households/rows", json!({ "who": "li", "rows": [home] }));
     let seen = daemon.get("/api/v1/registers/households");

@@ -297,7 +297,7 @@ async fn obey(people: &People, caller: &Caller, command: &AccountCommand, zone: 
     let disabled = |disabled: bool| {
         move |account: &mut Account| {
             account.disabled = disabled;
-            Value::Null
+            Ok(Value::Null)
         }
     };
     let value = match command {

@@ -71,6 +71,8 @@ pub(super) struct Desk {
     pub counted: Counted,
     /// Limits are set one after the other, from the file to the rules in force.
     pub setting: Arc<tokio::sync::Mutex<()>>,
+    /// Registers are written one after the other, from what stands there to what shall.
+    pub keeping: Arc<tokio::sync::Mutex<()>>,
     /// An incident's package is made in memory: one at a time.
     pub exports: Arc<Semaphore>,
 }

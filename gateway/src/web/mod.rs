@@ -485,6 +485,7 @@ pub async fn serve(
         people,
         counted: crew::Counted::default(),
         setting: Arc::default(),
+        keeping: Arc::default(),
         exports: Arc::new(Semaphore::new(1)),
     };
     let router = api::router(desk, guard::Guard::new(settings));

@@ -970,12 +970,12 @@ impl People {
         caller: &Caller,
         name: &str,
         what: &'static str,
-        edit: impl FnOnce(&mut Account) -> Value,
+        edit: impl FnOnce(&mut Account) -> Result<Value, Problem>,
     ) -> Result<Account, Problem> {
         let _turn = self.0.turn.lock().await;
         let before = self.account(name)?;
         let mut account = before.clone();
-        let detail = edit(&mut account);
+        let detail = edit(&mut account)?;
         account.changed = self.0.clock.now().wall;
         check_places(account.role, &account.places)?;
         if caller.principal.account == name && (account.role, account.disabled) != (before.role, before.disabled) {
@@ -1018,7 +1018,7 @@ impl People {
         let hash = self.0.vault.hash(password.clone()).await?;
         self.edit(caller, name, "account.reset", |account| {
             (account.password, account.must_change, account.totp) = (hash, true, None);
-            Value::Null
+            Ok(Value::Null)
         })
         .await?;
         self.book().tries.forget(&format!("name {name}"));

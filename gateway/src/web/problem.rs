@@ -96,6 +96,17 @@ impl Problem {
         )
     }
 
+    /// What the asker saw is not what stands there now; nothing was changed.
+    pub fn changed_meanwhile() -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "changed_meanwhile",
+            "他人已先行修改，本次未采用",
+            "somebody else has changed it meanwhile; nothing was changed",
+        )
+        .hint("请重新载入后再修改", "load it again, then change it")
+    }
+
     /// The site's rules were read anew, and the new ones are not taken.
     pub fn rules_refused(faults: &[String]) -> Self {
         let told = faults.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n");

@@ -2,7 +2,8 @@
 //!
 //! Everybody sees the rows that lie within their places. What is masked in a column (households) is shown only to those who may
 //! handle what happens there, and each time that it is shown the audit says to whom. Nothing half is taken: a sheet with one
-//! fault changes nothing.
+//! fault changes nothing. Nor is anything written over what somebody else has written meanwhile: who names the version that
+//! was seen is refused when another stands there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +47,8 @@ pub struct RegisterWire {
     pub rows: Vec<BTreeMap<String, String>>,
     /// Some cells are not shown.
     pub masked: bool,
+    /// Of the whole register. A change that names it is refused when somebody has written there since.
+    pub version: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -82,6 +85,8 @@ pub struct ImportedWire {
     pub removed: usize,
     pub unchanged: usize,
     pub faults: Vec<FaultWire>,
+    /// Of the register that the sheet was held against; empty where the sheet has faults.
+    pub version: String,
 }
 
 /// What is wrong with a sheet; its first line is row 1.
@@ -145,15 +150,23 @@ pub(super) async fn all() -> Answer<Vec<RegisterNameWire>> {
     Ok(Json(Kind::ALL.map(name).into()))
 }
 
-/// The rows that lie within the caller's places, and whether cells are masked. Says in the audit that they were read.
-async fn seen(desk: &Desk, caller: &Caller, kind: Kind) -> Result<(Vec<Row>, bool), Problem> {
+/// The rows that lie within the caller's places, and of which register they are.
+struct Seen {
+    rows: Vec<Row>,
+    masked: bool,
+    version: String,
+}
+
+/// Says in the audit that they were read.
+async fn seen(desk: &Desk, caller: &Caller, kind: Kind) -> Result<Seen, Problem> {
     let mut rows = desk.archive(move |archive| archive.register(kind)).await?;
+    let version = register::version(&rows);
     rows.retain(|row| caller.sees(&row.place()));
     if !kind.columns().iter().any(|column| column.masked) {
-        return Ok((rows, false));
+        return Ok(Seen { rows, masked: false, version });
     }
     if caller.may(Right::Handle).is_err() {
-        return Ok((rows.into_iter().map(Row::masked).collect(), true));
+        return Ok(Seen { rows: rows.into_iter().map(Row::masked).collect(), masked: true, version });
     }
     if !rows.is_empty() {
         let who = caller.shown_or("unknown");
@@ -166,19 +179,24 @@ async fn seen(desk: &Desk, caller: &Caller, kind: Kind) -> Result<(Vec<Row>, boo
         };
         desk.note(deed).await?;
     }
-    Ok((rows, false))
+    Ok(Seen { rows, masked: false, version })
 }
 
-pub(super) async fn one(State(desk): State<Desk>, caller: Caller, Path(word): Path<String>) -> Answer<RegisterWire> {
-    let kind = kind(&word)?;
-    let (rows, masked) = seen(&desk, &caller, kind).await?;
-    Ok(Json(RegisterWire {
+fn wire(kind: Kind, Seen { rows, masked, version }: Seen) -> RegisterWire {
+    RegisterWire {
         kind: kind.as_str().to_owned(),
         title: title(kind),
         columns: columns(kind),
         rows: rows.iter().map(cells).collect(),
         masked,
-    }))
+        version,
+    }
+}
+
+pub(super) async fn one(State(desk): State<Desk>, caller: Caller, Path(word): Path<String>) -> Answer<RegisterWire> {
+    let kind = kind(&word)?;
+    let seen = seen(&desk, &caller, kind).await?;
+    Ok(Json(wire(kind, seen)))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -203,7 +221,7 @@ pub(super) async fn sheet(
         // A sheet with masked cells would be taken for the register when it comes back.
         caller.may(Right::Handle)?;
     }
-    let (rows, _) = seen(&desk, &caller, kind).await?;
+    let Seen { rows, .. } = seen(&desk, &caller, kind).await?;
     let headers = [
         (header::CONTENT_TYPE, format!("text/csv; charset={}", encoding.as_str())),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{}.csv\"", kind.as_str())),
@@ -223,6 +241,8 @@ pub(super) struct ImportBody {
     replace: bool,
     #[serde(default)]
     preview: bool,
+    /// Of the register as it was seen, from the register or from a preview.
+    version: Option<String>,
 }
 
 pub(super) async fn import(
@@ -247,10 +267,15 @@ pub(super) async fn import(
             return Ok(Json(ImportedWire { faults, ..ImportedWire::default() }));
         }
     };
-    let before = desk.archive(move |archive| archive.register(kind)).await?;
+    if body.replace && rows.is_empty() {
+        return Err(Problem::bad_request("the sheet has no rows, and nobody empties a register by mistake"));
+    }
+    let _only = desk.keeping.lock().await;
+    let before = as_seen(&desk, kind, body.version).await?;
+    let version = register::version(&before);
     let before: BTreeMap<String, Row> = before.into_iter().map(|row| (row.id().to_owned(), row)).collect();
     let ids: BTreeSet<String> = rows.iter().map(|row| row.id().to_owned()).collect();
-    let mut said = ImportedWire { applied: !body.preview, ..ImportedWire::default() };
+    let mut said = ImportedWire { applied: !body.preview, version, ..ImportedWire::default() };
     let mut changes = Vec::new();
     for row in rows {
         match before.get(row.id()) {
@@ -277,6 +302,15 @@ pub(super) async fn import(
     Ok(Json(said))
 }
 
+/// The register as it stands, if it is as it was seen.
+async fn as_seen(desk: &Desk, kind: Kind, version: Option<String>) -> Result<Vec<Row>, Problem> {
+    let rows = desk.archive(move |archive| archive.register(kind)).await?;
+    match version {
+        Some(seen) if seen != register::version(&rows) => Err(Problem::changed_meanwhile()),
+        _ => Ok(rows),
+    }
+}
+
 fn has_room(rows: usize) -> Result<(), Problem> {
     if rows <= register::MOST_ROWS {
         return Ok(());
@@ -301,13 +335,15 @@ pub(super) struct ChangeBody {
     rows: Vec<BTreeMap<String, String>>,
     #[serde(default)]
     remove: Vec<String>,
+    /// Of the register as it was seen.
+    version: Option<String>,
 }
 
 pub(super) async fn change(
     State(desk): State<Desk>,
     caller: Caller,
     Path(word): Path<String>,
-    Told(ChangeBody { who, mut rows, remove }): Told<ChangeBody, MOST_BODY>,
+    Told(ChangeBody { who, mut rows, remove, version }): Told<ChangeBody, MOST_BODY>,
 ) -> Answer<RegisterWire> {
     let kind = kind(&word)?;
     let who = caller.name(who)?;
@@ -333,7 +369,8 @@ pub(super) async fn change(
         }
         Problem::new(axum::http::StatusCode::BAD_REQUEST, "bad_request", zh.join("；"), en.join("; "))
     })?;
-    let before = desk.archive(move |archive| archive.register(kind)).await?;
+    let _only = desk.keeping.lock().await;
+    let before = as_seen(&desk, kind, version).await?;
     let touched = |id: &str| before.iter().find(|row| row.id() == id).map(Row::place);
     let places: Vec<Place> = rows
         .iter()
@@ -353,13 +390,8 @@ pub(super) async fn change(
     if !changes.is_empty() {
         commit(&desk, caller, who, kind, "register.change", detail, changes).await?;
     }
-    Ok(Json(RegisterWire {
-        kind: kind.as_str().to_owned(),
-        title: title(kind),
-        columns: columns(kind),
-        rows: rows.iter().map(cells).collect(),
-        masked: false,
-    }))
+    let version = register::version(&desk.archive(move |archive| archive.register(kind)).await?);
+    Ok(Json(wire(kind, Seen { rows, masked: false, version })))
 }
 
 /// Only what is over can be marked, and only what was real.

@@ -296,20 +296,25 @@ pub(super) struct EditBody {
     role: String,
     #[serde(default)]
     places: Vec<String>,
+    /// Of the account as it was seen: where somebody has changed it since, nothing is changed.
+    changed_at: Option<String>,
 }
 
 pub(super) async fn edit_account(
     State(desk): State<Desk>,
     caller: Caller,
     Path(name): Path<String>,
-    Told(EditBody { shown, role: word, places: named }): Told<EditBody>,
+    Told(EditBody { shown, role: word, places: named, changed_at }): Told<EditBody>,
 ) -> Answer<AccountWire> {
     let (shown, role, places) = (words("shown", &shown, 64)?, role(&word)?, places(named)?);
     let edit = |account: &mut Account| {
+        if changed_at.is_some_and(|seen| seen != desk.writer().at(account.changed)) {
+            return Err(Problem::changed_meanwhile());
+        }
         let was = json!({ "shown": account.shown, "role": account.role.as_str(), "places": account.places.words() });
         (account.shown, account.role, account.places) = (shown, role, places);
         let is = json!({ "shown": account.shown, "role": account.role.as_str(), "places": account.places.words() });
-        json!({ "was": was, "is": is })
+        Ok(json!({ "was": was, "is": is }))
     };
     let account = desk.people.edit(&caller, &name, "account.edit", edit).await?;
     Ok(Json(AccountWire::of(&account, desk.writer())))
@@ -336,7 +341,7 @@ pub(super) async fn enable_account(
 async fn switch(desk: &Desk, caller: &Caller, name: &str, what: &'static str, disabled: bool) -> Answer<AccountWire> {
     let set = |account: &mut Account| {
         account.disabled = disabled;
-        serde_json::Value::Null
+        Ok(serde_json::Value::Null)
     };
     let account = desk.people.edit(caller, name, what, set).await?;
     Ok(Json(AccountWire::of(&account, desk.writer())))

@@ -1245,10 +1245,7 @@ impl Run {
                     self.missed += 1;
                     continue;
                 }
-                assert!(
-                    stored,
-                    "G1, G9: message {id} ({point} {value}) is acknowledged and not stored"
-                );
+                assert!(stored, "G1, G9: message {id} ({point} {value}) is acknowledged and not stored");
             }
         }
         assert!(

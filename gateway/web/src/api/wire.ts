@@ -538,6 +538,7 @@ export interface Register {
   columns: { name: string; title: Text; form: string; required: boolean; words: { word: string; zh: string }[] }[]
   rows: Record<string, string>[]
   masked: boolean
+  version: string
 }
 
 export interface Imported {
@@ -547,6 +548,7 @@ export interface Imported {
   removed: number
   unchanged: number
   faults: { row: number; column: string; text: Text; hint: string | null }[]
+  version: string
 }
 
 /** How a month was. */
