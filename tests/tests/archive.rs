@@ -5,6 +5,7 @@ use std::fs;
 use anmin_tests::daemon::{Daemon, anmin};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
+use anmin_tests::peers::Robots;
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
@@ -13,14 +14,19 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
     let more = "[[mqtt_out]]\nid = \"office\"\nbroker = \"embedded\"\n\
                 [[cap]]\nid = \"public\"\nfolder = \"cap\"\nmin_level = \"orange\"\n\
                 sender = \"acceptance.anmin.example.cn\"\nstatus = \"actual\"\n\
+                [[notice]]\nid = \"duty\"\nrobot = \"feishu\"\naddress_file = \"feishu\"\nsecret_file = \"sign\"\neverybody_from = \"never\"\n\
                 [[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\noff_delay = \"0s\"\n";
     let site = Site::new("archive", &format!("{GAS_AS_IT_SPEAKS}{more}"));
+    let mut robots = Robots::start();
+    site.write("feishu", &format!("{}/open-apis/bot/v2/hook/1\n", robots.url));
+    site.write("sign", "demo-secret\n");
     let daemon = Daemon::start(site.folder());
     let mut device = Mqtt::connect(daemon.broker.expect("the site has a broker").port(), "devices");
     for value in [3.5, 60.0, 61.5] {
         device.publish("acceptance/g1/up", json!({ "v": value }).to_string());
     }
     let alarm = daemon.alarm("gas/leak", "g1/lel", "red", |alarm| alarm["level"] == "red");
+    let told = robots.next("【红色】")["text"].as_str().expect("text").to_owned();
     let id = |of: &Value| of.as_str().expect("an id is text").to_owned();
     let incident = id(&alarm["incident"]);
     let act = |path: String, body: Value| {
@@ -74,9 +80,12 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
     for message in &messages {
         assert!(whole.windows(message.len()).any(|part| part == message), "{}", String::from_utf8_lossy(message));
     }
+    // A notice to the letter, as the group had it.
+    let told = serde_json::to_string(&told).expect("text is JSON");
+    assert!(text.contains(&told), "no {told} in the package");
     let (masked, _) = export("masked.tar", &["--masked"]);
     let text = String::from_utf8_lossy(&masked).into_owned();
-    for part in ["李值班", "王队员", "13812345678", "阀门未关"] {
+    for part in ["李值班", "王队员", "13812345678", "阀门未关", told.as_str()] {
         assert!(!text.contains(part), "{part:?} in the masked package");
     }
     daemon.wait("/api/v1/audit", "the audit knows the seal", |audit| audit["rows"].to_string().contains(&seal));

@@ -204,7 +204,7 @@ impl Daemon {
             readers: BTreeMap::new(),
             in_force: Arc::new(RwLock::new(InForce {
                 configuration: config.sha256.as_str().into(),
-                cap_text: Some(running::cap_text(&config.caps, &config.site)),
+                texts: running::texts(&config.caps, &config.notices, &config.site),
                 ..InForce::default()
             })),
             storage: config.storage.clone(),

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use anmin_rules::order::{Order, OrderBody};
 use anmin_rules::response::DeskSettings;
 use anmin_rules::set::RuleSet;
 use anmin_sensors::point::{PointIx, TakenIn};
@@ -44,7 +45,7 @@ use crate::subscription::{self, Subscriptions, push};
 use crate::telemetry::{self, Figures};
 use crate::warning::book::Here;
 use crate::warning::{Source, Warnings};
-use crate::web::{CapText, DiscardSession, InForce};
+use crate::web::{DiscardSession, InForce, Teller};
 
 use super::supervisor;
 
@@ -561,9 +562,10 @@ impl Running {
             }
         }
         // What waits goes on as it was.
-        let waiting: Vec<&str> = waits.iter().filter(|one| WAYS.contains(&one.table())).map(Difference::id).collect();
-        known.channels.retain(|channel| !waiting.contains(&&*channel.id));
-        known.channels.extend(self.desk.channels.iter().filter(|one| waiting.contains(&&*one.id)).cloned());
+        let ways_waiting: Vec<&str> =
+            waits.iter().filter(|one| WAYS.contains(&one.table())).map(Difference::id).collect();
+        known.channels.retain(|channel| !ways_waiting.contains(&&*channel.id));
+        known.channels.extend(self.desk.channels.iter().filter(|one| ways_waiting.contains(&&*one.id)).cloned());
         self.desk = match desk_waits {
             true => DeskSettings { channels: known.channels, ..self.desk.clone() },
             false => known,
@@ -593,7 +595,9 @@ impl Running {
         };
         {
             let mut in_force = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
-            in_force.cap_text = Some(cap_text(&config.caps, &self.site));
+            let before = std::mem::replace(&mut in_force.texts, texts(&config.caps, &config.notices, &self.site));
+            in_force.texts.retain(|id, _| !ways_waiting.contains(&&**id));
+            in_force.texts.extend(before.into_iter().filter(|(id, _)| ways_waiting.contains(&&**id)));
             in_force.configuration = config.sha256.into();
         }
         let beginning = Beginning {
@@ -677,10 +681,19 @@ fn ids(differences: &[Difference], tables: &[&str], how: impl Fn(&How) -> bool) 
 }
 
 /// The same words in which the couriers send: a message is made of its order and of nothing that passes.
-pub fn cap_text(caps: &[broadcast::Settings], site: &Site) -> Arc<CapText> {
-    let words = caps.iter().map(|settings| (settings.channel.id.to_string(), settings.words(site)));
-    let words: BTreeMap<String, cap::Words> = words.collect();
-    Arc::new(move |way_out, order| Some(cap::compose(words.get(way_out)?, order).ok()?.xml))
+pub fn texts(caps: &[broadcast::Settings], notices: &[notice::Settings], site: &Site) -> BTreeMap<Arc<str>, Teller> {
+    let cap = |settings: &broadcast::Settings| -> (Arc<str>, Teller) {
+        let words = settings.words(site);
+        let teller = move |order: &Order| match &order.body {
+            OrderBody::Cap(order) => Some(cap::compose(&words, order).ok()?.xml),
+            OrderBody::Event(_) | OrderBody::Call(_) => None,
+        };
+        (Arc::clone(&settings.channel.id), Arc::new(teller))
+    };
+    let notice = |settings: &notice::Settings| -> (Arc<str>, Teller) {
+        (Arc::clone(&settings.channel.id), Arc::new(settings.teller(site)))
+    };
+    caps.iter().map(cap).chain(notices.iter().map(notice)).collect()
 }
 
 /// The embedded broker as the MQTT way out sees it.

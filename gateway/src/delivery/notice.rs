@@ -175,6 +175,27 @@ impl Settings {
     }
 }
 
+impl Settings {
+    fn words(&self, site: &Site, links: Option<&Links>) -> Words {
+        Words {
+            site: site.clone(),
+            languages: self.languages.clone(),
+            page: self.page.clone(),
+            links: links.cloned(),
+            most_bytes: self.robot.most_bytes(),
+        }
+    }
+
+    /// Writes what an order says when it leaves by itself, without the links by which a crew answers: they open doors. `None` of
+    /// what is not told.
+    pub fn teller(&self, site: &Site) -> impl Fn(&Order) -> Option<String> + use<> {
+        let words = self.words(site, None);
+        move |order| {
+            (!words::is_bookkeeping(order)).then(|| words.message(&[order]).ok()).flatten().map(|(text, _)| text)
+        }
+    }
+}
+
 /// The robot's address, which no message shows.
 fn address(path: &Path, tls_ca: Option<PathBuf>, allow_http: bool) -> Result<Target, String> {
     let secret = Secret::read(path)?;
@@ -196,20 +217,14 @@ pub struct Notice {
 
 /// Reads the address and the secret; connects only when there is something to say.
 pub fn carrier(settings: &Settings, site: &Site, links: Option<&Links>, clock: &Clock) -> Result<Notice, String> {
-    let Settings { robot, languages, per_minute, everybody_from, page, .. } = settings;
+    let Settings { robot, per_minute, everybody_from, .. } = settings;
     let target = address(&settings.address_file, settings.tls_ca.clone(), settings.allow_http)?;
     Ok(Notice {
         http: Http::new(&target)?,
         robot: *robot,
         key: settings.secret_file.as_deref().map(Secret::read).transpose()?,
-        words: Words {
-            site: site.clone(),
-            languages: languages.clone(),
-            page: page.clone(),
-            // Only a station's own group is given its links.
-            links: links.filter(|_| !settings.channel.stations.is_empty()).cloned(),
-            most_bytes: robot.most_bytes(),
-        },
+        // Only a station's own group is given its links.
+        words: settings.words(site, links.filter(|_| !settings.channel.stations.is_empty())),
         per_minute: *per_minute,
         everybody_from: *everybody_from,
         clock: clock.clone(),

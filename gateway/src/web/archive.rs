@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmId};
 use anmin_rules::incident::IncidentId;
-use anmin_rules::order::{CapMessage, OrderBody};
+use anmin_rules::order::{CapMessage, Order, OrderBody};
 use anmin_sensors::point::PointId;
 use anmin_sensors::time::Wall;
 use axum::extract::{Path, State};
@@ -191,6 +192,14 @@ async fn gather(desk: &Desk, caller: &Caller, id: IncidentId) -> Result<Records,
             })),
         })
     };
+    let texts: Vec<Option<String>> = {
+        let in_force = desk.link.in_force();
+        let text = |sent: &Sent| {
+            let order = Order { id: sent.id.clone(), channel: Arc::clone(&sent.channel), body: sent.body.clone()? };
+            in_force.texts.get(&sent.channel)?(&order)
+        };
+        sent.iter().map(text).collect()
+    };
     let site = &desk.link.site;
     Ok(Records {
         id,
@@ -202,8 +211,8 @@ async fn gather(desk: &Desk, caller: &Caller, id: IncidentId) -> Result<Records,
         timeline: value(&writer.history(&rows)),
         left_out,
         dispatch: value(&writer.calls(&calls)),
-        messages: sent.iter().map(|sent| message(writer, sent)).collect(),
-        caps: sent.iter().filter_map(|sent| cap_entry(desk, sent)).collect(),
+        messages: sent.iter().zip(&texts).map(|(sent, text)| message(writer, sent, text.as_deref())).collect(),
+        caps: sent.iter().zip(texts).filter_map(|(sent, text)| cap_entry(sent, text?)).collect(),
         rules: hashes.into_iter().map(rule).collect(),
         readings,
     })
@@ -215,14 +224,13 @@ fn value(of: &impl Serialize) -> Value {
 }
 
 /// Under the name of its order, which has no letter that a file may not have.
-fn cap_entry(desk: &Desk, sent: &Sent) -> Option<Entry> {
-    let Some(OrderBody::Cap(order)) = &sent.body else { return None };
-    let xml = desk.link.in_force().cap_text.as_ref()?(&sent.channel, order)?;
+fn cap_entry(sent: &Sent, xml: String) -> Option<Entry> {
+    let Some(OrderBody::Cap(_)) = &sent.body else { return None };
     let name: String = sent.id.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     Some(Entry { name: format!("cap/{}.xml", name.get(..80).unwrap_or(&name)), bytes: xml.into_bytes() })
 }
 
-fn message(writer: Writer<'_>, sent: &Sent) -> Value {
+fn message(writer: Writer<'_>, sent: &Sent, text: Option<&str>) -> Value {
     let body = match &sent.body {
         None => json!({ "damaged": true }),
         Some(OrderBody::Event(transition)) => json!({ "event": value(&writer.transition(transition)) }),
@@ -239,9 +247,11 @@ fn message(writer: Writer<'_>, sent: &Sent) -> Value {
             "alarm": value(&writer.alarm(&cap.alarm)),
         }}),
     };
+    // A CAP message is a file of its own.
+    let text = text.filter(|_| !matches!(sent.body, Some(OrderBody::Cap(_))));
     json!({
         "order": sent.id.as_str(), "way_out": &*sent.channel, "state": sent.state,
-        "at": sent.at.map(|at| writer.at(at)), "receipt": sent.detail, "body": body,
+        "at": sent.at.map(|at| writer.at(at)), "receipt": sent.detail, "text": text, "body": body,
     })
 }
 

@@ -46,7 +46,7 @@ use std::time::Duration;
 use anmin_rules::alarm::AlarmId;
 use anmin_rules::drill::{Drill, DrillId};
 use anmin_rules::incident::{Incident, IncidentId};
-use anmin_rules::order::CapOrder;
+use anmin_rules::order::Order;
 use anmin_rules::rule::Text;
 use anmin_rules::walk::{Tick, Walk, WalkId};
 use anmin_sensors::document::Reader;
@@ -237,8 +237,8 @@ pub struct WebLink {
 pub struct InForce {
     /// SHA-256 of the site's files as they were taken last, in hexadecimal digits.
     pub configuration: Arc<str>,
-    /// Writes the CAP message of an order as its way out, by its id, sends it; `None` where there is no such way out any more.
-    pub cap_text: Option<Arc<CapText>>,
+    /// Of ways out that speak to people, by their ids.
+    pub texts: BTreeMap<Arc<str>, Teller>,
     /// By the id of its `[[mqtt]]`.
     pub sessions: BTreeMap<Arc<str>, DiscardSession>,
 }
@@ -248,8 +248,9 @@ impl WebLink {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
-/// By way out and order.
-pub type CapText = dyn Fn(&str, &CapOrder) -> Option<String> + Send + Sync;
+
+/// Writes what an order says as its way out sends it: a CAP message, the text of a notice.
+pub type Teller = Arc<dyn Fn(&Order) -> Option<String> + Send + Sync>;
 
 /// Has an outside broker forget our session, as soon as it answers; returns at once.
 pub type DiscardSession = Arc<dyn Fn() + Send + Sync>;
