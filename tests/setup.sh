@@ -18,6 +18,9 @@ need openssl openssl
 need unshare util-linux
 need prlimit util-linux
 need faketime faketime
+need ip iproute2
+need tc iproute2
+need iptables iptables
 need systemd-analyze systemd
 need mmdebstrap mmdebstrap
 [ -d /usr/share/fonts/opentype/noto ] || missing="$missing fonts-noto-cjk"

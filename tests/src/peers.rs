@@ -113,6 +113,8 @@ pub fn listening(port: u16, what: &str) {
 /// Mosquitto on a port of its own, persistent, as `gateway/docs` advises for sites.
 pub struct Mosquitto {
     pub port: u16,
+    /// Another way in, for those who shall not share a fault of the first.
+    pub beside: u16,
     configuration: PathBuf,
     peer: Option<Peer>,
     /// What it has said and somebody has asked about.
@@ -121,18 +123,19 @@ pub struct Mosquitto {
 
 impl Mosquitto {
     pub fn start(site: &Site) -> Self {
-        let port = free_port();
+        let (port, beside) = (free_port(), free_port());
         let name = format!("mosquitto-{port}");
         site.write(&format!("{name}/kept"), "");
         let folder = site.path(&name);
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\npersistence_location {}/\n\
+            "listener {port} 127.0.0.1\nlistener {beside} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\npersistence_location {}/\n\
              autosave_on_changes true\nautosave_interval 1\nmax_queued_messages 0\nmax_inflight_messages 1000\n\
              message_size_limit 8388608\nset_tcp_nodelay true\nlog_dest stderr\n",
             folder.display()
         );
         site.write(&format!("{name}/mosquitto.conf"), &text);
-        let mut mosquitto = Self { port, configuration: folder.join("mosquitto.conf"), peer: None, log: Vec::new() };
+        let configuration = folder.join("mosquitto.conf");
+        let mut mosquitto = Self { port, beside, configuration, peer: None, log: Vec::new() };
         mosquitto.run();
         mosquitto
     }
