@@ -46,6 +46,24 @@ impl Panel {
     }
 }
 
+/// Somebody else has the port when anmin starts: all else is watched, it is said, and panels are heard once it is free.
+#[test]
+fn a_port_that_is_taken_costs_the_panels_behind_it_and_nobody_else() {
+    let (site, port) = site("gbt26875-taken", "");
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect("it was free a moment ago");
+    let daemon = Daemon::start(site.folder());
+    let ill = |status: &Value| {
+        let troubles = status["troubles"].as_array().into_iter().flatten();
+        troubles.filter(|trouble| trouble["part"] == "gbt26875:panels").count() == 1
+    };
+    daemon.wait("/api/v1/status", "it is said", ill);
+    drop(taken);
+    daemon.wait("/api/v1/status", "it listens", |status| !ill(status));
+    let mut panel = Panel::dial(port, "889");
+    panel.0.tell("heartbeat");
+    panel.answer(CONFIRM);
+}
+
 const CONFIRM: u8 = 3;
 const CONTROL: u8 = 1;
 const DENY: u8 = 6;

@@ -339,19 +339,16 @@ impl Daemon {
             .map_err(|error| format!("web: cannot listen on {listen}: {error}"))?;
 
         for settings in config.gbt26875 {
-            let (id, listen) = (Arc::clone(&settings.id), settings.listen);
-            let zone = config.site.time_zone.clone();
-            let (_, task) = gbt26875::spawn(settings, zone, clock.clone(), inputs.clone())
-                .await
-                .map_err(|error| format!("gbt26875 {id}: cannot listen on {listen}: {error}"))?;
-            tasks.push(supervisor::or_end(format!("gbt26875:{id}"), task));
+            let (name, listen) = (format!("gbt26875:{}", settings.id), settings.listen);
+            let (zone, clock, to) = (config.site.time_zone.clone(), clock.clone(), inputs.clone());
+            let open = move || gbt26875::spawn(settings.clone(), zone.clone(), clock.clone(), to.clone());
+            tasks.push(supervisor::listening(name, listen, inputs.clone(), open).await);
         }
         for settings in config.http {
-            let (id, listen) = (Arc::clone(&settings.id), settings.listen);
-            let (_, task) = http::spawn(settings, clock.clone(), inputs.clone())
-                .await
-                .map_err(|error| format!("http {id}: cannot listen on {listen}: {error}"))?;
-            tasks.push(supervisor::or_end(format!("http:{id}"), task));
+            let (name, listen) = (format!("http:{}", settings.id), settings.listen);
+            let (clock, to) = (clock.clone(), inputs.clone());
+            let open = move || http::spawn(settings.clone(), clock.clone(), to.clone());
+            tasks.push(supervisor::listening(name, listen, inputs.clone(), open).await);
         }
         running.answer(config.buses.iter().map(|bus| &bus.settings)).await;
         for bus in config.buses {

@@ -3,11 +3,14 @@
 //! Intakes and forwarders hold nothing that is not on disk or with the broker, so they begin anew ([`keep`]). The main
 //! loop, couriers and writers hold what only the journal can give back: when one of them panics the process ends with
 //! [`EXIT`] and systemd starts it again within a second ([`or_end`]). So does a task that panics again and again.
+//!
+//! What cannot be opened is no defect: an intake that others dial in to tries again ([`listening`]).
 
 use std::collections::VecDeque;
-use std::process;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, process};
 
 use anmin_rules::rule::{Finding, Level, Text};
 use tokio::sync::mpsc;
@@ -46,6 +49,46 @@ pub fn keep(
 pub fn or_end(name: impl Into<Arc<str>>, task: JoinHandle<()>) -> JoinHandle<()> {
     let name: Arc<str> = name.into();
     tokio::spawn(async move {
+        if panicked(&mut Owned(task)).await {
+            end(&name);
+        }
+    })
+}
+
+/// Between two attempts to listen.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// Opens what listens, and tries again while it cannot: an address that somebody else has, or of a tunnel that is not up yet, costs
+/// those who dial in there and nobody else, and is said until it is free. Ends the process when the task panics.
+pub async fn listening<F>(
+    name: String,
+    listen: SocketAddr,
+    inputs: mpsc::Sender<Input>,
+    open: impl Fn() -> F + Send + 'static,
+) -> JoinHandle<()>
+where
+    F: Future<Output = io::Result<(SocketAddr, JoinHandle<()>)>> + Send,
+{
+    let why = match open().await {
+        Ok((_, task)) => return or_end(name, task),
+        Err(why) => why,
+    };
+    error!("{name}: nobody can dial in on {listen}: {why}; it is tried again");
+    tokio::spawn(async move {
+        let message = Text {
+            zh: format!("{name} 无法在 {listen} 上监听：{why}；正在重试"),
+            en: format!("{name}: nobody can dial in on {listen}: {why}; it is tried again"),
+        };
+        let finding = Finding { level: Level::Orange, limit: None, note: None };
+        say(&name, &inputs, Some(PartTrouble { finding, message })).await;
+        let task = loop {
+            tokio::time::sleep(LISTEN_AGAIN).await;
+            if let Ok((_, task)) = open().await {
+                break task;
+            }
+        };
+        info!("{name}: devices can dial in on {listen}");
+        say(&name, &inputs, None).await;
         if panicked(&mut Owned(task)).await {
             end(&name);
         }
@@ -111,6 +154,7 @@ async fn watch(
     mut start: impl FnMut() -> JoinHandle<()>,
     give_up: impl Fn(&str),
 ) {
+    let part = format!("task:{name}");
     let mut panics: VecDeque<Instant> = VecDeque::new();
     loop {
         let mut task = Owned(start());
@@ -122,7 +166,7 @@ async fn watch(
                 Err(_) => {
                     panics.clear();
                     info!(task = &*name, "has run without failing for {:?}", patience.well_after);
-                    say(&name, &inputs, None).await;
+                    say(&part, &inputs, None).await;
                     panicked(&mut task).await
                 }
             }
@@ -145,14 +189,14 @@ async fn watch(
             en: format!("the task {name} failed inside anmin and was started again"),
         };
         let finding = Finding { level: Level::Yellow, limit: None, note: None };
-        say(&name, &inputs, Some(PartTrouble { finding, message })).await;
+        say(&part, &inputs, Some(PartTrouble { finding, message })).await;
         tokio::time::sleep(patience.pause).await;
     }
 }
 
-async fn say(name: &str, inputs: &mpsc::Sender<Input>, trouble: Option<PartTrouble>) {
+async fn say(part: &str, inputs: &mpsc::Sender<Input>, trouble: Option<PartTrouble>) {
     // Fails only when the main loop has ended.
-    let _ = inputs.send(Input::Part(PartState { part: format!("task:{name}").into(), trouble })).await;
+    let _ = inputs.send(Input::Part(PartState { part: part.into(), trouble })).await;
 }
 
 #[cfg(test)]
