@@ -86,6 +86,7 @@ fn an_attacker_gets_next_to_nothing() {
     for (unit, with, most) in [
         ("anmin.service", [].as_slice(), 1.2),
         ("anmin.service", &["credentials.conf"], 1.2),
+        ("anmin.service", &["storage.conf"], 1.2),
         ("anmin.service", &["serial.conf"], 1.4),
         ("anmin.service", &["serial.conf", "peers.conf"], 1.3),
         ("anmin-backup.service", &[], 0.3),

@@ -122,6 +122,16 @@ pub fn run(options: Options) -> ExitCode {
             format!("下一步：在 {shown}/devices.csv 中填写设备，anmin check {shown}，anmin doctor {shown}"),
             format!("next: list devices in {shown}/devices.csv, anmin check {shown}, anmin doctor {shown}"),
         );
+        // The unit lets anmin write below one folder.
+        let elsewhere = options.storage.as_deref().filter(|folder| !Path::new(folder).starts_with("/var/lib/anmin"));
+        if let Some(folder) = elsewhere.filter(|_| site.starts_with("/etc/anmin")) {
+            say(
+                format!("数据库放在 {folder}：服务需要附加配置 /usr/share/anmin/drop-ins/storage.conf 才能写入"),
+                format!(
+                    "databases in {folder}: the service needs the drop-in /usr/share/anmin/drop-ins/storage.conf to write there"
+                ),
+            );
+        }
         say(
             "对外发送的内容均标为演习；正式启用前把 [site] exercise 改为 false".to_owned(),
             "everything that leaves is marked as an exercise: before it counts, set exercise = false in [site]"

@@ -27,7 +27,7 @@ pub struct Options {
 }
 
 /// Where, and what it says. Drop-ins are examples: they are in force only where somebody copies them.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     ("usr/lib/systemd/system/anmin.service", include_str!("../../../systemd/anmin.service")),
     ("usr/lib/systemd/system/anmin-backup.service", include_str!("../../../systemd/anmin-backup.service")),
     ("usr/lib/systemd/system/anmin-backup.timer", include_str!("../../../systemd/anmin-backup.timer")),
@@ -36,6 +36,7 @@ const FILES: [(&str, &str); 12] = [
     ("usr/share/anmin/drop-ins/serial.conf", include_str!("../../../systemd/drop-ins/serial.conf")),
     ("usr/share/anmin/drop-ins/credentials.conf", include_str!("../../../systemd/drop-ins/credentials.conf")),
     ("usr/share/anmin/drop-ins/peers.conf", include_str!("../../../systemd/drop-ins/peers.conf")),
+    ("usr/share/anmin/drop-ins/storage.conf", include_str!("../../../systemd/drop-ins/storage.conf")),
     ("usr/share/anmin/site.schema.json", config::SCHEMA),
     ("usr/share/anmin/monitoring/alerts.yml", include_str!("../../docs/monitoring/alerts.yml")),
     ("usr/share/anmin/monitoring/dashboard.json", include_str!("../../docs/monitoring/dashboard.json")),
