@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use anmin_sensors::document::Reader;
 use hyper_rustls::ConfigBuilderExt;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use tracing::{info, warn};
 
@@ -63,7 +63,8 @@ pub fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
     if roots.is_empty() { Err(format!("{name} holds no certificate")) } else { Ok(roots) }
 }
 
-/// A server's `tls_cert` and `tls_key`, both or none; whatever is wrong with them is a fault at its key.
+/// A server's `tls_cert` and `tls_key`, both or none, and `tls_client_ca`, by whose authorities a client must prove who it is;
+/// whatever is wrong with them is a fault at its key.
 pub fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfig>> {
     let certificate = pem(r, "tls_cert", base, |mut pem| {
         let found: Vec<_> = rustls_pemfile::certs(&mut pem).collect::<Result<_, _>>()?;
@@ -73,6 +74,18 @@ pub fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfi
         let found = rustls_pemfile::private_key(&mut pem)?;
         Ok(if found.is_none() { Some("holds no private key in PEM form") } else { None })
     });
+    let clients = r.optional::<String>("tls_client_ca").map(|file| roots(&base.join(file)));
+    let clients = match clients {
+        Some(Err(why)) => {
+            r.fault("tls_client_ca", why, None);
+            return None;
+        }
+        Some(Ok(roots)) => Some(roots),
+        None => None,
+    };
+    if clients.is_some() && !r.has("tls_cert") {
+        r.fault("tls_client_ca", "`tls_client_ca` without `tls_cert`: who speaks no TLS shows no certificate", None);
+    }
     let (certificate, key) = match (certificate, key) {
         (Some(certificate), Some(key)) => (certificate, key),
         (Some(_), None) if !r.has("tls_key") => {
@@ -86,10 +99,18 @@ pub fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfi
         _ => return None,
     };
     let built = Renewed::new(certificate, key).and_then(|renewed| {
-        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map(|builder| builder.with_no_client_auth().with_cert_resolver(Arc::new(renewed)))
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(roots) => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
+            }
+        };
+        Ok(builder.with_cert_resolver(Arc::new(renewed)))
     });
     built
         .map(Arc::new)

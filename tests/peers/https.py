@@ -1,7 +1,8 @@
 """The two ends of HTTPS as the standard library of Python has them: strict about certificates, and nobody of us wrote them.
 
-    https.py get URL CA        asks once, believing the authority in CA alone; says "done STATUS" or "done failed: WHY"
-    https.py serve CERT KEY    says "ready PORT", then "got N bytes" of each POST, which it answers with 204
+    https.py get URL CA [CERT KEY]    asks once, believing the authority in CA alone, and showing a certificate of its own if it
+                                      has one; says "done STATUS" or "done failed: WHY"
+    https.py serve CERT KEY           says "ready PORT", then "got N bytes" of each POST, which it answers with 204
 """
 
 import http.server
@@ -11,8 +12,10 @@ import urllib.error
 import urllib.request
 
 
-def get(url, ca):
+def get(url, ca, *own):
     trust = ssl.create_default_context(cafile=ca)
+    if own:
+        trust.load_cert_chain(*own)
     try:
         with urllib.request.urlopen(url, context=trust, timeout=20) as answer:
             said = answer.status

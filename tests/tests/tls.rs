@@ -55,6 +55,38 @@ fn the_desk_speaks_tls_to_who_is_not_on_the_box_and_takes_a_renewed_certificate_
 }
 
 #[test]
+fn who_posts_readings_by_tls_must_show_a_certificate_where_the_site_wants_one() {
+    let port = free_port();
+    let site = Site::new("http-tls", "");
+    for name in ["gate", "cloud", "stranger"] {
+        site.certificate(name, 300);
+    }
+    site.write("token", "a-token-of-the-cloud\n");
+    let gate = format!(
+        "[broker]\nlisten = \"127.0.0.1:0\"\n[[http]]\nid = \"cloud\"\nlisten = \"127.0.0.1:{port}\"\ntoken_file = \"token\"\n\
+         tls_cert = \"gate.pem\"\ntls_key = \"gate.key\"\ntls_client_ca = \"cloud.pem\"\n"
+    );
+    site.write("anmin.d/gate.toml", &gate);
+    let mut daemon = Daemon::start(site.folder());
+    let file = |name: &str| site.path(name).display().to_string();
+    let post = |own: &[&str]| {
+        let own: Vec<String> = own.iter().map(|name| file(name)).collect();
+        let url = format!("https://localhost:{port}/v1/g1/up");
+        let fixed = ["get".to_owned(), url, file("gate.pem")];
+        let arguments: Vec<&str> = fixed.iter().chain(&own).map(String::as_str).collect();
+        Peer::python("https.py", &arguments).until("done ")
+    };
+    // It is let in as far as HTTP, which wants another method.
+    assert_eq!(post(&["cloud.pem", "cloud.key"]), "done 405");
+    for (who, own) in [("nobody", &[][..]), ("a stranger", &["stranger.pem", "stranger.key"])] {
+        let said = post(own);
+        assert!(said.starts_with("done failed: "), "{who}: {said}");
+    }
+    daemon.until("speaks no TLS with us");
+    assert_eq!(daemon.terminate(), Some(0));
+}
+
+#[test]
 fn a_way_out_believes_no_certificate_that_is_over_or_of_another_name_and_takes_a_new_authority_at_once() {
     let site = Site::new("out-tls", "");
     for (name, days) in [("ended", -5), ("sound", 300), ("next", 300)] {

@@ -30,7 +30,7 @@ impl Named {
 
     /// Whether certificates stand in it.
     pub fn is_certificate(&self) -> bool {
-        self.key.ends_with("tls_cert") || self.key.ends_with("tls_ca")
+        ["tls_cert", "tls_ca", "tls_client_ca"].iter().any(|key| self.key.ends_with(key))
     }
 }
 
@@ -78,7 +78,7 @@ fn walk(path: &str, table: &toml::Table, base: &Path, named: &mut Vec<Named>) {
         let own = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match value {
             toml::Value::String(file)
-                if key.ends_with("_file") || ["tls_cert", "tls_key", "tls_ca"].contains(&&**key) =>
+                if key.ends_with("_file") || ["tls_cert", "tls_key", "tls_ca", "tls_client_ca"].contains(&&**key) =>
             {
                 named.push(Named { key: own, path: base.join(file) });
             }

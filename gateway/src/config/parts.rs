@@ -65,7 +65,7 @@ pub struct Differences {
 /// Keys that name a file which is read when its part is taken up: secrets, authorities, and the `file` of a list. Files that are
 /// read anew whenever they are needed, a server's certificates and all of an `[[mqtt]]`, are not among them.
 fn names_a_file(key: &str) -> bool {
-    key.ends_with("_file") || ["tls_ca", "file"].contains(&key)
+    key.ends_with("_file") || ["tls_ca", "tls_client_ca", "file"].contains(&key)
 }
 
 impl Parts {

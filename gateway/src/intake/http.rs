@@ -40,8 +40,10 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ring::hmac;
+use rumqttc::tokio_rustls::TlsAcceptor;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -49,7 +51,7 @@ use tokio::time::{sleep, timeout};
 use super::gbt26875::Net;
 use super::{Ack, Message};
 use crate::clock::Clock;
-use crate::credentials::Secret;
+use crate::credentials::{self, Secret};
 use crate::main_loop::Input;
 
 /// The longest body.
@@ -77,6 +79,7 @@ pub struct Settings {
     pub allow: Vec<Net>,
     proof: Proof,
     pub max_connections: usize,
+    tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// How a caller shows who it is.
@@ -151,6 +154,7 @@ impl Settings {
         if max_connections == 0 {
             r.fault("max_connections", "`max_connections` must be 1 or more", None);
         }
+        let tls = credentials::server_tls(r, base);
         let made = |secret: &Secret| hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes());
         let proof = match (token, key) {
             (Some(token), _) => {
@@ -162,7 +166,7 @@ impl Settings {
                 Proof::Signature { key: made(&key?), header, time_header, window }
             }
         };
-        Some(Self { id: id?.into(), listen: listen?, allow, proof, max_connections })
+        Some(Self { id: id?.into(), listen: listen?, allow, proof, max_connections, tls })
     }
 }
 
@@ -247,6 +251,7 @@ pub async fn spawn(
 
 async fn listen(desk: Arc<Desk>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(desk.settings.max_connections));
+    let tls = desk.settings.tls.clone().map(TlsAcceptor::from);
     let mut connections = JoinSet::new();
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -266,15 +271,20 @@ async fn listen(desk: Arc<Desk>, listener: TcpListener) {
             desk.refuse(&format!("{peer} finds all {} connections taken", desk.settings.max_connections));
             continue;
         };
-        let desk = Arc::clone(&desk);
+        let (desk, tls) = (Arc::clone(&desk), tls.clone());
         connections.spawn(async move {
             let _place = place;
-            serve(desk, stream, peer).await;
+            let Some(tls) = tls else { return serve(desk, stream, peer).await };
+            match timeout(HEAD_WITHIN, tls.accept(stream)).await {
+                Ok(Ok(stream)) => serve(desk, stream, peer).await,
+                Ok(Err(error)) => desk.refuse(&format!("{peer} speaks no TLS with us: {error}")),
+                Err(_) => desk.refuse(&format!("{peer} has not spoken TLS in time")),
+            }
         });
     }
 }
 
-async fn serve(desk: Arc<Desk>, stream: TcpStream, peer: SocketAddr) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(desk: Arc<Desk>, stream: S, peer: SocketAddr) {
     let service = service_fn(|request: Request<Incoming>| {
         let desk = Arc::clone(&desk);
         async move {
