@@ -50,7 +50,17 @@ impl Panel {
 #[test]
 fn a_port_that_is_taken_costs_the_panels_behind_it_and_nobody_else() {
     let (site, port) = site("gbt26875-taken", "");
-    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect("it was free a moment ago");
+    let take = || std::net::TcpListener::bind(("127.0.0.1", port)).expect("it was free a moment ago");
+    let taken = take();
+    let daemon = Daemon::start(site.folder());
+    daemon.alarm("system/part", "gbt26875:panels", "raised", |alarm| alarm["level"] == "orange");
+    daemon.kill();
+    drop(taken);
+    // The port is free at the next start: what the last run has said is over.
+    let daemon = Daemon::start(site.folder());
+    daemon.alarm("system/part", "gbt26875:panels", "over", |alarm| alarm["state"] == "returned_unacknowledged");
+    daemon.kill();
+    let taken = take();
     let daemon = Daemon::start(site.folder());
     let ill = |status: &Value| {
         let troubles = status["troubles"].as_array().into_iter().flatten();

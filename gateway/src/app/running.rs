@@ -497,7 +497,9 @@ impl Running {
         }
         let left: Vec<Arc<str>> = gone(&["warning_source"]).iter().map(|id| Arc::from(id.as_str())).collect();
         self.warnings.replace(&left, sources);
-        if !waits.iter().any(|one| ["place", "place_list"].contains(&one.table())) {
+        // Devices, profiles and places are read by one another: where one of them waits, none was taken.
+        let rest_waits = waits.iter().any(|one| ["device", "place", "place_list", "profiles/"].contains(&one.table()));
+        if !rest_waits {
             self.warnings.settle(Here::new(self.site.area_code.as_deref(), config.places.values()));
         }
         self.listen(|id| changed.contains(id));
@@ -570,8 +572,6 @@ impl Running {
             true => DeskSettings { channels: known.channels, ..self.desk.clone() },
             false => known,
         };
-        // Devices, profiles and places are read by one another: where one of them waits, none was taken.
-        let rest_waits = waits.iter().any(|one| ["device", "place", "place_list", "profiles/"].contains(&one.table()));
         let router =
             (!rest_waits).then_some(Routes { profiles: config.profiles, places: config.places, sources: routes });
         let (devices, numbers) = if added.is_empty() && buses.is_empty() {

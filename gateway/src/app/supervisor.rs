@@ -70,7 +70,11 @@ where
     F: Future<Output = io::Result<(SocketAddr, JoinHandle<()>)>> + Send,
 {
     let why = match open().await {
-        Ok((_, task)) => return or_end(name, task),
+        Ok((_, task)) => {
+            // The last run may have ended with the notice.
+            say(&name, &inputs, None).await;
+            return or_end(name, task);
+        }
         Err(why) => why,
     };
     error!("{name}: nobody can dial in on {listen}: {why}; it is tried again");

@@ -630,6 +630,16 @@ impl MainLoop {
                 self.note(now, deeds::of_walk(now.wall, &command, from, &result));
                 self.scratch.replies.push((reply, result));
             }
+            // What stands there is read from the file: over what waits for it nobody could see what they change.
+            Input::Register { mut deed, reply, .. } if self.journal_trouble.is_some() => {
+                let why = Text {
+                    zh: "数据库暂时无法写入，登记表未更改；恢复后请重试".to_owned(),
+                    en: "the database cannot be written, nothing was changed; try again when it can".to_owned(),
+                };
+                deed.refused = Some(why.clone());
+                self.note(now, *deed);
+                self.scratch.replies.push((reply, Err(Refusal::NotAllowed(why))));
+            }
             Input::Register { changes, deed, reply } => {
                 changes.iter().for_each(|change| self.parts.stock.handle_change(change));
                 self.scratch.facts.extend(changes.into_iter().map(|change| Fact::Register(Box::new(change))));

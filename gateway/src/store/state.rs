@@ -1205,11 +1205,14 @@ impl Db {
                 walks::forget(&self.conn, walk.id).map_err(sqlite)?;
             }
         }
-        for (kind, id) in registers::all(&self.conn).map_err(sqlite)?.iter().map(registers::Change::key) {
-            if !live.registers.contains_key(&(kind, id.clone())) {
-                registers::write(&self.conn, &registers::Change::Gone(kind, id)).map_err(sqlite)?;
-            }
+        let kept: Vec<registers::Key> =
+            registers::all(&self.conn).map_err(sqlite)?.iter().map(registers::Change::key).collect();
+        // They may be thousands: one sync for all.
+        let tx = self.conn.unchecked_transaction().map_err(sqlite)?;
+        for key in kept.into_iter().filter(|key| !live.registers.contains_key(key)) {
+            registers::write(&tx, &registers::Change::Gone(key.0, key.1)).map_err(sqlite)?;
         }
+        tx.commit().map_err(sqlite)?;
         let (pending, _) = self.pending_orders()?;
         for order in pending.iter().filter(|order| !live.orders.contains_key(&order.id)) {
             self.conn

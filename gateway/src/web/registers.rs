@@ -6,6 +6,7 @@
 //! was seen is refused when another stands there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anmin_rules::incident::IncidentId;
 use anmin_sensors::point::Place;
@@ -18,6 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::api::{Answer, Asked, Desk, Told, send, short};
@@ -270,7 +272,7 @@ pub(super) async fn import(
     if body.replace && rows.is_empty() {
         return Err(Problem::bad_request("the sheet has no rows, and nobody empties a register by mistake"));
     }
-    let _only = desk.keeping.lock().await;
+    let only = Arc::clone(&desk.keeping).lock_owned().await;
     let before = as_seen(&desk, kind, body.version).await?;
     let version = register::version(&before);
     let before: BTreeMap<String, Row> = before.into_iter().map(|row| (row.id().to_owned(), row)).collect();
@@ -297,7 +299,7 @@ pub(super) async fn import(
     has_room(before.len() + said.added - said.removed)?;
     if said.applied && !changes.is_empty() {
         let detail = json!({ "added": said.added, "changed": said.changed, "removed": said.removed });
-        commit(&desk, caller, who, kind, "register.import", detail, changes).await?;
+        commit(&desk, only, caller, who, kind, "register.import", detail, changes).await?;
     }
     Ok(Json(said))
 }
@@ -369,7 +371,7 @@ pub(super) async fn change(
         }
         Problem::new(axum::http::StatusCode::BAD_REQUEST, "bad_request", zh.join("；"), en.join("; "))
     })?;
-    let _only = desk.keeping.lock().await;
+    let only = Arc::clone(&desk.keeping).lock_owned().await;
     let before = as_seen(&desk, kind, version).await?;
     let touched = |id: &str| before.iter().find(|row| row.id() == id).map(Row::place);
     let places: Vec<Place> = rows
@@ -383,12 +385,14 @@ pub(super) async fn change(
     }
     let added = rows.iter().filter(|row| touched(row.id()).is_none()).count();
     has_room(before.len() + added)?;
-    let ids: Vec<&str> = rows.iter().map(Row::id).chain(remove.iter().map(String::as_str)).take(MOST_NAMED).collect();
-    let detail = json!({ "rows": ids, "removed": remove.len() });
+    let ids = rows.iter().map(Row::id).chain(remove.iter().map(String::as_str)).take(MOST_NAMED);
+    // Who reads the audit need not be one of those who may read these rows.
+    let ids: Vec<&str> = ids.filter(|_| !kind.columns()[0].masked).collect();
+    let detail = json!({ "rows": ids, "written": rows.len(), "removed": remove.len() });
     let changes: Vec<Change> =
         rows.iter().cloned().map(Change::Row).chain(remove.iter().map(|id| Change::Gone(kind, id.clone()))).collect();
     if !changes.is_empty() {
-        commit(&desk, caller, who, kind, "register.change", detail, changes).await?;
+        commit(&desk, only, caller, who, kind, "register.change", detail, changes).await?;
     }
     let version = register::version(&desk.archive(move |archive| archive.register(kind)).await?);
     Ok(Json(wire(kind, Seen { rows, masked: false, version })))
@@ -409,8 +413,10 @@ async fn marks_closed(desk: &Desk, caller: &Caller, id: &str) -> Result<(), Prob
     }
 }
 
+/// Whoever hangs up in the middle changes nothing about it: the next may write when this is written.
 async fn commit(
     desk: &Desk,
+    only: OwnedMutexGuard<()>,
     caller: Caller,
     who: String,
     kind: Kind,
@@ -421,6 +427,11 @@ async fn commit(
     let about = kind.as_str().to_owned();
     let now = desk.link.clock.now().wall;
     let deed = Box::new(Deed { who, from: caller.way, about, ..Deed::of_anmin(now, what, detail) });
-    let done = send(&desk.link.inputs, |reply| Input::Register { changes, deed, reply }).await?;
+    let inputs = desk.link.inputs.clone();
+    let written = tokio::spawn(async move {
+        let _only = only;
+        send(&inputs, |reply| Input::Register { changes, deed, reply }).await
+    });
+    let done = written.await.map_err(|_| Problem::busy())??;
     done.map_err(|refusal| Problem::refused(&refusal))
 }
