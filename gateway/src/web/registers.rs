@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
@@ -299,7 +299,8 @@ pub(super) async fn import(
     has_room(before.len() + said.added - said.removed)?;
     if said.applied && !changes.is_empty() {
         let detail = json!({ "added": said.added, "changed": said.changed, "removed": said.removed });
-        commit(&desk, only, caller, who, kind, "register.import", detail, changes).await?;
+        let deed = deed(&desk, caller, who, kind, "register.import", detail);
+        commit(&desk, only, deed, changes).await?;
     }
     Ok(Json(said))
 }
@@ -392,7 +393,8 @@ pub(super) async fn change(
     let changes: Vec<Change> =
         rows.iter().cloned().map(Change::Row).chain(remove.iter().map(|id| Change::Gone(kind, id.clone()))).collect();
     if !changes.is_empty() {
-        commit(&desk, only, caller, who, kind, "register.change", detail, changes).await?;
+        let deed = deed(&desk, caller, who, kind, "register.change", detail);
+        commit(&desk, only, deed, changes).await?;
     }
     let version = register::version(&desk.archive(move |archive| archive.register(kind)).await?);
     Ok(Json(wire(kind, Seen { rows, masked: false, version })))
@@ -413,24 +415,17 @@ async fn marks_closed(desk: &Desk, caller: &Caller, id: &str) -> Result<(), Prob
     }
 }
 
-/// Whoever hangs up in the middle changes nothing about it: the next may write when this is written.
-async fn commit(
-    desk: &Desk,
-    only: OwnedMutexGuard<()>,
-    caller: Caller,
-    who: String,
-    kind: Kind,
-    what: &'static str,
-    detail: serde_json::Value,
-    changes: Vec<Change>,
-) -> Result<(), Problem> {
+fn deed(desk: &Desk, caller: Caller, who: String, kind: Kind, what: &'static str, detail: Value) -> Deed {
     let about = kind.as_str().to_owned();
-    let now = desk.link.clock.now().wall;
-    let deed = Box::new(Deed { who, from: caller.way, about, ..Deed::of_anmin(now, what, detail) });
+    Deed { who, from: caller.way, about, ..Deed::of_anmin(desk.link.clock.now().wall, what, detail) }
+}
+
+/// Whoever hangs up in the middle changes nothing about it: the next may write when this is written.
+async fn commit(desk: &Desk, only: OwnedMutexGuard<()>, deed: Deed, changes: Vec<Change>) -> Result<(), Problem> {
     let inputs = desk.link.inputs.clone();
     let written = tokio::spawn(async move {
         let _only = only;
-        send(&inputs, |reply| Input::Register { changes, deed, reply }).await
+        send(&inputs, |reply| Input::Register { changes, deed: Box::new(deed), reply }).await
     });
     let done = written.await.map_err(|_| Problem::busy())??;
     done.map_err(|refusal| Problem::refused(&refusal))
