@@ -506,9 +506,9 @@ pub fn write(kind: Kind, rows: &[Row], encoding: Encoding) -> Result<Vec<u8>, St
 }
 
 /// Tells a register as it stands from the same register with anything else in it.
-pub fn version(rows: &[Row]) -> String {
+pub fn version<'r>(rows: impl IntoIterator<Item = &'r Row>) -> String {
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
-    for cell in rows.iter().flat_map(|row| &row.cells) {
+    for cell in rows.into_iter().flat_map(|row| &row.cells) {
         hash.update(&(cell.len() as u64).to_le_bytes());
         hash.update(cell.as_bytes());
     }

@@ -49,7 +49,7 @@ pub struct RegisterWire {
     pub rows: Vec<BTreeMap<String, String>>,
     /// Some cells are not shown.
     pub masked: bool,
-    /// Of the whole register. A change that names it is refused when somebody has written there since.
+    /// Of these rows. A change that names it is refused when somebody has written there since.
     pub version: String,
 }
 
@@ -159,16 +159,23 @@ struct Seen {
     version: String,
 }
 
+impl Seen {
+    /// Whose version follows from what is shown, and tells nothing else.
+    fn of(rows: Vec<Row>, masked: bool) -> Self {
+        Self { version: register::version(&rows), rows, masked }
+    }
+}
+
 /// Says in the audit that they were read.
 async fn seen(desk: &Desk, caller: &Caller, kind: Kind) -> Result<Seen, Problem> {
     let mut rows = desk.archive(move |archive| archive.register(kind)).await?;
-    let version = register::version(&rows);
     rows.retain(|row| caller.sees(&row.place()));
-    if !kind.columns().iter().any(|column| column.masked) {
-        return Ok(Seen { rows, masked: false, version });
+    let has_masked = kind.columns().iter().any(|column| column.masked);
+    if has_masked && caller.may(Right::Handle).is_err() {
+        return Ok(Seen::of(rows.into_iter().map(Row::masked).collect(), true));
     }
-    if caller.may(Right::Handle).is_err() {
-        return Ok(Seen { rows: rows.into_iter().map(Row::masked).collect(), masked: true, version });
+    if !has_masked {
+        return Ok(Seen::of(rows, false));
     }
     if !rows.is_empty() {
         let who = caller.shown_or("unknown");
@@ -181,7 +188,7 @@ async fn seen(desk: &Desk, caller: &Caller, kind: Kind) -> Result<Seen, Problem>
         };
         desk.note(deed).await?;
     }
-    Ok(Seen { rows, masked: false, version })
+    Ok(Seen::of(rows, false))
 }
 
 fn wire(kind: Kind, Seen { rows, masked, version }: Seen) -> RegisterWire {
@@ -273,7 +280,7 @@ pub(super) async fn import(
         return Err(Problem::bad_request("the sheet has no rows, and nobody empties a register by mistake"));
     }
     let only = Arc::clone(&desk.keeping).lock_owned().await;
-    let before = as_seen(&desk, kind, body.version).await?;
+    let before = as_seen(&desk, &caller, kind, body.version).await?;
     let version = register::version(&before);
     let before: BTreeMap<String, Row> = before.into_iter().map(|row| (row.id().to_owned(), row)).collect();
     let ids: BTreeSet<String> = rows.iter().map(|row| row.id().to_owned()).collect();
@@ -299,17 +306,22 @@ pub(super) async fn import(
     has_room(before.len() + said.added - said.removed)?;
     if said.applied && !changes.is_empty() {
         let detail = json!({ "added": said.added, "changed": said.changed, "removed": said.removed });
-        let deed = deed(&desk, caller, who, kind, "register.import", detail);
+        let deed = deed(&desk, &caller, who, kind, "register.import", detail);
         commit(&desk, only, deed, changes).await?;
     }
     Ok(Json(said))
 }
 
+/// Of the rows that lie within the caller's places.
+fn version_for(caller: &Caller, rows: &[Row]) -> String {
+    register::version(rows.iter().filter(|row| caller.sees(&row.place())))
+}
+
 /// The register as it stands, if it is as it was seen.
-async fn as_seen(desk: &Desk, kind: Kind, version: Option<String>) -> Result<Vec<Row>, Problem> {
+async fn as_seen(desk: &Desk, caller: &Caller, kind: Kind, version: Option<String>) -> Result<Vec<Row>, Problem> {
     let rows = desk.archive(move |archive| archive.register(kind)).await?;
     match version {
-        Some(seen) if seen != register::version(&rows) => Err(Problem::changed_meanwhile()),
+        Some(seen) if seen != version_for(caller, &rows) => Err(Problem::changed_meanwhile()),
         _ => Ok(rows),
     }
 }
@@ -373,7 +385,7 @@ pub(super) async fn change(
         Problem::new(axum::http::StatusCode::BAD_REQUEST, "bad_request", zh.join("；"), en.join("; "))
     })?;
     let only = Arc::clone(&desk.keeping).lock_owned().await;
-    let before = as_seen(&desk, kind, version).await?;
+    let before = as_seen(&desk, &caller, kind, version).await?;
     let touched = |id: &str| before.iter().find(|row| row.id() == id).map(Row::place);
     let places: Vec<Place> = rows
         .iter()
@@ -393,10 +405,10 @@ pub(super) async fn change(
     let changes: Vec<Change> =
         rows.iter().cloned().map(Change::Row).chain(remove.iter().map(|id| Change::Gone(kind, id.clone()))).collect();
     if !changes.is_empty() {
-        let deed = deed(&desk, caller, who, kind, "register.change", detail);
+        let deed = deed(&desk, &caller, who, kind, "register.change", detail);
         commit(&desk, only, deed, changes).await?;
     }
-    let version = register::version(&desk.archive(move |archive| archive.register(kind)).await?);
+    let version = version_for(&caller, &desk.archive(move |archive| archive.register(kind)).await?);
     Ok(Json(wire(kind, Seen { rows, masked: false, version })))
 }
 
@@ -415,9 +427,9 @@ async fn marks_closed(desk: &Desk, caller: &Caller, id: &str) -> Result<(), Prob
     }
 }
 
-fn deed(desk: &Desk, caller: Caller, who: String, kind: Kind, what: &'static str, detail: Value) -> Deed {
+fn deed(desk: &Desk, caller: &Caller, who: String, kind: Kind, what: &'static str, detail: Value) -> Deed {
     let about = kind.as_str().to_owned();
-    Deed { who, from: caller.way, about, ..Deed::of_anmin(desk.link.clock.now().wall, what, detail) }
+    Deed { who, from: caller.way.clone(), about, ..Deed::of_anmin(desk.link.clock.now().wall, what, detail) }
 }
 
 /// Whoever hangs up in the middle changes nothing about it: the next may write when this is written.
