@@ -555,10 +555,13 @@ impl MainLoop {
                     received: message.received.wall,
                 });
             }
-            if message.delivery.is_some_and(|delivery| delivery.again) {
+            let again = message.delivery.is_some_and(|delivery| delivery.again);
+            if again {
                 into[first..].iter_mut().for_each(|reading| reading.redelivered = true);
             }
-            self.scratch.acks.extend(message.ack.take());
+            // What comes again and is not known may have decided something, which waits for the journal, when it came first.
+            let acks = self.held.back_mut().filter(|_| again).map_or(&mut self.scratch.acks, |(_, acks)| acks);
+            acks.extend(message.ack.take());
         }
         for ask in router.take_asks() {
             if let Some(say) = says.get(&ask.source) {

@@ -28,7 +28,7 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::api::{ask, status_wire};
 use super::guard::Caller;
@@ -47,6 +47,8 @@ pub const REMEMBERED: usize = 1_000;
 const QUEUE: usize = 256;
 /// How often the main loop is asked how it stands.
 const BEAT: Duration = Duration::from_secs(5);
+/// What happens so long after events were missed is not told one by one either.
+const LET_PASS: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) struct Hub(Arc<Shared>);
@@ -136,8 +138,15 @@ impl Hub {
             };
             match event {
                 Ok(event) => self.publish(&event),
-                Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!("web: the live stream missed {missed} events; screens were told to load afresh");
+                Err(RecvError::Lagged(_)) => {
+                    // A storm that is too quick to be told is let pass: screens that load afresh over and over show less
+                    // than those that do so once.
+                    tokio::select! {
+                        () = sleep(LET_PASS) => {}
+                        () = &mut beat => return,
+                    }
+                    feed = feed.resubscribe();
+                    tracing::warn!("web: more happens than the live stream can tell; screens were told to load afresh");
                     self.forget();
                 }
                 // The main loop has stopped; so will we.

@@ -174,3 +174,23 @@ fn while_the_journal_is_away_an_alarm_goes_out_at_once_and_its_message_is_acknow
     }
     std::fs::remove_dir_all(&dir).expect("made above");
 }
+
+/// What comes a third time is no longer known by its packet identifier. It decides nothing any more: what it decided the
+/// second time is in no journal yet, and still waits.
+#[test]
+fn what_comes_once_more_is_acknowledged_no_sooner_than_what_it_decided_before() {
+    let dir = std::env::temp_dir().join(format!("anmin-once-more-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("the folder for temporary files can be written");
+    let session = Session::new(&[(1, "prompt/a", r#"{"v":60.0,"n":1}"#), (2, "prompt/a", r#"{"v":61.0,"n":2}"#)]);
+    let mut life = life(&dir, 1);
+    life.disk.lock().expect("nobody panics with it").state = Weather::ReadOnly;
+    for (at, waits) in [(0, 2), (3, 2), (6, 2), (10, 0)] {
+        let elapsed = life.now().mono.nanos() / 1_000_000_000;
+        life.clock.advance(Duration::from_secs(at - elapsed.min(at)));
+        // The line is cut again and again: the broker brings again what it has no acknowledgement of.
+        let mut again = if at < 10 { session.deliver(&life, true) } else { Vec::new() };
+        assert!(life.turn(&mut again) && life.write_readings());
+        assert_eq!(session.waits().len(), waits, "after {at} s");
+    }
+    std::fs::remove_dir_all(&dir).expect("made above");
+}
