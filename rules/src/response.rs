@@ -18,6 +18,7 @@ use crate::broadcast::{
 use crate::drill::marked;
 use crate::duty::{Duty, DutyChange, StationAction, Unready, Zone};
 use crate::engine::{Effect, WARNING};
+use crate::incident::IncidentId;
 use crate::order::{
     Call, CallCause, CallChange, CallStamp, CallState, CallStep, CapMessage, CapOrder, Channel, ChannelForm, OnCall,
     Order, OrderBody, OrderId, Station,
@@ -110,6 +111,7 @@ pub(crate) struct ResponseDesk {
     settings: DeskSettings,
     /// Alarms for which a station was called.
     calls: BTreeMap<AlarmId, Calls>,
+    engaged: Engaged,
     timers: BTreeSet<(Mono, AlarmId, Arc<str>)>,
     /// What was said outside of alarms about which anything was, or is to be.
     said: BTreeMap<AlarmId, Said>,
@@ -201,6 +203,46 @@ impl Calls {
     }
 }
 
+/// Stations whose crew has said that it comes: for which incidents, and for which of their alarms. Each new call looks
+/// here, also the ten thousandth of a storm.
+#[derive(Default)]
+struct Engaged(BTreeMap<Arc<str>, BTreeMap<Option<IncidentId>, BTreeSet<AlarmId>>>);
+
+impl Engaged {
+    fn insert(&mut self, of: &Calls) {
+        for Placed { call, .. } in of.calls.iter().filter(|placed| placed.call.is_answered()) {
+            let incidents = self.0.entry(Arc::clone(&call.station)).or_default();
+            incidents.entry(of.alarm.incident).or_default().insert(of.alarm.id);
+        }
+    }
+
+    /// Before anything of it changes.
+    fn remove(&mut self, of: &Calls) {
+        for Placed { call, .. } in of.calls.iter().filter(|placed| placed.call.is_answered()) {
+            let Some(incidents) = self.0.get_mut(&call.station) else { continue };
+            let Some(alarms) = incidents.get_mut(&of.alarm.incident) else { continue };
+            alarms.remove(&of.alarm.id);
+            if alarms.is_empty() {
+                incidents.remove(&of.alarm.incident);
+            }
+            if incidents.is_empty() {
+                self.0.remove(&call.station);
+            }
+        }
+    }
+
+    /// Alarms of this incident for which the station comes.
+    fn in_incident(&self, station: &str, incident: IncidentId) -> impl Iterator<Item = AlarmId> {
+        self.0.get(station).and_then(|incidents| incidents.get(&Some(incident))).into_iter().flatten().copied()
+    }
+
+    /// Whether the station comes for something else than this alarm and its incident.
+    fn is_elsewhere(&self, station: &str, alarm: &Alarm) -> bool {
+        let mut others = self.0.get(station).into_iter().flatten().filter(|(of, _)| **of != alarm.incident);
+        others.any(|(_, alarms)| alarms.iter().any(|id| *id != alarm.id))
+    }
+}
+
 struct Placed {
     call: Call,
     respond_by: Mono,
@@ -240,6 +282,7 @@ impl ResponseDesk {
         let mut desk = Self {
             settings,
             calls: BTreeMap::new(),
+            engaged: Engaged::default(),
             timers: BTreeSet::new(),
             said: BTreeMap::new(),
             questions: BTreeSet::new(),
@@ -368,6 +411,7 @@ impl ResponseDesk {
         for (id, of) in &mut self.calls {
             of.round = of.calls.iter().map(|placed| placed.call.round).max().unwrap_or(0);
             of.rearm(&mut self.timers, *id);
+            self.engaged.insert(of);
         }
     }
 
@@ -601,7 +645,9 @@ impl ResponseDesk {
     fn call_or_stand_down(&mut self, now: Now, transition: &Transition, effects: &mut VecDeque<Effect>) {
         let alarm = &transition.alarm;
         if let Some(of) = self.calls.get_mut(&alarm.id) {
+            self.engaged.remove(of);
             of.alarm = Arc::clone(alarm);
+            self.engaged.insert(of);
         }
         if transition.to == AlarmState::Normal {
             self.close(now, alarm, effects);
@@ -635,7 +681,9 @@ impl ResponseDesk {
         let called = |station: &Station| of.is_some_and(|of| of.of_round().any(|p| p.call.station == station.id));
         let stations = self.settings.stations_for(&alarm.place.area);
         let left: Vec<&Station> = stations.iter().filter(|station| !called(station)).collect();
-        let rank = |station: &&&Station| (!self.unready(&station.id).is_empty(), self.is_busy(station, alarm));
+        let rank = |station: &&&Station| {
+            (!self.unready(&station.id).is_empty(), self.engaged.is_elsewhere(&station.id, alarm))
+        };
         match left.iter().min_by_key(rank) {
             Some(station) => {
                 let unready = !self.unready(&station.id).is_empty();
@@ -672,15 +720,6 @@ impl ResponseDesk {
                 self.requests.push_back(Request::Unanswered { area, alarm: Some((Arc::clone(alarm), text)) });
             }
         }
-    }
-
-    /// Its crew is out for another incident.
-    fn is_busy(&self, station: &Station, alarm: &Alarm) -> bool {
-        let elsewhere = |of: &&Calls| of.alarm.incident != alarm.incident && of.alarm.id != alarm.id;
-        self.calls
-            .values()
-            .filter(elsewhere)
-            .any(|of| of.calls.iter().any(|placed| placed.call.station == station.id && placed.call.is_answered()))
     }
 
     /// The other calls of this station that are about the same incident: one crew, one way.
@@ -747,10 +786,11 @@ impl ResponseDesk {
         (call.control_by, call.late, call.not_controlled) = (control_by_wall, false, false);
         (call.crew, call.round) = (crew, round);
         let Text { zh, en } = &station.name;
-        let on_it = self.group_of(alarm.id, &station.id).into_iter().find_map(|(other, n)| {
-            let call = &self.calls[&other].calls[n].call;
-            let last = call.stamps.last().filter(|_| call.is_answered() && call.is_on_it())?;
-            Some((call.state, last.by.clone(), call.late))
+        let others = alarm.incident.into_iter().flat_map(|incident| self.engaged.in_incident(&station.id, incident));
+        let on_it = others.filter(|other| *other != alarm.id).find_map(|other| {
+            let placed = self.calls[&other].calls.iter().find(|placed| placed.call.station == station.id)?;
+            let call = Some(&placed.call).filter(|call| call.is_on_it())?;
+            Some((call.state, call.stamps.last()?.by.clone(), call.late))
         });
         if let Some((state, by, late)) = on_it {
             let call = &mut self.calls.get_mut(&alarm.id).expect("made above").calls[n].call;
@@ -950,7 +990,9 @@ impl ResponseDesk {
             }
         }
         self.answered(alarm);
-        self.calls.remove(&alarm.id);
+        if let Some(of) = self.calls.remove(&alarm.id) {
+            self.engaged.remove(&of);
+        }
     }
 
     /// The only place where a call changes: counts it, stamps it, sets its clock, tells the ways out.
@@ -966,6 +1008,7 @@ impl ResponseDesk {
         effects: &mut VecDeque<Effect>,
     ) {
         let of = self.calls.get_mut(&id).expect("the caller found the call");
+        self.engaged.remove(of);
         let placed = &mut of.calls[n];
         placed.call.seq += 1;
         if let Some((state, by, why)) = to {
@@ -974,6 +1017,7 @@ impl ResponseDesk {
             placed.call.stamps.push(stamp);
         }
         of.rearm(&mut self.timers, id);
+        self.engaged.insert(of);
         let placed = &of.calls[n];
         let message = if of.alarm.drill.is_some() { marked(message) } else { message };
         let change =

@@ -1146,15 +1146,15 @@ impl MainLoop {
         let engine = &mut self.parts.engine;
         let open = engine.alarms();
         let key = |alarm: &Alarm| (alarm.rule.clone(), alarm.subject.clone(), alarm.drill);
-        let (new, known): (Vec<_>, Vec<_>) = late
-            .alarms
-            .into_iter()
-            .partition(|alarm| !open.iter().any(|other| other.id == alarm.id || (key(other) == key(alarm))));
+        let (ids, keys): (BTreeSet<_>, BTreeSet<_>) = open.iter().map(|alarm| (alarm.id, key(alarm))).unzip();
+        let (new, known): (Vec<_>, Vec<_>) =
+            late.alarms.into_iter().partition(|alarm| !ids.contains(&alarm.id) && !keys.contains(&key(alarm)));
         for alarm in known.iter().filter(|alarm| engine.alarm(alarm.id).is_none()) {
             warn!(alarm = %alarm.id, rule = %alarm.rule, "an alarm of the last run was raised anew before the journal could be read; both stand in it");
         }
-        let calls: Vec<_> = late.calls.iter().map(|change| change.call.clone()).collect();
-        let calls = calls.into_iter().filter(|call| new.iter().any(|alarm| alarm.id == call.alarm)).collect();
+        let ids: BTreeSet<_> = new.iter().map(|alarm| alarm.id).collect();
+        let calls = late.calls.iter().map(|change| &change.call).filter(|call| ids.contains(&call.alarm)).cloned();
+        let calls = calls.collect();
         info!("taken up from the journal late: {} open alarms, {} orders to send again", new.len(), late.orders.len());
         let Parts { points, validator, engine, .. } = &mut self.parts;
         engine.restore_drills(now, late.alive, late.drills);

@@ -726,9 +726,9 @@ impl StateStore {
         }
         if let Some(from_file) = late {
             let owed = self.live.turn();
-            let orders = owed.orders.into_iter().filter(|order| {
-                from_file.orders.iter().any(|other| other.id == order.id) && !self.read_before.contains(&order.id)
-            });
+            let in_file: BTreeSet<&OrderId> = from_file.orders.iter().map(|order| &order.id).collect();
+            let waits = |order: &Order| in_file.contains(&order.id) && !self.read_before.contains(&order.id);
+            let orders = owed.orders.into_iter().filter(waits);
             self.late = Some(Restored {
                 alarms: owed.transitions.iter().map(|transition| Arc::clone(&transition.alarm)).collect(),
                 calls: owed.calls,

@@ -1,5 +1,6 @@
 //! The routes under `/api/v1`, and what machines ask: `/healthz`, `/readyz`, `/metrics`.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -370,8 +371,8 @@ impl Desk {
                 return Err(no_incident(id));
             }
             let seen: Vec<_> = view.situation.alarms.iter().filter(|alarm| caller.sees(&alarm.place)).collect();
-            let calls: Vec<_> =
-                view.calls.iter().filter(|call| seen.iter().any(|alarm| alarm.id == call.alarm)).cloned().collect();
+            let ids: HashSet<_> = seen.iter().map(|alarm| alarm.id).collect();
+            let calls: Vec<_> = view.calls.iter().filter(|call| ids.contains(&call.alarm)).cloned().collect();
             return Ok(Json(IncidentViewWire {
                 incident: writer.situation(&view.situation),
                 alarms: seen.into_iter().map(|alarm| writer.alarm(alarm)).collect(),
