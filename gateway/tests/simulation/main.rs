@@ -94,11 +94,14 @@ fn finish(run: &mut Run, trace: bool) -> Ending {
     })
 }
 
-/// One seed, without faults and with them. Panics where a promise is broken.
+/// One seed, without faults and with them, side by side. Panics where a promise is broken.
 fn live(seed: u64, scale: Scale, trace: bool) -> Ending {
-    let calm = finish(&mut Run::new(seed, scale, false, trace), trace);
     let mut run = Run::new(seed, scale, true, trace);
-    let rough = finish(&mut run, trace);
+    let (calm, rough) = std::thread::scope(|scope| {
+        let calm = scope.spawn(|| finish(&mut Run::new(seed, scale, false, trace), trace));
+        let rough = finish(&mut run, trace);
+        (calm.join().unwrap_or_else(|cause| resume_unwind(cause)), rough)
+    });
     let [ours, theirs] = [&rough, &calm].map(|ending| {
         let known = ending.edges.iter().filter(|(point, _)| !rough.forgotten.contains(*point));
         known.collect::<Vec<_>>()
@@ -173,5 +176,6 @@ fn a_seed_replays_exactly() {
 #[ignore = "minutes to hours: `make simulate-day`"]
 fn a_thousand_points_at_one_hertz_for_a_day() {
     let seed = number("ANMIN_SEED").unwrap_or(1);
-    println!("{:#?}", live(seed, Scale::day(number("ANMIN_HOURS").unwrap_or(24)), false));
+    let scale = Scale::day(number("ANMIN_HOURS").unwrap_or(24));
+    println!("{:#?}", live(seed, scale, number("ANMIN_TRACE").is_some()));
 }

@@ -1,6 +1,6 @@
 //! One simulated time from one seed: events in order, a turn of the box at each, and everything checked after it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,6 +78,11 @@ impl Scale {
             stocktaking: 5 * MINUTE,
         }
     }
+}
+
+/// Lines of the trace that are kept for whoever looks for a fault.
+fn trace_lines() -> usize {
+    std::env::var("ANMIN_TRACE").ok().and_then(|lines| lines.parse().ok()).unwrap_or(120)
 }
 
 /// What a run leaves for comparison.
@@ -211,7 +216,7 @@ pub struct Run {
     readings: u64,
     print: u64,
     ending: bool,
-    trace: Option<Vec<String>>,
+    trace: Option<VecDeque<String>>,
 }
 
 macro_rules! tell {
@@ -303,7 +308,7 @@ impl Run {
             readings: 0,
             print: 0,
             ending: false,
-            trace: trace.then(Vec::new),
+            trace: trace.then(VecDeque::new),
         };
         run.journal.says_news = trace;
         run.plan();
@@ -387,17 +392,17 @@ impl Run {
     fn note(&mut self, line: String) {
         let line = format!("{:>12.6} {line}", self.t as f64 / SECOND as f64);
         if let Some(trace) = &mut self.trace {
-            trace.push(line);
+            if trace.len() == trace_lines() {
+                trace.pop_front();
+            }
+            trace.push_back(line);
         }
     }
 
     /// The last lines of what happened, where it was written down.
     pub fn trace(&self) -> String {
-        let lines = self.trace.as_deref().unwrap_or_default();
-        lines[lines
-            .len()
-            .saturating_sub(std::env::var("ANMIN_TRACE").ok().and_then(|lines| lines.parse().ok()).unwrap_or(120))..]
-            .join("\n")
+        let lines: Vec<&str> = self.trace.iter().flatten().map(String::as_str).collect();
+        lines.join("\n")
     }
 
     /// To the end of the simulated time, and on until everything is through.
