@@ -3,7 +3,7 @@
 mod peers;
 
 use anmin::clock::Clock;
-use anmin::intake::broker::{Broker, BrokerHandle, Settings};
+use anmin::intake::broker::{Broker, Settings};
 use anmin_sensors::document::{Document, Faults};
 use bytes::Bytes;
 use peers::{Folder, Intake, Program, Raw, connect_v4, connect_v5, frame, publish, published, soon, subscribe};
@@ -12,11 +12,11 @@ use rumqttc::QoS;
 const PINGREQ: [u8; 2] = [0xC0, 0];
 const PINGRESP: [u8; 2] = [0xD0, 0];
 
-async fn broker(mut settings: Settings) -> (BrokerHandle, Intake, u16) {
+async fn broker(mut settings: Settings) -> (Broker, Intake, u16) {
     let (inputs, intake) = Intake::new(64);
     settings.listen = ([127, 0, 0, 1], 0).into();
-    let broker = Broker::start(settings, Clock::system(), inputs).await.expect("loopback has a free port");
-    let port = broker.local_addr().port();
+    let broker = Broker::new(settings, Clock::system(), inputs);
+    let port = broker.clone().listen().await.expect("loopback has a free port").0.port();
     (broker, intake, port)
 }
 
@@ -368,8 +368,9 @@ async fn publishers_wait_while_the_main_loop_has_no_room_and_nothing_is_lost() {
     let (inputs, mut intake) = Intake::new(1);
     let mut settings = Settings::default();
     settings.listen = ([127, 0, 0, 1], 0).into();
-    let broker = Broker::start(settings, Clock::system(), inputs).await.expect("loopback has a free port");
-    let (mut raw, _) = Raw::connect(broker.local_addr().port(), "fast", true).await;
+    let broker = Broker::new(settings, Clock::system(), inputs);
+    let port = broker.clone().listen().await.expect("loopback has a free port").0.port();
+    let (mut raw, _) = Raw::connect(port, "fast", true).await;
     const COUNT: u32 = 60_000;
     let writer = tokio::spawn(async move {
         for n in 0..COUNT {

@@ -8,6 +8,7 @@ use std::process::Command;
 use anmin_tests::daemon::{DEADLINE, Daemon, binary};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
+use anmin_tests::peers::free_port;
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
@@ -141,4 +142,36 @@ fn journald_gets_each_field_by_its_name() {
         assert!(raised.lines().any(|found| found == line), "no {line} in\n{raised}");
     }
     assert!(raised.starts_with("MESSAGE="), "{raised}");
+}
+
+/// Somebody else has both ports when anmin starts: it watches all the same, says so, and is reached once they are free.
+#[test]
+fn a_desk_and_a_broker_without_their_ports_are_said_and_opened_later() {
+    let site = Site::new("taken-ports", GAS_AS_IT_SPEAKS);
+    let ports = [free_port(), free_port()];
+    let mut text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
+    for port in ports {
+        text = text.replacen("listen = \"127.0.0.1:0\"", &format!("listen = \"127.0.0.1:{port}\""), 1);
+    }
+    site.write("anmin.toml", &text);
+    let taken = ports.map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).expect("it was free a moment ago"));
+    let mut daemon = Daemon::launch(site.folder());
+    for part in ["web", "broker"] {
+        daemon.until(&format!("{part}: cannot listen on 127.0.0.1:"));
+    }
+    daemon.ready();
+    let raised = daemon.until("subject=\"broker\"");
+    assert!(raised.contains("orange") && raised.contains("system/part"), "{raised}");
+    drop(taken);
+    for part in ["web", "broker"] {
+        daemon.until(&format!("{part}: one can dial in on 127.0.0.1:"));
+        daemon.alarm("system/part", part, "over", |alarm| alarm["state"] == "returned_unacknowledged");
+    }
+    let broker = daemon.until("devices find the broker at mqtt://");
+    let port = ports.into_iter().find(|port| broker.contains(&format!(":{port}/"))).expect("it is one of the two");
+    let mut devices = Mqtt::connect(port, "devices");
+    for _ in 0..2 {
+        devices.publish("acceptance/flat-1/up", json!({ "v": 60.0 }).to_string());
+    }
+    daemon.alarm("gas/leak", "flat-1/lel", "raised", |_| true);
 }

@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::crew_link::{LinkKey, Links};
-use crate::intake::broker::{Broker, BrokerHandle};
+use crate::intake::broker::Broker;
 use crate::intake::modbus::write::{self, NotDone, Writes};
 use crate::intake::{gbt26875, http};
 use crate::main_loop::clock_trust::ClockTrust;
@@ -128,7 +128,9 @@ pub fn runtime() -> Result<Runtime, String> {
 /// A running daemon.
 pub struct Daemon {
     pub web: SocketAddr,
-    pub broker: Option<BrokerHandle>,
+    /// Where devices find the embedded broker.
+    pub devices: Option<SocketAddr>,
+    broker: Option<Broker>,
     /// What screens follow live.
     pub feed: Feed,
     inputs: mpsc::Sender<Input>,
@@ -136,7 +138,6 @@ pub struct Daemon {
     tasks: Vec<JoinHandle<()>>,
     /// Those that a reload ends and begins.
     exchanged: Tasks,
-    server: web::Server,
     main_loop: thread::JoinHandle<()>,
     watch: Watch,
     clock: Clock,
@@ -161,14 +162,7 @@ impl Daemon {
                 .map_err(|problem| problem.to_string())?;
         notes.extend(said.into_iter().map(|text| ("store:readings", text)));
 
-        let broker = match config.broker.clone() {
-            Some(settings) => {
-                let handle = Broker::start(settings, clock.clone(), inputs.clone()).await.map_err(with_source)?;
-                info!("devices find the broker at mqtt://{}/", handle.local_addr());
-                Some(handle)
-            }
-            None => None,
-        };
+        let broker = config.broker.clone().map(|settings| Broker::new(settings, clock.clone(), inputs.clone()));
         let figures = Figures::default();
         let (came_through, beats) = watch::channel(0);
         let (subscriptions, posts) =
@@ -334,21 +328,36 @@ impl Daemon {
             },
         };
         let listen = config.web.listen;
-        let server = web::serve(config.web, link, people.subscribe(), Some(&config.storage))
-            .await
-            .map_err(|error| format!("web: cannot listen on {listen}: {error}"))?;
-
+        let server = Arc::new(web::Server::new(config.web, link, people.subscribe(), Some(&config.storage)));
+        let open = {
+            let server = Arc::clone(&server);
+            move || Arc::clone(&server).open()
+        };
+        let (web, task) = supervisor::listening("web".to_owned(), listen, inputs.clone(), open).await;
+        tasks.push(task);
+        if let Some(listen) = server.tls_listen() {
+            let open = move || Arc::clone(&server).open_tls();
+            tasks.push(supervisor::listening("web:tls".to_owned(), listen, inputs.clone(), open).await.1);
+        }
+        let mut devices = None;
+        if let (Some(broker), Some(settings)) = (&broker, &config.broker) {
+            let (broker, name) = (broker.clone(), "broker".to_owned());
+            let open = move || broker.clone().listen();
+            let (address, task) = supervisor::listening(name, settings.listen, inputs.clone(), open).await;
+            devices = address;
+            tasks.push(task);
+        }
         for settings in config.gbt26875 {
             let (name, listen) = (format!("gbt26875:{}", settings.id), settings.listen);
             let (zone, clock, to) = (config.site.time_zone.clone(), clock.clone(), inputs.clone());
             let open = move || gbt26875::spawn(settings.clone(), zone.clone(), clock.clone(), to.clone());
-            tasks.push(supervisor::listening(name, listen, inputs.clone(), open).await);
+            tasks.push(supervisor::listening(name, listen, inputs.clone(), open).await.1);
         }
         for settings in config.http {
             let (name, listen) = (format!("http:{}", settings.id), settings.listen);
             let (clock, to) = (clock.clone(), inputs.clone());
             let open = move || http::spawn(settings.clone(), clock.clone(), to.clone());
-            tasks.push(supervisor::listening(name, listen, inputs.clone(), open).await);
+            tasks.push(supervisor::listening(name, listen, inputs.clone(), open).await.1);
         }
         running.answer(config.buses.iter().map(|bus| &bus.settings)).await;
         for bus in config.buses {
@@ -361,20 +370,9 @@ impl Daemon {
         let exchanged = running.tasks.clone();
         tasks.push(reload::spawn(reload::Site { path, look, running }, reloads, inputs.clone()));
         let watch = Watch::start(progress, clock.clone(), inputs.clone(), figures, came_through)?;
-        info!("anmin watches {}; the duty desk is at http://{}/", config.site.name.en, server.address);
-        Ok(Self {
-            web: server.address,
-            broker,
-            feed,
-            inputs,
-            reload,
-            tasks,
-            exchanged,
-            server,
-            main_loop,
-            watch,
-            clock,
-        })
+        let (web, later) = web.map_or((listen, " as soon as it can listen there"), |address| (address, ""));
+        info!("anmin watches {}; the duty desk is at http://{web}/{later}", config.site.name.en);
+        Ok(Self { web, devices, broker, feed, inputs, reload, tasks, exchanged, main_loop, watch, clock })
     }
 
     /// Where commands go in.
@@ -414,7 +412,6 @@ impl Daemon {
         if let Some(broker) = &self.broker {
             broker.stop().await;
         }
-        self.server.stop().await;
         // The queue may be full for a moment; the loop takes what came before and ends.
         let version = json!({ "version": env!("CARGO_PKG_VERSION") });
         let stopped = Deed::of_anmin(self.clock.now().wall, "system.stop", version);
@@ -451,7 +448,7 @@ fn switch(output: &config::Output, writes: Writes) -> Switch {
 }
 
 /// How the main loop speaks to devices at the embedded broker.
-fn say_at(broker: &BrokerHandle) -> Say {
+fn say_at(broker: &Broker) -> Say {
     let broker = broker.clone();
     Box::new(move |topic: String, payload: Vec<u8>| {
         if let Err(problem) = broker.publish(&topic, payload.into(), QoS::AtMostOnce, false) {
@@ -474,11 +471,4 @@ fn health_of(part: &'static str, inputs: &mpsc::Sender<Input>) -> Box<dyn Fn(Opt
             let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble })).await;
         });
     })
-}
-
-fn with_source(error: impl std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }

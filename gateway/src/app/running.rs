@@ -30,7 +30,7 @@ use crate::delivery::mqtt_out::{self, MqttOut};
 use crate::delivery::notice::{self, Notice};
 use crate::delivery::webhook::{self, Webhook};
 use crate::delivery::{Carrier, Replaceable, Site, broadcast, cap, heartbeat, influx};
-use crate::intake::broker::BrokerHandle;
+use crate::intake::broker::Broker;
 use crate::intake::modbus::dial_in::{self, Door};
 use crate::intake::modbus::{self, Doors, Transport};
 use crate::intake::mqtt::{self, Discard, Outbox};
@@ -117,7 +117,7 @@ pub struct Running {
     /// What waits for a restart.
     pub waits: Vec<String>,
     pub crew: Links,
-    pub broker: Option<BrokerHandle>,
+    pub broker: Option<Broker>,
     pub clock: Clock,
     pub figures: Figures,
     /// What [`crate::pulse::Watch`] counts.
@@ -697,7 +697,7 @@ pub fn texts(caps: &[broadcast::Settings], notices: &[notice::Settings], site: &
 }
 
 /// The embedded broker as the MQTT way out sees it.
-fn embedded(broker: &BrokerHandle) -> mqtt_out::Embedded {
+fn embedded(broker: &Broker) -> mqtt_out::Embedded {
     let broker = broker.clone();
     Arc::new(move |topic, payload, retain| {
         broker

@@ -4,7 +4,7 @@
 //! loop, couriers and writers hold what only the journal can give back: when one of them panics the process ends with
 //! [`EXIT`] and systemd starts it again within a second ([`or_end`]). So does a task that panics again and again.
 //!
-//! What cannot be opened is no defect: an intake that others dial in to tries again ([`listening`]).
+//! What cannot be opened is no defect: what others dial in to tries again ([`listening`]).
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -59,29 +59,29 @@ pub fn or_end(name: impl Into<Arc<str>>, task: JoinHandle<()>) -> JoinHandle<()>
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// Opens what listens, and tries again while it cannot: an address that somebody else has, or of a tunnel that is not up yet, costs
-/// those who dial in there and nobody else, and is said until it is free. Ends the process when the task panics.
+/// those who dial in there and nobody else, and is said until it is free. Ends the process when the task panics. Returns where
+/// it listens by now.
 pub async fn listening<F>(
     name: String,
     listen: SocketAddr,
     inputs: mpsc::Sender<Input>,
     open: impl Fn() -> F + Send + 'static,
-) -> JoinHandle<()>
+) -> (Option<SocketAddr>, JoinHandle<()>)
 where
     F: Future<Output = io::Result<(SocketAddr, JoinHandle<()>)>> + Send,
 {
     let why = match open().await {
-        Ok((_, task)) => {
+        Ok((address, task)) => {
             // The last run may have ended with the notice.
             say(&name, &inputs, None).await;
-            return or_end(name, task);
+            return (Some(address), or_end(name, task));
         }
         Err(why) => why,
     };
-    error!("{name}: nobody can dial in on {listen}: {why}; it is tried again");
-    tokio::spawn(async move {
+    let again = tokio::spawn(async move {
         let message = Text {
             zh: format!("{name} 无法在 {listen} 上监听：{why}；正在重试"),
-            en: format!("{name}: nobody can dial in on {listen}: {why}; it is tried again"),
+            en: format!("{name}: cannot listen on {listen}: {why}; it is tried again"),
         };
         let finding = Finding { level: Level::Orange, limit: None, note: None };
         say(&name, &inputs, Some(PartTrouble { finding, message })).await;
@@ -91,12 +91,13 @@ where
                 break task;
             }
         };
-        info!("{name}: devices can dial in on {listen}");
+        info!("{name}: one can dial in on {listen} now");
         say(&name, &inputs, None).await;
         if panicked(&mut Owned(task)).await {
             end(&name);
         }
-    })
+    });
+    (None, again)
 }
 
 /// Ends the process when the thread that holds it panics. The main loop's: a panic inside a script is caught long before.

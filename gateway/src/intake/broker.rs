@@ -13,6 +13,7 @@ mod connection;
 mod hub;
 mod wire;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use rumqttc::QoS;
 use rumqttc::tokio_rustls::TlsAcceptor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use self::accounts::{Accounts, Acl};
@@ -147,12 +149,9 @@ fn file<T>(
     None
 }
 
-/// Why the broker cannot start, or cannot take a publish.
+/// Why the broker cannot take a publish.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Something else listens there, or the address is not of this machine.
-    #[error("broker: cannot listen on {address}")]
-    Listen { address: SocketAddr, source: std::io::Error },
     /// A topic to publish on is empty, too long, or holds a wildcard or U+0000.
     #[error("broker: cannot publish on {topic:?}")]
     Topic { topic: String },
@@ -174,40 +173,34 @@ pub struct Stats {
     pub oversized: u64,
 }
 
-/// The broker inside this process.
-pub struct Broker;
-
-impl Broker {
-    /// Listens. What devices publish goes to `inputs` in batches with the source `broker`. `inputs` bounds what waits:
-    /// while it is full, publishers are not read.
-    pub async fn start(settings: Settings, clock: Clock, inputs: mpsc::Sender<Input>) -> Result<BrokerHandle, Error> {
-        let listen = |source| Error::Listen { address: settings.listen, source };
-        let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
-        let local_addr = listener.local_addr().map_err(listen)?;
-        let hub = Arc::new(Hub::new(settings, clock, inputs));
-        let (stop, stopping) = watch::channel(false);
-        tokio::spawn(accept(hub.clone(), listener, stopping));
-        Ok(BrokerHandle { hub, local_addr, stop: Arc::new(stop) })
-    }
-}
-
-/// Cheap to clone. The broker runs until [`BrokerHandle::stop`], or until its last handle is gone.
+/// The broker inside this process. Cheap to clone. It runs until [`Broker::stop`], or until its last clone is gone.
 #[derive(Clone)]
-pub struct BrokerHandle {
+pub struct Broker {
     hub: Arc<Hub>,
-    local_addr: SocketAddr,
     stop: Arc<watch::Sender<bool>>,
 }
 
-impl std::fmt::Debug for BrokerHandle {
+impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "BrokerHandle({})", self.local_addr)
+        write!(f, "Broker({})", self.hub.settings.listen)
     }
 }
 
-impl BrokerHandle {
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+impl Broker {
+    /// What devices publish goes to `inputs` in batches with the source `broker`. `inputs` bounds what waits: while it is
+    /// full, publishers are not read. Nobody can connect before [`Broker::listen`].
+    pub fn new(settings: Settings, clock: Clock, inputs: mpsc::Sender<Input>) -> Self {
+        Self { hub: Arc::new(Hub::new(settings, clock, inputs)), stop: Arc::new(watch::channel(false).0) }
+    }
+
+    /// Opens the broker to devices; says where, with the port that the system chose when the settings said 0. Fails where something
+    /// else listens there, or the address is not of this machine.
+    pub async fn listen(self) -> io::Result<(SocketAddr, JoinHandle<()>)> {
+        let listener = TcpListener::bind(self.hub.settings.listen).await?;
+        let address = listener.local_addr()?;
+        let task = tokio::spawn(accept(Arc::clone(&self.hub), listener, self.stop.subscribe()));
+        tracing::info!("devices find the broker at mqtt://{address}/");
+        Ok((address, task))
     }
 
     /// Hands a message of our own to the subscribers; says to how many. Never blocks, never reaches the intake.

@@ -420,94 +420,93 @@ impl Archive for Databases {
     }
 }
 
-/// The running server. Dropping it does not stop it.
-#[derive(Debug)]
+/// The duty desk and its API.
 pub struct Server {
-    /// Where it listens: with the port that the system chose when the settings said 0.
-    pub address: SocketAddr,
-    /// And by TLS.
-    pub tls: Option<SocketAddr>,
-    task: JoinHandle<()>,
+    listen: SocketAddr,
+    tls: Option<Tls>,
+    router: axum::Router,
+    /// Tells the screens what happens, whoever listens.
+    told: JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.told.abort();
+    }
 }
 
 impl Server {
-    /// Closes the listener and every connection.
-    pub async fn stop(self) {
-        self.task.abort();
-        // The error says that it was aborted, which is what we asked for.
-        let _ = self.task.await;
+    /// Nobody can ask before [`Server::open`]. `people` is what the journal holds of those who may ask, once more when it could not
+    /// be read at the start; `storage` is the folder in which the set-up code is left for who is at the box.
+    pub fn new(
+        settings: Settings,
+        link: WebLink,
+        mut kept: watch::Receiver<crate::store::people::Kept>,
+        storage: Option<&Path>,
+    ) -> Self {
+        let storage = storage.map(Path::to_owned);
+        let subscriptions = link.subscriptions.clone();
+        let subscriber_of = move |token: &str| {
+            let found = subscriptions.all().find(|one| one.is_token(token));
+            found.map(|one| one.id().to_string())
+        };
+        let doors = people::Doors { storage, subscriber_of: Arc::new(subscriber_of) };
+        let people = People::new(kept.borrow_and_update().clone(), &settings, &link.clock, link.inputs.clone(), doors);
+        let late = people.clone();
+        let hub = events::Hub::new(&link);
+        let desk = api::Desk {
+            link: link.clone(),
+            hub: hub.clone(),
+            people,
+            counted: crew::Counted::default(),
+            setting: Arc::default(),
+            keeping: Arc::default(),
+            exports: Arc::new(Semaphore::new(1)),
+        };
+        let (listen, tls) = (settings.listen, settings.tls.clone());
+        let router = api::router(desk, guard::Guard::new(settings));
+        let told = tokio::spawn(async move {
+            tokio::join!(hub.run(link), async {
+                while kept.changed().await.is_ok() {
+                    late.take_up(kept.borrow_and_update().clone());
+                }
+            });
+        });
+        Self { listen, tls, router, told }
+    }
+
+    /// Serves in the background; says where, with the port that the system chose when the settings said 0.
+    pub async fn open(self: Arc<Self>) -> io::Result<(SocketAddr, JoinHandle<()>)> {
+        let listener = TcpListener::bind(self.listen).await?;
+        let address = listener.local_addr()?;
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                "web: the duty desk is served as plain HTTP on {address}: whoever is on the way can read passwords; set `tls_listen`, \
+                 or have a proxy with TLS in front of it, and listen on 127.0.0.1"
+            );
+        }
+        Ok((address, tokio::spawn(listen::accept(listener, None, self.router.clone()))))
+    }
+
+    /// Where it is to serve TLS, if at all.
+    pub fn tls_listen(&self) -> Option<SocketAddr> {
+        self.tls.as_ref().map(|tls| tls.listen)
+    }
+
+    /// Serves TLS in the background, likewise.
+    pub async fn open_tls(self: Arc<Self>) -> io::Result<(SocketAddr, JoinHandle<()>)> {
+        let Some(Tls { listen, config }) = &self.tls else {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "no certificate is configured"));
+        };
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        tracing::info!("web: others find the duty desk at https://{address}/");
+        let acceptor = TlsAcceptor::from(Arc::clone(config));
+        Ok((address, tokio::spawn(listen::accept(listener, Some(acceptor), self.router.clone()))))
     }
 }
 
 /// Every route of the API and what it needs, as the router has it.
 pub fn routes() -> Vec<RouteRow> {
     api::table()
-}
-
-/// Opens the listener and serves in the background. `people` is what the journal holds of those who may ask, once more when
-/// it could not be read at the start; `storage` is the folder in which the set-up code is left for who is at the box.
-pub async fn serve(
-    mut settings: Settings,
-    link: WebLink,
-    mut kept: watch::Receiver<crate::store::people::Kept>,
-    storage: Option<&Path>,
-) -> io::Result<Server> {
-    let listener = TcpListener::bind(settings.listen).await?;
-    let address = listener.local_addr()?;
-    settings.listen = address;
-    if !address.ip().is_loopback() {
-        tracing::warn!(
-            "web: the duty desk is served as plain HTTP on {address}: whoever is on the way can read passwords; set `tls_listen`, \
-             or have a proxy with TLS in front of it, and listen on 127.0.0.1"
-        );
-    }
-    let (mut tls, mut tls_address) = (None, None);
-    if let Some(Tls { listen, config }) = &settings.tls {
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|error| io::Error::new(error.kind(), format!("for TLS on {listen}: {error}")))?;
-        let address = listener.local_addr()?;
-        tracing::info!("web: others find the duty desk at https://{address}/");
-        (tls, tls_address) = (Some((listener, TlsAcceptor::from(Arc::clone(config)))), Some(address));
-    }
-    let storage = storage.map(Path::to_owned);
-    let subscriptions = link.subscriptions.clone();
-    let subscriber_of = move |token: &str| {
-        let found = subscriptions.all().find(|one| one.is_token(token));
-        found.map(|one| one.id().to_string())
-    };
-    let doors = people::Doors { storage, subscriber_of: Arc::new(subscriber_of) };
-    let people = People::new(kept.borrow_and_update().clone(), &settings, &link.clock, link.inputs.clone(), doors);
-    let late = people.clone();
-    let hub = events::Hub::new(&link);
-    let desk = api::Desk {
-        link: link.clone(),
-        hub: hub.clone(),
-        people,
-        counted: crew::Counted::default(),
-        setting: Arc::default(),
-        keeping: Arc::default(),
-        exports: Arc::new(Semaphore::new(1)),
-    };
-    let router = api::router(desk, guard::Guard::new(settings));
-    let task = tokio::spawn(async move {
-        // Whichever ends, the other goes with it: both run until the server is stopped.
-        tokio::select! {
-            () = listen::accept(listener, None, router.clone()) => {}
-            () = async {
-                match tls {
-                    Some((listener, tls)) => listen::accept(listener, Some(tls), router).await,
-                    None => std::future::pending().await,
-                }
-            } => {}
-            () = hub.run(link) => {}
-            () = async {
-                while kept.changed().await.is_ok() {
-                    late.take_up(kept.borrow_and_update().clone());
-                }
-                std::future::pending().await
-            } => {}
-        }
-    });
-    Ok(Server { address, tls: tls_address, task })
 }
