@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use anmin_sensors::document::Reader;
 use hyper_rustls::ConfigBuilderExt;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use tracing::{info, warn};
@@ -36,19 +38,46 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// How to speak TLS: to peers signed by the authorities in `ca`, else, where `secure`, by those this machine trusts.
-pub fn tls(ca: Option<&Path>, secure: bool) -> Result<rustls::ClientConfig, String> {
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS cannot start: {error}"))?;
-    let builder = match ca {
-        Some(path) => builder.with_root_certificates(roots(path)?),
-        None if secure => builder
-            .with_native_roots()
-            .map_err(|error| format!("this machine's certificate authorities cannot be read: {error}"))?,
-        None => builder.with_root_certificates(rustls::RootCertStore::empty()),
-    };
-    Ok(builder.with_no_client_auth())
+/// Whom anmin believes where it dials, and who it is itself: `tls_ca`, `tls_cert`, `tls_key`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Authorities of the peer in PEM; without them those that this machine trusts.
+    pub ca: Option<PathBuf>,
+    /// Certificate and key in PEM, for peers that ask for one. Files that have changed are in force at the next connection.
+    pub own: Option<(PathBuf, PathBuf)>,
+}
+
+impl ClientTls {
+    /// Whatever is wrong with the files is a fault at its key.
+    pub fn read(r: &Reader<'_>, base: &Path) -> Self {
+        let ca = r.optional::<String>("tls_ca").map(|file| base.join(file)).filter(|path| {
+            let sound = roots(path);
+            sound.map_err(|why| r.fault("tls_ca", format!("`tls_ca`: {why}"), None)).is_ok()
+        });
+        let own = pair(r, base).filter(|(certificate, key)| {
+            let sound = Renewed::read(certificate, key);
+            sound.map_err(|error| not_together(r, &error)).is_ok()
+        });
+        Self { ca, own }
+    }
+
+    /// `secure`: TLS will be spoken, so that somebody must be believed.
+    pub fn config(&self, secure: bool) -> Result<rustls::ClientConfig, String> {
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("TLS cannot start: {error}"))?;
+        let builder = match &self.ca {
+            Some(path) => builder.with_root_certificates(roots(path)?),
+            None if secure => builder
+                .with_native_roots()
+                .map_err(|error| format!("this machine's certificate authorities cannot be read: {error}"))?,
+            None => builder.with_root_certificates(rustls::RootCertStore::empty()),
+        };
+        Ok(match self.own.clone() {
+            Some((certificate, key)) => builder.with_client_cert_resolver(Arc::new(Renewed::new(certificate, key)?)),
+            None => builder.with_no_client_auth(),
+        })
+    }
 }
 
 /// The authorities in a PEM file, at least one.
@@ -66,14 +95,7 @@ pub fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
 /// A server's `tls_cert` and `tls_key`, both or none, and `tls_client_ca`, by whose authorities a client must prove who it is;
 /// whatever is wrong with them is a fault at its key.
 pub fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfig>> {
-    let certificate = pem(r, "tls_cert", base, |mut pem| {
-        let found: Vec<_> = rustls_pemfile::certs(&mut pem).collect::<Result<_, _>>()?;
-        Ok(if found.is_empty() { Some("holds no certificate in PEM form") } else { None })
-    });
-    let key = pem(r, "tls_key", base, |mut pem| {
-        let found = rustls_pemfile::private_key(&mut pem)?;
-        Ok(if found.is_none() { Some("holds no private key in PEM form") } else { None })
-    });
+    let own = pair(r, base);
     let clients = r.optional::<String>("tls_client_ca").map(|file| roots(&base.join(file)));
     let clients = match clients {
         Some(Err(why)) => {
@@ -86,18 +108,7 @@ pub fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfi
     if clients.is_some() && !r.has("tls_cert") {
         r.fault("tls_client_ca", "`tls_client_ca` without `tls_cert`: who speaks no TLS shows no certificate", None);
     }
-    let (certificate, key) = match (certificate, key) {
-        (Some(certificate), Some(key)) => (certificate, key),
-        (Some(_), None) if !r.has("tls_key") => {
-            r.fault("tls_cert", "`tls_cert` without `tls_key`", None);
-            return None;
-        }
-        (None, Some(_)) if !r.has("tls_cert") => {
-            r.fault("tls_key", "`tls_key` without `tls_cert`", None);
-            return None;
-        }
-        _ => return None,
-    };
+    let (certificate, key) = own?;
     let built = Renewed::new(certificate, key).and_then(|renewed| {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -112,12 +123,30 @@ pub fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfi
         };
         Ok(builder.with_cert_resolver(Arc::new(renewed)))
     });
-    built
-        .map(Arc::new)
-        .map_err(|error| {
-            r.fault("tls_key", format!("`tls_cert` and `tls_key` do not go together: {error}"), None);
-        })
-        .ok()
+    built.map(Arc::new).map_err(|error| not_together(r, &error)).ok()
+}
+
+/// `tls_cert` and `tls_key`, both or none, each sound by itself.
+fn pair(r: &Reader<'_>, base: &Path) -> Option<(PathBuf, PathBuf)> {
+    let certificate = pem(r, "tls_cert", base, |mut pem| {
+        let found: Vec<_> = rustls_pemfile::certs(&mut pem).collect::<Result<_, _>>()?;
+        Ok(if found.is_empty() { Some("holds no certificate in PEM form") } else { None })
+    });
+    let key = pem(r, "tls_key", base, |mut pem| {
+        let found = rustls_pemfile::private_key(&mut pem)?;
+        Ok(if found.is_none() { Some("holds no private key in PEM form") } else { None })
+    });
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => return Some((certificate, key)),
+        (Some(_), None) if !r.has("tls_key") => r.fault("tls_cert", "`tls_cert` without `tls_key`", None),
+        (None, Some(_)) if !r.has("tls_cert") => r.fault("tls_key", "`tls_key` without `tls_cert`", None),
+        _ => {}
+    }
+    None
+}
+
+fn not_together(r: &Reader<'_>, error: &str) {
+    r.fault("tls_key", format!("`tls_cert` and `tls_key` do not go together: {error}"), None);
 }
 
 /// The path that `key` names, where its file is sound by itself: `lacks` says what is not in it.
@@ -138,7 +167,7 @@ fn pem(
     None
 }
 
-/// A server's certificate and key, read anew at the next connection after their files have changed: who renews them
+/// A certificate and its key, read anew at the next connection after their files have changed: who renews them
 /// restarts nothing. What cannot be used then leaves the last in force, and is said.
 #[derive(Debug)]
 pub struct Renewed {
@@ -175,10 +204,9 @@ impl Renewed {
         CertifiedKey::from_der(chain, found, &rustls::crypto::ring::default_provider())
             .map_err(|error| error.to_string())
     }
-}
 
-impl ResolvesServerCert for Renewed {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    /// What the files say now, where it can be used.
+    fn in_force(&self) -> Arc<CertifiedKey> {
         let look = Self::look(&self.certificate, &self.key);
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         if in_force.0 != look {
@@ -193,6 +221,22 @@ impl ResolvesServerCert for Renewed {
                 Err(why) => warn!("{shown} has changed and cannot be used: {why}; the last one stays in force"),
             }
         }
-        Some(Arc::clone(&in_force.1))
+        Arc::clone(&in_force.1)
+    }
+}
+
+impl ResolvesServerCert for Renewed {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.in_force())
+    }
+}
+
+impl ResolvesClientCert for Renewed {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.in_force())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }

@@ -40,7 +40,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
 
 use crate::clock::Clock;
-use crate::credentials::Secret;
+use crate::credentials::{ClientTls, Secret};
 use crate::delivery::http::{Http, Target};
 use crate::delivery::{Site, read_file};
 use crate::main_loop::query::{AlarmFilter, AlarmPage};
@@ -72,10 +72,10 @@ impl Settings {
         if let Some(id) = id.as_deref().filter(|id| !(1..=64).contains(&id.len()) || !id.chars().all(plain)) {
             r.fault("id", format!("`id` is {id:?}, expected 1 to 64 letters, digits, `-`, `_` or `.`"), None);
         }
-        let tls_ca = read_file(r, "tls_ca", base, crate::credentials::roots);
+        let tls = ClientTls::read(r, base);
         let allow_http = r.or("allow_http", false);
         let target = |key: &'static str, url: &str| {
-            let found = Target::new(url, tls_ca.clone(), allow_http);
+            let found = Target::new(url, tls.clone(), allow_http);
             found.map_err(|(message, hint)| r.fault(key, message.replace("`url`", &format!("`{key}`")), hint)).ok()
         };
         let urls: Vec<Target> =

@@ -80,7 +80,7 @@ impl Site {
     async fn send_from(&self, host: u8, request: Request<Full<Bytes>>) -> Response<Incoming> {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0))).expect("all of 127/8 is ours");
-        let stream = socket.connect(self.served.server.address).await.expect("the server listens");
+        let stream = socket.connect(self.served.address).await.expect("the server listens");
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
         tokio::spawn(connection);
@@ -88,8 +88,7 @@ impl Site {
     }
 
     fn request(&self, who: As<'_>, method: &Method, path: &str, body: &Value) -> Request<Full<Bytes>> {
-        let mut request =
-            Request::builder().method(method).uri(path).header(HOST, self.served.server.address.to_string());
+        let mut request = Request::builder().method(method).uri(path).header(HOST, self.served.address.to_string());
         request = match who {
             As::Nobody => request,
             As::Token(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
@@ -373,7 +372,7 @@ async fn the_cookie_is_for_our_own_page_alone() {
     let sign_in = json!({"account": "li", "password": PASSWORD});
     for (origin, secure) in [("http", false), ("https", true)] {
         let mut request = site.request(As::Nobody, &Method::POST, "/api/v1/session", &sign_in);
-        let origin = format!("{origin}://{}", site.served.server.address);
+        let origin = format!("{origin}://{}", site.served.address);
         request.headers_mut().insert("origin", origin.parse().expect("plain text"));
         let response = site.send_from(1, request).await;
         let set = response.headers()[SET_COOKIE].to_str().expect("plain text").to_owned();

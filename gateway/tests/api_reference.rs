@@ -147,9 +147,9 @@ async fn every_field_of_every_answer_is_there() {
     fields(&serde_json::to_value(problem).expect("it is JSON"), &mut found);
 
     // The stream: what it says when somebody acts.
-    let stream = TcpStream::connect(site.server.address).await.expect("the server listens");
+    let stream = TcpStream::connect(site.address).await.expect("the server listens");
     let (reader, mut writer) = stream.into_split();
-    let head = format!("GET /api/v1/events?readings=yes HTTP/1.1\r\nhost: {}\r\n\r\n", site.server.address);
+    let head = format!("GET /api/v1/events?readings=yes HTTP/1.1\r\nhost: {}\r\n\r\n", site.address);
     writer.write_all(head.as_bytes()).await.expect("the server reads");
     let mut lines = BufReader::new(reader).lines();
     let mut events: BTreeSet<&str> = ["hello", "transition", "call", "incident", "drill", "readings", "status"].into();

@@ -201,7 +201,7 @@ async fn a_site_says_where_its_daemon_is_and_what_token_it_asks_for() {
     let folder = Folder::new("command-line");
     let token_file = folder.write("token", &format!("{token}\n"));
     // Only [web] is read: that the rest is unsound must keep nobody from acknowledging.
-    let config = format!("[web]\nlisten = \"{}\"\ntoken_file = \"token\"\n[cap]\nx = 1\n", site.server.address);
+    let config = format!("[web]\nlisten = \"{}\"\ntoken_file = \"token\"\n[cap]\nx = 1\n", site.address);
     folder.write("anmin.toml", &config);
     let at = folder.0.display();
     let (url, who) = (site.url(), ("USER", "li"));

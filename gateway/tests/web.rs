@@ -27,7 +27,7 @@ async fn site(token: Option<&str>, answers: bool) -> Running {
 
 impl Running {
     async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
-        let stream = TcpStream::connect(self.0.server.address).await.expect("the server listens");
+        let stream = TcpStream::connect(self.0.address).await.expect("the server listens");
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
         tokio::spawn(connection);
@@ -35,7 +35,7 @@ impl Running {
     }
 
     fn request(&self, method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
-        let mut request = Request::builder().method(&method).uri(path).header(HOST, self.0.server.address.to_string());
+        let mut request = Request::builder().method(&method).uri(path).header(HOST, self.0.address.to_string());
         if method == Method::POST {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -309,7 +309,7 @@ async fn bad_requests_are_told_what_is_wrong() {
 #[tokio::test]
 async fn only_our_own_page_and_programs_may_ask() {
     let site = site(None, true).await;
-    let own = site.0.server.address.to_string();
+    let own = site.0.address.to_string();
     let own_origin = format!("http://{own}");
     let act = format!("/api/v1/alarms/{}/acknowledge", id(1));
     // Method, path, the headers that differ from a good request, the answer.
@@ -388,7 +388,7 @@ async fn a_token_is_asked_of_everything_but_the_bare_page() {
 #[tokio::test]
 async fn a_crews_page_is_opened_by_its_link_alone_and_runs_no_script() {
     let site = site(Some("correct-horse-battery-staple"), true).await;
-    let own = format!("http://{}", site.0.server.address);
+    let own = format!("http://{}", site.0.address);
     let key = LinkKey::of(b"crews of the page");
     let at = |hours: i64| Wall::from_millis(jiff::Timestamp::now().as_millisecond() + hours * 3_600_000);
     let link = |alarm, station: &str, expires| {

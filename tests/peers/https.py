@@ -2,7 +2,8 @@
 
     https.py get URL CA [CERT KEY]    asks once, believing the authority in CA alone, and showing a certificate of its own if it
                                       has one; says "done STATUS" or "done failed: WHY"
-    https.py serve CERT KEY           says "ready PORT", then "got N bytes" of each POST, which it answers with 204
+    https.py serve CERT KEY [CA]      says "ready PORT", then "got N bytes" of each POST, which it answers with 204; of clients
+                                      it wants a certificate by the authority in CA, where one is given
 """
 
 import http.server
@@ -37,10 +38,13 @@ class Taker(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def serve(certificate, key):
+def serve(certificate, key, clients=None):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Taker)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
+    if clients:
+        tls.load_verify_locations(clients)
+        tls.verify_mode = ssl.CERT_REQUIRED
     # In the connection's own thread: who speaks no TLS holds up nobody.
     server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     print(f"ready {server.server_address[1]}", flush=True)

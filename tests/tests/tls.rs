@@ -129,3 +129,62 @@ fn a_way_out_believes_no_certificate_that_is_over_or_of_another_name_and_takes_a
     renewed.until("got ");
     assert_eq!(daemon.terminate(), Some(0));
 }
+
+#[test]
+fn anmin_shows_a_certificate_of_its_own_to_a_broker_and_a_receiver_that_want_one_and_the_renewed_one_at_once() {
+    let site = Site::new("own-tls", "");
+    for name in ["peer", "box", "next"] {
+        site.certificate(name, 300);
+    }
+    let file = |name: &str| site.path(name).display().to_string();
+    // Readings come in beside, where nobody is asked who they are.
+    let (port, beside) = (free_port(), free_port());
+    let broker = format!(
+        "per_listener_settings true\nuser root\nlog_dest stderr\nlistener {beside} 127.0.0.1\nallow_anonymous true\n\
+         listener {port} 127.0.0.1\nallow_anonymous true\nrequire_certificate true\ncafile {}\ncertfile {}\nkeyfile {}\n",
+        file("box.pem"),
+        file("peer.pem"),
+        file("peer.key")
+    );
+    site.write("mosquitto.conf", &broker);
+    let mut broker = Peer::start("/usr/sbin/mosquitto", &["-c", &file("mosquitto.conf")]);
+    broker.until(" running");
+    let serve = |clients: &str| {
+        let mut peer = Peer::python("https.py", &["serve", &file("peer.pem"), &file("peer.key"), &file(clients)]);
+        let port = peer.until("ready ").trim_start_matches("ready ").trim().to_owned();
+        (peer, port)
+    };
+    let (mut office, port_of_office) = serve("box.pem");
+    let (mut county, port_of_county) = serve("next.pem");
+    let own = "tls_cert = \"box.pem\"\ntls_key = \"box.key\"\n";
+    let hook = |id: &str, port: &str, own: &str| {
+        format!("[[webhook]]\nid = \"{id}\"\nurl = \"https://localhost:{port}/\"\ntls_ca = \"peer.pem\"\n{own}")
+    };
+    let gas = GAS_AS_IT_SPEAKS.replace("broker.mapping", "mqtt.mapping").replace(
+        "[broker]\nlisten = \"127.0.0.1:0\"\n",
+        &format!("[[mqtt]]\nid = \"site\"\nurl = \"mqtts://localhost:{port}\"\ntls_ca = \"peer.pem\"\n{own}"),
+    );
+    let quick = "[[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\n";
+    let out = [
+        hook("office", &port_of_office, own),
+        hook("nameless", &port_of_office, ""),
+        // It believes the certificate that the box will have tomorrow.
+        hook("county", &port_of_county, own),
+    ];
+    site.write("anmin.d/out.toml", &format!("{gas}{quick}{}", out.concat()));
+    let mut daemon = Daemon::start(site.folder());
+    daemon.until("is subscribed to");
+    let mut device = Mqtt::connect(beside, "devices");
+    for _ in 0..2 {
+        device.publish("acceptance/g1/up", json!({ "v": 60.0 }).to_string());
+    }
+    office.until("got ");
+    for id in ["nameless", "county"] {
+        daemon.until(&format!("probed one at a time way_out={id} "));
+    }
+    for (from, to) in [("next.key", "box.key"), ("next.pem", "box.pem")] {
+        std::fs::copy(site.path(from), site.path(to)).expect("both are ours");
+    }
+    county.until("got ");
+    assert_eq!(daemon.terminate(), Some(0));
+}

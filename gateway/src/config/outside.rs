@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::files::SiteFiles;
+use crate::credentials::ClientTls;
 
 /// A peer that something of the site speaks with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +12,7 @@ pub struct Peer {
     pub of: String,
     /// As it stands there; of a notice what its file holds, which is a secret.
     pub url: String,
-    pub tls_ca: Option<PathBuf>,
+    pub tls: ClientTls,
 }
 
 /// A file that the site names.
@@ -47,6 +48,7 @@ pub fn outside(files: &SiteFiles) -> (Vec<Peer>, Vec<Named>) {
             let tables = value.as_array().into_iter().flatten().filter_map(toml::Value::as_table);
             for table in tables.chain(value.as_table()) {
                 let word = |key: &str| table.get(key).and_then(toml::Value::as_str);
+                let file = |key: &str| word(key).map(|file| files.base.join(file));
                 let urls: Vec<String> = match key.as_str() {
                     "notice" => {
                         let read = |file| std::fs::read_to_string(files.base.join(file)).ok();
@@ -64,7 +66,7 @@ pub fn outside(files: &SiteFiles) -> (Vec<Peer>, Vec<Named>) {
                     peers.push(Peer {
                         of: format!("[[{key}]] {}", word("id").unwrap_or(key)),
                         url: url.trim().to_owned(),
-                        tls_ca: word("tls_ca").map(|file| files.base.join(file)),
+                        tls: ClientTls { ca: file("tls_ca"), own: file("tls_cert").zip(file("tls_key")) },
                     });
                 }
             }

@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,17 +23,18 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::{DeliveryError, Receipt, excerpt, read_file, roots, tls};
+use super::{DeliveryError, Receipt, excerpt};
+use crate::credentials::ClientTls;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const TOTAL_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: usize = 64 << 10;
 
-/// Where to post, as configured: `url`, `tls_ca`, `allow_http`.
+/// Where to post, as configured: `url`, `allow_http`, and what goes with TLS.
 #[derive(Clone, Debug)]
 pub struct Target {
     uri: Uri,
-    tls_ca: Option<PathBuf>,
+    tls: ClientTls,
     allow_http: bool,
 }
 
@@ -41,8 +42,8 @@ impl Target {
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
         let url: Option<String> = r.required("url");
         let allow_http = r.or("allow_http", false);
-        let tls_ca = read_file(r, "tls_ca", base, roots);
-        match Self::new(&url?, tls_ca, allow_http) {
+        let tls = ClientTls::read(r, base);
+        match Self::new(&url?, tls, allow_http) {
             Ok(target) => Some(target),
             Err((message, hint)) => {
                 r.fault("url", message, hint);
@@ -51,7 +52,7 @@ impl Target {
         }
     }
 
-    pub fn new(url: &str, tls_ca: Option<PathBuf>, allow_http: bool) -> Result<Self, (String, Option<String>)> {
+    pub fn new(url: &str, tls: ClientTls, allow_http: bool) -> Result<Self, (String, Option<String>)> {
         let wrong = |why: String| (format!("`url` is {url:?}, {why}"), None);
         let uri: Uri = url.parse().map_err(|error| wrong(format!("which is not a URL: {error}")))?;
         let plain = match uri.scheme_str() {
@@ -66,7 +67,7 @@ impl Target {
                 Some("put the secret into a file and name it here".to_owned()),
             ));
         }
-        let target = Self { tls_ca, allow_http, uri: uri.clone() };
+        let target = Self { tls, allow_http, uri: uri.clone() };
         // A literal address never passes the resolver.
         if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
             target.guard().admit(address).map_err(|why| {
@@ -112,7 +113,7 @@ pub struct Http {
 impl Http {
     pub fn new(target: &Target) -> Result<Self, String> {
         let secure = target.uri.scheme_str() == Some("https");
-        let tls = tls(target.tls_ca.as_deref(), secure)?;
+        let tls = target.tls.config(secure)?;
         let mut tcp = HttpConnector::new_with_resolver(target.guard());
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_LIMIT));
@@ -438,7 +439,7 @@ pub(super) mod tests {
         }
 
         pub fn http(&self) -> Http {
-            Http::new(&Target::new(&self.url(), None, false).expect("a URL")).expect("a client")
+            Http::new(&Target::new(&self.url(), ClientTls::default(), false).expect("a URL")).expect("a client")
         }
     }
 
@@ -512,7 +513,7 @@ pub(super) mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         drop(listener);
-        let http = Http::new(&Target::new(&url, None, false).expect("a URL")).expect("a client");
+        let http = Http::new(&Target::new(&url, ClientTls::default(), false).expect("a URL")).expect("a client");
         match http.post(&[], Bytes::new()).await {
             Err(DeliveryError::Retry(reason)) => assert!(reason.contains("refused"), "{reason}"),
             other => panic!("{other:?}"),
@@ -531,7 +532,7 @@ pub(super) mod tests {
                 let _ = socket.write_all(b"\r\n").await;
             }
         });
-        let http = Http::new(&Target::new(&url, None, false).expect("a URL")).expect("a client");
+        let http = Http::new(&Target::new(&url, ClientTls::default(), false).expect("a URL")).expect("a client");
         assert!(http.post(&[], Bytes::new()).await.is_ok());
     }
 
@@ -559,7 +560,7 @@ pub(super) mod tests {
             ("eb.example.cn", false, false),
             ("not a url", false, false),
         ] {
-            let found = Target::new(url, None, allow_http);
+            let found = Target::new(url, ClientTls::default(), allow_http);
             assert_eq!(found.is_ok(), wanted, "{url}: {found:?}");
         }
     }

@@ -25,7 +25,7 @@ use anmin_sensors::document::Reader;
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 
-use crate::credentials::{Secret, roots, tls};
+use crate::credentials::Secret;
 
 /// A way out. One courier owns it and calls it for several orders at once, never for two of one rule and subject.
 pub trait Carrier: Send + Sync + 'static {

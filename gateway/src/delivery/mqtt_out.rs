@@ -46,7 +46,8 @@ use rumqttc::{QoS, TlsConfiguration, Transport, v5};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Carrier, DeliveryError, Receipt, Secret, Site, event, excerpt, read_channel, read_file, roots, tls};
+use super::{Carrier, DeliveryError, Receipt, Secret, Site, event, excerpt, read_channel, read_file};
+use crate::credentials::ClientTls;
 
 /// Publishes under way; a courier has eight orders of three publishes each at most, the status is one more.
 const IN_FLIGHT: u16 = 64;
@@ -84,7 +85,7 @@ struct Outside {
     client_id: Option<String>,
     username: Option<String>,
     password_file: Option<PathBuf>,
-    tls_ca: Option<PathBuf>,
+    tls: ClientTls,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +134,7 @@ fn outside(r: &Reader<'_>, base: &Path) -> Option<Outside> {
     let client_id: Option<String> = r.optional("client_id");
     let username: Option<String> = r.optional("username");
     let password_file = read_file(r, "password_file", base, Secret::read);
-    let tls_ca = read_file(r, "tls_ca", base, roots);
+    let tls = ClientTls::read(r, base);
     if password_file.is_some() && username.is_none() {
         r.fault("password_file", "`password_file` without `username`", None);
     }
@@ -146,7 +147,7 @@ fn outside(r: &Reader<'_>, base: &Path) -> Option<Outside> {
         r.fault("url", format!("`url` is {url:?}, which is no address of a broker"), Some(hint));
         return None;
     };
-    Some(Outside { host, port, secure, version, client_id, username, password_file, tls_ca })
+    Some(Outside { host, port, secure, version, client_id, username, password_file, tls })
 }
 
 fn address(url: &str) -> Option<(String, u16, bool)> {
@@ -190,7 +191,7 @@ pub fn carrier(settings: &Settings, site: &Site, embedded: Option<Embedded>) -> 
         To::Outside(outside) => {
             let password = outside.password_file.as_deref().map(Secret::read).transpose()?;
             let tls = match outside.secure {
-                true => Some(Arc::new(tls(outside.tls_ca.as_deref(), true)?)),
+                true => Some(Arc::new(outside.tls.config(true)?)),
                 false => None,
             };
             let plan = Plan {

@@ -33,6 +33,7 @@ use super::courier::Pace;
 use super::http::{Answer, Http, Target};
 use super::{Carrier, DeliveryError, Receipt, Secret, Site, excerpt, read_channel, read_file};
 use crate::clock::Clock;
+use crate::credentials::ClientTls;
 use crate::crew_link::Links;
 use words::{Language, Words};
 
@@ -100,7 +101,7 @@ pub struct Settings {
     pub channel: Channel,
     robot: Robot,
     address_file: PathBuf,
-    tls_ca: Option<PathBuf>,
+    tls: ClientTls,
     allow_http: bool,
     secret_file: Option<PathBuf>,
     languages: Vec<Language>,
@@ -118,8 +119,8 @@ impl Settings {
             r.required::<String>("robot");
         }
         let allow_http = r.or("allow_http", false);
-        let tls_ca = read_file(r, "tls_ca", base, super::roots);
-        let address_file = read_file(r, "address_file", base, |path| address(path, tls_ca.clone(), allow_http));
+        let tls = ClientTls::read(r, base);
+        let address_file = read_file(r, "address_file", base, |path| address(path, tls.clone(), allow_http));
         if !r.has("address_file") {
             r.required::<String>("address_file");
         }
@@ -164,7 +165,7 @@ impl Settings {
             channel: Channel { stations, ..channel? },
             robot: robot?,
             address_file: address_file?,
-            tls_ca,
+            tls,
             allow_http,
             secret_file,
             languages,
@@ -197,9 +198,9 @@ impl Settings {
 }
 
 /// The robot's address, which no message shows.
-fn address(path: &Path, tls_ca: Option<PathBuf>, allow_http: bool) -> Result<Target, String> {
+fn address(path: &Path, tls: ClientTls, allow_http: bool) -> Result<Target, String> {
     let secret = Secret::read(path)?;
-    Target::new(secret.reveal().trim(), tls_ca, allow_http).map_err(|_| {
+    Target::new(secret.reveal().trim(), tls, allow_http).map_err(|_| {
         format!("{} holds no address of a robot: expected https://…, or http:// to a private address", path.display())
     })
 }
@@ -218,7 +219,7 @@ pub struct Notice {
 /// Reads the address and the secret; connects only when there is something to say.
 pub fn carrier(settings: &Settings, site: &Site, links: Option<&Links>, clock: &Clock) -> Result<Notice, String> {
     let Settings { robot, per_minute, everybody_from, .. } = settings;
-    let target = address(&settings.address_file, settings.tls_ca.clone(), settings.allow_http)?;
+    let target = address(&settings.address_file, settings.tls.clone(), settings.allow_http)?;
     Ok(Notice {
         http: Http::new(&target)?,
         robot: *robot,

@@ -154,7 +154,7 @@ impl Plan {
 
     fn peer(&self) -> String {
         let Settings { host, port, tls, .. } = &self.settings;
-        format!("{}://{host}:{port}", if *tls { "mqtts" } else { "mqtt" })
+        format!("{}://{host}:{port}", if tls.is_some() { "mqtts" } else { "mqtt" })
     }
 }
 

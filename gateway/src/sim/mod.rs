@@ -240,7 +240,7 @@ fn broker_of(options: &Options, config: &Config) -> Result<(String, u16), String
     }
     match (&config.broker, config.mqtt.first()) {
         (Some(broker), _) => Ok((broker.listen.ip().to_string(), broker.listen.port())),
-        (None, Some(mqtt)) if mqtt.tls || mqtt.username.is_some() => {
+        (None, Some(mqtt)) if mqtt.tls.is_some() || mqtt.username.is_some() => {
             Err(format!("broker {} wants TLS or a password; name one without by --broker", mqtt.id))
         }
         (None, Some(mqtt)) => Ok((mqtt.host.clone(), mqtt.port)),

@@ -52,7 +52,11 @@ impl Settings {
             return Some(Self { heartbeat: r.or("heartbeat", true), to: Receiver::read(r, base)? });
         }
         let alone = |key: &str| r.fault(key, format!("`{key}` goes with `url`, and there is none"), None);
-        ["secret_file", "tls_ca"].iter().filter(|key| r.optional::<String>(key).is_some()).for_each(|key| alone(key));
+        for key in ["secret_file", "tls_ca", "tls_cert", "tls_key"] {
+            if r.optional::<String>(key).is_some() {
+                alone(key);
+            }
+        }
         ["heartbeat", "allow_http"].iter().filter(|key| r.optional::<bool>(key).is_some()).for_each(|key| alone(key));
         None
     }

@@ -12,13 +12,15 @@ use anmin::clock::Clock;
 use anmin::main_loop::{Feed, Input};
 use anmin::store::audit::Deed;
 use anmin::store::people::Kept;
-use anmin::web::{DiscardSession, InForce, Server, Settings, Site, Token, WebLink, serve};
+use anmin::web::{DiscardSession, InForce, Server, Settings, Site, Token, WebLink};
 use desk::Desk;
 use tokio::sync::{mpsc, watch};
 
 /// The site while it is served.
 pub struct Served {
-    pub server: Server,
+    /// Where it listens.
+    pub address: SocketAddr,
+    _server: Arc<Server>,
     /// What the desk would say to the live stream.
     pub feed: Feed,
     /// What the audit was told.
@@ -105,12 +107,13 @@ pub async fn serve_people(
         std::mem::forget(received);
     }
     let people = watch::Sender::new(people);
-    let server = serve(settings, link, people.subscribe(), folder).await.expect("a free port of this machine");
-    Served { server, feed, deeds, people, _inputs: inputs }
+    let server = Arc::new(Server::new(settings, link, people.subscribe(), folder));
+    let (address, _) = Arc::clone(&server).open().await.expect("a free port of this machine");
+    Served { address, _server: server, feed, deeds, people, _inputs: inputs }
 }
 
 impl Served {
     pub fn url(&self) -> String {
-        format!("http://{}", self.server.address)
+        format!("http://{}", self.address)
     }
 }

@@ -18,7 +18,7 @@
 //! | The box stops ([`gateway::Stop`]) | before state.db takes a turn, in the middle of it, between the two databases, before and in the middle of readings.db, after both and before an acknowledgement has left, after a receiver took an order and before the courier knows, while its receipt waits for a commit, and anywhere else |
 //! | Torn writes | what the last commit added to a write-ahead log is cut at any byte and followed by rubbish; what was synced before it is there. A disk that lies about a sync is not modelled |
 //! | Refused and slow writes | ENOSPC, EIO, EROFS of either file for up to 90 s, also at the start, when state.db can only be read; a commit of up to 4 s |
-//! | Clocks | the wall clock starts in 1970, on the day of the start or in 40 years, and steps by seconds, an hour or decades |
+//! | Clocks | the wall clock starts in 1970, on the day of the start or in 40 years, and steps by seconds, an hour or decades; where devices stamp what they say it is at most five minutes off |
 //! | Devices | cross limits and come back, rest for minutes, send no value and rubbish, repeat, send a reading behind its successor; some stamp with count and time, some with a count, some with nothing |
 //! | Broker | keeps the session: what was not acknowledged comes again, on the next connection, in order, marked and under its packet identifier, and identifiers are soon used for something else; sends old retained messages first; is cut off |
 //! | Receivers | take late, say 503 or 429 with a time, do not answer, take and do not answer, refuse some orders for ever |

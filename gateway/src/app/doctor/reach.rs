@@ -12,7 +12,6 @@ use rustls::{ClientConnection, StreamOwned};
 use super::{Finding, Grade, certificate};
 use crate::clock::Clock;
 use crate::config::outside::Peer;
-use crate::credentials;
 
 /// For a connection, and then for a word.
 const WITHIN: Duration = Duration::from_secs(3);
@@ -75,7 +74,7 @@ fn tls(of: &str, host: &str, port: u16, peer: &Peer) -> Finding {
         Err(error) => return unreachable(of, host, port, &error),
     };
     let spoken = || -> Result<Option<jiff::Timestamp>, String> {
-        let config = credentials::tls(peer.tls_ca.as_deref(), true)?;
+        let config = peer.tls.config(true)?;
         let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
         let connection = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
         for set in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {

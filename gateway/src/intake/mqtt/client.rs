@@ -23,7 +23,7 @@ use super::Plan;
 use super::acks::Owed;
 use super::settings::Protocol;
 use super::subscriptions::{Answer, Refused};
-use crate::credentials::{self, Secret};
+use crate::credentials::Secret;
 use crate::telemetry::quoted;
 
 /// SUBSCRIBE is the largest that is sent.
@@ -130,10 +130,7 @@ impl Credentials {
     pub fn read(plan: &Plan) -> Result<Self, String> {
         let settings = &plan.settings;
         let password = settings.password_file.as_deref().map(Secret::read).transpose()?;
-        let tls = match settings.tls {
-            true => Some(Arc::new(credentials::tls(settings.tls_ca.as_deref(), true)?)),
-            false => None,
-        };
+        let tls = settings.tls.as_ref().map(|tls| tls.config(true)).transpose()?.map(Arc::new);
         Ok(Self { password, tls })
     }
 }

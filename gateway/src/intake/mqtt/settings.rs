@@ -7,14 +7,16 @@ use std::time::Duration;
 use anmin_sensors::document::{ByteSize, Reader};
 use rumqttc::QoS;
 
+use crate::credentials::ClientTls;
+
 /// One `[[mqtt]]` table, without its mappings: those belong to the router.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub id: Arc<str>,
     pub host: String,
     pub port: u16,
-    /// `mqtts://`: TLS, with `tls_ca` or the certificates that the system trusts.
-    pub tls: bool,
+    /// `mqtts://`: how to speak TLS.
+    pub tls: Option<ClientTls>,
     /// Stable, since the broker keeps our session under it. Where the file has none, [`Settings::or_client_id`] gives one.
     pub client_id: Option<String>,
     pub protocol: Protocol,
@@ -25,7 +27,6 @@ pub struct Settings {
     pub max_reconnect_interval: Duration,
     pub username: Option<String>,
     pub password_file: Option<PathBuf>,
-    pub tls_ca: Option<PathBuf>,
     /// MQTT 5: told to the broker, which leaves out what is larger. 3.1.1 knows no such thing: a larger packet is read all
     /// the same, once, so that what stands behind it is heard.
     pub max_packet_size: usize,
@@ -88,15 +89,12 @@ impl Settings {
         if password_file.is_some() && username.is_none() {
             r.fault("password_file", "`password_file` without `username`", None);
         }
-        let tls_ca = r.optional::<String>("tls_ca").map(|file| base.join(file));
-        if let Some(path) = &tls_ca
-            && let Err(error) = std::fs::read(path)
+        let tls = ClientTls::read(r, base);
+        if let Some(key) = ["tls_ca", "tls_cert"].into_iter().find(|key| r.has(key))
+            && address.as_ref().is_some_and(|(secure, ..)| !secure)
         {
-            r.fault("tls_ca", format!("cannot read {}: {error}", path.display()), None);
-        }
-        if tls_ca.is_some() && address.as_ref().is_some_and(|(tls, ..)| !tls) {
             let hint = Some("write mqtts:// in `url`".to_owned());
-            r.fault("tls_ca", "`tls_ca` is given, but `url` does not ask for TLS", hint);
+            r.fault(key, format!("`{key}` is given, but `url` does not ask for TLS"), hint);
         }
         let ByteSize(max_packet_size) = r.or("max_packet_size", ByteSize(256 * 1024));
         if !(1_024..=PACKET_LIMIT as u64).contains(&max_packet_size) {
@@ -108,7 +106,7 @@ impl Settings {
         }
         r.tables("mapping");
         r.finish();
-        let (tls, host, port) = address?;
+        let (secure, host, port) = address?;
         if r.is_faulty() {
             return None;
         }
@@ -116,7 +114,7 @@ impl Settings {
             id: id?.into(),
             host,
             port,
-            tls,
+            tls: secure.then_some(tls),
             client_id,
             protocol,
             clean_session,
@@ -125,7 +123,6 @@ impl Settings {
             max_reconnect_interval,
             username,
             password_file,
-            tls_ca,
             max_packet_size: max_packet_size as usize,
             receive_maximum,
         })
@@ -193,7 +190,7 @@ mod tests {
     #[test]
     fn a_broker_is_read_with_its_defaults() {
         let settings = read("id = 'site'\nurl = 'mqtt://192.168.1.5'").expect("sound").or_client_id("garden");
-        assert_eq!((&*settings.host, settings.port, settings.tls), ("192.168.1.5", 1_883, false));
+        assert_eq!((&*settings.host, settings.port, settings.tls), ("192.168.1.5", 1_883, None));
         assert_eq!(settings.client_id.as_deref(), Some("anmin-garden-site-in"));
         assert_eq!((settings.protocol, settings.clean_session), (Protocol::V311, false));
         assert_eq!((settings.qos, settings.keep_alive), (QoS::AtLeastOnce, Duration::from_secs(20)));
@@ -232,8 +229,10 @@ mod tests {
             ("keep_alive = '1s'", "between 5s and 1h"),
             ("max_reconnect_interval = '10ms'", "must be 1s or more"),
             ("password_file = 'none'", "cannot read /nowhere/none"),
-            ("tls_ca = 'none'", "cannot read /nowhere/none"),
+            ("tls_ca = 'none'", "/nowhere/none cannot be read"),
             ("tls_ca = 'none'", "does not ask for TLS"),
+            ("tls_cert = 'none'\ntls_key = 'none'", "`tls_cert` is given, but `url` does not ask for TLS"),
+            ("tls_key = 'none'", "cannot read /nowhere/none"),
             ("max_packet_size = '17MiB'", "between 1KiB and 16MiB"),
             ("receive_maximum = 0", "must be 1 or more"),
             ("keepalive = '20s'", "did you mean `keep_alive`?"),
