@@ -9,6 +9,8 @@ use anmin_sensors::document::Reader;
 use hyper_rustls::ConfigBuilderExt;
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use tracing::{info, warn};
@@ -83,9 +85,9 @@ impl ClientTls {
 /// The authorities in a PEM file, at least one.
 pub fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
     let name = path.display();
-    let pem = std::fs::read(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
+    let pem = fs::read(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in rustls_pemfile::certs(&mut pem.as_slice()) {
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| format!("{name} is not PEM: {error}"))?;
         roots.add(certificate).map_err(|error| format!("{name} holds a certificate that cannot be used: {error}"))?;
     }
@@ -128,13 +130,14 @@ pub fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfi
 
 /// `tls_cert` and `tls_key`, both or none, each sound by itself.
 fn pair(r: &Reader<'_>, base: &Path) -> Option<(PathBuf, PathBuf)> {
-    let certificate = pem(r, "tls_cert", base, |mut pem| {
-        let found: Vec<_> = rustls_pemfile::certs(&mut pem).collect::<Result<_, _>>()?;
+    let certificate = sound_pem(r, "tls_cert", base, |pem| {
+        let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
         Ok(if found.is_empty() { Some("holds no certificate in PEM form") } else { None })
     });
-    let key = pem(r, "tls_key", base, |mut pem| {
-        let found = rustls_pemfile::private_key(&mut pem)?;
-        Ok(if found.is_none() { Some("holds no private key in PEM form") } else { None })
+    let key = sound_pem(r, "tls_key", base, |pem| match PrivateKeyDer::from_pem_slice(pem) {
+        Ok(_) => Ok(None),
+        Err(pem::Error::NoItemsFound) => Ok(Some("holds no private key in PEM form")),
+        Err(error) => Err(error),
     });
     match (certificate, key) {
         (Some(certificate), Some(key)) => return Some((certificate, key)),
@@ -150,11 +153,11 @@ fn not_together(r: &Reader<'_>, error: &str) {
 }
 
 /// The path that `key` names, where its file is sound by itself: `lacks` says what is not in it.
-fn pem(
+fn sound_pem(
     r: &Reader<'_>,
     key: &'static str,
     base: &Path,
-    lacks: impl FnOnce(&[u8]) -> std::io::Result<Option<&'static str>>,
+    lacks: impl FnOnce(&[u8]) -> Result<Option<&'static str>, pem::Error>,
 ) -> Option<PathBuf> {
     let path = base.join(r.optional::<String>(key)?);
     let why = match fs::read(&path).map(|text| lacks(&text)) {
@@ -196,11 +199,12 @@ impl Renewed {
 
     fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
         let open = |path: &Path| fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()));
-        let chain: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open(certificate)?.as_slice()).collect();
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&open(certificate)?).collect();
         let chain = chain.map_err(|error| format!("{} is not PEM: {error}", certificate.display()))?;
-        let found = rustls_pemfile::private_key(&mut open(key)?.as_slice())
-            .map_err(|error| format!("{} is not PEM: {error}", key.display()))?
-            .ok_or_else(|| format!("{} holds no private key", key.display()))?;
+        let found = PrivateKeyDer::from_pem_slice(&open(key)?).map_err(|error| match error {
+            pem::Error::NoItemsFound => format!("{} holds no private key", key.display()),
+            error => format!("{} is not PEM: {error}", key.display()),
+        })?;
         CertifiedKey::from_der(chain, found, &rustls::crypto::ring::default_provider())
             .map_err(|error| error.to_string())
     }

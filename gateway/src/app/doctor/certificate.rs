@@ -6,6 +6,8 @@ use anmin_sensors::time::Wall;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::{Finding, Grade};
 
@@ -21,7 +23,7 @@ pub fn file(of: &str, path: &Path, now: Wall) -> Finding {
         Err(error) => return wrong(error.to_string()),
     };
     let mut first: Option<Timestamp> = None;
-    for certificate in rustls_pemfile::certs(&mut pem.as_slice()) {
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         let Some(end) = certificate.ok().and_then(|certificate| end(&certificate)) else {
             return wrong("a certificate in it cannot be read".to_owned());
         };
