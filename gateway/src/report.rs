@@ -52,8 +52,10 @@ table { border-collapse: collapse; width: 100%; margin: .35rem 0 }
 thead { display: table-header-group }
 tr { break-inside: avoid }
 th, td { border: 1px solid #999; padding: .2rem .45rem; text-align: left; vertical-align: top; overflow-wrap: anywhere }
-th { background: #eee; font-weight: 600 }
-td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+th { background: #eee; font-weight: 600; white-space: nowrap }
+td { min-width: 4.6em }
+td.t { white-space: nowrap; font-variant-numeric: tabular-nums }
+td.n { min-width: 0; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .9rem; margin: .35rem 0 }
 dt { color: #444 }
 dd { margin: 0; overflow-wrap: anywhere }
@@ -154,6 +156,7 @@ impl Page {
             self.put(format_args!("<tr>"));
             for cell in row {
                 match cell {
+                    Cell::Words(words) if is_moment(&words) => self.put(format_args!("<td class=\"t\">{words}</td>")),
                     Cell::Words(words) => self.put(format_args!("<td>{}</td>", escape(&words))),
                     Cell::Number(words) => self.put(format_args!("<td class=\"n\">{}</td>", escape(&words))),
                     Cell::Verdict(good, words) => {
@@ -186,10 +189,58 @@ fn escape(text: &str) -> String {
     safe
 }
 
+/// The causes of transitions and of incidents' changes in Chinese.
+pub const CAUSES: [(&str, &str); 31] = [
+    ("raised", "发生报警"),
+    ("level_changed", "级别变化"),
+    ("returned", "异常消失"),
+    ("realarmed", "再次报警"),
+    ("acknowledged", "确认"),
+    ("reset", "复位"),
+    ("shelved", "搁置"),
+    ("unshelved", "结束搁置"),
+    ("taken_out_of_service", "停用"),
+    ("returned_to_service", "恢复使用"),
+    ("escalated", "升级上报"),
+    ("regrouped", "归入另一事件"),
+    ("broadcast_seconded", "播报获一人同意"),
+    ("broadcast_approved", "播报已批准"),
+    ("broadcast_refused", "播报被否决"),
+    ("broadcast_expired", "播报超时未批准"),
+    ("broadcast_taken_back", "播报已撤回"),
+    ("broadcast_rerouted", "播报转发备用目标"),
+    ("opened", "事件开始"),
+    ("grew", "事件扩大"),
+    ("settled", "报警均已结束"),
+    ("resumed", "再次出现报警"),
+    ("noted", "记录"),
+    ("ticked", "完成步骤"),
+    ("skipped", "跳过步骤"),
+    ("step_late", "步骤超时"),
+    ("called_119", "已拨打119"),
+    ("split_from", "自其他事件分出"),
+    ("split_into", "分出报警"),
+    ("absorbed", "并入其他事件"),
+    ("closed", "结案"),
+];
+
+/// Why an alarm or an incident changed, for people.
+pub fn cause(word: &str, language: Language) -> String {
+    let zh = CAUSES.iter().find(|(cause, _)| *cause == word).map_or(word, |(_, zh)| zh);
+    language.pick(zh, word).replace('_', " ")
+}
+
 /// `2026-11-26 22:50:07`, by the site's clock.
 pub fn moment(at: Wall, zone: &TimeZone) -> String {
     let stamp = event::rfc3339(at, zone);
     format!("{} {}", &stamp[..10], &stamp[11..19])
+}
+
+/// What [`moment`] gives: it stays on one line.
+fn is_moment(words: &str) -> bool {
+    let like =
+        |pattern: &str| words.bytes().zip(pattern.bytes()).all(|(c, p)| c == p || p == b'0' && c.is_ascii_digit());
+    words.len() == 19 && like("0000-00-00 00:00:00")
 }
 
 /// `22:50:07`.
@@ -200,6 +251,20 @@ pub fn time(at: Wall, zone: &TimeZone) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_kept_on_one_line_and_nothing_else_is() {
+        for (words, kept) in [
+            ("2026-11-26 22:50:07", true),
+            (&moment(Wall::default(), &TimeZone::UTC), true),
+            ("2026-11-26T22:50:07", false),
+            ("2026-11-26 22:50:07 <b>", false),
+            ("the 26th of November", false),
+            ("", false),
+        ] {
+            assert_eq!(is_moment(words), kept, "{words}");
+        }
+    }
 
     #[test]
     fn words_of_people_stay_words() {

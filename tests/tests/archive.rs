@@ -69,6 +69,11 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
         ",61.5,good",
         "rule_hash",
         "on_scene",
+        // What each limit rests on, in words that a reader of the report has.
+        "红色 50 %LEL (规则库, GB/T 50493-2019",
+        "red 50 %LEL (library, GB/T 50493-2019",
+        "<td>事件开始</td>",
+        "<td>incident: opened</td>",
     ] {
         assert!(text.contains(part), "no {part:?} in the package");
     }

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use super::explain;
 use super::table::Table;
 use crate::config;
+use crate::report;
 use crate::web::client::{Client, ClientError, Problem, url_of};
 use crate::web::stations::CrewLinkWire;
 use crate::web::wire::{
@@ -647,41 +648,6 @@ async fn show(client: &Client, alarm: &Alarm) -> Result<Said, Failure> {
     Ok(Said { json, lines })
 }
 
-/// The causes of transitions and of incidents' changes in Chinese.
-const CAUSES: [(&str, &str); 31] = [
-    ("raised", "发生"),
-    ("level_changed", "变级"),
-    ("returned", "异常消失"),
-    ("realarmed", "再次报警"),
-    ("acknowledged", "确认"),
-    ("reset", "复位"),
-    ("shelved", "搁置"),
-    ("unshelved", "结束搁置"),
-    ("taken_out_of_service", "停用"),
-    ("returned_to_service", "恢复使用"),
-    ("escalated", "升级"),
-    ("regrouped", "归入其他事件"),
-    ("broadcast_seconded", "播报获一人同意"),
-    ("broadcast_approved", "播报已批准"),
-    ("broadcast_refused", "播报被否决"),
-    ("broadcast_expired", "播报超时未批准"),
-    ("broadcast_taken_back", "播报已撤回"),
-    ("broadcast_rerouted", "播报转发备用目标"),
-    ("opened", "事件开始"),
-    ("grew", "事件扩大"),
-    ("settled", "报警均已结束"),
-    ("resumed", "再次出现报警"),
-    ("noted", "记录"),
-    ("ticked", "完成步骤"),
-    ("skipped", "跳过步骤"),
-    ("step_late", "步骤超时"),
-    ("called_119", "已拨打119"),
-    ("split_from", "自其他事件分出"),
-    ("split_into", "分出报警"),
-    ("absorbed", "并入其他事件"),
-    ("closed", "结案"),
-];
-
 /// One row of the journal, as far as it is shown.
 #[derive(Deserialize)]
 pub(super) struct Row {
@@ -718,7 +684,7 @@ struct IncidentRow {
 }
 
 fn cause_of(word: &str) -> String {
-    let zh = CAUSES.iter().find(|(known, _)| *known == word).map_or("", |(_, zh)| zh);
+    let zh = report::CAUSES.iter().find(|(known, _)| *known == word).map_or("", |(_, zh)| zh);
     format!("{zh} {}", word.replace('_', " ")).trim_start().to_owned()
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anmin_rules::alarm::{Alarm, AlarmId};
 use anmin_rules::incident::IncidentId;
 use anmin_rules::order::{CapMessage, Order, OrderBody};
+use anmin_rules::rule::Origin;
 use anmin_sensors::point::PointId;
 use anmin_sensors::time::Wall;
 use axum::extract::{Path, State};
@@ -24,13 +25,12 @@ use serde_json::{Value, json};
 use super::Archive;
 use super::api::{Asked, Desk, incident_id};
 use super::authority::{Right, allows};
-use super::drills::cause;
 use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{Writer, stamp};
 use crate::main_loop::Query;
 use crate::package::{self, Entry};
-use crate::report::{self, Cell, Language, Page};
+use crate::report::{self, Cell, Language, Page, cause};
 use crate::store::audit::Deed;
 use crate::store::state::{self, Journaled, Sent};
 use crate::store::view::Raw;
@@ -510,6 +510,10 @@ fn written(
             language.pick("时刻", "At"),
             language.pick("回执", "Receipt"),
         ];
+        let receipt = |of: &Value| match (language, words(of)) {
+            (Language::Zh, said) if said == "acknowledged by the broker" => "消息服务器已确认".to_owned(),
+            (_, said) => said,
+        };
         page.table(
             &heads,
             messages.as_array().into_iter().flatten().map(|sent| {
@@ -519,7 +523,7 @@ fn written(
                 let said = said.into_iter().map(say).find(|said| !said.is_empty()).unwrap_or_default();
                 let kind = words(&body["cap"]["msgType"]);
                 let said = if kind.is_empty() { said } else { format!("CAP {kind}: {said}") };
-                [words(&sent["way_out"]), said, named(&sent["state"]), moment(&sent["at"]), words(&sent["receipt"])]
+                [words(&sent["way_out"]), said, named(&sent["state"]), moment(&sent["at"]), receipt(&sent["receipt"])]
                     .map(Cell::Words)
             }),
         );
@@ -599,7 +603,7 @@ fn history(language: Language, page: &mut Page, timeline: &Value) {
         } else if !call.is_null() {
             [moment(&call["at"]), name(&words(&call["call"]["state"]), language), say(&call["message"]), String::new()]
         } else if !incident.is_null() {
-            let what = format!("{}：{}", language.pick("事件", "incident"), name(&words(&incident["cause"]), language));
+            let what = format!("{}{}", language.pick("", "incident: "), cause(&words(&incident["cause"]), language));
             [moment(&incident["at"]), what, say(&incident["incident"]["title"]), words(&incident["by"])]
         } else {
             let what = language.pick("记录已损坏", "damaged record").to_owned();
@@ -631,7 +635,7 @@ fn grounds(language: Language, page: &mut Page, timeline: &Value) {
         judged.map(|transition| {
             let evidence = &transition["evidence"];
             let list = |of: &Value, one: &dyn Fn(&Value) -> String| {
-                of.as_array().into_iter().flatten().map(one).collect::<Vec<_>>().join("；")
+                of.as_array().into_iter().flatten().map(one).collect::<Vec<_>>().join("; ")
             };
             let input = |input: &Value| {
                 format!("{} {} {}", words(&input["point"]), shown(&input["value"]), words(&input["unit"]))
@@ -641,13 +645,12 @@ fn grounds(language: Language, page: &mut Page, timeline: &Value) {
             };
             let inputs = [list(&evidence["inputs"], &input), list(&evidence["windows"], &window)];
             let limit = |limit: &Value| {
-                format!(
-                    "{} {} {}（{}）",
-                    words(&limit["name"]),
-                    limit["value"],
-                    words(&limit["unit"]),
-                    words(&limit["source"])
-                )
+                let origin = words(&limit["origin"]);
+                let origin = Origin::named(&origin).map_or(&*origin, |known| language.pick(known.zh(), known.as_str()));
+                let source = words(&limit["source"][language.pick("zh", "en")]);
+                let from = [origin, &source].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+                let value = limit["value"].as_f64().unwrap_or(f64::NAN);
+                format!("{} {value} {} ({from})", name(&words(&limit["name"]), language), words(&limit["unit"]))
             };
             [
                 moment(&transition["at"]),
@@ -694,14 +697,6 @@ pub(super) fn name(word: &str, language: Language) -> String {
         "delivered" => Some("已送达"),
         "waiting" => Some("待发送"),
         "dead" => Some("未能送达"),
-        "opened" => Some("开始"),
-        "grew" => Some("扩大"),
-        "settled" => Some("报警全部结束"),
-        "resumed" => Some("再次报警"),
-        "noted" => Some("记录"),
-        "split_from" | "split_into" => Some("拆分"),
-        "absorbed" => Some("并入"),
-        "closed" => Some("结案"),
         _ => Outcome::named(word).map(Outcome::zh).or(FalseCause::named(word).map(FalseCause::zh)),
     });
     match language {

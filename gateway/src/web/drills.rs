@@ -24,7 +24,7 @@ use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{PlaceWire, TextWire, Writer};
 use crate::main_loop::{Input, Query};
-use crate::report::{self, Cell, Language, Page};
+use crate::report::{self, Cell, Language, Page, cause};
 use crate::store::people::Places;
 use crate::store::state::{Entry, Journaled};
 use crate::store::{StateReader, StoreError};
@@ -664,32 +664,6 @@ fn write(language: Language, page: &mut Page, site: &Text, title: &Text, found: 
         &heads,
         rows.map(|(moment, what, words, by)| [report::time(moment, zone), what, words, by].map(Cell::Words)),
     );
-}
-
-/// Why an alarm changed, in the words of a report.
-pub fn cause(word: &str, language: Language) -> String {
-    let zh = match word {
-        "raised" => "报警",
-        "level_changed" => "级别变化",
-        "returned" => "恢复",
-        "realarmed" => "再次报警",
-        "acknowledged" => "确认",
-        "reset" => "复位",
-        "shelved" => "搁置",
-        "unshelved" => "解除搁置",
-        "taken_out_of_service" => "停用",
-        "returned_to_service" => "恢复使用",
-        "escalated" => "升级上报",
-        "regrouped" => "归入另一事件",
-        "broadcast_seconded" => "播报获一人同意",
-        "broadcast_approved" => "播报已批准",
-        "broadcast_refused" => "播报被否决",
-        "broadcast_expired" => "播报超时未批准",
-        "broadcast_taken_back" => "播报已撤回",
-        "broadcast_rerouted" => "播报转发备用目标",
-        other => other,
-    };
-    language.pick(zh, word).replace('_', " ")
 }
 
 #[cfg(test)]
