@@ -6,7 +6,7 @@ use std::process::Command;
 use anmin_tests::daemon::{Daemon, anmin};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
-use anmin_tests::peers::{Hook, Mosquitto, Peer, free_port};
+use anmin_tests::peers::{CapReceiver, Hook, Mosquitto, Peer, free_port};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
@@ -341,6 +341,45 @@ fn another_configuration_is_taken_and_connections_that_are_in_it_as_they_were_st
             && status["orders_waiting"] == 0
     });
     assert_eq!((kept.connects("anmin-acceptance-kept-in"), moved.connects("anmin-acceptance-moved-in")), (1, 2));
+    assert_eq!(daemon.terminate(), Some(0));
+}
+
+/// Whether something leaves for real, and who must say yes to it, is not changed by a file while anmin runs: neither a real broadcast of
+/// a sudden, nor one that was to wait and no longer does.
+#[test]
+fn what_is_broadcast_for_real_and_who_says_yes_to_it_waits_for_a_restart() {
+    let quick = "[[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\n";
+    let site = Site::new("real-reload", &format!("{GAS_AS_IT_SPEAKS}{quick}"));
+    let mut target = CapReceiver::start(&[]);
+    let to = target.url.clone();
+    let cap = |status: &str| {
+        format!("[[cap]]\nid = \"town\"\nurl = \"{}\"\nsender = \"anmin.test.example\"\nstatus = \"{status}\"\n", to)
+    };
+    let real = std::fs::read_to_string(site.path("anmin.toml")).expect("it was just written");
+    let real = real.replace("exercise = true\n", "");
+    site.write("anmin.toml", &real);
+    site.write("anmin.d/out.toml", &cap("actual"));
+    let mut daemon = Daemon::start(site.folder());
+    let url = format!("http://{}", daemon.web);
+    for (text, out, waits) in [
+        (format!("{real}[broadcast]\napproval = \"none\"\n"), cap("actual"), "[broadcast] (approval)"),
+        (real.clone(), cap("exercise"), "[[cap]] town (status)"),
+    ] {
+        site.write("anmin.toml", &text);
+        site.write("anmin.d/out.toml", &out);
+        let said = run(&["rules", "reload", "--url", &url, "--who", "陈工"], 0);
+        assert!(said.contains(&format!("only after a restart: {waits}")), "no {waits:?} in {said}");
+        assert!(!said.contains("at once: [broadcast]") && !said.contains("at once: [[cap]]"), "{said}");
+    }
+    let mut device = Mqtt::connect(daemon.broker.expect("the site has a broker").port(), "devices");
+    for _ in 0..2 {
+        device.publish("acceptance/g1/up", json!({ "v": 60.0 }).to_string());
+    }
+    // It is asked for as before, and nothing has left.
+    let waits = |alarm: &Value| alarm["broadcast"]["state"] == "waiting";
+    daemon.alarm("gas/leak", "g1/lel", "waits for two people", waits);
+    daemon.until("Station 1 is called");
+    assert_eq!(target.taken(), Vec::<Value>::new(), "nothing has left");
     assert_eq!(daemon.terminate(), Some(0));
 }
 

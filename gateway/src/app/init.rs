@@ -122,15 +122,8 @@ pub fn run(options: Options) -> ExitCode {
             format!("下一步：在 {shown}/devices.csv 中填写设备，anmin check {shown}，anmin doctor {shown}"),
             format!("next: list devices in {shown}/devices.csv, anmin check {shown}, anmin doctor {shown}"),
         );
-        // The unit lets anmin write below one folder.
-        let elsewhere = options.storage.as_deref().filter(|folder| !Path::new(folder).starts_with("/var/lib/anmin"));
-        if let Some(folder) = elsewhere.filter(|_| site.starts_with("/etc/anmin")) {
-            say(
-                format!("数据库放在 {folder}：服务需要附加配置 /usr/share/anmin/drop-ins/storage.conf 才能写入"),
-                format!(
-                    "databases in {folder}: the service needs the drop-in /usr/share/anmin/drop-ins/storage.conf to write there"
-                ),
-            );
+        if let Some(Text { zh, en }) = options.storage.as_deref().and_then(|folder| needs_drop_in(&site, folder)) {
+            say(zh, en);
         }
         say(
             "对外发送的内容均标为演习；正式启用前把 [site] exercise 改为 false".to_owned(),
@@ -334,5 +327,38 @@ fn failed(path: &Path, error: &io::Error) -> Problem {
         text: Text { zh: format!("无法写入 {shown}：{error}"), en: format!("{shown} cannot be written: {error}") },
         hint: (error.kind() == io::ErrorKind::PermissionDenied)
             .then(|| Text { zh: "请以 root 身份执行".to_owned(), en: "run it as root".to_owned() }),
+    }
+}
+
+/// The unit of a site in /etc/anmin lets anmin write below one folder.
+fn needs_drop_in(site: &Path, folder: &str) -> Option<Text> {
+    let elsewhere = site.starts_with("/etc/anmin") && !Path::new(folder).starts_with("/var/lib/anmin");
+    elsewhere.then(|| Text {
+        zh: format!("数据库放在 {folder}：服务需要附加配置 /usr/share/anmin/drop-ins/storage.conf 才能写入"),
+        en: format!(
+            "databases in {folder}: the service needs the drop-in /usr/share/anmin/drop-ins/storage.conf to write there"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases_where_the_service_cannot_write_are_told_of() {
+        for (site, folder, told) in [
+            ("/etc/anmin", "/srv/anmin", true),
+            ("/etc/anmin/", "/mnt/ssd", true),
+            ("/etc/anmin", "/var/lib/anmin", false),
+            ("/etc/anmin", "/var/lib/anmin/site", false),
+            ("/etc/anmin", "/var/lib/anmin-2", true),
+            // A site that no unit of ours starts.
+            ("/home/li/site", "/srv/anmin", false),
+        ] {
+            let said = needs_drop_in(Path::new(site), folder);
+            assert_eq!(said.is_some(), told, "{site} {folder}");
+            assert!(said.is_none_or(|said| said.zh.contains(folder) && said.en.contains("storage.conf")), "{folder}");
+        }
     }
 }
