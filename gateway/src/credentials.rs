@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anmin_sensors::document::Reader;
 use hyper_rustls::ConfigBuilderExt;
 use rustls::SignatureScheme;
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -75,10 +75,11 @@ impl ClientTls {
                 .map_err(|error| format!("this machine's certificate authorities cannot be read: {error}"))?,
             None => builder.with_root_certificates(rustls::RootCertStore::empty()),
         };
-        Ok(match self.own.clone() {
-            Some((certificate, key)) => builder.with_client_cert_resolver(Arc::new(Renewed::new(certificate, key)?)),
-            None => builder.with_no_client_auth(),
-        })
+        let Some((certificate, key)) = self.own.clone() else { return Ok(builder.with_no_client_auth()) };
+        let mut config = builder.with_client_cert_resolver(Arc::new(Renewed::new(certificate, key)?));
+        // A session that is resumed would go on by the certificate that it began with.
+        config.resumption = Resumption::disabled();
+        Ok(config)
     }
 }
 

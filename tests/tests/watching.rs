@@ -1,6 +1,8 @@
 //! What watches anmin from outside: figures and rules on them, and the log in each of its forms.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
@@ -142,6 +144,30 @@ fn journald_gets_each_field_by_its_name() {
         assert!(raised.lines().any(|found| found == line), "no {line} in\n{raised}");
     }
     assert!(raised.starts_with("MESSAGE="), "{raised}");
+}
+
+/// What every screen lives on, by the real daemon.
+#[test]
+fn the_live_stream_beats_and_tells_of_an_alarm_at_once() {
+    let site = Site::new("live", GAS_AS_IT_SPEAKS);
+    let daemon = Daemon::start(site.folder());
+    let mut stream = TcpStream::connect(daemon.web).expect("the desk listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a stream can be told how long to wait");
+    let head = format!("GET /api/v1/events HTTP/1.1\r\nhost: {}\r\n\r\n", daemon.web);
+    stream.write_all(head.as_bytes()).expect("the desk reads");
+    let mut lines = BufReader::new(stream).lines().map(|line| line.expect("the stream goes on"));
+    let mut until = |event: &str| {
+        let wanted = format!("event: {event}");
+        assert!(lines.any(|line| line == wanted), "the stream ended before {wanted:?}");
+    };
+    until("hello");
+    until("status");
+    let mut devices = Mqtt::connect(daemon.broker.expect("the site has a broker").port(), "devices");
+    for _ in 0..2 {
+        devices.publish("acceptance/flat-1/up", json!({ "v": 60.0 }).to_string());
+    }
+    until("transition");
+    until("call");
 }
 
 /// Somebody else has both ports when anmin starts: it watches all the same, says so, and is reached once they are free.

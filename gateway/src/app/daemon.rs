@@ -144,7 +144,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts everything: databases, ways out, main loop, web, and the intakes last. The error is for the operator.
+    /// Starts everything: databases, ways out, main loop, then what listens, and the intakes last. The error is for the operator.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, String> {
         let now = clock.now();
         let (path, look) = (config.path.clone(), config.look.clone());
@@ -281,7 +281,7 @@ impl Daemon {
         // The loop runs and its queue is empty: this cannot fail but at the very end, and the others neither.
         let _ = inputs.send(Input::Did(started)).await;
         // What the last run had not taken is in force now, or told otherwise.
-        for part in ["rules", "config", CREW_LINKS] {
+        for part in ["rules", "config", CREW_LINKS, "web", "web:tls", "broker"] {
             let _ = inputs.send(Input::Part(PartState { part: Arc::from(part), trouble: None })).await;
         }
         for (part, message) in notes {
@@ -328,15 +328,16 @@ impl Daemon {
             },
         };
         let listen = config.web.listen;
-        let server = Arc::new(web::Server::new(config.web, link, people.subscribe(), Some(&config.storage)));
+        let (server, told) = web::Server::new(config.web, link, people.subscribe(), Some(&config.storage));
+        tasks.push(supervisor::or_end("live stream", told));
         let open = {
-            let server = Arc::clone(&server);
-            move || Arc::clone(&server).open()
+            let server = server.clone();
+            move || server.clone().open()
         };
         let (web, task) = supervisor::listening("web".to_owned(), listen, inputs.clone(), open).await;
         tasks.push(task);
         if let Some(listen) = server.tls_listen() {
-            let open = move || Arc::clone(&server).open_tls();
+            let open = move || server.clone().open_tls();
             tasks.push(supervisor::listening("web:tls".to_owned(), listen, inputs.clone(), open).await.1);
         }
         let mut devices = None;
@@ -407,6 +408,10 @@ impl Daemon {
         drop(self.watch);
         for task in &self.tasks {
             task.abort();
+        }
+        for task in self.tasks {
+            // The error says that it was aborted, which is what we asked for.
+            let _ = task.await;
         }
         self.exchanged.end_all();
         if let Some(broker) = &self.broker {

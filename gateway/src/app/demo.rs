@@ -100,7 +100,7 @@ async fn play(options: &Options) -> Result<(), String> {
     let devices = world.player().points().devices().len();
     let told_to_stop = daemon::told_to_stop();
     let daemon = Daemon::start(load()?, clock.clone()).await?;
-    let broker = daemon.devices.ok_or("the demo's site has a broker")?;
+    let broker = daemon.devices.ok_or("somebody has taken the port of the demo's broker meanwhile; start it again")?;
     println!("安民 anmin · {} · {}", scenario.title.zh, scenario.title.en);
     println!("  {devices} 台设备 devices: MQTT {broker}, Modbus TCP, Modbus RTU");
     println!("  值班台 duty desk: http://{}/", daemon.web);

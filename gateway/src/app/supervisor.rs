@@ -85,15 +85,15 @@ where
         };
         let finding = Finding { level: Level::Orange, limit: None, note: None };
         say(&name, &inputs, Some(PartTrouble { finding, message })).await;
-        let task = loop {
+        let mut task = loop {
             tokio::time::sleep(LISTEN_AGAIN).await;
             if let Ok((_, task)) = open().await {
-                break task;
+                break Owned(task);
             }
         };
         info!("{name}: one can dial in on {listen} now");
         say(&name, &inputs, None).await;
-        if panicked(&mut Owned(task)).await {
+        if panicked(&mut task).await {
             end(&name);
         }
     });

@@ -255,7 +255,7 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener, mut stopping: watch::Recei
                 continue;
             }
             // An error says that the last handle is gone.
-            _ = stopping.changed() => break,
+            _ = stopping.wait_for(|stop| *stop) => break,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,

@@ -251,6 +251,8 @@ struct Scratch {
     samples: Vec<Sample>,
     batch: Vec<Sample>,
     acks: Vec<Ack>,
+    /// Of messages that came again and were not known.
+    acks_again: Vec<Ack>,
     replies: Vec<Reply>,
     /// Who waits for what became of new rules.
     reloaded: Vec<(oneshot::Sender<Reloaded>, Reloaded)>,
@@ -559,8 +561,7 @@ impl MainLoop {
             if again {
                 into[first..].iter_mut().for_each(|reading| reading.redelivered = true);
             }
-            // What comes again and is not known may have decided something, which waits for the journal, when it came first.
-            let acks = self.held.back_mut().filter(|_| again).map_or(&mut self.scratch.acks, |(_, acks)| acks);
+            let acks = if again { &mut self.scratch.acks_again } else { &mut self.scratch.acks };
             acks.extend(message.ack.take());
         }
         for ask in router.take_asks() {
@@ -1008,6 +1009,9 @@ impl MainLoop {
         self.let_out_beat();
         let scratch = &mut self.scratch;
         let (batch, mut acks) = (std::mem::take(&mut scratch.batch), std::mem::take(&mut scratch.acks));
+        // What came again and was not known may have decided something, which waits for the journal, when it came before.
+        let before = self.held.back_mut().filter(|_| !decided).map_or(&mut acks, |(_, acks)| acks);
+        before.append(&mut scratch.acks_again);
         if self.journal_trouble.is_some() && decided && !acks.is_empty() {
             self.held.push_back((now.mono, std::mem::take(&mut acks)));
         }

@@ -421,29 +421,22 @@ impl Archive for Databases {
 }
 
 /// The duty desk and its API.
+#[derive(Clone)]
 pub struct Server {
     listen: SocketAddr,
     tls: Option<Tls>,
     router: axum::Router,
-    /// Tells the screens what happens, whoever listens.
-    told: JoinHandle<()>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.told.abort();
-    }
 }
 
 impl Server {
-    /// Nobody can ask before [`Server::open`]. `people` is what the journal holds of those who may ask, once more when it could not
+    /// Nobody can ask before [`Server::open`]. The task tells the screens what happens, whoever listens. `people` is what the journal holds of those who may ask, once more when it could not
     /// be read at the start; `storage` is the folder in which the set-up code is left for who is at the box.
     pub fn new(
         settings: Settings,
         link: WebLink,
         mut kept: watch::Receiver<crate::store::people::Kept>,
         storage: Option<&Path>,
-    ) -> Self {
+    ) -> (Self, JoinHandle<()>) {
         let storage = storage.map(Path::to_owned);
         let subscriptions = link.subscriptions.clone();
         let subscriber_of = move |token: &str| {
@@ -472,11 +465,11 @@ impl Server {
                 }
             });
         });
-        Self { listen, tls, router, told }
+        (Self { listen, tls, router }, told)
     }
 
     /// Serves in the background; says where, with the port that the system chose when the settings said 0.
-    pub async fn open(self: Arc<Self>) -> io::Result<(SocketAddr, JoinHandle<()>)> {
+    pub async fn open(self) -> io::Result<(SocketAddr, JoinHandle<()>)> {
         let listener = TcpListener::bind(self.listen).await?;
         let address = listener.local_addr()?;
         if !address.ip().is_loopback() {
@@ -494,7 +487,7 @@ impl Server {
     }
 
     /// Serves TLS in the background, likewise.
-    pub async fn open_tls(self: Arc<Self>) -> io::Result<(SocketAddr, JoinHandle<()>)> {
+    pub async fn open_tls(self) -> io::Result<(SocketAddr, JoinHandle<()>)> {
         let Some(Tls { listen, config }) = &self.tls else {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "no certificate is configured"));
         };

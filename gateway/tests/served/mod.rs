@@ -20,7 +20,6 @@ use tokio::sync::{mpsc, watch};
 pub struct Served {
     /// Where it listens.
     pub address: SocketAddr,
-    _server: Arc<Server>,
     /// What the desk would say to the live stream.
     pub feed: Feed,
     /// What the audit was told.
@@ -107,9 +106,9 @@ pub async fn serve_people(
         std::mem::forget(received);
     }
     let people = watch::Sender::new(people);
-    let server = Arc::new(Server::new(settings, link, people.subscribe(), folder));
-    let (address, _) = Arc::clone(&server).open().await.expect("a free port of this machine");
-    Served { address, _server: server, feed, deeds, people, _inputs: inputs }
+    let (server, _) = Server::new(settings, link, people.subscribe(), folder);
+    let (address, _) = server.open().await.expect("a free port of this machine");
+    Served { address, feed, deeds, people, _inputs: inputs }
 }
 
 impl Served {
