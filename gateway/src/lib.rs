@@ -2,6 +2,7 @@
 //!
 //! `intake`, `delivery` and `web` never import one another: they meet in `main_loop`'s types, and only `app` knows all.
 
+mod accept;
 pub mod app;
 mod chance;
 pub mod clock;

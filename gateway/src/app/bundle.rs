@@ -68,8 +68,11 @@ pub fn run(options: &Options) -> ExitCode {
             hint: None,
         })?;
         say(
-            format!("已写入 {shown}；不含密码、设备清单和报警，发送前仍请查看一遍"),
-            format!("written: {shown}; no secrets, device lists and alarms are in it. Look at it before you send it"),
+            format!("已写入 {shown}；不含密码和设备清单，日志中有报警及其地点，发送前请查看一遍"),
+            format!(
+                "written: {shown}; no secrets and no device lists are in it, alarms with their places are in the log. Look at it \
+                 before you send it"
+            ),
         );
         Ok(())
     })

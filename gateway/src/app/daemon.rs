@@ -258,6 +258,8 @@ impl Daemon {
         let started = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "start": restored.epoch,
+            // What was changed while anmin did not run shows here, too.
+            "configuration": config.sha256,
             "rules": parts.engine.rules().rules().len(),
             "broken_rules": config.broken_rules.iter().map(|rule| &*rule.name).collect::<Vec<_>>(),
             "notes": said,

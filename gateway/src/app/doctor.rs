@@ -133,6 +133,10 @@ fn look(site: &Path) -> Vec<Finding> {
         let owner = fs::metadata(&storage).ok().map(|meta| (meta.uid(), meta.gid())).or_else(user);
         disk(&storage, config.as_ref().map(|config| config.limits.max_bytes), &mut findings);
         secrets(&named, owner, &mut findings);
+        databases(&storage, owner, &mut findings);
+        if let Some(config) = &config {
+            folders(config, owner, site.starts_with("/etc/anmin"), &mut findings);
+        }
     }
     for named in named.iter().filter(|named| named.is_certificate()) {
         findings.push(certificate::file(&named.key, &named.path, Clock::system().now().wall));
@@ -390,6 +394,80 @@ fn user() -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+const READ: u32 = 4;
+const WRITE: u32 = 2;
+
+/// Whether the daemon may do so with it; one that nobody knows of may.
+fn may(meta: &fs::Metadata, owner: Option<(u32, u32)>, what: u32) -> bool {
+    owner.is_none_or(|(uid, gid)| {
+        let whose = if meta.uid() == uid {
+            6
+        } else if meta.gid() == gid {
+            3
+        } else {
+            0
+        };
+        uid == 0 || meta.mode() & (what << whose) != 0
+    })
+}
+
+/// Databases that the daemon may not write: most often somebody has restored them as root.
+fn databases(storage: &Path, owner: Option<(u32, u32)>, findings: &mut Vec<Finding>) {
+    let files = ["state.db", "state.db-wal", "state.db-shm", "readings.db", "readings.db-wal", "readings.db-shm"];
+    let barred = files.iter().map(|name| storage.join(name)).find(|path| {
+        // What is not there yet is made at the first start.
+        fs::metadata(path).is_ok_and(|meta| !may(&meta, owner, READ) || !may(&meta, owner, WRITE))
+    });
+    if let Some(path) = barred {
+        let (shown, folder) = (path.display(), storage.display());
+        let next = format!("chown --reference={folder} {folder}/*");
+        findings.push(
+            Finding::new(
+                "databases",
+                Ill,
+                format!("守护进程不能写入 {shown}"),
+                format!("the daemon may not write {shown}"),
+            )
+            .next(next.clone(), next),
+        );
+    }
+}
+
+/// Folders that CAP messages are written to.
+fn folders(config: &Config, owner: Option<(u32, u32)>, by_unit: bool, findings: &mut Vec<Finding>) {
+    for cap in &config.caps {
+        let Some(folder) = cap.folder() else { continue };
+        let (about, shown) = (format!("[[cap]] {}", cap.channel.id), folder.display());
+        let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+        if by_unit && !folder.starts_with("/var/lib/anmin") {
+            findings.push(
+                Finding::new(
+                    about,
+                    Doubtful,
+                    format!("{shown} 不在 /var/lib/anmin 之内，服务默认不能写入"),
+                    format!("{shown} is not below /var/lib/anmin, where alone the service may write"),
+                )
+                .next(
+                    format!("systemctl edit anmin，加入 ReadWritePaths={shown}"),
+                    format!("systemctl edit anmin, and put ReadWritePaths={shown} there"),
+                ),
+            );
+        } else if !fs::metadata(there).is_ok_and(|meta| may(&meta, owner, WRITE)) {
+            findings.push(
+                Finding::new(
+                    about,
+                    Ill,
+                    format!("守护进程不能写入 {}", there.display()),
+                    format!("the daemon may not write into {}", there.display()),
+                )
+                .next(format!("chown anmin {}", there.display()), format!("chown anmin {}", there.display())),
+            );
+        } else {
+            findings.push(Finding::new(about, Well, format!("{shown} 可写入"), format!("{shown} can be written")));
+        }
+    }
+}
+
 /// Secrets that others may read, and files that the daemon may not.
 fn secrets(named: &[Named], owner: Option<(u32, u32)>, findings: &mut Vec<Finding>) {
     let mut sound = 0;
@@ -419,17 +497,7 @@ fn secrets(named: &[Named], owner: Option<(u32, u32)>, findings: &mut Vec<Findin
             findings.push(finding.next(next.clone(), next));
             continue;
         }
-        let readable = owner.is_none_or(|(uid, gid)| {
-            uid == 0
-                || if meta.uid() == uid {
-                    meta.mode() & 0o400 != 0
-                } else if meta.gid() == gid {
-                    meta.mode() & 0o040 != 0
-                } else {
-                    meta.mode() & 0o004 != 0
-                }
-        });
-        if readable {
+        if may(&meta, owner, READ) {
             sound += 1;
         } else {
             let next = format!("chgrp anmin {shown} && chmod g+r {shown}");
@@ -465,7 +533,8 @@ fn ports(config: &Config, findings: &mut Vec<Finding>) {
     let modems: BTreeMap<_, _> = modems.collect();
     let modems = modems.into_iter().map(|(listen, of)| (of, listen));
     let web = std::iter::once(("[web]".to_owned(), config.web.listen));
-    let all = web.chain(broker).chain(panels).chain(posts).chain(modems);
+    let tls = config.web.tls.iter().map(|tls| ("[web] tls_listen".to_owned(), tls.listen));
+    let all = web.chain(tls).chain(broker).chain(panels).chain(posts).chain(modems);
     for (of, listen) in all {
         let found = match TcpListener::bind(listen) {
             Ok(_) if (1..1_024).contains(&listen.port()) => Finding::new(

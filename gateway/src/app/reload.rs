@@ -10,7 +10,7 @@ use anmin_sensors::document::Fault;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::config;
 use crate::config::files::Look;
@@ -81,6 +81,9 @@ fn read(site: &mut Site) -> Result<Prepared, Vec<Fault>> {
     // Before they are read: what is written meanwhile is read again.
     site.look = site.look.again();
     let config = config::reload(&site.path, &site.running.storage)?;
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
     site.look = config.look.clone();
     let source = site.path.display().to_string();
     site.running.prepare(config).map_err(|message| vec![Fault { source, line: 0, column: 0, message, hint: None }])

@@ -42,6 +42,7 @@ const WITH_PEERS: [&str; 6] = ["mqtt", "mqtt_out", "webhook", "cap", "influx", "
 pub fn outside(files: &SiteFiles) -> (Vec<Peer>, Vec<Named>) {
     let (mut peers, mut named) = (Vec::new(), Vec::new());
     for source in &files.config {
+        named.push(Named { key: "site".to_owned(), path: PathBuf::from(&source.name) });
         let Ok(root) = toml::from_str::<toml::Table>(&source.text) else { continue };
         walk("", &root, &files.base, &mut named);
         for (key, value) in &root {
@@ -80,7 +81,9 @@ fn walk(path: &str, table: &toml::Table, base: &Path, named: &mut Vec<Named>) {
         let own = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match value {
             toml::Value::String(file)
-                if key.ends_with("_file") || ["tls_cert", "tls_key", "tls_ca", "tls_client_ca"].contains(&&**key) =>
+                if key.ends_with("_file")
+                    || own == "device_list.file"
+                    || ["tls_cert", "tls_key", "tls_ca", "tls_client_ca"].contains(&&**key) =>
             {
                 named.push(Named { key: own, path: base.join(file) });
             }

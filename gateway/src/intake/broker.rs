@@ -31,6 +31,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use self::accounts::{Accounts, Acl};
 use self::hub::Hub;
+use crate::accept::Entrance;
 use crate::clock::Clock;
 use crate::credentials;
 use crate::main_loop::Input;
@@ -247,23 +248,16 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener, mut stopping: watch::Recei
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut full = 0_u64;
+    let mut entrance = Entrance::new(listener, "broker");
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer) = tokio::select! {
+            accepted = entrance.next() => accepted,
             _ = sweep.tick() => {
                 hub.expire_sessions();
                 continue;
             }
             // An error says that the last handle is gone.
             _ = stopping.wait_for(|stop| *stop) => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "broker cannot accept a connection; it tries again in 100 ms");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
         };
         let Ok(permit) = room.clone().try_acquire_owned() else {
             full += 1;

@@ -40,6 +40,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{interval, timeout};
 
 use super::{Ack, Delivery, Message};
+use crate::accept::Entrance;
 use crate::clock::Clock;
 use crate::main_loop::{Input, PartState, PartTrouble, clock_trust};
 
@@ -200,12 +201,12 @@ pub async fn spawn(
 async fn listen(centre: Arc<Centre>, listener: TcpListener) {
     let room = Arc::new(Semaphore::new(centre.settings.max_connections));
     let mut connections = JoinSet::new();
+    let mut entrance = Entrance::new(listener, format!("gbt26875:{}", centre.settings.id));
     let mut look = interval(LOOK_EVERY);
     let started = centre.clock.now().mono;
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
+            (stream, peer) = entrance.next() => {
                     if !centre.settings.allow.iter().any(|net| net.holds(peer.ip())) {
                         centre.refuse(&format!("{peer} is in no allowed network"));
                         continue;
@@ -221,11 +222,6 @@ async fn listen(centre: Arc<Centre>, listener: TcpListener) {
                             tracing::info!(gbt26875 = &*centre.settings.id, %peer, "connection ended: {why}");
                         }
                     });
-                }
-                Err(error) => {
-                    tracing::warn!(gbt26875 = &*centre.settings.id, %error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             _ = look.tick() => {

@@ -46,10 +46,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::gbt26875::Net;
 use super::{Ack, Message};
+use crate::accept::Entrance;
 use crate::clock::Clock;
 use crate::credentials::{self, Secret};
 use crate::main_loop::Input;
@@ -253,15 +254,9 @@ async fn listen(desk: Arc<Desk>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(desk.settings.max_connections));
     let tls = desk.settings.tls.clone().map(TlsAcceptor::from);
     let mut connections = JoinSet::new();
+    let mut entrance = Entrance::new(listener, format!("http:{}", desk.settings.id));
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(http = &*desk.settings.id, %error, "cannot accept a connection");
-                sleep(Duration::from_millis(200)).await;
-                continue;
-            }
-        };
+        let (stream, peer) = entrance.next().await;
         while connections.try_join_next().is_some() {}
         if !desk.settings.allow.iter().any(|net| net.holds(peer.ip())) {
             desk.refuse(&format!("{peer} is in no allowed network"));

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::guard::Peer;
+use crate::accept::Entrance;
 
 /// Connections at once; one more is closed at once.
 pub const MOST_CONNECTIONS: usize = 512;
@@ -37,24 +38,9 @@ const WRITE_WITHIN: Duration = Duration::from_secs(15);
 pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut connections = JoinSet::new();
-    let mut failed = false;
+    let mut entrance = Entrance::new(listener, "web");
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => {
-                if std::mem::take(&mut failed) {
-                    tracing::info!("web: takes connections again");
-                }
-                accepted
-            }
-            Err(error) => {
-                // No file handles, most often: those that are open must be closed first.
-                if !std::mem::replace(&mut failed, true) {
-                    tracing::error!("web: cannot take a connection: {error}; trying again every second");
-                }
-                sleep(Duration::from_secs(1)).await;
-                continue;
-            }
-        };
+        let (stream, peer) = entrance.next().await;
         while connections.try_join_next().is_some() {}
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             tracing::debug!("web: {MOST_CONNECTIONS} connections are open, closed one more from {peer}");

@@ -31,6 +31,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::{Framing, Settings, Transport, part_trouble};
+use crate::accept::Entrance;
 use crate::clock::Clock;
 use crate::intake::gbt26875::Net;
 use crate::main_loop::PartTrouble;
@@ -308,13 +309,12 @@ impl Listener {
     }
 
     async fn run(self: Arc<Self>, first: io::Result<TcpListener>) {
-        let listener = self.listen(first).await;
+        let mut entrance = Entrance::new(self.listen(first).await, format!("bus {}", self.buses[0].bus));
         let room = Arc::new(Semaphore::new(MOST_STRANGERS));
         let mut strangers = JoinSet::new();
         loop {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
+                (stream, peer) = entrance.next() => {
                         if !self.buses.iter().any(|bus| bus.dial_in.allow.iter().any(|net| net.holds(peer.ip()))) {
                             self.refuse(peer, "its address is in no allowed network");
                             continue;
@@ -333,11 +333,6 @@ impl Listener {
                                 Err(_) => own.refuse(peer, "it did not say who it is"),
                             }
                         });
-                    }
-                    Err(error) => {
-                        tracing::warn!("{}: cannot accept a connection: {error}", self.address);
-                        sleep(Duration::from_millis(200)).await;
-                    }
                 },
                 Some(_) = strangers.join_next(), if !strangers.is_empty() => {}
             }
