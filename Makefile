@@ -1,6 +1,6 @@
 # Thin names for what cargo and npm do. `make demo` and `make test` need a Debian machine with the Rust toolchain,
 # Node.js, make and python3; what else the tests need, tests/setup.sh installs.
-.PHONY: demo web build deb deb-test sbom audit test torture simulate simulate-day scenarios fuzz lint bench setup clean
+.PHONY: demo web build deb deb-test release sbom audit test torture simulate simulate-day scenarios fuzz lint bench setup clean
 CARGO ?= cargo
 export ANMIN_PYTHON ?= $(CURDIR)/target/test-python/bin/python3
 
@@ -29,6 +29,9 @@ deb: build ## the Debian package: target/deb/anmin_VERSION_ARCHITECTURE.deb
 deb-test: setup ## the package's life in a fresh Debian instead of over this machine's: needs root and some minutes
 	[ -d target/debian ] || mmdebstrap --variant=essential --include=systemd,iproute2 bookworm target/debian
 	ANMIN_DEBIAN_ROOT=$(CURDIR)/target/debian $(CARGO) test --workspace --locked --test service -- --nocapture a_package_is_installed
+
+release: deb sbom ## package, list of parts and their sums, signed: make release KEY=fingerprint
+	sh systemd/deb/sign.sh target/deb target/anmin.cdx.json $(KEY)
 
 sbom: ## what is in the binary, as CycloneDX: target/anmin.cdx.json
 	$(CARGO) run --quiet --locked -p anmin-tests --bin sbom >target/anmin.cdx.json

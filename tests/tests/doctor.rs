@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -128,6 +128,10 @@ secret_file = "open"
 id = "tsdb"
 url = "http://{listening}/"
 bucket = "b"
+[[cap]]
+id = "eb"
+folder = "cap"
+sender = "anmin.test.example"
 {sound}{ends}{ended}{stranger}"#,
         host = closed.ip(),
         port = closed.port(),
@@ -137,12 +141,30 @@ bucket = "b"
         stranger = mqtt("stranger", &sound, "ends"),
     );
     let site = Site::new("doctor-ill", &more);
+    let head = fs::read_to_string(site.path("anmin.toml")).expect("it was just written");
+    let tls = format!(
+        "[web]\ntls_cert = \"{folder}/sound.pem\"\ntls_key = \"{folder}/sound.key\"\ntls_listen = \"{listening}\"\n"
+    );
+    site.write("anmin.toml", &head.replacen("[web]\n", &tls, 1));
     fs::write(site.path("open"), "0123456789abcdef\n").expect("it is ours");
     fs::set_permissions(site.path("open"), fs::Permissions::from_mode(0o644)).expect("it is ours");
     fs::create_dir_all(site.path("data")).expect("it is ours");
+    // Restored by root, where the daemon is somebody else.
+    site.write("data/state.db", "");
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    if is_root {
+        std::os::unix::fs::chown(site.path("data"), Some(65_534), Some(65_534)).expect("root may");
+        fs::set_permissions(site.path("data/state.db"), fs::Permissions::from_mode(0o600)).expect("it is ours");
+    }
     let ran = doctor(&site, "yes", &["--json"]);
     let found = findings(&ran);
+    let of_root = [
+        ("databases", "ill", "the daemon may not write", "chown --reference="),
+        ("[[cap]] eb", "ill", "the daemon may not write into", "chown anmin "),
+    ];
+    let of_root = of_root.into_iter().filter(|_| is_root);
     for (of, grade, says, next) in [
+        ("[web] tls_listen", "ill", "Address already in use", "ss -ltnp"),
         ("daemon", "doubtful", "it does not run", "systemctl enable --now anmin"),
         ("site", "well", "it is sound", ""),
         ("[broker]", "ill", "Address already in use", "ss -ltnp"),
@@ -155,7 +177,10 @@ bucket = "b"
         ("[[mqtt]] ends", "doubtful", "its certificate ends soon", "renew it"),
         ("[[mqtt]] ended", "ill", "certificate expired", "clock of this machine"),
         ("[[mqtt]] stranger", "ill", "invalid peer certificate", "tls_ca"),
-    ] {
+    ]
+    .into_iter()
+    .chain(of_root)
+    {
         let finding = about(&found, of);
         assert_eq!(finding["grade"], grade, "{finding:#}");
         assert!(finding["finding"]["en"].as_str().is_some_and(|said| said.contains(says)), "{finding:#}");

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anmin_tests::supply::{allowed, parts, sbom};
 
@@ -90,4 +92,43 @@ fn every_mitigation_names_a_test_that_is_there() {
         rows += 1;
     }
     assert!(rows > 25, "{rows}");
+}
+
+/// Goal: the words of the document are what works. Method: a key of this test, the script that signs, the commands that the document
+/// has an operator give, before and after one byte was changed.
+#[test]
+fn what_was_released_is_known_by_its_signature() {
+    let folder = std::env::temp_dir().join(format!("anmin-release-{}", std::process::id()));
+    let (home, out) = (folder.join("keys"), folder.join("out"));
+    fs::create_dir_all(&home).expect("the folder for temporary files can be written");
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).expect("it is ours");
+    fs::create_dir_all(&out).expect("it is ours");
+    let parts = folder.join("anmin.cdx.json");
+    fs::write(&parts, "{}").expect("it is ours");
+    let package = out.join("anmin_0.1.0_amd64.deb");
+    fs::write(&package, "a package").expect("it is ours");
+    let sh = |line: &str| {
+        let ran = Command::new("sh").args(["-c", line]).current_dir(&out).env("GNUPGHOME", &home).output();
+        ran.expect("every machine has sh")
+    };
+    let made = sh("gpg --batch --quiet --passphrase '' --quick-generate-key release@example.cn ed25519 sign never");
+    assert!(made.status.success(), "{made:?}");
+    let script = root().join("systemd/deb/sign.sh");
+    let sign = |key: &str| sh(&format!("sh {} {} {} {key}", script.display(), out.display(), parts.display()));
+    assert!(!sign("").status.success(), "nothing is released unsigned");
+    let signed = sign("release@example.cn");
+    assert!(signed.status.success(), "{signed:?}");
+
+    let text = fs::read_to_string(root().join("gateway/docs/releases.md")).expect("it is there");
+    let checks: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("$ ")).skip(2).collect();
+    assert_eq!(checks.len(), 2, "{checks:?}");
+    let sound = || checks.iter().map(|line| sh(line).status.success()).collect::<Vec<_>>();
+    assert_eq!(sound(), [true, true]);
+    fs::write(&package, "A package").expect("it is ours");
+    assert_eq!(sound(), [true, false], "the package was changed");
+    let refit = sh("sha256sum anmin_*.deb anmin.cdx.json >SHA256SUMS");
+    assert!(refit.status.success());
+    assert_eq!(sound(), [false, true], "and the list with it");
+    sh("gpgconf --kill all");
+    fs::remove_dir_all(&folder).expect("made above");
 }

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use anmin::clock::Clock;
-use anmin::web::{Settings, Site, WebLink, serve};
+use anmin::web::{Server, Settings, Site, WebLink};
 use tokio::sync::{mpsc, watch};
 
 #[tokio::main]
@@ -47,12 +47,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
             time_zone: jiff::tz::TimeZone::get("Asia/Shanghai")?,
         },
     };
-    let server = serve(settings, link, watch::Sender::default().subscribe(), None).await?;
-    println!("http://{}", server.address);
+    let (server, _) = Server::new(settings, link, watch::Sender::default().subscribe(), None);
+    let (address, served) = server.open().await?;
+    println!("http://{address}");
     tokio::select! {
         () = desk.run(received) => {}
         stopped = tokio::signal::ctrl_c() => stopped?,
     }
-    server.stop().await;
+    served.abort();
     Ok(())
 }

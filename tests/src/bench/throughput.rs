@@ -1,11 +1,13 @@
 //! Readings a second through the whole path, and CPU seconds a million readings.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::load::{Load, flood};
 use super::median;
-use super::subject::{Broker, Shape, Subject};
+use super::subject::{Broker, Shape, Subject, site};
 use super::yardstick::Work;
+use crate::http;
 
 /// What one subject did with one flood.
 #[derive(Clone, Copy, Debug)]
@@ -117,4 +119,50 @@ pub fn embedded() {
         }
     }
     println!("wanted: 1 to 1,000 rules and 100 to 100,000 devices each at most 1.10 times the CPU a reading");
+}
+
+/// What it costs to be watched: log and figures as a site has them, a scraper at the door, against a log of errors alone and
+/// nobody who asks.
+pub fn watched() {
+    const COUNT: u64 = 400_000;
+    const EVERY: Duration = Duration::from_secs(1);
+    println!("\nWatched: embedded broker, QoS 1, 1,000 devices, one rule; {COUNT} readings, {ROUNDS} rounds, medians");
+    println!("{:<44}{:>14}{:>18}", "subject", "readings/s", "CPU s / million");
+    let shape = Shape { rules: 1, devices: 1_000, broker: None, qos: 1 };
+    let mut runs: [Vec<Run>; 2] = Default::default();
+    for round in 0..ROUNDS {
+        // By turns the one and the other first.
+        for n in [round % 2, 1 - round % 2] {
+            let site = site(shape);
+            if n == 1 {
+                let path = site.path("anmin.toml");
+                let text = std::fs::read_to_string(path).expect("the site has a configuration");
+                site.write("anmin.toml", &format!("{text}[log]\nlevel = \"error\"\n"));
+            }
+            let subject = Subject::anmin_on(site, shape);
+            let daemon = subject.daemon().expect("it is anmin");
+            let (port, web) = (daemon.broker.expect("it has a broker").port(), daemon.web);
+            let over = AtomicBool::new(n == 1);
+            runs[n].push(std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    // Until the daemon has gone, at the latest.
+                    while !over.load(Ordering::Relaxed) && http::request(web, "GET", "/metrics", "").is_ok() {
+                        std::thread::sleep(EVERY);
+                    }
+                });
+                let run = measure(subject, Load { port, qos: 1, devices: 1_000, connections: 4 }, COUNT);
+                over.store(true, Ordering::Relaxed);
+                run
+            }));
+        }
+    }
+    let [on, off] = runs.map(|runs| middle(&runs));
+    for (name, run) in [("log at info, /metrics asked every second", on), ("log of errors alone, nobody asks", off)] {
+        println!("{name:<44}{:>14.0}{:>18.2}", run.per_second, run.cpu_per_million);
+    }
+    println!(
+        "on of off: {:.3} of the readings/s, {:.3} times the CPU; wanted: within noise",
+        on.per_second / off.per_second,
+        on.cpu_per_million / off.cpu_per_million
+    );
 }
