@@ -306,7 +306,7 @@ impl Watch {
                 }
                 Ok(())
             }
-            IncidentAction::Note { text } => self.incidents.note(now, who, id, text),
+            IncidentAction::Note { text, photos } => self.incidents.note(now, who, id, text, photos),
             IncidentAction::Tick { step } => self.incidents.tick(now, who, id, step, None),
             IncidentAction::Skip { step, why } => self.incidents.tick(now, who, id, step, Some(why)),
             IncidentAction::Called119 { text } => self.incidents.called_119(now, who, id, text),

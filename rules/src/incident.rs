@@ -147,6 +147,8 @@ pub struct Note {
     pub at: Wall,
     pub by: String,
     pub text: String,
+    /// Where its photos are: addresses, or names of files in whatever keeps them. anmin keeps no pictures of people's homes.
+    pub photos: Vec<String>,
 }
 
 /// How it ended.
@@ -361,6 +363,7 @@ pub enum IncidentAction {
     },
     Note {
         text: String,
+        photos: Vec<String>,
     },
     /// A step of its checklist is done.
     Tick {
@@ -934,7 +937,7 @@ impl IncidentBook {
         Ok(())
     }
 
-    pub fn note(&mut self, now: Now, who: &str, id: IncidentId, text: &str) -> Result<(), Refusal> {
+    pub fn note(&mut self, now: Now, who: &str, id: IncidentId, text: &str, photos: &[String]) -> Result<(), Refusal> {
         let incident = self.incident(id)?;
         if text.trim().is_empty() {
             return Err(Refusal::not_allowed("记录内容为空", "the note is empty"));
@@ -945,7 +948,7 @@ impl IncidentBook {
                 format!("an incident holds {MOST_NOTES} notes at most"),
             ));
         }
-        let note = Note { at: now.wall, by: who.to_owned(), text: text.to_owned() };
+        let note = Note { at: now.wall, by: who.to_owned(), text: text.to_owned(), photos: photos.to_vec() };
         self.change(now, id, IncidentCause::Noted { by: who.to_owned() }, |incident| incident.notes.push(note));
         Ok(())
     }
@@ -987,9 +990,9 @@ impl IncidentBook {
     /// Somebody has called 119. The first call counts; what is said later is a note.
     pub fn called_119(&mut self, now: Now, who: &str, id: IncidentId, text: &str) -> Result<(), Refusal> {
         if self.incident(id)?.called_119.is_some() {
-            return self.note(now, who, id, &format!("119: {text}"));
+            return self.note(now, who, id, &format!("119: {text}"), &[]);
         }
-        let note = Note { at: now.wall, by: who.to_owned(), text: text.to_owned() };
+        let note = Note { at: now.wall, by: who.to_owned(), text: text.to_owned(), photos: Vec::new() };
         self.change(now, id, IncidentCause::Called119 { by: who.to_owned() }, |incident| {
             incident.called_119 = Some(note);
         });

@@ -876,7 +876,7 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
                 "acknowledge" => {
                     IncidentAction::Acknowledge { newest: (words.get(2) == Some(&"up_to")).then_some(alarm) }
                 }
-                "note" => IncidentAction::Note { text: words[2..].join(" ") },
+                "note" => IncidentAction::Note { text: words[2..].join(" "), photos: Vec::new() },
                 "merge_into" => IncidentAction::MergeInto { into: named(words[2]) },
                 "tick" => IncidentAction::Tick { step: words[2].to_owned() },
                 "skip" => IncidentAction::Skip { step: words[2].to_owned(), why: why() },
@@ -1063,7 +1063,7 @@ fn random_day(seed: u64) -> Vec<String> {
                     7 => IncidentAction::Skip { step: step(), why: "x".to_owned() },
                     8 => IncidentAction::Called119 { text: "x".to_owned() },
                     0 => IncidentAction::Acknowledge { newest: chance.of(&[None, Some(alarm)]) },
-                    1 => IncidentAction::Note { text: "x".to_owned() },
+                    1 => IncidentAction::Note { text: "x".to_owned(), photos: Vec::new() },
                     2 => IncidentAction::MergeInto { into: other },
                     3 | 4 => IncidentAction::Split { alarms: vec![alarm] },
                     _ => {

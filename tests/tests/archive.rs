@@ -35,7 +35,10 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
     };
     act(format!("/api/v1/alarms/{}/acknowledge", id(&alarm["id"])), json!({ "who": "李值班" }));
     act(format!("/api/v1/alarms/{}/calls/st-1/on-scene", id(&alarm["id"])), json!({ "who": "王队员" }));
-    act(format!("/api/v1/incidents/{incident}/note"), json!({ "who": "李值班", "text": "住户电话 13812345678" }));
+    act(
+        format!("/api/v1/incidents/{incident}/note"),
+        json!({ "who": "李值班", "text": "住户电话 13812345678", "photos": ["https://photos.example.cn/501"] }),
+    );
     for _ in 0..2 {
         device.publish("acceptance/g1/up", json!({ "v": 0.1 }).to_string());
     }
@@ -63,7 +66,7 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
         "Incident report: ",
         "李值班",
         "王队员",
-        "13812345678",
+        "13812345678; 照片：https://photos.example.cn/501",
         "阀门未关",
         "g1/lel,%LEL,",
         ",61.5,good",
@@ -90,7 +93,7 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
     assert!(text.contains(&told), "no {told} in the package");
     let (masked, _) = export("masked.tar", &["--masked"]);
     let text = String::from_utf8_lossy(&masked).into_owned();
-    for part in ["李值班", "王队员", "13812345678", "阀门未关", told.as_str()] {
+    for part in ["李值班", "王队员", "13812345678", "photos.example.cn", "阀门未关", told.as_str()] {
         assert!(!text.contains(part), "{part:?} in the masked package");
     }
     daemon.wait("/api/v1/audit", "the audit knows the seal", |audit| audit["rows"].to_string().contains(&seal));

@@ -1250,8 +1250,8 @@ impl Desk {
                     self.handle(Command { who: who.clone(), what: Action::Acknowledge { alarm: alarm.id } })?;
                 }
             }
-            IncidentAction::Note { text } => {
-                let note = Note { at: wall, by: who.clone(), text: text.clone() };
+            IncidentAction::Note { text, photos } => {
+                let note = Note { at: wall, by: who.clone(), text: text.clone(), photos: photos.clone() };
                 self.change(at, IncidentCause::Noted { by: who }, |incident| incident.notes.push(note));
             }
             IncidentAction::Tick { step } | IncidentAction::Skip { step, .. } => {
@@ -1267,7 +1267,7 @@ impl Desk {
                 });
             }
             IncidentAction::Called119 { text } => {
-                let note = Note { at: wall, by: who.clone(), text: text.clone() };
+                let note = Note { at: wall, by: who.clone(), text: text.clone(), photos: Vec::new() };
                 self.change(at, IncidentCause::Called119 { by: who }, |incident| incident.called_119 = Some(note));
             }
             IncidentAction::MergeInto { into } => {

@@ -61,6 +61,9 @@ enum IncidentCommand {
         #[command(flatten)]
         incident: Incident,
         text: String,
+        /// Where a photo of it is: an address, or the name of a file in whatever keeps them. As often as needed.
+        #[arg(long, value_name = "WHERE")]
+        photo: Vec<String>,
         #[command(flatten)]
         who: Who,
     },
@@ -178,7 +181,9 @@ async fn obey(client: Client, command: IncidentCommand) -> Result<Said, Failure>
             return export(&client, &incident, &out, masked, &who.name()?).await;
         }
         IncidentCommand::Ack { incident, who } => (incident, "acknowledge", json!({"who": who.name()?})),
-        IncidentCommand::Note { incident, text, who } => (incident, "note", json!({"who": who.name()?, "text": text})),
+        IncidentCommand::Note { incident, text, photo, who } => {
+            (incident, "note", json!({"who": who.name()?, "text": text, "photos": photo}))
+        }
         IncidentCommand::Tick { incident, step, who } => (incident, "tick", json!({"who": who.name()?, "step": step})),
         IncidentCommand::Skip { incident, step, why, who } => {
             (incident, "skip", json!({"who": who.name()?, "step": step, "why": why}))
@@ -337,7 +342,10 @@ async fn show(client: &Client, incident: &Incident) -> Result<Said, Failure> {
     let notes = &view.incident.incident.notes;
     if !notes.is_empty() {
         lines.extend([String::new(), "记录 notes".to_owned()]);
-        lines.extend(notes.iter().map(|note| format!("  {}  {}：{}", moment(&note.at), note.by, note.text)));
+        for note in notes {
+            lines.push(format!("  {}  {}：{}", moment(&note.at), note.by, note.text));
+            lines.extend(note.photos.iter().map(|photo| format!("    照片 photo: {photo}")));
+        }
     }
     let mut table = Table::default();
     rows.iter().rev().for_each(|row| row.put(&mut table));

@@ -173,7 +173,12 @@ pub fn incident_change() -> IncidentChange {
             closes_at: Some(at.plus(Duration::from_secs(24 * 3_600))),
             checklist: Vec::new(),
             called_119: None,
-            notes: vec![Note { at: RAISED, by: "li".to_owned(), text: "阀门已关 valve closed".to_owned() }],
+            notes: vec![Note {
+                at: RAISED,
+                by: "li".to_owned(),
+                text: "阀门已关 valve closed".to_owned(),
+                photos: vec!["https://photos.example.cn/7".to_owned()],
+            }],
             end: None,
         }),
     }

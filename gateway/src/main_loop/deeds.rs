@@ -97,7 +97,8 @@ fn of_incident(what: &IncidentAction) -> (&'static str, Value) {
         IncidentAction::Acknowledge { newest } => {
             ("incident.acknowledge", json!({ "newest": newest.map(|alarm| alarm.to_string()) }))
         }
-        IncidentAction::Note { text } => ("incident.note", json!({ "text": text })),
+        IncidentAction::Note { text, photos } if photos.is_empty() => ("incident.note", json!({ "text": text })),
+        IncidentAction::Note { text, photos } => ("incident.note", json!({ "text": text, "photos": photos })),
         IncidentAction::Tick { step } => ("incident.tick", json!({ "step": step })),
         IncidentAction::Skip { step, why } => ("incident.skip", json!({ "step": step, "why": why })),
         IncidentAction::Called119 { text } => ("incident.called_119", json!({ "text": text })),

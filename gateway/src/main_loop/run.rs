@@ -247,6 +247,8 @@ struct Scratch {
     /// What came in, until the turn has come to its end.
     seen: Vec<(Arc<str>, Vec<Message>)>,
     polled: Vec<Reading>,
+    /// Answered as of the end of the turn.
+    queries: Vec<Query>,
     readings: Vec<Reading>,
     samples: Vec<Sample>,
     batch: Vec<Sample>,
@@ -486,6 +488,10 @@ impl MainLoop {
             }
         }
         self.let_out(now);
+        // Nobody reads what is not in the journal yet.
+        for query in std::mem::take(&mut self.scratch.queries) {
+            self.answer(now, query);
+        }
         self.scratch.readings.shrink_to(KEPT_ROOM);
         self.scratch.samples.shrink_to(KEPT_ROOM);
         self.show_readings(now);
@@ -672,7 +678,7 @@ impl MainLoop {
                 self.scratch.deeds.push(Fact::Told(told));
                 self.receipts_due.get_or_insert(now.mono.plus(RECEIPTS_WAIT));
             }
-            Input::Query(query) => self.answer(now, query),
+            Input::Query(query) => self.scratch.queries.push(query),
             Input::People { people, deed, reply } => {
                 let facts = people.into_iter().map(|person| Fact::Person(Box::new(person)));
                 self.scratch.facts.extend(facts);

@@ -582,6 +582,8 @@ struct NoteV1<'a> {
     at: i64,
     by: Str<'a>,
     text: Str<'a>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    photos: Vec<Str<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -1207,11 +1209,13 @@ impl<'a> IncidentChangeV1<'a> {
 
 impl<'a> NoteV1<'a> {
     fn of(note: &'a Note) -> Self {
-        Self { at: note.at.micros(), by: (&note.by).into(), text: (&note.text).into() }
+        let photos = note.photos.iter().map(Into::into).collect();
+        Self { at: note.at.micros(), by: (&note.by).into(), text: (&note.text).into(), photos }
     }
 
     fn read(self) -> Note {
-        Note { at: Wall::from_micros(self.at), by: self.by.into_owned(), text: self.text.into_owned() }
+        let photos = self.photos.into_iter().map(Cow::into_owned).collect();
+        Note { at: Wall::from_micros(self.at), by: self.by.into_owned(), text: self.text.into_owned(), photos }
     }
 }
 
@@ -1560,7 +1564,7 @@ mod tests {
                 item("b", Owner::Utility, true, done(None)),
                 item("c", Owner::Grid, false, done(Some("已断电"))),
             ],
-            called_119: Some(Note { at: RAISED, by: by(), text: "已报告".to_owned() }),
+            called_119: Some(Note { at: RAISED, by: by(), text: "已报告".to_owned(), photos: Vec::new() }),
             ..(*incident_change().incident).clone()
         };
         let planned = IncidentChange { incident: Arc::new(planned), ..incident_change() };

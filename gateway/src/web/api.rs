@@ -166,7 +166,7 @@ fn api() -> Routes<Desk> {
                 .command::<NoteBody>("note")
                 .command::<StepBody>("tick")
                 .command::<SkipBody>("skip")
-                .command::<NoteBody>("called-119")
+                .command::<SaidBody>("called-119")
                 .command::<MergeBody>("merge")
                 .command::<SplitBody>("split")
                 .command::<CloseBody>("close"),
@@ -960,6 +960,8 @@ struct ApproveBody {
 
 /// Longest reason that is kept.
 pub(super) const MOST_WHY: usize = 300;
+/// Photos that one note names.
+const MOST_PHOTOS: usize = 10;
 /// A shelf's longest time here; the desk's own limits are shorter.
 const MOST_MINUTES: u32 = 24 * 60;
 
@@ -1274,9 +1276,18 @@ struct SeenBody {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+struct SaidBody {
+    who: Option<String>,
+    text: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct NoteBody {
     who: Option<String>,
     text: String,
+    #[serde(default)]
+    photos: Vec<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -1354,8 +1365,12 @@ async fn act_on_incident(
             (who, IncidentAction::Acknowledge { newest: newest.as_deref().map(alarm_id).transpose()? })
         }
         "note" => {
-            let NoteBody { who, text } = body(request).await?;
-            (who, IncidentAction::Note { text: words("text", &text, MOST_WHY)? })
+            let NoteBody { who, text, photos } = body(request).await?;
+            if photos.len() > MOST_PHOTOS {
+                return Err(Problem::bad_request(format_args!("`photos` names more than {MOST_PHOTOS}")));
+            }
+            let photos = photos.iter().map(|photo| words("photos", photo, MOST_WHY)).collect::<Result<_, _>>()?;
+            (who, IncidentAction::Note { text: words("text", &text, MOST_WHY)?, photos })
         }
         "tick" => {
             let StepBody { who, step } = body(request).await?;
@@ -1366,7 +1381,7 @@ async fn act_on_incident(
             (who, IncidentAction::Skip { step, why: words("why", &why, MOST_WHY)? })
         }
         "called-119" => {
-            let NoteBody { who, text } = body(request).await?;
+            let SaidBody { who, text } = body(request).await?;
             let text = if text.trim().is_empty() { String::new() } else { words("text", &text, MOST_WHY)? };
             (who, IncidentAction::Called119 { text })
         }

@@ -314,7 +314,7 @@ fn csv(readings: &[Measured], zone: &TimeZone) -> String {
 
 /// Leaves out people's names, and what looks like a telephone number in anybody's words.
 fn mask(of: &mut Value) {
-    const NAMES: [&str; 3] = ["by", "who", "people"];
+    const NAMES: [&str; 4] = ["by", "who", "people", "photos"];
     const WORDS: [&str; 6] = ["text", "why", "zh", "en", "receipt", "detail"];
     match of {
         Value::Array(all) => all.iter_mut().for_each(mask),
@@ -425,9 +425,12 @@ fn written(
             let heads = [language.pick("时刻", "At"), language.pick("人员", "By"), language.pick("内容", "Words")];
             page.table(
                 &heads,
-                notes
-                    .iter()
-                    .map(|note| [moment(&note["at"]), words(&note["by"]), words(&note["text"])].map(Cell::Words)),
+                notes.iter().map(|note| {
+                    let photos = note["photos"].as_array().into_iter().flatten().map(words);
+                    let photos = photos.map(|photo| format!("{}{photo}", language.pick("照片：", "photo: ")));
+                    let said: Vec<String> = std::iter::once(words(&note["text"])).chain(photos).collect();
+                    [moment(&note["at"]), words(&note["by"]), said.join("; ")].map(Cell::Words)
+                }),
             );
         }
         let steps = incident["checklist"].as_array().filter(|steps| !steps.is_empty());
@@ -719,12 +722,13 @@ mod tests {
             "crew": [{ "id": "wangqiang", "name": "王强", "phone": "139" }],
             "checklist": [{ "skipped": "刘大爷说已关阀" }],
             "end": { "by": "anmin", "why": "李值班到场" },
-            "notes": [{ "by": "王", "text": "电话 13812345678" }],
+            "notes": [{ "by": "王", "text": "电话 13812345678", "photos": ["https://photos.example.cn/501"] }],
             "message": { "zh": "已呼叫一号站（电话 0571-88886666），须在 60 秒内应答", "en": "26.5 %LEL above 25" },
         });
         mask(&mut of);
         let text = of.to_string();
-        for gone in ["李值班", "王", "wangqiang", "139\"", "刘大爷", "13812345678", "88886666"] {
+        for gone in ["李值班", "王", "wangqiang", "139\"", "刘大爷", "13812345678", "88886666", "photos.example.cn"]
+        {
             assert!(!text.contains(gone), "{gone} in {text}");
         }
         for kept in [

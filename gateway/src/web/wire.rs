@@ -536,6 +536,9 @@ pub struct NoteWire {
     pub at: String,
     pub by: String,
     pub text: String,
+    /// Where its photos are.
+    #[serde(default)]
+    pub photos: Vec<String>,
 }
 
 /// One step of an incident's checklist.
@@ -1403,7 +1406,7 @@ impl Writer<'_> {
     }
 
     fn note(self, note: &Note) -> NoteWire {
-        NoteWire { at: self.at(note.at), by: note.by.clone(), text: note.text.clone() }
+        NoteWire { at: self.at(note.at), by: note.by.clone(), text: note.text.clone(), photos: note.photos.clone() }
     }
 
     fn item(self, item: &Item) -> ItemWire {

@@ -1165,7 +1165,7 @@ impl Run {
                     (1 | 5, Some(into)) => IncidentAction::MergeInto { into },
                     (2, _) => IncidentAction::Split { alarms: vec![id] },
                     (3, _) => IncidentAction::Close { outcome: End::Test, why },
-                    _ => IncidentAction::Note { text: why },
+                    _ => IncidentAction::Note { text: why, photos: Vec::new() },
                 };
                 Action::Incident { incident, what }
             }

@@ -300,7 +300,7 @@ export interface Incident {
   changed_at: string
   settled_at: string | null
   closes_at: string | null
-  notes: { at: string; by: string; text: string }[]
+  notes: { at: string; by: string; text: string; photos: string[] }[]
   checklist: ChecklistItem[]
   called_119: { at: string; by: string; text: string } | null
   end: { at: string; by: string; outcome: Outcome; cause: FalseCause | null; into: string | null; why: string } | null

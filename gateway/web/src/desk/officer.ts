@@ -70,7 +70,7 @@ export function step(call: Call, what: Step, particulars: Particulars = {}): Pro
 export interface OnIncident {
   /** `newest`: the newest alarm that the officer has seen. */
   acknowledge: { newest: string }
-  note: { text: string }
+  note: { text: string; photos?: string[] }
   tick: { step: string }
   skip: { step: string; why: string }
   'called-119': { text: string }

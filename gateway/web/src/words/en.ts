@@ -598,6 +598,8 @@ export const en: Words = {
     notes: 'Notes',
     noNotes: 'No notes yet',
     note: 'What has happened',
+    photo: 'photo',
+    photoWhere: 'address or file name of a photo, if any',
     addNote: 'Write down',
     timeline: 'History',
     settled: 'All its alarms are over: say what it was and close it',

@@ -586,6 +586,8 @@ export const zh = {
     notes: '记录',
     noNotes: '还没有记录',
     note: '写下情况',
+    photo: '照片',
+    photoWhere: '照片的地址或文件名（可不填）',
     addNote: '记下',
     timeline: '经过',
     settled: '报警均已结束，请说明原因并结案',
