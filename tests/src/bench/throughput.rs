@@ -7,6 +7,7 @@ use super::load::{Load, flood};
 use super::median;
 use super::subject::{Broker, Shape, Subject, site};
 use super::yardstick::Work;
+use crate::daemon::anmin;
 use crate::http;
 
 /// What one subject did with one flood.
@@ -134,14 +135,17 @@ pub fn watched() {
         // By turns the one and the other first.
         for n in [round % 2, 1 - round % 2] {
             let site = site(shape);
-            if n == 1 {
-                let path = site.path("anmin.toml");
-                let text = std::fs::read_to_string(path).expect("the site has a configuration");
-                site.write("anmin.toml", &format!("{text}[log]\nlevel = \"error\"\n"));
-            }
+            let path = site.path("anmin.toml");
             let subject = Subject::anmin_on(site, shape);
             let daemon = subject.daemon().expect("it is anmin");
             let (port, web) = (daemon.broker.expect("it has a broker").port(), daemon.web);
+            if n == 1 {
+                // Only now: where it listens is told at info.
+                let text = std::fs::read_to_string(&path).expect("the site has a configuration");
+                std::fs::write(&path, format!("{text}[log]\nlevel = \"error\"\n")).expect("it is ours");
+                let told = anmin(&["rules", "reload", "--url", &format!("http://{web}"), "--who", "bench"]);
+                assert!(told.status.success(), "{told:?}");
+            }
             let over = AtomicBool::new(n == 1);
             runs[n].push(std::thread::scope(|scope| {
                 scope.spawn(|| {
