@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anmin::intake::{Ack, Delivery, Message};
-use anmin::main_loop::Input;
+use anmin::main_loop::query::{AlarmFilter, AlarmPage};
+use anmin::main_loop::{Input, Query};
 use anmin::store::suspects::Suspects;
 use anmin_sensors::time::Wall;
 use tracing::field::{Field, Visit};
@@ -192,5 +193,24 @@ fn what_comes_once_more_is_acknowledged_no_sooner_than_what_it_decided_before() 
         assert!(life.turn(&mut again) && life.write_readings());
         assert_eq!(session.waits().len(), waits, "after {at} s");
     }
+    std::fs::remove_dir_all(&dir).expect("made above");
+}
+
+/// Whoever asks before the reading came, in the same turn, is answered when the turn is in the journal: what an answer shows outlives
+/// a power cut in the next moment.
+#[test]
+fn an_answer_is_as_of_the_end_of_its_turn_and_not_of_its_middle() {
+    let dir = std::env::temp_dir().join(format!("anmin-answer-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("the folder for temporary files can be written");
+    let session = Session::new(&[(1, "prompt/a", r#"{"v":60.0,"n":1}"#)]);
+    let mut life = life(&dir, 1);
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
+    let page = AlarmPage { after: None, limit: 10 };
+    let mut inputs = vec![Input::Query(Query::Alarms { filter: AlarmFilter::default(), page, reply })];
+    inputs.append(&mut session.deliver(&life, false));
+    assert!(life.turn(&mut inputs));
+    let list = answer.try_recv().expect("the turn is over");
+    let about: Vec<&str> = list.alarms.iter().map(|alarm| alarm.subject.as_str()).collect();
+    assert_eq!(about, ["a/v"]);
     std::fs::remove_dir_all(&dir).expect("made above");
 }
