@@ -39,6 +39,9 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
         format!("/api/v1/incidents/{incident}/note"),
         json!({ "who": "李值班", "text": "住户电话 13812345678", "photos": ["https://photos.example.cn/501"] }),
     );
+    let many = json!({ "who": "李值班", "text": "照片太多", "photos": vec!["p.jpg"; 11] });
+    let refused = http::post(daemon.web, &format!("/api/v1/incidents/{incident}/note"), &many);
+    assert!(refused.status == 400 && refused.body.contains("`photos` names more than 10"), "{}", refused.body);
     for _ in 0..2 {
         device.publish("acceptance/g1/up", json!({ "v": 0.1 }).to_string());
     }
