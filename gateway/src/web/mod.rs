@@ -478,7 +478,7 @@ impl Server {
                  or have a proxy with TLS in front of it, and listen on 127.0.0.1"
             );
         }
-        Ok((address, tokio::spawn(listen::accept(listener, None, self.router.clone()))))
+        Ok((address, tokio::spawn(listen::accept(listener, None, self.router))))
     }
 
     /// Where it is to serve TLS, if at all.
@@ -495,7 +495,7 @@ impl Server {
         let address = listener.local_addr()?;
         tracing::info!("web: others find the duty desk at https://{address}/");
         let acceptor = TlsAcceptor::from(Arc::clone(config));
-        Ok((address, tokio::spawn(listen::accept(listener, Some(acceptor), self.router.clone()))))
+        Ok((address, tokio::spawn(listen::accept(listener, Some(acceptor), self.router))))
     }
 }
 
