@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod http;
 pub mod mqtt;
 pub mod peers;
+pub mod people;
 pub mod site;
 pub mod storm;
 pub mod supply;

@@ -50,7 +50,11 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
         format!("/api/v1/incidents/{incident}/close"),
         json!({ "who": "李值班", "outcome": "real", "why": "阀门未关" }),
     );
-    daemon.wait("/api/v1/status", "every order taken", |status| status["orders_waiting"] == 0);
+    // A receipt is written a moment after its order was taken.
+    daemon.wait(&format!("/api/v1/incidents/{incident}/messages"), "every receipt", |told| {
+        let told = told["messages"].as_array().expect("a list");
+        !told.is_empty() && told.iter().all(|message| message["state"] == "delivered")
+    });
 
     let url = format!("http://{}", daemon.web);
     let export = |name: &str, more: &[&str]| {
