@@ -7,6 +7,7 @@ pub mod drill_calendar;
 pub mod feed;
 pub mod losses;
 mod pace;
+pub mod plan_history;
 pub mod query;
 pub mod run;
 pub mod stock;

@@ -190,7 +190,7 @@ fn escape(text: &str) -> String {
 }
 
 /// The causes of transitions and of incidents' changes in Chinese.
-pub const CAUSES: [(&str, &str); 31] = [
+pub const CAUSES: [(&str, &str); 32] = [
     ("raised", "发生报警"),
     ("level_changed", "级别变化"),
     ("returned", "异常消失"),
@@ -217,6 +217,7 @@ pub const CAUSES: [(&str, &str); 31] = [
     ("ticked", "完成步骤"),
     ("skipped", "跳过步骤"),
     ("step_late", "步骤超时"),
+    ("staged", "办理进展"),
     ("called_119", "已拨打119"),
     ("split_from", "自其他事件分出"),
     ("split_into", "分出报警"),

@@ -11,8 +11,9 @@ use anmin_sensors::point::{DeviceId, Hazard, Place, PointId};
 use anmin_sensors::time::{Now, Wall};
 
 use crate::broadcast::{Broadcast, BroadcastAction, BroadcastStep};
+use crate::casework::CaseKind;
 use crate::drill::DrillId;
-use crate::incident::{IncidentAction, IncidentId};
+use crate::incident::{IncidentAction, IncidentId, NewCase};
 use crate::rule::{Evidence, Finding, Level, RuleId, Text};
 use crate::walk::WalkId;
 
@@ -157,6 +158,8 @@ pub struct Alarm {
     pub class: Class,
     pub title: Text,
     pub place: Arc<Place>,
+    /// What kind of case it opens, if it is no emergency.
+    pub case: Option<CaseKind>,
     /// Which event it is part of; `None` for those about anmin itself.
     pub incident: Option<IncidentId>,
     /// The drill that it is part of; `None` for what is real.
@@ -385,6 +388,11 @@ pub enum Action {
     Incident {
         incident: IncidentId,
         what: IncidentAction,
+    },
+    /// A person opens a case by hand, under an id that whoever asks has made: said twice it is one.
+    OpenCase {
+        incident: IncidentId,
+        what: NewCase,
     },
     /// A micro fire station is handed over, checked, or taken off duty.
     Station {

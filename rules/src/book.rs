@@ -498,7 +498,7 @@ impl AlarmBook {
             }
             Action::Call { alarm, .. } | Action::Broadcast { alarm, .. } => self.slot_of(*alarm).map(drop),
             // Of many alarms: the watch takes it apart.
-            Action::Incident { .. } | Action::Station { .. } => Ok(()),
+            Action::Incident { .. } | Action::OpenCase { .. } | Action::Station { .. } => Ok(()),
         }
     }
 
@@ -930,6 +930,7 @@ impl AlarmBook {
             class: entry.class,
             title: own(&terms.spec.title),
             place: Arc::clone(&entry.place),
+            case: terms.spec.case_of(entry.class),
             incident: None,
             drill,
             level,

@@ -555,7 +555,7 @@ fn alarm_of(action: &Action) -> Option<AlarmId> {
         | Action::ReturnToService { alarm }
         | Action::Call { alarm, .. }
         | Action::Broadcast { alarm, .. } => Some(*alarm),
-        Action::Incident { .. } | Action::Station { .. } => None,
+        Action::Incident { .. } | Action::OpenCase { .. } | Action::Station { .. } => None,
     }
 }
 

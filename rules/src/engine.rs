@@ -271,6 +271,7 @@ impl Watch {
                 .and_then(|()| self.desk.handle_step(now, &command.who, *alarm, station, step, &mut self.effects)),
             Action::Broadcast { alarm, what } => self.handle_broadcast(now, &command.who, *alarm, what),
             Action::Incident { incident, what } => self.handle_incident(now, &command.who, *incident, what),
+            Action::OpenCase { incident, what } => self.incidents.open_case(now, &command.who, *incident, what),
             Action::Station { station, what } => {
                 self.desk.handle_station(now, &command.who, station, what, &mut self.effects)
             }
@@ -310,6 +311,9 @@ impl Watch {
             IncidentAction::Tick { step } => self.incidents.tick(now, who, id, step, None),
             IncidentAction::Skip { step, why } => self.incidents.tick(now, who, id, step, Some(why)),
             IncidentAction::Called119 { text } => self.incidents.called_119(now, who, id, text),
+            IncidentAction::Stage { stage, owner, text } => {
+                self.incidents.set_stage(now, who, id, *stage, owner.as_deref(), text)
+            }
             IncidentAction::MergeInto { into } => {
                 for alarm in self.incidents.merge(now, who, id, *into)? {
                     self.book.regroup(now, alarm, Some(who));
@@ -343,6 +347,7 @@ impl Watch {
         if matches!(outcome, Outcome::Merged(_) | Outcome::Unexplained | Outcome::Drill) {
             return Err(Refusal::not_allowed("请说明事件的性质", "say what the incident was"));
         }
+        self.incidents.incident(id)?.check_outcome(outcome)?;
         let alarms: Vec<Arc<Alarm>> =
             self.incidents.alarms_of(id).filter_map(|alarm| self.book.alarm(alarm).cloned()).collect();
         if let Some(alarm) = alarms.iter().find(|alarm| alarm.is_silenced()) {
@@ -450,7 +455,8 @@ impl Watch {
 
     /// Tells the officer which steps of an incident's checklist are late, or that none is any more.
     fn report_steps(&mut self, now: Now, incident: &Incident) {
-        let late: Vec<&Item> = incident.late_steps().collect();
+        // What is no emergency is late on its card; nobody is alarmed.
+        let late: Vec<&Item> = incident.late_steps().filter(|_| incident.case.is_none()).collect();
         let trouble = (!late.is_empty()).then(|| {
             let zh: Vec<String> = late.iter().map(|item| format!("{}（{}）", item.text.zh, item.owner.zh())).collect();
             let en: Vec<String> =

@@ -55,6 +55,7 @@ impl SystemRules {
                 id: RuleId::new(format!("system/{name}")),
                 title: Text { zh: zh.to_owned(), en: en.to_owned() },
                 hazard: None,
+                opens: None,
                 inputs: Vec::new(),
                 windows: Vec::new(),
                 limits: BTreeMap::new(),

@@ -10,6 +10,9 @@
 //! event. Then it closes by itself, unless it was so grave that a station was called: that one is owed a reason by a
 //! person, for [`REASON_WITHIN`].
 //!
+//! What is no emergency ([`crate::casework`]) is an incident, too, with states of its own; alarms join only those of their
+//! kind. One that a person has taken on does not settle: it waits for that person's word.
+//!
 //! Alarms about anmin itself stay outside: each has a cause of its own, which its subject names, and none puts people in
 //! danger. The plans for its hazards give an incident its checklist, whose steps have clocks of their own until they are
 //! ticked. This module does not know stations, channels or scripts.
@@ -24,6 +27,7 @@ use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{Alarm, AlarmId, Class, Refusal, Transition};
 use crate::book::{ANMIN, Ids};
+use crate::casework::{Case, CaseKind, Stage};
 use crate::drill::{self, DrillId};
 use crate::plan::{self, Done, Item, Plans};
 use crate::rule::{Level, Text};
@@ -36,6 +40,8 @@ pub const REASON_WITHIN: Duration = Duration::from_secs(24 * 3600);
 pub const STORM_WITHIN: Duration = Duration::from_secs(600);
 /// Notes of one incident.
 pub const MOST_NOTES: usize = 200;
+/// Open cases that people have opened by hand: what a community can still see to, and no more than the box can hold.
+pub const MOST_BY_HAND: usize = 1_000;
 
 /// UUIDv7: sorts by the time at which it began.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,13 +65,15 @@ pub struct Incident {
     pub id: IncidentId,
     /// Number of its changes so far; the first is 1.
     pub seq: u32,
-    /// What its first alarm is called.
+    /// What it is and how far it has come, if it is no emergency.
+    pub case: Option<Case>,
+    /// What its first alarm is called; of one that was opened by hand what the person has called it.
     pub title: Text,
-    /// Where its first alarm is.
+    /// Where its first alarm is, or where the person says.
     pub place: Arc<Place>,
     /// The drill that it is part of; `None` for what is real.
     pub drill: Option<DrillId>,
-    /// In the order in which they came.
+    /// In the order in which they came; none of a case that no alarm has opened.
     pub hazards: Vec<Hazard>,
     /// The highest level that any of its alarms ever had.
     pub peak: Level,
@@ -97,6 +105,45 @@ impl Incident {
         self.end.is_none()
     }
 
+    pub fn case_kind(&self) -> Option<CaseKind> {
+        self.case.as_ref().map(|case| case.kind)
+    }
+
+    /// Somebody has taken it on: it waits for that person's word, not for its alarms.
+    pub fn is_taken_on(&self) -> bool {
+        self.case.as_ref().is_some_and(|case| case.owner.is_some())
+    }
+
+    /// Whether a person may say this of how it ended.
+    ///
+    /// # Errors
+    /// Where the word belongs to another kind of incident, with those that fit.
+    pub fn check_outcome(&self, outcome: Outcome) -> Result<(), Refusal> {
+        let (fits, known) = match self.case_kind() {
+            None => (
+                Outcome::EMERGENCY.contains(&outcome) || matches!(outcome, Outcome::FalseAlarm(_)),
+                &Outcome::EMERGENCY[..],
+            ),
+            Some(kind) => (kind.outcomes().contains(&outcome), kind.outcomes()),
+        };
+        if fits {
+            return Ok(());
+        }
+        let listed = |word: fn(&Outcome) -> &'static str, between: &str| {
+            known.iter().map(word).collect::<Vec<_>>().join(between)
+        };
+        let also = if self.case.is_none() { ("、误报", ", false_alarm") } else { ("", "") };
+        Err(Refusal::not_allowed(
+            format!("“{}”不适用于该事件：可用 {}{}", outcome.zh(), listed(|one| one.zh(), "、"), also.0),
+            format!(
+                "{} does not fit this incident: there are {}{}",
+                outcome.as_str(),
+                listed(|one| one.as_str(), ", "),
+                also.1
+            ),
+        ))
+    }
+
     fn add_hazards(&mut self, hazards: &[Hazard]) {
         for hazard in hazards {
             if !self.hazards.contains(hazard) {
@@ -116,7 +163,7 @@ impl Incident {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IncidentState {
-    /// At least one of its alarms is open.
+    /// At least one of its alarms is open, or a person has taken it on.
     Standing,
     /// All its alarms are closed; it is not.
     Settled,
@@ -168,6 +215,20 @@ pub enum Outcome {
     FalseAlarm(FalseCause),
     Test,
     Maintenance,
+    /// The neighbours are quiet again.
+    Quiet,
+    /// Both sides agree.
+    Agreed,
+    /// What was asked for is done.
+    Resolved,
+    Repaired,
+    Replaced,
+    /// Nothing is broken.
+    NoFault,
+    /// Somebody else's by now: the text says whose.
+    Referred,
+    /// It is not as it was said.
+    Unfounded,
     /// It was part of a drill.
     Drill,
     /// Its alarms and notes are another's now.
@@ -177,9 +238,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The words of those that a person may give, but for a false alarm, which needs its cause.
+    /// Those that a person may give of an emergency, but for a false alarm, which needs its cause.
+    pub const EMERGENCY: [Self; 3] = [Self::Real, Self::Test, Self::Maintenance];
+
+    /// The words of those that a person may give, but for a false alarm.
     pub fn named(word: &str) -> Option<Self> {
-        [Self::Real, Self::Test, Self::Maintenance].into_iter().find(|outcome| outcome.as_str() == word)
+        let of_cases = CaseKind::ALL.iter().flat_map(|kind| kind.outcomes());
+        Self::EMERGENCY.iter().chain(of_cases).copied().find(|outcome| outcome.as_str() == word)
     }
 
     pub const fn as_str(self) -> &'static str {
@@ -188,6 +253,14 @@ impl Outcome {
             Self::FalseAlarm(_) => "false_alarm",
             Self::Test => "test",
             Self::Maintenance => "maintenance",
+            Self::Quiet => "quiet",
+            Self::Agreed => "agreed",
+            Self::Resolved => "resolved",
+            Self::Repaired => "repaired",
+            Self::Replaced => "replaced",
+            Self::NoFault => "no_fault",
+            Self::Referred => "referred",
+            Self::Unfounded => "unfounded",
             Self::Drill => "drill",
             Self::Merged(_) => "merged",
             Self::Unexplained => "unexplained",
@@ -200,6 +273,14 @@ impl Outcome {
             Self::FalseAlarm(_) => "误报",
             Self::Test => "测试",
             Self::Maintenance => "检修",
+            Self::Quiet => "已劝止",
+            Self::Agreed => "达成一致",
+            Self::Resolved => "已解决",
+            Self::Repaired => "已修复",
+            Self::Replaced => "已更换",
+            Self::NoFault => "未发现故障",
+            Self::Referred => "已移交",
+            Self::Unfounded => "情况不属实",
             Self::Drill => "演练",
             Self::Merged(_) => "已并入",
             Self::Unexplained => "未说明",
@@ -306,6 +387,11 @@ pub enum IncidentCause {
     Called119 {
         by: String,
     },
+    /// A case has come to another state, or to another person.
+    Staged {
+        stage: Stage,
+        by: String,
+    },
     /// It began with alarms that a person took out of another.
     SplitFrom {
         from: IncidentId,
@@ -337,6 +423,7 @@ impl IncidentCause {
             Self::Skipped { .. } => "skipped",
             Self::StepLate { .. } => "step_late",
             Self::Called119 { .. } => "called_119",
+            Self::Staged { .. } => "staged",
             Self::SplitFrom { .. } => "split_from",
             Self::SplitInto { .. } => "split_into",
             Self::Absorbed { .. } => "absorbed",
@@ -352,6 +439,19 @@ pub struct IncidentChange {
     pub cause: IncidentCause,
     /// As it stands after the change.
     pub incident: Arc<Incident>,
+}
+
+/// A case that a person opens by hand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewCase {
+    pub kind: CaseKind,
+    /// What it is about, in a line that names nobody.
+    pub title: String,
+    pub place: Place,
+    /// What was said; may be empty. Becomes its first note.
+    pub text: String,
+    /// Who sees to it; `None`: who opens it.
+    pub owner: Option<String>,
 }
 
 /// What an officer does with an incident.
@@ -376,6 +476,14 @@ pub enum IncidentAction {
     },
     /// Somebody has called 119; the text says what matters of it.
     Called119 {
+        text: String,
+    },
+    /// A case comes to this state, which must be one of its kind.
+    Stage {
+        stage: Stage,
+        /// Who sees to it from now on; `None`: who did, or where nobody did, who says this.
+        owner: Option<String>,
+        /// May be empty; otherwise a note.
         text: String,
     },
     /// Its alarms and notes become those of `into`.
@@ -502,7 +610,8 @@ impl Spot {
             ("", "") if within => String::new(),
             // A yard, a slope: the place itself.
             ("", area) if !area.is_empty() => area.to_owned(),
-            (building, _) if within => building.to_owned(),
+            // Two compounds of one site may both have a building 1.
+            (building, area) if within => format!("{area}/{building}"),
             // Where in the building nobody has said, or not even in which: only that it is itself is known.
             _ => format!("device {}", alarm.subject.as_str().split('/').next().unwrap_or_default()),
         };
@@ -522,9 +631,16 @@ impl Spot {
 
     fn whole(hazard: Hazard, alarm: &Alarm) -> Self {
         let Place { area, building, .. } = &*alarm.place;
-        let at = if building.is_empty() { area } else { building };
-        Self::Whole { hazard, at: at.clone() }
+        let at = if building.is_empty() { area.clone() } else { format!("{area}/{building}") };
+        Self::Whole { hazard, at }
     }
+}
+
+fn too_many_notes() -> Refusal {
+    Refusal::not_allowed(
+        format!("一个事件最多 {MOST_NOTES} 条记录"),
+        format!("an incident holds {MOST_NOTES} notes at most"),
+    )
 }
 
 /// All open incidents.
@@ -562,6 +678,11 @@ struct Entry {
 }
 
 impl Entry {
+    /// No alarm has opened it.
+    fn by_hand(&self) -> bool {
+        self.incident.hazards.is_empty()
+    }
+
     fn new(incident: Arc<Incident>) -> Self {
         Self {
             incident,
@@ -639,6 +760,8 @@ impl IncidentBook {
             let entry = self.entries.get_mut(&id).expect("inserted above");
             match (entry.standing.is_empty(), entry.incident.settled_at, entry.incident.closes_at) {
                 (false, ..) => {}
+                // It waits for the person who has taken it on.
+                _ if entry.incident.is_taken_on() => {}
                 (true, Some(settled), Some(closes)) => {
                     // Deadlines go on where they were by the wall clock, none longer than its full period.
                     let left = |until: Wall, period: Duration| now.mono.plus(until.since(now.wall).min(period));
@@ -695,6 +818,9 @@ impl IncidentBook {
         let near = [hazard].into_iter().chain(related).flat_map(|hazard| Spot::near(hazard, alarm));
         let takes = |id: &&IncidentId| {
             let entry = &self.entries[*id];
+            if entry.incident.case_kind() != alarm.case {
+                return false;
+            }
             !entry.standing.is_empty() || entry.takes_until.is_some_and(|until| now.mono < until)
         };
         let oldest_at = |spot: &Spot| self.spots.get(spot)?.iter().find(takes).copied();
@@ -723,6 +849,7 @@ impl IncidentBook {
         let incident = Incident {
             id,
             seq: 0,
+            case: alarm.case.map(|kind| Case { kind, stage: Stage::New, owner: None }),
             title: alarm.title.clone(),
             place: Arc::clone(&alarm.place),
             drill: self.drill,
@@ -777,6 +904,11 @@ impl IncidentBook {
     fn settle(&mut self, now: Now, id: IncidentId) {
         let call_level = self.call_level;
         let entry = self.entries.get_mut(&id).expect("the caller found the incident");
+        if entry.incident.is_taken_on() {
+            // What flickers stays one event; the end is the person's to say.
+            entry.takes_until = Some(now.mono.plus(QUIET));
+            return;
+        }
         let wait = if entry.incident.peak >= call_level { REASON_WITHIN } else { QUIET };
         let due = now.mono.plus(wait);
         (entry.takes_until, entry.due) = (Some(now.mono.plus(QUIET)), Some(due));
@@ -802,8 +934,12 @@ impl IncidentBook {
         incident.seq += 1;
         incident.changed_at = now.wall;
         if incident.settled_at.is_none() && incident.is_open() {
-            let Incident { checklist, hazards, peak, place, .. } = incident;
-            plan::grow(checklist, &self.plans, hazards, *peak, &place.area, now.wall);
+            let Incident { checklist, hazards, peak, place, case, .. } = incident;
+            let subjects = match case {
+                Some(case) => vec![plan::Subject::Case(case.kind)],
+                None => hazards.iter().copied().map(plan::Subject::Hazard).collect(),
+            };
+            plan::grow(checklist, &self.plans, &subjects, *peak, &place.area, now.wall);
         }
         self.changes.push_back(IncidentChange { at: now.wall, cause, incident: Arc::clone(&entry.incident) });
         self.arm_steps(now, id);
@@ -859,6 +995,12 @@ impl IncidentBook {
         }
         self.incident(into)?;
         let source = Arc::clone(self.incident(from)?);
+        if source.case.is_none() && self.incident(into)?.case.is_some() {
+            return Err(Refusal::not_allowed(
+                "险情不能并入日常事项：请反过来合并",
+                "an emergency cannot become part of what is none: merge the other way round",
+            ));
+        }
         let entry = self.entries.get_mut(&from).expect("found above");
         let (moved, spots) = (std::mem::take(&mut entry.standing), entry.spots.clone());
         for alarm in &moved {
@@ -898,7 +1040,7 @@ impl IncidentBook {
             }
         });
         // A graver past may give a settled one more time to be explained.
-        if self.entries[&into].standing.is_empty() {
+        if self.entries[&into].standing.is_empty() && !self.entries[&into].incident.is_taken_on() {
             self.stop_clock(into);
             self.settle(now, into);
         }
@@ -943,10 +1085,7 @@ impl IncidentBook {
             return Err(Refusal::not_allowed("记录内容为空", "the note is empty"));
         }
         if incident.notes.len() >= MOST_NOTES {
-            return Err(Refusal::not_allowed(
-                format!("一个事件最多 {MOST_NOTES} 条记录"),
-                format!("an incident holds {MOST_NOTES} notes at most"),
-            ));
+            return Err(too_many_notes());
         }
         let note = Note { at: now.wall, by: who.to_owned(), text: text.to_owned(), photos: photos.to_vec() };
         self.change(now, id, IncidentCause::Noted { by: who.to_owned() }, |incident| incident.notes.push(note));
@@ -995,6 +1134,104 @@ impl IncidentBook {
         let note = Note { at: now.wall, by: who.to_owned(), text: text.to_owned(), photos: Vec::new() };
         self.change(now, id, IncidentCause::Called119 { by: who.to_owned() }, |incident| {
             incident.called_119 = Some(note);
+        });
+        Ok(())
+    }
+
+    /// A person opens a case. Saying it twice is harmless.
+    pub fn open_case(&mut self, now: Now, who: &str, id: IncidentId, new: &NewCase) -> Result<(), Refusal> {
+        if self.entries.contains_key(&id) {
+            return Ok(());
+        }
+        if new.title.trim().is_empty() {
+            return Err(Refusal::not_allowed("请写明事项", "say what it is about"));
+        }
+        if self.entries.values().filter(|entry| entry.by_hand()).count() >= MOST_BY_HAND {
+            return Err(Refusal::not_allowed(
+                format!("未办结的日常事项已有 {MOST_BY_HAND} 件：请先办结一些"),
+                format!("{MOST_BY_HAND} cases are open already: close some first"),
+            ));
+        }
+        let by = who.to_owned();
+        let text = new.text.trim();
+        let note = Note { at: now.wall, by: by.clone(), text: text.to_owned(), photos: Vec::new() };
+        let owner = Some(new.owner.clone().unwrap_or_else(|| by.clone()));
+        let incident = Incident {
+            id,
+            seq: 0,
+            case: Some(Case { kind: new.kind, stage: Stage::New, owner }),
+            title: Text::both(new.title.trim()),
+            place: Arc::new(new.place.clone()),
+            drill: self.drill,
+            hazards: Vec::new(),
+            peak: Level::Blue,
+            storm: false,
+            alarms: 0,
+            opened_at: now.wall,
+            changed_at: now.wall,
+            settled_at: None,
+            closes_at: None,
+            notes: if text.is_empty() { Vec::new() } else { vec![note] },
+            checklist: Vec::new(),
+            called_119: None,
+            end: None,
+        };
+        self.entries.insert(id, Entry::new(Arc::new(incident)));
+        self.change(now, id, IncidentCause::Staged { stage: Stage::New, by }, |_| {});
+        Ok(())
+    }
+
+    /// A case comes to another state, and to whoever sees to it.
+    pub fn set_stage(
+        &mut self,
+        now: Now,
+        who: &str,
+        id: IncidentId,
+        stage: Stage,
+        owner: Option<&str>,
+        text: &str,
+    ) -> Result<(), Refusal> {
+        let incident = self.incident(id)?;
+        let Some(case) = &incident.case else {
+            return Err(Refusal::not_allowed(
+                "险情没有办理阶段：它随报警变化",
+                "an emergency has no such states: it goes with its alarms",
+            ));
+        };
+        let stages = case.kind.stages();
+        if !stages.contains(&stage) {
+            let words = |word: fn(&Stage) -> &'static str| stages.iter().map(word).collect::<Vec<_>>().join(", ");
+            return Err(Refusal::not_allowed(
+                format!("{}没有“{}”阶段：可用 {}", case.kind.zh(), stage.zh(), words(|one| one.zh())),
+                format!(
+                    "a {} has no state {}: there are {}",
+                    case.kind.en(),
+                    stage.as_str(),
+                    words(|one| one.as_str())
+                ),
+            ));
+        }
+        let owner = owner.map(str::to_owned).or_else(|| case.owner.clone()).unwrap_or_else(|| who.to_owned());
+        let case = Case { kind: case.kind, stage, owner: Some(owner) };
+        if text.trim().is_empty() && incident.case.as_ref() == Some(&case) {
+            return Ok(());
+        }
+        if !text.trim().is_empty() && incident.notes.len() >= MOST_NOTES {
+            return Err(too_many_notes());
+        }
+        let settled = incident.settled_at.is_some();
+        if settled {
+            // Until its alarms come back, as of one that had been taken on before it settled.
+            self.stop_clock(id);
+            self.entries.get_mut(&id).expect("found above").takes_until = Some(now.mono.plus(QUIET));
+        }
+        let by = who.to_owned();
+        self.change(now, id, IncidentCause::Staged { stage, by: by.clone() }, |incident| {
+            incident.case = Some(case);
+            (incident.settled_at, incident.closes_at) = (None, None);
+            if !text.trim().is_empty() {
+                incident.notes.push(Note { at: now.wall, by, text: text.trim().to_owned(), photos: Vec::new() });
+            }
         });
         Ok(())
     }
@@ -1095,6 +1332,7 @@ mod tests {
             class: Class::Hazard(hazard),
             title: text(hazard.as_str()),
             place: Arc::new(placed),
+            case: None,
             incident: None,
             drill: None,
             level: Level::Yellow,
@@ -1168,6 +1406,25 @@ mod tests {
             let second = raise(&mut book, 3_600, alarm(2, other, here));
             assert_eq!(first == second, joined, "{one:?} at {there} and {other:?} at {here}");
         }
+    }
+
+    #[test]
+    fn buildings_of_one_name_in_two_compounds_and_cases_of_two_kinds_are_kept_apart() {
+        let (mut book, kitchen) = (IncidentBook::new(1, Level::Orange, Arc::default(), 1), "3/1/5/501");
+        let mut found = BTreeSet::new();
+        for (n, (area, case)) in
+            [("east", None), ("west", None), ("east", Some(CaseKind::Mediation)), ("east", Some(CaseKind::Maintenance))]
+                .into_iter()
+                .enumerate()
+        {
+            // Twice, so that the second of each is a storm's and has one to join.
+            for again in [0, 10] {
+                let mut alarm = alarm(n as u128 + again, Hazard::Care, kitchen);
+                Arc::make_mut(&mut alarm.place).area = area.to_owned();
+                found.insert(raise(&mut book, n as u64, Alarm { case, ..alarm }));
+            }
+        }
+        assert_eq!(found.len(), 4);
     }
 
     #[test]

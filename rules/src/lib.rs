@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod book;
 pub mod broadcast;
 pub mod cases;
+pub mod casework;
 pub mod change;
 pub mod drill;
 pub mod duty;

@@ -1,11 +1,12 @@
 //! Plans (处置预案): what to do, in order, by whom and in what time; and the checklist that an incident makes of them.
 //!
-//! A plan is for one hazard, from a level on, everywhere or in the places that it names. The most specific one wins: one
+//! A plan is for one hazard or for one kind of case, from a level on, everywhere or in the places that it names. The most specific one wins: one
 //! that names the place before one that does not, the site's own before a shipped one, a higher level before a lower. When
 //! an incident grows, the plan of the new level adds the steps that are not there yet; what was done stays done. This module
 //! does not know who ticks a step, nor how a late one is told.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use anmin_sensors::document::{Document, Faults, Reader};
 use anmin_sensors::point::Hazard;
 use anmin_sensors::time::Wall;
 
-use crate::rule::{Level, Text};
+use crate::casework::CaseKind;
+use crate::rule::{ContentHash, Level, Text};
 
 /// The plans that anmin ships.
 const SHIPPED: &str = include_str!("../plans/plans.toml");
@@ -79,11 +81,27 @@ pub struct Step {
     pub within: Option<Duration>,
 }
 
+/// What a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Hazard(Hazard),
+    Case(CaseKind),
+}
+
+impl Subject {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hazard(hazard) => hazard.as_str(),
+            Self::Case(kind) => kind.as_str(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub id: String,
     pub title: Text,
-    pub hazard: Hazard,
+    pub subject: Subject,
     /// From this level on.
     pub level: Level,
     /// Areas that it is for; none: everywhere.
@@ -104,9 +122,19 @@ impl Plan {
     pub fn read(r: &Reader<'_>) -> Option<Self> {
         let id: Option<String> = r.required("id");
         let hazards = Hazard::ALL.map(|hazard| (hazard.as_str(), hazard));
-        if !r.has("hazard") {
-            r.required::<String>("hazard");
-        }
+        let subject = match (r.has("hazard"), r.has("case")) {
+            (false, true) => Subject::Case(r.choice("case", &CaseKind::CHOICES).unwrap_or(CaseKind::Report)),
+            (true, true) => {
+                r.fault("case", "a plan is for a `hazard` or for a `case`, not for both", None);
+                r.choice("case", &CaseKind::CHOICES);
+                Subject::Hazard(r.choice("hazard", &hazards).unwrap_or(Hazard::Fire))
+            }
+            (true, false) => Subject::Hazard(r.choice("hazard", &hazards).unwrap_or(Hazard::Fire)),
+            (false, false) => {
+                r.required::<String>("hazard");
+                Subject::Hazard(Hazard::Fire)
+            }
+        };
         let approved_on: Option<String> = r.optional("approved_on");
         if let Some(day) = approved_on.as_deref().filter(|day| !is_day(day)) {
             let hint = Some("such as \"2026-03-01\"".to_owned());
@@ -139,7 +167,7 @@ impl Plan {
         let steps: Vec<Step> = steps.iter().filter_map(read).collect();
         let plan = Self {
             title: text(r, "title", false).or_else(|| id.clone().map(Text::both)).unwrap_or_default(),
-            hazard: r.choice("hazard", &hazards).unwrap_or(Hazard::Fire),
+            subject,
             level: r.choice("level", &Level::CHOICES).unwrap_or(Level::Blue),
             places: r.or("places", Vec::new()),
             version: r.or("version", "1".to_owned()),
@@ -152,6 +180,24 @@ impl Plan {
         };
         r.finish();
         id.map(|_| plan)
+    }
+}
+
+impl Plan {
+    /// What tells one version of it from another, whatever its author calls it: of everything that people read in it.
+    pub fn content_hash(&self) -> ContentHash {
+        let mut text =
+            format!("{}\n{}\n{}\n{}\n", self.title.zh, self.title.en, self.subject.as_str(), self.level.as_str());
+        for word in
+            self.places.iter().chain([&self.version, &self.source]).chain(&self.approved_by).chain(&self.approved_on)
+        {
+            let _ = writeln!(text, "{word}");
+        }
+        for Step { id, text: words, owner, within } in &self.steps {
+            let within = within.map(|within| within.as_millis());
+            let _ = writeln!(text, "{id}\n{}\n{}\n{}\n{within:?}", words.zh, words.en, owner.as_str());
+        }
+        ContentHash::of(&text, "")
     }
 }
 
@@ -190,6 +236,11 @@ impl Plans {
         Self(plans)
     }
 
+    /// These and no others.
+    pub fn only(plans: Vec<Plan>) -> Self {
+        Self(plans.into_iter().map(Arc::new).collect())
+    }
+
     pub fn shipped() -> Self {
         let faults = Faults::default();
         let plans = Self::read_shipped(SHIPPED, &faults);
@@ -212,10 +263,10 @@ impl Plans {
         &self.0
     }
 
-    /// The most specific one for a hazard of this level in this area.
-    pub fn choose(&self, hazard: Hazard, level: Level, area: &str) -> Option<&Arc<Plan>> {
+    /// The most specific one for a hazard, or a case, of this level in this area.
+    pub fn choose(&self, subject: Subject, level: Level, area: &str) -> Option<&Arc<Plan>> {
         let there = |plan: &Plan| plan.places.is_empty() || plan.places.iter().any(|place| place == area);
-        let fits = |plan: &&Arc<Plan>| plan.hazard == hazard && plan.level <= level && there(plan);
+        let fits = |plan: &&Arc<Plan>| plan.subject == subject && plan.level <= level && there(plan);
         self.0.iter().filter(fits).max_by_key(|plan| (!plan.places.is_empty(), plan.own, plan.level))
     }
 }
@@ -223,7 +274,7 @@ impl Plans {
 /// One step of an incident's checklist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// The hazard and the step's id, `gas/ventilate`: unique within the incident.
+    /// The hazard or kind of case and the step's id, `gas/ventilate`: unique within the incident.
     pub id: String,
     /// Where it comes from.
     pub plan: String,
@@ -251,12 +302,12 @@ pub struct Done {
     pub skipped: Option<String>,
 }
 
-/// Adds the steps of the plans that are in force for these hazards and are not in the checklist yet.
-pub(crate) fn grow(checklist: &mut Vec<Item>, plans: &Plans, hazards: &[Hazard], level: Level, area: &str, at: Wall) {
-    for hazard in hazards {
-        let Some(plan) = plans.choose(*hazard, level, area) else { continue };
+/// Adds the steps of the plans that are in force for these subjects and are not in the checklist yet.
+pub(crate) fn grow(checklist: &mut Vec<Item>, plans: &Plans, subjects: &[Subject], level: Level, area: &str, at: Wall) {
+    for subject in subjects {
+        let Some(plan) = plans.choose(*subject, level, area) else { continue };
         for step in &plan.steps {
-            let id = format!("{}/{}", hazard.as_str(), step.id);
+            let id = format!("{}/{}", subject.as_str(), step.id);
             if checklist.iter().any(|item| item.id == id) {
                 continue;
             }
@@ -286,8 +337,11 @@ mod tests {
         assert_eq!(faults.take(), []);
         for hazard in [Hazard::Gas, Hazard::Fire, Hazard::Power, Hazard::Flood] {
             for level in [Level::Yellow, Level::Red] {
-                assert!(plans.choose(hazard, level, "anywhere").is_some(), "{hazard:?} {level:?}");
+                assert!(plans.choose(Subject::Hazard(hazard), level, "anywhere").is_some(), "{hazard:?} {level:?}");
             }
+        }
+        for kind in CaseKind::ALL {
+            assert!(plans.choose(Subject::Case(kind), Level::Blue, "anywhere").is_some(), "{kind:?}");
         }
         for plan in plans.all() {
             assert!(!plan.source.is_empty() && plan.approved_by.is_none(), "{}: the site approves, not we", plan.id);
@@ -304,7 +358,7 @@ mod tests {
             Arc::new(Plan {
                 id: id.to_owned(),
                 title: Text::both(id),
-                hazard: Hazard::Gas,
+                subject: Subject::Hazard(Hazard::Gas),
                 level,
                 places: places.iter().map(|place| (*place).to_owned()).collect(),
                 version: "1".to_owned(),
@@ -330,10 +384,10 @@ mod tests {
             (Level::Red, "b2", "b1-red"),
             (Level::Red, "b3", "own"),
         ] {
-            let found = plans.choose(Hazard::Gas, level, area).map(|plan| plan.id.as_str());
+            let found = plans.choose(Subject::Hazard(Hazard::Gas), level, area).map(|plan| plan.id.as_str());
             assert_eq!(found, Some(expected), "{level:?} in {area}");
         }
-        assert!(plans.choose(Hazard::Fire, Level::Red, "b1").is_none());
+        assert!(plans.choose(Subject::Hazard(Hazard::Fire), Level::Red, "b1").is_none());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use anmin_sensors::point::{Form, Hazard, KINDS, Kind, PointId, PointIx};
 use anmin_sensors::reading::{Fault, Quality, Value};
 use anmin_sensors::time::Wall;
 
+use crate::alarm::Class;
+use crate::casework::CaseKind;
 pub use crate::window::Measure;
 
 /// The four warning colours: blue IV, yellow III, orange II, red I. Ordered by gravity.
@@ -213,6 +215,8 @@ pub struct RuleSpec {
     pub title: Text,
     /// What its alarms are about, where that is not what the subject's kind says: a dirty smoke chamber is no fire.
     pub hazard: Option<Hazard>,
+    /// What its alarms open, where that is neither an emergency nor, of a device's own health, a maintenance order.
+    pub opens: Option<CaseKind>,
     /// The first is the subject.
     pub inputs: Vec<Input>,
     pub windows: Vec<Window>,
@@ -638,11 +642,17 @@ impl Window {
 }
 
 impl RuleSpec {
+    /// What kind of case an alarm of this class opens; `None`: an emergency.
+    pub fn case_of(&self, class: Class) -> Option<CaseKind> {
+        self.opens.or((class == Class::Hazard(Hazard::Device)).then_some(CaseKind::Maintenance))
+    }
+
     /// Reads a rule's TOML but for its `[[case]]`s, which the caller asks for before it finishes the reader.
     /// `None` when something is missing or wrong; each fault is noted.
     pub fn read(id: RuleId, r: &Reader<'_>) -> Option<Self> {
         let title = text(r, "title");
         let hazard = r.choice("hazard", &Hazard::ALL.map(|hazard| (hazard.as_str(), hazard)));
+        let opens = r.choice("opens", &CaseKind::CHOICES);
         let inputs: Vec<Option<Input>> = r.tables("input").iter().map(Input::read).collect();
         let windows: Vec<Option<Window>> = r.tables("window").iter().map(Window::read).collect();
         let mut limits = Some(BTreeMap::new());
@@ -679,6 +689,7 @@ impl RuleSpec {
             id,
             title: title?,
             hazard,
+            opens,
             inputs: inputs.into_iter().collect::<Option<_>>()?,
             windows: windows.into_iter().collect::<Option<_>>()?,
             limits: limits?,

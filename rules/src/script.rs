@@ -1081,6 +1081,7 @@ mod tests {
             id: RuleId::new("gas/test"),
             title: Text::default(),
             hazard: None,
+            opens: None,
             inputs: vec![input("gas", "gas.lel"), input("text", "device.text")],
             windows: vec![Window {
                 name: "hour".to_owned(),

@@ -16,11 +16,12 @@ use include_dir::{Dir, include_dir};
 
 use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Cause, Class, Command, Refusal, Transition};
 use crate::broadcast::{Approval, BroadcastAction, BroadcastState, Policy, Seen};
+use crate::casework::{CaseKind, Stage as CaseStage};
 use crate::duty::{DutyChange, Equipment, Member, Role, Shift, StationAction};
 use crate::engine::{Counts, Effect, Watch};
 use crate::incident::{
-    FalseCause, Incident, IncidentAction, IncidentCause, IncidentChange, IncidentId, IncidentState, Outcome, QUIET,
-    REASON_WITHIN,
+    FalseCause, Incident, IncidentAction, IncidentCause, IncidentChange, IncidentId, IncidentState, NewCase, Outcome,
+    QUIET, REASON_WITHIN,
 };
 use crate::order::{
     Call, CallCause, CallState, CallStep, CapMessage, CapOrder, Channel, ChannelForm, OrderBody, OrderId, Station,
@@ -291,7 +292,8 @@ impl Stage {
             let of = |alarm: &&Arc<Alarm>| self.belongs.get(&alarm.id) == Some(id);
             let peak = self.alarms.values().filter(of).map(|alarm| alarm.peak).max();
             assert!(peak <= Some(incident.peak), "incident {id} was never so grave as one of its alarms");
-            assert_eq!(incident.state() == IncidentState::Standing, !alarms.is_empty(), "incident {id}");
+            let stands = !alarms.is_empty() || incident.is_taken_on();
+            assert_eq!(incident.state() == IncidentState::Standing, stands, "incident {id}");
         }
     }
 
@@ -408,6 +410,11 @@ impl Stage {
             IncidentCause::Noted { by } | IncidentCause::Called119 { by } => format!(" {by}"),
             IncidentCause::Ticked { step, by } | IncidentCause::Skipped { step, by } => format!(" {step} {by}"),
             IncidentCause::StepLate { step } => format!(" {step}"),
+            IncidentCause::Staged { stage, by } => {
+                let case = incident.case.as_ref().expect("only a case has states");
+                let owner = case.owner.as_deref().expect("who says it has taken it on");
+                format!(" {} {by} owner={owner}", stage.as_str())
+            }
             IncidentCause::SplitFrom { from, by } | IncidentCause::Absorbed { from, by } => {
                 format!(" {} {by}", name(from))
             }
@@ -539,7 +546,8 @@ impl Stage {
                 let called = self.calls.iter().any(|((id, _), call)| *id == alarm.id && call.is_live());
                 alarm.acknowledged.is_some() || alarm.is_silenced() || alarm.escalate_at.is_some() || called
             };
-            let cared = incident.closes_at.is_some() || self.alarms.values().filter(of).all(seen_to);
+            let cared =
+                incident.closes_at.is_some() || incident.is_taken_on() || self.alarms.values().filter(of).all(seen_to);
             assert!(cared || self.tuning.escalate_after.is_none(), "nobody and no clock for incident {}", incident.id);
             let at = self.now().wall;
             for item in incident.checklist.iter().filter(|item| item.is_open() && !item.late) {
@@ -633,6 +641,7 @@ fn plain_spec() -> RuleSpec {
         id: RuleId::new("gas/test"),
         title: Text { zh: "测试".to_owned(), en: "test".to_owned() },
         hazard: None,
+        opens: None,
         inputs: vec![Input {
             role: "x".to_owned(),
             kind: Kind::named("gas.lel").expect("a kind of the table in sensors"),
@@ -714,6 +723,7 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
                         "off_delay" => spec.off_delay = wait(value),
                         "latch" => spec.latch = value == "yes",
                         "escalate" => spec.escalate_after = Some(wait(value)),
+                        "opens" => spec.opens = Some(CaseKind::named(value).expect("a kind of case")),
                         "realarm" => spec.realarm_after = Some(wait(value)),
                         "on_bad" => spec.on_bad = OnBad::Raise(level(value)),
                         "kind" => spec.inputs[0].kind = Kind::named(value).expect("a kind"),
@@ -881,11 +891,15 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
                 "tick" => IncidentAction::Tick { step: words[2].to_owned() },
                 "skip" => IncidentAction::Skip { step: words[2].to_owned(), why: why() },
                 "called_119" => IncidentAction::Called119 { text: why() },
+                "stage" => IncidentAction::Stage {
+                    stage: CaseStage::named(words[2]).expect("a state of a case"),
+                    owner: key("owner").map(str::to_owned),
+                    text: String::new(),
+                },
                 "split" => IncidentAction::Split { alarms: vec![alarm] },
                 "close" => {
                     let outcome = match words[2] {
-                        "real" => Outcome::Real,
-                        "test" => Outcome::Test,
+                        word if Outcome::named(word).is_some() => Outcome::named(word).expect("asked before"),
                         cause => Outcome::FalseAlarm(FalseCause::named(cause).expect("a cause of false alarms")),
                     };
                     IncidentAction::Close { outcome, why: why() }
@@ -893,6 +907,13 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
                 other => panic!("{other:?} is nothing to do with an incident"),
             };
             Action::Incident { incident: named(words[0]), what }
+        }
+        "open_case" => {
+            let kind = CaseKind::named(words[0]).expect("a kind of case");
+            let (place, owner) = (Place::default(), key("owner").map(str::to_owned));
+            let what = NewCase { kind, title: words[0].to_owned(), place, text: String::new(), owner };
+            let n = 0xca5e_0000 + stage.incidents.len() as u128;
+            Action::OpenCase { incident: IncidentId(uuid::Uuid::from_u128(n)), what }
         }
         "crew" => {
             let list = |name| key(name).map_or_else(Vec::new, |ids| ids.split(',').map(str::to_owned).collect());
@@ -981,6 +1002,7 @@ fn random_day(seed: u64) -> Vec<String> {
     spec.off_delay = seconds(chance.of(&[0, 10, 60]));
     spec.latch = chance.below(2) == 0;
     spec.escalate_after = chance.of(&[None, Some(seconds(60)), Some(seconds(600))]);
+    spec.opens = chance.of(&[None, None, Some(CaseKind::Mediation)]);
     spec.realarm_after = chance.of(&[None, Some(seconds(900))]);
     spec.on_bad = chance.of(&[OnBad::Fault, OnBad::Fault, OnBad::Raise(Level::Orange)]);
     let channel = |id: &str, form, min_level, system| Channel { system, ..Channel::new(id, form, min_level) };
@@ -1028,7 +1050,17 @@ fn random_day(seed: u64) -> Vec<String> {
         let recent = &incidents[incidents.len().saturating_sub(4)..];
         let [incident, other] =
             [(); 2].map(|()| if recent.is_empty() { IncidentId(uuid::Uuid::nil()) } else { chance.of(recent) });
-        match chance.below(42) {
+        match chance.below(43) {
+            42 => {
+                let (kind, n) = (chance.of(&CaseKind::ALL), 0xca5e_0000 + u128::from(chance.below(8)));
+                let text = chance.of(&["", "x"]).to_owned();
+                let what = NewCase { kind, title: "x".to_owned(), place: Place::default(), text, owner: None };
+                let incident = IncidentId(uuid::Uuid::from_u128(n));
+                // Under an id that is over already nobody opens another.
+                if stage.incidents.get(&incident).is_none_or(|incident| incident.is_open()) {
+                    drop(stage.command(who, Action::OpenCase { incident, what }));
+                }
+            }
             32..36 => {
                 let account = chance.of(&[None, Some("li"), Some("wang"), Some("chen")]).map(str::to_owned);
                 let typed = chance.of(&["Chunhui", "春晖", "Chunhui", "no"]).to_owned();
@@ -1058,7 +1090,13 @@ fn random_day(seed: u64) -> Vec<String> {
                     let items = stage.incidents.get(&incident).map_or(&[][..], |incident| &incident.checklist);
                     items.iter().find(|item| item.is_open()).map_or_else(String::new, |item| item.id.clone())
                 };
-                let what = match chance.below(9) {
+                let what = match chance.below(11) {
+                    9 | 10 => {
+                        let kind = stage.incidents.get(&incident).and_then(|incident| incident.case_kind());
+                        let stages = chance.of(&[kind.unwrap_or(CaseKind::Report), CaseKind::Maintenance]).stages();
+                        let owner = chance.of(&[None, Some("wang")]).map(str::to_owned);
+                        IncidentAction::Stage { stage: chance.of(stages), owner, text: "x".to_owned() }
+                    }
                     6 => IncidentAction::Tick { step: step() },
                     7 => IncidentAction::Skip { step: step(), why: "x".to_owned() },
                     8 => IncidentAction::Called119 { text: "x".to_owned() },
@@ -1073,6 +1111,8 @@ fn random_day(seed: u64) -> Vec<String> {
                             Outcome::Test,
                             Outcome::Maintenance,
                             Outcome::FalseAlarm(cause),
+                            Outcome::Repaired,
+                            Outcome::Resolved,
                         ]);
                         IncidentAction::Close { outcome, why: "x".to_owned() }
                     }
@@ -1199,6 +1239,13 @@ fn random_day(seed: u64) -> Vec<String> {
     stage.check_journal();
     stage.check_promises();
     stage.walk_to(stage.at + REASON_WITHIN);
+    stage.check_journal();
+    for incident in stage.open_incidents() {
+        assert!(incident.is_taken_on(), "only what a person has taken on waits for a person");
+        let outcome = incident.case_kind().expect("only a case is taken on").outcomes()[0];
+        let what = IncidentAction::Close { outcome, why: String::new() };
+        stage.command("li", Action::Incident { incident: incident.id, what }).expect("its alarms are over");
+    }
     stage.check_journal();
     assert!(stage.incidents.values().all(|incident| !incident.is_open()), "every incident has closed");
     // Crews come and go whatever happens.

@@ -250,6 +250,11 @@ fn alarms_of_one_floor_are_one_incident_from_the_first_smell_to_its_end() {
 }
 
 #[test]
+fn a_case_is_opened_by_hand_moved_on_closed_and_found_again() {
+    Stage::new("cases").tell("cases", "");
+}
+
+#[test]
 fn a_quiet_night_and_a_dead_daemon_do_not_look_alike() {
     Stage::new("quiet").tell("quiet", "");
 }

@@ -20,6 +20,7 @@ use anmin::register::{Kind as Register, Row};
 use anmin::store::audit::{Audited, Chain, Deed, Through, Wanted, Way};
 use anmin::store::incidents::{ClosedCursor, ClosedFilter};
 use anmin::store::people::{self, Places, Principal};
+use anmin::store::plans::Revision;
 use anmin::store::state::{Entry, Journaled, Sent};
 use anmin::store::unusable::Kept;
 use anmin::store::view::Raw;
@@ -34,6 +35,7 @@ use anmin::web::tuning::{Changed, Kept as Set, NotTuned, Standing, Trial, TunedR
 use anmin_rules::alarm::{
     Action, Alarm, AlarmId, AlarmState, By, Cause, Class, Command, Condition, Refusal, Shelf, Subject, Transition,
 };
+use anmin_rules::casework::{Case, Stage as CaseStage};
 use anmin_rules::change::{NumberChange, RulesChange};
 use anmin_rules::drill::{Drill, DrillAction, DrillCause, DrillChange, DrillCommand, DrillEnd, DrillId, Scope};
 use anmin_rules::duty::{Duty, Equipment, Member, Role, Shift, Zone};
@@ -45,7 +47,7 @@ use anmin_rules::library;
 use anmin_rules::order::{
     Call, CallCause, CallChange, CallStamp, CallState, CallStep, OnCall, OrderBody, OrderId, Station,
 };
-use anmin_rules::plan::{Done, Item, Plans};
+use anmin_rules::plan::{Done, Item, Plans, Subject as PlanSubject};
 use anmin_rules::response::DeskSettings;
 use anmin_rules::rule::{
     ContentHash, Evidence, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text, WindowSeen,
@@ -138,7 +140,7 @@ fn stations() -> Vec<(Station, Duty)> {
 /// What the shipped plan says is to be done.
 fn checklist(hazard: Hazard, alarm: &Alarm) -> Vec<Item> {
     let plans = Plans::shipped();
-    let plan = plans.choose(hazard, alarm.peak, &alarm.place.area);
+    let plan = plans.choose(PlanSubject::Hazard(hazard), alarm.peak, &alarm.place.area);
     let item = |(n, step): (usize, &anmin_rules::plan::Step)| Item {
         id: format!("{}/{}", hazard.as_str(), step.id),
         plan: plan.map(|plan| plan.id.clone()).unwrap_or_default(),
@@ -299,6 +301,10 @@ impl Archive for Memory {
     fn walk(&self, id: WalkId) -> Result<Option<(Walk, Vec<Tick>)>, String> {
         let (walk, tick) = past_walk(id);
         Ok(Some((walk, vec![tick])))
+    }
+
+    fn plans(&self) -> Result<Vec<Revision>, String> {
+        Ok(Vec::new())
     }
 
     /// Three items of the stock, one of which is short, and nothing else.
@@ -606,6 +612,7 @@ impl Desk {
             class: Class::Hazard(hazard),
             title,
             place: ix.map(|ix| Arc::clone(&self.points.device_of(ix).place)).unwrap_or_default(),
+            case: None,
             incident: None,
             drill: None,
             level,
@@ -1003,6 +1010,8 @@ impl Desk {
             }])),
             Query::InForce { reply, .. } => drop(reply.send(None)),
             Query::Rules { reply } => drop(reply.send(self.rules())),
+            Query::Plans { reply } => drop(reply.send(Arc::new(Plans::shipped()))),
+            Query::DrillCalendar { reply } => drop(reply.send(Vec::new())),
             Query::Status { within, reply } => {
                 let mut status = self.status();
                 if !within.is_everywhere() {
@@ -1099,6 +1108,32 @@ impl Desk {
         let by = By { who: who.clone(), at: now.wall };
         let id = match &what {
             Action::Incident { incident, what } => return self.handle_incident(who, *incident, what),
+            Action::OpenCase { incident, what } => {
+                let note = Note { at: now.wall, by: who.clone(), text: what.text.clone(), photos: Vec::new() };
+                self.incidents.push(Arc::new(Incident {
+                    id: *incident,
+                    seq: 0,
+                    case: Some(Case { kind: what.kind, stage: CaseStage::New, owner: Some(who.clone()) }),
+                    title: Text::both(what.title.clone()),
+                    place: Arc::new(what.place.clone()),
+                    drill: None,
+                    hazards: Vec::new(),
+                    peak: Level::Blue,
+                    storm: false,
+                    alarms: 0,
+                    opened_at: now.wall,
+                    changed_at: now.wall,
+                    settled_at: None,
+                    closes_at: None,
+                    notes: vec![note],
+                    checklist: Vec::new(),
+                    called_119: None,
+                    end: None,
+                }));
+                let last = self.incidents.len() - 1;
+                self.change(last, IncidentCause::Staged { stage: CaseStage::New, by: who }, |_| {});
+                return Ok(());
+            }
             Action::Station { station, what } => {
                 let found = self.stations.iter_mut().find(|(known, _)| *known.id == **station);
                 let (known, duty) = found.ok_or_else(|| Refusal::NoSuchStation(station.clone()))?;
@@ -1151,7 +1186,7 @@ impl Desk {
             Action::Broadcast { .. } => {
                 return Err(Refusal::NotAllowed(text("没有待批准的对外播报", "no broadcast waits for a yes")));
             }
-            Action::Incident { .. } | Action::Station { .. } => return Ok(()),
+            Action::Incident { .. } | Action::OpenCase { .. } | Action::Station { .. } => return Ok(()),
         };
         alarm.seq += 1;
         alarm.changed_at = now.wall;
@@ -1196,6 +1231,7 @@ impl Desk {
             self.incidents.push(Arc::new(Incident {
                 id: IncidentId(id(self.incidents.len() as u128 + 1).0),
                 seq: 0,
+                case: None,
                 title: alarm.title.clone(),
                 place: Arc::clone(&alarm.place),
                 drill: None,
@@ -1269,6 +1305,14 @@ impl Desk {
             IncidentAction::Called119 { text } => {
                 let note = Note { at: wall, by: who.clone(), text: text.clone(), photos: Vec::new() };
                 self.change(at, IncidentCause::Called119 { by: who }, |incident| incident.called_119 = Some(note));
+            }
+            IncidentAction::Stage { stage, owner, .. } => {
+                let (stage, owner) = (*stage, owner.clone().or(Some(who.clone())));
+                self.change(at, IncidentCause::Staged { stage, by: who }, |incident| {
+                    if let Some(case) = &mut incident.case {
+                        (case.stage, case.owner) = (stage, owner);
+                    }
+                });
             }
             IncidentAction::MergeInto { into } => {
                 find(*into).ok_or(Refusal::NoSuchIncident(*into))?;

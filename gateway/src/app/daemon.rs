@@ -250,6 +250,7 @@ impl Daemon {
             drill_calendar: running.drill_calendar(config.drills),
             test_calendar: running.test_calendar(config.tests),
             stock: running.stock(),
+            plan_history: running.plan_history(),
             refills: Some(refills),
             people: people.clone(),
             says,

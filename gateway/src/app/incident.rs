@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anmin_rules::casework::{CaseKind, Stage};
 use anmin_rules::incident::{FalseCause, IncidentState, Outcome};
 use anmin_rules::plan::Owner;
 use anmin_rules::rule::Text;
@@ -26,6 +27,21 @@ pub struct IncidentOptions {
     command: IncidentCommand,
 }
 
+/// Where a case is that is opened by hand.
+#[derive(Debug, Args)]
+struct Where {
+    #[arg(long, default_value = "")]
+    area: String,
+    #[arg(long, default_value = "")]
+    building: String,
+    #[arg(long, default_value = "")]
+    unit: String,
+    #[arg(long, default_value = "")]
+    floor: String,
+    #[arg(long, default_value = "")]
+    room: String,
+}
+
 #[derive(Debug, Subcommand)]
 enum IncidentCommand {
     /// Open incidents, the gravest first; with --closed those that have ended, the last first.
@@ -37,7 +53,7 @@ enum IncidentCommand {
         #[arg(long, requires = "closed")]
         building: Option<String>,
         /// Ended ones that were this.
-        #[arg(long, requires = "closed", value_parser = ["real", "false_alarm", "test", "maintenance", "drill", "unexplained"])]
+        #[arg(long, requires = "closed", value_parser = outcomes_of_all())]
         outcome: Option<String>,
         /// At most so many ended ones.
         #[arg(long, requires = "closed", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -99,6 +115,38 @@ enum IncidentCommand {
         #[command(flatten)]
         who: Who,
     },
+    /// Open a case that no alarm has opened: a quarrel, what a resident asks for, something to be repaired.
+    Open {
+        #[arg(value_parser = CaseKind::ALL.map(CaseKind::as_str))]
+        kind: String,
+        /// What it is about, in a line that names no resident.
+        title: String,
+        #[command(flatten)]
+        place: Where,
+        /// What was said; becomes its first note.
+        #[arg(long, default_value = "")]
+        text: String,
+        /// Who sees to it; you, where nobody is named.
+        #[arg(long)]
+        owner: Option<String>,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Say how far a case has come.
+    Stage {
+        #[command(flatten)]
+        incident: Incident,
+        #[arg(value_parser = Stage::ALL.map(Stage::as_str))]
+        stage: String,
+        /// Who sees to it from now on.
+        #[arg(long)]
+        owner: Option<String>,
+        /// For its notes.
+        #[arg(long, default_value = "")]
+        text: String,
+        #[command(flatten)]
+        who: Who,
+    },
     /// Make it a part of another: its alarms and notes go there.
     Merge {
         #[command(flatten)]
@@ -122,7 +170,8 @@ enum IncidentCommand {
     Close {
         #[command(flatten)]
         incident: Incident,
-        #[arg(value_parser = ["real", "false_alarm", "test", "maintenance"])]
+        /// Of an emergency real, false_alarm, test or maintenance; of a case one that fits its kind.
+        #[arg(value_parser = outcomes_of_people())]
         outcome: String,
         /// Of a false alarm: what gave it.
         #[arg(long, value_parser = FalseCause::ALL.map(FalseCause::as_str), required_if_eq("outcome", "false_alarm"))]
@@ -191,6 +240,16 @@ async fn obey(client: Client, command: IncidentCommand) -> Result<Said, Failure>
         IncidentCommand::Called119 { incident, text, who } => {
             (incident, "called-119", json!({"who": who.name()?, "text": text}))
         }
+        IncidentCommand::Open { kind, title, place, text, owner, who } => {
+            let Where { area, building, unit, floor, room } = place;
+            let place = json!({"area": area, "building": building, "unit": unit, "floor": floor, "room": room});
+            let who = who.name()?;
+            let body = json!({"who": who, "kind": kind, "title": title, "place": place, "text": text, "owner": owner});
+            return told(client.post("/incidents", &body).await?);
+        }
+        IncidentCommand::Stage { incident, stage, owner, text, who } => {
+            (incident, "stage", json!({"who": who.name()?, "stage": stage, "owner": owner, "text": text}))
+        }
         IncidentCommand::Merge { incident, into, who } => {
             let into = Incident { id: into }.resolve(&client).await?;
             (incident, "merge", json!({"who": who.name()?, "into": into}))
@@ -211,10 +270,31 @@ async fn obey(client: Client, command: IncidentCommand) -> Result<Said, Failure>
         }
     };
     let id = incident.resolve(&client).await?;
-    let json = client.post(&format!("/incidents/{id}/{action}"), &body).await?;
+    told(client.post(&format!("/incidents/{id}/{action}"), &body).await?)
+}
+
+/// How the incident stands after it.
+fn told(json: Value) -> Result<Said, Failure> {
     let view: IncidentViewWire = read(&json)?;
     let lines = head(&view.incident);
     Ok(Said { json, lines })
+}
+
+fn outcomes_of_all() -> Vec<&'static str> {
+    let mut words = outcomes_of_people();
+    words.extend(["drill", "unexplained"]);
+    words
+}
+
+fn outcomes_of_people() -> Vec<&'static str> {
+    let of_cases = CaseKind::ALL.iter().flat_map(|kind| kind.outcomes()).map(|outcome| outcome.as_str());
+    let mut words = vec!["real", "false_alarm", "test", "maintenance"];
+    for word in of_cases {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words
 }
 
 async fn export(client: &Client, incident: &Incident, out: &Path, masked: bool, who: &str) -> Result<Said, Failure> {
@@ -383,6 +463,14 @@ fn head(one: &SituationWire) -> Vec<String> {
             incident.alarms, one.open_alarms, one.unacknowledged
         ),
     ];
+    if let Some(case) = &incident.case {
+        let kind = CaseKind::named(&case.kind)
+            .map_or_else(|| case.kind.clone(), |kind| format!("{} {}", kind.zh(), kind.en()));
+        let stage = Stage::named(&case.stage)
+            .map_or_else(|| case.stage.clone(), |stage| format!("{} {}", stage.zh(), stage.en()));
+        lines.push(format!("{kind}：{stage}；经办 owner {}", case.owner.as_deref().unwrap_or("—")));
+        lines.push(format!("阶段 stages {}；结案 outcomes {}", case.stages.join(", "), case.outcomes.join(", ")));
+    }
     if let Some(note) = &incident.called_119 {
         lines.push(format!("已拨打119 119 called {}，{}：{}", moment(&note.at), note.by, note.text));
     }

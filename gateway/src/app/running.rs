@@ -35,6 +35,7 @@ use crate::intake::modbus::dial_in::{self, Door};
 use crate::intake::modbus::{self, Doors, Transport};
 use crate::intake::mqtt::{self, Discard, Outbox};
 use crate::main_loop::drill_calendar::{DrillCalendar, Plan};
+use crate::main_loop::plan_history::PlanHistory;
 use crate::main_loop::run::Say;
 use crate::main_loop::stock::StockWatch;
 use crate::main_loop::test_calendar::{TestCalendar, TestPlan};
@@ -427,6 +428,12 @@ impl Running {
     pub fn stock(&self) -> StockWatch {
         let rows = StateReader::open(&self.storage).and_then(|journal| journal.register(Kind::Stock));
         StockWatch::new(self.site.time_zone.clone(), rows.unwrap_or_default())
+    }
+
+    /// Which plans were in force; where that cannot be read all count as new.
+    pub fn plan_history(&self) -> PlanHistory {
+        let past = StateReader::open(&self.storage).and_then(|journal| journal.plans());
+        PlanHistory::new(past.unwrap_or_default())
     }
 
     /// The id of the installation holds the moment at which it was made.

@@ -57,6 +57,7 @@ pub fn alarm() -> Alarm {
             room: "501".to_owned(),
             position: Some((36.0611, 103.8343)),
         }),
+        case: None,
         incident: Some(IncidentId("0195506b-f3c0-7000-8000-0000000000a1".parse().expect("a UUID"))),
         drill: None,
         level: Level::Orange,
@@ -160,6 +161,7 @@ pub fn incident_change() -> IncidentChange {
         incident: Arc::new(Incident {
             id: alarm.incident.expect("the sample has one"),
             seq: 3,
+            case: None,
             title: alarm.title,
             place: alarm.place,
             drill: None,

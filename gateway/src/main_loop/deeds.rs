@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{Reloaded, Resend};
 use crate::store::StoreError;
 use crate::store::audit::{Deed, Way};
+use crate::store::plans::Revision;
 
 /// A command about an alarm, and what came of it.
 pub fn of_command(at: Wall, command: &Command, from: Way, result: &Result<(), Refusal>) -> Deed {
@@ -40,6 +41,12 @@ pub fn of_command(at: Wall, command: &Command, from: Way, result: &Result<(), Re
             let refused = result.as_ref().err().map(Refusal::text);
             let (who, about) = (command.who.clone(), incident.to_string());
             return Deed { at, who, from, what: what.into(), about, refused, detail };
+        }
+        Action::OpenCase { incident, what } => {
+            let refused = result.as_ref().err().map(Refusal::text);
+            let (who, about) = (command.who.clone(), incident.to_string());
+            let detail = json!({ "kind": what.kind.as_str(), "title": what.title, "owner": what.owner });
+            return Deed { at, who, from, what: "incident.open".into(), about, refused, detail };
         }
         Action::Station { station, what } => {
             let (what, detail) = of_station(what);
@@ -102,6 +109,9 @@ fn of_incident(what: &IncidentAction) -> (&'static str, Value) {
         IncidentAction::Tick { step } => ("incident.tick", json!({ "step": step })),
         IncidentAction::Skip { step, why } => ("incident.skip", json!({ "step": step, "why": why })),
         IncidentAction::Called119 { text } => ("incident.called_119", json!({ "text": text })),
+        IncidentAction::Stage { stage, owner, text } => {
+            ("incident.stage", json!({ "stage": stage.as_str(), "owner": owner, "text": text }))
+        }
         IncidentAction::MergeInto { into } => ("incident.merge", json!({ "into": into.to_string() })),
         IncidentAction::Split { alarms } => {
             let named: Vec<String> = alarms.iter().take(MOST_NAMED).map(ToString::to_string).collect();
@@ -115,6 +125,14 @@ fn of_incident(what: &IncidentAction) -> (&'static str, Value) {
             ("incident.close", json!({ "outcome": outcome.as_str(), "cause": cause, "why": why }))
         }
     }
+}
+
+/// A plan that is in force from now on, or no longer.
+pub fn of_plan(at: Wall, who: &str, from: Way, revision: &Revision) -> Deed {
+    let Revision { plan, hash, version, approved_by, approved_on, .. } = revision;
+    let detail = json!({ "hash": hash, "version": version, "approved_by": approved_by, "approved_on": approved_on });
+    let (who, about) = (who.to_owned(), plan.clone());
+    Deed { at, who, from, what: "plan.change".into(), about, refused: None, detail }
 }
 
 /// What was done with a drill, and what came of it.

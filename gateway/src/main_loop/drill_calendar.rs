@@ -64,6 +64,11 @@ impl DrillCalendar {
         calendar
     }
 
+    /// Each plan with when it was last fulfilled, or is counted from.
+    pub fn standing(&self) -> Vec<(Plan, Wall)> {
+        self.plans.iter().map(|(plan, last, _)| (plan.clone(), *last)).collect()
+    }
+
     /// A drill of an area counts for all that lies in it, once an alarm was raised in it.
     pub fn handle_drill(&mut self, drill: &Drill) {
         let of = |wider: &str, plan: &str| wider.is_empty() || wider == plan;

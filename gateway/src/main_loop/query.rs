@@ -13,6 +13,7 @@ use anmin_rules::duty::{Duty, HandOver, Member, Unready};
 use anmin_rules::engine::{Counts, Engine};
 use anmin_rules::incident::{IncidentId, Situation};
 use anmin_rules::order::{Call, Station};
+use anmin_rules::plan::Plans;
 use anmin_rules::rule::{ContentHash, Level, RuleId, RuleSpec, Text};
 use anmin_rules::set::{InForce, RuleSource};
 use anmin_rules::walk::{self, Tick, Walk};
@@ -21,6 +22,7 @@ use anmin_sensors::reading::{Quality, Sample};
 use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
 
+use super::drill_calendar;
 use crate::pulse::Seen;
 use crate::store::people::Places;
 use crate::store::{Counts as Stored, Gap};
@@ -90,6 +92,14 @@ pub enum Query {
     },
     Rules {
         reply: oneshot::Sender<Vec<RuleRow>>,
+    },
+    /// What is to be done in which incident.
+    Plans {
+        reply: oneshot::Sender<Arc<Plans>>,
+    },
+    /// Which areas are to be drilled how often, and when each was last.
+    DrillCalendar {
+        reply: oneshot::Sender<Vec<(drill_calendar::Plan, Wall)>>,
     },
     Status {
         within: Places,

@@ -38,6 +38,7 @@ use super::drill_calendar::DrillCalendar;
 use super::feed::{ChangedPoint, Feed, FeedEvent};
 use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
+use super::plan_history::PlanHistory;
 use super::query::{
     AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
     PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Testable, TestablePoint, Trouble,
@@ -50,7 +51,7 @@ use crate::delivery::Outcome;
 use crate::delivery::courier::CourierHandle;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
-use crate::store::audit::{Deed, Through};
+use crate::store::audit::{Deed, Through, Way};
 use crate::store::people::Kept;
 use crate::store::readings::{Backlog, NewPoint, Readings, ReadingsBatch};
 use crate::store::suspects::{Key, Standing, Suspects};
@@ -104,6 +105,7 @@ pub struct Parts {
     pub drill_calendar: DrillCalendar,
     pub test_calendar: TestCalendar,
     pub stock: StockWatch,
+    pub plan_history: PlanHistory,
     /// Who looks for the past of windows, and answers with [`Input::Past`]; `None` where nobody does. Holds no more than the
     /// site has rules and points.
     pub refills: Option<std::sync::mpsc::Sender<Vec<Refill>>>,
@@ -472,6 +474,7 @@ impl MainLoop {
         self.evaluate(now);
         self.parts.engine.handle_timeout(now, &self.parts.points);
         self.watch_reserve(now);
+        self.compare_plans(now, "anmin", &Way::of(Through::Anmin));
         while let Some(part) = self.parts.losses.poll_part(now, &self.parts.points) {
             self.handle_part(now, part);
         }
@@ -739,6 +742,7 @@ impl MainLoop {
             }
             Err(faults) => Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>()),
         };
+        self.compare_plans(now, &who, &from);
         let reloaded = Reloaded { change, rules: self.parts.engine.rules().rules().len(), taken, waits };
         let said = match &reloaded.change {
             Ok(change) if change.is_empty() && reloaded.taken.is_empty() => {
@@ -774,6 +778,22 @@ impl MainLoop {
             self.receipts_due = Some(now.mono);
         }
         self.scratch.reloaded.extend(reply.map(|reply| (reply, reloaded)));
+    }
+
+    /// Writes down which plans are in force from now on.
+    fn compare_plans(&mut self, now: Now, who: &str, from: &Way) {
+        let Parts { engine, plan_history, .. } = &mut self.parts;
+        if plan_history.has_seen(&engine.desk().plans) {
+            return;
+        }
+        let is_first = plan_history.is_empty();
+        for revision in plan_history.compare(now.wall, who, &engine.desk().plans) {
+            // What a new box begins with nobody has changed.
+            if !is_first {
+                self.note(now, deeds::of_plan(now.wall, who, from.clone(), &revision));
+            }
+            self.scratch.facts.push(Fact::Plan(Box::new(revision)));
+        }
     }
 
     /// Everything of a new site but its rules. Alarms, delays, calls and what waits to be sent go on. Gives the devices that
@@ -1290,6 +1310,12 @@ impl MainLoop {
             }
             Query::Rules { reply } => {
                 let _ = reply.send(RuleRow::all(engine));
+            }
+            Query::Plans { reply } => {
+                let _ = reply.send(Arc::clone(&engine.desk().plans));
+            }
+            Query::DrillCalendar { reply } => {
+                let _ = reply.send(self.parts.drill_calendar.standing());
             }
             Query::Status { within, reply } => {
                 let mut status = self.status(now);

@@ -18,6 +18,7 @@ use super::cursors::{self, Told};
 use super::drills;
 use super::duty;
 use super::people::{self, Person};
+use super::plans::{self, Revision};
 use super::registers;
 use super::walks;
 
@@ -44,6 +45,8 @@ pub enum Fact {
     Tick(Arc<Tick>),
     /// A row of a register.
     Register(Box<registers::Change>),
+    /// A plan that came into force, or went.
+    Plan(Box<Revision>),
     /// Who may do what.
     Person(Box<Person>),
 }
@@ -101,6 +104,7 @@ pub(super) fn write(tx: &Connection, fact: &Fact, audit_kept: Duration) -> rusql
         Fact::Walk(walk) => return walks::write(tx, walk),
         Fact::Tick(tick) => return walks::write_tick(tx, tick),
         Fact::Register(change) => return registers::write(tx, change),
+        Fact::Plan(revision) => return plans::write(tx, revision),
         Fact::Person(person) => return people::write(tx, person),
     };
     Ok(())

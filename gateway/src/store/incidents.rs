@@ -7,6 +7,8 @@
 //! before is looked for in its record. All of it says again what the journal says and is made anew from it where a file is damaged.
 
 use anmin_rules::alarm::{Alarm, AlarmId};
+#[cfg(doc)]
+use anmin_rules::casework::CaseKind;
 use anmin_rules::drill::DrillId;
 use anmin_rules::incident::{Incident, IncidentChange, IncidentId, Outcome};
 use anmin_sensors::time::Wall;
@@ -46,6 +48,8 @@ pub struct ClosedFilter {
     pub outcome: Option<String>,
     /// A word of [`Hazard::as_str`]: one of the dangers that were part of it.
     pub hazard: Option<String>,
+    /// A word of [`CaseKind::as_str`]: what it was, if no emergency.
+    pub case: Option<String>,
     /// Stands in its title, its place or the reason that was given, in either language; case is nothing.
     pub text: Option<String>,
     /// Closed at or after this moment, and before that one.
@@ -56,6 +60,7 @@ pub struct ClosedFilter {
 /// The change stands in row `n` of the journal.
 pub(super) fn write(tx: &Connection, change: &IncidentChange, n: i64) -> rusqlite::Result<()> {
     let Incident { id, title, place, drill, hazards, notes, end, .. } = &*change.incident;
+    let case = change.incident.case_kind().map(|kind| format!("\"{}\"", kind.as_str())).unwrap_or_default();
     let (closed, outcome, cause) = match end {
         None => (0, "", ""),
         Some(end) => {
@@ -75,7 +80,7 @@ pub(super) fn write(tx: &Connection, change: &IncidentChange, n: i64) -> rusqlit
         let mut words = vec![title.zh.clone(), title.en.clone(), place.zh(), place.en(), end.why.clone()];
         words.extend(notes.iter().map(|note| note.text.clone()));
         let words = words.join("\n").to_lowercase();
-        registers::put(tx, WORDS, &id.0.simple().to_string(), &format!("{hazards}\n{words}"))?;
+        registers::put(tx, WORDS, &id.0.simple().to_string(), &format!("{hazards}{case}\n{words}"))?;
     }
     if let Some(drill) = drill {
         join(tx, id.0, drill.0)?;
@@ -141,7 +146,7 @@ pub(super) fn closed(
     after: Option<ClosedCursor>,
     limit: usize,
 ) -> rusqlite::Result<Vec<i64>> {
-    let ClosedFilter { building, outcome, hazard, text, from, to } = filter;
+    let ClosedFilter { building, outcome, hazard, case, text, from, to } = filter;
     let after = after.unwrap_or(ClosedCursor(Wall::from_micros(i64::MAX), IncidentId(uuid::Uuid::max())));
     // Words of their own for each way to ask, so that SQLite takes the index that fits.
     let building_is = if building.is_some() { "building = ?5" } else { "?5 IS NULL" };
@@ -155,10 +160,11 @@ pub(super) fn closed(
         ),
     };
     let (hazard_is, text_is) = (stands_in(hazard.is_some(), "?8"), stands_in(text.is_some(), "?9"));
+    let case_is = stands_in(case.is_some(), "?10");
     let sql = format!(
         "SELECT n FROM incidents
          WHERE closed > 0 AND (closed, id) < (?1, ?2) AND closed >= ?3 AND closed < ?4 AND {building_is} AND {outcome_is}
-               AND {hazard_is} AND {text_is}
+               AND {hazard_is} AND {text_is} AND {case_is}
          ORDER BY closed DESC, id DESC LIMIT ?7"
     );
     let mut sql = conn.prepare_cached(&sql)?;
@@ -173,6 +179,7 @@ pub(super) fn closed(
             i64::try_from(limit).unwrap_or(i64::MAX),
             hazard.as_ref().map(|word| format!("\"{word}\"")),
             text.as_ref().map(|text| text.to_lowercase()),
+            case.as_ref().map(|word| format!("\"{word}\"")),
         ],
         |row| row.get(0),
     )?;

@@ -17,6 +17,7 @@ pub mod fsck;
 pub mod incidents;
 mod pending;
 pub mod people;
+pub mod plans;
 pub mod readings;
 pub mod record;
 pub mod registers;

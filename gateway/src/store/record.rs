@@ -15,6 +15,7 @@ use anmin_rules::alarm::{
     Alarm, AlarmId, AlarmState, By, CapRef, Cause, Class, Condition, Pending, Shelf, Subject, Transition,
 };
 use anmin_rules::broadcast::{Broadcast, BroadcastState, BroadcastStep, No, Yes};
+use anmin_rules::casework::{Case, CaseKind, Stage};
 use anmin_rules::drill::DrillId;
 use anmin_rules::incident::{End, FalseCause, Incident, IncidentCause, IncidentChange, IncidentId, Note, Outcome};
 use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OnCall, OrderBody};
@@ -221,6 +222,9 @@ struct AlarmV1<'a> {
     class: Str<'a>,
     title: TextV1<'a>,
     place: PlaceV1<'a>,
+    /// Of what is no emergency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    case: Option<Str<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     incident: Option<Id>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -534,6 +538,10 @@ enum IncidentCauseV1<'a> {
     Called119 {
         by: Str<'a>,
     },
+    Staged {
+        stage: Str<'a>,
+        by: Str<'a>,
+    },
     SplitFrom {
         from: Id,
         by: Str<'a>,
@@ -553,6 +561,8 @@ enum IncidentCauseV1<'a> {
 struct IncidentV1<'a> {
     id: Id,
     seq: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    case: Option<CaseV1<'a>>,
     title: TextV1<'a>,
     place: PlaceV1<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -575,6 +585,14 @@ struct IncidentV1<'a> {
     called_119: Option<NoteV1<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     end: Option<EndV1<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CaseV1<'a> {
+    kind: Str<'a>,
+    stage: Str<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<Str<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -701,6 +719,7 @@ impl<'a> AlarmV1<'a> {
             class: alarm.class.as_str().into(),
             title: TextV1::of(&alarm.title),
             place: PlaceV1::of(&alarm.place),
+            case: alarm.case.map(|kind| kind.as_str().into()),
             incident: alarm.incident.map(|incident| Id(incident.0)),
             drill: alarm.drill.map(|drill| Id(drill.0)),
             level: alarm.level.as_str().into(),
@@ -738,6 +757,7 @@ impl<'a> AlarmV1<'a> {
             class: class(&self.class)?,
             title: self.title.read(),
             place: Arc::new(self.place.read()),
+            case: self.case.map(|word| case_kind(&word)).transpose()?,
             incident: self.incident.map(|id| IncidentId(id.0)),
             drill: self.drill.map(|id| DrillId(id.0)),
             level: level(&self.level)?,
@@ -1160,6 +1180,7 @@ impl<'a> IncidentChangeV1<'a> {
             incident: IncidentV1 {
                 id: Id(incident.id.0),
                 seq: incident.seq,
+                case: incident.case.as_ref().map(CaseV1::of),
                 title: TextV1::of(&incident.title),
                 place: PlaceV1::of(&incident.place),
                 drill: incident.drill.map(|drill| Id(drill.0)),
@@ -1183,10 +1204,11 @@ impl<'a> IncidentChangeV1<'a> {
         let incident = self.incident;
         Ok(IncidentChange {
             at: Wall::from_micros(self.at),
-            cause: self.cause.read(),
+            cause: self.cause.read()?,
             incident: Arc::new(Incident {
                 id: IncidentId(incident.id.0),
                 seq: incident.seq,
+                case: incident.case.map(CaseV1::read).transpose()?,
                 title: incident.title.read(),
                 place: Arc::new(incident.place.read()),
                 drill: incident.drill.map(|id| DrillId(id.0)),
@@ -1205,6 +1227,26 @@ impl<'a> IncidentChangeV1<'a> {
             }),
         })
     }
+}
+
+impl<'a> CaseV1<'a> {
+    fn of(case: &'a Case) -> Self {
+        let owner = case.owner.as_ref().map(Into::into);
+        Self { kind: case.kind.as_str().into(), stage: case.stage.as_str().into(), owner }
+    }
+
+    fn read(self) -> Result<Case, RecordError> {
+        let owner = self.owner.map(Cow::into_owned);
+        Ok(Case { kind: case_kind(&self.kind)?, stage: case_stage(&self.stage)?, owner })
+    }
+}
+
+fn case_kind(word: &str) -> Result<CaseKind, RecordError> {
+    find("kind of case", word, CaseKind::ALL, CaseKind::as_str)
+}
+
+fn case_stage(word: &str) -> Result<Stage, RecordError> {
+    find("state of a case", word, Stage::ALL, Stage::as_str)
 }
 
 impl<'a> NoteV1<'a> {
@@ -1271,6 +1313,7 @@ impl<'a> IncidentCauseV1<'a> {
             IncidentCause::Skipped { step, by } => Self::Skipped { step: step.into(), by: by.into() },
             IncidentCause::StepLate { step } => Self::StepLate { step: step.into() },
             IncidentCause::Called119 { by } => Self::Called119 { by: by.into() },
+            IncidentCause::Staged { stage, by } => Self::Staged { stage: stage.as_str().into(), by: by.into() },
             IncidentCause::SplitFrom { from, by } => Self::SplitFrom { from: Id(from.0), by: by.into() },
             IncidentCause::SplitInto { into, by } => Self::SplitInto { into: Id(into.0), by: by.into() },
             IncidentCause::Absorbed { from, by } => Self::Absorbed { from: Id(from.0), by: by.into() },
@@ -1278,8 +1321,8 @@ impl<'a> IncidentCauseV1<'a> {
         }
     }
 
-    fn read(self) -> IncidentCause {
-        match self {
+    fn read(self) -> Result<IncidentCause, RecordError> {
+        Ok(match self {
             Self::Opened => IncidentCause::Opened,
             Self::Grew => IncidentCause::Grew,
             Self::Settled => IncidentCause::Settled,
@@ -1289,11 +1332,12 @@ impl<'a> IncidentCauseV1<'a> {
             Self::Skipped { step, by } => IncidentCause::Skipped { step: step.into_owned(), by: by.into_owned() },
             Self::StepLate { step } => IncidentCause::StepLate { step: step.into_owned() },
             Self::Called119 { by } => IncidentCause::Called119 { by: by.into_owned() },
+            Self::Staged { stage, by } => IncidentCause::Staged { stage: case_stage(&stage)?, by: by.into_owned() },
             Self::SplitFrom { from, by } => IncidentCause::SplitFrom { from: IncidentId(from.0), by: by.into_owned() },
             Self::SplitInto { into, by } => IncidentCause::SplitInto { into: IncidentId(into.0), by: by.into_owned() },
             Self::Absorbed { from, by } => IncidentCause::Absorbed { from: IncidentId(from.0), by: by.into_owned() },
             Self::Closed => IncidentCause::Closed,
-        }
+        })
     }
 }
 
@@ -1302,9 +1346,7 @@ impl<'a> EndV1<'a> {
         let (cause, into) = match end.outcome {
             Outcome::FalseAlarm(cause) => (Some(cause.as_str().into()), None),
             Outcome::Merged(into) => (None, Some(Id(into.0))),
-            Outcome::Real | Outcome::Test | Outcome::Maintenance | Outcome::Drill | Outcome::Unexplained => {
-                (None, None)
-            }
+            _ => (None, None),
         };
         Self {
             at: end.at.micros(),
@@ -1319,16 +1361,13 @@ impl<'a> EndV1<'a> {
     fn read(self) -> Result<End, RecordError> {
         let unknown = |what, word: &str| RecordError::Word { what, word: word.chars().take(64).collect() };
         let outcome = match (&*self.outcome, self.cause, self.into) {
-            ("real", ..) => Outcome::Real,
-            ("test", ..) => Outcome::Test,
-            ("maintenance", ..) => Outcome::Maintenance,
             ("drill", ..) => Outcome::Drill,
             ("unexplained", ..) => Outcome::Unexplained,
             ("merged", _, Some(into)) => Outcome::Merged(IncidentId(into.0)),
             ("false_alarm", Some(cause), _) => {
                 Outcome::FalseAlarm(FalseCause::named(&cause).ok_or_else(|| unknown("cause of a false alarm", &cause))?)
             }
-            (word, ..) => return Err(unknown("outcome", word)),
+            (word, ..) => Outcome::named(word).ok_or_else(|| unknown("outcome", word))?,
         };
         Ok(End { at: Wall::from_micros(self.at), by: self.by.into_owned(), outcome, why: self.why.into_owned() })
     }
@@ -1505,6 +1544,8 @@ mod tests {
         (crewed.call.state, crewed.call.not_controlled, crewed.call.round) = (CallState::UnderControl, true, 2);
         crewed.call.crew = vec![OnCall { id: "wang".into(), name: "王强".to_owned() }];
         all.push(("call of a crew", OrderBody::Call(Arc::new(crewed))));
+        // Since what is found may be no emergency.
+        all.push(("raised of a case", at(Cause::Raised, Alarm { case: Some(CaseKind::Mediation), ..alarm() })));
         // Since people are asked before a broadcast.
         let approved = Cause::Broadcast { step: BroadcastStep::Approved, by: Some("wang".to_owned()) };
         all.push(("broadcast approved", at(approved, asked.clone())));
@@ -1529,16 +1570,12 @@ mod tests {
             IncidentCause::Skipped { step: "gas/power".to_owned(), by: by() },
             IncidentCause::StepLate { step: "gas/valve".to_owned() },
             IncidentCause::Called119 { by: by() },
+            IncidentCause::Staged { stage: Stage::Waiting, by: by() },
         ];
-        let outcomes = [
-            Outcome::Real,
-            Outcome::Test,
-            Outcome::Maintenance,
-            Outcome::Drill,
-            Outcome::Unexplained,
-            Outcome::Merged(other),
-        ];
-        let ended = outcomes.into_iter().chain(FalseCause::ALL.map(Outcome::FalseAlarm)).map(|outcome| {
+        let own = [Outcome::Drill, Outcome::Unexplained, Outcome::Merged(other)];
+        let of_cases = CaseKind::ALL.iter().flat_map(|kind| kind.outcomes()).copied();
+        let outcomes = Outcome::EMERGENCY.into_iter().chain(own).chain(FalseCause::ALL.map(Outcome::FalseAlarm));
+        let ended = outcomes.chain(of_cases).map(|outcome| {
             let end = Some(End { at: RAISED, by: by(), outcome, why: "\"窗\"\n".to_owned() });
             let incident = Arc::new(Incident { end, closes_at: None, ..(*incident_change().incident).clone() });
             IncidentChange { cause: IncidentCause::Closed, incident, ..incident_change() }
@@ -1568,11 +1605,18 @@ mod tests {
             ..(*incident_change().incident).clone()
         };
         let planned = IncidentChange { incident: Arc::new(planned), ..incident_change() };
+        let cases = CaseKind::ALL.iter().flat_map(|kind| kind.stages().iter().map(|stage| (*kind, *stage)));
+        let cases = cases.zip([None, Some("li".to_owned())].into_iter().cycle()).map(|((kind, stage), owner)| {
+            let case = Some(Case { kind, stage, owner });
+            let incident = Incident { case, ..(*incident_change().incident).clone() };
+            IncidentChange { incident: Arc::new(incident), ..incident_change() }
+        });
         causes
             .into_iter()
             .map(|cause| IncidentChange { cause, ..incident_change() })
             .chain(ended)
             .chain([plain, planned])
+            .chain(cases)
             .collect()
     }
 

@@ -65,6 +65,7 @@ use super::facts::{self, Fact, KeptSession, Mark};
 use super::incidents::{self, ClosedCursor, ClosedFilter};
 use super::pending;
 use super::people::{self, Person};
+use super::plans;
 use super::record::{self, Body, RecordError};
 use super::registers::{self, Kind};
 use super::salvage::{self, Salvaged};
@@ -326,6 +327,7 @@ struct Live {
     /// Those that are on, with what has spoken in them.
     walks: BTreeMap<WalkId, LiveWalk>,
     registers: BTreeMap<registers::Key, Box<registers::Change>>,
+    plans: BTreeMap<String, Box<plans::Revision>>,
     orders: HashMap<OrderId, (u64, Order)>,
     people: HashMap<(&'static str, String), (u64, Person)>,
 }
@@ -421,6 +423,7 @@ impl Live {
                 }
                 Fact::Register(change) if change.is_gone() => drop(self.registers.remove(&change.key())),
                 Fact::Register(change) => drop(self.registers.insert(change.key(), change.clone())),
+                Fact::Plan(revision) => drop(self.plans.insert(revision.key(), revision.clone())),
                 Fact::Person(person) => {
                     let (kind, id) = person.key();
                     if person.is_gone() {
@@ -461,7 +464,8 @@ impl Live {
                 });
                 let registers = self.registers.values().cloned().map(Fact::Register);
                 let duty = self.duty.values().cloned().map(Fact::Duty);
-                duty.chain(drills).chain(walks).chain(registers).chain(people).collect()
+                let plans = self.plans.values().cloned().map(Fact::Plan);
+                duty.chain(drills).chain(walks).chain(registers).chain(plans).chain(people).collect()
             },
             ..OwnedTurn::default()
         }
@@ -919,6 +923,11 @@ impl StateReader {
         registers::rows(&self.0, kind).map_err(sqlite)
     }
 
+    /// Which plans came into force, of each the oldest first.
+    pub fn plans(&self) -> Result<Vec<plans::Revision>, StoreError> {
+        plans::all(&self.0).map_err(sqlite)
+    }
+
     /// Every row about one drill, the oldest first.
     pub fn of_drill(&self, id: DrillId) -> Result<Vec<Journaled>, StoreError> {
         let rows = incidents::of_drill(&self.0, id).map_err(sqlite)?;
@@ -1263,6 +1272,8 @@ impl Db {
         }));
         let registers = registers::all(&self.conn).map_err(sqlite)?;
         let facts = facts.chain(registers.into_iter().map(|change| Fact::Register(Box::new(change))));
+        let plans = plans::all(&self.conn).map_err(sqlite)?;
+        let facts = facts.chain(plans.into_iter().map(|revision| Fact::Plan(Box::new(revision))));
         let facts = duty.iter().cloned().map(Fact::Duty).chain(facts).collect();
         let mut live = Live::default();
         live.take(&OwnedTurn {

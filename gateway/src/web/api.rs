@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anmin_rules::alarm::{Action, AlarmId, Command, Refusal};
 use anmin_rules::broadcast::{BroadcastAction, BroadcastState, Seen};
-use anmin_rules::incident::{FalseCause, Incident, IncidentAction, IncidentId, Outcome};
+use anmin_rules::casework::{CaseKind, Stage};
+use anmin_rules::incident::{FalseCause, Incident, IncidentAction, IncidentId, NewCase, Outcome};
 use anmin_rules::order::{CallStep, OrderId};
 use anmin_rules::rule::Level;
-use anmin_sensors::point::{DeviceId, Kind, PointId};
+use anmin_sensors::point::{DeviceId, Kind, Place, PointId};
 use anmin_sensors::time::Wall;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
@@ -43,8 +44,8 @@ use super::wire::{
     RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{
-    Archive, WebLink, archive, audit, crew, drills, ledger, outputs, page, registers, sign_in, stations, subscriptions,
-    tuning, walks, warnings,
+    Archive, WebLink, archive, audit, crew, drills, ledger, outputs, page, plans, registers, sign_in, stations,
+    subscriptions, tuning, walks, warnings,
 };
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
@@ -155,9 +156,11 @@ fn api() -> Routes<Desk> {
                 .command::<PlainBody>("disarm"),
         )
         .route("/incidents", get(Right::Look, incidents))
+        .route("/incidents", post(Right::Acknowledge, open_case))
         .route("/incidents/outcomes", get(Right::LookBehind, outcomes))
         .route("/incidents/{id}", get(Right::Look, incident))
         .route("/incidents/{id}/timeline", get(Right::Look, timeline))
+        .route("/incidents/{id}/messages", get(Right::LookBehind, archive::messages))
         .route("/incidents/{id}/archive", get(Right::LookBehind, archive::export).gives("application/x-tar"))
         .route(
             "/incidents/{id}/{action}",
@@ -167,10 +170,12 @@ fn api() -> Routes<Desk> {
                 .command::<StepBody>("tick")
                 .command::<SkipBody>("skip")
                 .command::<SaidBody>("called-119")
+                .command::<StageBody>("stage")
                 .command::<MergeBody>("merge")
                 .command::<SplitBody>("split")
                 .command::<CloseBody>("close"),
         )
+        .route("/plans", get(Right::LookBehind, plans::list))
         .route("/drills", get(Right::LookBehind, drills::list))
         .route("/drills", post(Right::Drill, drills::start))
         .route("/drills/{id}", get(Right::LookBehind, drills::one))
@@ -410,7 +415,7 @@ impl Desk {
     }
 
     /// The same for an incident.
-    async fn find_incident(&self, caller: &Caller, id: IncidentId) -> Result<(), Problem> {
+    pub(super) async fn find_incident(&self, caller: &Caller, id: IncidentId) -> Result<(), Problem> {
         let within = caller.within();
         if within.is_everywhere() {
             return Ok(());
@@ -1070,6 +1075,8 @@ struct IncidentParameters {
     building: Option<String>,
     outcome: Option<String>,
     hazard: Option<String>,
+    /// `mediation`, `report` or `maintenance`.
+    case: Option<String>,
     text: Option<String>,
     from: Option<String>,
     to: Option<String>,
@@ -1080,7 +1087,7 @@ struct IncidentParameters {
 async fn incidents(
     State(desk): State<Desk>,
     caller: Caller,
-    Asked(IncidentParameters { state, building, outcome, hazard, text, from, to, cursor, limit }): Asked<
+    Asked(IncidentParameters { state, building, outcome, hazard, case, text, from, to, cursor, limit }): Asked<
         IncidentParameters,
     >,
 ) -> Answer<IncidentsWire> {
@@ -1092,9 +1099,11 @@ async fn incidents(
     };
     match state.as_deref() {
         None | Some("open") => {
-            let narrowed = [&building, &outcome, &hazard, &text, &from, &to].into_iter().any(Option::is_some);
+            let narrowed = [&building, &outcome, &hazard, &case, &text, &from, &to].into_iter().any(Option::is_some);
             if narrowed {
-                return Err(Problem::bad_request("building, outcome, hazard, text, from and to go with state=closed"));
+                return Err(Problem::bad_request(
+                    "building, outcome, hazard, case, text, from and to go with state=closed",
+                ));
             }
             let after = match cursor.as_deref() {
                 None => None,
@@ -1118,7 +1127,7 @@ async fn incidents(
             let from = from.as_deref().map(|from| moment("from", from)).transpose()?;
             let to = to.as_deref().map(|to| moment("to", to)).transpose()?;
             let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-            let filter = ClosedFilter { building, outcome, hazard, text, from, to };
+            let filter = ClosedFilter { building, outcome, hazard, case, text, from, to };
             // One more than is shown tells whether there is another page.
             let within = caller.within();
             let mut found =
@@ -1148,6 +1157,16 @@ fn beyond() -> Problem {
         "请逐条确认您范围内的报警，或联系值班员",
         "acknowledge the alarms of your places one by one, or ask the duty officer",
     )
+}
+
+fn beyond_places() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "beyond_your_places",
+        "该位置不在您管辖的范围内",
+        "this place lies beyond yours",
+    )
+    .hint("请写明您范围内的楼栋或区域", "name a building or an area of yours")
 }
 
 fn no_incident(id: IncidentId) -> Problem {
@@ -1307,6 +1326,87 @@ struct SkipBody {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+struct StageBody {
+    who: Option<String>,
+    stage: String,
+    /// Who sees to it from now on.
+    owner: Option<String>,
+    #[serde(default)]
+    text: String,
+}
+
+/// A case that is opened by hand: no alarm stands behind it.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct OpenBody {
+    who: Option<String>,
+    /// `mediation`, `report` or `maintenance`.
+    kind: String,
+    /// What it is about, in a line that names nobody.
+    title: String,
+    #[serde(default)]
+    place: WhereBody,
+    /// What was said; becomes its first note.
+    #[serde(default)]
+    text: String,
+    /// Who sees to it; who opens it where nobody is named.
+    owner: Option<String>,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct WhereBody {
+    area: String,
+    grid: String,
+    building: String,
+    unit: String,
+    floor: String,
+    room: String,
+}
+
+impl WhereBody {
+    fn place(self) -> Result<Place, Problem> {
+        let part = |name: &str, text: String| {
+            if text.trim().is_empty() { Ok(String::new()) } else { words(name, &text, drills::MOST_NAME) }
+        };
+        Ok(Place {
+            area: part("area", self.area)?,
+            grid: part("grid", self.grid)?,
+            building: part("building", self.building)?,
+            unit: part("unit", self.unit)?,
+            floor: part("floor", self.floor)?,
+            room: part("room", self.room)?,
+            position: None,
+        })
+    }
+}
+
+async fn open_case(State(desk): State<Desk>, caller: Caller, Told(open): Told<OpenBody>) -> Answer<IncidentViewWire> {
+    let known = || CaseKind::ALL.map(CaseKind::as_str).join(", ");
+    let kind = CaseKind::named(&open.kind).ok_or_else(|| {
+        Problem::bad_request(format_args!("`kind` is {:?}, expected one of {}", short(&open.kind), known()))
+    })?;
+    let what = NewCase {
+        kind,
+        title: words("title", &open.title, MOST_WHY)?,
+        place: open.place.place()?,
+        text: if open.text.trim().is_empty() { String::new() } else { words("text", &open.text, MOST_WHY)? },
+        owner: open.owner.map(|owner| words("owner", &owner, drills::MOST_NAME)).transpose()?,
+    };
+    if !caller.within().takes(&what.place) {
+        return Err(beyond_places());
+    }
+    let incident = IncidentId(Uuid::now_v7());
+    let command = Command { who: caller.name(open.who)?, what: Action::OpenCase { incident, what } };
+    let from = caller.way.clone();
+    match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {
+        Ok(()) => desk.incident(&caller, incident).await,
+        Err(refusal) => Err(Problem::refused(&refusal)),
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct MergeBody {
     who: Option<String>,
     into: String,
@@ -1340,7 +1440,7 @@ impl CloseBody {
             (_, Some(_)) => Err(Problem::bad_request("`cause` goes with the outcome false_alarm")),
             (word, None) => Outcome::named(word).ok_or_else(|| {
                 Problem::bad_request(format_args!(
-                    "`outcome` is {:?}, expected real, false_alarm, test or maintenance",
+                    "`outcome` is {:?}, expected real, false_alarm, test or maintenance, or of a case one of its `outcomes`",
                     short(word)
                 ))
             }),
@@ -1385,6 +1485,16 @@ async fn act_on_incident(
             let text = if text.trim().is_empty() { String::new() } else { words("text", &text, MOST_WHY)? };
             (who, IncidentAction::Called119 { text })
         }
+        "stage" => {
+            let StageBody { who, stage, owner, text } = body(request).await?;
+            let stage = Stage::named(&stage).ok_or_else(|| {
+                let known = Stage::ALL.map(Stage::as_str).join(", ");
+                Problem::bad_request(format_args!("`stage` is {:?}, expected one of {known}", short(&stage)))
+            })?;
+            let owner = owner.map(|owner| words("owner", &owner, drills::MOST_NAME)).transpose()?;
+            let text = if text.trim().is_empty() { String::new() } else { words("text", &text, MOST_WHY)? };
+            (who, IncidentAction::Stage { stage, owner, text })
+        }
         "merge" => {
             let MergeBody { who, into } = body(request).await?;
             shown = incident_id(&into)?;
@@ -1404,8 +1514,8 @@ async fn act_on_incident(
         }
         _ => {
             return Err(Problem::not_found("没有这个操作", "there is no such command").hint(
-                "可用：acknowledge、note、tick、skip、called-119、merge、split、close",
-                "there are acknowledge, note, tick, skip, called-119, merge, split and close",
+                "可用：acknowledge、note、tick、skip、called-119、stage、merge、split、close",
+                "there are acknowledge, note, tick, skip, called-119, stage, merge, split and close",
             ));
         }
     };

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmId};
+use anmin_rules::casework::{CaseKind, Stage};
 use anmin_rules::incident::IncidentId;
 use anmin_rules::order::{CapMessage, Order, OrderBody};
-use anmin_rules::rule::Origin;
+use anmin_rules::rule::{Origin, Text};
 use anmin_sensors::point::PointId;
 use anmin_sensors::time::Wall;
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,11 +25,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Archive;
-use super::api::{Asked, Desk, incident_id};
+use super::api::{Answer, Asked, Desk, incident_id};
 use super::authority::{Right, allows};
 use super::guard::Caller;
 use super::problem::Problem;
-use super::wire::{Writer, stamp};
+use super::wire::{TextWire, Writer, stamp};
 use crate::main_loop::Query;
 use crate::package::{self, Entry};
 use crate::report::{self, Cell, Language, Page, cause};
@@ -92,6 +94,68 @@ pub(super) async fn export(
     let name = format!("attachment; filename=\"incident-{id}.tar\"");
     Ok(([(header::CONTENT_TYPE, "application/x-tar".to_owned()), (header::CONTENT_DISPOSITION, name)], file)
         .into_response())
+}
+
+/// What has left, or is to leave, about one incident.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct MessagesWire {
+    pub messages: Vec<MessageWire>,
+}
+
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct MessageWire {
+    /// When it was taken or given up; `null` while it waits.
+    pub at: Option<String>,
+    pub way_out: String,
+    /// `event`, `call` or `cap`; `damaged` where its bytes are.
+    pub form: &'static str,
+    /// What it is about, in the officer's words.
+    pub what: TextWire,
+    pub level: Option<String>,
+    /// `waiting`, `delivered` or `dead`.
+    pub state: &'static str,
+    /// What the receiver said, or why it was given up.
+    pub receipt: String,
+}
+
+pub(super) async fn messages(State(desk): State<Desk>, caller: Caller, Path(id): Path<String>) -> Answer<MessagesWire> {
+    let id = incident_id(&id)?;
+    desk.find_incident(&caller, id).await?;
+    let within = caller.within();
+    let sent = desk
+        .archive(move |archive| {
+            let rows = rows_of(archive, id)?;
+            let alarm = |row: &Journaled| match &row.entry {
+                state::Entry::Transition(transition) if within.takes(&transition.alarm.place) => {
+                    Some(transition.alarm.id)
+                }
+                _ => None,
+            };
+            let alarms: BTreeSet<AlarmId> = rows.iter().filter_map(alarm).collect();
+            archive.messages(&alarms.into_iter().collect::<Vec<_>>())
+        })
+        .await?;
+    let writer = desk.writer();
+    let wire = |sent: &Sent| {
+        let (form, what, level) = match &sent.body {
+            None => ("damaged", TextWire::from(Text::default()), None),
+            Some(OrderBody::Event(transition)) => {
+                ("event", (&transition.alarm.message).into(), Some(transition.alarm.level))
+            }
+            Some(OrderBody::Call(change)) => ("call", (&change.message).into(), Some(change.alarm.level)),
+            Some(OrderBody::Cap(cap)) => ("cap", (&cap.alarm.message).into(), Some(cap.alarm.level)),
+        };
+        MessageWire {
+            at: sent.at.map(|at| writer.at(at)),
+            way_out: sent.channel.to_string(),
+            form,
+            what,
+            level: level.map(|level| level.as_str().to_owned()),
+            state: sent.state,
+            receipt: sent.detail.clone(),
+        }
+    };
+    Ok(Json(MessagesWire { messages: sent.iter().map(wire).collect() }))
 }
 
 /// A point and what it read.
@@ -319,8 +383,21 @@ fn mask(of: &mut Value) {
     match of {
         Value::Array(all) => all.iter_mut().for_each(mask),
         Value::Object(fields) => {
+            // What somebody has called a case that no alarm has opened.
+            let by_hand = fields.get("hazards").and_then(Value::as_array).is_some_and(Vec::is_empty);
+            let kind = fields.get("case").and_then(|case| CaseKind::named(case["kind"].as_str()?));
+            if let Some(kind) = kind.filter(|_| by_hand) {
+                fields.insert("title".to_owned(), json!({ "zh": kind.zh(), "en": kind.en() }));
+            }
             for (key, field) in fields {
                 match field {
+                    Value::Object(case) if key == "case" => {
+                        case.entry("owner").and_modify(|owner| {
+                            if owner.is_string() {
+                                *owner = hidden();
+                            }
+                        });
+                    }
                     Value::Array(crew) if key == "crew" => {
                         let said = crew.iter_mut().filter_map(Value::as_object_mut).flat_map(|one| one.values_mut());
                         said.for_each(|said| *said = hidden());
@@ -346,19 +423,43 @@ fn hidden() -> Value {
     "***".into()
 }
 
-/// Seven digits or more in a row, with blanks and dashes between them.
+/// Seven digits or more in a row, with blanks and dashes between them, that are neither a day nor the number of a standard.
 fn without_phones(text: &str) -> String {
-    let mut out = String::new();
-    let mut run = String::new();
-    let digits = |run: &str| run.chars().filter(char::is_ascii_digit).count();
-    let end = |out: &mut String, run: &mut String| {
-        if digits(run) >= 7 {
-            let rest = run.len() - run.trim_end_matches([' ', '-']).len();
+    /// `2026-01-31`, and `50493-2019` behind the letters of `GB/T`.
+    fn is_no_phone(word: &str, before: &str) -> bool {
+        let parts: Vec<&str> = word.split('-').collect();
+        match *parts {
+            [number, year] => {
+                let behind_letters = before.trim_end().ends_with(|c: char| c.is_ascii_uppercase());
+                behind_letters
+                    && number.len() <= 6
+                    && year.len() == 4
+                    && (year.starts_with("19") || year.starts_with("20"))
+            }
+            [year, month, day] => [year.len(), month.len(), day.len()] == [4, 2, 2],
+            _ => false,
+        }
+    }
+    fn put(out: &mut String, run: &str) {
+        let (word, rest) = run.split_at(run.find(' ').unwrap_or(run.len()));
+        if is_no_phone(word, out) {
+            out.push_str(word);
+            let blanks = rest.len() - rest.trim_start_matches(' ').len();
+            out.push_str(&rest[..blanks]);
+            if !rest[blanks..].is_empty() {
+                put(out, &rest[blanks..]);
+            }
+        } else if run.chars().filter(char::is_ascii_digit).count() >= 7 {
             out.push_str("***");
-            out.push_str(&run[run.len() - rest..]);
+            out.push_str(&run[run.trim_end_matches([' ', '-']).len()..]);
         } else {
             out.push_str(run);
         }
+    }
+    let mut out = String::new();
+    let mut run = String::new();
+    let end = |out: &mut String, run: &mut String| {
+        put(out, run);
         run.clear();
     };
     for letter in text.chars() {
@@ -399,7 +500,15 @@ fn written(
             true => pick("未结案", "not closed"),
             false => format!("{} {}", named(&end["outcome"]), named(&end["cause"])).trim().to_owned(),
         };
-        page.facts([
+        let case = incident["case"]["kind"].as_str().and_then(CaseKind::named).map(|kind| {
+            let stage = incident["case"]["stage"].as_str().and_then(Stage::named);
+            let stage = stage.map_or("", |stage| language.pick(stage.zh(), stage.en()));
+            let owner = words(&incident["case"]["owner"]);
+            let all = [language.pick(kind.zh(), kind.en()), stage, &owner];
+            let said = all.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" · ");
+            (language.pick("类别", "Kind"), said)
+        });
+        page.facts(case.into_iter().chain([
             (language.pick("社区", "Community"), say(&records.site["name"])),
             (language.pick("地点", "Place"), say(&incident["place"])),
             (language.pick("最高级别", "Highest level"), named(&incident["peak"])),
@@ -410,7 +519,7 @@ fn written(
             (language.pick("结案人", "Closed by"), words(&end["by"])),
             (language.pick("报警数", "Alarms"), incident["alarms"].to_string()),
             (language.pick("编号", "Id"), records.id.to_string()),
-        ]);
+        ]));
         if masked {
             page.fine(
                 language.pick("人员姓名、电话和书面记录已隐去。", "Names, telephone numbers and notes are left out."),
@@ -606,7 +715,12 @@ fn history(language: Language, page: &mut Page, timeline: &Value) {
         } else if !call.is_null() {
             [moment(&call["at"]), name(&words(&call["call"]["state"]), language), say(&call["message"]), String::new()]
         } else if !incident.is_null() {
-            let what = format!("{}{}", language.pick("", "incident: "), cause(&words(&incident["cause"]), language));
+            let mut what =
+                format!("{}{}", language.pick("", "incident: "), cause(&words(&incident["cause"]), language));
+            let stage = incident["incident"]["case"]["stage"].as_str().and_then(Stage::named);
+            if let Some(stage) = stage.filter(|_| incident["cause"] == "staged") {
+                let _ = write!(what, " · {}", language.pick(stage.zh(), stage.en()));
+            }
             [moment(&incident["at"]), what, say(&incident["incident"]["title"]), words(&incident["by"])]
         } else {
             let what = language.pick("记录已损坏", "damaged record").to_owned();
@@ -724,11 +838,32 @@ mod tests {
             "end": { "by": "anmin", "why": "李值班到场" },
             "notes": [{ "by": "王", "text": "电话 13812345678", "photos": ["https://photos.example.cn/501"] }],
             "message": { "zh": "已呼叫一号站（电话 0571-88886666），须在 60 秒内应答", "en": "26.5 %LEL above 25" },
+            "source": {
+                "zh": "GB/T 50493-2019 5.5.2，2026-01-31 起；电话 138 1234 5679",
+                "en": "GB 15322.1-2019; QQ 88886667",
+            },
+            "incident": {
+                "title": { "zh": "何女士投诉楼上", "en": "何女士投诉楼上" }, "hazards": [],
+                "case": { "kind": "mediation", "stage": "mediating", "owner": "赵调解", "stages": ["new"] },
+                "checklist": [{ "owner": "grid" }],
+            },
         });
         mask(&mut of);
         let text = of.to_string();
-        for gone in ["李值班", "王", "wangqiang", "139\"", "刘大爷", "13812345678", "88886666", "photos.example.cn"]
-        {
+        for gone in [
+            "李值班",
+            "王",
+            "wangqiang",
+            "139\"",
+            "刘大爷",
+            "13812345678",
+            "88886666",
+            "photos.example.cn",
+            "5679",
+            "88886667",
+            "何女士",
+            "赵调解",
+        ] {
             assert!(!text.contains(gone), "{gone} in {text}");
         }
         for kept in [
@@ -737,6 +872,11 @@ mod tests {
             "anmin",
             "一号站（电话 ***），须在 60 秒内",
             "26.5 %LEL above 25",
+            "GB/T 50493-2019 5.5.2，2026-01-31 起；电话 ***",
+            "GB 15322.1-2019; QQ ***",
+            "矛盾调解",
+            "mediating",
+            "\"grid\"",
         ] {
             assert!(text.contains(kept), "{kept} not in {text}");
         }

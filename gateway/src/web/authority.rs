@@ -144,7 +144,7 @@ const TABLE: [(Right, [bool; Role::ALL.len()]); Right::ALL.len()] = [
 ];
 
 /// Commands whose route is shared by several: what about, which, and the right that it needs.
-pub const COMMANDS: [(&str, &str, Right); 23] = [
+pub const COMMANDS: [(&str, &str, Right); 24] = [
     ("alarms", "acknowledge", Right::Acknowledge),
     ("alarms", "reset", Right::Handle),
     ("alarms", "shelve", Right::Handle),
@@ -165,6 +165,7 @@ pub const COMMANDS: [(&str, &str, Right); 23] = [
     ("incidents", "tick", Right::Acknowledge),
     ("incidents", "skip", Right::Acknowledge),
     ("incidents", "called-119", Right::Acknowledge),
+    ("incidents", "stage", Right::Acknowledge),
     ("incidents", "merge", Right::Handle),
     ("incidents", "split", Right::Handle),
     ("incidents", "close", Right::Handle),

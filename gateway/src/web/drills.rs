@@ -30,7 +30,7 @@ use crate::store::state::{Entry, Journaled};
 use crate::store::{StateReader, StoreError};
 
 /// Longest name of a drill.
-const MOST_NAME: usize = 64;
+pub(super) const MOST_NAME: usize = 64;
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DrillWire {
@@ -66,6 +66,21 @@ pub struct DrillsWire {
     /// `before` of the next page; `null` on the last.
     pub next: Option<String>,
     pub scenarios: Vec<ScenarioWire>,
+    /// Which areas are to be drilled how often.
+    #[serde(default)]
+    pub calendar: Vec<PlannedWire>,
+}
+
+/// An area that is to be drilled every so often.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedWire {
+    pub id: String,
+    pub scope: TextWire,
+    pub every_days: u64,
+    /// The last drill of it; without one, since when it is counted.
+    pub last: String,
+    pub due: String,
+    pub overdue: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -383,7 +398,17 @@ pub(super) async fn list(
     let mut found = desk.archive(move |archive| archive.drills(limit + 1, before)).await?;
     let more = found.len() > limit;
     found.truncate(limit);
+    let planned = desk.ask(|reply| Query::DrillCalendar { reply }).await?;
+    let now = desk.link.clock.now().wall;
     let writer = desk.writer();
+    let planned = planned.into_iter().map(|(plan, last)| PlannedWire {
+        id: plan.id.to_string(),
+        scope: plan.scope.text().into(),
+        every_days: plan.every.as_secs() / 86_400,
+        last: writer.at(last),
+        due: writer.at(last.plus(plan.every)),
+        overdue: now > last.plus(plan.every),
+    });
     let next = found.last().filter(|_| more).map(|last| last.started_at.millis().to_string());
     let scenario = |Scenario { name, zh, en, alarms }: Scenario| ScenarioWire {
         name: name.to_owned(),
@@ -394,6 +419,7 @@ pub(super) async fn list(
         drills: found.iter().map(|drill| writer.drill(drill)).collect(),
         next,
         scenarios: Scenario::ALL.map(scenario).into(),
+        calendar: planned.collect(),
     }))
 }
 

@@ -24,6 +24,7 @@ mod openapi;
 pub mod outputs;
 mod page;
 pub(crate) mod people;
+pub mod plans;
 pub(crate) mod problem;
 pub mod registers;
 mod secret;
@@ -67,6 +68,7 @@ use crate::output::Outputs;
 use crate::register;
 use crate::store::audit::{Audited, Chain, Wanted};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
+use crate::store::plans::Revision;
 use crate::store::state::{Journaled, Sent};
 use crate::store::unusable::Kept;
 use crate::store::view::Raw;
@@ -310,6 +312,9 @@ pub trait Archive: Send + Sync + 'static {
     /// The rows of one register in the order of their ids.
     fn register(&self, kind: register::Kind) -> Result<Vec<register::Row>, String>;
 
+    /// Which plans came into force, of each the oldest first.
+    fn plans(&self) -> Result<Vec<Revision>, String>;
+
     /// One drill with all that the journal holds of it; `None` when there never was one.
     fn drill(&self, id: DrillId) -> Result<Option<Drilled>, String>;
 
@@ -400,6 +405,10 @@ impl Archive for Databases {
 
     fn register(&self, kind: register::Kind) -> Result<Vec<register::Row>, String> {
         self.journal(|journal| journal.register(kind))
+    }
+
+    fn plans(&self) -> Result<Vec<Revision>, String> {
+        self.journal(StateReader::plans)
     }
 
     fn messages(&self, alarms: &[AlarmId]) -> Result<Vec<Sent>, String> {

@@ -578,6 +578,9 @@ pub struct IncidentWire {
     /// Number of its changes so far: the larger one is the newer state.
     pub seq: u32,
     pub state: String,
+    /// What it is and how far it has come, if it is no emergency.
+    #[serde(default)]
+    pub case: Option<CaseWire>,
     pub title: TextWire,
     pub place: PlaceWire,
     /// The drill that it is part of; `None`: it is real.
@@ -598,6 +601,20 @@ pub struct IncidentWire {
     #[serde(default)]
     pub called_119: Option<NoteWire>,
     pub end: Option<EndWire>,
+}
+
+/// A quarrel to be mediated, what a resident asks for, or something to be repaired.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CaseWire {
+    /// `mediation`, `report` or `maintenance`.
+    pub kind: String,
+    pub stage: String,
+    /// Who sees to it; `null` while nobody has taken it on.
+    pub owner: Option<String>,
+    /// The states of its kind, in their order.
+    pub stages: Vec<String>,
+    /// How a person may say that it ended.
+    pub outcomes: Vec<String>,
 }
 
 /// An incident with what its open alarms say of it.
@@ -1387,6 +1404,13 @@ impl Writer<'_> {
             id: incident.id.to_string(),
             seq: incident.seq,
             state: incident.state().as_str().to_owned(),
+            case: incident.case.as_ref().map(|case| CaseWire {
+                kind: case.kind.as_str().to_owned(),
+                stage: case.stage.as_str().to_owned(),
+                owner: case.owner.clone(),
+                stages: case.kind.stages().iter().map(|stage| stage.as_str().to_owned()).collect(),
+                outcomes: case.kind.outcomes().iter().map(|outcome| outcome.as_str().to_owned()).collect(),
+            }),
             title: (&incident.title).into(),
             place: incident.place.as_ref().into(),
             drill: incident.drill.map(|drill| drill.to_string()),
@@ -1428,9 +1452,7 @@ impl Writer<'_> {
         let (cause, into) = match end.outcome {
             Outcome::FalseAlarm(cause) => (Some(cause.as_str().to_owned()), None),
             Outcome::Merged(into) => (None, Some(into.to_string())),
-            Outcome::Real | Outcome::Test | Outcome::Maintenance | Outcome::Drill | Outcome::Unexplained => {
-                (None, None)
-            }
+            _ => (None, None),
         };
         EndWire {
             at: self.at(end.at),
@@ -1471,6 +1493,7 @@ impl Writer<'_> {
         let (by, other) = match &change.cause {
             IncidentCause::Noted { by }
             | IncidentCause::Called119 { by }
+            | IncidentCause::Staged { by, .. }
             | IncidentCause::Ticked { by, .. }
             | IncidentCause::Skipped { by, .. } => (Some(by.clone()), None),
             IncidentCause::SplitFrom { from: other, by }

@@ -14,6 +14,7 @@ use anmin::main_loop::clock_trust::ClockTrust;
 use anmin::main_loop::deliveries::Deliveries;
 use anmin::main_loop::drill_calendar::DrillCalendar;
 use anmin::main_loop::losses::Losses;
+use anmin::main_loop::plan_history::PlanHistory;
 use anmin::main_loop::query::{AlarmFilter, AlarmList, AlarmPage};
 use anmin::main_loop::run::{MainLoop, Parts};
 use anmin::main_loop::stock::StockWatch;
@@ -222,6 +223,7 @@ impl Life {
             suspects: birth.suspects,
             drill_calendar: DrillCalendar::default(),
             test_calendar: TestCalendar::new(TestPlan::default(), now.wall, BTreeMap::new()),
+            plan_history: PlanHistory::default(),
             stock: StockWatch::new(jiff::tz::TimeZone::UTC, Vec::new()),
             refills: None,
             people: Default::default(),

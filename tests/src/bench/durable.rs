@@ -267,6 +267,7 @@ fn closed_incidents() {
         let incident = Incident {
             id: IncidentId(uuid::Uuid::from_u128(u128::from(n))),
             seq: 1,
+            case: None,
             title: Text::both("燃气泄漏"),
             place: Arc::new(place),
             drill: None,

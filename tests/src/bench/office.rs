@@ -162,6 +162,7 @@ fn transition(n: u128, at: Wall) -> Transition {
         class: Class::Hazard(Hazard::Gas),
         title: text("可燃气体泄漏", "Combustible gas leak"),
         place: Arc::default(),
+        case: None,
         incident: None,
         level: Level::Orange,
         peak: Level::Orange,
