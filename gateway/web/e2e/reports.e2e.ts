@@ -75,7 +75,7 @@ test('one row is changed by hand', async () => {
 test('the month and the past stand on both screens in both languages, and on paper', async () => {
   const phone = await Watched.open(browser, PHONE, '#/reports/past')
   for (const [on, what] of [[desk, 'desk'], [phone, 'phone']] as const) {
-    for (const [part, name] of [['month', '月报'], ['past', '历史事件'], ['coverage', '测试覆盖'], ['registers', '登记表']] as const) {
+    for (const [part, name] of [['month', '月报'], ['past', '历史事件'], ['coverage', '测试覆盖'], ['registers', '登记表'], ['plans', '处置预案']] as const) {
       await on.page.goto(`${URL}/#/reports/${part}`)
       await on.page.getByRole('link', { name, exact: true }).and(on.page.locator('[aria-current="true"]')).waitFor()
       await on.page.locator('.reports .card').first().waitFor()

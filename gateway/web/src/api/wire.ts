@@ -234,7 +234,49 @@ export const FALSE_CAUSES = [
 /** What gave a false alarm. */
 export type FalseCause = (typeof FALSE_CAUSES)[number]
 
-export type Outcome = 'real' | 'false_alarm' | 'test' | 'maintenance' | 'drill' | 'merged' | 'unexplained'
+export type Outcome =
+  | 'real'
+  | 'false_alarm'
+  | 'test'
+  | 'maintenance'
+  | 'quiet'
+  | 'agreed'
+  | 'resolved'
+  | 'repaired'
+  | 'replaced'
+  | 'no_fault'
+  | 'referred'
+  | 'unfounded'
+  | 'drill'
+  | 'merged'
+  | 'unexplained'
+
+export const CASE_KINDS = ['mediation', 'report', 'maintenance'] as const
+export type CaseKind = (typeof CASE_KINDS)[number]
+
+export type Stage =
+  | 'new'
+  | 'dissuading'
+  | 'mediating'
+  | 'follow_up'
+  | 'accepted'
+  | 'handling'
+  | 'assigned'
+  | 'repairing'
+  | 'waiting'
+  | 'inspecting'
+
+/** What an incident is that is no emergency: a quarrel to be mediated, what a resident asks for, something to be repaired. */
+export interface Case {
+  kind: CaseKind
+  stage: Stage
+  /** Who sees to it; `null` while nobody has taken it on. */
+  owner: string | null
+  /** The states of its kind, in their order. */
+  stages: Stage[]
+  /** How a person may say that it ended. */
+  outcomes: Outcome[]
+}
 
 /** One step of an incident's checklist. */
 export interface ChecklistItem {
@@ -287,10 +329,13 @@ export interface Incident {
   /** Number of its changes so far: the larger one is the newer state. */
   seq: number
   state: 'standing' | 'settled' | 'closed'
+  /** `null`: it is an emergency. */
+  case: Case | null
   title: Text
   place: Place
   /** The drill that it is part of; `null`: it is real. */
   drill: string | null
+  /** None of a case that no alarm has opened. */
   hazards: HazardClass[]
   peak: Level
   storm: boolean
@@ -338,6 +383,7 @@ export type IncidentCause =
   | 'skipped'
   | 'step_late'
   | 'called_119'
+  | 'staged'
   | 'split_from'
   | 'split_into'
   | 'absorbed'
@@ -352,6 +398,23 @@ export interface IncidentChange {
   /** The step of the checklist that it is about. */
   step: string | null
   incident: Incident
+}
+
+/** What has left about an incident, and what its receiver said. */
+export interface Message {
+  /** `null` where its bytes are damaged. */
+  at: string | null
+  way_out: string
+  form: 'event' | 'call' | 'cap'
+  what: Text
+  level: string
+  state: 'waiting' | 'delivered' | 'dead'
+  receipt: string
+}
+
+/** The oldest first. */
+export interface Messages {
+  messages: Message[]
 }
 
 /** One row of the journal: exactly one of the four. */
@@ -466,6 +529,34 @@ export interface Drills {
   drills: Drill[]
   next: string | null
   scenarios: { name: string; title: Text; kinds: string[] }[]
+  /** Which drills are held how often. */
+  calendar: { id: string; scope: Text; every_days: number; last: string | null; due: string; overdue: boolean }[]
+}
+
+/** What is to be done for a hazard or a kind of case, from a level on. */
+export interface Plan {
+  id: string
+  title: Text
+  subject: HazardClass | CaseKind
+  level: Level
+  /** Areas that it is for; none: everywhere. */
+  places: string[]
+  version: string
+  approved_by: string | null
+  /** A day, `2026-03-01`. */
+  approved_on: string | null
+  source: string
+  /** Of the site's own; otherwise anmin ships it. */
+  own: boolean
+  /** Since when it says what it says. */
+  since: string | null
+  steps: { id: string; text: Text; owner: ChecklistItem['owner']; within_s: number | null }[]
+  /** The newest first. */
+  history: { at: string; by: string | null; version: string; approved_by: string | null; approved_on: string | null; hash: string }[]
+}
+
+export interface Plans {
+  plans: Plan[]
 }
 
 /** A walk test: somebody presses one detector after the other. */

@@ -5,7 +5,7 @@
  * told again with each of them.
  */
 
-import type { Alarm, Incident, Level } from '../api/wire'
+import type { Alarm, Call, Incident, Level, Outcome } from '../api/wire'
 import { isSilenced } from './book'
 
 /** Closed ones that are remembered, so that news still on their way do not bring them back. */
@@ -77,6 +77,46 @@ export function gather(alarms: readonly Alarm[], find: (id: string) => Incident 
     else groups.set(key, { key, incident: incident === null ? undefined : find(incident), alarms: [alarm] })
   }
   return [...groups.values()]
+}
+
+/** Steps of its checklist that are not done and should be. */
+export function lateSteps(incident: Incident): number {
+  return incident.checklist.filter(({ late, done_at }) => late && done_at === null).length
+}
+
+/**
+ * Cases behind which no alarm is open, those with late steps before the others, each in the order in which they were given.
+ * Those with open alarms stand among the alarms.
+ */
+export function casesAlone(incidents: readonly Incident[], alarms: readonly Alarm[], building: string): Incident[] {
+  const alarmed = new Set(alarms.map(({ incident }) => incident))
+  return incidents
+    .filter((one) => one.case !== null && !alarmed.has(one.id) && (building === '' || one.place.building === building))
+    .sort((a, b) => Number(lateSteps(b) > 0) - Number(lateSteps(a) > 0))
+}
+
+/** What a person may say of how an emergency ended. */
+const EMERGENCY: readonly Outcome[] = ['real', 'false_alarm', 'test', 'maintenance']
+
+/** What a person may say of how it ended. */
+export function outcomesOf(incident: Incident): readonly Outcome[] {
+  return incident.case?.outcomes ?? EMERGENCY
+}
+
+/** Into which others it may be merged: an emergency never becomes part of what is none. */
+export function mergeable(incident: Incident, others: readonly Incident[]): Incident[] {
+  return others.filter((other) => other.id !== incident.id && (incident.case !== null || other.case === null))
+}
+
+/**
+ * Whether an officer is reminded of 119: `due` where no crew has got it under control in time or none comes, `where_needed`
+ * where a station was called or it is grave, `none` of what is no emergency and of small ones.
+ */
+export function reminderOf119({ case: its, peak }: Incident, calls: readonly Call[]): 'none' | 'where_needed' | 'due' {
+  if (its !== null) return 'none'
+  const nobodyComes = calls.length > 0 && calls.every(({ live, state }) => !live && state !== 'stood_down')
+  if (nobodyComes || calls.some(({ not_controlled }) => not_controlled)) return 'due'
+  return calls.length > 0 || peak === 'red' || peak === 'orange' ? 'where_needed' : 'none'
 }
 
 /** `place` in words; with the point where that names no room, so that one alarm of many can be told from the others. */

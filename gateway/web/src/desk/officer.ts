@@ -2,7 +2,7 @@
 
 import { computed, ref, shallowRef } from 'vue'
 import { command, Problem } from '../api/client'
-import type { Level, Alarm, AlarmView, Call, FalseCause, IncidentView, Outcome, Station, Text } from '../api/wire'
+import type { Level, Alarm, AlarmView, Call, CaseKind, FalseCause, IncidentView, Outcome, Stage, Station, Text } from '../api/wire'
 import type { Act, Step } from './actions'
 import { remember, remembered } from './memory'
 import { me } from './session'
@@ -74,6 +74,8 @@ export interface OnIncident {
   tick: { step: string }
   skip: { step: string; why: string }
   'called-119': { text: string }
+  /** `owner`: who sees to it from now on; without it who did, or whoever says this. */
+  stage: { stage: Stage; owner?: string; text: string }
   merge: { into: string }
   split: { alarms: string[] }
   close: { outcome: Outcome; cause?: FalseCause; why: string }
@@ -83,6 +85,25 @@ export async function onIncident<W extends keyof OnIncident>(id: string, what: W
   const who = await named()
   if (who === null) return
   takeIncident(await command<IncidentView>(`/incidents/${id}/${what}`, { who, ...body }))
+}
+
+/** A case that is opened by hand. */
+export interface NewCase {
+  kind: CaseKind
+  title: string
+  place: { area: string; building: string; unit: string; floor: string; room: string }
+  text: string
+  /** Who sees to it; whoever opens it where nobody is named. */
+  owner?: string
+}
+
+/** The incident that it is now; `null` where nobody gave a name. */
+export async function openCase(what: NewCase): Promise<string | null> {
+  const who = await named()
+  if (who === null) return null
+  const view = await command<IncidentView>('/incidents', { who, ...what })
+  takeIncident(view)
+  return view.incident.id
 }
 
 /** What an officer says of a station; how it stands afterwards, `null` where nobody gave a name. */

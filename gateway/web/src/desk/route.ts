@@ -39,6 +39,11 @@ export function follow(): void {
 
 export const route = computed(() => parse(hash.value))
 
+/** Goes there as a link would. */
+export function go(tab: Tab, chosen: string | null): void {
+  location.hash = address(tab, chosen)
+}
+
 /** Goes there without a new entry for Back. */
 export function instead(tab: Tab, chosen: string | null): void {
   history.replaceState(null, '', address(tab, chosen))
