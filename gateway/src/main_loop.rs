@@ -162,6 +162,8 @@ pub struct Change {
     pub says: Vec<(Arc<str>, Say)>,
     /// Parts that have gone, as [`PartState::part`] names them: their troubles are over, and those of what hangs on them.
     pub gone: Vec<String>,
+    /// SHA-256 of the files, in hexadecimal digits.
+    pub configuration: Arc<str>,
 }
 
 /// How messages are read from now on.

@@ -235,7 +235,7 @@ impl Carrier for Nowhere {
         if let Some(beat) = beat_of(order) {
             self.0.reach(Stage::Carried, beat);
         }
-        Ok(Receipt { detail: "carried to nowhere".to_owned() })
+        Ok(Receipt::of("carried to nowhere"))
     }
 }
 

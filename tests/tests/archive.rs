@@ -56,6 +56,17 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
         !told.is_empty() && told.iter().all(|message| message["state"] == "delivered")
     });
 
+    // Words that change afterwards change nothing of what was said.
+    let path = site.path("anmin.toml");
+    let text = fs::read_to_string(&path).expect("the site has a configuration");
+    let other = text
+        .replacen("everybody_from = \"never\"", "everybody_from = \"never\"\nlanguages = [\"en-US\"]", 1)
+        .replacen("sender = \"acceptance.anmin.example.cn\"", "sender = \"other.anmin.example.cn\"", 1);
+    site.write("anmin.toml", &other);
+    act("/api/v1/rules/reload".to_owned(), json!({ "who": "李值班" }));
+    let in_force = |of: &Value| of["rows"].to_string().contains("[[notice]] duty");
+    daemon.wait("/api/v1/audit", "the other words are in force", in_force);
+
     let url = format!("http://{}", daemon.web);
     let export = |name: &str, more: &[&str]| {
         let out = site.path(name).display().to_string();
@@ -68,6 +79,8 @@ fn an_incident_leaves_the_box_whole_and_a_changed_byte_is_named() {
     let seal = said.lines().find_map(|line| line.strip_prefix("封印 seal: ")).expect("it says the seal").to_owned();
     assert_eq!(export("again.tar", &[]).0, whole, "the same records, the same bytes");
     let text = String::from_utf8_lossy(&whole).into_owned();
+    assert!(text.contains("\"as_sent\": true") && !text.contains("\"as_sent\": false"), "all of it left");
+    assert!(text.contains("configurations_then"), "by which configuration it was judged");
     for part in [
         "事件报告：",
         "Incident report: ",

@@ -303,6 +303,10 @@ impl Archive for Memory {
         Ok(Some((walk, vec![tick])))
     }
 
+    fn configurations(&self, _: Wall, _: Wall) -> Result<Vec<(Wall, String)>, String> {
+        Ok(Vec::new())
+    }
+
     fn plans(&self) -> Result<Vec<Revision>, String> {
         Ok(Vec::new())
     }

@@ -251,6 +251,7 @@ impl Daemon {
             test_calendar: running.test_calendar(config.tests),
             stock: running.stock(),
             plan_history: running.plan_history(),
+            configuration: Some(config.sha256.clone().into()),
             refills: Some(refills),
             people: people.clone(),
             says,

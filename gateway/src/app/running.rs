@@ -599,6 +599,7 @@ impl Running {
             couriers: self.couriers(),
             says,
             gone: over,
+            configuration: config.sha256.clone().into(),
         };
         {
             let mut in_force = self.in_force.write().unwrap_or_else(PoisonError::into_inner);

@@ -148,7 +148,8 @@ impl Carrier for Broadcast {
         };
         let message = cap::compose(&self.words, cap)
             .map_err(|why| DeliveryError::Never(format!("the CAP message is not fit to leave: {why}")))?;
-        match &self.way {
+        let text: Arc<str> = message.xml.as_str().into();
+        let taken = match &self.way {
             Way::Endpoint { http, token, confirms } => {
                 let authorization = token.as_ref().map(|token| format!("Bearer {}", token.reveal()));
                 let mut headers =
@@ -163,12 +164,13 @@ impl Carrier for Broadcast {
                 let folder = folder.clone();
                 let written = tokio::task::spawn_blocking(move || write(&folder, &message)).await;
                 match written {
-                    Ok(Ok(path)) => Ok(Receipt { detail: path.display().to_string() }),
+                    Ok(Ok(path)) => Ok(Receipt::of(path.display().to_string())),
                     Ok(Err(error)) => Err(DeliveryError::Retry(format!("the message cannot be written: {error}"))),
                     Err(error) => Err(DeliveryError::Retry(format!("the writing task failed: {error}"))),
                 }
             }
-        }
+        };
+        taken.map(|receipt| receipt.with_text(text))
     }
 }
 
@@ -384,9 +386,10 @@ mod tests {
             *token = Some(Secret("t0ken".to_owned()));
         }
         let [(_, cap), ..] = samples::cap_orders();
-        assert_eq!(broadcast.carry(&order(cap.clone())).await, Ok(Receipt { detail: "HTTP 202".to_owned() }));
+        let receipt = broadcast.carry(&order(cap.clone())).await.expect("it is taken");
         let seen = server.seen.lock().expect("nobody panics with it");
         let (head, body) = seen[0].split_once("\r\n\r\n").expect("a head and a body");
+        assert_eq!(receipt, Receipt::of("HTTP 202").with_text(body), "with what left, word for word");
         let head = head.to_ascii_lowercase();
         for wanted in [
             "content-type: application/cap+xml",
@@ -466,7 +469,7 @@ mod tests {
             let verdict = peer.verdict();
             assert_eq!(verdict["ok"], true, "{name}: {verdict}");
             assert_eq!(verdict["identifier"], identifier.as_str(), "{name}");
-            assert_eq!(found, Ok(Receipt { detail: "HTTP 204".to_owned() }), "{name}");
+            assert_eq!(found.map(|receipt| receipt.detail), Ok("HTTP 204".to_owned()), "{name}");
         }
     }
 }

@@ -900,7 +900,7 @@ mod tests {
     }
 
     fn taken() -> Result<Receipt, DeliveryError> {
-        Ok(Receipt { detail: "HTTP 204".to_owned() })
+        Ok(Receipt::of("HTTP 204"))
     }
 
     /// All reports so far, in short.
@@ -1219,7 +1219,7 @@ mod tests {
                 1 => panic!("a defect of this carrier, for this test"),
                 _ => {
                     self.carried.lock().expect("nobody panics with it").push(order.id.to_string());
-                    Ok(Receipt { detail: "taken".to_owned() })
+                    Ok(Receipt::of("taken"))
                 }
             }
         }

@@ -259,13 +259,13 @@ async fn judge(response: Response<hyper::body::Incoming>, name: Option<&str>) ->
         let Some(name) = name else {
             // The verdict stands; the rest of the answer frees the connection, or costs it.
             let _ = tokio::time::timeout(Duration::from_secs(1), body).await;
-            return Ok(Receipt { detail });
+            return Ok(Receipt::of(detail));
         };
         // The receipt is in the body: it has as long as the whole exchange.
         let words = body.await.map_err(|_| DeliveryError::Retry(format!("{detail}, but its receipt broke off")))?;
         let named = words.to_bytes().windows(name.len()).any(|part| part == name.as_bytes());
         return match named {
-            true => Ok(Receipt { detail: format!("{detail}, names it") }),
+            true => Ok(Receipt::of(format!("{detail}, names it"))),
             false => Err(DeliveryError::Retry(format!("{detail}, but the answer does not name the message"))),
         };
     }

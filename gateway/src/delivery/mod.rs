@@ -136,6 +136,19 @@ impl<C: Carrier> Carrier for Arc<C> {
 pub struct Receipt {
     /// For the record, such as `HTTP 204` or the file's name.
     pub detail: String,
+    /// What people were told, as it left: a CAP message, the text of a notice without the links of a crew. `None` where the
+    /// order says it all.
+    pub text: Option<Arc<str>>,
+}
+
+impl Receipt {
+    pub fn of(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), text: None }
+    }
+
+    pub fn with_text(self, text: impl Into<Arc<str>>) -> Self {
+        Self { text: Some(text.into()), ..self }
+    }
 }
 
 /// Why an order was not delivered, and what to do about it.

@@ -263,7 +263,7 @@ impl Drop for MqttOut {
 impl Carrier for MqttOut {
     async fn carry(&self, order: &Order) -> Result<Receipt, DeliveryError> {
         self.publish(self.publishes(order)?, order.id.as_str()).await?;
-        Ok(Receipt { detail: "acknowledged by the broker".to_owned() })
+        Ok(Receipt::of("acknowledged by the broker"))
     }
 
     fn reachable(&self) -> Option<bool> {

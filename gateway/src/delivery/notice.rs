@@ -35,7 +35,7 @@ use super::{Carrier, DeliveryError, Receipt, Secret, Site, excerpt, read_channel
 use crate::clock::Clock;
 use crate::credentials::ClientTls;
 use crate::crew_link::Links;
-use words::{Language, Words};
+use words::{Language, Said, Words};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -192,7 +192,7 @@ impl Settings {
     pub fn teller(&self, site: &Site) -> impl Fn(&Order) -> Option<String> + use<> {
         let words = self.words(site, None);
         move |order| {
-            (!words::is_bookkeeping(order)).then(|| words.message(&[order]).ok()).flatten().map(|(text, _)| text)
+            (!words::is_bookkeeping(order)).then(|| words.message(&[order]).ok()).flatten().map(|said| said.text)
         }
     }
 }
@@ -252,11 +252,11 @@ impl Notice {
         // To which incident an alarm belongs is for screens.
         let orders: Vec<&Order> = orders.iter().filter(|order| !words::is_bookkeeping(order)).copied().collect();
         if orders.is_empty() {
-            return Ok(Receipt { detail: "nothing that people need be told".to_owned() });
+            return Ok(Receipt::of("nothing that people need be told"));
         }
-        let (text, level) = self.words.message(&orders)?;
+        let Said { text, links, level } = self.words.message(&orders)?;
         let everybody = level.zip(self.everybody_from).is_some_and(|(level, from)| level >= from);
-        let mut body = self.robot.body(&text, everybody);
+        let mut body = self.robot.body(&format!("{text}{links}"), everybody);
         let mut query = String::new();
         if let Some(key) = &self.key {
             let millis = self.clock.now().wall.millis();
@@ -275,7 +275,8 @@ impl Notice {
         }
         let headers = [("content-type", "application/json; charset=utf-8")];
         let body = Bytes::from(body.to_string());
-        judge(self.robot, self.http.exchange(&query, &headers, body, LIMIT).await)
+        let taken = judge(self.robot, self.http.exchange(&query, &headers, body, LIMIT).await);
+        taken.map(|receipt| receipt.with_text(text))
     }
 }
 
@@ -315,7 +316,7 @@ fn judge(robot: Robot, answer: Result<Answer, String>) -> Result<Receipt, Delive
         .map_err(|_| DeliveryError::Retry(format!("not the answer of a robot: {said}")))?;
     let code = ["errcode", "code"].iter().find_map(|name| json.get(name)?.as_i64());
     match code {
-        Some(0) => Ok(Receipt { detail: format!("HTTP {status}, accepted") }),
+        Some(0) => Ok(Receipt::of(format!("HTTP {status}, accepted"))),
         Some(code) if code == robot.too_often() => {
             Err(later(answer.retry_after.or(Some(Duration::from_secs(60))), said))
         }

@@ -205,7 +205,7 @@ mod tests {
         webhook.signer.key = Some(key(&Secret("0123456789abcdef".to_owned())).expect("a key"));
         let order = samples::order("b3-2-gas", 1, Level::Orange);
         assert!(matches!(webhook.carry(&order).await, Err(DeliveryError::Retry(_))));
-        assert_eq!(webhook.carry(&order).await, Ok(Receipt { detail: "HTTP 204".to_owned() }));
+        assert_eq!(webhook.carry(&order).await, Ok(Receipt::of("HTTP 204")));
         let seen = server.seen.lock().expect("nobody panics with it");
         assert_eq!(seen.len(), 2);
         assert_eq!(seen[0], seen[1], "the same bytes at the same time: the same request");

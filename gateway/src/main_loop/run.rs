@@ -106,6 +106,8 @@ pub struct Parts {
     pub test_calendar: TestCalendar,
     pub stock: StockWatch,
     pub plan_history: PlanHistory,
+    /// By which anmin works from now on, until it is written down.
+    pub configuration: Option<Arc<str>>,
     /// Who looks for the past of windows, and answers with [`Input::Past`]; `None` where nobody does. Holds no more than the
     /// site has rules and points.
     pub refills: Option<std::sync::mpsc::Sender<Vec<Refill>>>,
@@ -475,6 +477,8 @@ impl MainLoop {
         self.parts.engine.handle_timeout(now, &self.parts.points);
         self.watch_reserve(now);
         self.compare_plans(now, "anmin", &Way::of(Through::Anmin));
+        let configuration = self.parts.configuration.take();
+        self.scratch.facts.extend(configuration.map(|sha256| Fact::Configuration(now.wall, sha256)));
         while let Some(part) = self.parts.losses.poll_part(now, &self.parts.points) {
             self.handle_part(now, part);
         }
@@ -810,7 +814,9 @@ impl MainLoop {
             couriers,
             says,
             gone,
+            configuration,
         } = change;
+        self.parts.configuration = Some(configuration);
         let Parts { points, router, validator, engine, journal, readings, .. } = &mut self.parts;
         if *engine.desk() != desk {
             engine.replace_desk(now, desk);

@@ -250,7 +250,7 @@ mod tests {
         };
         store.commit(&turn).expect("there is room");
         let end = DrillEnd { at: RAISED, by: "anmin".to_owned() };
-        let outcome = Outcome::Delivered(Receipt { detail: "HTTP 204".to_owned() });
+        let outcome = Outcome::Delivered(Receipt::of("HTTP 204"));
         let outcomes = [OrderOutcome { order: orders[0].id.clone(), outcome, at: RAISED }];
         let facts = [Fact::Drill(drill(2, Some(end.clone())))];
         store.commit(&Turn { facts: &facts, outcomes: &outcomes, ..Turn::default() }).expect("there is room");

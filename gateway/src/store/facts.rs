@@ -45,6 +45,8 @@ pub enum Fact {
     Tick(Arc<Tick>),
     /// A row of a register.
     Register(Box<registers::Change>),
+    /// By which configuration anmin works from this moment on: the SHA-256 of its files, in hexadecimal digits.
+    Configuration(Wall, Arc<str>),
     /// A plan that came into force, or went.
     Plan(Box<Revision>),
     /// Who may do what.
@@ -104,6 +106,7 @@ pub(super) fn write(tx: &Connection, fact: &Fact, audit_kept: Duration) -> rusql
         Fact::Walk(walk) => return walks::write(tx, walk),
         Fact::Tick(tick) => return walks::write_tick(tx, tick),
         Fact::Register(change) => return registers::write(tx, change),
+        Fact::Configuration(at, sha256) => return plans::write_configuration(tx, *at, sha256),
         Fact::Plan(revision) => return plans::write(tx, revision),
         Fact::Person(person) => return people::write(tx, person),
     };

@@ -22,6 +22,7 @@ pub mod readings;
 pub mod record;
 pub mod registers;
 mod salvage;
+mod sent;
 pub mod state;
 pub mod suspects;
 pub mod unusable;

@@ -1,4 +1,4 @@
-//! What plans have been in force, in state.db: one record of the table of [`super::registers`] for each time at which one began,
+//! What plans, and which configurations, have been in force, in state.db: one record of the table of [`super::registers`] for each time at which one began,
 //! changed or went, under the plan's id and the moment.
 
 use anmin_sensors::time::Wall;
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::registers;
 
 const KIND: &str = "plan";
+const CONFIGURATION: &str = "config";
 
 /// A plan as it came into force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,26 @@ impl Revision {
 pub(super) fn write(tx: &Connection, revision: &Revision) -> rusqlite::Result<()> {
     let cells = serde_json::to_string(revision).expect("texts and numbers are JSON");
     registers::put(tx, KIND, &revision.key(), &cells)
+}
+
+pub(super) fn write_configuration(tx: &Connection, at: Wall, sha256: &str) -> rusqlite::Result<()> {
+    registers::put(tx, CONFIGURATION, &format!("{:020}", at.micros()), sha256)
+}
+
+/// The configurations that were in force between two moments, each with since when, the oldest first.
+pub(super) fn configurations(conn: &Connection, from: Wall, to: Wall) -> rusqlite::Result<Vec<(Wall, String)>> {
+    let mut found: Vec<(Wall, String)> = Vec::new();
+    for (id, sha256) in registers::records(conn, CONFIGURATION, "")? {
+        let Some(at) = id.parse().ok().map(Wall::from_micros).filter(|at| *at <= to) else { continue };
+        if at <= from {
+            found.clear();
+        }
+        // A start that changed nothing is no other configuration.
+        if found.last().is_none_or(|(_, last)| *last != sha256) {
+            found.push((at, sha256));
+        }
+    }
+    Ok(found)
 }
 
 mod micros {

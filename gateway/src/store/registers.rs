@@ -50,6 +50,12 @@ pub(super) fn put(tx: &Connection, kind: &str, id: &str, cells: &str) -> rusqlit
         .map(drop)
 }
 
+/// The record of a kind under its id; `None` where it is not as it was written.
+pub(super) fn record(conn: &Connection, kind: &str, id: &str) -> rusqlite::Result<Option<String>> {
+    let mut sql = conn.prepare_cached("SELECT kind, id, cells, sum FROM kept WHERE kind = ?1 AND id = ?2")?;
+    sql.query_row([kind, id], |row| Ok(whole_row(row).map(|[.., cells]| cells)))
+}
+
 /// Ids and records of a kind whose ids begin so, in the order of their ids; those that are as they were written.
 pub(super) fn records(conn: &Connection, kind: &str, begins: &str) -> rusqlite::Result<Vec<(String, String)>> {
     let sql = "SELECT id, cells, sum FROM kept WHERE kind = ?1 AND id >= ?2 ORDER BY id";

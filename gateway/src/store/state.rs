@@ -69,6 +69,7 @@ use super::plans;
 use super::record::{self, Body, RecordError};
 use super::registers::{self, Kind};
 use super::salvage::{self, Salvaged};
+use super::sent;
 use super::walks;
 use super::{DirLock, Disk, StoreError, beside, migrate, set_aside};
 use crate::delivery::Outcome;
@@ -255,6 +256,8 @@ pub struct Sent {
     pub at: Option<Wall>,
     /// The receipt, or why it was given up.
     pub detail: String,
+    /// What people were told, as it left; `None` where the order says it all, and of what left before this was kept.
+    pub text: Option<String>,
     /// `None` when its bytes are damaged.
     pub body: Option<OrderBody>,
 }
@@ -928,6 +931,11 @@ impl StateReader {
         plans::all(&self.0).map_err(sqlite)
     }
 
+    /// The configurations that were in force between two moments, each with since when, the oldest first.
+    pub fn configurations(&self, from: Wall, to: Wall) -> Result<Vec<(Wall, String)>, StoreError> {
+        plans::configurations(&self.0, from, to).map_err(sqlite)
+    }
+
     /// Every row about one drill, the oldest first.
     pub fn of_drill(&self, id: DrillId) -> Result<Vec<Journaled>, StoreError> {
         let rows = incidents::of_drill(&self.0, id).map_err(sqlite)?;
@@ -946,6 +954,7 @@ impl StateReader {
                 let (id, channel, body) = order_row(&self.0, row)?;
                 let ended: i64 = row.get(4).map_err(sqlite)?;
                 found.push(Sent {
+                    text: sent::read(&self.0, &id).map_err(sqlite)?,
                     id: OrderId::new(id),
                     channel: channel.into(),
                     state: match row.get::<_, i64>(6).map_err(sqlite)? {
@@ -1639,7 +1648,10 @@ impl Db {
             }
             for ended in &turn.outcomes {
                 let (state, detail) = match &ended.outcome {
-                    Outcome::Delivered(receipt) => (DELIVERED, &receipt.detail),
+                    Outcome::Delivered(receipt) => {
+                        receipt.text.iter().try_for_each(|text| sent::write(&tx, &ended.order, text))?;
+                        (DELIVERED, &receipt.detail)
+                    }
                     Outcome::Dead(why) => (DEAD, why),
                 };
                 // What was delivered stays delivered, whatever a slower attempt says afterwards.
@@ -2038,7 +2050,7 @@ mod tests {
     }
 
     fn delivered() -> Outcome {
-        Outcome::Delivered(Receipt { detail: "HTTP 204".to_owned() })
+        Outcome::Delivered(Receipt::of("HTTP 204"))
     }
 
     /// Runs `damage` on the files of a store that is closed.

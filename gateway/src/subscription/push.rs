@@ -432,7 +432,7 @@ mod tests {
     }
 
     fn taken() -> Result<Receipt, DeliveryError> {
-        Ok(Receipt { detail: "HTTP 204".to_owned() })
+        Ok(Receipt::of("HTTP 204"))
     }
 
     /// A receiver that will not have the event 77 of 500: how many posts until it is found, and what else it costs.

@@ -256,20 +256,34 @@ async fn gather(desk: &Desk, caller: &Caller, id: IncidentId) -> Result<Records,
             })),
         })
     };
+    // As it left; of what has not left, or left before that was kept, as it would leave now.
     let texts: Vec<Option<String>> = {
         let in_force = desk.link.in_force();
         let text = |sent: &Sent| {
+            if sent.text.is_some() {
+                return sent.text.clone();
+            }
             let order = Order { id: sent.id.clone(), channel: Arc::clone(&sent.channel), body: sent.body.clone()? };
             in_force.texts.get(&sent.channel)?(&order)
         };
         sent.iter().map(text).collect()
     };
+    let (begin, over) = (rows.first().map(at_of), rows.last().map(at_of));
+    let span = begin.flatten().zip(over.flatten());
+    let configurations = desk
+        .archive(move |archive| span.map_or_else(|| Ok(Vec::new()), |(from, to)| archive.configurations(from, to)))
+        .await?;
+    let configurations: Vec<Value> = configurations
+        .into_iter()
+        .map(|(since, sha256)| json!({ "since": writer.at(since), "sha256": sha256 }))
+        .collect();
     let site = &desk.link.site;
     Ok(Records {
         id,
         site: json!({
             "site": site.id, "name": { "zh": site.name.zh, "en": site.name.en }, "exercise": site.exercise,
             "anmin": env!("CARGO_PKG_VERSION"), "configuration_sha256": &*desk.link.in_force().configuration,
+            "configurations_then": configurations,
         }),
         incident: value(&incident),
         timeline: value(&writer.history(&rows)),
@@ -280,6 +294,15 @@ async fn gather(desk: &Desk, caller: &Caller, id: IncidentId) -> Result<Records,
         rules: hashes.into_iter().map(rule).collect(),
         readings,
     })
+}
+
+fn at_of(row: &Journaled) -> Option<Wall> {
+    match &row.entry {
+        state::Entry::Transition(transition) => Some(transition.at.wall),
+        state::Entry::Call(change) => Some(change.at),
+        state::Entry::Incident(change) => Some(change.at),
+        state::Entry::Damaged(_) => None,
+    }
 }
 
 fn value(of: &impl Serialize) -> Value {
@@ -311,11 +334,13 @@ fn message(writer: Writer<'_>, sent: &Sent, text: Option<&str>) -> Value {
             "alarm": value(&writer.alarm(&cap.alarm)),
         }}),
     };
+    let as_sent = text.is_some().then_some(sent.text.is_some());
     // A CAP message is a file of its own.
     let text = text.filter(|_| !matches!(sent.body, Some(OrderBody::Cap(_))));
     json!({
         "order": sent.id.as_str(), "way_out": &*sent.channel, "state": sent.state,
-        "at": sent.at.map(|at| writer.at(at)), "receipt": sent.detail, "text": text, "body": body,
+        "at": sent.at.map(|at| writer.at(at)), "receipt": sent.detail, "text": text, "as_sent": as_sent,
+        "body": body,
     })
 }
 

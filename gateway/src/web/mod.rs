@@ -315,6 +315,9 @@ pub trait Archive: Send + Sync + 'static {
     /// Which plans came into force, of each the oldest first.
     fn plans(&self) -> Result<Vec<Revision>, String>;
 
+    /// The configurations that were in force between two moments, each with since when, the oldest first.
+    fn configurations(&self, from: Wall, to: Wall) -> Result<Vec<(Wall, String)>, String>;
+
     /// One drill with all that the journal holds of it; `None` when there never was one.
     fn drill(&self, id: DrillId) -> Result<Option<Drilled>, String>;
 
@@ -409,6 +412,10 @@ impl Archive for Databases {
 
     fn plans(&self) -> Result<Vec<Revision>, String> {
         self.journal(StateReader::plans)
+    }
+
+    fn configurations(&self, from: Wall, to: Wall) -> Result<Vec<(Wall, String)>, String> {
+        self.journal(|journal| journal.configurations(from, to))
     }
 
     fn messages(&self, alarms: &[AlarmId]) -> Result<Vec<Sent>, String> {

@@ -224,6 +224,7 @@ impl Life {
             drill_calendar: DrillCalendar::default(),
             test_calendar: TestCalendar::new(TestPlan::default(), now.wall, BTreeMap::new()),
             plan_history: PlanHistory::default(),
+            configuration: None,
             stock: StockWatch::new(jiff::tz::TimeZone::UTC, Vec::new()),
             refills: None,
             people: Default::default(),

@@ -396,7 +396,7 @@ impl Receiver {
                 self.broken.insert(alarm_of(order));
                 (false, soon, Err(DeliveryError::Never("HTTP 400".to_owned())))
             }
-            Mood::Well => (true, soon, Ok(Receipt { detail: "HTTP 204".to_owned() })),
+            Mood::Well => (true, soon, Ok(Receipt::of("HTTP 204"))),
         };
         Fate { takes, after, answer }
     }

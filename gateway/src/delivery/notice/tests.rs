@@ -74,7 +74,7 @@ fn notices_stand_as_reviewed() {
         for (language, languages) in
             [("zh", [Language::Zh].as_slice()), ("en", &[Language::En]), ("both", &[Language::Zh, Language::En])]
         {
-            let (text, _) = words(languages, Some("http://192.168.1.9:8420/")).message(&orders).expect("events");
+            let text = words(languages, Some("http://192.168.1.9:8420/")).message(&orders).expect("events").text;
             check_golden(&format!("notices/{name}.{language}.txt"), &format!("{text}\n"));
         }
     }
@@ -91,11 +91,11 @@ fn a_notice_fits_its_robot_whatever_it_must_say() {
     for orders in [one.as_slice(), &many] {
         let orders: Vec<&Order> = orders.iter().collect();
         for languages in [[Language::Zh].as_slice(), &[Language::Zh, Language::En]] {
-            let (text, _) = words(languages, None).message(&orders).expect("events");
+            let text = words(languages, None).message(&orders).expect("events").text;
             assert!(text.len() <= Robot::WeCom.most_bytes(), "{}", text.len());
             assert!(text.starts_with("【演练】"), "{text}");
         }
-        let (text, _) = words(&[Language::Zh], None).message(&orders).expect("events");
+        let text = words(&[Language::Zh], None).message(&orders).expect("events").text;
         assert!(text.contains("……"), "what is left out is said: {text}");
     }
 }
@@ -108,7 +108,7 @@ fn words_of_devices_and_people_begin_no_line_and_mention_nobody() {
     let orders = [change(Cause::Raised, evil_alarm.clone()), change(Cause::Raised, evil_alarm)];
     for orders in [&orders[..1], &orders[..]] {
         let orders: Vec<&Order> = orders.iter().collect();
-        let (text, _) = words(&[Language::Zh], None).message(&orders).expect("events");
+        let text = words(&[Language::Zh], None).message(&orders).expect("events").text;
         assert!(!text.contains('<') && !text.contains(['\r', '\u{2028}', '\u{202e}']), "{text}");
         assert_eq!(text.lines().filter(|line| line.starts_with("【红色】")).count(), 0, "{text}");
     }
@@ -125,10 +125,10 @@ fn everybody_is_mentioned_where_somebody_must_act_on_what_is_grave() {
         (call(), None),
     ];
     for (order, level) in &cases {
-        assert_eq!(words(&[Language::Zh], None).message(&[order]).expect("events").1, *level, "{}", order.id);
+        assert_eq!(words(&[Language::Zh], None).message(&[order]).expect("events").level, *level, "{}", order.id);
     }
     let all: Vec<&Order> = cases.iter().map(|(order, _)| order).collect();
-    assert_eq!(words(&[Language::Zh], None).message(&all).expect("events").1, Some(Level::Red));
+    assert_eq!(words(&[Language::Zh], None).message(&all).expect("events").level, Some(Level::Red));
     for (robot, wanted) in [
         (Robot::WeCom, json!({"msgtype": "text", "text": {"content": "x", "mentioned_list": ["@all"]}})),
         (Robot::DingTalk, json!({"msgtype": "text", "text": {"content": "x"}, "at": {"isAtAll": true}})),
@@ -258,14 +258,14 @@ fn a_drill_says_so_before_anything_else_and_what_is_real_does_not() {
     let site = Site { exercise: false, ..samples::site() };
     let words = Words { links: None, site, languages: vec![Language::Zh, Language::En], page: None, most_bytes: 4_096 };
     let mut alarm = alarm();
-    let real = words.message(&[&change(Cause::Raised, alarm.clone())]).expect("it is told").0;
+    let real = words.message(&[&change(Cause::Raised, alarm.clone())]).expect("it is told").text;
     assert!(real.starts_with("【橙色】") && !real.contains("演练") && !real.contains("DRILL"), "{real}");
     alarm.drill = Some(anmin_rules::drill::DrillId(uuid::Uuid::nil()));
     alarm.title = samples::text("【演练】燃气泄漏", "[DRILL] Gas leak");
     let one = change(Cause::Raised, alarm.clone());
     let other = change(Cause::Acknowledged { by: "li".to_owned() }, alarm);
     for orders in [&[&one][..], &[&one, &other]] {
-        let told = words.message(orders).expect("it is told").0;
+        let told = words.message(orders).expect("it is told").text;
         assert!(told.starts_with("【演练】") && told.contains("\n\n[DRILL] "), "{told}");
         assert_eq!(told.matches("【演练】").count(), 1, "{told}");
     }
@@ -284,9 +284,12 @@ async fn a_robot_is_spoken_to_in_its_own_way() {
         let carrier =
             carrier(&settings.expect("settings"), &samples::site(), None, &Clock::manual(RAISED)).expect("a carrier");
         let orders = storm();
-        let accepted = Ok(Receipt { detail: "HTTP 200, accepted".to_owned() });
-        assert_eq!(carrier.carry(&orders[0]).await, accepted, "{robot}");
-        assert_eq!(carrier.carry_all(&orders[0], &orders[1..]).await, accepted, "{robot}");
+        let alone = carrier.carry(&orders[0]).await.expect("it is accepted");
+        let together = carrier.carry_all(&orders[0], &orders[1..]).await.expect("it is accepted");
+        for receipt in [&alone, &together] {
+            assert_eq!(receipt.detail, "HTTP 200, accepted", "{robot}");
+        }
+        assert_ne!(alone.text, together.text, "each with the words that left");
         let moved = change(Cause::Regrouped { by: None }, alarm());
         let said = carrier.carry(&moved).await.expect("it has its receipt");
         assert_eq!(said.detail, "nothing that people need be told");
@@ -335,10 +338,16 @@ fn a_stations_own_group_is_given_a_whole_link_for_each_who_is_on_duty_and_no_oth
         (vec![change("a", 1, 2), change("b", 1, 1), change("a", 2, 2)], &[Language::Zh, Language::En], 3),
     ] {
         let mut words = words(languages, Some("https://desk.example.cn/"));
-        let (plain, _) = words.message(&orders.iter().collect::<Vec<_>>()).expect("it is news");
+        let plain = words
+            .message(&orders.iter().collect::<Vec<_>>())
+            .map(|said| said.text + said.links.as_str())
+            .expect("it is news");
         assert!(!plain.contains("/crew/"), "{plain}");
         words.links = Some(Links { key: key.clone(), valid: Duration::from_secs(3_600) });
-        let (said, _) = words.message(&orders.iter().collect::<Vec<_>>()).expect("it is news");
+        let said = words
+            .message(&orders.iter().collect::<Vec<_>>())
+            .map(|said| said.text + said.links.as_str())
+            .expect("it is news");
         assert!(said.len() <= words.most_bytes, "{} bytes", said.len());
         let opened = said.split_whitespace().filter_map(|word| word.strip_prefix("https://desk.example.cn/crew/"));
         let opened = opened.map(|token| key.open(token, RAISED)).collect::<Vec<_>>();

@@ -67,9 +67,17 @@ pub struct Words {
     pub most_bytes: usize,
 }
 
+/// One message.
+pub struct Said {
+    pub text: String,
+    /// What follows it, where it is for a crew: by them they answer, so no record keeps them.
+    pub links: String,
+    /// The gravest that a person must act on, if any.
+    pub level: Option<Level>,
+}
+
 impl Words {
-    /// The text, and the gravest level that a person must act on, if any.
-    pub fn message(&self, orders: &[&Order]) -> Result<(String, Option<Level>), DeliveryError> {
+    pub fn message(&self, orders: &[&Order]) -> Result<Said, DeliveryError> {
         let news = orders.iter().map(|order| News::of(order)).collect::<Result<Vec<_>, _>>()?;
         // A station's own group is to hear that it is called.
         let called = |news: &&News<'_>| self.links.is_some() && news.calls();
@@ -82,7 +90,7 @@ impl Words {
             [one] => cut(&self.whole(*language, one), share),
             many => self.together(*language, many, share),
         });
-        Ok((texts.collect::<Vec<_>>().join(BETWEEN) + links.as_str(), level))
+        Ok(Said { text: texts.collect::<Vec<_>>().join(BETWEEN), links, level })
     }
 
     /// The links by which a crew answers, whole and one a line, the newest call first; as many as half of a message has room
