@@ -50,6 +50,8 @@ pub struct Scale {
     /// Screens are looked at no more often than this, and everything that grows with time no more often than that.
     pub looks: u64,
     pub stocktaking: u64,
+    /// How much of the time receivers take what they are sent, in percent.
+    pub well: u64,
 }
 
 impl Scale {
@@ -61,7 +63,7 @@ impl Scale {
             _ => (dice.from(2, 9) as usize, dice.from(2, 20) * SECOND, dice.from(2, 7) * MINUTE),
         };
         let people = (3 * SECOND, 40 * SECOND);
-        Self { devices, period, lasts, grid: 1, moves: (20, 100), rests: (2, 100), people, looks: 0, stocktaking: 0 }
+        Self { devices, period, lasts, grid: 1, moves: (20, 100), rests: (2, 100), people, looks: 0, stocktaking: 0, well: 33 }
     }
 
     /// A thousand points at 1 Hz for a day, or so many hours of it.
@@ -76,6 +78,8 @@ impl Scale {
             people: (2 * SECOND, 20 * SECOND),
             looks: SECOND,
             stocktaking: 5 * MINUTE,
+            // What waits for a receiver must not grow all day: each of a thousand starts would read it again.
+            well: 75,
         }
     }
 }
@@ -365,7 +369,8 @@ impl Run {
         });
         for channel in 0..CHANNELS.len() {
             each(self, 20 * SECOND, 4 * MINUTE, &mut |run, dice, t| {
-                let mood = dice.pick(&[Mood::Well, Mood::Well, Mood::Busy, Mood::Away, Mood::Mute, Mood::Later]);
+                let ill = dice.pick(&[Mood::Busy, Mood::Away, Mood::Mute, Mood::Later]);
+                let mood = if dice.percent(run.scale.well) { Mood::Well } else { ill };
                 run.at(t, Event::Mood(channel, mood));
             });
         }
