@@ -12,6 +12,8 @@ use anmin_rules::casework::CaseKind;
 use anmin_rules::drill::DrillId;
 use anmin_rules::incident::{Incident, IncidentChange, IncidentId, Outcome};
 use anmin_sensors::time::Wall;
+use memchr::memmem;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::registers;
@@ -139,6 +141,67 @@ pub(super) fn row_of(conn: &Connection, id: IncidentId) -> rusqlite::Result<Opti
     sql.query_row([id.0.as_bytes()], |row| row.get(0)).optional()
 }
 
+/// More of them than this are found sooner one after the other than all at once.
+const MOST_HITS: usize = 5_000;
+
+impl ClosedFilter {
+    /// What must stand in the words of an incident.
+    fn needles(&self) -> Vec<String> {
+        let quoted = [&self.hazard, &self.case].into_iter().flatten().map(|word| format!("\"{word}\""));
+        quoted.chain(self.text.as_ref().map(|text| text.to_lowercase())).collect()
+    }
+}
+
+/// The incidents whose words hold all of these, looked for from the first word to the last; `None` where it is better to look
+/// at them one after the other: there are many, or some have no words.
+fn hits(conn: &Connection, needles: &[String]) -> rusqlite::Result<Option<Vec<uuid::Uuid>>> {
+    let finders: Vec<memmem::Finder<'_>> = needles.iter().map(memmem::Finder::new).collect();
+    let mut sql = conn.prepare_cached("SELECT id, cells FROM kept WHERE kind = ?1")?;
+    let mut rows = sql.query([WORDS])?;
+    let (mut with_words, mut found) = (0_i64, Vec::new());
+    while let Some(row) = rows.next()? {
+        with_words += 1;
+        let ValueRef::Text(words) = row.get_ref(1)? else { continue };
+        if !finders.iter().all(|finder| finder.find(words).is_some()) {
+            continue;
+        }
+        if found.len() == MOST_HITS {
+            return Ok(None);
+        }
+        found.extend(row.get::<_, String>(0).ok().and_then(|id| id.parse::<uuid::Uuid>().ok()));
+    }
+    let closed = "SELECT count(*) FROM incidents WHERE closed > 0";
+    let closed: i64 = conn.prepare_cached(closed)?.query_row([], |row| row.get(0))?;
+    Ok((with_words == closed).then_some(found))
+}
+
+/// Of these the last rows of those that pass, the one that closed last first.
+fn of_hits(
+    conn: &Connection,
+    hits: &[uuid::Uuid],
+    filter: &ClosedFilter,
+    after: ClosedCursor,
+    limit: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut sql = conn.prepare_cached("SELECT closed, n, building, outcome FROM incidents WHERE id = ?1")?;
+    let mut found = Vec::new();
+    for id in hits {
+        let row = sql.query_row([id.as_bytes()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
+        });
+        let Some((closed, n, building, outcome)) = row.optional()? else { continue };
+        let within = closed >= filter.from.map_or(1, Wall::micros) && closed < filter.to.map_or(i64::MAX, Wall::micros);
+        let ended = filter.outcome.as_ref().map_or(outcome != "merged", |wanted| *wanted == outcome);
+        let there = filter.building.as_ref().is_none_or(|wanted| *wanted == building);
+        if within && ended && there && (closed, *id) < (after.0.micros(), after.1.0) {
+            found.push((closed, *id, n));
+        }
+    }
+    found.sort_by(|a, b| b.cmp(a));
+    found.truncate(limit);
+    Ok(found.into_iter().map(|(.., n)| n).collect())
+}
+
 /// The last rows of closed incidents, the one that closed last first.
 pub(super) fn closed(
     conn: &Connection,
@@ -148,6 +211,12 @@ pub(super) fn closed(
 ) -> rusqlite::Result<Vec<i64>> {
     let ClosedFilter { building, outcome, hazard, case, text, from, to } = filter;
     let after = after.unwrap_or(ClosedCursor(Wall::from_micros(i64::MAX), IncidentId(uuid::Uuid::max())));
+    let needles = filter.needles();
+    if !needles.is_empty()
+        && let Some(hits) = hits(conn, &needles)?
+    {
+        return of_hits(conn, &hits, filter, after, limit);
+    }
     // Words of their own for each way to ask, so that SQLite takes the index that fits.
     let building_is = if building.is_some() { "building = ?5" } else { "?5 IS NULL" };
     let outcome_is = if outcome.is_some() { "outcome = ?6" } else { "?6 IS NULL AND outcome <> 'merged'" };

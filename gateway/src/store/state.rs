@@ -2598,6 +2598,65 @@ mod tests {
         );
     }
 
+    /// All words at once give what each incident asked by itself gives, whatever else is asked, page by page.
+    #[test]
+    fn closed_incidents_are_found_alike_by_either_way() {
+        let dir = TestDir::new("state-alike");
+        let (mut store, _) = StateStore::open(dir.path(), RAISED).unwrap();
+        for n in 0..60_u128 {
+            let outcome = match n % 5 {
+                0 => IncidentOutcome::Real,
+                1 => IncidentOutcome::FalseAlarm(FalseCause::Cooking),
+                4 if n > 10 => IncidentOutcome::Merged(incident(0)),
+                _ => IncidentOutcome::Test,
+            };
+            // Two by two close in one moment, and the later opened the earlier.
+            let end = ended(100 - n as u64 / 2, outcome).map(|end| End { why: format!("原因{}", n % 7), ..end });
+            let change = changed(n, 1, end);
+            let mut one = (*change.incident).clone();
+            Arc::make_mut(&mut one.place).building = (n % 3).to_string();
+            one.hazards = vec![if n % 2 == 0 { Hazard::Gas } else { Hazard::Flood }];
+            let change = Arc::new(IncidentChange { incident: Arc::new(one), ..(*change).clone() });
+            store.commit(&Turn { incidents: &[change], ..Turn::default() }).unwrap();
+        }
+        let word = |word: &str| (!word.is_empty()).then(|| word.to_owned());
+        let ask = |store: &StateStore| {
+            let reader = store.reader().unwrap();
+            let mut all = Vec::new();
+            for (text, hazard, outcome, building) in [
+                ("原因3", "", "", ""),
+                ("原因", "gas", "", ""),
+                ("", "flood", "test", ""),
+                ("原因", "", "merged", ""),
+                ("", "gas", "", "1"),
+                ("无此词", "", "", ""),
+            ] {
+                let at = |seconds| Some(RAISED.plus(Duration::from_secs(seconds)));
+                for (from, to) in [(None, None), (at(80), at(95))] {
+                    let (hazard, building) = (word(hazard), word(building));
+                    let (text, outcome) = (word(text), word(outcome));
+                    let filter = ClosedFilter { text, hazard, outcome, building, from, to, ..ClosedFilter::default() };
+                    let (mut pages, mut after) = (Vec::new(), None);
+                    loop {
+                        let page = reader.closed_incidents(&filter, after, 3).unwrap();
+                        let Some(last) = page.last() else { break };
+                        after = Some(ClosedCursor(last.end.as_ref().unwrap().at, last.id));
+                        pages.extend(page.iter().map(|one| one.id));
+                    }
+                    all.push((format!("{filter:?}"), pages));
+                }
+            }
+            all
+        };
+        let by_words = ask(&store);
+        assert!(by_words.iter().filter(|(_, found)| found.len() > 3).count() >= 5, "{by_words:#?}");
+        drop(store);
+        // One that closed before words were kept: all are looked at one after the other.
+        edit(&dir, &format!("DELETE FROM kept WHERE id = '{}'", incident(4).0.simple()));
+        store = StateStore::open(dir.path(), RAISED).unwrap().0;
+        assert_eq!(ask(&store), by_words);
+    }
+
     /// By what the table of words has, and by the records of those that closed before there was one.
     #[test]
     fn closed_incidents_are_found_by_text_and_danger() {

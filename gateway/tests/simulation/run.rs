@@ -63,7 +63,18 @@ impl Scale {
             _ => (dice.from(2, 9) as usize, dice.from(2, 20) * SECOND, dice.from(2, 7) * MINUTE),
         };
         let people = (3 * SECOND, 40 * SECOND);
-        Self { devices, period, lasts, grid: 1, moves: (20, 100), rests: (2, 100), people, looks: 0, stocktaking: 0, well: 33 }
+        Self {
+            devices,
+            period,
+            lasts,
+            grid: 1,
+            moves: (20, 100),
+            rests: (2, 100),
+            people,
+            looks: 0,
+            stocktaking: 0,
+            well: 33,
+        }
     }
 
     /// A thousand points at 1 Hz for a day, or so many hours of it.

@@ -13,7 +13,7 @@ use anmin::store::incidents::{ClosedCursor, ClosedFilter};
 use anmin::store::state::Entry;
 use anmin::store::{Limits, NewPoint, Readings, ReadingsBatch, StateStore, Turn, view};
 use anmin_rules::alarm::{AlarmId, Condition, Transition};
-use anmin_rules::incident::{End, FalseCause, Incident, IncidentCause, IncidentChange, IncidentId, Outcome};
+use anmin_rules::incident::{End, FalseCause, Incident, IncidentCause, IncidentChange, IncidentId, Note, Outcome};
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::point::{Hazard, Place, PointIx};
 use anmin_sensors::router::{self, Router};
@@ -34,7 +34,6 @@ pub fn run() {
     throughput();
     disk();
     long_journal();
-    closed_incidents();
     database_away();
 }
 
@@ -250,7 +249,8 @@ fn long_journal() {
 }
 
 /// Pages of a hundred thousand closed incidents, by the ways in which they are looked for.
-fn closed_incidents() {
+pub fn search() {
+    println!("\nLooking for what is long over");
     const INCIDENTS: u32 = 100_000;
     let site = site(SHAPE);
     let data: PathBuf = site.path("data");
@@ -260,8 +260,13 @@ fn closed_incidents() {
     let (mut store, _) = StateStore::open(&data, Wall::default()).expect("it is our file");
     let row = |n: u32| {
         let at = Wall::from_millis(1_700_000_000_000 + i64::from(n) * 60_000);
-        let end =
-            End { at, by: "bench".to_owned(), outcome: outcomes[n as usize % outcomes.len()], why: String::new() };
+        let why = if n % 5_000 == 7 {
+            "电动自行车充电器短路".to_owned()
+        } else {
+            "灶具阀门未关严，已更换软管".to_owned()
+        };
+        let end = End { at, by: "bench".to_owned(), outcome: outcomes[n as usize % outcomes.len()], why };
+        let note = |text: &str| Note { at, by: "bench".to_owned(), text: text.to_owned(), photos: Vec::new() };
         let place =
             Place { building: (n % 40).to_string(), unit: "1".to_owned(), floor: "5".to_owned(), ..Place::default() };
         let incident = Incident {
@@ -279,7 +284,7 @@ fn closed_incidents() {
             changed_at: at,
             settled_at: Some(at),
             closes_at: None,
-            notes: Vec::new(),
+            notes: vec![note("到场核实，开窗通风后读数回落"), note("回访住户，情况正常")],
             checklist: Vec::new(),
             called_119: None,
             end: Some(end),
@@ -291,10 +296,19 @@ fn closed_incidents() {
         store.commit(&Turn { incidents: &incidents, ..Turn::default() }).expect("the disk has room");
     }
     let reader = store.reader().expect("it is our file");
+    let text = |word: &str| ClosedFilter { text: Some(word.to_owned()), ..ClosedFilter::default() };
     let filters = [
         ("all", ClosedFilter::default()),
         ("of a building", ClosedFilter { building: Some("7".to_owned()), ..ClosedFilter::default() }),
         ("false alarms", ClosedFilter { outcome: Some("false_alarm".to_owned()), ..ClosedFilter::default() }),
+        ("by a word of twenty", text("充电器")),
+        ("by a word of none", text("没有这样的事")),
+        ("by a word of all", text("阀门")),
+        (
+            "of a danger that there was not",
+            ClosedFilter { hazard: Some("flood".to_owned()), ..ClosedFilter::default() },
+        ),
+        ("of a kind of case", ClosedFilter { case: Some("mediation".to_owned()), ..ClosedFilter::default() }),
         ("of a building that had none", ClosedFilter { building: Some("none".to_owned()), ..ClosedFilter::default() }),
     ];
     for (name, filter) in filters {

@@ -6,13 +6,14 @@ use anmin_tests::bench::{call, desk, durable, latency, modbus, office, rules, si
 /// A name and what it prints.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     ("mosquitto", throughput::through_mosquitto),
     ("embedded", throughput::embedded),
     ("watched", throughput::watched),
     ("latency", latency::run),
     ("call", call::run),
     ("durable", durable::run),
+    ("search", durable::search),
     ("rules", rules::run),
     ("modbus", modbus::run),
     ("office", office::run),
