@@ -15,6 +15,23 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use tracing::{info, warn};
 
+/// Before the name of a credential that systemd hands over, where the path of a file is asked for.
+pub const CREDENTIAL: &str = "credential:";
+
+/// Where a file is that the configuration names: beside it, or, as `credential:NAME`, with what systemd hands over at the
+/// start (`LoadCredential=`, systemd.exec(5)). Whoever looks from outside of the service looks where systemd keeps its own.
+pub fn named_file(base: &Path, file: impl AsRef<Path>) -> PathBuf {
+    let file = file.as_ref();
+    match file.to_str().and_then(|text| text.strip_prefix(CREDENTIAL)) {
+        Some(name) => {
+            let handed = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+            // A name and no way out of the folder.
+            handed.unwrap_or_else(|| "/run/credentials/anmin.service".into()).join(name.replace('/', "_"))
+        }
+        None => base.join(file),
+    }
+}
+
 /// Text that no log and no panic may show.
 #[derive(Clone)]
 pub struct Secret(pub(crate) String);
@@ -52,7 +69,7 @@ pub struct ClientTls {
 impl ClientTls {
     /// Whatever is wrong with the files is a fault at its key.
     pub fn read(r: &Reader<'_>, base: &Path) -> Self {
-        let ca = r.optional::<String>("tls_ca").map(|file| base.join(file)).filter(|path| {
+        let ca = r.optional::<String>("tls_ca").map(|file| named_file(base, file)).filter(|path| {
             let sound = roots(path);
             sound.map_err(|why| r.fault("tls_ca", format!("`tls_ca`: {why}"), None)).is_ok()
         });
@@ -99,7 +116,7 @@ pub fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
 /// whatever is wrong with them is a fault at its key.
 pub fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfig>> {
     let own = pair(r, base);
-    let clients = r.optional::<String>("tls_client_ca").map(|file| roots(&base.join(file)));
+    let clients = r.optional::<String>("tls_client_ca").map(|file| roots(&named_file(base, file)));
     let clients = match clients {
         Some(Err(why)) => {
             r.fault("tls_client_ca", why, None);
@@ -160,7 +177,7 @@ fn sound_pem(
     base: &Path,
     lacks: impl FnOnce(&[u8]) -> Result<Option<&'static str>, pem::Error>,
 ) -> Option<PathBuf> {
-    let path = base.join(r.optional::<String>(key)?);
+    let path = named_file(base, r.optional::<String>(key)?);
     let why = match fs::read(&path).map(|text| lacks(&text)) {
         Ok(Ok(None)) => return Some(path),
         Ok(Ok(Some(lacks))) => format!("{}: {lacks}", path.display()),

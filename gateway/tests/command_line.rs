@@ -30,7 +30,7 @@ async fn anmin(line: &str, environment: &[(&str, &str)]) -> Ran {
     let words = line.split_whitespace().map(|word| word.replace('_', " "));
     let mut command = Command::new(env!("CARGO_BIN_EXE_anmin"));
     command.args(words).stdin(Stdio::null()).kill_on_drop(true);
-    for name in ["ANMIN_URL", "ANMIN_TOKEN_FILE", "SUDO_USER", "LOGNAME", "USER"] {
+    for name in ["ANMIN_URL", "ANMIN_TOKEN_FILE", "CREDENTIALS_DIRECTORY", "SUDO_USER", "LOGNAME", "USER"] {
         command.env_remove(name);
     }
     command.envs(environment.iter().copied());
@@ -274,4 +274,27 @@ async fn the_reference_shows_every_command_as_its_help_does() {
     } else {
         assert!(text == written, "docs/command-line.md differs from the help; UPDATE_GOLDEN=1 writes it anew");
     }
+}
+
+/// A secret that only systemd may read is named and not pathed, and leads nowhere else.
+#[tokio::test]
+async fn a_credential_is_found_by_its_name_alone() {
+    let folder = Folder::new("credential");
+    let site = "[site]\nid = \"a\"\n[web]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"credential:web\"\n";
+    std::fs::write(folder.0.join("anmin.toml"), site).expect("the folder can be written");
+    let handed = folder.0.join("handed");
+    std::fs::create_dir(&handed).expect("the folder can be written");
+    let check = format!("check {}", folder.0.display());
+    let environment = handed.display().to_string();
+    let environment = [("CREDENTIALS_DIRECTORY", environment.as_str())];
+    let missing = anmin(&check, &environment).await;
+    let named = format!("`web.token_file`: {}", handed.join("web").display());
+    assert!(missing.code != 0 && [missing.out, missing.err].concat().contains(&named), "{named}");
+    std::fs::write(handed.join("web"), "a-long-enough-token-of-the-desk-0123456789\n").expect("it can be written");
+    let found = anmin(&check, &environment).await;
+    assert_eq!(found.code, 0, "{}{}", found.out, found.err);
+    // Somebody who checks by hand is told where the service would look.
+    let by_hand = anmin(&check, &[]).await;
+    let said = [by_hand.out, by_hand.err].concat();
+    assert!(by_hand.code != 0 && said.contains("/run/credentials/anmin.service/web"), "{said}");
 }

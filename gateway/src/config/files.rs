@@ -14,6 +14,7 @@ use anmin_rules::set::{BrokenRule, RuleSource};
 use anmin_sensors::document::{Fault, Faults};
 
 use super::{parts, tuned};
+use crate::credentials::named_file;
 
 /// One file as text, under the name that faults give it.
 #[derive(Clone, Debug)]
@@ -104,7 +105,7 @@ impl SiteFiles {
         if tuned.is_file() {
             config.extend(read(&tuned, faults));
         }
-        look.and_named(parts::files_named(&config).into_iter().map(|file| base.join(file)).collect());
+        look.and_named(parts::files_named(&config).into_iter().map(|file| named_file(base, file)).collect());
         Self { path: path.to_owned(), look, base: base.to_owned(), config, ..Self::default() }
     }
 

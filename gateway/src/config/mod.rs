@@ -36,6 +36,7 @@ use anmin_sensors::time::Wall;
 use anmin_sensors::validator;
 
 use crate::clock;
+use crate::credentials::named_file;
 use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
 use crate::intake::{broker, gbt26875, http, modbus, mqtt};
 use crate::main_loop::drill_calendar;
@@ -437,7 +438,8 @@ pub fn desk_of(path: &Path) -> Result<(SocketAddr, Option<PathBuf>), Vec<Fault>>
     let roots: Vec<Reader<'_>> = documents.iter().map(|document| document.root(&faults)).collect();
     let web = one(&roots, "web");
     let listen = web.as_ref().map_or(web::Settings::default().listen, web::Settings::read_listen);
-    let token_file = web.as_ref().and_then(|r| r.optional::<String>("token_file")).map(|file| files.base.join(file));
+    let token_file =
+        web.as_ref().and_then(|r| r.optional::<String>("token_file")).map(|file| named_file(&files.base, file));
     match faults.take() {
         found if found.is_empty() => Ok((listen, token_file)),
         found => Err(found),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::files::SiteFiles;
-use crate::credentials::ClientTls;
+use crate::credentials::{ClientTls, named_file};
 
 /// A peer that something of the site speaks with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +49,10 @@ pub fn outside(files: &SiteFiles) -> (Vec<Peer>, Vec<Named>) {
             let tables = value.as_array().into_iter().flatten().filter_map(toml::Value::as_table);
             for table in tables.chain(value.as_table()) {
                 let word = |key: &str| table.get(key).and_then(toml::Value::as_str);
-                let file = |key: &str| word(key).map(|file| files.base.join(file));
+                let file = |key: &str| word(key).map(|file| named_file(&files.base, file));
                 let urls: Vec<String> = match key.as_str() {
                     "notice" => {
-                        let read = |file| std::fs::read_to_string(files.base.join(file)).ok();
+                        let read = |file| std::fs::read_to_string(named_file(&files.base, file)).ok();
                         word("address_file").and_then(read).into_iter().collect()
                     }
                     "warning_source" => {
@@ -85,7 +85,7 @@ fn walk(path: &str, table: &toml::Table, base: &Path, named: &mut Vec<Named>) {
                     || own == "device_list.file"
                     || ["tls_cert", "tls_key", "tls_ca", "tls_client_ca"].contains(&&**key) =>
             {
-                named.push(Named { key: own, path: base.join(file) });
+                named.push(Named { key: own, path: named_file(base, file) });
             }
             toml::Value::Table(below) => walk(&own, below, base, named),
             toml::Value::Array(list) => {

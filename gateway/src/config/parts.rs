@@ -12,6 +12,7 @@ use ring::digest::{SHA256, digest};
 
 use super::devices::Entry;
 use super::files::{self, SiteFiles};
+use crate::credentials::named_file;
 
 type Hash = [u8; 8];
 
@@ -105,7 +106,7 @@ impl Parts {
             if table != "mqtt" {
                 for file in named_files(key, value) {
                     // What cannot be read is told elsewhere.
-                    let read = files::read(&files.base.join(file), &Faults::default());
+                    let read = files::read(&named_file(&files.base, file), &Faults::default());
                     text.push_str(&read.map(|read| read.text).unwrap_or_default());
                 }
             }

@@ -11,6 +11,7 @@ use anmin_rules::rule::Text;
 use anmin_sensors::document::{Fault, Reader, did_you_mean};
 
 use super::site::text;
+use crate::credentials::named_file;
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
@@ -164,7 +165,7 @@ impl Default for Crew {
 impl Crew {
     pub fn read(r: &Reader<'_>, base: &Path) -> Self {
         let usual = Self::default();
-        let key_file = r.optional::<String>("link_key_file").map(|file| base.join(file));
+        let key_file = r.optional::<String>("link_key_file").map(|file| named_file(base, file));
         if let Some(why) = key_file.as_deref().and_then(|file| crate::crew_link::LinkKey::load(file).err()) {
             let hint = "32 characters or more on one line, such as `openssl rand -hex 32` prints".to_owned();
             r.fault("link_key_file", format!("`crew.link_key_file`: {why}"), Some(hint));

@@ -25,7 +25,7 @@ use anmin_sensors::document::Reader;
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 
-use crate::credentials::Secret;
+use crate::credentials::{Secret, named_file};
 
 /// A way out. One courier owns it and calls it for several orders at once, never for two of one rule and subject.
 pub trait Carrier: Send + Sync + 'static {
@@ -214,7 +214,7 @@ pub(crate) fn read_file<T>(
     base: &Path,
     check: impl FnOnce(&Path) -> Result<T, String>,
 ) -> Option<PathBuf> {
-    let path = base.join(r.optional::<String>(key)?);
+    let path = named_file(base, r.optional::<String>(key)?);
     if !path.is_file() {
         let what = if path.is_dir() { "is a folder" } else { "is not there" };
         r.fault(key, format!("`{key}` names {}, which {what}", path.display()), None);

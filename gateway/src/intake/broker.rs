@@ -135,7 +135,7 @@ fn file<T>(
     base: &Path,
     parse: impl FnOnce(String) -> Result<T, Vec<String>>,
 ) -> Option<T> {
-    let path = base.join(r.optional::<String>(key)?);
+    let path = credentials::named_file(base, r.optional::<String>(key)?);
     match std::fs::read_to_string(&path) {
         Ok(text) => match parse(text) {
             Ok(parsed) => return Some(parsed),

@@ -117,7 +117,7 @@ impl Settings {
         let secret = |key: &'static str| {
             let file = r.optional::<String>(key)?;
             let hint = Some("one line of 16 characters or more, such as `openssl rand -hex 32` prints".to_owned());
-            match Secret::read(&base.join(file)) {
+            match Secret::read(&credentials::named_file(base, file)) {
                 Ok(secret) if secret.reveal().len() >= SHORTEST_SECRET => Some(secret),
                 Ok(_) => {
                     r.fault(key, format!("`{key}`: the file holds fewer than {SHORTEST_SECRET} characters"), hint);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anmin_rules::alarm::AlarmId;
+use anmin_rules::casework::CaseKind;
 use anmin_rules::incident::{Incident, Outcome};
 use anmin_rules::rule::Text;
 use anmin_rules::walk::Walk;
@@ -77,6 +78,9 @@ pub struct SatisfactionWire {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerIncidentWire {
     pub incident: String,
+    /// `mediation`, `report` or `maintenance`, if it was no emergency.
+    #[serde(default)]
+    pub case: Option<String>,
     pub title: TextWire,
     pub place: PlaceWire,
     pub peak: String,
@@ -220,6 +224,7 @@ impl Month {
             };
             LedgerIncidentWire {
                 incident: incident.id.to_string(),
+                case: incident.case_kind().map(|kind| kind.as_str().to_owned()),
                 title: (&incident.title).into(),
                 place: (&*incident.place).into(),
                 peak: incident.peak.as_str().to_owned(),
@@ -259,7 +264,8 @@ impl Month {
 
     fn noisy(&self) -> Vec<NoisyWire> {
         let mut all: BTreeMap<(&str, String), NoisyWire> = BTreeMap::new();
-        for (incident, _) in &self.incidents {
+        // What people open by hand says nothing of alarms.
+        for (incident, _) in self.incidents.iter().filter(|(incident, _)| !incident.hazards.is_empty()) {
             let (title, place) = (&incident.title, &incident.place);
             let one = all.entry((&title.en, place.en())).or_insert_with(|| NoisyWire {
                 title: title.into(),
@@ -361,6 +367,10 @@ fn write(language: Language, page: &mut Page, title: &Text, site: &Text, ledger:
             ]
         }),
     );
+    let kind = |one: &LedgerIncidentWire| {
+        let kind = one.case.as_deref().and_then(CaseKind::named);
+        kind.map_or_else(String::new, |kind| format!("【{}】", language.pick(kind.zh(), kind.en())))
+    };
     page.heading(pick("事件", "Incidents"));
     let heads = [
         pick("开始", "Began"),
@@ -376,7 +386,12 @@ fn write(language: Language, page: &mut Page, title: &Text, site: &Text, ledger:
         ledger.incidents.iter().map(|one| {
             [
                 Cell::Words(moment(&one.opened_at)),
-                Cell::Words(format!("{} · {}", say(&one.title), language.pick(&one.place.zh, &one.place.en))),
+                Cell::Words(format!(
+                    "{}{} · {}",
+                    kind(one),
+                    say(&one.title),
+                    language.pick(&one.place.zh, &one.place.en)
+                )),
                 Cell::Words(name(&one.peak, language)),
                 Cell::Words(ended(&one.outcome, one.cause.as_deref())),
                 seconds(one.acknowledged_seconds),

@@ -124,7 +124,7 @@ impl Settings {
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
         let listen = Self::read_listen(r);
         let token = r.optional::<String>("token_file").and_then(|file| {
-            let path = base.join(file);
+            let path = credentials::named_file(base, file);
             match Token::load(&path) {
                 Ok(token) => Some(token),
                 Err(why) => {

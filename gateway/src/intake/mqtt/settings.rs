@@ -7,7 +7,7 @@ use std::time::Duration;
 use anmin_sensors::document::{ByteSize, Reader};
 use rumqttc::QoS;
 
-use crate::credentials::ClientTls;
+use crate::credentials::{ClientTls, named_file};
 
 /// One `[[mqtt]]` table, without its mappings: those belong to the router.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ impl Settings {
             r.fault("max_reconnect_interval", "`max_reconnect_interval` must be 1s or more", None);
         }
         let username: Option<String> = r.optional("username");
-        let password_file = r.optional::<String>("password_file").map(|file| base.join(file));
+        let password_file = r.optional::<String>("password_file").map(|file| named_file(base, file));
         if let Some(path) = &password_file
             && let Err(error) = std::fs::read_to_string(path)
         {
