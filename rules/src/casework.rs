@@ -166,6 +166,8 @@ pub struct Case {
     pub stage: Stage,
     /// Who sees to it; `None` while nobody has taken on what a rule has opened.
     pub owner: Option<String>,
+    /// A person has opened it, in words of that person.
+    pub by_hand: bool,
 }
 
 #[cfg(test)]

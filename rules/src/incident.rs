@@ -678,9 +678,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// No alarm has opened it.
     fn by_hand(&self) -> bool {
-        self.incident.hazards.is_empty()
+        self.incident.case.as_ref().is_some_and(|case| case.by_hand)
     }
 
     fn new(incident: Arc<Incident>) -> Self {
@@ -849,7 +848,7 @@ impl IncidentBook {
         let incident = Incident {
             id,
             seq: 0,
-            case: alarm.case.map(|kind| Case { kind, stage: Stage::New, owner: None }),
+            case: alarm.case.map(|kind| Case { kind, stage: Stage::New, owner: None, by_hand: false }),
             title: alarm.title.clone(),
             place: Arc::clone(&alarm.place),
             drill: self.drill,
@@ -1031,6 +1030,16 @@ impl IncidentBook {
             incident.notes.extend(source.notes.iter().cloned());
             incident.notes.sort_by_key(|note| note.at);
             incident.called_119 = incident.called_119.take().or_else(|| source.called_119.clone());
+            // Whoever had taken on what comes here has it now: it does not end in silence.
+            if let (Some(case), Some(Case { kind, stage, owner: Some(owner), .. })) = (&mut incident.case, &source.case)
+                && case.owner.is_none()
+            {
+                case.owner = Some(owner.clone());
+                if case.kind == *kind {
+                    case.stage = *stage;
+                }
+                (incident.settled_at, incident.closes_at) = (None, None);
+            }
             for item in &source.checklist {
                 match incident.checklist.iter_mut().find(|known| known.id == item.id) {
                     Some(known) if known.is_open() => known.done = item.done.clone(),
@@ -1040,7 +1049,7 @@ impl IncidentBook {
             }
         });
         // A graver past may give a settled one more time to be explained.
-        if self.entries[&into].standing.is_empty() && !self.entries[&into].incident.is_taken_on() {
+        if self.entries[&into].standing.is_empty() {
             self.stop_clock(into);
             self.settle(now, into);
         }
@@ -1061,7 +1070,8 @@ impl IncidentBook {
         let Some(first) = alarms.iter().min_by_key(|alarm| (alarm.raised_at, alarm.id)) else {
             return Err(Refusal::not_allowed("请指明要分出的报警", "name the alarms to split off"));
         };
-        if moved.len() == standing.len() {
+        // What a person has taken on stands without alarms.
+        if moved.len() == standing.len() && !self.incident(from)?.is_taken_on() {
             return Err(Refusal::not_allowed(
                 "事件中至少要留下一条未结束的报警",
                 "at least one open alarm must stay in the incident",
@@ -1071,6 +1081,9 @@ impl IncidentBook {
         let into = self.open(now, first, count, IncidentCause::SplitFrom { from, by: who.to_owned() });
         let entry = self.entries.get_mut(&from).expect("found above");
         entry.standing.retain(|alarm| !moved.contains(alarm));
+        if entry.standing.is_empty() {
+            entry.takes_until = Some(now.mono.plus(QUIET));
+        }
         let cause = IncidentCause::SplitInto { into, by: who.to_owned() };
         self.change(now, from, cause, |incident| incident.alarms = incident.alarms.saturating_sub(count));
         for alarm in alarms {
@@ -1159,7 +1172,7 @@ impl IncidentBook {
         let incident = Incident {
             id,
             seq: 0,
-            case: Some(Case { kind: new.kind, stage: Stage::New, owner }),
+            case: Some(Case { kind: new.kind, stage: Stage::New, owner, by_hand: true }),
             title: Text::both(new.title.trim()),
             place: Arc::new(new.place.clone()),
             drill: self.drill,
@@ -1212,7 +1225,7 @@ impl IncidentBook {
             ));
         }
         let owner = owner.map(str::to_owned).or_else(|| case.owner.clone()).unwrap_or_else(|| who.to_owned());
-        let case = Case { kind: case.kind, stage, owner: Some(owner) };
+        let case = Case { stage, owner: Some(owner), ..case.clone() };
         if text.trim().is_empty() && incident.case.as_ref() == Some(&case) {
             return Ok(());
         }

@@ -1117,7 +1117,12 @@ impl Desk {
                 self.incidents.push(Arc::new(Incident {
                     id: *incident,
                     seq: 0,
-                    case: Some(Case { kind: what.kind, stage: CaseStage::New, owner: Some(who.clone()) }),
+                    case: Some(Case {
+                        kind: what.kind,
+                        stage: CaseStage::New,
+                        owner: Some(who.clone()),
+                        by_hand: true,
+                    }),
                     title: Text::both(what.title.clone()),
                     place: Arc::new(what.place.clone()),
                     drill: None,

@@ -476,9 +476,12 @@ impl MainLoop {
         self.evaluate(now);
         self.parts.engine.handle_timeout(now, &self.parts.points);
         self.watch_reserve(now);
-        self.compare_plans(now, "anmin", &Way::of(Through::Anmin));
-        let configuration = self.parts.configuration.take();
-        self.scratch.facts.extend(configuration.map(|sha256| Fact::Configuration(now.wall, sha256)));
+        // Since when something is in force is of use only by a clock that can be trusted.
+        if !self.parts.clock_trust.is_doubtful() {
+            self.compare_plans(now, "anmin", &Way::of(Through::Anmin));
+            let configuration = self.parts.configuration.take();
+            self.scratch.facts.extend(configuration.map(|sha256| Fact::Configuration(now.wall, sha256)));
+        }
         while let Some(part) = self.parts.losses.poll_part(now, &self.parts.points) {
             self.handle_part(now, part);
         }
@@ -786,8 +789,8 @@ impl MainLoop {
 
     /// Writes down which plans are in force from now on.
     fn compare_plans(&mut self, now: Now, who: &str, from: &Way) {
-        let Parts { engine, plan_history, .. } = &mut self.parts;
-        if plan_history.has_seen(&engine.desk().plans) {
+        let Parts { engine, plan_history, clock_trust, .. } = &mut self.parts;
+        if clock_trust.is_doubtful() || plan_history.has_seen(&engine.desk().plans) {
             return;
         }
         let is_first = plan_history.is_empty();

@@ -229,7 +229,13 @@ pub(super) fn closed(
         ),
     };
     let (hazard_is, text_is) = (stands_in(hazard.is_some(), "?8"), stands_in(text.is_some(), "?9"));
-    let case_is = stands_in(case.is_some(), "?10");
+    // What closed before there were words was no case.
+    let case_is = match case {
+        None => "?10 IS NULL".to_owned(),
+        Some(_) => format!(
+            "instr(coalesce((SELECT cells FROM kept WHERE kind = '{WORDS}' AND kept.id = lower(hex(incidents.id))), ''), ?10) > 0"
+        ),
+    };
     let sql = format!(
         "SELECT n FROM incidents
          WHERE closed > 0 AND (closed, id) < (?1, ?2) AND closed >= ?3 AND closed < ?4 AND {building_is} AND {outcome_is}

@@ -593,6 +593,8 @@ struct CaseV1<'a> {
     stage: Str<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     owner: Option<Str<'a>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    by_hand: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -1232,12 +1234,12 @@ impl<'a> IncidentChangeV1<'a> {
 impl<'a> CaseV1<'a> {
     fn of(case: &'a Case) -> Self {
         let owner = case.owner.as_ref().map(Into::into);
-        Self { kind: case.kind.as_str().into(), stage: case.stage.as_str().into(), owner }
+        Self { kind: case.kind.as_str().into(), stage: case.stage.as_str().into(), owner, by_hand: case.by_hand }
     }
 
     fn read(self) -> Result<Case, RecordError> {
         let owner = self.owner.map(Cow::into_owned);
-        Ok(Case { kind: case_kind(&self.kind)?, stage: case_stage(&self.stage)?, owner })
+        Ok(Case { kind: case_kind(&self.kind)?, stage: case_stage(&self.stage)?, owner, by_hand: self.by_hand })
     }
 }
 
@@ -1607,7 +1609,7 @@ mod tests {
         let planned = IncidentChange { incident: Arc::new(planned), ..incident_change() };
         let cases = CaseKind::ALL.iter().flat_map(|kind| kind.stages().iter().map(|stage| (*kind, *stage)));
         let cases = cases.zip([None, Some("li".to_owned())].into_iter().cycle()).map(|((kind, stage), owner)| {
-            let case = Some(Case { kind, stage, owner });
+            let case = Some(Case { kind, stage, by_hand: owner.is_some(), owner });
             let incident = Incident { case, ..(*incident_change().incident).clone() };
             IncidentChange { incident: Arc::new(incident), ..incident_change() }
         });

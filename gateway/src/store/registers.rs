@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, params};
 
 use super::incidents::WORDS;
+use super::sent;
 use super::state::{Hash, sha256};
 pub use crate::register::{Kind, Row};
 
@@ -126,7 +127,8 @@ pub(super) fn check(conn: &Connection) -> rusqlite::Result<(u64, u64)> {
     Ok((whole, damaged))
 }
 
-/// What of a damaged file is whole: walk tests and registers; by what words incidents are found is made anew.
+/// What of a damaged file is whole: walk tests and registers; by what words incidents are found is made anew, and what
+/// people were told is left behind.
 pub(super) fn carry_over(from: &Connection, into: &Connection) -> rusqlite::Result<()> {
     // From both ends: reading stops at a damaged page.
     for way in ["ASC", "DESC"] {
@@ -135,7 +137,8 @@ pub(super) fn carry_over(from: &Connection, into: &Connection) -> rusqlite::Resu
         let Ok(mut sql) = from.prepare(&sql) else { return Ok(()) };
         let mut rows = sql.query([])?;
         while let Ok(Some(row)) = rows.next() {
-            if let Some([kind, id, cells]) = whole_row(row).filter(|[kind, ..]| kind != WORDS) {
+            let left = [WORDS, sent::TEXT, sent::SENT];
+            if let Some([kind, id, cells]) = whole_row(row).filter(|[kind, ..]| !left.contains(&kind.as_str())) {
                 put(into, &kind, &id, &cells)?;
             }
         }

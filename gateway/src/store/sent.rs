@@ -1,5 +1,6 @@
 //! What people were told, as it left, in the table of [`super::registers`]: each text once, under its hash, and which of them an
-//! order became. Of many orders that went together in one message each names the same text.
+//! order became. Of many orders that went together in one message each names the same text. A file that is made anew out of a
+//! damaged one goes without: a start must not wait for what only a package shows.
 
 use anmin_rules::order::OrderId;
 use rusqlite::{Connection, OptionalExtension as _};
@@ -8,8 +9,8 @@ use super::audit::hex;
 use super::registers;
 use super::state::sha256;
 
-const TEXT: &str = "text";
-const SENT: &str = "sent";
+pub(super) const TEXT: &str = "text";
+pub(super) const SENT: &str = "sent";
 
 pub(super) fn write(tx: &Connection, order: &OrderId, text: &str) -> rusqlite::Result<()> {
     let hash = hex(&sha256(&[text.as_bytes()])[..16]);

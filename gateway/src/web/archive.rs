@@ -42,6 +42,8 @@ const AROUND: Duration = Duration::from_secs(15 * 60);
 /// Rows of the journal in one package; the newest go in where there are more, and the package says so.
 const MOST_ROWS: usize = 20_000;
 const PAGE: usize = 1_000;
+/// Messages of one incident that are told of.
+const MOST_TOLD: usize = 2_000;
 /// Readings of one point in one package, and of all its points: the first of each, and the package says how many it has left out.
 const MOST_READINGS: usize = 20_000;
 const MOST_READINGS_OF_ALL: usize = 400_000;
@@ -136,6 +138,8 @@ pub(super) async fn messages(State(desk): State<Desk>, caller: Caller, Path(id):
         })
         .await?;
     let writer = desk.writer();
+    // The last ones, as of a timeline.
+    let last = sent.len().saturating_sub(MOST_TOLD);
     let wire = |sent: &Sent| {
         let (form, what, level) = match &sent.body {
             None => ("damaged", TextWire::from(Text::default()), None),
@@ -155,7 +159,7 @@ pub(super) async fn messages(State(desk): State<Desk>, caller: Caller, Path(id):
             receipt: sent.detail.clone(),
         }
     };
-    Ok(Json(MessagesWire { messages: sent.iter().map(wire).collect() }))
+    Ok(Json(MessagesWire { messages: sent[last..].iter().map(wire).collect() }))
 }
 
 /// A point and what it read.
@@ -408,10 +412,9 @@ fn mask(of: &mut Value) {
     match of {
         Value::Array(all) => all.iter_mut().for_each(mask),
         Value::Object(fields) => {
-            // What somebody has called a case that no alarm has opened.
-            let by_hand = fields.get("hazards").and_then(Value::as_array).is_some_and(Vec::is_empty);
-            let kind = fields.get("case").and_then(|case| CaseKind::named(case["kind"].as_str()?));
-            if let Some(kind) = kind.filter(|_| by_hand) {
+            // What somebody has called a case.
+            let by_hand = fields.get("case").filter(|case| case["by_hand"] == true);
+            if let Some(kind) = by_hand.and_then(|case| CaseKind::named(case["kind"].as_str()?)) {
                 fields.insert("title".to_owned(), json!({ "zh": kind.zh(), "en": kind.en() }));
             }
             for (key, field) in fields {
@@ -454,16 +457,25 @@ fn without_phones(text: &str) -> String {
     fn is_no_phone(word: &str, before: &str) -> bool {
         let parts: Vec<&str> = word.split('-').collect();
         match *parts {
-            [number, year] => {
-                let behind_letters = before.trim_end().ends_with(|c: char| c.is_ascii_uppercase());
-                behind_letters
-                    && number.len() <= 6
-                    && year.len() == 4
-                    && (year.starts_with("19") || year.starts_with("20"))
-            }
-            [year, month, day] => [year.len(), month.len(), day.len()] == [4, 2, 2],
+            [number, year] => is_standard(before) && number.len() <= 6 && is_year(year),
+            [year, month, day] => is_year(year) && within(month, 12) && within(day, 31),
             _ => false,
         }
+    }
+    /// Behind the letters of a body that issues standards.
+    fn is_standard(before: &str) -> bool {
+        const BODIES: [&str; 10] = ["AQ", "CJ", "CJJ", "DB", "GA", "GB", "IEC", "ISO", "JGJ", "XF"];
+        let before = before.trim_end().trim_end_matches("/T");
+        BODIES.iter().any(|body| {
+            let rest = before.strip_suffix(body);
+            rest.is_some_and(|rest| !rest.ends_with(|c: char| c.is_ascii_alphanumeric()))
+        })
+    }
+    fn is_year(word: &str) -> bool {
+        word.len() == 4 && (word.starts_with("19") || word.starts_with("20"))
+    }
+    fn within(word: &str, most: u32) -> bool {
+        word.len() == 2 && word.parse::<u32>().is_ok_and(|n| (1..=most).contains(&n))
     }
     fn put(out: &mut String, run: &str) {
         let (word, rest) = run.split_at(run.find(' ').unwrap_or(run.len()));
@@ -864,12 +876,12 @@ mod tests {
             "notes": [{ "by": "王", "text": "电话 13812345678", "photos": ["https://photos.example.cn/501"] }],
             "message": { "zh": "已呼叫一号站（电话 0571-88886666），须在 60 秒内应答", "en": "26.5 %LEL above 25" },
             "source": {
-                "zh": "GB/T 50493-2019 5.5.2，2026-01-31 起；电话 138 1234 5679",
-                "en": "GB 15322.1-2019; QQ 88886667",
+                "zh": "GB/T 50493-2019 5.5.2，2026-01-31 起；电话 138 1234 5679，8765-43-21",
+                "en": "GB 15322.1-2019; QQ 88886667; TEL 8888-1999",
             },
             "incident": {
-                "title": { "zh": "何女士投诉楼上", "en": "何女士投诉楼上" }, "hazards": [],
-                "case": { "kind": "mediation", "stage": "mediating", "owner": "赵调解", "stages": ["new"] },
+                "title": { "zh": "何女士投诉楼上", "en": "何女士投诉楼上" }, "hazards": ["care"],
+                "case": { "kind": "mediation", "stage": "mediating", "owner": "赵调解", "by_hand": true },
                 "checklist": [{ "owner": "grid" }],
             },
         });
@@ -885,6 +897,8 @@ mod tests {
             "88886666",
             "photos.example.cn",
             "5679",
+            "8765",
+            "8888-1999",
             "88886667",
             "何女士",
             "赵调解",
@@ -897,8 +911,8 @@ mod tests {
             "anmin",
             "一号站（电话 ***），须在 60 秒内",
             "26.5 %LEL above 25",
-            "GB/T 50493-2019 5.5.2，2026-01-31 起；电话 ***",
-            "GB 15322.1-2019; QQ ***",
+            "GB/T 50493-2019 5.5.2，2026-01-31 起；电话 ***，***",
+            "GB 15322.1-2019; QQ ***; TEL ***",
             "矛盾调解",
             "mediating",
             "\"grid\"",

@@ -265,7 +265,7 @@ impl Month {
     fn noisy(&self) -> Vec<NoisyWire> {
         let mut all: BTreeMap<(&str, String), NoisyWire> = BTreeMap::new();
         // What people open by hand says nothing of alarms.
-        for (incident, _) in self.incidents.iter().filter(|(incident, _)| !incident.hazards.is_empty()) {
+        for (incident, _) in self.incidents.iter().filter(|(incident, _)| !is_by_hand(incident)) {
             let (title, place) = (&incident.title, &incident.place);
             let one = all.entry((&title.en, place.en())).or_insert_with(|| NoisyWire {
                 title: title.into(),
@@ -293,6 +293,10 @@ impl Month {
             by_mark: [1, 2, 3, 4, 5].map(|wanted| marks.iter().filter(|mark| **mark == wanted).count()),
         }
     }
+}
+
+fn is_by_hand(incident: &Incident) -> bool {
+    incident.case.as_ref().is_some_and(|case| case.by_hand)
 }
 
 async fn month(desk: &Desk, name: String) -> Result<Month, Problem> {

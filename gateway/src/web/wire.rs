@@ -611,6 +611,9 @@ pub struct CaseWire {
     pub stage: String,
     /// Who sees to it; `null` while nobody has taken it on.
     pub owner: Option<String>,
+    /// A person has opened it, in words of that person.
+    #[serde(default)]
+    pub by_hand: bool,
     /// The states of its kind, in their order.
     pub stages: Vec<String>,
     /// How a person may say that it ended.
@@ -1408,6 +1411,7 @@ impl Writer<'_> {
                 kind: case.kind.as_str().to_owned(),
                 stage: case.stage.as_str().to_owned(),
                 owner: case.owner.clone(),
+                by_hand: case.by_hand,
                 stages: case.kind.stages().iter().map(|stage| stage.as_str().to_owned()).collect(),
                 outcomes: case.kind.outcomes().iter().map(|outcome| outcome.as_str().to_owned()).collect(),
             }),
