@@ -104,9 +104,19 @@ impl Places {
 
     /// Whether it lies within. What has no place, such as anmin itself, lies only within everywhere.
     pub fn takes(&self, place: &Place) -> bool {
-        let Some(words) = &self.0 else { return true };
-        let named = |before: &str, name: &str| !name.is_empty() && words.contains(&format!("{before}{name}"));
-        named("", &place.building) || named("area:", &place.area) || named("grid:", &place.grid)
+        self.0.is_none() || self.named(place).any(|theirs| theirs)
+    }
+
+    /// Whether every part of a place that somebody names lies within: where a device is the site says, here the caller does.
+    pub fn takes_every_part(&self, place: &Place) -> bool {
+        self.takes(place) && (self.0.is_none() || self.named(place).all(|theirs| theirs))
+    }
+
+    /// Of each part of the place that has a name whether it is one of these.
+    fn named(&self, place: &Place) -> impl Iterator<Item = bool> {
+        let parts = [("", &place.building), ("area:", &place.area), ("grid:", &place.grid)];
+        let given = parts.into_iter().filter(|(_, name)| !name.is_empty());
+        given.map(|(before, name)| self.0.as_ref().is_some_and(|words| words.contains(&format!("{before}{name}"))))
     }
 }
 
@@ -535,6 +545,25 @@ mod tests {
             lost += usize::from(back.people.accounts.is_empty());
         }
         assert!(lost <= 2, "only its own page, and the list of tables: {lost}");
+    }
+
+    #[test]
+    fn who_names_a_place_must_have_every_part_of_it() {
+        let theirs = Places::of(["3".to_owned(), "grid:c-2".to_owned()]);
+        for (building, grid, area, taken) in [
+            ("3", "", "", true),
+            ("3", "c-2", "", true),
+            ("", "c-2", "", true),
+            ("7", "c-2", "", false),
+            ("3", "c-9", "", false),
+            ("3", "", "east", false),
+            ("", "", "", false),
+        ] {
+            let [building, grid, area] = [building, grid, area].map(str::to_owned);
+            let place = Place { building, grid, area, ..Place::default() };
+            assert_eq!(theirs.takes_every_part(&place), taken, "{place:?}");
+            assert!(Places::EVERYWHERE.takes_every_part(&place), "{place:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What plans, and which configurations, have been in force, in state.db: one record of the table of [`super::registers`] for each time at which one began,
-//! changed or went, under the plan's id and the moment.
+//! What plans, and which configurations, have been in force, in state.db: one record of the table of [`super::registers`] for each
+//! time at which one began, changed or went, under the plan's id and the moment.
 
 use anmin_sensors::time::Wall;
 use rusqlite::Connection;

@@ -1393,16 +1393,7 @@ async fn open_case(State(desk): State<Desk>, caller: Caller, Told(open): Told<Op
         text: if open.text.trim().is_empty() { String::new() } else { words("text", &open.text, MOST_WHY)? },
         owner: open.owner.map(|owner| words("owner", &owner, drills::MOST_NAME)).transpose()?,
     };
-    // Here the caller says where it is: each part by itself must be theirs.
-    let Place { area, grid, building, .. } = what.place.clone();
-    let parts = [
-        Place { area, ..Place::default() },
-        Place { grid, ..Place::default() },
-        Place { building, ..Place::default() },
-    ];
-    let within = caller.within();
-    let given = parts.iter().filter(|part| **part != Place::default());
-    if !within.takes(&what.place) || !given.into_iter().all(|part| within.takes(part)) {
+    if !caller.within().takes_every_part(&what.place) {
         return Err(beyond_places());
     }
     let incident = IncidentId(Uuid::now_v7());
