@@ -270,19 +270,19 @@ impl VictoriaMetrics {
 
     /// Everything that is stored of one field, by point: milliseconds and value. Repeats are there as often as they came.
     pub fn stored(&self, field: &str) -> BTreeMap<String, Vec<(i64, f64)>> {
-        self.export(field, "&reduce_mem_usage=1")
+        self.export(field, "&reduce_mem_usage=1").unwrap_or_else(|error| panic!("{field}: {error}"))
     }
 
     /// As [`VictoriaMetrics::stored`], as a chart sees it: what came again under its series and time is there once.
     pub fn deduplicated(&self, field: &str) -> BTreeMap<String, Vec<(i64, f64)>> {
-        self.export(field, "")
+        self.export(field, "").unwrap_or_else(|error| panic!("{field}: {error}"))
     }
 
-    fn export(&self, field: &str, how: &str) -> BTreeMap<String, Vec<(i64, f64)>> {
-        http::get(self.address(), "/internal/force_flush");
+    fn export(&self, field: &str, how: &str) -> std::io::Result<BTreeMap<String, Vec<(i64, f64)>>> {
+        http::request(self.address(), "GET", "/internal/force_flush", "")?;
         let path = format!("/api/v1/export?match%5B%5D=%7B__name__%3D%22{field}%22%7D&start=1{how}");
         let mut found: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();
-        for line in http::get(self.address(), &path).body.lines() {
+        for line in http::request(self.address(), "GET", &path, "")?.body.lines() {
             let series: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
             let point = series["metric"]["point"].as_str().expect("every series has a point").to_owned();
             let times = series["timestamps"].as_array().into_iter().flatten().filter_map(Value::as_i64);
@@ -290,10 +290,11 @@ impl VictoriaMetrics {
             found.entry(point).or_default().extend(times.zip(values));
         }
         found.values_mut().for_each(|rows| rows.sort_by_key(|row| row.0));
-        found
+        Ok(found)
     }
 
-    /// Waits until what is stored of a field is as wanted.
+    /// Waits until what is stored of a field is as wanted. A test that makes the network bad looks through it too: an answer that
+    /// got lost is asked for again.
     pub fn wait(
         &self,
         field: &str,
@@ -301,11 +302,11 @@ impl VictoriaMetrics {
     ) -> BTreeMap<String, Vec<(i64, f64)>> {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let stored = self.stored(field);
-            if wanted(&stored) {
-                return stored;
+            let stored = self.export(field, "&reduce_mem_usage=1");
+            match stored {
+                Ok(stored) if wanted(&stored) => return stored,
+                _ => assert!(Instant::now() < deadline, "the database holds of {field}: {stored:?}"),
             }
-            assert!(Instant::now() < deadline, "the database holds of {field}: {stored:?}");
             pause();
         }
     }
