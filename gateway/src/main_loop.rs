@@ -98,7 +98,7 @@ pub enum Input {
         who: String,
         from: Way,
         which: Resend,
-        reply: oneshot::Sender<Result<Vec<OrderId>, StoreError>>,
+        reply: oneshot::Sender<Result<Resent, StoreError>>,
     },
     /// The site's files were read anew.
     Site(Box<NewSite>),
@@ -198,6 +198,14 @@ pub enum Resend {
     Order(OrderId),
     /// All of one way out.
     WayOut(Arc<str>),
+}
+
+/// What became of dead letters that somebody wanted sent again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resent {
+    pub sent: Vec<OrderId>,
+    /// CAP messages that hold no longer: what they said was taken back, or is over.
+    pub over: Vec<OrderId>,
 }
 
 /// How a connection to an outside broker began.

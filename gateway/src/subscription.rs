@@ -37,8 +37,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use anmin_rules::alarm::{Alarm, Class};
-use anmin_rules::order::OrderId;
+use anmin_rules::alarm::Alarm;
+use anmin_rules::order::{Channel, ChannelForm, OrderId};
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::document::{Reader, did_you_mean};
 use anmin_sensors::point::Hazard;
@@ -97,18 +97,17 @@ impl Settings {
         (!r.is_faulty()).then_some(())?;
         Some(Self { id: id?.into(), filter, languages, token_file, push, cap })
     }
+
+    /// Its feed as the desk sees it, where what stands there is taken for real: people are asked first.
+    pub fn channel(&self, site: &Site) -> Option<Channel> {
+        let words = cap::Words::new(self.cap.as_ref()?, site);
+        words.is_for_real().then(|| Channel { outward: true, ..self.filter.channel(format!("subscriber:{}", self.id)) })
+    }
 }
 
 /// Which events a subscriber hears of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filter {
-    /// Places, grids or buildings; none means everywhere.
-    areas: Vec<String>,
-    /// None means all.
-    classes: Vec<Hazard>,
-    min_level: Level,
-    system: bool,
-}
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter(Channel);
 
 impl Filter {
     fn read(r: &Reader<'_>, known: &BTreeSet<String>) -> Self {
@@ -129,20 +128,18 @@ impl Filter {
             }
         }
         let min_level = r.choice("min_level", &Level::CHOICES).unwrap_or(Level::Blue);
-        Self { areas, classes, min_level, system: r.or("system", false) }
+        let (areas, system) = (areas.into_iter().map(Arc::from).collect(), r.or("system", false));
+        Self(Channel { areas, classes, system, ..Channel::new("", ChannelForm::Feed, min_level) })
     }
 
     /// Whether the alarm, as it stands, is one that the subscriber has heard of or hears of now.
     pub fn takes(&self, alarm: &Alarm) -> bool {
-        let place = &alarm.place;
-        let here = |area: &String| [&place.area, &place.grid, &place.building].contains(&area);
-        let of_class = match alarm.class {
-            Class::System => self.system,
-            Class::Hazard(hazard) => self.classes.is_empty() || self.classes.contains(&hazard),
-        };
-        // What is about anmin itself has no place.
-        let in_area = self.areas.is_empty() || alarm.class == Class::System || self.areas.iter().any(here);
-        of_class && in_area && alarm.peak >= self.min_level
+        self.0.wants(alarm, alarm.peak)
+    }
+
+    /// A way out that hears of the same, by this name.
+    fn channel(&self, id: impl Into<Arc<str>>) -> Channel {
+        Channel { id: id.into(), ..self.0.clone() }
     }
 }
 
@@ -338,6 +335,8 @@ pub struct Subscriptions(Arc<Shared>);
 
 struct Shared {
     site: Site,
+    /// Whether people are asked before anything is said for real.
+    asks: bool,
     /// Where the journal is. Opened for each question: it may have been replaced, or be away for a while.
     dir: PathBuf,
     clock: Clock,
@@ -356,6 +355,7 @@ impl Subscriptions {
     pub fn new(
         settings: &[Settings],
         site: &Site,
+        asks: bool,
         dir: &Path,
         clock: &Clock,
         figures: &Figures,
@@ -363,6 +363,7 @@ impl Subscriptions {
     ) -> Result<(Self, Vec<push::Outbox>), String> {
         let shared = Shared {
             site: site.clone(),
+            asks,
             dir: dir.to_owned(),
             clock: clock.clone(),
             figures: figures.clone(),
@@ -514,6 +515,8 @@ pub struct Tested {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use anmin_rules::alarm::Class;
+
     use std::sync::Arc;
 
     use anmin_rules::alarm::{AlarmId, AlarmState, Cause, Transition};
@@ -556,8 +559,15 @@ pub(crate) mod tests {
             let settings = settings(text).expect("good settings");
             let (clock, beats) = (Clock::manual(RAISED), watch::Sender::new(0));
             let figures = Figures::default();
-            let all =
-                Subscriptions::new(&[settings], &samples::site(), dir.path(), &clock, &figures, beats.subscribe());
+            let all = Subscriptions::new(
+                &[settings],
+                &samples::site(),
+                true,
+                dir.path(),
+                &clock,
+                &figures,
+                beats.subscribe(),
+            );
             let (all, _) = all.expect("no files are named");
             let one = all.all().next().expect("there is one");
             Self { _dir: dir, store, all, one, clock, beats }

@@ -14,6 +14,7 @@ use crate::broadcast::{Broadcast, BroadcastAction, BroadcastStep};
 use crate::casework::CaseKind;
 use crate::drill::DrillId;
 use crate::incident::{IncidentAction, IncidentId, NewCase};
+use crate::order::Voice;
 use crate::rule::{Evidence, Finding, Level, RuleId, Text};
 use crate::walk::WalkId;
 
@@ -205,6 +206,8 @@ pub struct CapRef {
     pub identifier: String,
     pub sent: Wall,
     pub level: Level,
+    /// As whom it was said. `None` in journals of before.
+    pub voice: Option<Arc<Voice>>,
 }
 
 impl Alarm {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anmin_sensors::point::Hazard;
 use anmin_sensors::time::Wall;
 
 use crate::alarm::{Alarm, AlarmId, CapRef, Class, Transition};
@@ -72,9 +73,23 @@ pub struct CapOrder {
     /// CAP `identifier`: unique for ever by construction.
     pub identifier: String,
     pub sent: Wall,
+    /// As whom it is said, whatever the configuration says by the time it leaves. `None` in journals of before.
+    pub voice: Option<Arc<Voice>>,
     /// Every live predecessor, oldest first.
     pub references: Vec<CapRef>,
     pub alarm: Arc<Alarm>,
+}
+
+/// As whom and in which earnest a CAP way out speaks. Each message keeps it: what has left is referred to as it left, and what
+/// was said as an exercise never becomes real on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Voice {
+    /// CAP `sender`.
+    pub sender: Arc<str>,
+    /// CAP `status` of all but drills.
+    pub status: Arc<str>,
+    /// Name of the time zone, or its offset, that `sent` is written in.
+    pub zone: Arc<str>,
 }
 
 /// CAP 1.2 `msgType`.
@@ -100,6 +115,12 @@ pub struct Channel {
     pub drills: bool,
     /// What it carries is taken for real by people outside, so that orange and red wait for a yes.
     pub outward: bool,
+    /// As whom it speaks CAP.
+    pub voice: Arc<Voice>,
+    /// Places, grids or buildings that it hears of; none means everywhere. What is about anmin itself has no place.
+    pub areas: Vec<Arc<str>>,
+    /// Hazards that it hears of; none means all.
+    pub classes: Vec<Hazard>,
     /// It gets nothing of its own accord, only what another has not taken.
     pub spare: bool,
     /// Spare ways out that get what this one does not take in time, the first of them first.
@@ -112,6 +133,8 @@ pub enum ChannelForm {
     Events,
     /// CAP: Alert when raised at or above `min_level`, Update on level change, Cancel when closed or below.
     Cap,
+    /// CAP that others come for: nothing is carried, and people are asked before it is there to be fetched.
+    Feed,
 }
 
 impl Channel {
@@ -124,18 +147,32 @@ impl Channel {
             stations: Vec::new(),
             drills: true,
             outward: false,
+            voice: Arc::default(),
+            areas: Vec::new(),
+            classes: Vec::new(),
             spare: false,
             then: Vec::new(),
         }
     }
 
-    pub fn wants(&self, class: Class, level: Level) -> bool {
-        self.stations.is_empty() && level >= self.min_level && (self.system || class != Class::System)
+    /// Whether it hears of this alarm once it is so grave.
+    pub fn wants(&self, alarm: &Alarm, level: Level) -> bool {
+        self.stations.is_empty() && level >= self.min_level && self.covers(alarm)
     }
 
-    /// Whether it hears of a call of this station.
-    pub fn wants_call(&self, station: &str, class: Class, level: Level) -> bool {
-        self.wants(class, level) || self.stations.iter().any(|own| **own == *station)
+    /// Whether the alarm is of a kind and at a place that it hears of.
+    fn covers(&self, alarm: &Alarm) -> bool {
+        let Class::Hazard(hazard) = alarm.class else { return self.system };
+        let place = &alarm.place;
+        let here =
+            |area: &Arc<str>| [&place.area, &place.grid, &place.building].into_iter().any(|word| **word == **area);
+        (self.classes.is_empty() || self.classes.contains(&hazard))
+            && (self.areas.is_empty() || self.areas.iter().any(here))
+    }
+
+    /// Whether it hears of a call of this station for this alarm.
+    pub fn wants_call(&self, station: &str, alarm: &Alarm) -> bool {
+        self.wants(alarm, alarm.peak) || self.stations.iter().any(|own| **own == *station)
     }
 }
 

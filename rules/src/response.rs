@@ -21,7 +21,7 @@ use crate::engine::{Effect, WARNING};
 use crate::incident::IncidentId;
 use crate::order::{
     Call, CallCause, CallChange, CallStamp, CallState, CallStep, CapMessage, CapOrder, Channel, ChannelForm, OnCall,
-    Order, OrderBody, OrderId, Station,
+    Order, OrderBody, OrderId, Station, Voice,
 };
 use crate::plan::Plans;
 use crate::rule::{Level, Text};
@@ -141,14 +141,23 @@ struct Said {
     anew: bool,
 }
 
-impl Said {
-    fn chain(&self, channel: &Channel) -> impl DoubleEndedIterator<Item = &CapRef> {
-        let id = Arc::clone(&channel.id);
-        self.caps.iter().filter(move |sent| *sent.channel == *id)
-    }
+/// What a CAP channel says now: its order is told from others of the same transition by `suffix`.
+struct ToSay {
+    message: CapMessage,
+    suffix: &'static str,
+    voice: Option<Arc<Voice>>,
+    references: Vec<CapRef>,
+}
 
-    fn last(&self, channel: &Channel) -> Option<&CapRef> {
-        self.chain(channel).next_back()
+/// The message that ends what was said in another earnest.
+pub const OVER: &str = "-over";
+
+impl Said {
+    /// What is in force there, as it speaks now; and what was said in another earnest, such as before an exercise became real.
+    fn chains(&self, channel: &Channel, alarm: &Alarm) -> (Vec<CapRef>, Vec<CapRef>) {
+        let of_channel = self.caps.iter().filter(|sent| *sent.channel == *channel.id).cloned();
+        let is_own = |sent: &CapRef| sent.voice.as_ref().is_none_or(|voice| voice.status == channel.voice.status);
+        of_channel.partition(|sent| alarm.drill.is_some() || is_own(sent))
     }
 
     /// Whether the alarm says the same.
@@ -447,45 +456,44 @@ impl ResponseDesk {
         let alarm = &transition.alarm;
         for channel in &self.settings.channels {
             let body = match channel.form {
-                ChannelForm::Events if channel.wants(alarm.class, alarm.peak) => {
-                    OrderBody::Event(Arc::clone(&transition))
-                }
-                ChannelForm::Events => continue,
-                ChannelForm::Cap => {
-                    let Some((message, identifier, references)) = caps.get(&channel.id) else { continue };
-                    OrderBody::Cap(Arc::new(CapOrder {
-                        message: *message,
-                        identifier: identifier.clone(),
-                        sent: now.wall,
-                        references: references.clone(),
-                        alarm: Arc::clone(alarm),
-                    }))
-                }
+                ChannelForm::Events if channel.wants(alarm, alarm.peak) => OrderBody::Event(Arc::clone(&transition)),
+                ChannelForm::Events | ChannelForm::Cap | ChannelForm::Feed => continue,
             };
             let id = OrderId::new(format!("{}/{}/{}", alarm.id, alarm.seq, channel.id));
             effects.push_back(Effect::Order(Order { id, channel: Arc::clone(&channel.id), body }));
+        }
+        for (channel, say) in caps {
+            let id = OrderId::new(format!("{}/{}{}/{}", alarm.id, alarm.seq, say.suffix, channel));
+            let body = OrderBody::Cap(Arc::new(CapOrder {
+                message: say.message,
+                identifier: cap_identifier(&self.settings.site, alarm, &channel, say.suffix),
+                sent: now.wall,
+                voice: say.voice,
+                references: say.references,
+                alarm: Arc::clone(alarm),
+            }));
+            effects.push_back(Effect::Order(Order { id, channel, body }));
         }
         self.call_or_stand_down(now, &transition, effects);
         transition
     }
 
     /// Brings what each CAP channel has said in line with how the alarm stands now, as far as people let it.
-    fn cap_messages(
-        &mut self,
-        now: Now,
-        transition: &mut Transition,
-    ) -> BTreeMap<Arc<str>, (CapMessage, String, Vec<CapRef>)> {
-        let mut out = BTreeMap::new();
+    fn cap_messages(&mut self, now: Now, transition: &mut Transition) -> Vec<(Arc<str>, ToSay)> {
+        let mut out = Vec::new();
         let alarm = &mut transition.alarm;
         let mut said = self.said.remove(&alarm.id).unwrap_or_default();
         // Alarms wait in the book's queue: the desk knows what was said since.
         said.write(alarm);
-        let channels = || self.settings.channels.iter().filter(|channel| channel.form == ChannelForm::Cap);
+        let allowed = |said: &Said| said.broadcast.as_ref().is_some_and(|broadcast| broadcast.allows(alarm.level));
         let (mut wanted, mut in_force) = (None, None);
-        for channel in channels().filter(|channel| channel.outward) {
-            let last = said.last(channel);
+        for channel in self.settings.channels.iter().filter(|channel| channel.outward) {
+            let (chain, _) = said.chains(channel, alarm);
+            let last = chain.last();
             in_force = match cap_message(channel, alarm, last) {
                 Some(CapMessage::Cancel) => in_force,
+                // What people have let out is there to be fetched.
+                Some(_) if channel.form == ChannelForm::Feed && allowed(&said) => in_force.max(Some(alarm.level)),
                 Some(_) if self.is_asked(channel, alarm, last) => {
                     wanted = Some(alarm.level);
                     in_force.max(last.map(|last| last.level))
@@ -498,25 +506,30 @@ impl ResponseDesk {
         let question = |broadcast: &Option<Broadcast>| broadcast.as_ref().map(|broadcast| broadcast.asked_at);
         said.anew |= question(&asked) != question(&said.broadcast);
         said.broadcast = asked;
-        for channel in channels() {
-            let chain: Vec<CapRef> = said.chain(channel).cloned().collect();
+        for channel in self.settings.channels.iter().filter(|channel| channel.form == ChannelForm::Cap) {
+            let (chain, other) = said.chains(channel, alarm);
+            if let Some(voice) = other.last().map(|last| last.voice.clone()) {
+                said.caps.retain(|sent| !other.contains(sent));
+                let say = ToSay { message: CapMessage::Cancel, suffix: OVER, voice, references: other };
+                out.push((Arc::clone(&channel.id), say));
+            }
             let Some(message) = cap_message(channel, alarm, chain.last()) else { continue };
-            let allowed = said.broadcast.as_ref().is_some_and(|broadcast| broadcast.allows(alarm.level));
-            if message != CapMessage::Cancel && self.is_asked(channel, alarm, chain.last()) && !allowed {
+            if message != CapMessage::Cancel && self.is_asked(channel, alarm, chain.last()) && !allowed(&said) {
                 continue;
             }
-            let identifier = cap_identifier(&self.settings.site, alarm, channel);
+            let voice = Some(Arc::clone(&channel.voice));
             match message {
                 // The chain ends here; a later Alert begins another.
                 CapMessage::Cancel => said.caps.retain(|sent| *sent.channel != *channel.id),
                 CapMessage::Alert | CapMessage::Update => said.caps.push(CapRef {
                     channel: channel.id.to_string(),
-                    identifier: identifier.clone(),
+                    identifier: cap_identifier(&self.settings.site, alarm, &channel.id, ""),
                     sent: now.wall,
                     level: alarm.level,
+                    voice: voice.clone(),
                 }),
             }
-            out.insert(Arc::clone(&channel.id), (message, identifier, chain));
+            out.push((Arc::clone(&channel.id), ToSay { message, suffix: "", voice, references: chain }));
         }
         said.write(alarm);
         if transition.to == AlarmState::Normal {
@@ -528,11 +541,7 @@ impl ResponseDesk {
 
     /// Whether what this channel would say now waits for people.
     fn is_asked(&self, channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> bool {
-        channel.outward
-            && alarm.drill.is_none()
-            && self.settings.broadcast.approval.people() > 0
-            && alarm.level >= ASKED_FROM
-            && last.is_none_or(|last| alarm.level > last.level)
+        self.settings.broadcast.approval.people() > 0 && is_asked(channel, alarm, last)
     }
 
     /// Keeps what was said, where anything was, and the clock of a question.
@@ -583,7 +592,7 @@ impl ResponseDesk {
                 let would = |channel: &Channel| {
                     // As if nobody had taken anything back.
                     let open = Alarm { broadcast: None, ..alarm.clone() };
-                    channel.form == ChannelForm::Cap
+                    channel.form != ChannelForm::Events
                         && cap_message(channel, &open, None).is_some()
                         && self.is_asked(channel, &open, None)
                 };
@@ -601,7 +610,12 @@ impl ResponseDesk {
                 (Broadcast { state: BroadcastState::Refused, no, ..before.clone() }, BroadcastStep::Refused)
             }
             BroadcastAction::TakeBack { why } => {
-                if self.said.get(&alarm.id).is_none_or(|said| said.caps.is_empty()) {
+                let is_out = |said: &Said| {
+                    let fed = self.settings.channels.iter().any(|channel| channel.form == ChannelForm::Feed);
+                    let approved = |broadcast: &Broadcast| broadcast.state == BroadcastState::Approved;
+                    !said.caps.is_empty() || fed && said.broadcast.as_ref().is_some_and(approved)
+                };
+                if !self.said.get(&alarm.id).is_some_and(is_out) {
                     return Err(Refusal::not_allowed(
                         "没有可撤回的播报：该报警未对外发出，或已撤回",
                         "there is nothing to take back: nothing about this alarm is in force outside",
@@ -627,9 +641,8 @@ impl ResponseDesk {
             return false;
         }
         let channels = &self.settings.channels;
-        let wants = |spare: &&Arc<str>| {
-            channels.iter().any(|other| other.id == **spare && other.wants(alarm.class, alarm.level))
-        };
+        let wants =
+            |spare: &&Arc<str>| channels.iter().any(|other| other.id == **spare && other.wants(alarm, alarm.level));
         // One that is a spare itself hands on to those after it.
         let after = |of: &Channel| {
             let at = of.then.iter().position(|id| **id == *channel);
@@ -1026,7 +1039,7 @@ impl ResponseDesk {
         effects.push_back(Effect::Call(Arc::clone(&change)));
         let (call, alarm) = (&change.call, &change.alarm);
         for channel in &self.settings.channels {
-            if channel.form == ChannelForm::Events && channel.wants_call(&call.station, alarm.class, alarm.peak) {
+            if channel.form == ChannelForm::Events && channel.wants_call(&call.station, alarm) {
                 let order = OrderId::new(format!("{id}/call-{}-{}/{}", call.station, call.seq, channel.id));
                 let body = OrderBody::Call(Arc::clone(&change));
                 effects.push_back(Effect::Order(Order { id: order, channel: Arc::clone(&channel.id), body }));
@@ -1075,12 +1088,20 @@ fn is_watched(station: &Station) -> bool {
     !(station.crew.is_empty() && station.equipment.is_empty())
 }
 
+/// Whether what this channel would say now waits for people, where they are asked.
+pub fn is_asked(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> bool {
+    channel.outward
+        && alarm.drill.is_none()
+        && alarm.level >= ASKED_FROM
+        && last.is_none_or(|last| alarm.level > last.level)
+}
+
 /// What a CAP channel must say now, given the last thing it said that is still in force.
 pub fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> Option<CapMessage> {
     // Who takes a sensor out of service says that its word is not to be trusted: the public is told so.
     let over = !alarm.is_open()
         || alarm.out_of_service.is_some()
-        || !channel.wants(alarm.class, alarm.level)
+        || !channel.wants(alarm, alarm.level)
         // What a person has taken back stays so until it gets worse.
         || alarm.broadcast.as_ref().is_some_and(|broadcast| broadcast.holds_back(alarm.level))
         // What others warn of is theirs to broadcast.
@@ -1100,9 +1121,9 @@ pub fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> O
 
 /// The identifier of what a CAP channel says of the alarm as it stands after its last transition: unique for ever. It holds
 /// no spaces, commas, `<` or `&` (CAP 1.2 section 3.2.1).
-pub fn cap_identifier(site: &str, alarm: &Alarm, channel: &Channel) -> String {
+pub fn cap_identifier(site: &str, alarm: &Alarm, channel: &str, suffix: &str) -> String {
     let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ',' | '<' | '&');
-    let text = format!("{site}-{}-{}-{}", alarm.id, alarm.seq, channel.id);
+    let text = format!("{site}-{}-{}-{channel}{suffix}", alarm.id, alarm.seq);
     text.chars().map(|c| if bad(c) { '_' } else { c }).collect()
 }
 

@@ -14,7 +14,7 @@ use anmin_sensors::reading::{Fault, Quality, Sample, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
 use include_dir::{Dir, include_dir};
 
-use crate::alarm::{Action, Alarm, AlarmId, AlarmState, Cause, Class, Command, Refusal, Transition};
+use crate::alarm::{Action, Alarm, AlarmId, AlarmState, CapRef, Cause, Class, Command, Refusal, Transition};
 use crate::broadcast::{Approval, BroadcastAction, BroadcastState, Policy, Seen};
 use crate::casework::{CaseKind, Stage as CaseStage};
 use crate::duty::{DutyChange, Equipment, Member, Role, Shift, StationAction};
@@ -25,6 +25,7 @@ use crate::incident::{
 };
 use crate::order::{
     Call, CallCause, CallState, CallStep, CapMessage, CapOrder, Channel, ChannelForm, OrderBody, OrderId, Station,
+    Voice,
 };
 use crate::plan::Plans;
 use crate::response::DeskSettings;
@@ -207,6 +208,14 @@ impl Stage {
     }
 
     /// The power fails and comes back `down` later: another monotonic clock, other ids, the journal as it was.
+    /// What was taken for real outside is an exercise after a restart, or the other way round.
+    fn become_real(&mut self, real: bool) {
+        for channel in self.desk.channels.iter_mut().filter(|channel| !channel.voice.status.is_empty()) {
+            *channel = in_earnest(channel.clone(), real);
+        }
+        self.restart(Duration::ZERO);
+    }
+
     fn restart(&mut self, down: Duration) {
         self.check_journal();
         self.at += down;
@@ -355,8 +364,14 @@ impl Stage {
                                 cap.references.iter().map(|sent| sent.identifier.as_str()).collect();
                             assert_eq!(references, *chain, "references are what is in force, oldest first");
                             assert!(self.identifiers.insert(cap.identifier.clone()), "an identifier is used twice");
-                            assert!(may_leave(&self.desk, &order.channel, cap), "{} left too early", cap.identifier);
+                            assert!(may_leave(&self.desk, cap), "{} left too early", cap.identifier);
                             assert_eq!(references.is_empty(), cap.message == CapMessage::Alert);
+                            let earnest =
+                                |voice: &Option<Arc<Voice>>| voice.as_ref().map(|voice| Arc::clone(&voice.status));
+                            let same = |sent: &CapRef| {
+                                cap.alarm.drill.is_some() || earnest(&sent.voice) == earnest(&cap.voice)
+                            };
+                            assert!(cap.references.iter().all(same), "{} goes on in another earnest", cap.identifier);
                             match cap.message {
                                 CapMessage::Cancel => chain.clear(),
                                 _ => chain.push(cap.identifier.clone()),
@@ -617,8 +632,8 @@ impl Stage {
 
 /// Whether as many people have said yes to a message as it needs: a real one outward, orange or red, that says more than what
 /// is in force. Written down anew here, from what receivers see.
-fn may_leave(desk: &DeskSettings, channel: &str, cap: &CapOrder) -> bool {
-    let outward = desk.channels.iter().any(|each| *each.id == *channel && each.outward);
+fn may_leave(desk: &DeskSettings, cap: &CapOrder) -> bool {
+    let outward = cap.voice.as_ref().is_some_and(|voice| *voice.status == *REAL);
     let more = cap.references.last().is_none_or(|last| last.level < cap.alarm.level);
     if !outward || cap.message == CapMessage::Cancel || cap.alarm.level < Level::Orange || !more {
         return true;
@@ -628,6 +643,15 @@ fn may_leave(desk: &DeskSettings, channel: &str, cap: &CapOrder) -> bool {
         broadcast.into_iter().flat_map(|broadcast| &broadcast.yes).map(|yes| &*yes.account).collect();
     people.len() >= desk.broadcast.approval.people()
         && (desk.broadcast.approval == Approval::None || broadcast.is_some_and(|found| found.level >= cap.alarm.level))
+}
+
+/// CAP `status` of what is real.
+const REAL: &str = "Actual";
+
+/// A way out that people outside take for real, or that plays for now.
+fn in_earnest(channel: Channel, real: bool) -> Channel {
+    let status = if real { REAL } else { "Exercise" }.into();
+    Channel { outward: real, voice: Arc::new(Voice { status, ..Voice::default() }), ..channel }
 }
 
 /// How the community is called that decides on broadcasts.
@@ -750,15 +774,14 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
                         "cap" => desk.channels.push(channel(ChannelForm::Cap, false)),
                         // Taken for real; the spare ones get what they do not take.
                         "town" | "county" => desk.channels.push(Channel {
-                            outward: true,
                             then: vec!["spare".into(), "radio".into()],
-                            ..channel(ChannelForm::Cap, false)
+                            ..in_earnest(channel(ChannelForm::Cap, false), true)
                         }),
-                        "spare" | "radio" => desk.channels.push(Channel {
-                            outward: true,
-                            spare: true,
-                            ..channel(ChannelForm::Cap, false)
-                        }),
+                        "spare" | "radio" => desk
+                            .channels
+                            .push(Channel { spare: true, ..in_earnest(channel(ChannelForm::Cap, false), true) }),
+                        // Others come for it.
+                        "feed" => desk.channels.push(in_earnest(channel(ChannelForm::Feed, false), true)),
                         "approval" => {
                             let known = Approval::CHOICES.iter().find(|(name, _)| *name == value);
                             desk.broadcast.approval = known.expect("a way to approve").1;
@@ -840,6 +863,7 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
             return stage.take();
         }
         "restart" => return stage.restart(key("down").map_or(Duration::ZERO, wait)),
+        "become" => return stage.become_real(words[0] == "real"),
         "wall" => {
             let years: i64 = words[0].strip_suffix('y').and_then(|n| n.parse().ok()).expect("whole years");
             stage.wall_start += years * 31_557_600_000_000;
@@ -1006,7 +1030,7 @@ fn random_day(seed: u64) -> Vec<String> {
     spec.realarm_after = chance.of(&[None, Some(seconds(900))]);
     spec.on_bad = chance.of(&[OnBad::Fault, OnBad::Fault, OnBad::Raise(Level::Orange)]);
     let channel = |id: &str, form, min_level, system| Channel { system, ..Channel::new(id, form, min_level) };
-    let outward = |id: &str, min_level| Channel { outward: true, ..channel(id, ChannelForm::Cap, min_level, false) };
+    let outward = |id: &str, min_level| in_earnest(channel(id, ChannelForm::Cap, min_level, false), true);
     let mut desk = DeskSettings {
         channels: vec![
             channel("mq", ChannelForm::Events, Level::Blue, true),
@@ -1020,6 +1044,7 @@ fn random_day(seed: u64) -> Vec<String> {
             outward("county", Level::Red),
             Channel { spare: true, ..outward("spare", Level::Yellow) },
             Channel { spare: true, ..outward("radio", Level::Red) },
+            in_earnest(channel("feed", ChannelForm::Feed, chance.of(&Level::ALL), false), chance.below(2) == 0),
         ],
         broadcast: chunhui(chance.of(&[Approval::TwoPeople, Approval::TwoPeople, Approval::OnePerson, Approval::None])),
         call_level: chance.of(&[Level::Orange, Level::Yellow]),
@@ -1175,7 +1200,10 @@ fn random_day(seed: u64) -> Vec<String> {
             }
             _ => {
                 stage.check_restored();
-                stage.restart(seconds(chance.of(&[0, 5, 600, 40_000])));
+                match chance.below(4) {
+                    0 => stage.become_real(chance.below(2) == 0),
+                    _ => stage.restart(seconds(chance.of(&[0, 5, 600, 40_000]))),
+                }
             }
         }
         let step = seconds(chance.of(&[0, 0, 0, 1, 1, 7, 45, 300, 2000]));

@@ -590,17 +590,7 @@ mod tests {
         let rules = RuleSet::load(library::shipped(), Vec::new(), &Faults::default());
         assert_eq!(rules.broken(), []);
         let station = Station { id: "one".into(), name: Text::both("one"), phone: String::new(), ..Station::default() };
-        let channel = |id: &str, form| Channel {
-            id: id.into(),
-            form,
-            min_level: Level::Blue,
-            system: true,
-            stations: Vec::new(),
-            drills: true,
-            outward: false,
-            spare: false,
-            then: Vec::new(),
-        };
+        let channel = |id: &str, form| Channel { system: true, ..Channel::new(id, form, Level::Blue) };
         let channels = vec![channel("events", ChannelForm::Events), channel("cap", ChannelForm::Cap)];
         let desk = DeskSettings { stations: vec![station], channels, ..DeskSettings::default() };
         let mut engine = Engine::new(rules, desk, seed);

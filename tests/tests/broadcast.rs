@@ -7,7 +7,7 @@ use std::process::Output;
 use anmin_tests::daemon::{DEADLINE, Daemon, anmin, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
-use anmin_tests::peers::{CapReceiver, free_port};
+use anmin_tests::peers::{CapReceiver, Hook, free_port};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
@@ -227,4 +227,51 @@ fn what_nobody_lets_out_in_time_stays_and_the_officers_are_told() {
     assert_eq!(settled["broadcast"]["no"]["why"], "burnt toast");
     alarms(&daemon, &site, "system/broadcast", |alarm| alarm["active"] == false);
     assert_eq!(town.taken(), Vec::<Value>::new(), "nothing has left");
+}
+
+/// One person may send a dead letter again, and by that alone nobody outside is told of what is over.
+#[test]
+fn a_warning_that_was_refused_is_not_sent_again_once_it_is_over() {
+    let office = Hook::start();
+    office.refuse(true);
+    let site = site("over", &target("town", &office.url, "status = \"exercise\""));
+    let daemon = Daemon::start(site.folder());
+    people(&daemon, &site);
+    raise(&daemon, "g1");
+    let letters = |count: usize| {
+        let until = std::time::Instant::now() + DEADLINE;
+        loop {
+            let said = json_of(&run(&daemon, &site, &["order", "list", "--json"]));
+            let letters = said.as_array().cloned().unwrap_or_default();
+            if letters.len() == count {
+                return letters;
+            }
+            assert!(std::time::Instant::now() < until, "there are not {count} dead letters: {said:#}");
+            pause();
+        }
+    };
+    let alert = letters(1)[0]["order"].as_str().expect("text").to_owned();
+    let resend = || {
+        let said = run(&daemon, &site, &["order", "resend", "--way-out", "town", "--who", "chen"]);
+        assert!(said.status.success(), "{said:?}");
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    };
+    // While it holds it may be tried as often as anybody likes.
+    assert_eq!(resend(), format!("已重新发送 · sent again: {alert}\n"));
+    letters(1);
+    let alarm = alarms(&daemon, &site, "gas/leak", |_| true);
+    let why = ["--why", "burnt toast", "--who", "chen"];
+    let id = alarm["id"].as_str().expect("text");
+    assert!(run(&daemon, &site, &[&["broadcast", "take-back", id], &why[..]].concat()).status.success());
+    let cancel = letters(2).iter().find(|letter| letter["order"] != *alert).expect("another").clone();
+    let mut said: Vec<String> = resend().lines().map(str::to_owned).collect();
+    said.sort();
+    let cancel = cancel["order"].as_str().expect("text");
+    assert_eq!(
+        said,
+        [
+            format!("已不再有效，未发送 · holds no longer, not sent: {alert}"),
+            format!("已重新发送 · sent again: {cancel}"),
+        ]
+    );
 }

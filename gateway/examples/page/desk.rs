@@ -14,7 +14,7 @@ use anmin::main_loop::query::{
     AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
     PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Testable, TestablePoint, Trouble,
 };
-use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Resend};
+use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Resend, Resent};
 use anmin::pulse::Seen;
 use anmin::register::{Kind as Register, Row};
 use anmin::store::audit::{Audited, Chain, Deed, Through, Wanted, Way};
@@ -77,8 +77,9 @@ pub fn subscriptions(clock: &Clock) -> Subscriptions {
     let settings = subscription::Settings::read(&document.root(&faults), Path::new("."), &BTreeSet::new());
     let settings = settings.expect("they are good");
     let (_, beats) = tokio::sync::watch::channel(0);
-    let (all, _) = Subscriptions::new(&[settings], &site(), Path::new("nowhere"), clock, &Figures::default(), beats)
-        .expect("it names no files");
+    let (all, _) =
+        Subscriptions::new(&[settings], &site(), true, Path::new("nowhere"), clock, &Figures::default(), beats)
+            .expect("it names no files");
     all
 }
 
@@ -885,7 +886,7 @@ impl Desk {
                         let id = OrderId::new(DEAD);
                         let known = matches!(&which, Resend::Order(order) if *order == id)
                             || matches!(&which, Resend::WayOut(way_out) if **way_out == *"office");
-                        let _ = reply.send(Ok(known.then_some(id).into_iter().collect()));
+                        let _ = reply.send(Ok(Resent { sent: known.then_some(id).into_iter().collect(), over: Vec::new() }));
                     }
                     Some(Input::Walk { reply, .. } | Input::Register { reply, .. }) => drop(reply.send(Ok(()))),
                     Some(Input::People { reply, .. }) => drop(reply.send(Ok(()))),

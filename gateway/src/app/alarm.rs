@@ -433,8 +433,10 @@ async fn obey_order(client: Client, command: OrderCommand) -> Result<Said, Failu
                 (None, way_out) => json!({"who": who.name()?, "way_out": way_out}),
             };
             let json = client.post("/dead-letters/resend", &body).await?;
-            let sent = read::<ResentWire>(&json)?.sent;
-            let lines = sent.iter().map(|order| format!("已重新发送 · sent again: {order}")).collect();
+            let ResentWire { sent, over } = read(&json)?;
+            let sent = sent.iter().map(|order| format!("已重新发送 · sent again: {order}"));
+            let over = over.iter().map(|order| format!("已不再有效，未发送 · holds no longer, not sent: {order}"));
+            let lines = sent.chain(over).collect();
             Ok(Said { json, lines })
         }
     }

@@ -165,8 +165,16 @@ impl Daemon {
         let broker = config.broker.clone().map(|settings| Broker::new(settings, clock.clone(), inputs.clone()));
         let figures = Figures::default();
         let (came_through, beats) = watch::channel(0);
-        let (subscriptions, posts) =
-            Subscriptions::new(&config.subscribers, &config.site, &config.storage, &clock, &figures, beats.clone())?;
+        let asks = config.desk.broadcast.approval.people() > 0;
+        let (subscriptions, posts) = Subscriptions::new(
+            &config.subscribers,
+            &config.site,
+            asks,
+            &config.storage,
+            &clock,
+            &figures,
+            beats.clone(),
+        )?;
         let here = Here::new(config.site.area_code.as_deref(), config.places.values());
         let warnings = Warnings::open(&config.warning_sources, &config.site, here, &config.storage, &clock)?;
         let key = match &config.crew.key_file {

@@ -565,11 +565,7 @@ impl Running {
             ..config.desk.clone()
         };
         // Whom a warning reaches in earnest follows from what the site is now, not from what it will be.
-        for channel in &mut known.channels {
-            if let Some(settings) = config.caps.iter().find(|settings| settings.channel.id == channel.id) {
-                channel.outward = settings.is_outward(&self.site);
-            }
-        }
+        known.channels = config.channels(&self.site);
         // What waits goes on as it was.
         let ways_waiting: Vec<&str> =
             waits.iter().filter(|one| WAYS.contains(&one.table())).map(Difference::id).collect();

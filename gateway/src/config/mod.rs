@@ -308,18 +308,6 @@ impl Config {
             root.finish();
         }
 
-        let channels: Vec<Channel> = mqtt_out
-            .iter()
-            .map(|out| out.channel.clone())
-            .chain(webhooks.iter().map(|out| out.channel.clone()))
-            .chain(notices.iter().map(|out| out.channel.clone()))
-            .chain(caps.iter().map(|out| Channel {
-                outward: site.as_ref().is_some_and(|site| out.is_outward(site)),
-                spare: caps.iter().any(|other| other.channel.then.contains(&out.channel.id)),
-                ..out.channel.clone()
-            }))
-            .collect();
-
         let places: HashMap<String, Arc<Place>> =
             areas.into_iter().map(|(id, area)| (id, Arc::new(area.place))).collect();
         let mut points = Points::default();
@@ -355,7 +343,7 @@ impl Config {
         let site = site?;
         let ahead = ahead(&site.time_zone);
         rules.set_zone(ahead.clone());
-        Some(Self {
+        let mut config = Self {
             storage,
             audit_kept,
             limits: limits?,
@@ -367,7 +355,6 @@ impl Config {
                 areas: lists,
                 call_level: desk.call_level,
                 storm_alarms: desk.storm_alarms,
-                channels,
                 max_shelve: desk.max_shelve,
                 max_shelve_red: desk.max_shelve_red,
                 zone: Zone::new(ahead),
@@ -405,7 +392,22 @@ impl Config {
             look: files.look.clone(),
             parts: Parts::of(files, &entries),
             sha256: files.sha256(),
-        })
+        };
+        config.desk.channels = config.channels(&config.site);
+        Some(config)
+    }
+
+    /// The ways out as the desk sees them, at a site that is one.
+    pub fn channels(&self, site: &Site) -> Vec<Channel> {
+        let caps = self.caps.iter().map(|out| Channel {
+            spare: self.caps.iter().any(|other| other.channel.then.contains(&out.channel.id)),
+            ..out.channel(site)
+        });
+        let mqtt_out = self.mqtt_out.iter().map(|out| out.channel.clone());
+        let webhooks = self.webhooks.iter().map(|out| out.channel.clone());
+        let notices = self.notices.iter().map(|out| out.channel.clone());
+        let feeds = self.subscribers.iter().filter_map(|one| one.channel(site));
+        mqtt_out.chain(webhooks).chain(notices).chain(caps).chain(feeds).collect()
     }
 }
 

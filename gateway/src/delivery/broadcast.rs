@@ -90,9 +90,10 @@ impl Settings {
         Some(Self { channel, deliver_within, to: to?, words: words? })
     }
 
-    /// Whether people outside take it for real, so that they are to be told only what people here have let out.
-    pub fn is_outward(&self, site: &Site) -> bool {
-        Words::new(&self.words, site).is_for_real()
+    /// The way out as the desk sees it. Where people outside take it for real they are told only what people here have let out.
+    pub fn channel(&self, site: &Site) -> Channel {
+        let words = self.words(site);
+        Channel { outward: words.is_for_real(), voice: Arc::new(words.voice()), ..self.channel.clone() }
     }
 
     /// What all its messages have in common.

@@ -9,11 +9,13 @@
 //! `status` is Exercise unless the configuration says otherwise, and always for a drill's alarm; an exercise says so in every
 //! text, at its beginning.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, Class};
 use anmin_rules::drill::unmarked;
-use anmin_rules::order::{CapMessage, CapOrder};
+use anmin_rules::order::{CapMessage, CapOrder, Voice};
+use anmin_rules::response::OVER;
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::document::Reader;
 use anmin_sensors::point::{Hazard, Place};
@@ -45,6 +47,8 @@ pub enum Status {
 }
 
 impl Status {
+    const ALL: [Self; 4] = [Self::Exercise, Self::Test, Self::System, Self::Actual];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Exercise => "Exercise",
@@ -284,6 +288,18 @@ fn time_zone(name: &str) -> Option<TimeZone> {
     TimeZone::get(name).ok()
 }
 
+/// As [`time_zone`] reads it.
+fn zone_name(zone: &TimeZone) -> String {
+    match (zone.iana_name(), zone.to_fixed_offset()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Ok(offset)) => {
+            let (sign, minutes) = (if offset.is_negative() { '-' } else { '+' }, offset.seconds().abs() / 60);
+            format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+        }
+        (None, Err(_)) => String::new(),
+    }
+}
+
 /// Settings and site, made into what every message of one way out has in common.
 #[derive(Clone, Debug)]
 pub struct Words {
@@ -311,6 +327,23 @@ impl Words {
         matches!(self.status, Status::System | Status::Actual)
     }
 
+    /// As whom a message speaks that is made now.
+    pub fn voice(&self) -> Voice {
+        let (sender, status) = (self.settings.sender.as_str().into(), self.status.as_str().into());
+        Voice { sender, status, zone: zone_name(&self.zone).into() }
+    }
+
+    /// The words of a message that was made with this voice: of all that may have changed since, who speaks and in which
+    /// earnest stay.
+    fn speaking(&self, voice: Option<&Voice>) -> Cow<'_, Self> {
+        let Some(voice) = voice.filter(|voice| **voice != self.voice()) else { return Cow::Borrowed(self) };
+        let mut words = self.clone();
+        words.settings.sender = voice.sender.to_string();
+        words.status = Status::ALL.into_iter().find(|one| *one.as_str() == *voice.status).unwrap_or(self.status);
+        words.zone = time_zone(&voice.zone).unwrap_or_else(|| self.zone.clone());
+        Cow::Owned(words)
+    }
+
     /// For how long a message holds.
     pub fn expires(&self) -> Duration {
         self.settings.expires
@@ -335,7 +368,7 @@ pub struct Document {
 /// Makes the message, checks it, writes it, reads it back and compares. An error is a defect of anmin or of the site's
 /// words and names what is wrong; the message must not leave.
 pub fn compose(words: &Words, order: &CapOrder) -> Result<Document, String> {
-    let alert = build(words, order);
+    let alert = build(&words.speaking(order.voice.as_deref()), order);
     let xml = write(&alert);
     check(&xml)?;
     if parse(&xml)? != alert {
@@ -476,6 +509,8 @@ enum End {
     Silenced,
     /// A person has taken the message back.
     TakenBack,
+    /// It stands, and is said in another earnest now: what began as an exercise has become real, or the other way round.
+    Anew,
 }
 
 fn end_of(order: &CapOrder) -> Option<End> {
@@ -483,6 +518,7 @@ fn end_of(order: &CapOrder) -> Option<End> {
         alarm if !alarm.is_active() => End::Over,
         alarm if alarm.is_silenced() => End::Silenced,
         alarm if alarm.broadcast.as_ref().is_some_and(|broadcast| broadcast.holds_back(alarm.level)) => End::TakenBack,
+        _ if order.identifier.ends_with(OVER) => End::Anew,
         _ => End::Below,
     })
 }
@@ -493,7 +529,10 @@ fn build(words: &Words, order: &CapOrder) -> Alert {
     let triples: Vec<String> = order
         .references
         .iter()
-        .map(|earlier| format!("{},{},{}", settings.sender, earlier.identifier, stamp(earlier.sent, &words.zone)))
+        .map(|earlier| {
+            let then = words.speaking(earlier.voice.as_deref());
+            format!("{},{},{}", then.settings.sender, earlier.identifier, stamp(earlier.sent, &then.zone))
+        })
         .collect();
     let (scope, restriction, addresses) = match &settings.scope {
         Scope::Restricted { restriction } => ("Restricted", Some(line(restriction)), None),
@@ -552,6 +591,9 @@ fn note(words: &Words, order: &CapOrder) -> Option<String> {
                 End::Below => "预警撤销：级别已降低 / Withdrawn: the level has dropped",
                 End::Silenced => "预警撤销：告警已由人员搁置或停用 / Withdrawn: silenced by a person",
                 End::TakenBack => "预警撤回：由值班人员撤回，请以后续通知为准 / Withdrawn: taken back by the duty desk",
+                End::Anew => {
+                    "预警撤销：消息性质已变更，请以后续通知为准 / Withdrawn: it is said with another status from now on"
+                }
             }
             .to_owned(),
         );
@@ -569,7 +611,7 @@ fn info(words: &Words, order: &CapOrder, language: Language) -> Info {
     let sent = stamp(order.sent, &words.zone);
     let (response, urgency, severity) = match (end, alarm.level) {
         (Some(End::Over), _) => ("AllClear", "Past", "Minor"),
-        (Some(End::Below | End::Silenced | End::TakenBack), level) => ("Monitor", "Past", severity(level)),
+        (Some(End::Below | End::Silenced | End::TakenBack | End::Anew), level) => ("Monitor", "Past", severity(level)),
         (None, level) => {
             let response = kind.responses[match level {
                 Level::Blue => 0,
@@ -602,6 +644,10 @@ fn info(words: &Words, order: &CapOrder, language: Language) -> Info {
         (Some(End::Silenced), false) => "This warning is withdrawn: a person has silenced the alarm. ".to_owned(),
         (Some(End::TakenBack), true) => "本预警撤回：由值班人员撤回，请以后续通知为准。".to_owned(),
         (Some(End::TakenBack), false) => "This warning is withdrawn: the duty desk has taken it back. ".to_owned(),
+        (Some(End::Anew), true) => "本消息撤销：消息性质已变更，请以后续通知为准。".to_owned(),
+        (Some(End::Anew), false) => {
+            "This message is withdrawn: it is said with another status from now on. ".to_owned()
+        }
     };
     let advice = prose(language.of(&alarm.advice));
     Info {
@@ -1209,6 +1255,36 @@ pub(super) mod tests {
 
     pub fn words(more: &str) -> Words {
         Words::new(&settings(&format!("{STANZA}{more}")).expect("settings"), &site())
+    }
+
+    /// Goal: what waits for a target that is away does not become real, nor another sender's, by what is configured meanwhile.
+    #[test]
+    fn a_message_leaves_as_whoever_it_was_said_by_and_refers_to_what_was_sent() {
+        let voice = |sender: &str, status: &str, zone: &str| {
+            Some(Arc::new(Voice { sender: sender.into(), status: status.into(), zone: zone.into() }))
+        };
+        let [_, (_, update), _] = samples::cap_orders();
+        let mut references = update.references.clone();
+        references[0].voice = voice("anmin.before.example.cn", "Exercise", "+00:00");
+        let order = CapOrder { voice: voice("anmin.then.example.cn", "Exercise", "+05:30"), references, ..update };
+        let now = real_words("status = 'actual'\ntime_zone = 'Asia/Shanghai'");
+        assert!(now.is_for_real());
+        let xml = compose(&now, &order).expect("it is sound").xml;
+        let of = |name: &str| {
+            let (_, rest) = xml.split_once(&format!("<{name}>")).unwrap_or_else(|| panic!("no {name} in {xml}"));
+            rest.split('<').next().unwrap_or_default().to_owned()
+        };
+        assert_eq!((of("status"), of("sender")), ("Exercise".to_owned(), "anmin.then.example.cn".to_owned()));
+        assert!(of("sent").ends_with("+05:30"), "{xml}");
+        let earlier = of("references");
+        assert!(earlier.starts_with("anmin.before.example.cn,") && earlier.ends_with("-00:00"), "{earlier}");
+        // Of a journal of before nobody knows better than the configuration.
+        let unknown = CapOrder { voice: None, ..order };
+        assert!(compose(&now, &unknown).expect("it is sound").xml.contains("<status>Actual</status>"));
+        for zone in ["Asia/Shanghai", "+05:30", "-03:00", "UTC"] {
+            let zone = time_zone(zone).expect("a zone");
+            assert_eq!(time_zone(&zone_name(&zone)), Some(zone), "a zone is found again by its name");
+        }
     }
 
     /// As a site that is not an exercise as a whole.

@@ -269,6 +269,7 @@ pub fn cap_orders() -> [(&'static str, CapOrder); 3] {
         identifier: "anmin-shequ-001-0195506bf3c070008000000000000001-1-town".to_owned(),
         sent: RAISED,
         level: Level::Orange,
+        voice: None,
     };
     let second = CapRef {
         identifier: "anmin-shequ-001-0195506bf3c070008000000000000001-2-town".to_owned(),
@@ -300,6 +301,7 @@ pub fn cap_orders() -> [(&'static str, CapOrder); 3] {
                 message: CapMessage::Alert,
                 identifier: first.identifier.clone(),
                 sent: first.sent,
+                voice: None,
                 references: Vec::new(),
                 alarm: Arc::new(alarm()),
             },
@@ -310,6 +312,7 @@ pub fn cap_orders() -> [(&'static str, CapOrder); 3] {
                 message: CapMessage::Update,
                 identifier: second.identifier.clone(),
                 sent: second.sent,
+                voice: None,
                 references: vec![first.clone()],
                 alarm: Arc::new(red),
             },
@@ -320,6 +323,7 @@ pub fn cap_orders() -> [(&'static str, CapOrder); 3] {
                 message: CapMessage::Cancel,
                 identifier: "anmin-shequ-001-0195506bf3c070008000000000000001-4-town".to_owned(),
                 sent: over.changed_at,
+                voice: None,
                 references: vec![first, second],
                 alarm: Arc::new(over),
             },

@@ -12,7 +12,7 @@ use anmin_rules::walk::{Tick, WalkAction, WalkCause, WalkChange, WalkCommand};
 use anmin_sensors::time::Wall;
 use serde_json::{Value, json};
 
-use super::{Reloaded, Resend};
+use super::{Reloaded, Resend, Resent};
 use crate::store::StoreError;
 use crate::store::audit::{Deed, Way};
 use crate::store::plans::Revision;
@@ -192,14 +192,20 @@ pub fn of_tick(change: &WalkChange, tick: &Tick) -> Deed {
 }
 
 /// Dead letters that were to be sent again, and which were.
-pub fn of_resend(at: Wall, who: String, from: Way, which: &Resend, sent: &Result<Vec<OrderId>, StoreError>) -> Deed {
+pub fn of_resend(at: Wall, who: String, from: Way, which: &Resend, sent: &Result<Resent, StoreError>) -> Deed {
     let (about, asked) = match which {
         Resend::Order(id) => (id.to_string(), "order"),
         Resend::WayOut(id) => (id.to_string(), "way_out"),
     };
     let ids = |sent: &[OrderId]| sent.iter().take(MOST_NAMED).map(ToString::to_string).collect::<Vec<_>>();
     let detail = match sent {
-        Ok(sent) => json!({ "asked": asked, "sent": sent.len(), "orders": ids(sent) }),
+        Ok(Resent { sent, over }) => {
+            let mut detail = json!({ "asked": asked, "sent": sent.len(), "orders": ids(sent) });
+            if !over.is_empty() {
+                detail["over"] = json!(ids(over));
+            }
+            detail
+        }
         Err(_) => json!({ "asked": asked }),
     };
     let refused = sent.as_ref().err().map(StoreError::text);

@@ -13,13 +13,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_rules::alarm::{Alarm, Pending, Refusal, Subject, Transition};
+use anmin_rules::alarm::{Alarm, CapRef, Pending, Refusal, Subject, Transition};
 use anmin_rules::change::RulesChange;
 use anmin_rules::drill::DrillChange;
 use anmin_rules::duty::DutyChange;
 use anmin_rules::engine::{Effect, Engine, WARNING};
 use anmin_rules::incident::IncidentChange;
-use anmin_rules::order::{Call, CallChange, Order, OrderId};
+use anmin_rules::order::{Call, CallChange, CapMessage, CapOrder, Order, OrderBody, OrderId};
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
 use anmin_rules::set::Refill;
 use anmin_rules::walk::WalkChange;
@@ -45,7 +45,7 @@ use super::query::{
 };
 use super::stock::StockWatch;
 use super::test_calendar::TestCalendar;
-use super::{Change, Input, NewSite, PartState, ReloadAsked, Reloaded, Resend, Routes, SessionStart};
+use super::{Change, Input, NewSite, PartState, ReloadAsked, Reloaded, Resend, Resent, Routes, SessionStart};
 use crate::clock::Clock;
 use crate::delivery::Outcome;
 use crate::delivery::courier::CourierHandle;
@@ -888,10 +888,16 @@ impl MainLoop {
         self.receipts_due.get_or_insert(now.mono.plus(RECEIPTS_WAIT));
     }
 
-    /// Dead letters on their way again. One whose way out is gone, or whose bytes are damaged, stays where it is.
-    fn resend(&mut self, who: &str, which: &Resend) -> Result<Vec<OrderId>, StoreError> {
-        let Parts { journal, couriers, orders_waiting, .. } = &mut self.parts;
-        let mut sent = Vec::new();
+    /// Dead letters on their way again. One whose way out is gone, or whose bytes are damaged, stays where it is, and so does
+    /// a warning that holds no longer: nobody outside is told today of what was taken back yesterday.
+    fn resend(&mut self, who: &str, which: &Resend) -> Result<Resent, StoreError> {
+        let Parts { journal, couriers, engine, orders_waiting, .. } = &mut self.parts;
+        let mut resent = Resent::default();
+        let holds = |cap: &CapOrder| {
+            let is_it = |sent: &CapRef| sent.identifier == cap.identifier;
+            let in_force = |alarm: &Arc<Alarm>| alarm.cap_log.iter().any(is_it);
+            cap.message == CapMessage::Cancel || engine.alarm(cap.alarm.id).is_some_and(in_force)
+        };
         for letter in journal.dead_letters()? {
             let wanted = match which {
                 Resend::Order(id) => letter.id == *id,
@@ -901,14 +907,20 @@ impl MainLoop {
                 continue;
             }
             let Some(courier) = couriers.get(&letter.channel) else { continue };
+            if let Some(OrderBody::Cap(cap)) = &letter.body
+                && !holds(cap)
+            {
+                resent.over.push(letter.id);
+                continue;
+            }
             if let Some(order) = journal.redo(&letter.id, who)? {
                 info!(order = %order.id, way_out = &*order.channel, who, "a dead letter is sent again by command");
-                sent.push(order.id.clone());
+                resent.sent.push(order.id.clone());
                 *orders_waiting += 1;
                 courier.send(order);
             }
         }
-        Ok(sent)
+        Ok(resent)
     }
 
     fn handle_session(&mut self, now: Now, start: &SessionStart) {

@@ -18,7 +18,9 @@ use anmin_rules::broadcast::{Broadcast, BroadcastState, BroadcastStep, No, Yes};
 use anmin_rules::casework::{Case, CaseKind, Stage};
 use anmin_rules::drill::DrillId;
 use anmin_rules::incident::{End, FalseCause, Incident, IncidentCause, IncidentChange, IncidentId, Note, Outcome};
-use anmin_rules::order::{Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OnCall, OrderBody};
+use anmin_rules::order::{
+    Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OnCall, OrderBody, Voice,
+};
 use anmin_rules::plan::{Done, Item, Owner};
 use anmin_rules::rule::{
     ContentHash, Evidence, Finding, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text,
@@ -433,6 +435,15 @@ struct CapRefV1<'a> {
     identifier: Str<'a>,
     sent: i64,
     level: Str<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    voice: Option<VoiceV1<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VoiceV1<'a> {
+    sender: Str<'a>,
+    status: Str<'a>,
+    zone: Str<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -640,6 +651,8 @@ struct CapV1<'a> {
     message: Str<'a>,
     identifier: Str<'a>,
     sent: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    voice: Option<VoiceV1<'a>>,
     references: Vec<CapRefV1<'a>>,
     alarm: AlarmV1<'a>,
 }
@@ -1079,6 +1092,7 @@ impl<'a> CapRefV1<'a> {
             identifier: (&cap.identifier).into(),
             sent: cap.sent.micros(),
             level: cap.level.as_str().into(),
+            voice: cap.voice.as_deref().map(VoiceV1::of),
         }
     }
 
@@ -1088,7 +1102,19 @@ impl<'a> CapRefV1<'a> {
             identifier: self.identifier.into_owned(),
             sent: Wall::from_micros(self.sent),
             level: level(&self.level)?,
+            voice: self.voice.map(VoiceV1::read),
         })
+    }
+}
+
+impl<'a> VoiceV1<'a> {
+    fn of(voice: &'a Voice) -> Self {
+        Self { sender: (&*voice.sender).into(), status: (&*voice.status).into(), zone: (&*voice.zone).into() }
+    }
+
+    fn read(self) -> Arc<Voice> {
+        let [sender, status, zone] = [self.sender, self.status, self.zone].map(|word| Arc::from(&*word.into_owned()));
+        Arc::new(Voice { sender, status, zone })
     }
 }
 
@@ -1386,6 +1412,7 @@ impl<'a> CapV1<'a> {
             .into(),
             identifier: (&cap.identifier).into(),
             sent: cap.sent.micros(),
+            voice: cap.voice.as_deref().map(VoiceV1::of),
             references: cap.references.iter().map(CapRefV1::of).collect(),
             alarm: AlarmV1::of(&cap.alarm),
         }
@@ -1401,6 +1428,7 @@ impl<'a> CapV1<'a> {
             },
             identifier: self.identifier.into_owned(),
             sent: Wall::from_micros(self.sent),
+            voice: self.voice.map(VoiceV1::read),
             references: self.references.into_iter().map(CapRefV1::read).collect::<Result<_, _>>()?,
             alarm: Arc::new(self.alarm.read()?),
         })

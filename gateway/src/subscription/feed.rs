@@ -3,15 +3,16 @@
 //! Nothing is kept for it: which messages an alarm has led to follows from its transitions in the journal, always the same, so
 //! the feed is whole after any restart. While an alarm stands, a message that has run half its time is renewed by an Update
 //! that says the same, so that a reader never sees a danger expire that is still there. An entry is what was said last of an
-//! alarm; a Cancel stays until it expires.
+//! alarm; a Cancel stays until it expires. What is said for real, orange and red, is there once people have let it out, as it
+//! would leave by a `[[cap]]`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::alarm::{AlarmId, CapRef, Transition};
-use anmin_rules::order::{CapMessage, CapOrder, Channel, ChannelForm};
-use anmin_rules::response::{cap_identifier, cap_message};
+use anmin_rules::order::{CapMessage, CapOrder, Channel};
+use anmin_rules::response::{cap_identifier, cap_message, is_asked};
 use anmin_sensors::time::Wall;
 use quick_xml::escape::escape;
 
@@ -31,11 +32,16 @@ const MOST_ENTRIES: usize = 500;
 fn said(site: &str, channel: &Channel, history: &[Transition], expires: Duration, now: Wall) -> Vec<CapOrder> {
     let mut chain = Chain { said: Vec::new(), live: Vec::new(), expires };
     for transition in history {
-        let (alarm, at) = (&transition.alarm, transition.at.wall);
-        let Some(message) = cap_message(channel, alarm, chain.live.last()) else { continue };
+        let (alarm, at) = (Arc::clone(&transition.alarm), transition.at.wall);
+        let last = chain.live.last();
+        let Some(message) = cap_message(channel, &alarm, last) else { continue };
+        let allowed = alarm.broadcast.as_ref().is_some_and(|broadcast| broadcast.allows(alarm.level));
+        if message != CapMessage::Cancel && is_asked(channel, &alarm, last) && !allowed {
+            continue;
+        }
         chain.renew(at);
-        let identifier = cap_identifier(site, alarm, channel);
-        chain.say(CapOrder { message, identifier, sent: at, references: Vec::new(), alarm: Arc::clone(alarm) });
+        let identifier = cap_identifier(site, &alarm, &channel.id, "");
+        chain.say(CapOrder { message, identifier, sent: at, voice: None, references: Vec::new(), alarm });
     }
     chain.renew(now);
     chain.said
@@ -59,6 +65,7 @@ impl Chain {
                 identifier: order.identifier.clone(),
                 sent: order.sent,
                 level: order.alarm.level,
+                voice: None,
             }),
         }
         self.said.push(order);
@@ -80,6 +87,7 @@ impl Chain {
                 identifier: format!("{}-r{}", first.identifier, n - 1),
                 sent: first.sent.plus(half.saturating_mul(n - 1)),
                 level: first.alarm.level,
+                voice: None,
             });
             if let Some(earlier) = earlier.filter(|earlier| !self.live.contains(earlier)) {
                 self.live.push(earlier);
@@ -143,11 +151,8 @@ impl Subscriptions {
             })
             .filter(|transition| subscriber.settings.filter.takes(&transition.alarm))
             .collect();
-        let filter = &subscriber.settings.filter;
-        let channel = Channel {
-            system: filter.system,
-            ..Channel::new(Arc::clone(subscriber.id()), ChannelForm::Cap, filter.min_level)
-        };
+        let channel = subscriber.settings.filter.channel(Arc::clone(subscriber.id()));
+        let channel = Channel { outward: words.is_for_real() && self.0.asks, ..channel };
         Ok(said(&self.0.site.id, &channel, &history, words.expires(), now))
     }
 
@@ -201,6 +206,7 @@ impl Subscriptions {
 #[cfg(test)]
 mod tests {
     use anmin_rules::alarm::{Alarm, AlarmState, By, Cause, Condition};
+    use anmin_rules::broadcast::{Broadcast, BroadcastState};
     use anmin_rules::rule::Level;
     use anmin_sensors::time::Now;
 
@@ -248,7 +254,7 @@ mod tests {
         for transition in story() {
             office.write(&Arc::new(transition));
         }
-        let channel = Channel::new(Arc::clone(office.one.id()), ChannelForm::Cap, Level::Orange);
+        let channel = office.one.settings.filter.channel(Arc::clone(office.one.id()));
         let hour = Duration::from_secs(3_600);
         let told = |transitions: usize, minute: u64| {
             let found = said("s", &channel, &story()[..transitions], hour, minutes(minute));
@@ -276,6 +282,36 @@ mod tests {
             let wanted = (message, identifier.to_owned(), references.to_owned());
             assert_eq!(told(transitions, minute), wanted, "after {minute} minutes");
         }
+    }
+
+    #[test]
+    fn what_is_said_for_real_is_there_once_two_people_have_let_it_out() {
+        let mut office = Office::new("feed-approval", WORDS);
+        let channel = office.one.settings.filter.channel(Arc::clone(office.one.id()));
+        let real = Channel { outward: true, ..channel.clone() };
+        let asked = |state, level| {
+            let broadcast = Broadcast { level, ..samples::broadcast(state) };
+            move |alarm: &mut Alarm| (alarm.seq, alarm.broadcast) = (2, Some(broadcast))
+        };
+        let step = || Cause::Acknowledged { by: "li".to_owned() };
+        let hour = Duration::from_secs(3_600);
+        use BroadcastState::{Approved, TakenBack, Waiting};
+        for (state, level, in_exercise, for_real) in [
+            (Waiting, Level::Orange, "Alert", ""),
+            (Approved, Level::Orange, "Alert", "Alert"),
+            // A yes for less is none for this.
+            (Approved, Level::Yellow, "Alert", ""),
+            (TakenBack, Level::Orange, "Alert Cancel", ""),
+        ] {
+            let history = [at(0, Cause::Raised, |_| {}), at(1, step(), asked(state, level))];
+            for (channel, wanted) in [(&channel, in_exercise), (&real, for_real)] {
+                let said = said("s", channel, &history, hour, minutes(2));
+                let kinds: Vec<String> = said.iter().map(|order| format!("{:?}", order.message)).collect();
+                assert_eq!(kinds.join(" "), wanted, "{state:?} {level:?}, asked: {}", channel.outward);
+            }
+        }
+        office.write(&Arc::new(at(0, Cause::Raised, |_| {})));
+        assert!(office.all.feed(&office.one).expect("it can be read").expect("it has words").contains("<entry>"));
     }
 
     #[test]

@@ -48,7 +48,7 @@ use super::{
     subscriptions, tuning, walks, warnings,
 };
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
-use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend};
+use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend, Resent};
 use crate::store::audit::{Deed, Way};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
 use crate::store::people::Places;
@@ -656,12 +656,15 @@ async fn resend(
         _ => return Err(Problem::bad_request("expected either `order` or `way_out`")),
     };
     match send(&desk.link.inputs, |reply| Input::Resend { who, from, which, reply }).await? {
-        Ok(sent) if sent.is_empty() => Err(Problem::not_found(
+        Ok(Resent { sent, over }) if sent.is_empty() && over.is_empty() => Err(Problem::not_found(
             "没有这样的死信，或其通道已不在配置中",
             "there is no such dead letter, or its way out is no longer configured",
         )
         .hint("死信见 GET /api/v1/dead-letters", "dead letters stand in GET /api/v1/dead-letters")),
-        Ok(sent) => Ok(Json(ResentWire { sent: sent.iter().map(ToString::to_string).collect() })),
+        Ok(Resent { sent, over }) => {
+            let ids = |orders: &[OrderId]| orders.iter().map(ToString::to_string).collect();
+            Ok(Json(ResentWire { sent: ids(&sent), over: ids(&over) }))
+        }
         Err(error) => Err(Problem::archive(&error.to_string())),
     }
 }

@@ -713,6 +713,9 @@ pub struct DeadLetterWire {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ResentWire {
     pub sent: Vec<String>,
+    /// Warnings that hold no longer and stay where they are.
+    #[serde(default)]
+    pub over: Vec<String>,
 }
 
 /// An outside broker that is told to forget our session.
