@@ -4,7 +4,7 @@ import { type Frame, trend, valueMarks } from './trend'
 
 const START = Date.parse('2026-01-31T14:00:00+08:00')
 const MINUTE = 60_000
-const FRAME: Frame = { from: START, to: START + 60 * MINUTE, stretches: 60, width: 600, height: 100, offset: 480, limits: [] }
+const FRAME: Frame = { from: START, to: START + 60 * MINUTE, stretches: 60, width: 600, height: 100, offset: 480, limits: [], moments: [] }
 
 function bucket(minute: number, mean: number | null, change: Partial<Bucket> = {}): Bucket {
   const at = new Date(START + minute * MINUTE).toISOString()
@@ -53,4 +53,16 @@ test('marks are round and few', () => {
   ])
   const month = { ...FRAME, from: START - 30 * 1_440 * MINUTE }
   expect(trend([], month).xMarks[0]?.text).toMatch(/^01-\d\d$/)
+  const seconds = { ...FRAME, from: START, to: START + 10_000 }
+  expect(trend([], seconds).xMarks.map(({ text }) => text)).toEqual([
+    '14:00:00', '14:00:02', '14:00:04', '14:00:06', '14:00:08', '14:00:10',
+  ])
+})
+
+test('a moment is marked where it lies, and not at all where it lies outside', () => {
+  const moments = [0, 30, 61].map((minute) => ({ at: START + minute * MINUTE, text: `${minute}` }))
+  expect(trend([], { ...FRAME, moments }).moments).toEqual([
+    { x: 0, text: '0' },
+    { x: 300, text: '30' },
+  ])
 })

@@ -16,6 +16,8 @@ export interface Frame {
   offset: number
   /** Limits to draw in. */
   limits: readonly number[]
+  /** Moments to mark. */
+  moments: readonly Mark[]
 }
 
 export interface Mark {
@@ -33,6 +35,8 @@ export interface Trend {
   /** Stretches in which only unusable readings came. */
   bad: { x: number; width: number }[]
   limits: { y: number; value: number }[]
+  /** Those of the moments that lie inside. */
+  moments: { x: number; text: string }[]
   xMarks: Mark[]
   yMarks: Mark[]
   /** Where each bucket lies, for pointing at it. */
@@ -78,6 +82,7 @@ export function trend(buckets: readonly Bucket[], frame: Frame): Trend {
     dots,
     bad,
     limits: frame.limits.map((value) => ({ y: y(value), value })),
+    moments: frame.moments.filter(({ at }) => at >= from && at <= to).map(({ at, text }) => ({ x: x(at), text })),
     xMarks: timeMarks(frame).map(({ at, text }) => ({ at: x(at), text })),
     yMarks: valueMarks(low, high, Math.max(2, Math.floor(height / 50))).map((value) => ({
       at: y(value),
@@ -145,7 +150,8 @@ export function valueMarks(low: number, high: number, most: number): number[] {
 }
 
 const MINUTE = 60_000
-const STEPS = [1, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1_440, 2_880, 7_200, 10_080].map((n) => n * MINUTE)
+const SECONDS = [1, 2, 5, 10, 15, 30].map((n) => n * 1_000)
+const STEPS = [...SECONDS, ...[1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1_440, 2_880, 7_200, 10_080].map((n) => n * MINUTE)]
 
 /** Round times of the site between the two ends, far enough apart to be read. */
 function timeMarks({ from, to, width, offset }: Frame): Mark[] {
@@ -155,7 +161,7 @@ function timeMarks({ from, to, width, offset }: Frame): Mark[] {
   const marks = []
   for (let at = Math.ceil((from + local) / step) * step - local; at <= to; at += step) {
     const stamp = stampAt(at, offset)
-    marks.push({ at, text: step >= 1_440 * MINUTE ? stamp.slice(5, 10) : stamp.slice(11, 16) })
+    marks.push({ at, text: step >= 1_440 * MINUTE ? stamp.slice(5, 10) : stamp.slice(11, step < MINUTE ? 19 : 16) })
   }
   return marks
 }

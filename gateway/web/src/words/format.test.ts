@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { count, countdown, duration, measured, moment, offsetOf, size, stampAt } from './format'
+import { count, countdown, duration, instant, measured, moment, offsetOf, size, stampAt } from './format'
 
 test('durations name their two largest parts', () => {
   const cases: [number, string, string][] = [
@@ -34,6 +34,8 @@ test('moments are shown in the time of the site', () => {
   expect(moment('2026-01-31T00:00:01.000+08:00', now)).toBe('00:00:01')
   expect(moment('2026-01-30T23:59:59.000+08:00', now)).toBe('01-30 23:59')
   expect(moment('2025-12-31T08:00:00.000+08:00', now)).toBe('2025-12-31 08:00')
+  expect(instant('2026-01-31T00:00:01.000+08:00', now)).toBe('00:00:01')
+  expect(instant('2026-01-30T23:59:59.000+08:00', now)).toBe('01-30 23:59:59')
   for (const stamp of ['2026-01-31T14:02:11+08:00', '2026-01-31T14:02:11-03:30', '2026-01-31T14:02:11+00:00']) {
     expect(stampAt(Date.parse(stamp), offsetOf(stamp))).toBe(stamp)
   }

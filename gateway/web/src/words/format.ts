@@ -39,6 +39,12 @@ export function moment(stamp: string, now: string): string {
   return `${date} ${stamp.slice(11, 16)}`
 }
 
+/** The same to the second on other days, too: for what lies close together. */
+export function instant(stamp: string, now: string): string {
+  const said = moment(stamp, now)
+  return said === clock(stamp) ? said : `${said}${stamp.slice(16, 19)}`
+}
+
 const UNITS = {
   'zh-CN': { day: '天', hour: '小时', minute: '分', second: '秒', between: '', space: '' },
   en: { day: 'd', hour: 'h', minute: 'min', second: 's', between: ' ', space: ' ' },
