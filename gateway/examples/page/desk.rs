@@ -12,7 +12,7 @@ use anmin::delivery;
 use anmin::main_loop::feed::{ChangedPoint, Readings};
 use anmin::main_loop::query::{
     AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
-    PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Testable, TestablePoint, Trouble,
+    PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Testable, TestablePoint, Trouble, WayOut,
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Resend, Resent};
 use anmin::pulse::Seen;
@@ -1078,6 +1078,10 @@ impl Desk {
                 message: text("与消息服务器 site 的连接已断开", "The connection to the MQTT broker `site` is lost"),
             }],
             orders_waiting: 2,
+            ways_out: vec![
+                WayOut { id: Arc::from("office"), waiting: 2 },
+                WayOut { id: Arc::from("siren"), waiting: 0 },
+            ],
             readings_waiting: 1_204_830,
             possible_losses: 0,
             clock_doubtful: false,

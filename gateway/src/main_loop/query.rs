@@ -673,6 +673,8 @@ pub struct Status {
     pub troubles: Vec<Trouble>,
     /// Orders that no way out has taken yet.
     pub orders_waiting: usize,
+    /// The same of each way out, also of those that owe nothing.
+    pub ways_out: Vec<WayOut>,
     /// Readings that the database has not taken yet.
     pub readings_waiting: usize,
     pub journal: JournalState,
@@ -727,6 +729,14 @@ impl Status {
             ..Self::default()
         }
     }
+}
+
+/// What a way out owes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayOut {
+    pub id: Arc<str>,
+    /// Orders that it has not taken yet.
+    pub waiting: usize,
 }
 
 /// How far a database is with the readings that wait for it.

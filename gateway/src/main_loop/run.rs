@@ -42,6 +42,7 @@ use super::plan_history::PlanHistory;
 use super::query::{
     AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
     PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Testable, TestablePoint, Trouble,
+    WayOut,
 };
 use super::stock::StockWatch;
 use super::test_calendar::TestCalendar;
@@ -1367,6 +1368,8 @@ impl MainLoop {
             .collect();
         troubles.sort_by_key(|trouble| std::cmp::Reverse(trouble.level));
         let forwarding = readings.forwarding();
+        let couriers = self.parts.couriers.iter();
+        let ways_out = couriers.map(|(id, courier)| WayOut { id: Arc::clone(id), waiting: courier.waiting() });
         Status {
             now: now.wall,
             uptime: now.mono.since(self.started.mono),
@@ -1391,6 +1394,7 @@ impl MainLoop {
             broken_rules: engine.broken_rules().map(ToString::to_string).collect(),
             troubles,
             orders_waiting: self.parts.orders_waiting,
+            ways_out: ways_out.collect(),
             readings_waiting: stored.waiting as usize,
             journal: JournalState {
                 unwritten: journal.unwritten(),

@@ -953,6 +953,13 @@ pub struct DatabaseWire {
     pub dropped: u64,
 }
 
+/// What a way out has not taken yet.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct WayOutWire {
+    pub id: String,
+    pub waiting: usize,
+}
+
 /// A stretch of readings that were dropped before every database had them.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct GapWire {
@@ -1002,6 +1009,8 @@ pub struct StatusWire {
     pub broken_rules: Vec<String>,
     pub troubles: Vec<TroubleWire>,
     pub orders_waiting: usize,
+    /// What each way out owes, also those that owe nothing.
+    pub ways_out: Vec<WayOutWire>,
     pub readings_waiting: usize,
     pub possible_losses: u64,
     pub clock_doubtful: bool,
@@ -1708,6 +1717,11 @@ impl Writer<'_> {
                 })
                 .collect(),
             orders_waiting: status.orders_waiting,
+            ways_out: status
+                .ways_out
+                .iter()
+                .map(|way_out| WayOutWire { id: way_out.id.as_ref().to_owned(), waiting: way_out.waiting })
+                .collect(),
             readings_waiting: status.readings_waiting,
             possible_losses: status.possible_losses,
             clock_doubtful: status.clock_doubtful,
