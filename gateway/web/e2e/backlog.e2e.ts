@@ -26,6 +26,9 @@ test('what waits, how old it is and how much room it takes stand on the page', a
   const waits = card(desk, '转存到时序数据库')
   await expect.poll(() => waits.innerText()).toMatch(/等待转存\s+2 · \d+ B/)
   expect(await waits.innerText()).toMatch(/其中最早\s+\d\d:\d\d:\d\d · \d+秒/)
+  const way = card(desk, '数据的来路与去路')
+  await expect.poll(() => way.innerText()).toMatch(/等待转存的数据\s+2 · \d+ B/)
+  expect(await way.innerText()).toMatch(/本机时钟\s+可信[\s\S]*代理可能丢失的消息\s+没有/)
   const en = card(phone, 'On the way to time-series databases')
   await expect.poll(() => en.innerText()).toMatch(/Waiting\s+2 · \d+ B/)
   await desk.isSound('a backlog on the desk')
@@ -38,6 +41,7 @@ test('what waits, how old it is and how much room it takes stand on the page', a
 test('when the database is back, nothing waits any more', async () => {
   await stage('database')
   await expect.poll(() => card(desk, '转存到时序数据库').innerText(), { timeout: 40_000 }).toMatch(/及时\s+等待转存\s+0 · 0 B/)
+  await expect.poll(() => card(desk, '数据的来路与去路').innerText()).toMatch(/等待转存的数据\s+没有积压/)
   await desk.close()
   await phone.close()
 })

@@ -686,8 +686,13 @@ export interface Status {
   broken_rules: string[]
   troubles: { part: string; level: Level; message: Text }[]
   orders_waiting: number
+  /** What each way out has not taken yet; 0 where it owes nothing. */
+  ways_out: { id: string; waiting: number }[]
   readings_waiting: number
+  /** Times that a broker had lost our session. */
   possible_losses: number
+  /** Times that are written down now may be wrong. */
+  clock_doubtful: boolean
   databases: Database[]
   gaps: Gaps
   /** anmin's test of its own way from a reading to an order. */
