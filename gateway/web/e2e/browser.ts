@@ -65,16 +65,16 @@ export class Watched {
     return watched
   }
 
-  /** No serious fault of accessibility, and nothing wider than the screen. */
+  /** No fault of accessibility, grave or small, and nothing wider than the screen. */
   async isSound(what: string): Promise<void> {
     // Evaluated by the debugger, which the content security policy does not bind.
     await this.page.evaluate(axe.source)
     const found = await this.page.evaluate(async () => {
       const { axe } = globalThis as unknown as { axe: typeof import('axe-core') }
       const { violations } = await axe.run(document, { resultTypes: ['violations'] })
-      return violations
-        .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-        .flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary}`))
+      return violations.flatMap(({ id, impact, nodes }) =>
+        nodes.map((node) => `${id} (${impact}): ${node.target.join(' ')}: ${node.failureSummary}`),
+      )
     })
     expect(found, what).toEqual([])
     const wider = await this.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)

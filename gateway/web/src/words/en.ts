@@ -12,6 +12,7 @@ export const en: Words = {
   refresh: 'Reload',
   back: 'Back',
   tabs: { label: 'Main menu', now: 'Now', stations: 'Stations', points: 'Readings', log: 'Log', reports: 'Reports', system: 'System' },
+  strips: 'Bear in mind',
   exercise: 'This is an exercise site',
   exerciseWhat: ': alarms and outgoing messages are an exercise',
   exerciseShort: 'Exercise',

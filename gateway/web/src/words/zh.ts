@@ -10,6 +10,7 @@ export const zh = {
   refresh: '重新载入',
   back: '返回',
   tabs: { label: '主菜单', now: '值班', stations: '消防站', points: '测点', log: '记录', reports: '报表', system: '系统' },
+  strips: '请注意',
   exercise: '本站为演练站点',
   exerciseWhat: '，报警和发出的消息都按演练处理',
   exerciseShort: '演练',
