@@ -104,6 +104,18 @@ test('a property manager sets a password, sees the own building only, and is off
   await admin.page.locator('.alarm', { hasText: '501' }).getByText('赵经理').waitFor()
 })
 
+test('the secret of one-time passwords can be scanned', async () => {
+  await admin.page.getByRole('link', { name: '系统' }).click()
+  await press(admin, '启用动态验证码')
+  await field(admin, '密码').fill(PASSWORD)
+  await admin.page.keyboard.press('Enter')
+  await admin.page.getByRole('img', { name: '身份验证器应用用的密钥二维码' }).waitFor()
+  await admin.isSound('the code to scan')
+  await admin.picture('totp-desk')
+  await press(admin, '取消')
+  await admin.page.getByRole('dialog').waitFor({ state: 'detached' })
+})
+
 test('a locked screen goes on showing and wants the password before it acts', async () => {
   await admin.page.getByRole('link', { name: '系统' }).click()
   await press(admin, '锁定')
