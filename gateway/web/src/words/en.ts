@@ -5,6 +5,7 @@ export const en: Words = {
   anmin: 'anmin',
   colon: ': ',
   loading: 'Loading…',
+  notLoaded: 'This view could not be loaded',
   close: 'Close',
   cancel: 'Cancel',
   dismiss: 'All right',

@@ -3,6 +3,7 @@ export const zh = {
   anmin: '安民',
   colon: '：',
   loading: '正在载入…',
+  notLoaded: '这个页面没能载入',
   close: '关闭',
   cancel: '取消',
   dismiss: '知道了',
