@@ -7,8 +7,10 @@ import * as presence from './desk/presence'
 import { follow } from './desk/route'
 import * as sound from './desk/sound'
 import * as state from './desk/state'
+import * as theme from './desk/theme'
 import { i18n } from './words'
 
+theme.start()
 elder.start()
 follow()
 startSession()

@@ -249,6 +249,7 @@ export const en: Words = {
     onceRead: 'I have it',
   },
   elder: { name: 'Elder mode: large type, fewer things, high contrast', switch: 'Elder mode', on: 'Large type' },
+  theme: { name: 'Light or dark', system: 'As the system', light: 'Light', dark: 'Dark' },
   tokens: {
     title: 'Tokens of programs',
     why: 'Other programs come in by a token, each with a role, places and a last day.',

@@ -247,6 +247,7 @@ export const zh = {
     onceRead: '已记下',
   },
   elder: { name: '长辈模式：大字、少项、高对比', switch: '长辈模式', on: '大字' },
+  theme: { name: '浅色或深色', system: '跟随系统', light: '浅色', dark: '深色' },
   tokens: {
     title: '程序令牌',
     why: '其他程序用令牌访问接口，各有角色、范围和期限。',
