@@ -2,7 +2,7 @@
 
 import type { Browser, Locator } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { DESK, launch, PHONE, Watched } from './browser'
+import { DESK, launch, PHONE, URL, Watched } from './browser'
 import { stage } from './stage'
 
 let browser: Browser
@@ -45,6 +45,27 @@ test('two taps acknowledge all its alarms', async () => {
   await card(desk).getByRole('button', { name: /再按一次：确认 2 条/ }).click()
   await card(desk).getByRole('button', { name: /确认 2 条/ }).waitFor({ state: 'detached' })
   expect(await card(desk).innerText()).toContain('已确认')
+})
+
+test('the plan shows where both are, and what measures there', async () => {
+  await desk.page.getByRole('link', { name: '楼栋' }).click()
+  const cell = desk.page.locator('.cell', { hasText: '红色 · 2 条报警' })
+  await cell.waitFor()
+  await desk.isSound('the plan')
+  await cell.getByRole('link').click()
+  await detail(desk).locator('.point').first().waitFor()
+  expect(await detail(desk).locator('.alarms li').count()).toBe(2)
+  await desk.isSound('a floor of the plan')
+  await desk.picture('plan-desk')
+  await desk.page.getByRole('button', { name: '只看不正常的' }).click()
+  await cell.waitFor()
+  await phone.page.goto(`${URL}/#/plan`)
+  await phone.page.locator('.cell', { hasText: /Red · 2 alarms/ }).waitFor()
+  await phone.isSound('the plan on a phone')
+  await phone.picture('plan-phone')
+  await phone.page.goto(`${URL}/#/now`)
+  await desk.page.getByRole('link', { name: '值班' }).click()
+  await card(desk).waitFor()
 })
 
 test('its detail says what to do, who comes, and takes notes', async () => {

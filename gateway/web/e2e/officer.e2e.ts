@@ -268,7 +268,7 @@ test('each view is sound on a small phone, in both languages, light and dark', a
     ['zh-CN', 'light'],
     ['en-GB', 'dark'],
   ] as const) {
-    for (const hash of ['#/now', '#/points', '#/points/kitchen/lel', '#/log', '#/system']) {
+    for (const hash of ['#/now', '#/points', '#/points/kitchen/lel', '#/plan', '#/log', '#/system']) {
       const small = await Watched.open(browser, { ...PHONE, locale, colorScheme }, hash)
       await small.page.locator('main > :not(.loading)').waitFor()
       if (hash.includes('kitchen')) await small.page.locator('figure svg[role=img]').waitFor()

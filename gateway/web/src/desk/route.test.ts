@@ -6,6 +6,8 @@ test('an address leads back to where it came from', () => {
     { tab: 'now', chosen: null },
     { tab: 'now', chosen: '01900000-0000-7000-8000-000000000001' },
     { tab: 'points', chosen: '3号楼 烟感?#%/lel' },
+    { tab: 'plan', chosen: '3/' },
+    { tab: 'plan', chosen: '/水泵房' },
     { tab: 'system', chosen: null },
   ]
   for (const route of routes) expect(parse(address(route.tab, route.chosen))).toEqual(route)

@@ -3,7 +3,7 @@
 import { computed, ref } from 'vue'
 
 /** The last two are reached from the system's page. */
-export const TABS = ['now', 'stations', 'points', 'log', 'reports', 'system', 'rules', 'audit'] as const
+export const TABS = ['now', 'stations', 'plan', 'points', 'log', 'reports', 'system', 'rules', 'audit'] as const
 export type Tab = (typeof TABS)[number]
 
 export interface Route {
