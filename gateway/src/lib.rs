@@ -4,6 +4,7 @@
 
 mod accept;
 pub mod app;
+mod certificate;
 mod chance;
 pub mod clock;
 pub mod config;

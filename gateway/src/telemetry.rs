@@ -55,6 +55,14 @@ pub struct Figures {
     pulse: Arc<Mutex<Seen>>,
     ways_out: Arc<Mutex<BTreeMap<Arc<str>, Arc<Tally>>>>,
     databases: Arc<Mutex<BTreeMap<Arc<str>, Arc<Stats>>>>,
+    upkeep: Arc<Mutex<Upkeep>>,
+}
+
+/// What has to be renewed in time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    /// Files with the second since 1970 at which the first certificate in them ends.
+    pub certificates: Vec<(String, i64)>,
 }
 
 /// Where one Modbus bus leaves what it has done.
@@ -108,6 +116,11 @@ impl Figures {
     /// `/metrics` will show what becomes of the readings for a database.
     pub fn database(&self, id: &Arc<str>, stats: &Arc<Stats>) {
         self.databases.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(id), Arc::clone(stats));
+    }
+
+    /// What was seen of certificates.
+    pub fn set_upkeep(&self, upkeep: Upkeep) {
+        *self.upkeep.lock().unwrap_or_else(PoisonError::into_inner) = upkeep;
     }
 
     /// Readings that each database has taken since its forwarder began.
@@ -200,6 +213,7 @@ impl Collector for Figures {
             ConstGauge::new(count as i64).encode(states.encode_family(&labels)?)?;
         }
         self.encode_pulse(&mut encoder)?;
+        self.encode_upkeep(&mut encoder)?;
         self.encode_buses(&mut encoder)?;
         self.encode_orders(&mut encoder)?;
         self.encode_databases(&mut encoder, status.stored.stored)?;
@@ -222,6 +236,17 @@ impl Figures {
             let gauge = ConstGauge::new(seconds);
             let metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), gauge.metric_type())?;
             gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+
+    fn encode_upkeep(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Upkeep { certificates } = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kind = ConstGauge::new(0.0).metric_type();
+        let (name, help) = ("anmin_certificate_expiry_timestamp", "When the first certificate of a file ends");
+        let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
+        for (file, end) in certificates {
+            ConstGauge::new(end as f64).encode(family.encode_family(&[("file", &*file)])?)?;
         }
         Ok(())
     }

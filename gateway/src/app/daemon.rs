@@ -42,6 +42,7 @@ use crate::warning::Warnings;
 use crate::warning::book::Here;
 use crate::web::{self, InForce};
 
+use super::caretaker::{self, Caretaker};
 use super::running::{self, Running, Tasks};
 use super::{refill, reload, supervisor, trial};
 
@@ -209,6 +210,7 @@ impl Daemon {
                 texts: running::texts(&config.caps, &config.notices, &config.site),
                 ..InForce::default()
             })),
+            certificates: watch::Sender::new(config.certificates.clone()),
             storage: config.storage.clone(),
             installation: restored.installation,
             outboxes: BTreeMap::new(),
@@ -380,6 +382,15 @@ impl Daemon {
             let mappings = mappings.get(&settings.id).map_or(&[][..], Vec::as_slice);
             running.connect(settings, mappings);
         }
+        let look_after = {
+            let (zone, named) = (config.site.time_zone.clone(), running.certificates.subscribe());
+            let (clock, figures, to) = (clock.clone(), figures.clone(), inputs.clone());
+            move || {
+                let caretaker = Caretaker::new(zone.clone());
+                caretaker::spawn(caretaker, named.clone(), clock.clone(), figures.clone(), to.clone())
+            }
+        };
+        tasks.push(supervisor::keep("caretaker", inputs.clone(), look_after));
         let exchanged = running.tasks.clone();
         tasks.push(reload::spawn(reload::Site { path, look, running }, reloads, inputs.clone()));
         let watch = Watch::start(progress, clock.clone(), inputs.clone(), figures, came_through)?;

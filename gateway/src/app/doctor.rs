@@ -139,7 +139,7 @@ fn look(site: &Path) -> Vec<Finding> {
         }
     }
     for named in named.iter().filter(|named| named.is_certificate()) {
-        findings.push(certificate::file(&named.key, &named.path, Clock::system().now().wall));
+        findings.push(certificate::file(named, Clock::system().now().wall));
     }
     if let Some(config) = &config {
         if !runs {

@@ -6,6 +6,7 @@ mod audit;
 mod broadcast;
 mod broker;
 mod bundle;
+mod caretaker;
 mod check;
 mod daemon;
 mod demo;

@@ -21,6 +21,7 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::config::outside::Named;
 use crate::config::parts::{Difference, Differences, How, Parts};
 use crate::config::{self, Config};
 use crate::crew_link::Links;
@@ -132,6 +133,8 @@ pub struct Running {
     /// What waits in the queue of readings, by the database that takes it.
     pub readers: BTreeMap<Arc<str>, Reader>,
     pub in_force: Arc<RwLock<InForce>>,
+    /// Files of certificates that the site names now, for who looks when they end.
+    pub certificates: watch::Sender<Vec<Named>>,
     /// Where the databases are, and when they were made.
     pub storage: PathBuf,
     pub installation: Uuid,
@@ -552,6 +555,7 @@ impl Running {
             self.tasks.end(&format!("way-out:{id}"));
             over.push(format!("way-out:{id}"));
         });
+        self.certificates.send_replace(config.certificates);
         if !all(&["log"]).is_empty() {
             telemetry::set_log_level(config.log_level);
         }

@@ -46,6 +46,7 @@ use crate::{output, subscription, warning, web};
 
 use files::{Look, SiteFiles};
 use jiff::tz::TimeZone;
+use outside::Named;
 use parts::Parts;
 use site::{Area, Desk};
 use stations::Crew;
@@ -98,6 +99,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Its files as they were before they were read.
     pub look: Look,
+    /// Files that hold certificates.
+    pub certificates: Vec<Named>,
     /// What they say, to be compared when they are read anew.
     pub parts: Parts,
     /// SHA-256 of all its files, in hexadecimal digits.
@@ -390,6 +393,7 @@ impl Config {
             base: base.to_owned(),
             path: files.path.clone(),
             look: files.look.clone(),
+            certificates: outside::certificates(files),
             parts: Parts::of(files, &entries),
             sha256: files.sha256(),
         };

@@ -1,5 +1,6 @@
 //! What a site's texts name outside of themselves: peers and files. Read without judging it: that is for the parser.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::files::SiteFiles;
@@ -33,6 +34,24 @@ impl Named {
     pub fn is_certificate(&self) -> bool {
         ["tls_cert", "tls_ca", "tls_client_ca"].iter().any(|key| self.key.ends_with(key))
     }
+
+    /// Whether they are those of authorities.
+    pub fn is_authority(&self) -> bool {
+        self.key.ends_with("_ca")
+    }
+}
+
+/// The files of certificates, each once, under the first key that names it.
+pub fn certificates(files: &SiteFiles) -> Vec<Named> {
+    let mut named = Vec::new();
+    for source in &files.config {
+        if let Ok(root) = toml::from_str::<toml::Table>(&source.text) {
+            walk("", &root, &files.base, &mut named);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    named.retain(|named| named.is_certificate() && seen.insert(named.path.clone()));
+    named
 }
 
 /// Tables whose `url` is a peer.
@@ -120,6 +139,7 @@ mod tests {
             folder = "cap"
             [[influx]]
             url = "http://127.0.0.1:8428"
+            tls_ca = "/etc/ssl/own.pem"
             [[device_list]]
             file = "devices.csv"
             [[subscriber]]
@@ -148,7 +168,9 @@ mod tests {
             keys
         };
         assert_eq!(of(Named::is_secret), ["broker.tls_key", "mqtt.password_file", "web.token_file"]);
-        assert_eq!(of(Named::is_certificate), ["broker.tls_cert", "mqtt.tls_ca"]);
+        assert_eq!(of(Named::is_certificate), ["broker.tls_cert", "influx.tls_ca", "mqtt.tls_ca"]);
+        let files: Vec<PathBuf> = certificates(&files).into_iter().map(|named| named.path).collect();
+        assert_eq!(files, ["/site/tls/server.pem", "/etc/ssl/own.pem"].map(PathBuf::from));
         assert!(named.iter().any(|named| named.path == Path::new("/site/secrets/zigbee")), "{named:?}");
         assert!(named.iter().any(|named| named.path == Path::new("/etc/ssl/own.pem")), "{named:?}");
     }

@@ -10,6 +10,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
 use super::{Finding, Grade, certificate};
+use crate::certificate::{Ends, end};
 use crate::clock::Clock;
 use crate::config::outside::Peer;
 
@@ -84,7 +85,7 @@ fn tls(of: &str, host: &str, port: u16, peer: &Peer) -> Finding {
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock).map_err(|error| error.to_string())?;
         }
-        let end = stream.conn.peer_certificates().and_then(|chain| certificate::end(chain.first()?));
+        let end = stream.conn.peer_certificates().and_then(|chain| end(chain.first()?));
         stream.conn.send_close_notify();
         // Whoever has gone already was polite enough.
         let _ = stream.flush();
@@ -92,7 +93,7 @@ fn tls(of: &str, host: &str, port: u16, peer: &Peer) -> Finding {
     };
     let what = format!("{host}:{port}");
     match spoken() {
-        Ok(Some(end)) => certificate::judge(of, &what, end, Clock::system().now().wall),
+        Ok(Some(end)) => certificate::judge(of, &what, Ends::at(end), false, Clock::system().now().wall),
         Ok(None) => Finding::new(of, Grade::Well, format!("{what} 可连接"), format!("{what} answers")),
         Err(why) => Finding::new(of, Grade::Ill, format!("{what} TLS 失败：{why}"), format!("{what}: TLS: {why}"))
             .next("检查证书、tls_ca 和本机时间", "look at its certificate, at tls_ca and at the clock of this machine"),
