@@ -13,7 +13,7 @@ use std::time::Duration;
 use anmin_rules::alarm::AlarmState;
 use anmin_rules::rule::Level;
 use anmin_sensors::poll::Counters;
-use anmin_sensors::time::Mono;
+use anmin_sensors::time::{Mono, Wall};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -63,6 +63,8 @@ pub struct Figures {
 pub struct Upkeep {
     /// Files with the second since 1970 at which the first certificate in them ends.
     pub certificates: Vec<(String, i64)>,
+    /// When there was a backup last.
+    pub backup: Option<Wall>,
 }
 
 /// Where one Modbus bus leaves what it has done.
@@ -118,7 +120,7 @@ impl Figures {
         self.databases.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(id), Arc::clone(stats));
     }
 
-    /// What was seen of certificates.
+    /// What was seen of certificates and backups.
     pub fn set_upkeep(&self, upkeep: Upkeep) {
         *self.upkeep.lock().unwrap_or_else(PoisonError::into_inner) = upkeep;
     }
@@ -241,14 +243,20 @@ impl Figures {
     }
 
     fn encode_upkeep(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Upkeep { certificates } = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Upkeep { certificates, backup } = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let kind = ConstGauge::new(0.0).metric_type();
         let (name, help) = ("anmin_certificate_expiry_timestamp", "When the first certificate of a file ends");
         let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
         for (file, end) in certificates {
             ConstGauge::new(end as f64).encode(family.encode_family(&[("file", &*file)])?)?;
         }
-        Ok(())
+        let (name, help) =
+            ("anmin_backup_last_success_timestamp", "When a backup was last made; absent before the first");
+        let metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
+        match backup {
+            Some(at) => ConstGauge::new(at.micros() as f64 / 1e6).encode(metric),
+            None => Ok(()),
+        }
     }
 
     fn encode_orders(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -405,8 +413,6 @@ impl Repeats {
 
 #[cfg(test)]
 mod tests {
-    use anmin_sensors::time::Wall;
-
     use super::*;
 
     #[test]

@@ -1,10 +1,11 @@
-//! What has to be renewed in time: the certificates that the site names.
+//! What has to be renewed in time: the certificates that the site names, and its backup.
 //!
 //! It looks at the start, after each new site and every hour, and says a month before what would be ill then. It reads files
 //! and nothing else; what it finds goes to the main loop as any other part, and to `/metrics`. Certificates that only
 //! peers show are looked at by `anmin doctor`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::outside::Named;
 use crate::main_loop::clock_trust::EARLIEST;
 use crate::main_loop::{Input, PartState, PartTrouble};
+use crate::store::last_backup::LastBackup;
 use crate::telemetry::{Figures, Upkeep};
 
 const LOOK_EVERY: Duration = Duration::from_secs(3_600);
@@ -27,19 +29,27 @@ const LOOK_EVERY: Duration = Duration::from_secs(3_600);
 /// While the clock cannot be believed nothing is known of any end.
 const CLOCK_AGAIN: Duration = Duration::from_secs(60);
 
+/// A newest backup that is older says that none is made any more.
+const BACKUP_OLD: Duration = Duration::from_secs(3 * 86_400);
+
+/// The part of what is said of backups.
+const BACKUP: &str = "backup";
+
 /// What there is to say of a part.
 type Said = Option<(Level, Text)>;
 
 /// What was said in this run.
 #[derive(Debug)]
 pub struct Caretaker {
+    /// Where the databases are.
+    storage: PathBuf,
     zone: TimeZone,
     told: BTreeMap<Arc<str>, Said>,
 }
 
 impl Caretaker {
-    pub fn new(zone: TimeZone) -> Self {
-        Self { zone, told: BTreeMap::new() }
+    pub fn new(storage: PathBuf, zone: TimeZone) -> Self {
+        Self { storage, zone, told: BTreeMap::new() }
     }
 
     /// Reads what there is, and gives what is to be said of it by now.
@@ -53,6 +63,9 @@ impl Caretaker {
             }
             found.insert(format!("certificate:{}", named.path.display()).into(), self.certificate(named, ends, now));
         }
+        let last = LastBackup::read(&self.storage);
+        upkeep.backup = last.taken.as_ref().map(|(at, _)| *at);
+        found.insert(Arc::from(BACKUP), self.backup(&last, now));
         (self.tell(found), upkeep)
     }
 
@@ -108,6 +121,29 @@ impl Caretaker {
             ),
         };
         Some((level, Text { zh, en }))
+    }
+
+    /// Of a site that never had one nothing is said here: whether it shall have any is for people to decide.
+    fn backup(&self, last: &LastBackup, now: Wall) -> Said {
+        let day_of = |at: Wall| self.day(Timestamp::from_microsecond(at.micros()).unwrap_or_default());
+        let taken = last.taken.as_ref().map(|(at, _)| *at);
+        let day = taken.map(day_of);
+        let mut text = Text::default();
+        if let Some((at, why)) = &last.failed {
+            text.zh = format!("{} 备份失败：{}；", day_of(*at), why.zh);
+            text.en = format!("the backup of {} failed: {}; ", day_of(*at), why.en);
+        }
+        let is_old = taken.is_some_and(|at| now.since(at) > BACKUP_OLD);
+        let level = match (is_old, &last.failed) {
+            (true, _) => Level::Yellow,
+            (false, Some(_)) => Level::Blue,
+            (false, None) => return None,
+        };
+        let newest = day.map(|day| (format!("最近一次备份在 {day}"), format!("the newest is of {day}")));
+        let (zh, en) = newest.unwrap_or_else(|| ("还没有备份".to_owned(), "there is none".to_owned()));
+        text.zh.push_str(&format!("{zh}，请检查 anmin-backup.timer 和存放备份的磁盘"));
+        text.en.push_str(&format!("{en}: look at anmin-backup.timer and at the disk of the backups"));
+        Some((level, text))
     }
 
     fn day(&self, at: Timestamp) -> String {
@@ -168,8 +204,8 @@ mod tests {
         folder
     }
 
-    fn caretaker() -> Caretaker {
-        Caretaker::new(TimeZone::fixed(jiff::tz::offset(8)))
+    fn caretaker(storage: &Path) -> Caretaker {
+        Caretaker::new(storage.to_owned(), TimeZone::fixed(jiff::tz::offset(8)))
     }
 
     fn told(news: &[PartState]) -> Vec<(String, Option<Level>)> {
@@ -186,12 +222,16 @@ mod tests {
         write(&authorities, pem(&["260110000000Z", "300301000000Z"]));
         let named = [("broker.tls_cert", &server), ("mqtt.tls_ca", &authorities)];
         let named = named.map(|(key, path)| Named { key: key.to_owned(), path: path.clone() });
-        let mut caretaker = caretaker();
+        let mut caretaker = caretaker(&folder);
         let mut look = |now: &str| caretaker.look(&named, wall(now)).0;
         let says = |name: &str, level: Option<Level>| (format!("{name}.pem"), level);
 
         let first = look("2025-12-01T00:00:00Z");
-        assert_eq!(told(&first), [says("authorities", None), says("server", None)], "whatever the last run said");
+        assert_eq!(
+            told(&first),
+            [("backup".to_owned(), None), says("authorities", None), says("server", None)],
+            "whatever the last run said"
+        );
         assert_eq!(told(&look("2025-12-02T00:00:00Z")), []);
         assert_eq!(told(&look("2025-12-20T00:00:00Z")), [says("authorities", Some(Level::Blue))]);
         let second = look("2026-02-01T00:00:00Z");
@@ -216,6 +256,44 @@ mod tests {
         std::fs::remove_dir_all(&folder).expect("it is ours");
     }
 
+    #[test]
+    fn a_backup_that_is_old_or_failed_is_said_once_there_was_any() {
+        let folder = folder("backups");
+        let mut caretaker = caretaker(&folder);
+        let day = |n: u32| wall(&format!("2026-03-{n:02}T03:00:00Z"));
+        let why = Text { zh: "磁盘已满".to_owned(), en: "the disk is full".to_owned() };
+        let made = |n: u32| LastBackup::note_taken(&folder, &folder, day(n)).expect("the folder is ours");
+        let failed = |n: u32| LastBackup::note_failed(&folder, why.clone(), day(n)).expect("the folder is ours");
+        let mut look = |n: u32| {
+            let news = caretaker.look(&[], day(n)).0;
+            let said = news
+                .first()
+                .map(|said| said.trouble.as_ref().map(|said| (said.finding.level, said.message.en.clone())));
+            said.map(|said| said.map_or((None, String::new()), |(level, text)| (Some(level), text)))
+        };
+        let said = |level: Level, text: &str| {
+            let after = ": look at anmin-backup.timer and at the disk of the backups";
+            Some((Some(level), format!("{text}{after}")))
+        };
+        let well = Some((None, String::new()));
+        assert_eq!(look(1), well, "whatever the last run said");
+        assert_eq!(look(9), None, "there never was one");
+        failed(10);
+        assert_eq!(look(10), said(Level::Blue, "the backup of 2026-03-10 failed: the disk is full; there is none"));
+        made(11);
+        assert_eq!(look(11), well);
+        assert_eq!(look(14), None);
+        assert_eq!(look(15), said(Level::Yellow, "the newest is of 2026-03-11"));
+        assert_eq!(look(16), None, "said once");
+        failed(17);
+        let both = "the backup of 2026-03-17 failed: the disk is full; the newest is of 2026-03-11";
+        assert_eq!(look(17), said(Level::Yellow, both));
+        made(18);
+        assert_eq!(look(18), well);
+        assert_eq!(caretaker.look(&[], day(18)).1.backup, Some(day(18)));
+        std::fs::remove_dir_all(&folder).expect("it is ours");
+    }
+
     /// Method: the clock of the test stands in 1970, then somebody sets it; each new site has the caretaker look again.
     #[tokio::test]
     async fn nothing_is_said_of_any_end_by_a_clock_that_nobody_has_set_and_a_new_site_is_looked_at_at_once() {
@@ -226,11 +304,12 @@ mod tests {
         let (inputs, mut said) = mpsc::channel(8);
         let figures = Figures::default();
         let (sites, named) = watch::channel(vec![Named { key: "web.tls_cert".to_owned(), path: file.clone() }]);
-        let task = spawn(caretaker(), named, clock.clone(), figures.clone(), inputs);
+        let task = spawn(caretaker(&folder), named, clock.clone(), figures.clone(), inputs);
         tokio::task::yield_now().await;
         assert!(said.try_recv().is_err());
         clock.step_wall(wall("2026-02-15T00:00:00Z").micros());
         sites.send_modify(|_| ());
+        let Some(Input::Part(PartState { trouble: None, .. })) = said.recv().await else { panic!("of the backup") };
         let Some(Input::Part(PartState { part, trouble: Some(_) })) = said.recv().await else {
             panic!("it says nothing")
         };

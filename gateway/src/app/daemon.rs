@@ -383,10 +383,11 @@ impl Daemon {
             running.connect(settings, mappings);
         }
         let look_after = {
-            let (zone, named) = (config.site.time_zone.clone(), running.certificates.subscribe());
+            let (storage, zone) = (config.storage.clone(), config.site.time_zone.clone());
+            let named = running.certificates.subscribe();
             let (clock, figures, to) = (clock.clone(), figures.clone(), inputs.clone());
             move || {
-                let caretaker = Caretaker::new(zone.clone());
+                let caretaker = Caretaker::new(storage.clone(), zone.clone());
                 caretaker::spawn(caretaker, named.clone(), clock.clone(), figures.clone(), to.clone())
             }
         };

@@ -12,6 +12,7 @@ use super::alarm::Who;
 use crate::clock::Clock;
 use crate::config;
 use crate::store::backup::{self, Backup, BackupError};
+use crate::store::last_backup::LastBackup;
 use crate::store::{StoreError, fsck};
 
 /// `anmin backup`.
@@ -64,7 +65,13 @@ pub fn backup(options: &BackupOptions) -> ExitCode {
             Some(_) => backup::dated(&options.to, now),
             None => options.to.clone(),
         };
-        let taken = backup::take(&storage, &options.site, &to, now)?;
+        let taken = backup::take(&storage, &options.site, &to, now).inspect_err(|error| {
+            // One by hand is told to whoever stands there; nobody reads what a timer is told.
+            if options.keep.is_some() {
+                unnoted(LastBackup::note_failed(&storage, error.text(), now));
+            }
+        })?;
+        unnoted(LastBackup::note_taken(&storage, &to, now));
         for kept in &taken.manifest.files {
             println!("{}  {}", size(kept.bytes), kept.path);
         }
@@ -90,6 +97,16 @@ pub fn backup(options: &BackupOptions) -> ExitCode {
         }
         Ok(())
     })
+}
+
+/// That nobody will know of it later does not undo a backup.
+fn unnoted(noted: std::io::Result<()>) {
+    if let Err(error) = noted {
+        warn(&Text {
+            zh: format!("无法在数据库旁记下此次备份：{error}"),
+            en: format!("it cannot be noted beside the databases: {error}"),
+        });
+    }
 }
 
 pub fn restore(options: &RestoreOptions) -> ExitCode {

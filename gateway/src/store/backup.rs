@@ -516,7 +516,7 @@ pub fn must_be_free(storage: &Path) -> Result<()> {
 }
 
 /// The daemon runs as another user than who restores: its files are its own.
-fn own_like(file: &Path, folder: &Path) {
+pub(super) fn own_like(file: &Path, folder: &Path) {
     if let Ok(meta) = fs::metadata(folder) {
         // Not allowed to anybody but root, for whom alone it matters.
         let _ = std::os::unix::fs::chown(file, Some(meta.uid()), Some(meta.gid()));

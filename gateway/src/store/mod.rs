@@ -15,6 +15,7 @@ mod duty;
 pub mod facts;
 pub mod fsck;
 pub mod incidents;
+pub mod last_backup;
 mod pending;
 pub mod people;
 pub mod plans;
