@@ -20,7 +20,7 @@ gzip -9n <"$here/../../CHANGELOG.md" >"$doc/changelog.gz"
 architecture=$(dpkg --print-architecture)
 size=$(du -sk "$stage" | cut -f 1)
 sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@SIZE@/$size/" "$here/control" >"$stage/DEBIAN/control"
-for script in postinst prerm postrm; do
+for script in preinst postinst prerm postrm; do
     install -m 755 "$here/$script" "$stage/DEBIAN/$script"
 done
 find "$stage" -type d -exec chmod 755 {} +

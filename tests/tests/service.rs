@@ -447,9 +447,33 @@ echo watched
 dpkg --install /packages/new.deb >/packages/said
 ! grep -q 'anmin init' /packages/said
 sha256sum --quiet --check /packages/before
+grep -q 'saved in /var/backups/anmin/before-9.9.9 ' /packages/said
+saved=/var/backups/anmin/before-9.9.9/anmin-backup.json
+[ "$(stat -c %U:%G:%a /var/backups/anmin/before-9.9.9)" = anmin:anmin:700 ]
+grep -q '"path": "state.db"' $saved
+echo saved
+# Where no backup can be made nothing is upgraded, and what was there is there and goes on.
+mv /var/backups/anmin /var/backups/away
+touch /var/backups/anmin
 up
-soon started 2
+! dpkg --install /packages/old.deb >/packages/said 2>&1
+grep -q 'no backup could be made, so nothing was upgraded' /packages/said
+dpkg --status anmin | grep -q '^Status: install ok installed$'
+dpkg --status anmin | grep -q '^Version: 9.9.9$'
+answers
+down
+ANMIN_UPGRADE_WITHOUT_BACKUP=yes dpkg --install /packages/old.deb >/packages/said 2>&1
+grep -q 'upgraded all the same' /packages/said
+rm /var/backups/anmin
+mv /var/backups/away /var/backups/anmin
+dpkg --install /packages/new.deb >/packages/said
+# Both are there, since one of this name was.
+[ "$(ls -d /var/backups/anmin/before-9.9.9* | wc -l)" = 2 ]
+echo refused
+up
+soon started 3
 setpriv --reuid=anmin --regid=anmin --init-groups anmin backup --keep 1 /var/backups/anmin >/dev/null
+[ "$(stat -c %U /var/lib/anmin/last-backup.json)" = anmin ]
 setpriv --reuid=anmin --regid=anmin --init-groups anmin fsck >/dev/null
 down
 echo upgraded
@@ -470,8 +494,8 @@ END
 chroot "$AT/root" sh /packages/life
 "#;
 
-/// Goal: the package is installed, upgraded over the same state, removed and purged, and nobody's site is touched on the
-/// way. Method: the layer over this machine's root, or over that of another Debian at `ANMIN_DEBIAN_ROOT`, is thrown away
+/// Goal: the package is installed, upgraded over the same state, which is saved before, removed and purged, and nobody's site
+/// is touched on the way; where nothing can be saved the version in place stays. Method: the layer over this machine's root, or over that of another Debian at `ANMIN_DEBIAN_ROOT`, is thrown away
 /// afterwards; dpkg and the package's scripts are the real ones. It needs root: where it is not, it says so.
 #[test]
 fn a_package_is_installed_upgraded_removed_and_purged_and_the_site_is_the_people_s() {
@@ -492,6 +516,6 @@ fn a_package_is_installed_upgraded_removed_and_purged_and_the_site_is_the_people
         .output()
         .expect("tests/setup.sh installs unshare");
     let told = String::from_utf8_lossy(&ran.stdout);
-    assert_eq!(told.trim(), "installed\nwatched\nupgraded\nremoved\npurged", "{}", said(&ran));
+    assert_eq!(told.trim(), "installed\nwatched\nsaved\nrefused\nupgraded\nremoved\npurged", "{}", said(&ran));
     assert!(ran.status.success(), "{}", said(&ran));
 }
