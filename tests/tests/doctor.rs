@@ -48,7 +48,7 @@ fn a_box_that_is_well_is_said_to_be_well() {
         .expect("it is ours");
     let ran = doctor(&site, "yes", &["--json"]);
     let found = findings(&ran);
-    for of in ["clock", "daemon", "site", "disk"] {
+    for of in ["clock", "daemon", "site", "disk", "state.db", "readings.db"] {
         assert_eq!(about(&found, of)["grade"], "well", "{found:#?}");
     }
     assert!(found.iter().all(|finding| finding["grade"] != "ill"), "{found:#?}");
@@ -120,6 +120,16 @@ id = "line"
 transport = "rtu"
 device = "/dev/ttyNOWHERE"
 baud_rate = 9600
+[[bus]]
+id = "file"
+transport = "rtu"
+device = "/etc/passwd"
+baud_rate = 9600
+[[bus]]
+id = "usable"
+transport = "rtu"
+device = "/dev/null"
+baud_rate = 9600
 [[webhook]]
 id = "office"
 url = "http://{closed}/x"
@@ -151,6 +161,7 @@ sender = "anmin.test.example"
     fs::create_dir_all(site.path("data")).expect("it is ours");
     // Restored by root, where the daemon is somebody else.
     site.write("data/state.db", "");
+    site.write("data/readings.db", "what a card makes of a database in the end, and no page of one");
     let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     if is_root {
         std::os::unix::fs::chown(site.path("data"), Some(65_534), Some(65_534)).expect("root may");
@@ -170,8 +181,12 @@ sender = "anmin.test.example"
         ("[broker]", "ill", "Address already in use", "ss -ltnp"),
         ("[[bus]] gone", "ill", "Connection refused", "firewall"),
         ("[[bus]] line", "ill", "/dev/ttyNOWHERE", "/dev/serial/by-id"),
+        ("[[bus]] file", "ill", "is no serial line", ""),
+        ("[[bus]] usable", "well", "/dev/null is there", ""),
+        ("readings.db", "ill", "is damaged", "anmin fsck"),
+        ("backup", "doubtful", "there is none", "anmin backup TO "),
         ("[[webhook]] office", "ill", "Connection refused", "firewall"),
-        ("[[influx]] tsdb", "well", "answers", ""),
+        ("[[influx]] tsdb", "ill", "does not answer", "database's own log"),
         ("webhook.secret_file", "ill", "everybody may read", "chmod o= "),
         ("[[mqtt]] sound", "well", "its certificate holds", ""),
         ("[[mqtt]] ends", "doubtful", "its certificate ends soon", "renew it"),

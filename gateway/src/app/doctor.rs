@@ -5,18 +5,21 @@
 
 mod certificate;
 mod reach;
+mod serial;
+mod unit;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant, SystemTime};
 
 use anmin_rules::rule::Text;
 use anmin_sensors::document::Faults;
+use anmin_sensors::time::Wall;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -27,6 +30,9 @@ use crate::config::files::SiteFiles;
 use crate::config::outside::{Named, outside};
 use crate::config::{self, Config};
 use crate::intake::modbus::Transport;
+use crate::store::fsck::{self, Glance};
+use crate::store::last_backup::LastBackup;
+use crate::store::{StoreError, backup};
 use crate::web::client::{Client, ClientError};
 use crate::web::wire::StatusWire;
 
@@ -83,6 +89,7 @@ impl Finding {
 }
 
 use Grade::{Doubtful, Ill, Well};
+use unit::Unit;
 
 pub fn run(options: &Options) -> ExitCode {
     let findings = look(&options.site);
@@ -136,19 +143,19 @@ fn look(site: &Path) -> Vec<Finding> {
         databases(&storage, owner, &mut findings);
         if let Some(config) = &config {
             folders(config, owner, site.starts_with("/etc/anmin"), &mut findings);
+            buses(config, owner, &mut findings);
         }
+        let all = site.starts_with("/etc/anmin").then_some(Path::new("/var/backups/anmin"));
+        findings.extend(backups(&storage, all, site, Clock::system().now().wall));
     }
     for named in named.iter().filter(|named| named.is_certificate()) {
         findings.push(certificate::file(named, Clock::system().now().wall));
     }
-    if let Some(config) = &config {
-        if !runs {
-            ports(config, &mut findings);
-        }
-        buses(config, &mut findings);
+    if let Some(config) = config.as_ref().filter(|_| !runs) {
+        ports(config, &mut findings);
     }
-    findings.extend(reach::all(&peers));
-    backups(Path::new("/var/backups/anmin"), site, &mut findings);
+    let databases = config.as_ref().map_or(&[][..], |config| &config.influx);
+    findings.extend(reach::all(&peers, databases));
     findings
 }
 
@@ -411,7 +418,7 @@ fn may(meta: &fs::Metadata, owner: Option<(u32, u32)>, what: u32) -> bool {
     })
 }
 
-/// Databases that the daemon may not write: most often somebody has restored them as root.
+/// Databases that the daemon may not write, most often because somebody has restored them as root; and what is in them.
 fn databases(storage: &Path, owner: Option<(u32, u32)>, findings: &mut Vec<Finding>) {
     let files = ["state.db", "state.db-wal", "state.db-shm", "readings.db", "readings.db-wal", "readings.db-shm"];
     let barred = files.iter().map(|name| storage.join(name)).find(|path| {
@@ -431,7 +438,42 @@ fn databases(storage: &Path, owner: Option<(u32, u32)>, findings: &mut Vec<Findi
             .next(next.clone(), next),
         );
     }
+    for file in fsck::FILES {
+        let next = ("anmin fsck 逐条检查并说明如何修复", "anmin fsck reads all of it, and says how it is mended");
+        let finding = match fsck::glance(storage, file, GLANCE) {
+            Ok(Glance::Absent) => continue,
+            Ok(Glance::Sound) => Finding::new(file, Well, "快速检查未见损坏", "a quick check finds it sound"),
+            Ok(Glance::SoundSoFar) => {
+                let seconds = GLANCE.as_secs();
+                Finding::new(
+                    file,
+                    Well,
+                    format!("文件较大，检查 {seconds} 秒未见损坏；全部检查用 anmin fsck"),
+                    format!("sound as far as {seconds} s have reached; anmin fsck reads all of it"),
+                )
+            }
+            Err(error @ StoreError::Newer { found, known, .. }) => Finding::new(
+                file,
+                Ill,
+                format!("{}：结构版本 {found}，本程序最高支持 {known}", error.text().zh),
+                format!("a newer anmin wrote it: it has schema {found}, this one knows up to {known}"),
+            )
+            .next(
+                "安装写入它的版本，或用 anmin restore 恢复升级前的备份；anmin fsck 复查",
+                "install the anmin that wrote it, or put a backup of before in its place (anmin restore); anmin fsck looks again",
+            ),
+            Err(error @ StoreError::Damaged { .. }) => {
+                Finding::new(file, Ill, error.text().zh, error.to_string()).next(next.0, next.1)
+            }
+            Err(error) => Finding::new(file, Doubtful, error.text().zh, error.to_string())
+                .next("以 root 身份执行；再用 anmin fsck 检查", "run it as root; then anmin fsck"),
+        };
+        findings.push(finding);
+    }
 }
+
+/// A database of some years is read to its end by `anmin fsck` alone.
+const GLANCE: Duration = Duration::from_secs(10);
 
 /// Folders that CAP messages are written to.
 fn folders(config: &Config, owner: Option<(u32, u32)>, by_unit: bool, findings: &mut Vec<Finding>) {
@@ -555,8 +597,9 @@ fn ports(config: &Config, findings: &mut Vec<Finding>) {
     }
 }
 
-fn buses(config: &Config, findings: &mut Vec<Finding>) {
-    let mut serial = false;
+fn buses(config: &Config, owner: Option<(u32, u32)>, findings: &mut Vec<Finding>) {
+    let unit = Unit::below(Path::new("/"));
+    let mut barred = Vec::new();
     for bus in &config.buses {
         let of = format!("[[bus]] {}", bus.settings.id);
         let found = match &bus.settings.transport {
@@ -564,61 +607,99 @@ fn buses(config: &Config, findings: &mut Vec<Finding>) {
             // Its device calls us: whether one has is what the daemon knows.
             Transport::DialIn(_) => continue,
             Transport::Serial(_, line) => {
-                serial = true;
-                let shown = line.device.display();
-                match fs::metadata(&line.device) {
-                    Ok(meta) if meta.file_type().is_char_device() => {
-                        Finding::new(of, Well, format!("串口 {shown} 存在"), format!("{shown} is there"))
-                    }
-                    Ok(_) => Finding::new(of, Ill, format!("{shown} 不是串口"), format!("{shown} is no serial line")),
-                    Err(error) => Finding::new(of, Ill, format!("串口 {shown}：{error}"), format!("{shown}: {error}"))
-                        .next(
-                            "ls -l /dev/serial/by-id 列出已插入的串口",
-                            "ls -l /dev/serial/by-id lists what is plugged in",
-                        ),
+                let found = serial::line(&of, &line.device, unit.as_ref(), owner);
+                if unit.as_ref().is_some_and(|unit| serial::is_barred(&line.device, unit)) {
+                    barred.push(line.device.display().to_string());
                 }
+                found
             }
         };
         findings.push(found);
     }
-    let unit = Path::new("/usr/lib/systemd/system/anmin.service");
-    let own = fs::read_dir("/etc/systemd/system/anmin.service.d").into_iter().flatten().flatten();
-    let allowed =
-        own.filter_map(|entry| fs::read_to_string(entry.path()).ok()).any(|text| text.contains("DeviceAllow="));
-    if serial && unit.exists() && !allowed {
-        let next = "install -D -t /etc/systemd/system/anmin.service.d /usr/share/anmin/drop-ins/serial.conf && systemctl daemon-reload && systemctl restart anmin";
+    if !barred.is_empty() {
+        let barred = barred.join(", ");
         findings.push(
-            Finding::new("serial", Ill, "服务单元不允许使用串口", "the unit lets anmin reach no serial line")
-                .next(next, next),
+            Finding::new(
+                "serial",
+                Ill,
+                format!("服务单元不允许使用 {barred}"),
+                format!("the unit does not let anmin reach {barred}"),
+            )
+            .next(serial::DROP_IN, serial::DROP_IN),
         );
     }
 }
 
-/// A box without a backup loses the site with its card.
-fn backups(all: &Path, site: &Path, findings: &mut Vec<Finding>) {
-    if site != Path::new("/etc/anmin") {
-        return;
-    }
-    let newest = fs::read_dir(all).into_iter().flatten().flatten().filter_map(|entry| {
-        let path = entry.path().join(crate::store::backup::MANIFEST);
-        fs::metadata(path).ok()?.modified().ok()
+/// A box without a backup loses the site with its card. `all` is where the timer of the package puts them.
+fn backups(storage: &Path, all: Option<&Path>, site: &Path, now: Wall) -> Vec<Finding> {
+    let last = LastBackup::read(storage);
+    // Those of before it was written down are known by themselves.
+    let made = all.into_iter().flat_map(|all| fs::read_dir(all).into_iter().flatten().flatten()).filter_map(|entry| {
+        let at = fs::metadata(entry.path().join(backup::MANIFEST)).ok()?.modified().ok()?;
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(Wall::from_micros(i64::try_from(since.as_micros()).ok()?))
     });
-    let age = newest.max().map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-    let next = "systemctl enable --now anmin-backup.timer";
-    findings.push(match age {
+    let newest = made.chain(last.taken.map(|(at, _)| at)).max();
+    let next = match all {
+        Some(_) => "systemctl enable --now anmin-backup.timer".to_owned(),
+        None => format!("anmin backup TO {}", site.display()),
+    };
+    let about = "backup";
+    let mut findings = vec![match newest.map(|at| now.since(at)) {
         Some(age) if age < Duration::from_secs(2 * 86_400) => {
-            Finding::new("backup", Well, "近两天内有备份", "there is one of the last two days")
+            Finding::new(about, Well, "近两天内有备份", "there is one of the last two days")
         }
         Some(age) => {
             let days = age.as_secs() / 86_400;
-            Finding::new(
-                "backup",
-                Doubtful,
-                format!("最近的备份在 {days} 天前"),
-                format!("the newest is {days} days old"),
-            )
-            .next(next, next)
+            Finding::new(about, Doubtful, format!("最近的备份在 {days} 天前"), format!("the newest is {days} days old"))
+                .next(next.clone(), next)
         }
-        None => Finding::new("backup", Doubtful, "没有备份", "there is none").next(next, next),
-    });
+        None => Finding::new(about, Doubtful, "没有备份", "there is none").next(next.clone(), next),
+    }];
+    let next = "journalctl -u anmin-backup";
+    if let Some((_, why)) = last.failed {
+        let finding = Finding::new("last backup", Ill, format!("失败：{}", why.zh), format!("it failed: {}", why.en));
+        findings.push(finding.next(next, next));
+    } else if all.is_some() && has_failed("anmin-backup.service") {
+        findings
+            .push(Finding::new("last backup", Ill, "备份服务失败", "anmin-backup.service has failed").next(next, next));
+    }
+    findings
+}
+
+/// What systemd says of a unit; where there is no systemd nothing has failed by it.
+fn has_failed(unit: &str) -> bool {
+    Command::new("systemctl").args(["is-failed", "--quiet", unit]).status().is_ok_and(|asked| asked.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_backup_is_said_of_any_site_and_a_failure_is_ill() {
+        let folder = std::env::temp_dir().join(format!("anmin-doctor-backup-{}", std::process::id()));
+        let all = folder.join("all");
+        fs::create_dir_all(all.join("anmin-x")).expect("the folder is ours");
+        let day = |n: i64| Wall::from_micros(n * 86_400_000_000);
+        let found = |all: Option<&Path>, now: Wall| {
+            let findings = backups(&folder, all, Path::new("/srv/site"), now);
+            let shown = findings.into_iter().map(|found| (found.about, found.grade, found.next.map(|next| next.en)));
+            shown.filter(|(about, ..)| all.is_none() || about == "backup").collect::<Vec<_>>()
+        };
+        let by_hand = || Some("anmin backup TO /srv/site".to_owned());
+        let of = |grade, next: Option<String>| ("backup".to_owned(), grade, next);
+        assert_eq!(found(None, day(20_000)), [of(Doubtful, by_hand())], "there is none");
+        LastBackup::note_taken(&folder, &all, day(20_000)).expect("the folder is ours");
+        assert_eq!(found(None, day(20_001)), [of(Well, None)]);
+        assert_eq!(found(None, day(20_002)), [of(Doubtful, by_hand())]);
+        let why = Text { zh: "磁盘已满".to_owned(), en: "the disk is full".to_owned() };
+        LastBackup::note_failed(&folder, why, day(20_002)).expect("the folder is ours");
+        let failed = ("last backup".to_owned(), Ill, Some("journalctl -u anmin-backup".to_owned()));
+        assert_eq!(found(None, day(20_002)), [of(Doubtful, by_hand()), failed]);
+        // One that an older anmin has made.
+        fs::write(all.join("anmin-x").join(backup::MANIFEST), "{}").expect("the folder is ours");
+        assert_eq!(found(Some(&all), Clock::system().now().wall), [of(Well, None)]);
+        fs::remove_dir_all(&folder).expect("it is ours");
+    }
 }

@@ -168,11 +168,7 @@ pub fn spawn(
     clock: Clock,
     inputs: mpsc::Sender<Input>,
 ) -> Result<Forwarder, String> {
-    let mut query = format!("bucket={}&precision=ns", percent(&settings.bucket));
-    if !settings.org.is_empty() {
-        query = format!("org={}&{query}", percent(&settings.org));
-    }
-    let http = Http::new(&settings.target.at("/api/v2/write", &query)?)?;
+    let http = Http::new(&target(settings)?)?;
     let before = reader.cursor().and_then(|taken| reader.behind(taken)).map_err(|problem| problem.to_string())?;
     let stats = Arc::new(Stats { before, ..Stats::default() });
     let seed = clock.now().wall.micros() as u64;
@@ -210,6 +206,15 @@ pub fn spawn(
     Ok(Forwarder { task, stats })
 }
 
+/// Where readings are written to.
+fn target(settings: &Settings) -> Result<Target, String> {
+    let mut query = format!("bucket={}&precision=ns", percent(&settings.bucket));
+    if !settings.org.is_empty() {
+        query = format!("org={}&{query}", percent(&settings.org));
+    }
+    settings.target.at("/api/v2/write", &query)
+}
+
 fn read_token(settings: &Settings) -> Result<Option<Secret>, String> {
     settings.token_file.as_deref().map(Secret::read).transpose()
 }
@@ -232,9 +237,7 @@ fn judge(answer: Result<Answer, String>) -> Verdict {
         Ok(answer) => answer,
         Err(why) => return Verdict::Later(None, why),
     };
-    let words = answer.words();
-    let said =
-        if words.is_empty() { format!("HTTP {}", answer.status) } else { format!("HTTP {}: {words}", answer.status) };
+    let said = said(&answer);
     match answer.status {
         200..=299 => Verdict::Taken,
         400 | 422 => Verdict::Poison(said),
@@ -244,8 +247,49 @@ fn judge(answer: Result<Answer, String>) -> Verdict {
     }
 }
 
+fn said(answer: &Answer) -> String {
+    match answer.words() {
+        words if words.is_empty() => format!("HTTP {}", answer.status),
+        words => format!("HTTP {}: {words}", answer.status),
+    }
+}
+
 /// So many full requests that wait are a backlog.
 const BACKLOG: u64 = 4;
+
+/// What a database says to a request that writes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// It would have taken readings, as far as it can be told without any.
+    Taken,
+    /// The token is none that may write there.
+    Denied(String),
+    /// There is no such bucket, or no such organisation.
+    Unknown(String),
+    /// It answers, and otherwise than a database does.
+    Odd(String),
+    /// The wire failed, or no answer came in time.
+    Silent(String),
+}
+
+/// Posts no line at all to where readings would go: address, token and bucket are tried, and nothing is written. The error
+/// says why nothing could be sent.
+pub async fn probe(settings: &Settings) -> Result<Tried, String> {
+    let http = Http::new(&target(settings)?)?;
+    let post = Post { http, settings: settings.clone(), token: read_token(settings)?, stats: Arc::default() };
+    Ok(tried(post.exchange(Bytes::new(), &[]).await))
+}
+
+fn tried(answer: Result<Answer, String>) -> Tried {
+    match answer {
+        // A body without a line is a fault of the line protocol to some, and nothing to others.
+        Ok(Answer { status: 200..=299 | 400, .. }) => Tried::Taken,
+        Ok(answer) if matches!(answer.status, 401 | 403) => Tried::Denied(said(&answer)),
+        Ok(answer) if answer.status == 404 => Tried::Unknown(said(&answer)),
+        Ok(answer) => Tried::Odd(said(&answer)),
+        Err(why) => Tried::Silent(why),
+    }
+}
 
 /// Which stretch of the queue a batch is from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -629,22 +673,23 @@ struct Post {
 
 impl Post {
     async fn send(&self, body: Bytes) -> Verdict {
-        let token = self.token.as_ref().map(|token| format!("Token {}", token.reveal()));
-        let mut headers = vec![
-            ("content-encoding", "gzip"),
-            ("content-type", "text/plain; charset=utf-8"),
-            ("accept", "application/json"),
-        ];
-        if let Some(token) = &token {
-            headers.push(("authorization", token));
-        }
         self.stats.requests.fetch_add(1, Ordering::Relaxed);
         self.stats.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
-        let verdict = judge(self.http.exchange("", &headers, body, self.settings.timeout).await);
+        let verdict = judge(self.exchange(body, &[("content-encoding", "gzip")]).await);
         if verdict != Verdict::Taken {
             self.stats.failures.fetch_add(1, Ordering::Relaxed);
         }
         verdict
+    }
+
+    async fn exchange(&self, body: Bytes, more: &[(&str, &str)]) -> Result<Answer, String> {
+        let token = self.token.as_ref().map(|token| format!("Token {}", token.reveal()));
+        let mut headers = vec![("content-type", "text/plain; charset=utf-8"), ("accept", "application/json")];
+        headers.extend(more);
+        if let Some(token) = &token {
+            headers.push(("authorization", token));
+        }
+        self.http.exchange("", &headers, body, self.settings.timeout).await
     }
 
     /// What the database itself says about its health, our token and the bucket, where it can be asked.

@@ -5,12 +5,13 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anmin_rules::rule::Text;
 use anmin_sensors::time::Wall;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use super::audit::{Deed, Through, Way};
 use super::{DirLock, StoreError, column, drills, duty, people, readings, registers, set_aside, state, unusable};
@@ -81,6 +82,60 @@ pub fn check(dir: &Path) -> Result<Vec<Checked>, StoreError> {
         all.push(checked);
     }
     Ok(all)
+}
+
+/// What a short look at a database has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glance {
+    /// There is none yet.
+    Absent,
+    Sound,
+    /// What could be read in time was sound.
+    SoundSoFar,
+}
+
+/// The databases that [`glance`] knows.
+pub const FILES: [&str; 2] = [state::FILE, readings::FILE];
+
+/// Looks at one database for no longer than `most`: SQLite's quick check, without what stands in the records. It only reads, and
+/// may do so while the daemon runs. The error says what is wrong with the file, or why it cannot be read.
+pub fn glance(dir: &Path, file: &'static str, most: Duration) -> Result<Glance, StoreError> {
+    let path = dir.join(file);
+    let err = |error| StoreError::sqlite(file, error);
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Glance::Absent),
+        Err(error) => return Err(StoreError::io(file, &error)),
+        // As SQLite leaves it before the first table.
+        Ok(meta) if meta.len() == 0 => return Ok(Glance::Absent),
+        Ok(_) => {}
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(&path, flags).map_err(err)?;
+    conn.busy_timeout(most).map_err(err)?;
+    let known = if file == state::FILE { state::MIGRATIONS.len() } else { readings::MIGRATIONS.len() } as i64;
+    let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(err)?;
+    if found > known && found <= super::MOST_SCHEMAS {
+        return Err(StoreError::Newer { file: file.to_owned(), found, known });
+    }
+    let interrupt = conn.get_interrupt_handle();
+    let (done, is_done) = mpsc::channel::<()>();
+    let said: Result<String, rusqlite::Error> = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // The other end goes when the check has come to its own.
+            if is_done.recv_timeout(most) == Err(mpsc::RecvTimeoutError::Timeout) {
+                interrupt.interrupt();
+            }
+        });
+        let said = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+        drop(done);
+        said
+    });
+    match said {
+        Ok(said) if said == "ok" => Ok(Glance::Sound),
+        Ok(why) => Err(StoreError::Damaged { file: file.to_owned(), why }),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(Glance::SoundSoFar),
+        Err(error) => Err(err(error)),
+    }
 }
 
 /// Mends what [`check`] found. The texts say what was done, and the audit that `who` did it. Refuses while a daemon runs.
@@ -518,6 +573,26 @@ mod tests {
             let (_, back) = StateStore::open(dir.path(), RAISED).unwrap();
             assert!(back.alarms.len() >= alarms, "{what}: {} alarms", back.alarms.len());
         }
+    }
+
+    #[test]
+    fn a_glance_sees_a_broken_file_and_a_newer_one_and_writes_nothing() {
+        const MOST: Duration = Duration::from_secs(60);
+        let dir = site("fsck-glance");
+        let glance = |file| glance(dir.path(), file, MOST);
+        let path = |file| dir.path().join(file);
+        let before = FILES.map(|file| fs::read(path(file)).unwrap());
+        assert_eq!(FILES.map(glance), [Ok(Glance::Sound), Ok(Glance::Sound)]);
+        assert!(before == FILES.map(|file| fs::read(path(file)).unwrap()));
+        // All but the first pages.
+        let mut bytes = before[1].clone();
+        bytes[16_384..].fill(0xFF);
+        fs::write(path(readings::FILE), bytes).unwrap();
+        assert!(matches!(glance(readings::FILE), Err(StoreError::Damaged { .. })), "{:?}", glance(readings::FILE));
+        Connection::open(path(state::FILE)).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(glance(state::FILE), Err(StoreError::Newer { found: 99, .. })));
+        fs::remove_file(path(state::FILE)).unwrap();
+        assert_eq!(glance(state::FILE), Ok(Glance::Absent));
     }
 
     #[test]

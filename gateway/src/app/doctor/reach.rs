@@ -13,14 +13,23 @@ use super::{Finding, Grade, certificate};
 use crate::certificate::{Ends, end};
 use crate::clock::Clock;
 use crate::config::outside::Peer;
+use crate::delivery::influx::{self, Tried};
 
 /// For a connection, and then for a word.
 const WITHIN: Duration = Duration::from_secs(3);
 
-/// All peers at once.
-pub fn all(peers: &[Peer]) -> Vec<Finding> {
+/// All peers at once. Of `databases` each is asked whether it would take readings, too.
+pub fn all(peers: &[Peer], databases: &[influx::Settings]) -> Vec<Finding> {
     thread::scope(|scope| {
-        let asked: Vec<_> = peers.iter().map(|peer| scope.spawn(move || one(peer))).collect();
+        let ask = |peer: &Peer| {
+            let found = one(peer);
+            let database = databases.iter().find(|settings| peer.of == format!("[[influx]] {}", settings.id));
+            match database {
+                Some(settings) if found.grade != Grade::Ill => database_of(&peer.of, settings, found),
+                _ => found,
+            }
+        };
+        let asked: Vec<_> = peers.iter().map(|peer| scope.spawn(move || ask(peer))).collect();
         asked.into_iter().filter_map(|asked| asked.join().ok()).collect()
     })
 }
@@ -40,6 +49,29 @@ fn one(peer: &Peer) -> Finding {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let port = url.port().unwrap_or(usual);
     if secure { tls(of, host, port, peer) } else { tcp(of, host, port) }
+}
+
+/// What a database says; where it is well, what was found of the way to it.
+fn database_of(of: &str, settings: &influx::Settings, found: Finding) -> Finding {
+    let tried = super::daemon::runtime().and_then(|runtime| runtime.block_on(influx::probe(settings)));
+    let ill =
+        |zh: &str, en: &str, why: String| Finding::new(of, Grade::Ill, format!("{zh}：{why}"), format!("{en}: {why}"));
+    match tried {
+        Ok(Tried::Taken) => found,
+        Ok(Tried::Denied(why)) => ill("数据库不接受令牌", "the database does not accept the token", why).next(
+            "检查 token_file 中的令牌，及其对该 bucket 的写入权限",
+            "look at the token in token_file, and whether it may write to the bucket",
+        ),
+        Ok(Tried::Unknown(why)) => {
+            ill("数据库中没有该 bucket 或组织", "the database knows no such bucket or organisation", why)
+                .next("检查 url、org 和 bucket", "look at url, org and bucket")
+        }
+        Ok(Tried::Odd(why)) => ill("对方不像时序数据库那样应答", "it does not answer as a database", why)
+            .next("检查 url；查看数据库的日志", "look at url, and at the database's own log"),
+        Ok(Tried::Silent(why)) => ill("已连接，但没有应答", "it is there and does not answer", why)
+            .next("检查 url；查看数据库的日志", "look at url, and at the database's own log"),
+        Err(why) => ill("无法询问", "it cannot be asked", why).next("anmin check", "anmin check"),
+    }
 }
 
 fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
