@@ -47,6 +47,9 @@ pub fn quoted(text: &str) -> String {
     if short.len() < text.len() { format!("{short:?}…") } else { format!("{short:?}") }
 }
 
+/// Parts in trouble that `/metrics` names; a bus that is away makes every device on it ill.
+const MOST_PARTS: usize = 100;
+
 /// Where the main loop leaves its figures once a second for `/metrics`.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
@@ -202,6 +205,12 @@ impl Collector for Figures {
             gauge.encode(metric)?;
         }
         let gauge = ConstGauge::new(0_i64);
+        let (name, help) = ("anmin_part_in_trouble", "1 for each part that is ill, the gravest of them");
+        let mut parts = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+        for trouble in status.troubles.iter().take(MOST_PARTS) {
+            let labels = [("part", &*trouble.part), ("level", trouble.level.as_str())];
+            ConstGauge::new(1_i64).encode(parts.encode_family(&labels)?)?;
+        }
         let mut levels =
             encoder.encode_descriptor("anmin_alarms", "Alarms in force by level", None, gauge.metric_type())?;
         for level in Level::ALL {
@@ -413,7 +422,10 @@ impl Repeats {
 
 #[cfg(test)]
 mod tests {
+    use anmin_rules::rule::Text;
+
     use super::*;
+    use crate::main_loop::query::Trouble;
 
     #[test]
     fn a_repeated_fault_is_said_once_a_minute_with_its_count() {
@@ -441,6 +453,8 @@ mod tests {
             dropped: 4,
         });
         status.gaps = 1;
+        let part = Arc::from("sparkplug:site/group/a \"b\"");
+        status.troubles.push(Trouble { part, level: Level::Yellow, message: Text::default() });
         figures.set(status);
         figures.bus(&Arc::from("plant")).set(Counters { garbled: 3, ..Counters::default() });
         let tally = Arc::new(Tally::default());
@@ -464,6 +478,7 @@ mod tests {
             "anmin_forward_rate{database=\"tsdb\"} 2.5",
             "anmin_forward_dropped_total{database=\"tsdb\"} 4",
             "anmin_forward_gaps 1",
+            "anmin_part_in_trouble{part=\"sparkplug:site/group/a \\\"b\\\"\",level=\"yellow\"} 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
