@@ -79,6 +79,54 @@ fn rules_and_dashboard_name_figures_that_are_there() {
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
+/// Goal: nobody has to ask before they hear that a certificate ends, or that a backup was not made. Method: a certificate of five
+/// more days and a backup to a folder that is a file; then both are put right. Reading the site anew has them looked at.
+#[test]
+fn a_certificate_that_ends_and_a_backup_that_failed_are_said_by_the_daemon_itself() {
+    let more = "[broker]\nlisten = \"127.0.0.1:0\"\ntls_cert = \"box.pem\"\ntls_key = \"box.key\"\n";
+    let site = Site::new("upkeep", more);
+    [("box", 5), ("next", 300)].into_iter().for_each(|(name, days)| site.certificate(name, days));
+    let daemon = Daemon::start(site.folder());
+    let file = site.path("box.pem").display().to_string();
+    let certificate = format!("certificate:{file}");
+    let level = |status: &Value, part: &str| {
+        let of = status["troubles"].as_array().into_iter().flatten().find(|trouble| trouble["part"] == part);
+        of.map(|trouble| trouble["level"].as_str().unwrap_or_default().to_owned())
+    };
+    let stands = |part: &str, wanted: Option<&str>| {
+        daemon.wait("/api/v1/status", &format!("{part} {wanted:?}"), |status| level(status, part).as_deref() == wanted)
+    };
+    let shows = |line: &str| {
+        let there = || http::get(daemon.web, "/metrics").body.lines().any(|found| found.starts_with(line));
+        daemon.wait("/api/v1/status", line, |_| there());
+    };
+    stands(&certificate, Some("blue"));
+    shows(&format!("anmin_certificate_expiry_timestamp_seconds{{file=\"{file}\"}} 1"));
+    shows(&format!("anmin_part_in_trouble{{part=\"{certificate}\",level=\"blue\"}} 1"));
+
+    let backup = |to: &str| {
+        let to = site.path(to);
+        let ran = Command::new(binary()).arg("backup").args(["--keep", "1"]).arg(to).arg(site.folder()).output();
+        ran.expect("the binary can be started").status.success()
+    };
+    let look = || {
+        let told = Command::new("kill").args(["-HUP", &daemon.pid().to_string()]).status();
+        assert!(told.expect("kill is there").success());
+    };
+    assert!(!backup("anmin.toml"), "a file is no folder");
+    for ending in ["key", "pem"] {
+        std::fs::copy(site.path(&format!("next.{ending}")), site.path(&format!("box.{ending}")))
+            .expect("both are ours");
+    }
+    look();
+    stands("backup", Some("blue"));
+    stands(&certificate, None);
+    assert!(backup("backups"));
+    look();
+    stands("backup", None);
+    shows("anmin_backup_last_success_timestamp_seconds 1");
+}
+
 #[test]
 fn alive_and_ready_are_two_questions() {
     let site = Site::new("ready", "[broker]\nlisten = \"127.0.0.1:0\"\n");
