@@ -6,7 +6,7 @@ use anmin::clock::Clock;
 use anmin::intake::broker::{Broker, Settings};
 use anmin_sensors::document::{Document, Faults};
 use bytes::Bytes;
-use peers::{Folder, Intake, Program, Raw, connect_v4, connect_v5, frame, publish, published, soon, subscribe};
+use peers::{Folder, Intake, Log, Program, Raw, connect_v4, connect_v5, frame, publish, published, soon, subscribe};
 use rumqttc::QoS;
 
 const PINGREQ: [u8; 2] = [0xC0, 0];
@@ -51,6 +51,40 @@ async fn what_mosquitto_publishes_arrives_with_every_version_and_qos() {
             }
             assert_eq!(program.exit().await, 0, "{payload}");
         }
+    }
+}
+
+/// Goal: whoever can reach the broker fills no log, by any of the ways there are, and by none hides another. Method: each thirty
+/// times within the minute in which its kind is said once.
+#[tokio::test]
+async fn what_clients_do_again_and_again_is_said_once_a_minute_by_each_kind() {
+    let log = Log::default();
+    let own = log.clone();
+    let to_log = tracing_subscriber::fmt().with_writer(move || own.clone()).with_ansi(false).finish();
+    // For this thread alone, on which everything here runs.
+    let _log = tracing::subscriber::set_default(to_log);
+    let (_broker, _intake, port) = broker(Settings::default()).await;
+    let folder = Folder::new("broker-noise");
+    folder.certificates().await;
+    let settings = read_settings("tls_cert = 'server.pem'\ntls_key = 'server.key'\n", &folder.0).expect("settings");
+    let (_by_tls, _, tls_port) = broker(settings).await;
+    for n in 0..30 {
+        // A client that calls itself differently each time is still one kind.
+        let mut first = Raw::dial(port).await;
+        first.send(&connect_v4(&format!("twin-{n}"), true, None)).await;
+        first.packet().await;
+        first.send(&subscribe(1, &format!("$share/{n}/x"), 1)).await;
+        first.packet().await;
+        let mut second = Raw::dial(port).await;
+        second.send(&connect_v4(&format!("twin-{n}"), true, None)).await;
+        second.packet().await;
+        let mut stranger = Raw::dial(tls_port).await;
+        stranger.send(b"this is no TLS").await;
+        while stranger.byte().await.is_some() {}
+    }
+    let said = log.text();
+    for kind in ["broker refuses a subscription", "a client connects again", "TLS failed"] {
+        assert_eq!(said.matches(kind).count(), 1, "{kind}:\n{said}");
     }
 }
 

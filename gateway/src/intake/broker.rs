@@ -300,8 +300,16 @@ async fn greet(hub: Arc<Hub>, mut stream: TcpStream, tls: Option<TlsAcceptor>, p
                 let (read, write) = tokio::io::split(stream);
                 connection::serve(hub, read, write, peer.to_string(), deadline).await;
             }
-            Ok(Err(error)) => tracing::info!(%peer, %error, "TLS failed; broker closes the connection"),
-            Err(_) => tracing::info!(%peer, "no TLS within 10 seconds; broker closes the connection"),
+            Ok(Err(error)) => {
+                if let Some(more) = hub.say("TLS") {
+                    tracing::info!(%peer, %error, more, "TLS failed; broker closes the connection");
+                }
+            }
+            Err(_) => {
+                if let Some(more) = hub.say("no TLS") {
+                    tracing::info!(%peer, more, "no TLS within 10 seconds; broker closes the connection");
+                }
+            }
         },
     }
 }

@@ -43,6 +43,7 @@ use super::{Ack, Delivery, Message};
 use crate::accept::Entrance;
 use crate::clock::Clock;
 use crate::main_loop::{Input, PartState, PartTrouble, clock_trust};
+use crate::telemetry::Repeats;
 
 /// A peer that does not take an answer within so long is let go.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -178,6 +179,8 @@ struct State {
     known: HashMap<(Address, u16), u64>,
     order: VecDeque<(Address, u16)>,
     refused: u64,
+    /// What ends connections.
+    ended: Repeats,
 }
 
 /// Binds and starts listening. The task ends when the main loop is gone; abort it to end every connection.
@@ -219,7 +222,7 @@ async fn listen(centre: Arc<Centre>, listener: TcpListener) {
                     connections.spawn(async move {
                         let _permit = permit;
                         if let Err(why) = serve(&centre, stream).await {
-                            tracing::info!(gbt26875 = &*centre.settings.id, %peer, "connection ended: {why}");
+                            centre.note_end(peer, &why);
                         }
                     });
             },
@@ -246,6 +249,13 @@ impl Centre {
         // The first, then whenever they have doubled: whoever dials in every second fills no log.
         if state.refused.is_power_of_two() {
             tracing::warn!(gbt26875 = &*self.settings.id, refused = state.refused, "refused: {why}");
+        }
+    }
+
+    /// A device on a bad line, or whoever may connect, comes and goes as often as it likes: one line a minute tells of them all.
+    fn note_end(&self, peer: SocketAddr, why: &str) {
+        if let Some(more) = self.state().ended.say("ended", self.clock.now().mono) {
+            tracing::info!(gbt26875 = &*self.settings.id, %peer, more, "connection ended: {why}");
         }
     }
 

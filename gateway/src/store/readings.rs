@@ -47,7 +47,7 @@ use tokio::sync::watch;
 
 use super::column::{self, BatchEncoder, Cell, FLAG, NO_VALUE};
 use super::unusable::{self, Unusable};
-use super::view::{Gap, History, Reader};
+use super::view::{Damage, Gap, History, Reader};
 use super::{Disk, StoreError, migrate, set_aside};
 use crate::intake::Ack;
 
@@ -330,6 +330,7 @@ pub(super) struct Shared {
     queued: AtomicU64,
     bytes: AtomicU64,
     forwarding: Mutex<Forwarding>,
+    pub(super) damage: Arc<Damage>,
 }
 
 #[derive(Debug, Default)]
@@ -482,6 +483,7 @@ impl Readings {
             queued: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             forwarding: Mutex::default(),
+            damage: Arc::default(),
         });
         let mut writer = Writer {
             dir: dir.to_owned(),

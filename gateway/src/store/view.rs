@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anmin_sensors::reading::{Quality, Value};
@@ -46,16 +46,48 @@ pub struct Taken {
 
 impl Taken {
     /// The batch with the next id, or why there is nothing of it.
-    fn add(&mut self, id: i64, batch: Result<Vec<StoredSample>, impl std::fmt::Display>, damaged: &mut u64) {
+    fn add(&mut self, id: i64, batch: Result<Vec<StoredSample>, impl std::fmt::Display>, damage: &Damage) -> u64 {
         self.up_to = id;
         match batch {
             Ok(samples) if self.samples.is_empty() => self.samples = samples,
             Ok(samples) => self.samples.extend(samples),
             Err(error) => {
-                *damaged += 1;
-                tracing::error!(id, %error, "A batch of readings is damaged and cannot be forwarded.");
+                if let Some(so_far) = damage.next_of_batches() {
+                    tracing::error!(id, %error, so_far, "A batch of readings is damaged and cannot be forwarded.");
+                }
+                return 1;
             }
         }
+        0
+    }
+}
+
+/// How often damage was met, by all that read one file. A bad page stays, and is met again whenever somebody looks there: the first
+/// of each kind is worth a line, then whenever they have doubled.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    batches: AtomicU64,
+    pages: AtomicU64,
+    chunks: AtomicU64,
+}
+
+impl Damage {
+    fn next_of_batches(&self) -> Option<u64> {
+        Self::next(&self.batches)
+    }
+
+    fn next_of_pages(&self) -> Option<u64> {
+        Self::next(&self.pages)
+    }
+
+    fn next_of_chunks(&self) -> Option<u64> {
+        Self::next(&self.chunks)
+    }
+
+    /// How many there are with this one, where that is worth a line.
+    fn next(count: &AtomicU64) -> Option<u64> {
+        let so_far = count.fetch_add(1, Ordering::Relaxed) + 1;
+        so_far.is_power_of_two().then_some(so_far)
     }
 }
 
@@ -127,7 +159,7 @@ impl Reader {
         {
             let id = row.get(0).map_err(sqlite)?;
             let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
-            taken.add(id, column::decode_batch(body), &mut self.damaged);
+            self.damaged += taken.add(id, column::decode_batch(body), &self.shared.damage);
         }
         Ok((taken.up_to > after).then_some(taken))
     }
@@ -141,7 +173,9 @@ impl Reader {
         max_samples: usize,
         why: &str,
     ) -> Result<Option<Taken>, StoreError> {
-        tracing::error!(%why, after, "The queue of readings is damaged here; what can be read of it is looked for.");
+        if let Some(so_far) = self.shared.damage.next_of_pages() {
+            tracing::error!(%why, after, so_far, "The queue of readings is damaged here; what can be read of it is looked for.");
+        }
         let last = last.min(*self.committed.borrow());
         let mut taken = Taken { up_to: after, samples: Vec::new() };
         for id in after + 1..=last {
@@ -150,9 +184,11 @@ impl Reader {
             }
             let mut sql = self.view.conn()?.prepare_cached("SELECT body FROM queue WHERE id = ?1").map_err(sqlite)?;
             match sql.query_row([id], |row| row.get::<_, Vec<u8>>(0)).optional().map_err(sqlite) {
-                Ok(Some(body)) => taken.add(id, column::decode_batch(&body), &mut self.damaged),
+                Ok(Some(body)) => self.damaged += taken.add(id, column::decode_batch(&body), &self.shared.damage),
                 Ok(None) => taken.up_to = id,
-                Err(error @ StoreError::Damaged { .. }) => taken.add(id, Err(error), &mut self.damaged),
+                Err(error @ StoreError::Damaged { .. }) => {
+                    self.damaged += taken.add(id, Err(error), &self.shared.damage)
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -232,7 +268,7 @@ pub struct History(View);
 impl History {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let conn = Some(open_to_read(dir)?);
-        Ok(Self(View { dir: dir.to_owned(), conn, shared: None, generation: 0 }))
+        Ok(Self(View { dir: dir.to_owned(), conn, shared: None, generation: 0, damage: Arc::default() }))
     }
 
     pub(super) fn following(dir: &Path, shared: &Arc<Shared>) -> Self {
@@ -374,7 +410,9 @@ impl History {
                 None => {}
                 Some(Ok(own)) => sorted.extend(own),
                 Some(Err(error)) => {
-                    tracing::error!(id, %error, "A chunk of history is damaged; what it held is left out.");
+                    if let Some(so_far) = self.0.damage.next_of_chunks() {
+                        tracing::error!(id, %error, so_far, "A chunk of history is damaged; what it held is left out.");
+                    }
                 }
             }
             sorted.make_contiguous().sort_by_key(|cell| cell.time);
@@ -429,7 +467,11 @@ impl History {
                     let whose = owners.iter().flat_map(|(owner, count)| std::iter::repeat_n(*owner, *count));
                     buffer.extend(whose.zip(cells.drain(..)).filter(|(_, cell)| within(cell)));
                 }
-                Err(error) => tracing::error!(id, %error, "A chunk of history is damaged; what it held is left out."),
+                Err(error) => {
+                    if let Some(so_far) = self.0.damage.next_of_chunks() {
+                        tracing::error!(id, %error, so_far, "A chunk of history is damaged; what it held is left out.");
+                    }
+                }
             }
         }
         Ok(())
@@ -482,6 +524,7 @@ impl History {
     }
 
     fn each(&mut self, point: &str, from: Wall, to: Wall, mut take: impl FnMut(&Cell)) -> Result<(), StoreError> {
+        let damage = Arc::clone(&self.0.damage);
         // One read transaction: chunks and queue of the same moment, so that compaction in between hides nothing.
         let tx = self.0.conn()?.unchecked_transaction().map_err(sqlite)?;
         let number: Option<u32> = tx
@@ -499,7 +542,11 @@ impl History {
             let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(sqlite)?;
             match own_cells(body, members, number, &mut cells) {
                 Ok(own) => own.iter().filter(|cell| (from..to).contains(&cell.time)).for_each(&mut take),
-                Err(error) => tracing::error!(point, %error, "A chunk of history is damaged; the chart has a hole."),
+                Err(error) => {
+                    if let Some(so_far) = damage.next_of_chunks() {
+                        tracing::error!(point, %error, so_far, "A chunk of history is damaged; the chart has a hole.");
+                    }
+                }
             }
         }
         each_not_in_chunks(&tx, number, from, to, take)
@@ -604,11 +651,13 @@ struct View {
     conn: Option<Connection>,
     shared: Option<Arc<Shared>>,
     generation: u64,
+    damage: Arc<Damage>,
 }
 
 impl View {
     fn following(dir: &Path, shared: &Arc<Shared>) -> Self {
-        Self { dir: dir.to_owned(), conn: None, shared: Some(Arc::clone(shared)), generation: 0 }
+        let damage = Arc::clone(&shared.damage);
+        Self { dir: dir.to_owned(), conn: None, shared: Some(Arc::clone(shared)), generation: 0, damage }
     }
 
     fn conn(&mut self) -> Result<&Connection, StoreError> {
@@ -628,4 +677,18 @@ fn open_to_read(dir: &Path) -> Result<Connection, StoreError> {
     conn.busy_timeout(Duration::from_secs(2)).map_err(sqlite)?;
     conn.pragma_update(None, "cache_size", -1024).map_err(sqlite)?;
     Ok(conn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_that_is_met_again_and_again_is_said_less_and_less_by_each_kind() {
+        let damage = Damage::default();
+        let said = |next: fn(&Damage) -> Option<u64>| (0..1_000).filter_map(|_| next(&damage)).collect::<Vec<_>>();
+        for next in [Damage::next_of_batches, Damage::next_of_pages, Damage::next_of_chunks] {
+            assert_eq!(said(next), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], "none hides another");
+        }
+    }
 }

@@ -53,6 +53,7 @@ impl Subscriptions {
         let mut news = feed.listen();
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failed = false;
         loop {
             tokio::select! {
                 _ = look.tick() => {}
@@ -67,13 +68,16 @@ impl Subscriptions {
             let before = self.end();
             let own = self.clone();
             let read = spawn_blocking(move || own.look(before)).await;
+            // Said once until a look comes to its end again.
+            let failed_before = std::mem::replace(&mut failed, read.is_err());
             match read {
                 Ok(Ok(end)) => {
                     self.0.end.send_if_modified(|known| known.replace(end) != Some(end));
                 }
                 // The main loop says what the journal suffers from; the next look finds what this one did not.
                 Ok(Err(error)) => tracing::debug!(%error, "subscriptions: the journal cannot be read now"),
-                Err(error) => tracing::error!(%error, "subscriptions: a look at the journal failed"),
+                Err(error) if !failed_before => tracing::error!(%error, "subscriptions: a look at the journal failed"),
+                Err(_) => {}
             }
             sleep(LOOK_AT_MOST_EVERY).await;
         }

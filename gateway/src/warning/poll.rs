@@ -23,6 +23,7 @@ use crate::delivery::cap::stamp;
 use crate::delivery::http::{Http, Target};
 use crate::delivery::{DeliveryError, Site, excerpt};
 use crate::main_loop::{Input, PartState, PartTrouble};
+use crate::telemetry::{More, Repeats};
 
 /// A source that fails for so long is told.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -58,6 +59,7 @@ impl Warnings {
             etag: None,
             fetched: BTreeSet::new(),
             told: None,
+            repeats: Repeats::default(),
         };
         poll.run().await;
     }
@@ -135,6 +137,7 @@ struct Poll {
     fetched: BTreeSet<String>,
     well_at: Mono,
     told: Option<String>,
+    repeats: Repeats,
 }
 
 impl Poll {
@@ -206,7 +209,14 @@ impl Poll {
             match message {
                 Ok(message) => drop(self.take(Ok(message), answer.body.clone()).await),
                 Err(why) => {
-                    tracing::warn!(source = &*self.source, why = excerpt(&why), "a message in the feed is not sound");
+                    if let Some(more) = self.say("unsound") {
+                        tracing::warn!(
+                            source = &*self.source,
+                            why = excerpt(&why),
+                            more,
+                            "a message in the feed is not sound"
+                        );
+                    }
                 }
             }
         }
@@ -216,11 +226,14 @@ impl Poll {
         for link in links.iter().take(MOST_LINKS) {
             let Ok(address) = own.join(link) else { continue };
             if address.origin() != own.origin() {
-                tracing::warn!(
-                    source = &*self.source,
-                    host = address.host_str(),
-                    "a feed links to another host; not fetched"
-                );
+                if let Some(more) = self.say("another host") {
+                    tracing::warn!(
+                        source = &*self.source,
+                        host = address.host_str(),
+                        more,
+                        "a feed links to another host; not fetched"
+                    );
+                }
                 continue;
             }
             let path = address[url::Position::BeforePath..url::Position::AfterQuery].to_owned();
@@ -251,8 +264,13 @@ impl Poll {
         }
     }
 
+    /// A feed brings the same again with every look, and two hundred at once: each kind is said once a minute.
+    fn say(&mut self, kind: &str) -> Option<More> {
+        self.repeats.say(kind, self.all.0.clock.now().mono)
+    }
+
     /// A message, read already or not, with the document that holds it. Whether it need not be fetched again.
-    async fn take(&self, message: Result<Message, ()>, document: Bytes) -> bool {
+    async fn take(&mut self, message: Result<Message, ()>, document: Bytes) -> bool {
         let (all, id) = (self.all.clone(), Arc::clone(&self.source));
         let taken = spawn_blocking(move || {
             let source = all.find(&id)?;
@@ -264,7 +282,10 @@ impl Poll {
         match taken.await {
             Ok(Some(Err(Refused::NotKept(_)))) | Err(_) => false,
             Ok(Some(Err(refused))) => {
-                tracing::warn!(source = &*self.source, why = excerpt(&refused.to_string()), "a message is not taken");
+                if let Some(more) = self.say("not taken") {
+                    let why = excerpt(&refused.to_string());
+                    tracing::warn!(source = &*self.source, why, more, "a message is not taken");
+                }
                 true
             }
             Ok(_) => true,

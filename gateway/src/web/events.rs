@@ -131,6 +131,7 @@ impl Hub {
         let mut feed = link.feed.listen();
         let beat = self.clone().beat(link.clone());
         tokio::pin!(beat);
+        let mut missed = 0_u64;
         loop {
             let event = tokio::select! {
                 event = feed.recv() => event,
@@ -146,7 +147,14 @@ impl Hub {
                         () = &mut beat => return,
                     }
                     feed = feed.resubscribe();
-                    tracing::warn!("web: more happens than the live stream can tell; screens were told to load afresh");
+                    missed += 1;
+                    // The first, then whenever they have doubled: a storm may last.
+                    if missed.is_power_of_two() {
+                        tracing::warn!(
+                            missed,
+                            "web: more happens than the live stream can tell; screens were told to load afresh"
+                        );
+                    }
                     self.forget();
                 }
                 // The main loop has stopped; so will we.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anmin::intake::Message;
@@ -18,6 +19,26 @@ pub const SOON: Duration = Duration::from_secs(20);
 
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     timeout(SOON, future).await.unwrap_or_else(|_| panic!("{what}: not within {SOON:?}"))
+}
+
+/// A log that is kept, for the writer of a subscriber.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("nobody panics while writing")).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::io::Write::write(&mut *self.0.lock().expect("nobody panics while writing"), bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The receiving end of the main loop's channel.
@@ -121,6 +142,11 @@ impl Raw {
     /// The next whole packet.
     pub async fn packet(&mut self) -> Vec<u8> {
         self.packet_or_end().await.expect("a packet, not the end of the connection")
+    }
+
+    /// `None` at the end of the connection.
+    pub async fn byte(&mut self) -> Option<u8> {
+        soon("read", self.0.read_u8()).await.ok()
     }
 
     /// `None` at the end of the connection.

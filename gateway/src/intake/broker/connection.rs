@@ -659,7 +659,9 @@ impl Peer {
             };
             if let Some(code) = refused {
                 self.hub.counters.refused.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(client = %cut(&self.session.client), filter = %cut(&filter), "broker refuses a subscription");
+                if let Some(more) = self.hub.say("subscription") {
+                    tracing::info!(client = %cut(&self.session.client), filter = %cut(&filter), more, "broker refuses a subscription");
+                }
                 codes.push(code);
                 continue;
             }
@@ -742,12 +744,19 @@ impl Peer {
             }
             End::Closed(reason) => {
                 match reason {
-                    reason::UNSPECIFIED => tracing::warn!(
-                        %client,
-                        "a message could not be made safe; broker closes the connection unacknowledged, so that the client sends it again"
-                    ),
+                    reason::UNSPECIFIED => {
+                        if let Some(more) = self.hub.say("unsafe") {
+                            tracing::warn!(
+                                %client,
+                                more,
+                                "a message could not be made safe; broker closes the connection unacknowledged, so that the client sends it again"
+                            );
+                        }
+                    }
                     reason::KEEP_ALIVE => {
-                        tracing::info!(%client, "client has been silent for too long; broker closes its connection")
+                        if let Some(more) = self.hub.say("silent") {
+                            tracing::info!(%client, more, "client has been silent for too long; broker closes its connection");
+                        }
                     }
                     reason::TAKEN_OVER | reason::SHUTTING_DOWN => {}
                     _ => note_refusal(&self.hub, &client, "it broke a limit of this broker"),

@@ -18,6 +18,7 @@ use super::wire::{self, Will, reason};
 use super::{Settings, Stats};
 use crate::clock::Clock;
 use crate::main_loop::Input;
+use crate::telemetry::{More, Repeats};
 
 pub struct Hub {
     pub settings: Settings,
@@ -32,6 +33,7 @@ pub struct Hub {
     reserved: RwLock<Vec<String>>,
     stopped: AtomicBool,
     pub counters: Counters,
+    repeats: Mutex<Repeats>,
 }
 
 #[derive(Default)]
@@ -378,7 +380,14 @@ impl Hub {
             reserved: RwLock::default(),
             stopped: AtomicBool::new(false),
             counters: Counters::default(),
+            repeats: Mutex::default(),
         }
+    }
+
+    /// Whether a line of this kind is said now: what clients bring about as often as they like is said once a minute, whatever they
+    /// call themselves.
+    pub fn say(&self, kind: &'static str) -> Option<More> {
+        lock(&self.repeats).say(kind, self.clock.now().mono)
     }
 
     /// Binds a connection to the session of its client; an older connection of the same client must go.
@@ -400,7 +409,9 @@ impl Hub {
             let mut state = lock(&session.state);
             let ends_with_connection = state.expiry.is_zero();
             if let Some(old) = state.link.take() {
-                tracing::info!(client = %cut(&client), "a client connects again while its last connection stands; broker closes the old one");
+                if let Some(more) = self.say("connected twice") {
+                    tracing::info!(client = %cut(&client), more, "a client connects again while its last connection stands; broker closes the old one");
+                }
                 old.close(reason::TAKEN_OVER);
                 old_will = state.will.take();
             }
@@ -493,7 +504,9 @@ impl Hub {
             .cloned()
             .collect();
         for session in over {
-            tracing::info!(client = %cut(&session.client), "session expired; broker forgets its subscriptions and its queue");
+            if let Some(more) = self.say("session expired") {
+                tracing::info!(client = %cut(&session.client), more, "session expired; broker forgets its subscriptions and its queue");
+            }
             self.forget(&mut sessions, &session);
         }
     }
