@@ -247,6 +247,12 @@ impl Place {
         self.words("unknown place", ", ", &[("Building ", ""), ("Unit ", ""), ("Floor ", ""), ("", "")])
     }
 
+    /// The same but for who lives where in it: for those who may know of an event and not of a home.
+    pub fn to_building(&self) -> Self {
+        let Self { area, grid, building, .. } = self.clone();
+        Self { area, grid, building, ..Self::default() }
+    }
+
     fn words(&self, nowhere: &str, between: &str, around: &[(&str, &str); 4]) -> String {
         let parts: Vec<String> = [&self.building, &self.unit, &self.floor, &self.room]
             .into_iter()

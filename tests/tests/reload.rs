@@ -378,7 +378,7 @@ fn what_is_broadcast_for_real_and_who_says_yes_to_it_waits_for_a_restart() {
     // It is asked for as before, and nothing has left.
     let waits = |alarm: &Value| alarm["broadcast"]["state"] == "waiting";
     daemon.alarm("gas/leak", "g1/lel", "waits for two people", waits);
-    daemon.until("Station 1 is called");
+    daemon.until("Station 1: called");
     assert_eq!(target.taken(), Vec::<Value>::new(), "nothing has left");
     assert_eq!(daemon.terminate(), Some(0));
 }

@@ -194,6 +194,76 @@ fn journald_gets_each_field_by_its_name() {
     assert!(raised.starts_with("MESSAGE="), "{raised}");
 }
 
+/// Goal: the log, which many read and which goes into support bundles, says which alarm stands at which building, and nothing of who
+/// lives there or of what people write. Method: words that stand nowhere else, in every place where a site and its people can put
+/// them, through an alarm from its first reading to the close of its incident; then the whole log, as sentences and as JSON.
+#[test]
+fn the_log_finds_an_alarm_and_names_no_resident() {
+    let home = r#"
+[broker]
+listen = "127.0.0.1:0"
+  [[broker.mapping]]
+  topic = "acceptance/{device}/up"
+  payload = "json"
+  device = "{device}"
+
+[[device]]
+id = "g1"
+name = "OSMANTHUS bedside"
+profile = "anmin-json-gas"
+place = "b1"
+unit = "u-LOTUS"
+floor = "f-LOTUS"
+room = "77501"
+
+[[override]]
+rule = "gas/leak"
+on_delay = "0s"
+off_delay = "0s"
+"#;
+    let never = ["OSMANTHUS", "LOTUS", "77501", "1380013", "0000-0000001", "oxygen"];
+    for form in ["plain", "json"] {
+        let site = Site::new("log-residents", home);
+        let mut daemon = alarmed(&site, form);
+        let post = |path: &str, body: Value| {
+            let answer = http::post(daemon.web, path, &body);
+            assert!(answer.status < 300, "{path}: {} {}", answer.status, answer.body);
+            answer.json()
+        };
+        let household = json!({
+            "id": "h-LOTUS", "building": "1", "unit": "u-LOTUS", "room": "77501", "need": "oxygen", "phone": "13800138000",
+            "helper": "OSMANTHUS"
+        });
+        post("/api/v1/registers/households/rows", json!({ "who": "li", "rows": [household] }));
+        let place = json!({ "area": "b1", "building": "1", "room": "77501" });
+        let case = json!({ "who": "li", "kind": "report", "title": "OSMANTHUS complains", "place": place, "text": "of LOTUS" });
+        post("/api/v1/incidents", case);
+        let alarm = daemon.alarm("gas/leak", "g1/lel", "raised", |alarm| !alarm["incident"].is_null());
+        let id = |key: &str| alarm[key].as_str().expect("it has one").to_owned();
+        let (incident, alarm_at) =
+            (format!("/api/v1/incidents/{}", id("incident")), format!("/api/v1/alarms/{}", id("id")));
+        post(&format!("{incident}/note"), json!({ "who": "li", "text": "OSMANTHUS, 13800138000, is not at home" }));
+        post(&format!("{alarm_at}/calls/st-1/decline"), json!({ "who": "li", "why": "with OSMANTHUS in 77501" }));
+        post("/api/v1/stations/st-2/off-duty", json!({ "who": "li", "why": "OSMANTHUS is ill" }));
+        let mut device = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+        for _ in 0..2 {
+            device.publish("acceptance/g1/up", json!({ "v": 0.0 }).to_string());
+        }
+        daemon.wait(&incident, "no gas", |view| view["incident"]["level"].is_null());
+        post(&format!("{incident}/close"), json!({ "who": "li", "outcome": "real", "why": "OSMANTHUS left it on" }));
+        // What was said before is in the log by then.
+        daemon.until(if form == "json" { "\"state\":\"closed\"" } else { "state=\"closed\"" });
+        let raised = daemon.log.iter().find(|line| line.contains("gas/leak")).expect("it was said").clone();
+        for part in [&*id("id"), "g1/lel", "red", "Building 1"] {
+            assert!(raised.contains(part), "{form}: no {part:?} in {raised}");
+        }
+        for line in &daemon.log {
+            let found = never.iter().find(|word| line.contains(**word));
+            assert_eq!(found, None, "{form}: {line}");
+        }
+    }
+}
+
 /// What every screen lives on, by the real daemon.
 #[test]
 fn the_live_stream_beats_and_tells_of_an_alarm_at_once() {

@@ -248,7 +248,7 @@ fn judge(answer: Result<Answer, String>) -> Verdict {
 }
 
 fn said(answer: &Answer) -> String {
-    match answer.words() {
+    match without_home(&answer.words()) {
         words if words.is_empty() => format!("HTTP {}", answer.status),
         words => format!("HTTP {}: {words}", answer.status),
     }
@@ -953,7 +953,8 @@ impl Lane {
         let count = self.post.stats.refused.load(Ordering::Relaxed);
         if count < 10 || count.is_multiple_of(100) {
             let text = String::from_utf8_lossy(batch.bytes(line..line + 1));
-            tracing::error!(way_out = %self.report.part, why, line = ?excerpt(text.trim_end()), refused = count + 1,
+            let line = without_home(&excerpt(text.trim_end()));
+            tracing::error!(way_out = %self.report.part, why, ?line, refused = count + 1,
                 "The database refuses a reading for ever. anmin sets it aside and sends the others.");
         }
     }
@@ -969,6 +970,25 @@ fn percent(text: &str) -> String {
         }
         out
     })
+}
+
+/// A line, or what a database says of one, without unit, floor and room and without texts of devices: this is for the log.
+fn without_home(text: &str) -> String {
+    let mut rest = text;
+    let mut kept = String::with_capacity(text.len());
+    while let Some((at, key)) =
+        [",unit=", ",floor=", ",room=", " text="].iter().filter_map(|key| Some((rest.find(key)?, key))).min()
+    {
+        let (before, value) = rest.split_at(at + key.len());
+        kept.push_str(before);
+        kept.push('…');
+        let ends = |c: char| if *key == " text=" { false } else { c == ',' || c == ' ' };
+        // What is escaped belongs to the value.
+        let mut escaped = false;
+        let end = value.find(|c: char| !std::mem::replace(&mut escaped, c == '\\') && ends(c));
+        rest = &value[end.unwrap_or(value.len())..];
+    }
+    kept + rest
 }
 
 #[cfg(test)]

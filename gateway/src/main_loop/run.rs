@@ -1008,6 +1008,8 @@ impl MainLoop {
             // The asker may have hung up; the command holds all the same.
             let _ = reply.send(result);
         }
+        // What the log never holds is said in docs/threats.md: of an alarm its title and its building, not its message, which names
+        // the home; of a call and an incident no words of people.
         for transition in scratch.transitions.drain(..) {
             info!(
                 alarm = %transition.alarm.id,
@@ -1016,13 +1018,22 @@ impl MainLoop {
                 level = transition.alarm.level.as_str(),
                 state = transition.to.as_str(),
                 cause = transition.cause.as_str(),
-                "{}",
-                transition.alarm.message.en
+                "{}, {}",
+                transition.alarm.title.en,
+                transition.alarm.place.to_building().en()
             );
             self.parts.feed.publish(FeedEvent::Transition(transition));
         }
         for change in scratch.calls.drain(..) {
-            info!(alarm = %change.call.alarm, station = &*change.call.station, state = change.call.state.as_str(), "{}", change.message.en);
+            let CallChange { call, cause, .. } = &*change;
+            info!(
+                alarm = %call.alarm,
+                station = &*call.station,
+                state = call.state.as_str(),
+                "{}: {}",
+                call.station_name.en,
+                cause.as_str()
+            );
             self.parts.feed.publish(FeedEvent::Call(change));
         }
         for change in scratch.incidents.drain(..) {
@@ -1034,8 +1045,8 @@ impl MainLoop {
                 cause = change.cause.as_str(),
                 alarms = incident.alarms,
                 "incident: {}, {}",
-                incident.title.en,
-                incident.place.en()
+                if incident.case.is_some() { "a case" } else { &incident.title.en },
+                incident.place.to_building().en()
             );
             self.parts.feed.publish(FeedEvent::Incident(change));
         }

@@ -226,11 +226,16 @@ impl Guard {
                 more,
                 "web: turned away {} {} from {peer}: {}",
                 request.method(),
-                quoted(request.uri().path()),
+                quoted(without_secret(request.uri().path())),
                 problem.error.en,
             );
         }
     }
+}
+
+/// A crew's link lets in whoever has it, and a log is read by many.
+fn without_secret(path: &str) -> &str {
+    if path.starts_with("/crew/") { "/crew/…" } else { path }
 }
 
 /// A browser names the page that sends a request; a program names none, and no page can make a browser leave it out.

@@ -55,6 +55,22 @@ fn a_stanza_is_read_and_its_faults_are_named() {
 }
 
 #[test]
+fn what_is_said_of_a_line_names_no_home() {
+    for (text, wanted) in [
+        (
+            "gas.lel,building=3,floor=5,point=g/lel,room=5\\ 01,unit=2 value=1 17",
+            "gas.lel,building=3,floor=…,point=g/lel,room=…,unit=… value=1 17",
+        ),
+        ("unable to parse 'a,room=501 value=1': bad", "unable to parse 'a,room=… value=1': bad"),
+        ("device.text,room=501 text=\"Mrs Wang, 501\" 17", "device.text,room=… text=…"),
+        ("a,room=501", "a,room=…"),
+        ("no such database", "no such database"),
+    ] {
+        assert_eq!(without_home(text), wanted);
+    }
+}
+
+#[test]
 fn the_write_address_keeps_a_path_and_escapes_names() {
     let at = |url: &str| {
         let settings = settings(&format!("url = '{url}'\nbucket = 'b'")).unwrap();
