@@ -1008,8 +1008,7 @@ impl MainLoop {
             // The asker may have hung up; the command holds all the same.
             let _ = reply.send(result);
         }
-        // What the log never holds is said in docs/threats.md: of an alarm its title and its building, not its message, which names
-        // the home; of a call and an incident no words of people.
+        // What the log never holds is said in docs/threats.md: of a call and an incident no words of people.
         for transition in scratch.transitions.drain(..) {
             info!(
                 alarm = %transition.alarm.id,
@@ -1018,9 +1017,8 @@ impl MainLoop {
                 level = transition.alarm.level.as_str(),
                 state = transition.to.as_str(),
                 cause = transition.cause.as_str(),
-                "{}, {}",
-                transition.alarm.title.en,
-                transition.alarm.place.to_building().en()
+                "{}",
+                said_of(&transition.alarm)
             );
             self.parts.feed.publish(FeedEvent::Transition(transition));
         }
@@ -1425,6 +1423,15 @@ impl MainLoop {
 
 fn key(source: &str, message: &Message) -> Key {
     Key::of_message(source, &message.topic, &message.payload)
+}
+
+/// An alarm's words for the log. Its message names the home; only that of a part of anmin or of a rule speaks of no place and is
+/// anmin's own throughout.
+fn said_of(alarm: &Alarm) -> String {
+    match alarm.rule.as_str() {
+        "system/part" | "system/rule" => alarm.message.en.clone(),
+        _ => format!("{}, {}", alarm.title.en, alarm.place.to_building().en()),
+    }
 }
 
 fn trouble(level: Level, message: Text) -> super::PartTrouble {
