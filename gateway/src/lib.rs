@@ -13,6 +13,7 @@ pub mod crew_link;
 pub mod delivery;
 pub mod intake;
 pub mod main_loop;
+pub mod outgoing;
 pub mod output;
 pub mod package;
 pub mod pulse;

@@ -51,6 +51,7 @@ use crate::credentials::Secret;
 use crate::delivery::cap::{self, Language};
 use crate::delivery::heartbeat::Heartbeat;
 use crate::delivery::{Site, event};
+use crate::outgoing::Outgoing;
 use crate::store::state::{Entry, Journaled};
 use crate::store::{StateReader, StoreError};
 use crate::telemetry::Figures;
@@ -102,6 +103,12 @@ impl Settings {
     pub fn channel(&self, site: &Site) -> Option<Channel> {
         let words = cap::Words::new(self.cap.as_ref()?, site);
         words.is_for_real().then(|| Channel { outward: true, ..self.filter.channel(format!("subscriber:{}", self.id)) })
+    }
+
+    pub fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>) {
+        if let Some(push) = &mut self.push {
+            push.heed(outgoing, r);
+        }
     }
 }
 

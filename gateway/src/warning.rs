@@ -45,6 +45,7 @@ use crate::delivery::http::{Http, Target};
 use crate::delivery::{Site, read_file};
 use crate::main_loop::query::{AlarmFilter, AlarmPage};
 use crate::main_loop::{Feed, FeedEvent, Input, PartState, PartTrouble, Query};
+use crate::outgoing::Outgoing;
 use crate::store::backup::WARNINGS as FOLDER;
 
 use book::{Book, Here, Taken, Warning};
@@ -110,6 +111,13 @@ impl Settings {
         r.finish();
         (!r.is_faulty()).then_some(())?;
         Some(Self { id: id?.into(), urls, every, token_file, post_token_file, senders, ack })
+    }
+
+    pub fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>) {
+        self.urls.iter_mut().for_each(|url| url.heed(outgoing, r, "urls"));
+        if let Some((target, _)) = &mut self.ack {
+            target.heed(outgoing, r, "ack_url");
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Each way out fails without touching the others, and says so; what was due goes out when its peer is back.
 
+use std::io::ErrorKind;
+use std::net::TcpListener;
+
 use anmin_tests::daemon::Daemon;
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::peers::{CapReceiver, Robots, VictoriaMetrics, free_port};
@@ -152,4 +155,121 @@ on_delay = "0s"
     let red = duty.iter().position(|text| text.contains("【红色】可燃气体泄漏 ×"));
     let yellow = duty.iter().position(|text| text.contains("【黄色】可燃气体泄漏 ×"));
     assert!(red.is_some() && red < yellow, "{duty:#?}");
+}
+
+/// Goal: a list of those whom anmin may dial holds for every kind of peer, also where its name is sound and leads elsewhere. Method:
+/// `localhost`, which the list does not have, for one of each kind, until each has been said to be out of reach; its ports then
+/// have seen nobody, while a receiver at an address that is listed has.
+#[test]
+fn a_peer_that_the_list_does_not_have_gets_not_one_connection() {
+    let forbidden = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"));
+    let listed = TcpListener::bind("127.0.0.2:0").expect("all of 127.0.0.0/8 is this machine");
+    let port = |of: &TcpListener| of.local_addr().expect("it is bound").port();
+    let ([elsewhere, other], here) = (forbidden.each_ref().map(port), port(&listed));
+    let site = Site::new("outgoing", GAS_AS_IT_SPEAKS);
+    site.write("robot", &format!("http://localhost:{elsewhere}/hook\n"));
+    site.write(
+        "anmin.d/out.toml",
+        &format!(
+            r#"
+[outgoing]
+allow = ["10.8.0.0/16", "127.0.0.2"]
+[[webhook]]
+id = "listed"
+url = "http://127.0.0.2:{here}/hook"
+[[webhook]]
+id = "hook"
+url = "http://localhost:{elsewhere}/hook"
+[[notice]]
+id = "duty"
+robot = "feishu"
+address_file = "robot"
+[[cap]]
+id = "county"
+url = "http://localhost:{elsewhere}/cap"
+min_level = "orange"
+sender = "acceptance.anmin.example.cn"
+status = "exercise"
+[[mqtt_out]]
+id = "plain"
+url = "mqtt://localhost:{elsewhere}"
+[[mqtt_out]]
+id = "by-tls"
+url = "mqtts://localhost:{elsewhere}"
+protocol_version = "3.1.1"
+[[mqtt]]
+id = "in-three"
+url = "mqtt://localhost:{elsewhere}"
+[[mqtt]]
+id = "in-five"
+url = "mqtts://localhost:{other}"
+protocol_version = "5"
+[[bus]]
+id = "plant"
+transport = "tcp"
+host = "localhost"
+port = {elsewhere}
+[[bus]]
+id = "server"
+transport = "rtu_over_tcp"
+host = "localhost"
+port = {elsewhere}
+[[device]]
+id = "a"
+profile = "yaoan-ya-k300"
+bus = "plant"
+unit_id = 1
+[[device]]
+id = "b"
+profile = "yaoan-ya-k300"
+bus = "server"
+unit_id = 1
+[[influx]]
+id = "tsdb"
+url = "http://localhost:{elsewhere}"
+bucket = "anmin"
+flush_interval = "100ms"
+[[subscriber]]
+id = "screen"
+url = "http://localhost:{elsewhere}/in"
+[[warning_source]]
+id = "weather"
+urls = ["http://localhost:{elsewhere}/feed"]
+every = "5s"
+[[override]]
+rule = "gas/leak"
+on_delay = "0s"
+"#
+        ),
+    );
+    let mut daemon = Daemon::start(site.folder());
+    let mut device = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+    for _ in 0..2 {
+        device.publish("acceptance/g1/up", json!({ "v": 60.0 }).to_string());
+    }
+    listed.accept().expect("who is listed is dialled");
+    let mut said = Vec::new();
+    for way_out in ["hook", "duty", "county"] {
+        said.push(daemon.until(&format!("probed one at a time way_out={way_out} ")));
+    }
+    for way_out in ["plain", "by-tls"] {
+        said.push(daemon.until(&format!("way_out={way_out} peer=localhost")));
+    }
+    for bus in ["plant", "server"] {
+        said.push(daemon.until(&format!("bus {bus}: cannot reach")));
+    }
+    for (scheme, port) in [("mqtt", elsewhere), ("mqtts", other)] {
+        said.push(daemon.until(&format!("cannot connect to MQTT broker {scheme}://localhost:{port}")));
+    }
+    said.push(daemon.until("Readings cannot be forwarded"));
+    for line in said {
+        assert!(line.contains("localhost is 127.0.0.1") || line.contains("localhost is ::1"), "{line}");
+        assert!(line.contains("which `[outgoing] allow` does not list"), "{line}");
+    }
+    for forbidden in forbidden {
+        forbidden.set_nonblocking(true).expect("a socket has this option");
+        let nobody = forbidden.accept().map_err(|error| error.kind());
+        assert!(matches!(nobody, Err(ErrorKind::WouldBlock)), "{nobody:?} has dialled in");
+    }
+    assert_eq!(daemon.terminate(), Some(0));
 }

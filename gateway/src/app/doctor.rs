@@ -155,7 +155,7 @@ fn look(site: &Path) -> Vec<Finding> {
         ports(config, &mut findings);
     }
     let databases = config.as_ref().map_or(&[][..], |config| &config.influx);
-    findings.extend(reach::all(&peers, databases));
+    findings.extend(reach::all(&peers, databases, &config::outgoing_of(&files)));
     findings
 }
 
@@ -603,7 +603,9 @@ fn buses(config: &Config, owner: Option<(u32, u32)>, findings: &mut Vec<Finding>
     for bus in &config.buses {
         let of = format!("[[bus]] {}", bus.settings.id);
         let found = match &bus.settings.transport {
-            Transport::Tcp { host, port } | Transport::OverTcp { host, port, .. } => reach::tcp(&of, host, *port),
+            Transport::Tcp { host, port } | Transport::OverTcp { host, port, .. } => {
+                reach::tcp(&of, host, *port, &config.outgoing)
+            }
             // Its device calls us: whether one has is what the daemon knows.
             Transport::DialIn(_) => continue,
             Transport::Serial(_, line) => {

@@ -41,6 +41,7 @@ use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
 use crate::intake::{broker, gbt26875, http, modbus, mqtt};
 use crate::main_loop::drill_calendar;
 use crate::main_loop::test_calendar::TestPlan;
+use crate::outgoing::Outgoing;
 use crate::store::readings::Limits;
 use crate::{output, subscription, warning, web};
 
@@ -83,6 +84,8 @@ pub struct Config {
     pub notices: Vec<notice::Settings>,
     pub caps: Vec<broadcast::Settings>,
     pub influx: Vec<influx::Settings>,
+    /// Whom anmin may dial.
+    pub outgoing: Outgoing,
     pub outputs: Vec<Output>,
     pub subscribers: Vec<subscription::Settings>,
     pub drills: Vec<drill_calendar::Plan>,
@@ -105,6 +108,13 @@ pub struct Config {
     pub parts: Parts,
     /// SHA-256 of all its files, in hexadecimal digits.
     pub sha256: String,
+}
+
+/// Settings that were read from `r`, once they heed what the whole site says.
+fn heeding<S>(r: &Reader<'_>, settings: Option<S>, heed: impl FnOnce(&mut S, &Reader<'_>)) -> Option<S> {
+    let mut settings = settings?;
+    heed(&mut settings, r);
+    Some(settings)
 }
 
 /// How many seconds the clocks of a zone are ahead of UTC.
@@ -197,9 +207,13 @@ impl Config {
             })
             .collect();
 
+        let outgoing = one(&roots, "outgoing").map(|r| Outgoing::read(&r)).unwrap_or_default();
         let profiles = profiles(files, faults);
         let mqtt_tables = all("mqtt");
-        let mqtt: Vec<mqtt::Settings> = mqtt_tables.iter().filter_map(|r| mqtt::Settings::read(r, base)).collect();
+        let mqtt: Vec<mqtt::Settings> = mqtt_tables
+            .iter()
+            .filter_map(|r| heeding(r, mqtt::Settings::read(r, base), |settings, r| settings.heed(&outgoing, r)))
+            .collect();
         let mappings_of = |r: &Reader<'_>| -> Vec<Mapping> {
             let mappings = r.tables("mapping").iter().filter_map(|r| Mapping::read(r, &profiles)).collect::<Vec<_>>();
             Mapping::check_overlaps(&mappings, faults);
@@ -236,8 +250,13 @@ impl Config {
             }
         }
 
-        let bus_settings: Vec<(modbus::Settings, Fault)> =
-            all("bus").iter().filter_map(|r| Some((modbus::Settings::read(r, base)?, r.place("listen")))).collect();
+        let bus_settings: Vec<(modbus::Settings, Fault)> = all("bus")
+            .iter()
+            .filter_map(|r| {
+                let settings = heeding(r, modbus::Settings::read(r, base), |bus, r| bus.heed(&outgoing, r));
+                Some((settings?, r.place("listen")))
+            })
+            .collect();
         modbus::dial_in::check_apart(bus_settings.iter(), |fault| faults.note(fault));
         let bus_settings: Vec<modbus::Settings> = bus_settings.into_iter().map(|(settings, _)| settings).collect();
         let mut entries: Vec<devices::Entry> = all("device").iter().filter_map(devices::Entry::read).collect();
@@ -248,27 +267,48 @@ impl Config {
         }
 
         let overrides: Vec<Override> = all("override").iter().filter_map(Override::read).collect();
-        let mqtt_out: Vec<_> = all("mqtt_out").iter().filter_map(|r| mqtt_out::Settings::read(r, base)).collect();
-        let webhooks: Vec<_> = all("webhook").iter().filter_map(|r| webhook::Settings::read(r, base)).collect();
-        let notices: Vec<_> = all("notice").iter().filter_map(|r| notice::Settings::read(r, base)).collect();
-        let caps: Vec<_> = all("cap").iter().filter_map(|r| broadcast::Settings::read(r, base)).collect();
+        let mqtt_out: Vec<_> = all("mqtt_out")
+            .iter()
+            .filter_map(|r| heeding(r, mqtt_out::Settings::read(r, base), |out, r| out.heed(&outgoing, r)))
+            .collect();
+        let webhooks: Vec<_> = all("webhook")
+            .iter()
+            .filter_map(|r| heeding(r, webhook::Settings::read(r, base), |out, r| out.heed(&outgoing, r)))
+            .collect();
+        let notices: Vec<_> = all("notice")
+            .iter()
+            .filter_map(|r| heeding(r, notice::Settings::read(r, base), |out, r| out.heed(&outgoing, r)))
+            .collect();
+        let caps: Vec<_> = all("cap")
+            .iter()
+            .filter_map(|r| heeding(r, broadcast::Settings::read(r, base), |out, r| out.heed(&outgoing, r)))
+            .collect();
         let drills: Vec<drill_calendar::Plan> = all("drill").iter().filter_map(drill_calendar::Plan::read).collect();
         let tests = one(&roots, "walk").map_or_else(TestPlan::default, |r| TestPlan::read(&r));
-        let influx: Vec<_> = all("influx").iter().filter_map(|r| influx::Settings::read(r, base)).collect();
+        let influx: Vec<_> = all("influx")
+            .iter()
+            .filter_map(|r| heeding(r, influx::Settings::read(r, base), |out, r| out.heed(&outgoing, r)))
+            .collect();
         let places_named: BTreeSet<String> = areas
             .values()
             .flat_map(|area| [&area.place.area, &area.place.grid, &area.place.building])
             .filter(|name| !name.is_empty())
             .cloned()
             .collect();
-        let subscribers: Vec<_> =
-            all("subscriber").iter().filter_map(|r| subscription::Settings::read(r, base, &places_named)).collect();
+        let subscribers: Vec<_> = all("subscriber")
+            .iter()
+            .filter_map(|r| {
+                heeding(r, subscription::Settings::read(r, base, &places_named), |to, r| to.heed(&outgoing, r))
+            })
+            .collect();
         let outputs: Vec<(output::Settings, [Fault; 2])> = all("output")
             .iter()
             .filter_map(|r| Some((output::Settings::read(r)?, ["device", "interlock"].map(|key| r.place(key)))))
             .collect();
-        let warning_sources: Vec<_> =
-            all("warning_source").iter().filter_map(|r| warning::Settings::read(r, base)).collect();
+        let warning_sources: Vec<_> = all("warning_source")
+            .iter()
+            .filter_map(|r| heeding(r, warning::Settings::read(r, base), |from, r| from.heed(&outgoing, r)))
+            .collect();
         for r in all("cap") {
             let id: String = r.optional("id").unwrap_or_default();
             for spare in r.or("then", Vec::<String>::new()) {
@@ -381,6 +421,7 @@ impl Config {
             notices,
             caps,
             influx,
+            outgoing,
             outputs,
             subscribers,
             drills,
@@ -450,6 +491,14 @@ pub fn desk_of(path: &Path) -> Result<(SocketAddr, Option<PathBuf>), Vec<Fault>>
         found if found.is_empty() => Ok((listen, token_file)),
         found => Err(found),
     }
+}
+
+/// Whom anmin may dial by these texts. Faults elsewhere in them do not matter.
+pub fn outgoing_of(files: &SiteFiles) -> Outgoing {
+    let faults = Faults::default();
+    let documents = documents(files, &faults);
+    let roots: Vec<Reader<'_>> = documents.iter().map(|document| document.root(&faults)).collect();
+    one(&roots, "outgoing").map(|r| Outgoing::read(&r)).unwrap_or_default()
 }
 
 /// Where the site at `path` keeps its databases, and the time zone of its clocks: all that is needed to look after them.

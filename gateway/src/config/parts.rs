@@ -285,6 +285,7 @@ mod tests {
             (format!("{FIRST}[web]\nlisten = \"127.0.0.1:1\"\n"), "x", "", "[web] (listen)"),
             (FIRST.replace("\"x\"", "\"y\"\nmin_level = \"red\""), "x", "[[webhook]] office (min_level, url)", ""),
             (format!("{FIRST}[storage]\naudit_days = 9\n"), "x", "[storage] (audit_days)", ""),
+            (format!("{FIRST}[outgoing]\nallow = []\n"), "x", "", "[outgoing] (allow)"),
             (format!("{FIRST}[storage]\naudit_days = 9\ndir = \"d\"\n"), "x", "", "[storage] (audit_days, dir)"),
             (FIRST.replace("id = \"b3\"", "id = \"b3\"\nstations = [\"s\"]"), "x", "[[place]] b3 (stations)", ""),
             (format!("# device g2,gas\n{FIRST}"), "x", "[[device]] g2", ""),

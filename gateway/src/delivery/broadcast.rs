@@ -36,6 +36,7 @@ use bytes::Bytes;
 use super::cap::{self, Document, Words};
 use super::http::{Http, Target};
 use super::{Carrier, DeliveryError, Receipt, Secret, Site, read_channel, read_file};
+use crate::outgoing::Outgoing;
 
 /// Files in a folder beyond which old ones go.
 pub const KEEP: usize = 10_000;
@@ -88,6 +89,12 @@ impl Settings {
         r.finish();
         let channel = Channel { then: then.into_iter().map(Arc::from).collect(), ..channel? };
         Some(Self { channel, deliver_within, to: to?, words: words? })
+    }
+
+    pub fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>) {
+        if let To::Endpoint { target, .. } = &mut self.to {
+            target.heed(outgoing, r, "url");
+        }
     }
 
     /// The way out as the desk sees it. Where people outside take it for real they are told only what people here have let out.

@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::{DeliveryError, Receipt, excerpt};
 use crate::credentials::ClientTls;
+use crate::outgoing::Outgoing;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const TOTAL_LIMIT: Duration = Duration::from_secs(10);
@@ -36,6 +37,7 @@ pub struct Target {
     uri: Uri,
     tls: ClientTls,
     allow_http: bool,
+    outgoing: Outgoing,
 }
 
 impl Target {
@@ -67,7 +69,7 @@ impl Target {
                 Some("put the secret into a file and name it here".to_owned()),
             ));
         }
-        let target = Self { tls, allow_http, uri: uri.clone() };
+        let target = Self { tls, allow_http, outgoing: Outgoing::default(), uri: uri.clone() };
         // A literal address never passes the resolver.
         if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
             target.guard().admit(address).map_err(|why| {
@@ -76,6 +78,26 @@ impl Target {
             })?;
         }
         Ok(target)
+    }
+
+    /// Goes only where `outgoing` lets it; a fault at `key` where that is nowhere.
+    pub fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>, key: &'static str) {
+        outgoing.check(r, key, self.host());
+        self.outgoing = outgoing.clone();
+    }
+
+    /// As [`Target::heed`], for a target whose address no message shows.
+    pub fn heeding(self, outgoing: &Outgoing) -> Self {
+        Self { outgoing: outgoing.clone(), ..self }
+    }
+
+    /// Whether there is a list of those whom anmin may dial.
+    pub fn is_bound(&self) -> bool {
+        !self.outgoing.is_open()
+    }
+
+    pub fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default()
     }
 
     /// `scheme://host:port`, without a path.
@@ -99,7 +121,8 @@ impl Target {
     }
 
     fn guard(&self) -> Guard {
-        Guard { only_private: self.uri.scheme_str() == Some("http") && !self.allow_http }
+        let only_private = self.uri.scheme_str() == Some("http") && !self.allow_http;
+        Guard { only_private, outgoing: self.outgoing.clone() }
     }
 }
 
@@ -112,6 +135,8 @@ pub struct Http {
 
 impl Http {
     pub fn new(target: &Target) -> Result<Self, String> {
+        // A literal address never passes the resolver.
+        target.outgoing.may_dial(target.host())?;
         let secure = target.uri.scheme_str() == Some("https");
         let tls = target.tls.config(secure)?;
         let mut tcp = HttpConnector::new_with_resolver(target.guard());
@@ -327,6 +352,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[derive(Clone, Debug)]
 struct Guard {
     only_private: bool,
+    outgoing: Outgoing,
 }
 
 impl Guard {
@@ -374,7 +400,7 @@ impl tower_service::Service<Name> for Guard {
             let mut refused = None;
             let mut admitted = Vec::new();
             for address in found {
-                match guard.admit(address.ip()) {
+                match guard.admit(address.ip()).and_then(|()| guard.outgoing.admit(name.as_str(), address.ip())) {
                     Ok(()) => admitted.push(address),
                     Err(why) => refused = Some(why),
                 }
@@ -568,7 +594,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_name_is_checked_where_it_is_resolved() {
         use tower_service::Service;
-        let mut guard = Guard { only_private: true };
+        let mut guard = Guard { only_private: true, outgoing: Outgoing::default() };
         let name = |text: &str| text.parse::<Name>().expect("a name");
         assert!(guard.call(name("localhost")).await.is_ok_and(|mut found| found.next().is_some()));
         // What looks like no address to us may be one to the system's resolver.

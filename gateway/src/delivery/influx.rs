@@ -59,6 +59,7 @@ use super::{Secret, excerpt, read_file};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::main_loop::{Input, PartState, PartTrouble};
+use crate::outgoing::Outgoing;
 use crate::store::{Reader, StoreError, StoredSample};
 use line::Naming;
 
@@ -134,6 +135,10 @@ impl Settings {
             flush_interval,
             naming: Naming { measurement, tags },
         })
+    }
+
+    pub fn heed(&mut self, outgoing: &Outgoing, r: &TomlReader<'_>) {
+        self.target.heed(outgoing, r, "url");
     }
 }
 
@@ -695,6 +700,10 @@ impl Post {
     /// What the database itself says about its health, our token and the bucket, where it can be asked.
     async fn diagnose(&self) -> Option<String> {
         let settings = &self.settings;
+        // The client below resolves by itself and follows redirects: nobody could say where it goes.
+        if settings.target.is_bound() {
+            return None;
+        }
         let origin = settings.target.origin();
         // influxdb2 panics on a URL that this cannot parse.
         url::Url::parse(&origin).ok()?;

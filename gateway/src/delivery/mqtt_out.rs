@@ -45,9 +45,11 @@ use rumqttc::v5::mqttbytes::v5 as five;
 use rumqttc::{QoS, TlsConfiguration, Transport, v5};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::{Carrier, DeliveryError, Receipt, Secret, Site, event, excerpt, read_channel, read_file};
 use crate::credentials::ClientTls;
+use crate::outgoing::Outgoing;
 
 /// Publishes under way; a courier has eight orders of three publishes each at most, the status is one more.
 const IN_FLIGHT: u16 = 64;
@@ -59,6 +61,9 @@ const RECONNECT_LONGEST: Duration = Duration::from_secs(5);
 /// The embedded broker's publish: topic, payload, whether to retain. With QoS 1; returns at once. The error says why it
 /// was not taken.
 pub type Embedded = Arc<dyn Fn(&str, Bytes, bool) -> Result<(), String> + Send + Sync>;
+
+/// For a name to be resolved, and then for a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// `[[mqtt_out]]`.
 #[derive(Clone, Debug)]
@@ -86,6 +91,7 @@ struct Outside {
     username: Option<String>,
     password_file: Option<PathBuf>,
     tls: ClientTls,
+    outgoing: Outgoing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +127,13 @@ impl Settings {
         Some(Self { channel: channel?, heartbeat, prefix, to: to? })
     }
 
+    pub fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>) {
+        if let To::Outside(outside) = &mut self.to {
+            outgoing.check(r, "url", &outside.host);
+            outside.outgoing = outgoing.clone();
+        }
+    }
+
     /// Whether it needs the embedded broker.
     pub fn is_embedded(&self) -> bool {
         matches!(self.to, To::Embedded)
@@ -147,7 +160,8 @@ fn outside(r: &Reader<'_>, base: &Path) -> Option<Outside> {
         r.fault("url", format!("`url` is {url:?}, which is no address of a broker"), Some(hint));
         return None;
     };
-    Some(Outside { host, port, secure, version, client_id, username, password_file, tls })
+    let outgoing = Outgoing::default();
+    Some(Outside { host, port, secure, version, client_id, username, password_file, tls, outgoing })
 }
 
 fn address(url: &str) -> Option<(String, u16, bool)> {
@@ -491,25 +505,9 @@ async fn drive(plan: Plan, link: Arc<Link>) {
     // Why it was last away, until it is there again: each reason is said once, the alarm about the way out stands.
     let mut said = String::new();
     loop {
-        let (client, mut events) = plan.connect();
-        let mut client = Some(client);
-        let why = loop {
-            match events.next().await {
-                Ok(Happened::Connected) => {
-                    tracing::info!(way_out = %plan.name, peer = %link.peer, "connected");
-                    wait = Duration::from_secs(1);
-                    said.clear();
-                    let status =
-                        Publish { topic: plan.status_topic.clone(), payload: plan.online.clone(), retain: true };
-                    if let Some(client) = client.take() {
-                        link.handle_up(client, status);
-                    }
-                }
-                Ok(Happened::Sent(number)) => link.handle_sent(number),
-                Ok(Happened::Acknowledged(number, answer)) => link.handle_acknowledged(number, answer),
-                Ok(Happened::Nothing) => {}
-                Err(why) => break why,
-            }
+        let why = match plan.connect().await {
+            Ok((client, events)) => plan.serve(client, events, &link, &mut wait, &mut said).await,
+            Err(why) => why,
         };
         let why = excerpt(&why);
         link.handle_down(&why);
@@ -524,8 +522,42 @@ async fn drive(plan: Plan, link: Arc<Link>) {
 }
 
 impl Plan {
-    fn connect(&self) -> (Client, Events) {
-        let Outside { host, port, version, username, .. } = &self.outside;
+    /// Carries what the client does into the link, until it says why it can no more.
+    async fn serve(
+        &self,
+        client: Client,
+        mut events: Events,
+        link: &Link,
+        wait: &mut Duration,
+        said: &mut String,
+    ) -> String {
+        let mut client = Some(client);
+        loop {
+            match events.next().await {
+                Ok(Happened::Connected) => {
+                    tracing::info!(way_out = %self.name, peer = %link.peer, "connected");
+                    *wait = Duration::from_secs(1);
+                    said.clear();
+                    let status =
+                        Publish { topic: self.status_topic.clone(), payload: self.online.clone(), retain: true };
+                    if let Some(client) = client.take() {
+                        link.handle_up(client, status);
+                    }
+                }
+                Ok(Happened::Sent(number)) => link.handle_sent(number),
+                Ok(Happened::Acknowledged(number, answer)) => link.handle_acknowledged(number, answer),
+                Ok(Happened::Nothing) => {}
+                Err(why) => return why,
+            }
+        }
+    }
+
+    /// A client that dials when it is first asked what happened. The error says why it may not.
+    async fn connect(&self) -> Result<(Client, Events), String> {
+        let Outside { host, port, version, username, secure, outgoing, .. } = &self.outside;
+        let name = timeout(CONNECT_LIMIT, outgoing.name_for_client(host, *port, *secure)).await;
+        let host =
+            &name.map_err(|_| "its name is not resolved in time".to_owned())?.map_err(|error| error.to_string())?;
         let transport = match &self.tls {
             Some(tls) => Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(tls))),
             None => Transport::tcp(),
@@ -533,7 +565,7 @@ impl Plan {
         let password = self.password.as_ref().map_or("", |password| password.reveal());
         let (will, topic) = (self.offline.to_vec(), self.status_topic.clone());
         let mut network = rumqttc::NetworkOptions::new();
-        network.set_connection_timeout(5);
+        network.set_connection_timeout(CONNECT_LIMIT.as_secs());
         // Without it a state waits for the kernel's acknowledgement of the event before it, 40 ms at worst.
         network.set_tcp_nodelay(true);
         match version {
@@ -542,7 +574,7 @@ impl Plan {
                 options.set_transport(transport);
                 options.set_clean_start(true);
                 options.set_keep_alive(Duration::from_secs(20));
-                options.set_connection_timeout(5);
+                options.set_connection_timeout(CONNECT_LIMIT.as_secs());
                 options.set_network_options(network);
                 // Its table of publishes under way is made at full length: 65,535 would be megabytes.
                 options.set_outgoing_inflight_upper_limit(IN_FLIGHT);
@@ -551,7 +583,7 @@ impl Plan {
                     options.set_credentials(username, password);
                 }
                 let (client, events) = v5::AsyncClient::new(options, usize::from(IN_FLIGHT));
-                (Client::Five(client), Events::Five(Box::new(events)))
+                Ok((Client::Five(client), Events::Five(Box::new(events))))
             }
             Version::Three => {
                 let mut options = rumqttc::MqttOptions::new(&self.client_id, host, *port);
@@ -566,7 +598,7 @@ impl Plan {
                 }
                 let (client, mut events) = rumqttc::AsyncClient::new(options, usize::from(IN_FLIGHT));
                 events.set_network_options(network);
-                (Client::Three(client), Events::Three(Box::new(events)))
+                Ok((Client::Three(client), Events::Three(Box::new(events))))
             }
         }
     }

@@ -35,6 +35,7 @@ use super::{Carrier, DeliveryError, Receipt, Secret, Site, excerpt, read_channel
 use crate::clock::Clock;
 use crate::credentials::ClientTls;
 use crate::crew_link::Links;
+use crate::outgoing::Outgoing;
 use words::{Language, Said, Words};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -108,6 +109,7 @@ pub struct Settings {
     per_minute: usize,
     everybody_from: Option<Level>,
     page: Option<String>,
+    outgoing: Outgoing,
 }
 
 impl Settings {
@@ -172,7 +174,17 @@ impl Settings {
             per_minute: per_minute?,
             everybody_from: everybody_from?,
             page,
+            outgoing: Outgoing::default(),
         })
+    }
+
+    pub fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>) {
+        let target = address(&self.address_file, self.tls.clone(), self.allow_http);
+        if target.is_ok_and(|target| outgoing.may_dial(target.host()).is_err()) {
+            let hint = "add its host to `allow` of [outgoing] if anmin is to speak with it".to_owned();
+            r.fault("address_file", "`address_file` leads to a host that `[outgoing] allow` does not list", Some(hint));
+        }
+        self.outgoing = outgoing.clone();
     }
 }
 
@@ -219,7 +231,8 @@ pub struct Notice {
 /// Reads the address and the secret; connects only when there is something to say.
 pub fn carrier(settings: &Settings, site: &Site, links: Option<&Links>, clock: &Clock) -> Result<Notice, String> {
     let Settings { robot, per_minute, everybody_from, .. } = settings;
-    let target = address(&settings.address_file, settings.tls.clone(), settings.allow_http)?;
+    let target =
+        address(&settings.address_file, settings.tls.clone(), settings.allow_http)?.heeding(&settings.outgoing);
     Ok(Notice {
         http: Http::new(&target)?,
         robot: *robot,

@@ -27,6 +27,7 @@ use ring::hmac;
 use super::http::{Http, Target};
 use super::{Carrier, DeliveryError, Receipt, Secret, Site, event, read_channel, read_file};
 use crate::clock::Clock;
+use crate::outgoing::Outgoing;
 
 /// `[[webhook]]`.
 #[derive(Clone, Debug)]
@@ -45,6 +46,10 @@ impl Settings {
         r.finish();
         Some(Self { channel: channel?, heartbeat, to: to? })
     }
+
+    pub fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>) {
+        self.to.heed(outgoing, r);
+    }
 }
 
 /// Where signed JSON is posted to, as configured: `url` and what goes with it, `secret_file`.
@@ -60,6 +65,10 @@ impl Receiver {
         let target = Target::read(r, base);
         let secret_file = read_file(r, "secret_file", base, read_key);
         Some(Self { target: target?, secret_file })
+    }
+
+    pub fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>) {
+        self.target.heed(outgoing, r, "url");
     }
 }
 

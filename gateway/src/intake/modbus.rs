@@ -32,7 +32,6 @@ use anmin_sensors::poll::{self, Answer, Ask, Event, Failure, Next, Poller, Timin
 use anmin_sensors::reading::Reading;
 use anmin_sensors::time::Mono;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -42,6 +41,7 @@ use tokio_serial::{DataBits, Parity, SerialPortBuilderExt as _, StopBits};
 
 use crate::clock::Clock;
 use crate::main_loop::{Input, PartState, PartTrouble};
+use crate::outgoing::Outgoing;
 use crate::telemetry::BusCounters;
 use dial_in::{DialIn, Door};
 use line::{Line, Wire};
@@ -63,6 +63,8 @@ pub struct Settings {
     pub max_concurrent_units: usize,
     /// Serial framing only: how long after an unanswered request its answer may still come.
     pub late_window: Duration,
+    /// Whom anmin may dial.
+    pub outgoing: Outgoing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +156,7 @@ impl Settings {
             pause_between_requests: Duration::ZERO,
             max_concurrent_units: 1,
             late_window: Duration::from_secs(3),
+            outgoing: Outgoing::default(),
         }
     }
 
@@ -213,6 +216,7 @@ impl Settings {
             pause_between_requests: r.or("pause_between_requests", usual.pause_between_requests),
             max_concurrent_units: r.or("max_concurrent_units", usual.max_concurrent_units),
             late_window: r.or("late_window", usual.late_window),
+            outgoing: Outgoing::default(),
         };
         r.finish();
         let mut sound = true;
@@ -238,6 +242,13 @@ impl Settings {
             wrong("max_concurrent_units", format!("`max_concurrent_units` is {units}, expected 1 to {most}"));
         }
         (sound && id.is_some() && transport.is_some()).then_some(settings)
+    }
+
+    pub fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>) {
+        if let Transport::Tcp { host, .. } | Transport::OverTcp { host, .. } = &self.transport {
+            outgoing.check(r, "host", host);
+        }
+        self.outgoing = outgoing.clone();
     }
 
     fn read_serial(r: &Reader<'_>) -> Option<Serial> {
@@ -751,7 +762,7 @@ impl Link {
         let (wire, serial) = match &settings.transport {
             Transport::Tcp { host, port } | Transport::OverTcp { host, port, .. } => {
                 let limit = settings.timeout.max(Duration::from_secs(3));
-                let stream = timeout(limit, TcpStream::connect((host.as_str(), *port)))
+                let stream = timeout(limit, settings.outgoing.connect(host, *port))
                     .await
                     .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the connection attempt"))??;
                 stream.set_nodelay(true)?;

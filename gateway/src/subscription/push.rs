@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::delivery::webhook::{Receiver, Signer};
 use crate::delivery::{DeliveryError, Receipt, excerpt, heartbeat};
 use crate::main_loop::{Input, PartState, PartTrouble};
+use crate::outgoing::Outgoing;
 use crate::store::{StateReader, Told};
 
 /// Refusals of one event after which it is left out.
@@ -59,6 +60,10 @@ impl Settings {
         }
         ["heartbeat", "allow_http"].iter().filter(|key| r.optional::<bool>(key).is_some()).for_each(|key| alone(key));
         None
+    }
+
+    pub(super) fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>) {
+        self.to.heed(outgoing, r);
     }
 
     pub(super) fn signer(&self, clock: &Clock) -> Result<Posted, String> {

@@ -14,15 +14,16 @@ use crate::certificate::{Ends, end};
 use crate::clock::Clock;
 use crate::config::outside::Peer;
 use crate::delivery::influx::{self, Tried};
+use crate::outgoing::Outgoing;
 
 /// For a connection, and then for a word.
 const WITHIN: Duration = Duration::from_secs(3);
 
-/// All peers at once. Of `databases` each is asked whether it would take readings, too.
-pub fn all(peers: &[Peer], databases: &[influx::Settings]) -> Vec<Finding> {
+/// All peers at once, those that `outgoing` lists. Of `databases` each is asked whether it would take readings, too.
+pub fn all(peers: &[Peer], databases: &[influx::Settings], outgoing: &Outgoing) -> Vec<Finding> {
     thread::scope(|scope| {
         let ask = |peer: &Peer| {
-            let found = one(peer);
+            let found = one(peer, outgoing);
             let database = databases.iter().find(|settings| peer.of == format!("[[influx]] {}", settings.id));
             match database {
                 Some(settings) if found.grade != Grade::Ill => database_of(&peer.of, settings, found),
@@ -34,7 +35,7 @@ pub fn all(peers: &[Peer], databases: &[influx::Settings]) -> Vec<Finding> {
     })
 }
 
-fn one(peer: &Peer) -> Finding {
+fn one(peer: &Peer, outgoing: &Outgoing) -> Finding {
     let of = peer.of.as_str();
     // The address of a robot is a secret: of all addresses only host and port are said.
     let Ok(url) = url::Url::parse(&peer.url) else {
@@ -48,7 +49,7 @@ fn one(peer: &Peer) -> Finding {
     };
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let port = url.port().unwrap_or(usual);
-    if secure { tls(of, host, port, peer) } else { tcp(of, host, port) }
+    if secure { tls(of, host, port, peer, outgoing) } else { tcp(of, host, port, outgoing) }
 }
 
 /// What a database says; where it is well, what was found of the way to it.
@@ -74,9 +75,9 @@ fn database_of(of: &str, settings: &influx::Settings, found: Finding) -> Finding
     }
 }
 
-fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+fn connect(host: &str, port: u16, outgoing: &Outgoing) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
+    for address in outgoing.keep(host, (host, port).to_socket_addrs()?)? {
         match TcpStream::connect_timeout(&address, WITHIN) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
@@ -94,15 +95,15 @@ fn unreachable(of: &str, host: &str, port: u16, error: &io::Error) -> Finding {
 }
 
 /// Whether something listens there.
-pub fn tcp(of: &str, host: &str, port: u16) -> Finding {
-    match connect(host, port) {
+pub fn tcp(of: &str, host: &str, port: u16, outgoing: &Outgoing) -> Finding {
+    match connect(host, port, outgoing) {
         Ok(_) => Finding::new(of, Grade::Well, format!("{host}:{port} 可连接"), format!("{host}:{port} answers")),
         Err(error) => unreachable(of, host, port, &error),
     }
 }
 
-fn tls(of: &str, host: &str, port: u16, peer: &Peer) -> Finding {
-    let stream = match connect(host, port) {
+fn tls(of: &str, host: &str, port: u16, peer: &Peer, outgoing: &Outgoing) -> Finding {
+    let stream = match connect(host, port, outgoing) {
         Ok(stream) => stream,
         Err(error) => return unreachable(of, host, port, &error),
     };

@@ -65,6 +65,8 @@ pub struct Publish {
 pub enum Failure {
     /// A file of ours cannot be read, or holds nothing of use.
     Local(String),
+    /// It is not among those whom anmin may dial.
+    NotAllowed(String),
     /// The network says why.
     Network(String),
     /// Nothing came in time.
@@ -97,6 +99,7 @@ impl Failure {
         let text = |zh: &str, en: String| Text { zh: zh.to_owned(), en };
         match self {
             Self::Local(why) => text("本机的密码或证书文件有问题", why.clone()),
+            Self::NotAllowed(why) => text("不在 [outgoing] 允许连接的地址之内", why.clone()),
             Self::Network(why) => text("网络不通或端口未开放", why.clone()),
             Self::NoAnswer => text("对方没有应答", "it does not answer".to_owned()),
             Self::Tls(why) => text("TLS 握手失败，对方证书不可信或不匹配", format!("TLS fails: {why}")),
@@ -142,8 +145,8 @@ pub enum Client {
 }
 
 impl Client {
-    /// A client that connects when [`Client::next`] is first called.
-    pub fn new(plan: &Plan, credentials: Credentials, max_packet_size: usize) -> Self {
+    /// A client that connects to `host` when [`Client::next`] is first called.
+    pub fn new(plan: &Plan, host: &str, credentials: Credentials, max_packet_size: usize) -> Self {
         let settings = &plan.settings;
         let transport = match credentials.tls {
             Some(tls) => Transport::tls_with_config(TlsConfiguration::Rustls(tls)),
@@ -155,7 +158,7 @@ impl Client {
         network.set_connection_timeout(connect_within);
         match settings.protocol {
             Protocol::V311 => {
-                let mut options = rumqttc::MqttOptions::new(&plan.client_id, &settings.host, settings.port);
+                let mut options = rumqttc::MqttOptions::new(&plan.client_id, host, settings.port);
                 options.set_transport(transport);
                 options.set_keep_alive(settings.keep_alive);
                 options.set_clean_session(!plan.keeps_session());
@@ -171,7 +174,7 @@ impl Client {
                 Self::Three { requests, events: Box::new(events) }
             }
             Protocol::V5 => {
-                let mut options = v5::MqttOptions::new(&plan.client_id, &settings.host, settings.port);
+                let mut options = v5::MqttOptions::new(&plan.client_id, host, settings.port);
                 options.set_transport(transport);
                 options.set_keep_alive(settings.keep_alive);
                 options.set_clean_start(!plan.keeps_session());

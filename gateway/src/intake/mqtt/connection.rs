@@ -4,6 +4,7 @@
 //! While the main loop has no room the socket is not read: TCP and the broker hold back what comes. That lasts a third of
 //! the keep-alive at most; then the connection ends, and the broker delivers again what was not acknowledged.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::acks::{Acks, Owed};
 use super::client::{Client, Credentials, Event, Failure, Publish};
 use super::pressure::{InFlight, Pace, Pressure};
+use super::settings::Settings;
 use super::{Closed, Keeper, Plan};
 use crate::intake::{Delivery, Message};
 use crate::main_loop::Input;
@@ -82,7 +84,16 @@ impl Connection {
             Ok(Err(panicked)) => return Err(Failure::Local(panicked.to_string())),
             Err(_) => return Err(Failure::Local("its files cannot be read in time".to_owned())),
         };
-        let mut client = Client::new(&plan, credentials, max_packet_size);
+        let Settings { host, port, tls, outgoing, .. } = &plan.settings;
+        let host = match timeout(plan.connect_within(), outgoing.name_for_client(host, *port, tls.is_some())).await {
+            Ok(Ok(host)) => host,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Failure::NotAllowed(error.to_string()));
+            }
+            Ok(Err(error)) => return Err(Failure::Network(error.to_string())),
+            Err(_) => return Err(Failure::NoAnswer),
+        };
+        let mut client = Client::new(&plan, &host, credentials, max_packet_size);
         // rumqttc has the same limit for the same thing; this one stands even if it forgets an await.
         let first = timeout(plan.connect_within() + Duration::from_secs(1), client.next()).await;
         let session_present = match first.map_err(|_| Failure::NoAnswer)?? {

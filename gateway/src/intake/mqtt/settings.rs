@@ -8,6 +8,7 @@ use anmin_sensors::document::{ByteSize, Reader};
 use rumqttc::QoS;
 
 use crate::credentials::{ClientTls, named_file};
+use crate::outgoing::Outgoing;
 
 /// One `[[mqtt]]` table, without its mappings: those belong to the router.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Settings {
     pub max_packet_size: usize,
     /// MQTT 5: how many messages the broker may have in flight to us without our acknowledgement.
     pub receive_maximum: u16,
+    /// Whom anmin may dial.
+    pub outgoing: Outgoing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +128,13 @@ impl Settings {
             password_file,
             max_packet_size: max_packet_size as usize,
             receive_maximum,
+            outgoing: Outgoing::default(),
         })
+    }
+
+    pub fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>) {
+        outgoing.check(r, "url", &self.host);
+        self.outgoing = outgoing.clone();
     }
 
     /// The client id of the file, or one that is stable for this site and this `[[mqtt]]`.
