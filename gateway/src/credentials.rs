@@ -7,12 +7,14 @@ use std::time::SystemTime;
 
 use anmin_sensors::document::Reader;
 use hyper_rustls::ConfigBuilderExt;
-use rustls::SignatureScheme;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use tracing::{info, warn};
 
 /// Before the name of a credential that systemd hands over, where the path of a file is asked for.
@@ -116,13 +118,13 @@ pub fn roots(path: &Path) -> Result<rustls::RootCertStore, String> {
 /// whatever is wrong with them is a fault at its key.
 pub fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfig>> {
     let own = pair(r, base);
-    let clients = r.optional::<String>("tls_client_ca").map(|file| roots(&named_file(base, file)));
+    let clients = r.optional::<String>("tls_client_ca").map(|file| RenewedClients::new(named_file(base, file)));
     let clients = match clients {
         Some(Err(why)) => {
             r.fault("tls_client_ca", why, None);
             return None;
         }
-        Some(Ok(roots)) => Some(roots),
+        Some(Ok(clients)) => Some(clients),
         None => None,
     };
     if clients.is_some() && !r.has("tls_cert") {
@@ -130,18 +132,17 @@ pub fn server_tls(r: &Reader<'_>, base: &Path) -> Option<Arc<rustls::ServerConfi
     }
     let (certificate, key) = own?;
     let built = Renewed::new(certificate, key).and_then(|renewed| {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(roots) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
-            }
+        let Some(clients) = clients else {
+            return Ok(builder.with_no_client_auth().with_cert_resolver(Arc::new(renewed)));
         };
-        Ok(builder.with_cert_resolver(Arc::new(renewed)))
+        let mut config = builder.with_client_cert_verifier(Arc::new(clients)).with_cert_resolver(Arc::new(renewed));
+        // A session that is resumed would go on by the authority that it began with.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
     });
     built.map(Arc::new).map_err(|error| not_together(r, &error)).ok()
 }
@@ -198,7 +199,15 @@ pub struct Renewed {
 }
 
 /// Length and time of writing of both files.
-type Look = [Option<(u64, SystemTime)>; 2];
+type Look = [Seen; 2];
+
+/// Length and time of writing of a file that is there.
+type Seen = Option<(u64, SystemTime)>;
+
+fn seen(path: &Path) -> Seen {
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.len(), meta.modified().ok()?))
+}
 
 impl Renewed {
     /// Both files, in PEM. The error says what is wrong with them together; each alone is for the caller.
@@ -209,10 +218,7 @@ impl Renewed {
     }
 
     fn look(certificate: &Path, key: &Path) -> Look {
-        [certificate, key].map(|path| {
-            let meta = fs::metadata(path).ok()?;
-            Some((meta.len(), meta.modified().ok()?))
-        })
+        [certificate, key].map(seen)
     }
 
     fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
@@ -260,5 +266,83 @@ impl ResolvesClientCert for Renewed {
 
     fn has_certs(&self) -> bool {
         true
+    }
+}
+
+/// The authorities of those who dial in, read anew like [`Renewed`]: whoever they no longer vouch for is refused at its next
+/// connection.
+#[derive(Debug)]
+struct RenewedClients {
+    file: PathBuf,
+    in_force: Mutex<(Seen, Arc<dyn ClientCertVerifier>)>,
+}
+
+impl RenewedClients {
+    fn new(file: PathBuf) -> Result<Self, String> {
+        let look = seen(&file);
+        let first = Self::read(&file)?;
+        Ok(Self { file, in_force: Mutex::new((look, first)) })
+    }
+
+    fn read(file: &Path) -> Result<Arc<dyn ClientCertVerifier>, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let built = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(file)?), provider).build();
+        built.map_err(|error| format!("{}: {error}", file.display()))
+    }
+
+    /// What the file says now, where it can be used.
+    fn in_force(&self) -> Arc<dyn ClientCertVerifier> {
+        let look = seen(&self.file);
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_force.0 != look {
+            in_force.0 = look;
+            let shown = self.file.display();
+            match Self::read(&self.file) {
+                Ok(new) => {
+                    info!("the authorities of clients in {shown} have changed and are in force");
+                    in_force.1 = new;
+                }
+                Err(why) => warn!("{shown} has changed and cannot be used: {why}; the last one stays in force"),
+            }
+        }
+        Arc::clone(&in_force.1)
+    }
+}
+
+impl ClientCertVerifier for RenewedClients {
+    /// None: a client shows whatever certificate it has (RFC 8446 section 4.2.4).
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.in_force().verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.in_force().verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.in_force().verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.in_force().supported_verify_schemes()
     }
 }

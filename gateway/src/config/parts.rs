@@ -64,9 +64,10 @@ pub struct Differences {
 }
 
 /// Keys that name a file which is read when its part is taken up: secrets, authorities, and the `file` of a list. Files that are
-/// read anew whenever they are needed, a server's certificates and all of an `[[mqtt]]`, are not among them.
+/// read anew whenever they are needed, a server's certificates, the authorities of its clients and all of an `[[mqtt]]`, are not
+/// among them.
 fn names_a_file(key: &str) -> bool {
-    key.ends_with("_file") || ["tls_ca", "tls_client_ca", "file"].contains(&key)
+    key.ends_with("_file") || ["tls_ca", "file"].contains(&key)
 }
 
 impl Parts {
@@ -284,8 +285,8 @@ mod tests {
             (FIRST.replace("\"b\"", "\"c\""), "x", "[[mqtt]] b, [[mqtt]] c", ""),
             (format!("{FIRST}[web]\nlisten = \"127.0.0.1:1\"\n"), "x", "", "[web] (listen)"),
             (FIRST.replace("\"x\"", "\"y\"\nmin_level = \"red\""), "x", "[[webhook]] office (min_level, url)", ""),
-            (format!("{FIRST}[storage]\naudit_days = 9\n"), "x", "[storage] (audit_days)", ""),
             (format!("{FIRST}[outgoing]\nallow = []\n"), "x", "", "[outgoing] (allow)"),
+            (format!("{FIRST}[storage]\naudit_days = 9\n"), "x", "[storage] (audit_days)", ""),
             (format!("{FIRST}[storage]\naudit_days = 9\ndir = \"d\"\n"), "x", "", "[storage] (audit_days, dir)"),
             (FIRST.replace("id = \"b3\"", "id = \"b3\"\nstations = [\"s\"]"), "x", "[[place]] b3 (stations)", ""),
             (format!("# device g2,gas\n{FIRST}"), "x", "[[device]] g2", ""),
