@@ -2,8 +2,8 @@
 
     https.py get URL CA [CERT KEY]    asks once, believing the authority in CA alone, and showing a certificate of its own if it
                                       has one; says "done STATUS" or "done failed: WHY"
-    https.py serve CERT KEY [CA]      says "ready PORT", then "got N bytes" of each POST, which it answers with 204; of clients
-                                      it wants a certificate by the authority in CA, where one is given
+    https.py serve CERT KEY [CA]      says "ready PORT", then "got N bytes at PATH" of each POST, which it answers with 204; of
+                                      clients it wants a certificate by the authority in CA, where one is given
 """
 
 import http.server
@@ -30,7 +30,7 @@ def get(url, ca, *own):
 class Taker(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        print(f"got {len(body)} bytes", flush=True)
+        print(f"got {len(body)} bytes at {self.path}", flush=True)
         self.send_response(204)
         self.end_headers()
 
