@@ -1,6 +1,7 @@
 //! What anmin's binary is made of: every crate in it, by what Cargo itself resolves, with licence and source.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -27,18 +28,45 @@ impl Part {
     }
 }
 
-/// The crates of the binary, the binary's own included, in the order of their names. Runs Cargo, which needs no network.
-pub fn parts() -> Vec<Part> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root");
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root")
+}
+
+/// What Cargo resolves for this kind of machine, without a network.
+fn resolved() -> Value {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let ran = Command::new(cargo)
         .args(["metadata", "--locked", "--offline", "--format-version=1", "--filter-platform", &platform])
-        .current_dir(root)
+        .current_dir(root())
         .output()
         .expect("cargo is there, since it built this");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let told: Value = serde_json::from_slice(&ran.stdout).expect("cargo writes JSON");
+    serde_json::from_slice(&ran.stdout).expect("cargo writes JSON")
+}
+
+/// The versions of every crate that building and testing anmin takes, the newest last.
+pub fn versions() -> BTreeMap<String, Vec<String>> {
+    let told = resolved();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let used: BTreeSet<String> =
+        list(&told["resolve"]["nodes"]).iter().filter_map(|node| node["id"].as_str().map(str::to_owned)).collect();
+    let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for package in list(&told["packages"]) {
+        let word = |key: &str| package[key].as_str().unwrap_or_default().to_owned();
+        if used.contains(&word("id")) {
+            versions.entry(word("name")).or_default().push(word("version"));
+        }
+    }
+    let numbers =
+        |version: &String| -> Vec<u64> { version.split(['.', '-', '+']).map_while(|n| n.parse().ok()).collect() };
+    versions.values_mut().for_each(|all| all.sort_by_key(numbers));
+    versions
+}
+
+/// The crates of the binary, the binary's own included, in the order of their names. Runs Cargo, which needs no network.
+pub fn parts() -> Vec<Part> {
+    let (root, told) = (root(), resolved());
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).expect("it is there");
     let lock: toml::Table = lock.parse().expect("a lock file is TOML");
     let word = |value: &toml::Value, key: &str| value.get(key).and_then(toml::Value::as_str).map(str::to_owned);

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anmin_tests::supply::{allowed, parts, sbom};
+use anmin_tests::supply::{allowed, parts, sbom, versions};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root").to_owned()
@@ -61,6 +61,33 @@ fn what_we_are_made_of_is_listed_and_allowed() {
             assert!(refs.contains(below), "{below} is needed and not listed");
         }
     }
+}
+
+/// Of every crate that is there in more than one generation all but the newest stand in deny.toml, with who needs them; and nothing
+/// stands there that has gone.
+#[test]
+fn no_crate_is_there_twice_unless_it_is_said_why() {
+    let deny: toml::Table =
+        fs::read_to_string(root().join("deny.toml")).expect("it is there").parse().expect("it is TOML");
+    assert_eq!(deny["bans"]["multiple-versions"].as_str(), Some("deny"));
+    let mut said = BTreeSet::new();
+    for skipped in deny["bans"]["skip"].as_array().into_iter().flatten() {
+        let (what, why) = (skipped["crate"].as_str().unwrap_or_default(), skipped["reason"].as_str());
+        assert!(why.is_some_and(|why| why.len() > 10), "{what}: {why:?}");
+        said.insert(what.to_owned());
+    }
+    let mut older = BTreeSet::new();
+    for (name, versions) in versions() {
+        let all_but_the_newest = versions.iter().rev().skip(1);
+        older.extend(all_but_the_newest.map(|version| format!("{name}@{version}")));
+    }
+    let unsaid: Vec<&String> = older.difference(&said).collect();
+    assert!(
+        unsaid.is_empty(),
+        "{unsaid:?}: there is a newer one as well; `cargo tree -i CRATE` says who needs the older"
+    );
+    let gone: Vec<&String> = said.difference(&older).collect();
+    assert!(gone.is_empty(), "deny.toml passes over {gone:?}, which are not there twice");
 }
 
 /// A mitigation without a test is none.
