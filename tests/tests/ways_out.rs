@@ -2,8 +2,9 @@
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::time::Instant;
 
-use anmin_tests::daemon::Daemon;
+use anmin_tests::daemon::{DEADLINE, Daemon, pause};
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::peers::{CapReceiver, Robots, VictoriaMetrics, free_port};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
@@ -167,6 +168,7 @@ fn a_peer_that_the_list_does_not_have_gets_not_one_connection() {
     let port = |of: &TcpListener| of.local_addr().expect("it is bound").port();
     let ([elsewhere, other], here) = (forbidden.each_ref().map(port), port(&listed));
     let site = Site::new("outgoing", GAS_AS_IT_SPEAKS);
+    site.certificate("ca", 300);
     site.write("robot", &format!("http://localhost:{elsewhere}/hook\n"));
     site.write(
         "anmin.d/out.toml",
@@ -196,14 +198,20 @@ url = "mqtt://localhost:{elsewhere}"
 [[mqtt_out]]
 id = "by-tls"
 url = "mqtts://localhost:{elsewhere}"
+tls_ca = "ca.pem"
 protocol_version = "3.1.1"
 [[mqtt]]
 id = "in-three"
 url = "mqtt://localhost:{elsewhere}"
+  [[mqtt.mapping]]
+  topic = "three/{{device}}"
 [[mqtt]]
 id = "in-five"
 url = "mqtts://localhost:{other}"
+tls_ca = "ca.pem"
 protocol_version = "5"
+  [[mqtt.mapping]]
+  topic = "five/{{device}}"
 [[bus]]
 id = "plant"
 transport = "tcp"
@@ -247,7 +255,15 @@ on_delay = "0s"
     for _ in 0..2 {
         device.publish("acceptance/g1/up", json!({ "v": 60.0 }).to_string());
     }
-    listed.accept().expect("who is listed is dialled");
+    listed.set_nonblocking(true).expect("a socket has this option");
+    let deadline = Instant::now() + DEADLINE;
+    while let Err(error) = listed.accept() {
+        assert!(
+            error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline,
+            "who is listed is dialled: {error}"
+        );
+        pause();
+    }
     let mut said = Vec::new();
     for way_out in ["hook", "duty", "county"] {
         said.push(daemon.until(&format!("probed one at a time way_out={way_out} ")));
