@@ -398,8 +398,10 @@ pub type More = Option<u64>;
 
 impl Repeats {
     const EVERY: Duration = Duration::from_secs(60);
-    /// Bound of remembered faults; when reached the memory starts again, at worst some lines are said twice.
+    /// Bound of faults that are told apart. Whoever comes from another address each time is one of the others beyond it, and these
+    /// are said together: however many there are, so many lines a minute and one.
     const MOST: usize = 1_000;
+    const OTHERS: &'static str = "";
 
     /// `Some`: say it now, with how many more were kept back since it was last said, if any. `None`: keep it back.
     pub fn say(&mut self, key: &str, now: Mono) -> Option<More> {
@@ -412,8 +414,11 @@ impl Repeats {
             let held = std::mem::take(held);
             return Some((held > 0).then_some(held));
         }
-        if self.seen.len() >= Self::MOST {
-            self.seen.clear();
+        if self.seen.len() >= Self::MOST && key != Self::OTHERS {
+            self.seen.retain(|key, (last, _)| key == Self::OTHERS || now.since(*last) < Self::EVERY);
+            if self.seen.len() >= Self::MOST {
+                return self.say(Self::OTHERS, now);
+            }
         }
         self.seen.insert(key.to_owned(), (now, 0));
         Some(None)
@@ -434,6 +439,17 @@ mod tests {
         let said: Vec<Option<More>> = [0, 1, 2, 59, 60, 61, 200].map(|s| repeats.say("broker", at(s))).to_vec();
         assert_eq!(said, [Some(None), None, None, None, Some(Some(3)), None, Some(Some(1))]);
         assert_eq!(repeats.say("other", at(61)), Some(None));
+    }
+
+    #[test]
+    fn who_comes_from_another_address_each_time_fills_no_log() {
+        let mut repeats = Repeats::default();
+        let mut said = |second: u64| {
+            let now = Mono::default().plus(Duration::from_secs(second));
+            (0..5_000).filter(|n| repeats.say(&format!("fd00::{second}:{n}"), now).is_some()).count()
+        };
+        assert_eq!([said(0), said(30), said(59)], [1_001, 0, 0]);
+        assert_eq!(said(60), 1_000, "another minute");
     }
 
     #[test]
