@@ -246,9 +246,11 @@ off_delay = "0s"
         post(&format!("{alarm_at}/calls/st-1/decline"), json!({ "who": "li", "why": "with OSMANTHUS in R-77501" }));
         post("/api/v1/stations/st-2/off-duty", json!({ "who": "li", "why": "OSMANTHUS is ill" }));
         let mut device = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
-        for _ in 0..2 {
-            device.publish("acceptance/g1/up", json!({ "v": 0.0 }).to_string());
+        // It has counted messages that did not come, which is said of it by its name and place.
+        for seq in [1, 9, 10] {
+            device.publish("acceptance/g1/up", json!({ "v": 0.0, "seq": seq }).to_string());
         }
+        daemon.alarm("system/part", "gap:g1", "said", |_| true);
         daemon.wait(&incident, "no gas", |view| view["incident"]["level"].is_null());
         post(&format!("{incident}/close"), json!({ "who": "li", "outcome": "real", "why": "OSMANTHUS left it on" }));
         // What was said before is in the log by then.

@@ -34,7 +34,7 @@ const MOST_TOPICS: usize = 1_024;
 const UNREADABLE: &str = "unreadable:";
 const OTHER_UNREADABLE: &str = "unreadable:*";
 const LOSS: &str = "loss:";
-const GAP: &str = "gap:";
+pub const GAP: &str = "gap:";
 /// Stands for all devices beyond [`MOST_GAPS`]; no device has such an id.
 const OTHER_GAPS: &str = "gap:*";
 

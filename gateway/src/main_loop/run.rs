@@ -942,7 +942,17 @@ impl MainLoop {
     fn handle_part(&mut self, now: Now, state: PartState) {
         match &state.trouble {
             Some(trouble) => {
-                warn!(part = &*state.part, "{}", trouble.message.en);
+                // What lasts says so again and again, some of it with every tenth message that nobody can read.
+                let again = self.troubles.contains_key(&state.part);
+                let more = self.repeats.say(&format!("part {}", state.part), now.mono);
+                if let Some(more) = more.or_else(|| (!again).then_some(None)) {
+                    let said = if names_home(&state.part) {
+                        "messages of this device did not come"
+                    } else {
+                        &trouble.message.en
+                    };
+                    warn!(part = &*state.part, more, "{said}");
+                }
                 // What an office above warns of is no trouble of ours.
                 if !state.part.starts_with(WARNING) {
                     self.troubles.insert(Arc::clone(&state.part), trouble.clone());
@@ -1425,11 +1435,16 @@ fn key(source: &str, message: &Message) -> Key {
     Key::of_message(source, &message.topic, &message.payload)
 }
 
+/// Whether what is said of a part names a device and where it is.
+fn names_home(part: &str) -> bool {
+    part.starts_with(losses::GAP)
+}
+
 /// An alarm's words for the log. Its message names the home; only that of a part of anmin or of a rule speaks of no place and is
 /// anmin's own throughout.
 fn said_of(alarm: &Alarm) -> String {
     match alarm.rule.as_str() {
-        "system/part" | "system/rule" => alarm.message.en.clone(),
+        "system/part" | "system/rule" if !names_home(alarm.subject.as_str()) => alarm.message.en.clone(),
         _ => format!("{}, {}", alarm.title.en, alarm.place.to_building().en()),
     }
 }
