@@ -51,6 +51,8 @@ lint: web ## formatting, clippy and the page's types, warnings denied
 
 test: setup lint ## everything that proves anmin
 	npm --prefix $(WEB) test
+	$(CARGO) test --workspace --locked --no-run --quiet
+	@sh tests/earlier.sh
 	@if $(CARGO) nextest --version >/dev/null 2>&1; \
 	then $(CARGO) nextest run --workspace --locked --no-fail-fast; \
 	else $(CARGO) test --workspace --locked --no-fail-fast; fi

@@ -23,6 +23,6 @@ if [ ! -d $to/built/debug/deps ]; then
     done
     find $to/built/debug -depth -name '*anmin*' -exec rm -rf {} +
 fi
-CARGO_TARGET_DIR=$to/built cargo build --locked --quiet --manifest-path $to/source/Cargo.toml -p anmin --bin anmin
+CARGO_TARGET_DIR=$to/built ${CARGO:-cargo} build --locked --quiet --manifest-path $to/source/Cargo.toml -p anmin --bin anmin
 cp $to/built/debug/anmin $to/anmin
 echo "$revision" >$to/revision

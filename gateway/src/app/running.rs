@@ -555,7 +555,7 @@ impl Running {
             self.tasks.end(&format!("way-out:{id}"));
             over.push(format!("way-out:{id}"));
         });
-        self.certificates.send_replace(config.certificates);
+        self.certificates.send_replace(config.certificates.clone());
         if !all(&["log"]).is_empty() {
             telemetry::set_log_level(config.log_level);
         }
