@@ -262,7 +262,7 @@ fn a_warning_that_was_refused_is_not_sent_again_once_it_is_over() {
     let alarm = alarms(&daemon, &site, "gas/leak", |_| true);
     let why = ["--why", "burnt toast", "--who", "chen"];
     let id = alarm["id"].as_str().expect("text");
-    assert!(run(&daemon, &site, &[&["broadcast", "take-back", id], &why[..]].concat()).status.success());
+    assert!(run(&daemon, &site, &[&["broadcast", "cancel", id], &why[..]].concat()).status.success());
     let cancel = letters(2).iter().find(|letter| letter["order"] != *alert).expect("another").clone();
     let mut said: Vec<String> = resend().lines().map(str::to_owned).collect();
     said.sort();

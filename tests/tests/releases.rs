@@ -137,7 +137,9 @@ fn earlier() -> Option<PathBuf> {
     let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/earlier/anmin");
     let built = built.canonicalize().ok();
     if built.is_none() {
-        println!("left out: no earlier release was built; sh tests/earlier.sh builds it where the clone has its history");
+        println!(
+            "left out: no earlier release was built; sh tests/earlier.sh builds it where the clone has its history"
+        );
     }
     built
 }
@@ -200,9 +202,13 @@ fn two_releases_run_against_the_same_state_and_back_again() {
     let newer = bytes();
     let ran = Command::new(&earlier).args(["run", folder]).output().expect("it can be started");
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();
-    assert!(!ran.status.success() && said.contains(&format!("has schema {now}")) && said.contains("anmin restore"), "{said}");
+    assert!(
+        !ran.status.success() && said.contains(&format!("has schema {now}")) && said.contains("anmin restore"),
+        "{said}"
+    );
     assert!(bytes() == newer, "the file was touched");
-    let ran = Command::new(&earlier).args(["restore", before, folder, "--who", "li"]).output().expect("it can be started");
+    let ran =
+        Command::new(&earlier).args(["restore", before, folder, "--who", "li"]).output().expect("it can be started");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let daemon = start_earlier();
     assert_eq!(version(), then);

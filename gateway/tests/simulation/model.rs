@@ -329,15 +329,20 @@ pub struct Journal {
     pub lanes: BTreeMap<(String, String), Vec<String>>,
     pub orders: BTreeSet<String>,
     /// How each incident stood after its last row: `standing`, `settled` or `closed`, and the number of its changes.
-    pub incidents: BTreeMap<String, (&'static str, u64)>,
+    pub incidents: BTreeMap<u128, (&'static str, u64)>,
     /// The incident of each alarm that ever was, and of each incident that was merged.
-    pub threads: BTreeMap<String, String>,
+    pub threads: BTreeMap<u128, u128>,
     /// What the conditions of the prompt rule did, by subject: 0 is the end.
     pub edges: BTreeMap<String, Vec<usize>>,
     pub rows: u64,
     /// What came since it was last taken, in short, where somebody wants it.
     pub news: Vec<String>,
     pub says_news: bool,
+}
+
+/// What an id in the journal is the text of.
+fn number_of(id: &str) -> u128 {
+    uuid::Uuid::parse_str(id).expect("an id").as_u128()
 }
 
 /// A connection to the file of one life.
@@ -369,8 +374,8 @@ impl Eye {
     }
 
     /// The incident of every thread, and those that are open.
-    pub fn threads(&self) -> (BTreeMap<String, String>, BTreeSet<String>) {
-        let id = |bytes: Vec<u8>| uuid::Uuid::from_slice(&bytes).expect("an id").to_string();
+    pub fn threads(&self) -> (BTreeMap<u128, u128>, BTreeSet<u128>) {
+        let id = |bytes: Vec<u8>| uuid::Uuid::from_slice(&bytes).expect("an id").as_u128();
         let mut sql = self.0.prepare_cached("SELECT thread, incident FROM threads").expect("a table of threads");
         let rows = sql.query_map([], |row| Ok((id(row.get(0)?), id(row.get(1)?)))).expect("ids");
         let threads = rows.collect::<Result<_, _>>().expect("ids");
@@ -461,7 +466,8 @@ impl Journal {
         let incident = &record["incident"];
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let (id, seq) = (text(&incident["id"]), incident["seq"].as_u64().expect("a number"));
-        let before = self.incidents.get(&id).copied().unwrap_or(("standing", 0));
+        let number = number_of(&id);
+        let before = self.incidents.get(&number).copied().unwrap_or(("standing", 0));
         assert_eq!(seq, before.1 + 1, "a change of incident {id} is missing: {record}");
         assert_ne!(before.0, "closed", "incident {id} is closed and changes: {record}");
         let state = match (incident["end"].is_null(), incident["settled_at"].is_null()) {
@@ -470,13 +476,14 @@ impl Journal {
             (false, _) => "closed",
         };
         if let Some(into) = incident["end"]["into"].as_str() {
-            self.threads.values_mut().filter(|of| **of == id).for_each(|of| into.clone_into(of));
-            self.threads.insert(id.clone(), into.to_owned());
+            let into = number_of(into);
+            self.threads.values_mut().filter(|of| **of == number).for_each(|of| *of = into);
+            self.threads.insert(number, into);
         }
         if self.says_news {
             self.news.push(format!("incident {id}/{seq} {} {state}", record["cause"]));
         }
-        self.incidents.insert(id, (state, seq));
+        self.incidents.insert(number, (state, seq));
     }
 
     fn take(&mut self, kind: i64, record: &Value, expected: &mut BTreeSet<String>) {
@@ -525,7 +532,8 @@ impl Journal {
             None => assert!(system, "alarm {id} of {subject} belongs to no incident"),
             Some(incident) => {
                 assert!(!system, "alarm {id} about anmin itself belongs to an incident");
-                let known = self.threads.insert(id.clone(), incident.to_owned());
+                let incident = number_of(incident);
+                let known = self.threads.insert(number_of(&id), incident);
                 let moved = known.is_some_and(|known| known != incident);
                 assert!(!moved || cause == "regrouped", "alarm {id} changes its incident by {cause}");
             }

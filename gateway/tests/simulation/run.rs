@@ -1059,10 +1059,11 @@ impl Run {
         // An alarm belongs to exactly one incident, which is open as long as the alarm.
         if self.durable {
             for alarm in &self.alarms {
-                let Some(of) = alarm.incident.map(|incident| incident.to_string()) else { continue };
-                assert_eq!(self.journal.threads.get(&alarm.id.to_string()), Some(&of), "alarm {}", alarm.id);
+                let Some(incident) = alarm.incident else { continue };
+                let of = incident.0.as_u128();
+                assert_eq!(self.journal.threads.get(&alarm.id.0.as_u128()), Some(&of), "alarm {}", alarm.id);
                 let state = self.journal.incidents.get(&of).map(|(state, _)| *state);
-                assert_eq!(state, Some("standing"), "incident {of} of the open alarm {}", alarm.id);
+                assert_eq!(state, Some("standing"), "incident {incident} of the open alarm {}", alarm.id);
             }
         }
         if self.durable && all {
@@ -1090,8 +1091,10 @@ impl Run {
         }
 
         // Shelves end, and what nobody acknowledges escalates.
-        self.shelves.retain(|id, _| self.alarms.iter().any(|alarm| alarm.id == *id && alarm.shelved.is_some()));
-        self.escalations.retain(|id, _| self.alarms.iter().any(|alarm| alarm.id == *id));
+        let open: BTreeMap<AlarmId, bool> =
+            self.alarms.iter().map(|alarm| (alarm.id, alarm.shelved.is_some())).collect();
+        self.shelves.retain(|id, _| open.get(id) == Some(&true));
+        self.escalations.retain(|id, _| open.contains_key(id));
         for alarm in &self.alarms {
             if let Some(shelf) = &alarm.shelved {
                 let left = u64::try_from(shelf.until.since(wall).as_micros()).unwrap_or(u64::MAX);
