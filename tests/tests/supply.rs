@@ -147,7 +147,12 @@ fn what_was_released_is_known_by_its_signature() {
     assert!(signed.status.success(), "{signed:?}");
 
     let text = fs::read_to_string(root().join("gateway/docs/releases.md")).expect("it is there");
-    let checks: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("$ ")).skip(2).collect();
+    let checks: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ "))
+        .skip(2)
+        .take_while(|line| !line.starts_with("sudo"))
+        .collect();
     assert_eq!(checks.len(), 2, "{checks:?}");
     let sound = || checks.iter().map(|line| sh(line).status.success()).collect::<Vec<_>>();
     assert_eq!(sound(), [true, true]);

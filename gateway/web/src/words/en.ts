@@ -12,7 +12,7 @@ export const en: Words = {
   more: 'More',
   refresh: 'Reload',
   back: 'Back',
-  tabs: { label: 'Main menu', now: 'Now', stations: 'Stations', plan: 'Plan', points: 'Readings', log: 'Log', reports: 'Reports', system: 'System' },
+  tabs: { label: 'Main menu', now: 'Now', stations: 'Stations', plan: 'Plan', points: 'Points', log: 'Log', reports: 'Reports', system: 'System' },
   strips: 'Bear in mind',
   exercise: 'This is an exercise site',
   exerciseWhat: ': alarms and outgoing messages are an exercise',
@@ -715,7 +715,7 @@ export const en: Words = {
     gone: 'There is no such place',
   },
   points: {
-    title: 'Readings',
+    title: 'Points',
     search: 'Find an id or a name',
     building: 'Building',
     buildingOption: 'Building {building}',
