@@ -155,6 +155,20 @@ status = "exercise"
         }
         assert_eq!(office.next("Alert")["ok"], true);
         stored(world.said);
+        // One is away, and the other knows nothing of it.
+        {
+            let _fault = Fault::at(&[database.port], target);
+            world.say(&format!("{cut}3"), 30.0);
+            assert_eq!(office.next("Alert")["ok"], true);
+        }
+        stored(world.said);
+        {
+            let _fault = Fault::at(&[office_port], target);
+            world.say(&format!("{cut}4"), 30.0);
+            stored(world.said);
+            daemon.wait("/api/v1/status", "the office is owed", |status| status["orders_waiting"].as_u64() >= Some(1));
+        }
+        assert_eq!(office.next("Alert")["ok"], true);
         // The broker is away: that is said, and what devices told it meanwhile is heard.
         {
             let _fault = Fault::at(&[broker.port], target);
