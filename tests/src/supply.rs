@@ -152,7 +152,9 @@ fn single(words: &[&str], at: &mut usize, licences: &BTreeSet<String>) -> bool {
         *at += 1;
         return met;
     }
+    // `MPL-2.0+` is met by `MPL-2.0`.
     licences.contains(&word.replace("+WITH+", " WITH "))
+        || word.strip_suffix('+').is_some_and(|word| licences.contains(word))
 }
 
 /// A bill of materials in CycloneDX 1.5.
