@@ -14,15 +14,14 @@ if ! git cat-file -e "$revision^{commit}" 2>/dev/null; then
     echo "left out: $revision is not in this clone's history"
     exit 0
 fi
-rm -rf $to/source $to/anmin
+rm -rf $to
 mkdir -p $to/source $to/built/debug
 git archive "$revision" | tar -x -C $to/source
-if [ ! -d $to/built/debug/deps ]; then
-    for part in deps build .fingerprint; do
-        [ ! -d target/debug/$part ] || cp -al target/debug/$part $to/built/debug/
-    done
-    find $to/built/debug -depth -name '*anmin*' -exec rm -rf {} +
-fi
+for part in deps build .fingerprint; do
+    [ ! -d target/debug/$part ] || cp -al target/debug/$part $to/built/debug/
+done
+find $to/built/debug -depth -name '*anmin*' -exec rm -rf {} +
 CARGO_TARGET_DIR=$to/built ${CARGO:-cargo} build --locked --quiet --manifest-path $to/source/Cargo.toml -p anmin --bin anmin
 cp $to/built/debug/anmin $to/anmin
+rm -rf $to/source $to/built
 echo "$revision" >$to/revision
