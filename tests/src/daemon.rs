@@ -177,6 +177,15 @@ pub fn anmin(arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).stdin(Stdio::null()).output().expect("the binary can be started")
 }
 
+/// The release before the last change of the state, as `tests/earlier.sh` has built it out of the history.
+pub fn earlier() -> Option<PathBuf> {
+    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/earlier/anmin").canonicalize().ok();
+    if built.is_none() {
+        println!("left out: no earlier release was built; sh tests/earlier.sh builds it where the clone has its history");
+    }
+    built
+}
+
 /// The binary of this build: it lies beside the folder of the tests' own.
 pub fn binary() -> PathBuf {
     let own = std::env::current_exe().expect("a test knows where it lies");

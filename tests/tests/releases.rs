@@ -1,10 +1,9 @@
 //! Two releases against one state: what an earlier one left goes on under this one, and what a later one has written this one
 //! refuses, with the way back.
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use anmin_tests::daemon::{Daemon, anmin};
+use anmin_tests::daemon::{Daemon, anmin, earlier};
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::peers::Hook;
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
@@ -130,18 +129,6 @@ fn what_a_later_release_has_written_is_refused_and_a_backup_is_the_way_back() {
     let daemon = Daemon::start(site.folder());
     assert!(daemon.get("/api/v1/alarms?limit=1000")["alarms"].as_array().is_some_and(|alarms| !alarms.is_empty()));
     assert_eq!(daemon.terminate(), Some(0));
-}
-
-/// The release before the last change of the state, as `tests/earlier.sh` has built it out of the history.
-fn earlier() -> Option<PathBuf> {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/earlier/anmin");
-    let built = built.canonicalize().ok();
-    if built.is_none() {
-        println!(
-            "left out: no earlier release was built; sh tests/earlier.sh builds it where the clone has its history"
-        );
-    }
-    built
 }
 
 /// Goal: an upgrade loses nothing, and the way back that `anmin` offers is one. Method: both binaries, one after the other, on one

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use anmin_tests::daemon::{anmin, binary};
+use anmin_tests::daemon::{anmin, binary, earlier};
 
 /// A folder of a test, gone with it.
 struct Folder(PathBuf);
@@ -205,9 +205,9 @@ fn every_command_has_its_page_of_the_manual_and_is_completed() {
 }
 
 /// Makes the package of this build as `version`.
-fn package(to: &Path, version: &str) -> PathBuf {
+fn package(to: &Path, binary: &Path, version: &str) -> PathBuf {
     let build = drop_ins().parent().expect("it stands in systemd/").join("deb/build.sh");
-    let [build, binary, to] = [build, binary(), to.to_owned()].map(|path| path.to_string_lossy().into_owned());
+    let [build, binary, to] = [build, binary.to_owned(), to.to_owned()].map(|path| path.to_string_lossy().into_owned());
     let ran = run("sh", &[&build, &binary, &to, version, "none"]);
     assert!(ran.status.success(), "{}", said(&ran));
     PathBuf::from(String::from_utf8_lossy(&ran.stdout).trim())
@@ -217,7 +217,7 @@ fn package(to: &Path, version: &str) -> PathBuf {
 fn the_package_holds_what_is_installed_by_hand_and_owns_no_site() {
     let root = Folder::installed("by-hand");
     let packages = Folder::new("package");
-    let package = package(&packages, "1.2.3");
+    let package = package(&packages, &binary(), "1.2.3");
     let listed = said(&run("dpkg-deb", &["--contents", plain(&package)]));
     let mut held = BTreeSet::new();
     for line in listed.lines() {
@@ -466,6 +466,8 @@ ANMIN_UPGRADE_WITHOUT_BACKUP=yes dpkg --install /packages/old.deb >/packages/sai
 grep -q 'upgraded all the same' /packages/said
 rm /var/backups/anmin
 mv /var/backups/away /var/backups/anmin
+# The databases are of the new version by now: the old one can neither run on them nor save them, and is no reason to stay with it.
+dpkg --install /packages/new.deb >/packages/said
 dpkg --install /packages/new.deb >/packages/said
 # Both are there, since one of this name was.
 [ "$(ls -d /var/backups/anmin/before-9.9.9* | wc -l)" = 2 ]
@@ -505,7 +507,9 @@ fn a_package_is_installed_upgraded_removed_and_purged_and_the_site_is_the_people
         return;
     }
     let packages = Folder::new("life");
-    let (old, new) = (package(&packages, "0.0.1"), package(&packages, "9.9.9"));
+    // In a clone without its history the package before is this one by another number.
+    let before = earlier().unwrap_or_else(binary);
+    let (old, new) = (package(&packages, &before, "0.0.1"), package(&packages, &binary(), "9.9.9"));
     let at = packages.join("at");
     fs::create_dir(&at).expect("it is ours");
     let base = std::env::var("ANMIN_DEBIAN_ROOT").unwrap_or_else(|_| "/".to_owned());
