@@ -181,7 +181,9 @@ pub fn anmin(arguments: &[&str]) -> Output {
 pub fn earlier() -> Option<PathBuf> {
     let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/earlier/anmin").canonicalize().ok();
     if built.is_none() {
-        println!("left out: no earlier release was built; sh tests/earlier.sh builds it where the clone has its history");
+        println!(
+            "left out: no earlier release was built; sh tests/earlier.sh builds it where the clone has its history"
+        );
     }
     built
 }
