@@ -569,6 +569,8 @@ export const en: Words = {
   },
   broadcast: {
     title: 'Real broadcast',
+    exercise: 'Broadcast (exercise)',
+    outside: 'Broadcast',
     waits: 'Broadcasts that wait for a yes',
     state: {
       waiting: 'Waits for a yes',

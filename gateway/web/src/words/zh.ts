@@ -557,6 +557,8 @@ export const zh = {
   },
   broadcast: {
     title: '真实对外播报',
+    exercise: '对外播报（演练）',
+    outside: '对外播报',
     waits: '对外播报待批准',
     state: {
       waiting: '待批准',
