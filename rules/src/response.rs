@@ -149,8 +149,8 @@ struct ToSay {
     references: Vec<CapRef>,
 }
 
-/// The message that ends what was said in another earnest.
-pub const OVER: &str = "-over";
+/// At the end of the identifier of the message that ends what was said in another earnest. No id of a way out holds a `~`.
+pub const OVER: &str = "~over";
 
 impl Said {
     /// What is in force there, as it speaks now; and what was said in another earnest, such as before an exercise became real.

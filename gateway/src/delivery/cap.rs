@@ -1279,8 +1279,14 @@ pub(super) mod tests {
         let earlier = of("references");
         assert!(earlier.starts_with("anmin.before.example.cn,") && earlier.ends_with("-00:00"), "{earlier}");
         // Of a journal of before nobody knows better than the configuration.
-        let unknown = CapOrder { voice: None, ..order };
+        let unknown = CapOrder { voice: None, ..order.clone() };
         assert!(compose(&now, &unknown).expect("it is sound").xml.contains("<status>Actual</status>"));
+        // A name of a way out is no reason to withdraw.
+        for (identifier, says) in [("s-1-2-left-over", "level has dropped"), ("s-1-2-town~over", "with another status")]
+        {
+            let over = CapOrder { message: CapMessage::Cancel, identifier: identifier.to_owned(), ..order.clone() };
+            assert!(compose(&now, &over).expect("it is sound").xml.contains(says), "{identifier}");
+        }
         for zone in ["Asia/Shanghai", "+05:30", "-03:00", "UTC"] {
             let zone = time_zone(zone).expect("a zone");
             assert_eq!(time_zone(&zone_name(&zone)), Some(zone), "a zone is found again by its name");
