@@ -190,7 +190,7 @@ fn escape(text: &str) -> String {
 }
 
 /// The causes of transitions and of incidents' changes in Chinese.
-pub const CAUSES: [(&str, &str); 32] = [
+pub const CAUSES: [(&str, &str); 33] = [
     ("raised", "发生报警"),
     ("level_changed", "级别变化"),
     ("returned", "异常消失"),
@@ -208,7 +208,8 @@ pub const CAUSES: [(&str, &str); 32] = [
     ("broadcast_refused", "播报被否决"),
     ("broadcast_expired", "播报超时未批准"),
     ("broadcast_taken_back", "播报已撤回"),
-    ("broadcast_rerouted", "播报转发备用目标"),
+    ("broadcast_rerouted", "转发备用出口"),
+    ("broadcast_renewed", "播报续发"),
     ("opened", "事件开始"),
     ("grew", "事件扩大"),
     ("settled", "报警均已结束"),

@@ -40,8 +40,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use anmin_rules::alarm::Alarm;
 use anmin_rules::order::{Channel, ChannelForm, OrderId};
 use anmin_rules::rule::{Level, Text};
-use anmin_sensors::document::{Reader, did_you_mean};
-use anmin_sensors::point::Hazard;
+use anmin_sensors::document::Reader;
 use anmin_sensors::time::Wall;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
@@ -50,7 +49,7 @@ use crate::clock::Clock;
 use crate::credentials::Secret;
 use crate::delivery::cap::{self, Language};
 use crate::delivery::heartbeat::Heartbeat;
-use crate::delivery::{Site, event};
+use crate::delivery::{self, Site, event};
 use crate::outgoing::Outgoing;
 use crate::store::state::{Entry, Journaled};
 use crate::store::{StateReader, StoreError};
@@ -118,24 +117,10 @@ pub struct Filter(Channel);
 
 impl Filter {
     fn read(r: &Reader<'_>, known: &BTreeSet<String>) -> Self {
-        let areas: Vec<String> = r.or("areas", Vec::new());
-        for area in areas.iter().filter(|area| !known.contains(*area)) {
-            let hint = did_you_mean(area, known.iter().map(String::as_str));
-            r.fault("areas", format!("`areas` holds {area:?}, which is no place, grid or building of the site"), hint);
-        }
-        let mut classes = Vec::new();
-        for word in r.or::<Vec<String>>("classes", Vec::new()) {
-            match Hazard::ALL.into_iter().find(|hazard| hazard.as_str() == word) {
-                Some(hazard) => classes.push(hazard),
-                None => {
-                    let words = Hazard::ALL.map(Hazard::as_str);
-                    let message = format!("`classes` holds {word:?}, expected some of {}", words.join(", "));
-                    r.fault("classes", message, did_you_mean(&word, words));
-                }
-            }
-        }
+        let (areas, classes) = delivery::read_scope(r);
+        delivery::check_areas(r, known);
         let min_level = r.choice("min_level", &Level::CHOICES).unwrap_or(Level::Blue);
-        let (areas, system) = (areas.into_iter().map(Arc::from).collect(), r.or("system", false));
+        let system = r.or("system", false);
         Self(Channel { areas, classes, system, ..Channel::new("", ChannelForm::Feed, min_level) })
     }
 

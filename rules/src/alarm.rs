@@ -176,8 +176,10 @@ pub struct Alarm {
     pub latched: bool,
     pub shelved: Option<Shelf>,
     pub out_of_service: Option<By>,
-    /// Steps escalated so far.
+    /// Steps escalated since it was last acknowledged.
     pub escalation: u32,
+    /// The most of this occurrence: who was told because of it hears how it ends.
+    pub peak_escalation: u32,
     pub escalate_at: Option<Wall>,
     pub realarm_at: Option<Wall>,
     pub raised_at: Wall,

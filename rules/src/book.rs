@@ -578,7 +578,10 @@ impl AlarmBook {
     fn escalate_at(&mut self, now: Now, slot: Slot) {
         self.entries.get_mut(&slot).expect("the caller found the slot").escalate = None;
         let step = self.alarm_at(slot).escalation.saturating_add(1);
-        self.change(now, slot, Cause::Escalated(step), |alarm| alarm.escalation = step);
+        self.change(now, slot, Cause::Escalated(step), |alarm| {
+            alarm.escalation = step;
+            alarm.peak_escalation = alarm.peak_escalation.max(step);
+        });
     }
 
     /// Ends all conditions of people's dangers, or of anmin itself, and closes their alarms as if somebody had: a drill is over.
@@ -941,6 +944,7 @@ impl AlarmBook {
             shelved: None,
             out_of_service: None,
             escalation: 0,
+            peak_escalation: 0,
             escalate_at: None,
             realarm_at: None,
             raised_at: now.wall,

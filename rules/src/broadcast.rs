@@ -162,13 +162,15 @@ pub enum BroadcastStep {
     Refused,
     Expired,
     TakenBack,
-    /// A target has not taken it in time: another gets it, too.
+    /// A way out has not taken it in time: another gets it, too.
     Rerouted,
+    /// What is in force outside would expire while the alarm stands: it is said again.
+    Renewed,
 }
 
 impl BroadcastStep {
-    pub const ALL: [Self; 6] =
-        [Self::Seconded, Self::Approved, Self::Refused, Self::Expired, Self::TakenBack, Self::Rerouted];
+    pub const ALL: [Self; 7] =
+        [Self::Seconded, Self::Approved, Self::Refused, Self::Expired, Self::TakenBack, Self::Rerouted, Self::Renewed];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -178,6 +180,7 @@ impl BroadcastStep {
             Self::Expired => "broadcast_expired",
             Self::TakenBack => "broadcast_taken_back",
             Self::Rerouted => "broadcast_rerouted",
+            Self::Renewed => "broadcast_renewed",
         }
     }
 
@@ -190,8 +193,9 @@ impl BroadcastStep {
             Self::Expired => ("对外播报超时未获批准，未发出", "broadcast not approved in time, not sent"),
             Self::TakenBack => ("对外播报已撤回", "broadcast taken back"),
             Self::Rerouted => {
-                ("播报目标未按时接收，已转发备用目标", "a target did not take the broadcast in time; another gets it")
+                ("一出口未按时接收，已转发备用出口", "a way out did not take it in time; a spare one gets it, too")
             }
+            Self::Renewed => ("对外播报到期前已续发", "broadcast said again before it expires"),
         }
     }
 }

@@ -249,6 +249,18 @@ impl Shift {
     }
 }
 
+/// How long until hours of one of these patterns begin: nothing while they run, `None` where they never do.
+pub fn begins_in(shifts: &[Shift], zone: &Zone, at: Wall) -> Option<Duration> {
+    let minute = zone.minute(at);
+    if shifts.iter().any(|shift| shift.began(minute).is_some()) {
+        return Some(Duration::ZERO);
+    }
+    let today = minute.div_euclid(DAY);
+    let begin = shifts.iter().flat_map(|shift| (today..=today + 7).filter_map(|day| shift.on(day)));
+    let next = begin.map(|(from, _)| from).filter(|from| *from > minute).min()?;
+    Some(Duration::from_secs(60 * u64::try_from(next - minute).unwrap_or(0)))
+}
+
 impl Station {
     /// The shifts that run.
     pub fn shifts_at<'s>(&'s self, zone: &Zone, at: Wall) -> impl Iterator<Item = &'s Shift> + 's {

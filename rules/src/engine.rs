@@ -398,6 +398,7 @@ impl Watch {
                     Request::Readiness { .. } if self.book.is_drill() => {}
                     Request::Readiness { station, trouble } => self.report_readiness(now, &station, trouble),
                     Request::Expired(alarm) => self.book.say_broadcast(now, alarm, BroadcastStep::Expired, None),
+                    Request::Renew(alarm) => self.book.say_broadcast(now, alarm, BroadcastStep::Renewed, None),
                 }
             } else if let Some(Chatter { alarm, begins }) = self.book.poll_chatter() {
                 let subject = Subject::Part(format!("{CHATTER}{}:{}", alarm.rule, alarm.subject.as_str()).into());

@@ -1356,6 +1356,7 @@ mod tests {
             shelved: None,
             out_of_service: None,
             escalation: 0,
+            peak_escalation: 0,
             escalate_at: None,
             realarm_at: None,
             raised_at: now(0).wall,

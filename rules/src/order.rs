@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_sensors::point::Hazard;
+use anmin_sensors::point::{Hazard, Place};
 use anmin_sensors::time::Wall;
 
 use crate::alarm::{Alarm, AlarmId, CapRef, Class, Transition};
@@ -125,6 +125,10 @@ pub struct Channel {
     pub spare: bool,
     /// Spare ways out that get what this one does not take in time, the first of them first.
     pub then: Vec<Arc<str>>,
+    /// It hears of an alarm from this step of its escalation on, and then to its end; 0: from the beginning.
+    pub from_escalation: u32,
+    /// What it says in CAP is said again when it is so old and the alarm still stands. `None`: never.
+    pub renew_after: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,18 +156,34 @@ impl Channel {
             classes: Vec::new(),
             spare: false,
             then: Vec::new(),
+            from_escalation: 0,
+            renew_after: None,
         }
     }
 
     /// Whether it hears of this alarm once it is so grave.
     pub fn wants(&self, alarm: &Alarm, level: Level) -> bool {
-        self.stations.is_empty() && level >= self.min_level && self.covers(alarm)
+        self.would_want(alarm, level) && (!self.spare || alarm.rerouted.contains(&self.id))
+    }
+
+    /// The same, where another has not taken it.
+    pub fn would_want(&self, alarm: &Alarm, level: Level) -> bool {
+        self.stations.is_empty()
+            && level >= self.min_level
+            && alarm.peak_escalation >= self.from_escalation
+            && self.covers(alarm)
     }
 
     /// Whether the alarm is of a kind and at a place that it hears of.
     fn covers(&self, alarm: &Alarm) -> bool {
-        let Class::Hazard(hazard) = alarm.class else { return self.system };
-        let place = &alarm.place;
+        match alarm.class {
+            Class::Hazard(hazard) => self.reaches(hazard, &alarm.place),
+            Class::System => self.system,
+        }
+    }
+
+    /// Whether it hears of this hazard at this place at all.
+    pub fn reaches(&self, hazard: Hazard, place: &Place) -> bool {
         let here =
             |area: &Arc<str>| [&place.area, &place.grid, &place.building].into_iter().any(|word| **word == **area);
         (self.classes.is_empty() || self.classes.contains(&hazard))

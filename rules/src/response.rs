@@ -104,6 +104,8 @@ pub(crate) enum Request {
     Readiness { station: Arc<str>, trouble: Option<Text> },
     /// A warning was not let out in time.
     Expired(AlarmId),
+    /// What was said outside is to be said again.
+    Renew(AlarmId),
 }
 
 /// Calls, and what each way out has heard.
@@ -117,6 +119,8 @@ pub(crate) struct ResponseDesk {
     said: BTreeMap<AlarmId, Said>,
     /// When a question to people expires.
     questions: BTreeSet<(Mono, AlarmId)>,
+    /// When what is in force outside is to be said again.
+    renewals: BTreeSet<(Mono, AlarmId)>,
     /// Alarms that no station answers, by area.
     unanswered: BTreeMap<Arc<str>, BTreeSet<AlarmId>>,
     /// What people have said of the stations.
@@ -137,6 +141,8 @@ struct Said {
     rerouted: Vec<Arc<str>>,
     /// When its question expires, as it stands in `questions`.
     due: Option<Mono>,
+    /// When what is in force is to be said again, as it stands in `renewals`.
+    renew_at: Option<Mono>,
     /// The question is another than the one whose clock runs.
     anew: bool,
 }
@@ -295,6 +301,7 @@ impl ResponseDesk {
             timers: BTreeSet::new(),
             said: BTreeMap::new(),
             questions: BTreeSet::new(),
+            renewals: BTreeSet::new(),
             unanswered: BTreeMap::new(),
             duty: BTreeMap::new(),
             unready: BTreeMap::new(),
@@ -397,10 +404,9 @@ impl ResponseDesk {
                 caps: alarm.cap_log.clone(),
                 broadcast: alarm.broadcast.clone(),
                 rerouted: alarm.rerouted.clone(),
-                due: None,
-                anew: false,
+                ..Said::default()
             };
-            self.keep_said(now, alarm.id, said);
+            self.keep_said(now, alarm, said);
         }
         for call in calls {
             let Some(alarm) = open.get(&call.alarm) else { continue };
@@ -513,10 +519,13 @@ impl ResponseDesk {
                 let say = ToSay { message: CapMessage::Cancel, suffix: OVER, voice, references: other };
                 out.push((Arc::clone(&channel.id), say));
             }
-            let Some(message) = cap_message(channel, alarm, chain.last()) else { continue };
+            let said_anew = || is_to_be_renewed(now.wall, channel, chain.last()?).then_some(CapMessage::Update);
+            let Some(message) = cap_message(channel, alarm, chain.last()).or_else(said_anew) else { continue };
             if message != CapMessage::Cancel && self.is_asked(channel, alarm, chain.last()) && !allowed(&said) {
                 continue;
             }
+            let (over, chain) = expired(now.wall, channel, chain);
+            said.caps.retain(|sent| !over.contains(sent));
             let voice = Some(Arc::clone(&channel.voice));
             match message {
                 // The chain ends here; a later Alert begins another.
@@ -533,9 +542,9 @@ impl ResponseDesk {
         }
         said.write(alarm);
         if transition.to == AlarmState::Normal {
-            said = Said { due: said.due, ..Said::default() };
+            said = Said { due: said.due, renew_at: said.renew_at, ..Said::default() };
         }
-        self.keep_said(now, transition.alarm.id, said);
+        self.keep_said(now, &transition.alarm, said);
         out
     }
 
@@ -545,7 +554,8 @@ impl ResponseDesk {
     }
 
     /// Keeps what was said, where anything was, and the clock of a question.
-    fn keep_said(&mut self, now: Now, id: AlarmId, mut said: Said) {
+    fn keep_said(&mut self, now: Now, alarm: &Alarm, mut said: Said) {
+        let id = alarm.id;
         let Policy { within, .. } = self.settings.broadcast;
         let due = said
             .broadcast
@@ -564,9 +574,34 @@ impl ResponseDesk {
             said.due = due;
         }
         said.anew = false;
+        self.set_renewal(now, alarm, &mut said);
         if !(said.caps.is_empty() && said.broadcast.is_none() && said.rerouted.is_empty()) {
             self.said.insert(id, said);
         }
+    }
+
+    /// Sets the clock after which what is in force is said again: that of the oldest last word of a channel. Where the wall
+    /// clock was set it waits for its whole period once more at most.
+    fn set_renewal(&mut self, now: Now, alarm: &Alarm, said: &mut Said) {
+        let id = alarm.id;
+        let due = self.settings.channels.iter().filter_map(|channel| {
+            let last = said.caps.iter().rfind(|sent| *sent.channel == *channel.id)?;
+            // A graver one waits for people, and what is in force says too little.
+            (alarm.level <= last.level).then_some(())?;
+            let after = channel.renew_after?;
+            Some(now.mono.plus(last.sent.plus(after).since(now.wall).min(after).max(Duration::from_secs(1))))
+        });
+        let due = due.min();
+        if due == said.renew_at {
+            return;
+        }
+        if let Some(old) = said.renew_at {
+            self.renewals.remove(&(old, id));
+        }
+        if let Some(new) = due {
+            self.renewals.insert((new, id));
+        }
+        said.renew_at = due;
     }
 
     /// What a person says about the broadcast of an alarm. The caller writes down the step, and with it leaves what is
@@ -636,13 +671,22 @@ impl ResponseDesk {
 
     /// A target has not taken what was said about an alarm: whether a spare one gets it now.
     pub fn handle_undelivered(&mut self, alarm: &Alarm, channel: &str) -> bool {
-        let Some(said) = self.said.get_mut(&alarm.id) else { return false };
-        if !said.caps.iter().any(|sent| *sent.channel == *channel) {
+        let channels = &self.settings.channels;
+        let Some(failed) = channels.iter().find(|failed| *failed.id == *channel) else { return false };
+        let said = self.said.get(&alarm.id);
+        // Of what is in force outside the last word counts; of news each.
+        let stands = match failed.form {
+            ChannelForm::Events => failed.wants(alarm, alarm.peak),
+            ChannelForm::Cap | ChannelForm::Feed => {
+                said.is_some_and(|said| said.caps.iter().any(|sent| *sent.channel == *channel))
+            }
+        };
+        if !stands {
             return false;
         }
-        let channels = &self.settings.channels;
+        let level = if failed.form == ChannelForm::Events { alarm.peak } else { alarm.level };
         let wants =
-            |spare: &&Arc<str>| channels.iter().any(|other| other.id == **spare && other.wants(alarm, alarm.level));
+            |spare: &&Arc<str>| channels.iter().any(|other| other.id == **spare && other.would_want(alarm, level));
         // One that is a spare itself hands on to those after it.
         let after = |of: &Channel| {
             let at = of.then.iter().position(|id| **id == *channel);
@@ -650,9 +694,10 @@ impl ResponseDesk {
             of.then[from?..].iter().find(wants).cloned()
         };
         // Who has it already and does not take it says so itself: none is passed over for it.
-        let next = channels.iter().filter_map(after).find(|spare| !said.rerouted.contains(spare));
-        said.rerouted.extend(next.iter().cloned());
-        next.is_some()
+        let has = |spare: &Arc<str>| said.is_some_and(|said| said.rerouted.contains(spare));
+        let Some(next) = channels.iter().filter_map(after).find(|spare| !has(spare)) else { return false };
+        self.said.entry(alarm.id).or_default().rerouted.push(next);
+        true
     }
 
     fn call_or_stand_down(&mut self, now: Now, transition: &Transition, effects: &mut VecDeque<Effect>) {
@@ -935,6 +980,13 @@ impl ResponseDesk {
             self.requests.push_back(Request::Expired(id));
             return true;
         }
+        let first = self.renewals.first().filter(|(due, _)| *due <= now.mono).copied();
+        if let Some((due, id)) = first.filter(|(at, _)| self.timers.first().is_none_or(|(due, ..)| at <= due)) {
+            self.renewals.remove(&(due, id));
+            self.said.get_mut(&id).expect("what is renewed was said").renew_at = None;
+            self.requests.push_back(Request::Renew(id));
+            return true;
+        }
         let Some((due, id, station)) = self.timers.first().filter(|(due, ..)| *due <= now.mono).cloned() else {
             return false;
         };
@@ -1070,8 +1122,9 @@ impl ResponseDesk {
     }
 
     pub fn poll_timeout(&self) -> Option<Mono> {
-        let (call, question) = (self.timers.first().map(|(due, ..)| *due), self.questions.first().map(|(due, _)| *due));
-        [call, question, self.look_at].into_iter().flatten().min()
+        let first = |of: &BTreeSet<(Mono, AlarmId)>| of.first().map(|(due, _)| *due);
+        let call = self.timers.first().map(|(due, ..)| *due);
+        [call, first(&self.questions), first(&self.renewals), self.look_at].into_iter().flatten().min()
     }
 
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
@@ -1086,6 +1139,21 @@ impl ResponseDesk {
 /// Whether time or people can make a station unable to respond.
 fn is_watched(station: &Station) -> bool {
     !(station.crew.is_empty() && station.equipment.is_empty())
+}
+
+/// Whether the last word of a CAP channel is so old that it is said again before it expires.
+fn is_to_be_renewed(now: Wall, channel: &Channel, last: &CapRef) -> bool {
+    channel.renew_after.is_some_and(|after| now >= last.sent.plus(after) || now < last.sent)
+}
+
+/// What a channel has said that is over by itself, and what is in force: its last word in any case.
+fn expired(now: Wall, channel: &Channel, mut chain: Vec<CapRef>) -> (Vec<CapRef>, Vec<CapRef>) {
+    let Some(after) = channel.renew_after else { return (Vec::new(), chain) };
+    let Some(last) = chain.pop() else { return (Vec::new(), chain) };
+    let is_over = |sent: &CapRef| now >= sent.sent.plus(2 * after);
+    let (over, mut chain): (Vec<CapRef>, Vec<CapRef>) = chain.into_iter().partition(is_over);
+    chain.push(last);
+    (over, chain)
 }
 
 /// Whether what this channel would say now waits for people, where they are asked.
@@ -1114,7 +1182,6 @@ pub fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> O
         Some(last) if last.level != alarm.level && alarm.shelved.is_none() => Some(CapMessage::Update),
         Some(_) => None,
         None if over || !alarm.is_active() || alarm.is_silenced() => None,
-        None if channel.spare && !alarm.rerouted.contains(&channel.id) => None,
         None => Some(CapMessage::Alert),
     }
 }

@@ -28,7 +28,7 @@ use crate::order::{
     Voice,
 };
 use crate::plan::Plans;
-use crate::response::DeskSettings;
+use crate::response::{DeskSettings, OVER};
 use crate::rule::{
     Evidence, Finding, Input, Judged, Level, OnBad, RuleId, RuleIx, RuleSpec, Scope, Text, Tuning, Verdict, Why,
 };
@@ -63,7 +63,9 @@ struct Stage {
     done: Vec<String>,
     orders: BTreeSet<OrderId>,
     /// CAP messages in force by alarm and channel, oldest first, as a receiver would keep them.
-    caps: BTreeMap<(AlarmId, Arc<str>), Vec<String>>,
+    caps: BTreeMap<(AlarmId, Arc<str>), Vec<CapRef>>,
+    /// Since when the last word of a way out is in force, or its clock began anew.
+    said_since: BTreeMap<(AlarmId, Arc<str>), Duration>,
     /// Since when somebody owes an acknowledgement or the last escalation, whichever is later.
     owed_since: BTreeMap<AlarmId, Duration>,
     shelved_until: BTreeMap<AlarmId, Duration>,
@@ -126,6 +128,7 @@ impl Stage {
             done: Vec::new(),
             orders: BTreeSet::new(),
             caps: BTreeMap::new(),
+            said_since: BTreeMap::new(),
             owed_since: BTreeMap::new(),
             shelved_until: BTreeMap::new(),
             called_since: BTreeMap::new(),
@@ -243,6 +246,9 @@ impl Stage {
         for until in self.shelved_until.values_mut() {
             *until = self.at + self.desk.max_shelve;
         }
+        for since in self.said_since.values_mut() {
+            *since = self.at;
+        }
     }
 
     /// The last states in the journal are the book.
@@ -359,10 +365,19 @@ impl Stage {
                                 CapMessage::Update => "update",
                                 CapMessage::Cancel => "cancel",
                             };
-                            let chain = self.caps.entry((cap.alarm.id, Arc::clone(&order.channel))).or_default();
-                            let references: Vec<&str> =
-                                cap.references.iter().map(|sent| sent.identifier.as_str()).collect();
-                            assert_eq!(references, *chain, "references are what is in force, oldest first");
+                            let key = (cap.alarm.id, Arc::clone(&order.channel));
+                            let chain = self.caps.entry(key.clone()).or_default();
+                            let renewed = self.desk.channels.iter().find(|channel| channel.id == order.channel);
+                            let renewed = renewed.and_then(|channel| channel.renew_after);
+                            if let Some(after) = renewed.filter(|_| !cap.identifier.ends_with(OVER)) {
+                                // Receivers drop what has expired; the last word is named whatever its age.
+                                let over = |sent: &CapRef| cap.sent >= sent.sent.plus(2 * after);
+                                let last = chain.pop();
+                                chain.retain(|sent| !over(sent));
+                                chain.extend(last);
+                            }
+                            assert_eq!(cap.references, *chain, "references are what is in force, oldest first");
+                            let references = &cap.references;
                             assert!(self.identifiers.insert(cap.identifier.clone()), "an identifier is used twice");
                             assert!(may_leave(&self.desk, cap), "{} left too early", cap.identifier);
                             assert_eq!(references.is_empty(), cap.message == CapMessage::Alert);
@@ -373,8 +388,20 @@ impl Stage {
                             };
                             assert!(cap.references.iter().all(same), "{} goes on in another earnest", cap.identifier);
                             match cap.message {
-                                CapMessage::Cancel => chain.clear(),
-                                _ => chain.push(cap.identifier.clone()),
+                                CapMessage::Cancel => {
+                                    chain.clear();
+                                    self.said_since.remove(&key);
+                                }
+                                _ => {
+                                    chain.push(CapRef {
+                                        channel: order.channel.to_string(),
+                                        identifier: cap.identifier.clone(),
+                                        sent: cap.sent,
+                                        level: cap.alarm.level,
+                                        voice: cap.voice.clone(),
+                                    });
+                                    self.said_since.insert(key, self.at);
+                                }
                             }
                             (&cap.alarm, format!("{word} {} refs={}", cap.alarm.level.as_str(), cap.references.len()))
                         }
@@ -466,6 +493,13 @@ impl Stage {
             let known = self.belongs.insert(alarm.id, incident);
             let moved = matches!(transition.cause, Cause::Raised | Cause::Regrouped { .. });
             assert!(known == Some(incident) || moved, "an alarm changes its incident in silence");
+        }
+        // A level that waits for people says nothing more of the old one, and by a clock that was set its age is unknown.
+        let rose = before.as_ref().is_some_and(|before| before.level != alarm.level);
+        for (_, since) in self.said_since.iter_mut().filter(|((id, _), _)| *id == alarm.id) {
+            if rose || self.clock_was_set {
+                *since = self.at;
+            }
         }
         let next = self.names.len() + 1;
         self.names.entry(alarm.id).or_insert(next);
@@ -579,13 +613,15 @@ impl Stage {
             assert!(self.at < *since + within, "incident {id} should have closed by {:?}", self.at);
         }
         for ((id, channel), chain) in &self.caps {
-            let log: Vec<&str> = self.alarms[id]
-                .cap_log
-                .iter()
-                .filter(|sent| *sent.channel == **channel)
-                .map(|sent| sent.identifier.as_str())
-                .collect();
-            assert_eq!(log, *chain, "the alarm's log is what receivers hold to be in force");
+            let log = self.alarms[id].cap_log.iter().filter(|sent| *sent.channel == **channel);
+            assert!(log.eq(chain), "the alarm's log is what receivers hold to be in force");
+            let of = self.desk.channels.iter().find(|known| known.id == *channel);
+            if let Some((after, last)) = of.and_then(|of| of.renew_after).zip(chain.last())
+                && self.alarms[id].level <= last.level
+            {
+                let since = self.said_since[&(*id, Arc::clone(channel))];
+                assert!(self.at < since + after, "what {channel} says of {id} should have been said again");
+            }
             assert!(self.alarms[id].is_open() || chain.is_empty(), "a closed alarm is cancelled everywhere");
         }
     }
@@ -789,6 +825,19 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
                         "events" => {
                             desk.channels.push(channel(ChannelForm::Events, false));
                             show_events = true;
+                        }
+                        // A group, and the one that gets what it does not take.
+                        "group" | "reserve" => {
+                            let (spare, then) = (key == "reserve", vec!["reserve".into()]);
+                            let then = if spare { Vec::new() } else { then };
+                            desk.channels.push(Channel { spare, then, ..channel(ChannelForm::Events, false) });
+                            show_events = true;
+                        }
+                        // Of the way out before it.
+                        "renew" => desk.channels.last_mut().expect("a way out").renew_after = Some(wait(value)),
+                        "from_step" => {
+                            desk.channels.last_mut().expect("a way out").from_escalation =
+                                value.parse().expect("a number");
                         }
                         _ => panic!("{key:?} is not a key of desk"),
                     }
@@ -1031,14 +1080,18 @@ fn random_day(seed: u64) -> Vec<String> {
     spec.on_bad = chance.of(&[OnBad::Fault, OnBad::Fault, OnBad::Raise(Level::Orange)]);
     let channel = |id: &str, form, min_level, system| Channel { system, ..Channel::new(id, form, min_level) };
     let outward = |id: &str, min_level| in_earnest(channel(id, ChannelForm::Cap, min_level, false), true);
+    let renew_after = chance.of(&[None, Some(seconds(120)), Some(seconds(1_800))]);
     let mut desk = DeskSettings {
         channels: vec![
             channel("mq", ChannelForm::Events, Level::Blue, true),
-            channel("hook", ChannelForm::Events, Level::Orange, false),
-            channel("cap", ChannelForm::Cap, chance.of(&Level::ALL), false),
+            Channel { then: vec!["hook-2".into()], ..channel("hook", ChannelForm::Events, Level::Orange, false) },
+            Channel { spare: true, ..channel("hook-2", ChannelForm::Events, Level::Yellow, false) },
+            Channel { from_escalation: 2, ..channel("boss", ChannelForm::Events, Level::Yellow, false) },
+            Channel { renew_after, ..channel("cap", ChannelForm::Cap, chance.of(&Level::ALL), false) },
             channel("cap-2", ChannelForm::Cap, Level::Red, true),
             Channel {
                 then: vec!["spare".into(), "radio".into()],
+                renew_after,
                 ..outward("town", chance.of(&[Level::Yellow, Level::Orange]))
             },
             outward("county", Level::Red),
@@ -1099,7 +1152,9 @@ fn random_day(seed: u64) -> Vec<String> {
                 stage
                     .command(who, Action::Broadcast { alarm, what: BroadcastAction::TakeBack { why: "x".to_owned() } }),
             ),
-            38.. => stage.undelivered(alarm, chance.of(&["town", "county", "spare", "cap", "nobody"])),
+            38.. => {
+                stage.undelivered(alarm, chance.of(&["town", "county", "spare", "cap", "hook", "hook-2", "nobody"]))
+            }
             30.. => {
                 let what = match chance.below(5) {
                     0 => StationAction::HandOver { crew: vec!["wang".to_owned()], note: String::new() },

@@ -7,6 +7,7 @@ pub mod devices;
 pub mod files;
 pub mod outside;
 pub mod parts;
+mod routes;
 pub mod sheet;
 pub mod site;
 pub mod stations;
@@ -309,21 +310,21 @@ impl Config {
             .iter()
             .filter_map(|r| heeding(r, warning::Settings::read(r, base), |from, r| from.heed(&outgoing, r)))
             .collect();
-        for r in all("cap") {
-            let id: String = r.optional("id").unwrap_or_default();
-            for spare in r.or("then", Vec::<String>::new()) {
-                let found = caps.iter().find(|cap| *cap.channel.id == *spare);
-                if spare == id || found.is_none() {
-                    let others = caps.iter().map(|cap| &*cap.channel.id).filter(|other| *other != id);
-                    r.fault(
-                        "then",
-                        format!("`then` names {spare:?}, which is no other [[cap]]"),
-                        did_you_mean(&spare, others),
-                    );
-                } else if found.is_some_and(|cap| !cap.channel.then.is_empty()) {
-                    let hint = "write all spares into the list of the first, in order".to_owned();
-                    r.fault("then", format!("`then` names {spare:?}, which has a `then` of its own"), Some(hint));
-                }
+        for (table, channels) in [
+            ("cap", caps.iter().map(|out| &out.channel).collect::<Vec<_>>()),
+            ("notice", notices.iter().map(|out| &out.channel).collect()),
+        ] {
+            routes::check_spares(table, &all(table), &channels);
+        }
+        for r in ["mqtt_out", "webhook", "notice", "cap"].into_iter().flat_map(all) {
+            crate::delivery::check_areas(&r, &places_named);
+        }
+        if let Some(first) = all("notice").first() {
+            let told = notices.iter().map(|out| &out.channel);
+            let told: Vec<&Channel> = told.chain(webhooks.iter().map(|out| &out.channel)).collect();
+            for gap in routes::gaps(&told, areas.values().map(|area| &area.place)) {
+                let hint = "give one [[notice]] neither `areas` nor `classes`, or let one name it".to_owned();
+                faults.warn(Fault { message: gap, hint: Some(hint), ..first.place("id") });
             }
         }
         for r in all("notice") {
@@ -445,12 +446,15 @@ impl Config {
     /// The ways out as the desk sees them, at a site that is one.
     pub fn channels(&self, site: &Site) -> Vec<Channel> {
         let caps = self.caps.iter().map(|out| Channel {
-            spare: self.caps.iter().any(|other| other.channel.then.contains(&out.channel.id)),
+            spare: routes::is_spare(&out.channel, self.caps.iter().map(|other| &other.channel)),
             ..out.channel(site)
         });
         let mqtt_out = self.mqtt_out.iter().map(|out| out.channel.clone());
         let webhooks = self.webhooks.iter().map(|out| out.channel.clone());
-        let notices = self.notices.iter().map(|out| out.channel.clone());
+        let notices = self.notices.iter().map(|out| Channel {
+            spare: routes::is_spare(&out.channel, self.notices.iter().map(|other| &other.channel)),
+            ..out.channel.clone()
+        });
         let feeds = self.subscribers.iter().filter_map(|one| one.channel(site));
         mqtt_out.chain(webhooks).chain(notices).chain(caps).chain(feeds).collect()
     }

@@ -82,6 +82,35 @@ fn equipment(r: &Reader<'_>) -> Option<Equipment> {
 }
 
 fn shift(r: &Reader<'_>, crew: &[Member]) -> Option<Shift> {
+    let pattern = pattern(r);
+    let mut ids: Vec<Arc<str>> = Vec::new();
+    for id in r.or("crew", Vec::<String>::new()) {
+        match crew.iter().find(|member| *member.id == *id) {
+            Some(member) => ids.push(Arc::clone(&member.id)),
+            None => {
+                let hint = did_you_mean(&id, crew.iter().map(|member| &*member.id));
+                r.fault(
+                    "crew",
+                    format!("`crew` has {id:?}, which is nobody of the station's `[[station.crew]]`"),
+                    hint,
+                );
+            }
+        }
+    }
+    let name = r.or("name", String::new());
+    r.finish();
+    Some(Shift { name, crew: ids, ..pattern? })
+}
+
+/// Hours of nobody in particular.
+pub(crate) fn hours(r: &Reader<'_>) -> Option<Shift> {
+    let pattern = pattern(r);
+    r.finish();
+    pattern
+}
+
+/// `from`, `to`, `days`.
+fn pattern(r: &Reader<'_>) -> Option<Shift> {
     let time = |key: &'static str| {
         let text: String = r.required(key)?;
         let minutes = minutes(&text);
@@ -102,24 +131,7 @@ fn shift(r: &Reader<'_>, crew: &[Member]) -> Option<Shift> {
             }
         }
     }
-    let mut ids: Vec<Arc<str>> = Vec::new();
-    for id in r.or("crew", Vec::<String>::new()) {
-        match crew.iter().find(|member| *member.id == *id) {
-            Some(member) => ids.push(Arc::clone(&member.id)),
-            None => {
-                let hint = did_you_mean(&id, crew.iter().map(|member| &*member.id));
-                r.fault(
-                    "crew",
-                    format!("`crew` has {id:?}, which is nobody of the station's `[[station.crew]]`"),
-                    hint,
-                );
-            }
-        }
-    }
-    let name = r.or("name", String::new());
-    r.finish();
-    let (from, to) = (from?, to?);
-    Some(Shift { name, days, from, to, crew: ids })
+    Some(Shift { name: String::new(), days, from: from?, to: to?, crew: Vec::new() })
 }
 
 /// Minutes after midnight; `24:00` is the end of the day.

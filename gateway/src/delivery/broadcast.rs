@@ -35,14 +35,11 @@ use bytes::Bytes;
 
 use super::cap::{self, Document, Words};
 use super::http::{Http, Target};
-use super::{Carrier, DeliveryError, Receipt, Secret, Site, read_channel, read_file};
+use super::{Carrier, DeliveryError, Receipt, Secret, Site, read_channel, read_file, read_spares};
 use crate::outgoing::Outgoing;
 
 /// Files in a folder beyond which old ones go.
 pub const KEEP: usize = 10_000;
-/// Where nobody says otherwise, a message is late after this.
-const DELIVER_WITHIN: Duration = Duration::from_secs(60);
-const DELIVER_WITHIN_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(3_600);
 /// Never younger than this.
 const KEEP_AT_LEAST: Duration = Duration::from_secs(86_400);
 
@@ -81,13 +78,9 @@ impl Settings {
             }
         };
         let words = cap::Settings::read(r);
-        let then: Vec<String> = r.or("then", Vec::new());
-        let deliver_within = r.or("deliver_within", DELIVER_WITHIN);
-        if !DELIVER_WITHIN_RANGE.contains(&deliver_within) {
-            r.fault("deliver_within", "`deliver_within` must lie between five seconds and one hour", None);
-        }
+        let (then, deliver_within) = read_spares(r);
         r.finish();
-        let channel = Channel { then: then.into_iter().map(Arc::from).collect(), ..channel? };
+        let channel = Channel { then, ..channel? };
         Some(Self { channel, deliver_within, to: to?, words: words? })
     }
 
@@ -100,7 +93,8 @@ impl Settings {
     /// The way out as the desk sees it. Where people outside take it for real they are told only what people here have let out.
     pub fn channel(&self, site: &Site) -> Channel {
         let words = self.words(site);
-        Channel { outward: words.is_for_real(), voice: Arc::new(words.voice()), ..self.channel.clone() }
+        let renew_after = Some(words.expires() / 2);
+        Channel { outward: words.is_for_real(), voice: Arc::new(words.voice()), renew_after, ..self.channel.clone() }
     }
 
     /// What all its messages have in common.

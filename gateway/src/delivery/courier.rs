@@ -7,7 +7,9 @@
 //! - Orders about one rule and subject go out one after the other, across the occurrences of its alarm too; others do
 //!   not wait for them. Whatever holds up the gravest level goes first, then the oldest.
 //! - A way out to people has a [`Pace`]. One message at a time; what comes while it is on its way, or must wait for the pace,
-//!   goes together in the next, and what is blue and yellow leaves room for what is orange and red.
+//!   goes together in the next, and what is blue and yellow leaves room for what is orange and red. Of one incident at one level
+//!   people hear at once, and of more alarms like it ten seconds later, in one message: a storm is a handful of messages.
+//! - It may have hours: outside of them what is less grave than it says is kept, and goes together when they begin.
 //! - A failed order is tried again until it is delivered or refused: full jitter between nothing and 0.5, 1, 2 … 30 s,
 //!   or when the peer asked to be left alone, after that time (at most ten minutes).
 //! - After three failures in a row the whole way out counts as down: one attempt at a time, spaced by the same backoff,
@@ -31,10 +33,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anmin_rules::alarm::{Alarm, Class, Subject};
+use anmin_rules::alarm::{Alarm, Cause, Class, Subject};
+use anmin_rules::incident::IncidentId;
 use anmin_rules::order::{Order, OrderBody, OrderId};
 use anmin_rules::rule::{Finding, Level, RuleId, Text};
-use anmin_sensors::time::Mono;
+use anmin_sensors::time::{Mono, Wall};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, mpsc};
@@ -69,6 +72,8 @@ const FREE: usize = 5;
 /// Orders in one message at most. It has a line for each kind of them, so what bounds it is the time to put it together.
 const MOST_GATHERED: usize = 1_000;
 const MINUTE: Duration = Duration::from_secs(60);
+/// More of an incident at a level of which people were told a moment ago goes together after so long.
+const TOGETHER: Duration = Duration::from_secs(10);
 
 /// How many messages a peer takes: no minute, whenever it begins, sees more. Blue and yellow have half of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +189,9 @@ async fn run<C: Carrier>(
     let mut ask = tokio::time::interval(ASK_REACHABLE_EVERY);
     ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let now = clock.now().mono;
+        let moment = clock.now();
+        let now = moment.mono;
+        backlog.set_quiet(carrier.quiet_at(moment.wall).map(|quiet| (now.plus(quiet.wait), quiet.but_from)));
         while let Some(attempt) = backlog.poll_attempt(now) {
             attempts.push(try_once(Arc::clone(&carrier), attempt));
         }
@@ -214,9 +221,11 @@ async fn run<C: Carrier>(
             order = queue.recv(), if open => match order {
                 Some(order) => {
                     let now = clock.now();
-                    if let (Some(within), OrderBody::Cap(cap)) = (carrier.deliver_within(), &order.body) {
+                    // What waits for its hour is not late.
+                    let expected = expected_since(&order).filter(|_| backlog.lets_go(level_of(&order)));
+                    if let Some((within, said)) = carrier.deliver_within().zip(expected) {
                         // What has waited since before a restart has waited.
-                        let due = now.mono.plus(within.saturating_sub(now.wall.since(cap.sent)));
+                        let due = now.mono.plus(within.saturating_sub(now.wall.since(said)));
                         backlog.expect_by(due, order.id.clone());
                     }
                     backlog.handle_order(order);
@@ -235,6 +244,17 @@ async fn run<C: Carrier>(
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// When what must be taken in time was said: a CAP message, and of the rest what is orange or red and no drill.
+fn expected_since(order: &Order) -> Option<Wall> {
+    let news = match &order.body {
+        OrderBody::Cap(cap) => return Some(cap.sent),
+        OrderBody::Event(transition) => transition.at.wall,
+        OrderBody::Call(change) => change.at,
+    };
+    let hazard = matches!(alarm_of(order).class, Class::Hazard(_));
+    (hazard && level_of(order) >= Some(Level::Orange)).then_some(news)
 }
 
 /// A carrier that panics costs one attempt and not the courier. No task of its own: an alarm would wait for one more
@@ -345,6 +365,10 @@ pub struct Backlog {
     told: Option<Told>,
     reports: VecDeque<Input>,
     spacing: Option<Spacing>,
+    /// Until then only what is so grave goes.
+    quiet: Option<(Mono, Option<Level>)>,
+    /// Of which incident, and how bad it is, people were told lately, where the way out has a pace.
+    told_of: BTreeMap<(IncidentId, Level), Mono>,
     trouble_after: Duration,
     /// By when orders are to be taken that are not told to be late.
     expected: BTreeSet<(Mono, OrderId)>,
@@ -369,6 +393,8 @@ struct Queue {
     in_flight: bool,
     /// Its place in `ready`, while it is there.
     rank: Option<Rank>,
+    /// Its place in `waiting`, where it is there because people know of its like.
+    aside: Option<Mono>,
 }
 
 impl Queue {
@@ -405,6 +431,8 @@ impl Backlog {
             told: None,
             reports: VecDeque::new(),
             spacing: None,
+            quiet: None,
+            told_of: BTreeMap::new(),
             trouble_after: TROUBLE_AFTER,
             expected: BTreeSet::new(),
             gathered: Vec::new(),
@@ -428,6 +456,11 @@ impl Backlog {
     /// An order that comes next is to be taken by then.
     pub fn expect_by(&mut self, due: Mono, order: OrderId) {
         self.expected.insert((due, order));
+    }
+
+    /// Outside of the hours of those who are told: until when, and from which level on they are told all the same.
+    pub fn set_quiet(&mut self, quiet: Option<(Mono, Option<Level>)>) {
+        self.quiet = quiet;
     }
 
     pub fn handle_order(&mut self, order: Order) {
@@ -457,6 +490,7 @@ impl Backlog {
                     first_failed: None,
                     in_flight: false,
                     rank: None,
+                    aside: None,
                 };
                 self.lanes.insert(lane, queue);
                 lane
@@ -470,7 +504,11 @@ impl Backlog {
         let idle = queue.orders.is_empty();
         queue.orders.push_back((self.arrivals, order));
         self.count += 1;
-        if idle || queue.rank.is_some_and(|(Reverse(before), ..)| level > before) {
+        let aside = queue.aside.take();
+        if let Some(until) = aside {
+            self.waiting.remove(&(until, lane));
+        }
+        if idle || aside.is_some() || queue.rank.is_some_and(|(Reverse(before), ..)| level > before) {
             self.make_ready(lane);
         }
     }
@@ -515,7 +553,8 @@ impl Backlog {
             if self.in_flight >= if self.spacing.is_some() { 1 } else { PARALLEL } {
                 return None;
             }
-            let first = *self.ready.first()?;
+            self.set_known_aside(now);
+            let first = *self.ready.first().filter(|first| self.lets_go(first.0.0))?;
             if self.spacing.as_ref().is_some_and(|spacing| spacing.earliest(now, is_grave(&first)) > now) {
                 return None;
             }
@@ -531,7 +570,36 @@ impl Backlog {
         let lane = pick.2;
         let order = self.take(lane)?;
         self.in_flight += 1;
+        if self.spacing.is_some() {
+            self.told_of.retain(|_, at| now.since(*at) < TOGETHER);
+            self.told_of.extend(with.iter().chain([&order]).filter_map(told_of).map(|what| (what, now)));
+        }
         Some(Attempt { lane, order, with })
+    }
+
+    /// Whether the hour lets go what is so grave.
+    fn lets_go(&self, level: Option<Level>) -> bool {
+        self.quiet.is_none_or(|(_, but_from)| but_from.is_some_and(|from| level >= Some(from)))
+    }
+
+    /// More of an incident at a level of which people were told a moment ago waits for its like.
+    fn set_known_aside(&mut self, now: Mono) {
+        if self.told_of.is_empty() {
+            return;
+        }
+        while let Some(rank) = self.ready.first().copied() {
+            let Some(queue) = self.lanes.get_mut(&rank.2) else { return };
+            let said = |(_, order): &(u64, Order)| {
+                let at = is_more_of_the_same(order).then(|| self.told_of.get(&told_of(order)?)).flatten()?;
+                Some(at.plus(TOGETHER)).filter(|at| *at > now)
+            };
+            // What waits behind it must be no news either.
+            let waits: Option<Vec<Mono>> = queue.orders.iter().map(said).collect();
+            let Some(until) = waits.and_then(|waits| waits.into_iter().min()) else { return };
+            (queue.rank, queue.aside) = (None, Some(until));
+            self.ready.remove(&rank);
+            self.waiting.insert((until, rank.2));
+        }
     }
 
     /// The head of a lane, which is under way from now on.
@@ -546,8 +614,9 @@ impl Backlog {
 
     /// What else may go now and is as grave as the first: the rest of its lane, then the others in their order.
     fn gather(&mut self, first: &Rank) -> Vec<Order> {
-        let alike =
-            self.ready.iter().filter(|rank| is_grave(rank) == is_grave(first) && is_real(rank) == is_real(first));
+        let alike = self.ready.iter().filter(|rank| {
+            is_grave(rank) == is_grave(first) && is_real(rank) == is_real(first) && self.lets_go(rank.0.0)
+        });
         let lanes: Vec<Lane> = alike.map(|rank| rank.2).take(MOST_GATHERED).collect();
         let mut with = Vec::new();
         for lane in lanes {
@@ -581,8 +650,13 @@ impl Backlog {
             if self.asked_to_wait_until > now {
                 at_latest(self.asked_to_wait_until);
             }
-            if let Some(spacing) = self.spacing.as_ref().filter(|_| self.in_flight == 0) {
-                at_latest(spacing.earliest(now, is_grave(first)).max(self.asked_to_wait_until));
+            let spacing = self.spacing.as_ref().filter(|_| self.in_flight == 0);
+            match (self.quiet.filter(|_| !self.lets_go(first.0.0)), spacing) {
+                (Some((until, _)), _) => at_latest(until),
+                (None, Some(spacing)) => {
+                    at_latest(spacing.earliest(now, is_grave(first)).max(self.asked_to_wait_until));
+                }
+                (None, None) => {}
             }
         }
         if self.told.is_none()
@@ -612,6 +686,7 @@ impl Backlog {
             }
         }
         if result.is_err() {
+            self.told_of.clear();
             // The first answers for all: if it is the one that is refused, the others go without it.
             gathered.iter().filter(|other| **other != lane).for_each(|other| self.make_ready(*other));
         }
@@ -758,6 +833,7 @@ impl Backlog {
 
     fn make_ready(&mut self, lane: Lane) {
         let Some(queue) = self.lanes.get_mut(&lane) else { return };
+        queue.aside = None;
         if let Some(rank) = queue.rank.take() {
             self.ready.remove(&rank);
         }
@@ -799,7 +875,8 @@ impl Backlog {
 
     fn least_tried(&self) -> Option<(u32, Rank)> {
         let tried = |entry: &Rank| self.lanes.get(&entry.2).map_or(0, |queue| queue.attempts);
-        let least = self.ready.iter().min_by_key(|entry| (!is_real(entry), tried(entry), **entry))?;
+        let may_go = self.ready.iter().filter(|entry| self.lets_go(entry.0.0));
+        let least = may_go.min_by_key(|entry| (!is_real(entry), tried(entry), **entry))?;
         Some((tried(least), *least))
     }
 
@@ -822,6 +899,22 @@ fn is_grave((Reverse(level), ..): &Rank) -> bool {
 
 fn is_real((Reverse(level), ..): &Rank) -> bool {
     level.is_some()
+}
+
+/// The incident that it is about, and how bad it is.
+fn told_of(order: &Order) -> Option<(IncidentId, Level)> {
+    let alarm = alarm_of(order);
+    alarm.incident.map(|incident| (incident, alarm.level))
+}
+
+/// That one more alarm of an incident comes, goes or changes its level. What asks somebody to act, or says that somebody does,
+/// is never that.
+fn is_more_of_the_same(order: &Order) -> bool {
+    let OrderBody::Event(transition) = &order.body else { return false };
+    matches!(
+        transition.cause,
+        Cause::Raised | Cause::Realarmed | Cause::LevelChanged(_) | Cause::Returned | Cause::Regrouped { .. }
+    )
 }
 
 fn level_of(order: &Order) -> Option<Level> {
@@ -867,6 +960,8 @@ fn refused_trouble(channel: &str, order: &OrderId, reason: &str) -> PartTrouble 
 mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use anmin_rules::alarm::Transition;
 
     use super::*;
     use crate::delivery::samples;
@@ -973,6 +1068,116 @@ mod tests {
         paced.handle_result(at(1), real.lane, taken());
         let drill = paced.poll_attempt(at(60_000)).expect("there is room");
         assert_eq!((drill.order.id.as_str(), drill.with.len()), ("drill-a/1/office", 1));
+    }
+
+    /// One more alarm, of an incident.
+    fn of_incident(device: &str, seq: u32, level: Level, incident: u128, cause: Cause) -> Order {
+        let order = samples::order(device, seq, level);
+        let OrderBody::Event(transition) = &order.body else { unreachable!("samples are events") };
+        let mut transition = Transition { cause, ..(**transition).clone() };
+        Arc::make_mut(&mut transition.alarm).incident = Some(IncidentId(uuid::Uuid::from_u128(incident)));
+        Order { body: OrderBody::Event(Arc::new(transition)), ..order }
+    }
+
+    /// Goal: in a storm people get at most one message an incident and level while it lasts, what is red waits behind nothing, and
+    /// nothing is lost. Method: 1,000 alarms of five incidents in ten seconds, by a made-up clock.
+    #[test]
+    fn a_thousand_alarms_in_ten_seconds_are_one_message_an_incident_and_level() {
+        let levels = [Level::Blue, Level::Yellow, Level::Orange, Level::Red];
+        let mut storm = paced(100);
+        let (mut messages, mut told) = (Vec::new(), 0);
+        let mut first_red: BTreeMap<u128, (Mono, Option<Mono>)> = BTreeMap::new();
+        for tick in 0..4_000_u64 {
+            let now = at(tick * 10);
+            if tick < 1_000 {
+                let (incident, level) = (u128::from(tick % 5), levels[(tick / 7 % 4) as usize]);
+                if level == Level::Red {
+                    first_red.entry(incident).or_insert((now, None));
+                }
+                storm.handle_order(of_incident(&format!("d{tick}"), 1, level, incident, Cause::Raised));
+            }
+            while let Some(Attempt { lane, order, with }) = storm.poll_attempt(now) {
+                told += 1 + with.len();
+                for red in with.iter().chain([&order]).filter(|order| level_of(order) == Some(Level::Red)) {
+                    let (_, heard) =
+                        first_red.get_mut(&told_of(red).expect("of an incident").0.0.as_u128()).expect("came");
+                    heard.get_or_insert(now);
+                }
+                messages.push(now);
+                storm.handle_result(now, lane, taken());
+            }
+        }
+        assert_eq!((told, storm.len()), (1_000, 0), "each is told, once");
+        let while_it_lasts = messages.iter().filter(|sent| **sent <= at(10_000)).count();
+        assert!(while_it_lasts <= 5 * levels.len(), "{while_it_lasts} messages of five incidents");
+        assert!(messages.len() <= 2 * 5 * levels.len(), "{} messages in all", messages.len());
+        for (came, heard) in first_red.values() {
+            let waited = heard.expect("it is told").since(*came);
+            assert!(waited <= MINUTE / (100 - FREE as u32), "a red one waited {waited:?}");
+        }
+    }
+
+    #[test]
+    fn of_an_incident_only_more_of_the_same_waits() {
+        for (cause, level, at_once) in [
+            (Cause::Raised, Level::Orange, false),
+            (Cause::Returned, Level::Orange, false),
+            (Cause::Raised, Level::Red, true),
+            (Cause::Escalated(1), Level::Orange, true),
+            (Cause::Acknowledged { by: "li".to_owned() }, Level::Orange, true),
+        ] {
+            let mut backlog = paced(20);
+            backlog.handle_order(of_incident("a", 1, Level::Orange, 1, Cause::Raised));
+            let first = backlog.poll_attempt(at(0)).expect("it is news");
+            backlog.handle_result(at(1), first.lane, taken());
+            backlog.handle_order(of_incident("b", 1, level, 1, cause.clone()));
+            assert_eq!(backlog.poll_attempt(at(2)).is_some(), at_once, "{cause:?} {level:?}");
+            if !at_once {
+                assert_eq!(backlog.poll_timeout(at(2)), Some(at(10_000)), "and then it goes");
+                // Its own alarm gets worse: that is news, and nothing holds it up.
+                backlog.handle_order(of_incident("b", 2, Level::Red, 1, Cause::LevelChanged(Level::Orange)));
+                let news = backlog.poll_attempt(at(3)).expect("red waits for nothing");
+                assert_eq!((news.order.id.as_str(), news.with.len()), ("b/1/office", 1));
+            }
+        }
+        // Where the first has not been taken, nobody knows.
+        let mut backlog = paced(20);
+        backlog.handle_order(of_incident("a", 1, Level::Orange, 1, Cause::Raised));
+        let first = backlog.poll_attempt(at(0)).expect("it is news");
+        backlog.handle_result(at(1), first.lane, retry());
+        backlog.handle_order(of_incident("b", 1, Level::Orange, 1, Cause::Raised));
+        assert!(backlog.poll_attempt(at(2)).is_some());
+    }
+
+    #[test]
+    fn outside_of_the_hours_what_is_less_is_kept_and_goes_together_when_they_begin() {
+        let mut backlog = paced(20);
+        let morning = at(3_600_000);
+        backlog.set_quiet(Some((morning, Some(Level::Red))));
+        for (device, level) in [("a", Level::Orange), ("b", Level::Yellow), ("c", Level::Orange)] {
+            backlog.handle_order(samples::order(device, 1, level));
+        }
+        assert!(backlog.poll_attempt(at(0)).is_none());
+        assert_eq!(backlog.poll_timeout(at(0)), Some(morning));
+        backlog.handle_order(samples::order("d", 1, Level::Red));
+        let red = backlog.poll_attempt(at(1)).expect("red goes at any hour");
+        assert_eq!((red.order.id.as_str(), red.with.len()), ("d/1/office", 0), "and takes nothing less along");
+        backlog.handle_result(at(2), red.lane, taken());
+        assert!(backlog.poll_attempt(at(3)).is_none());
+        // Down or not: nobody is disturbed to find out.
+        backlog.failures = DOWN_AFTER;
+        assert!(backlog.poll_attempt(at(60_000)).is_none());
+        backlog.failures = 0;
+        backlog.set_quiet(None);
+        let kept = backlog.poll_attempt(morning).expect("the hours have begun");
+        assert_eq!((kept.order.id.as_str(), kept.with.len()), ("a/1/office", 1), "what is grave first, in one message");
+        backlog.handle_result(morning, kept.lane, taken());
+        assert_eq!(names(&attempts(&mut backlog, morning)), ["b/1/office"]);
+        // Where every hour matters, none is let off.
+        let mut strict = paced(20);
+        strict.set_quiet(Some((morning, None)));
+        strict.handle_order(samples::order("d", 1, Level::Red));
+        assert!(strict.poll_attempt(at(0)).is_none());
     }
 
     #[test]
@@ -1285,11 +1490,12 @@ mod tests {
     fn a_storm_is_told_in_few_messages_and_nothing_grave_waits_long() {
         for per_minute in [10, 20, 100] {
             let mut backlog = paced(per_minute);
-            // 1,000 alarms in 10 s, nine of ten of them yellow.
+            // 1,000 alarms in 10 s, nine of ten of them yellow, each a danger of its own.
             let come = |now: u64, backlog: &mut Backlog| {
                 if now < 10_000 {
                     let level = if now.is_multiple_of(100) { Level::Red } else { Level::Yellow };
-                    backlog.handle_order(samples::order(&format!("d{now}"), 1, level));
+                    let order = of_incident(&format!("d{now}"), 1, level, u128::from(now), Cause::Raised);
+                    backlog.handle_order(order);
                 }
             };
             let left = play(&mut backlog, 0, come, 600_000);

@@ -133,6 +133,9 @@ pub struct Http {
     uri: Uri,
 }
 
+/// How the receipt ends of a receiver that has named what it took.
+pub const NAMED: &str = ", names it";
+
 impl Http {
     pub fn new(target: &Target) -> Result<Self, String> {
         // A literal address never passes the resolver.
@@ -290,7 +293,7 @@ async fn judge(response: Response<hyper::body::Incoming>, name: Option<&str>) ->
         let words = body.await.map_err(|_| DeliveryError::Retry(format!("{detail}, but its receipt broke off")))?;
         let named = words.to_bytes().windows(name.len()).any(|part| part == name.as_bytes());
         return match named {
-            true => Ok(Receipt::of(format!("{detail}, names it"))),
+            true => Ok(Receipt::of(format!("{detail}{NAMED}"))),
             false => Err(DeliveryError::Retry(format!("{detail}, but the answer does not name the message"))),
         };
     }

@@ -5,6 +5,7 @@ pub mod cap;
 pub mod courier;
 pub mod event;
 pub mod heartbeat;
+pub mod hours;
 pub(crate) mod http;
 
 pub mod influx;
@@ -14,6 +15,7 @@ pub mod notice;
 pub(crate) mod samples;
 pub mod webhook;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,7 +23,9 @@ use std::time::Duration;
 
 use anmin_rules::order::{Channel, ChannelForm, Order};
 use anmin_rules::rule::{Level, Text};
-use anmin_sensors::document::Reader;
+use anmin_sensors::document::{Reader, did_you_mean};
+use anmin_sensors::point::Hazard;
+use anmin_sensors::time::Wall;
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 
@@ -38,7 +42,14 @@ pub trait Carrier: Send + Sync + 'static {
         None
     }
 
-    /// By when after it was sent a CAP message must be taken, where somebody waits for that. Asked with each order.
+    /// Outside of the hours in which its people are told. Asked before each message.
+    fn quiet_at(&self, at: Wall) -> Option<hours::Quiet> {
+        let _ = at;
+        None
+    }
+
+    /// By when after it was said a CAP message, or what is orange or red, must be taken, where a spare way out waits for that
+    /// or somebody is promised it. Asked with each order.
     fn deliver_within(&self) -> Option<Duration> {
         None
     }
@@ -88,6 +99,10 @@ impl<C: Carrier> Carrier for Replaceable<C> {
         self.now().pace()
     }
 
+    fn quiet_at(&self, at: Wall) -> Option<hours::Quiet> {
+        self.now().quiet_at(at)
+    }
+
     fn deliver_within(&self) -> Option<Duration> {
         self.now().deliver_within()
     }
@@ -112,6 +127,10 @@ impl<C: Carrier> Carrier for Arc<C> {
 
     fn pace(&self) -> Option<courier::Pace> {
         (**self).pace()
+    }
+
+    fn quiet_at(&self, at: Wall) -> Option<hours::Quiet> {
+        (**self).quiet_at(at)
     }
 
     fn deliver_within(&self) -> Option<Duration> {
@@ -188,12 +207,39 @@ pub struct Site {
     pub exercise: bool,
 }
 
-/// The words that every way out has: `id`, `min_level`, `system`, `drills`.
+/// Places, grids or buildings, and kinds of hazard, that somebody wants to hear of; none means all.
+pub(crate) fn read_scope(r: &Reader<'_>) -> (Vec<Arc<str>>, Vec<Hazard>) {
+    let areas: Vec<String> = r.or("areas", Vec::new());
+    let mut classes = Vec::new();
+    for word in r.or::<Vec<String>>("classes", Vec::new()) {
+        match Hazard::ALL.into_iter().find(|hazard| hazard.as_str() == word) {
+            Some(hazard) => classes.push(hazard),
+            None => {
+                let words = Hazard::ALL.map(Hazard::as_str);
+                let message = format!("`classes` holds {word:?}, expected some of {}", words.join(", "));
+                r.fault("classes", message, did_you_mean(&word, words));
+            }
+        }
+    }
+    (areas.into_iter().map(Arc::from).collect(), classes)
+}
+
+/// That the site has each of the `areas`.
+pub(crate) fn check_areas(r: &Reader<'_>, known: &BTreeSet<String>) {
+    for area in r.or::<Vec<String>>("areas", Vec::new()).iter().filter(|area| !known.contains(*area)) {
+        let hint = did_you_mean(area, known.iter().map(String::as_str));
+        r.fault("areas", format!("`areas` holds {area:?}, which is no place, grid or building of the site"), hint);
+    }
+}
+
+/// The words that every way out has: `id`, `min_level`, `system`, `drills`, `areas`, `classes`, `from_escalation`.
 fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: bool) -> Option<Channel> {
     let id: Option<String> = r.required("id");
     let min_level = r.choice("min_level", &Level::CHOICES).or((!r.has("min_level")).then_some(min_level));
     let system = r.or("system", system);
     let drills = r.or("drills", true);
+    let (areas, classes) = read_scope(r);
+    let from_escalation = r.or("from_escalation", 0);
     let id = id.filter(|id| {
         let plain = !id.is_empty()
             && id.len() <= 64
@@ -203,7 +249,21 @@ fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: boo
         }
         plain
     })?;
-    Some(Channel { system, drills, ..Channel::new(id, form, min_level?) })
+    Some(Channel { system, drills, areas, classes, from_escalation, ..Channel::new(id, form, min_level?) })
+}
+
+/// Where nobody says otherwise, a message is late after this.
+const DELIVER_WITHIN: Duration = Duration::from_secs(60);
+const DELIVER_WITHIN_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(3_600);
+
+/// `then` and `deliver_within`: who gets what is not taken, and when it counts as such.
+fn read_spares(r: &Reader<'_>) -> (Vec<Arc<str>>, Duration) {
+    let then: Vec<String> = r.or("then", Vec::new());
+    let deliver_within = r.or("deliver_within", DELIVER_WITHIN);
+    if !DELIVER_WITHIN_RANGE.contains(&deliver_within) {
+        r.fault("deliver_within", "`deliver_within` must lie between five seconds and one hour", None);
+    }
+    (then.into_iter().map(Arc::from).collect(), deliver_within)
 }
 
 /// A file named in the configuration, resolved against `base`; it is a fault when there is none, or when `check` finds

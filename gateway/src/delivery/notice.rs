@@ -20,9 +20,11 @@ mod words;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anmin_rules::duty::Zone;
 use anmin_rules::order::{Channel, ChannelForm, Order};
 use anmin_rules::rule::Level;
 use anmin_sensors::document::Reader;
+use anmin_sensors::time::Wall;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -30,9 +32,11 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use super::courier::Pace;
+use super::hours::{Hours, Quiet};
 use super::http::{Answer, Http, Target};
-use super::{Carrier, DeliveryError, Receipt, Secret, Site, excerpt, read_channel, read_file};
+use super::{Carrier, DeliveryError, Receipt, Secret, Site, excerpt, read_channel, read_file, read_spares};
 use crate::clock::Clock;
+use crate::config;
 use crate::credentials::ClientTls;
 use crate::crew_link::Links;
 use crate::outgoing::Outgoing;
@@ -109,6 +113,8 @@ pub struct Settings {
     per_minute: usize,
     everybody_from: Option<Level>,
     page: Option<String>,
+    hours: Hours,
+    deliver_within: Duration,
     outgoing: Outgoing,
 }
 
@@ -116,6 +122,8 @@ impl Settings {
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
         let channel = read_channel(r, ChannelForm::Events, Level::Yellow, true);
         let stations: Vec<String> = r.or("stations", Vec::new());
+        let (then, deliver_within) = read_spares(r);
+        let hours = Hours::read(r);
         let robot = r.choice("robot", &Robot::CHOICES);
         if !r.has("robot") {
             r.required::<String>("robot");
@@ -164,7 +172,7 @@ impl Settings {
         r.finish();
         let stations = stations.into_iter().map(Into::into).collect();
         Some(Self {
-            channel: Channel { stations, ..channel? },
+            channel: Channel { stations, then, ..channel? },
             robot: robot?,
             address_file: address_file?,
             tls,
@@ -174,6 +182,8 @@ impl Settings {
             per_minute: per_minute?,
             everybody_from: everybody_from?,
             page,
+            hours,
+            deliver_within,
             outgoing: Outgoing::default(),
         })
     }
@@ -225,6 +235,10 @@ pub struct Notice {
     words: Words,
     per_minute: usize,
     everybody_from: Option<Level>,
+    hours: Hours,
+    zone: Zone,
+    /// Where a spare way out waits for what this one does not take.
+    deliver_within: Option<Duration>,
     clock: Clock,
 }
 
@@ -241,6 +255,9 @@ pub fn carrier(settings: &Settings, site: &Site, links: Option<&Links>, clock: &
         words: settings.words(site, links.filter(|_| !settings.channel.stations.is_empty())),
         per_minute: *per_minute,
         everybody_from: *everybody_from,
+        hours: settings.hours.clone(),
+        zone: Zone::new(config::ahead(&site.time_zone)),
+        deliver_within: (!settings.channel.then.is_empty()).then_some(settings.deliver_within),
         clock: clock.clone(),
     })
 }
@@ -252,6 +269,14 @@ impl Carrier for Notice {
 
     fn pace(&self) -> Option<Pace> {
         Some(Pace { per_minute: self.per_minute })
+    }
+
+    fn quiet_at(&self, at: Wall) -> Option<Quiet> {
+        self.hours.quiet_at(&self.zone, at)
+    }
+
+    fn deliver_within(&self) -> Option<Duration> {
+        self.deliver_within
     }
 
     async fn carry_all(&self, order: &Order, with: &[Order]) -> Result<Receipt, DeliveryError> {

@@ -68,6 +68,7 @@ pub fn alarm() -> Alarm {
         shelved: None,
         out_of_service: None,
         escalation: 0,
+        peak_escalation: 0,
         escalate_at: Some(RAISED.plus(Duration::from_secs(120))),
         realarm_at: None,
         raised_at: RAISED,

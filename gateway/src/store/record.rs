@@ -242,6 +242,9 @@ struct AlarmV1<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     out_of_service: Option<ByV1<'a>>,
     escalation: u32,
+    /// Where it was more before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    peak_escalation: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     escalate_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -749,6 +752,7 @@ impl<'a> AlarmV1<'a> {
             }),
             out_of_service: alarm.out_of_service.as_ref().map(ByV1::of),
             escalation: alarm.escalation,
+            peak_escalation: Some(alarm.peak_escalation).filter(|peak| *peak > alarm.escalation),
             escalate_at: alarm.escalate_at.map(Wall::micros),
             realarm_at: alarm.realarm_at.map(Wall::micros),
             raised_at: alarm.raised_at.micros(),
@@ -787,6 +791,7 @@ impl<'a> AlarmV1<'a> {
             }),
             out_of_service: self.out_of_service.map(ByV1::read),
             escalation: self.escalation,
+            peak_escalation: self.peak_escalation.unwrap_or(self.escalation),
             escalate_at: self.escalate_at.map(Wall::from_micros),
             realarm_at: self.realarm_at.map(Wall::from_micros),
             raised_at: Wall::from_micros(self.raised_at),
@@ -1512,6 +1517,7 @@ mod tests {
             out_of_service: Some(by),
             realarm_at: Some(RAISED),
             escalation: 3,
+            peak_escalation: 3,
             latched: true,
             class: Class::System,
             subject: Subject::Part("way-out:office".into()),
@@ -1580,6 +1586,10 @@ mod tests {
         let approved = Cause::Broadcast { step: BroadcastStep::Approved, by: Some("wang".to_owned()) };
         all.push(("broadcast approved", at(approved, asked.clone())));
         all.push(("broadcast rerouted", at(Cause::Broadcast { step: BroadcastStep::Rerouted, by: None }, asked)));
+        // Since those who hear of what nobody acts on hear how it ends, and what is in force is said again.
+        let before = Alarm { escalation: 1, peak_escalation: 2, ..alarm() };
+        all.push(("escalated more before", at(Cause::Escalated(1), before.clone())));
+        all.push(("broadcast renewed", at(Cause::Broadcast { step: BroadcastStep::Renewed, by: None }, before)));
         all
     }
 

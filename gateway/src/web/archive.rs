@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_rules::alarm::{Alarm, AlarmId};
+use anmin_rules::alarm::{Alarm, AlarmId, Cause};
 use anmin_rules::casework::{CaseKind, Stage};
 use anmin_rules::incident::IncidentId;
-use anmin_rules::order::{CapMessage, Order, OrderBody};
+use anmin_rules::order::{CallCause, CapMessage, Order, OrderBody};
 use anmin_rules::rule::{Origin, Text};
 use anmin_sensors::point::PointId;
 use anmin_sensors::time::Wall;
@@ -29,7 +29,8 @@ use super::api::{Answer, Asked, Desk, incident_id};
 use super::authority::{Right, allows};
 use super::guard::Caller;
 use super::problem::Problem;
-use super::wire::{TextWire, Writer, stamp};
+use super::wire::{ByWire, TextWire, Writer, stamp};
+use crate::delivery::http::NAMED;
 use crate::main_loop::Query;
 use crate::package::{self, Entry};
 use crate::report::{self, Cell, Language, Page, cause};
@@ -114,19 +115,24 @@ pub struct MessageWire {
     /// What it is about, in the officer's words.
     pub what: TextWire,
     pub level: Option<String>,
-    /// `waiting`, `delivered` or `dead`.
+    /// `waiting`, `accepted` (the receiver has taken the request), `delivered` (it has named the message, or the file is
+    /// written) or `dead`.
     pub state: &'static str,
     /// What the receiver said, or why it was given up.
     pub receipt: String,
+    /// The first person who answered after that: acknowledged the alarm, or said of this call whether the crew comes. No
+    /// receiver tells anmin who has only read it.
+    pub answered: Option<ByWire>,
 }
 
 pub(super) async fn messages(State(desk): State<Desk>, caller: Caller, Path(id): Path<String>) -> Answer<MessagesWire> {
     let id = incident_id(&id)?;
     desk.find_incident(&caller, id).await?;
     let within = caller.within();
-    let sent = desk
+    let (sent, answers) = desk
         .archive(move |archive| {
             let rows = rows_of(archive, id)?;
+            let answers = Answers::of(&rows);
             let alarm = |row: &Journaled| match &row.entry {
                 state::Entry::Transition(transition) if within.takes(&transition.alarm.place) => {
                     Some(transition.alarm.id)
@@ -134,7 +140,7 @@ pub(super) async fn messages(State(desk): State<Desk>, caller: Caller, Path(id):
                 _ => None,
             };
             let alarms: BTreeSet<AlarmId> = rows.iter().filter_map(alarm).collect();
-            archive.messages(&alarms.into_iter().collect::<Vec<_>>())
+            Ok((archive.messages(&alarms.into_iter().collect::<Vec<_>>())?, answers))
         })
         .await?;
     let writer = desk.writer();
@@ -155,11 +161,64 @@ pub(super) async fn messages(State(desk): State<Desk>, caller: Caller, Path(id):
             form,
             what,
             level: level.map(|level| level.as_str().to_owned()),
-            state: sent.state,
+            state: reached(sent),
             receipt: sent.detail.clone(),
+            answered: answers.to(sent).map(|(by, at)| ByWire { by: by.clone(), at: writer.at(*at) }),
         }
     };
     Ok(Json(MessagesWire { messages: sent[last..].iter().map(wire).collect() }))
+}
+
+/// How far a message has come. That a receiver has taken a request says nothing of people, nor of where it goes from there;
+/// only one that names the message, and a file, prove that it is there.
+fn reached(sent: &Sent) -> &'static str {
+    let is_there = || match &sent.body {
+        Some(OrderBody::Cap(_)) => sent.detail.ends_with(NAMED) || sent.detail.starts_with('/'),
+        _ => false,
+    };
+    match sent.state {
+        "delivered" if !is_there() => "accepted",
+        state => state,
+    }
+}
+
+/// Who answered when, the oldest first: by alarm, and by the station of a call.
+#[derive(Default)]
+struct Answers(BTreeMap<(AlarmId, Option<String>), Vec<(String, Wall)>>);
+
+impl Answers {
+    fn of(rows: &[Journaled]) -> Self {
+        let mut answers = Self::default();
+        for row in rows {
+            let (key, who, at) = match &row.entry {
+                state::Entry::Transition(transition) => match &transition.cause {
+                    Cause::Acknowledged { by } => ((transition.alarm.id, None), by, transition.at.wall),
+                    _ => continue,
+                },
+                state::Entry::Call(change) if change.cause == CallCause::Said => match change.call.stamps.last() {
+                    Some(stamp) => ((change.call.alarm, Some(change.call.station.to_string())), &stamp.by, stamp.at),
+                    None => continue,
+                },
+                _ => continue,
+            };
+            answers.0.entry(key).or_default().push((who.clone(), at));
+        }
+        answers
+    }
+
+    /// The first answer after a message was taken.
+    fn to(&self, sent: &Sent) -> Option<&(String, Wall)> {
+        let (taken, key) = (
+            sent.at.filter(|_| sent.state == "delivered")?,
+            match sent.body.as_ref()? {
+                OrderBody::Event(transition) => (transition.alarm.id, None),
+                OrderBody::Call(change) => (change.call.alarm, Some(change.call.station.to_string())),
+                // Who gets it is no member of this house.
+                OrderBody::Cap(_) => return None,
+            },
+        );
+        self.0.get(&key)?.iter().find(|(_, at)| *at >= taken)
+    }
 }
 
 /// A point and what it read.
@@ -342,7 +401,7 @@ fn message(writer: Writer<'_>, sent: &Sent, text: Option<&str>) -> Value {
     // A CAP message is a file of its own.
     let text = text.filter(|_| !matches!(sent.body, Some(OrderBody::Cap(_))));
     json!({
-        "order": sent.id.as_str(), "way_out": &*sent.channel, "state": sent.state,
+        "order": sent.id.as_str(), "way_out": &*sent.channel, "state": reached(sent),
         "at": sent.at.map(|at| writer.at(at)), "receipt": sent.detail, "text": text, "as_sent": as_sent,
         "body": body,
     })
@@ -848,6 +907,7 @@ pub(super) fn name(word: &str, language: Language) -> String {
         "utility" => Some("专业单位"),
         "normal" => Some("正常"),
         "undetermined" => Some("无法判定"),
+        "accepted" => Some("已接收"),
         "delivered" => Some("已送达"),
         "waiting" => Some("待发送"),
         "dead" => Some("未能送达"),
@@ -861,7 +921,61 @@ pub(super) fn name(word: &str, language: Language) -> String {
 
 #[cfg(test)]
 mod tests {
+    use anmin_rules::alarm::AlarmState;
+    use anmin_rules::order::OrderId;
+
     use super::*;
+    use crate::delivery::samples::{self, RAISED};
+
+    #[test]
+    fn accepted_delivered_and_answered_are_told_apart() {
+        let at = |seconds: u64| RAISED.plus(Duration::from_secs(seconds));
+        let raised = samples::transition(AlarmState::Normal, Cause::Raised, samples::alarm());
+        let acknowledged = |by: &str| {
+            let by = by.to_owned();
+            let entry = samples::transition(AlarmState::Unacknowledged, Cause::Acknowledged { by }, samples::alarm());
+            state::Entry::Transition((*entry).clone())
+        };
+        let rows = [
+            state::Entry::Transition((*raised).clone()),
+            // Twenty seconds after it was raised.
+            state::Entry::Call((*samples::call_change()).clone()),
+            acknowledged("li"),
+            acknowledged("chen"),
+        ];
+        let rows: Vec<Journaled> = (1..).zip(rows).map(|(n, entry)| Journaled { n, entry }).collect();
+        let acknowledged_at = match &rows[2].entry {
+            state::Entry::Transition(transition) => transition.at.wall,
+            _ => unreachable!("made above"),
+        };
+        let answers = Answers::of(&rows);
+        let [(_, cap), ..] = samples::cap_orders();
+        let (event, call, cap) =
+            (OrderBody::Event(raised), OrderBody::Call(samples::call_change()), OrderBody::Cap(Arc::new(cap)));
+        for (body, state, detail, taken, reach, answered) in [
+            (&event, "delivered", "HTTP 200, accepted", at(0), "accepted", Some("li")),
+            (&event, "delivered", "puback", acknowledged_at.plus(Duration::from_secs(1)), "accepted", None),
+            (&event, "waiting", "", at(0), "waiting", None),
+            (&event, "dead", "HTTP 413", at(0), "dead", None),
+            (&call, "delivered", "HTTP 204", at(5), "accepted", Some("wang")),
+            (&call, "delivered", "HTTP 204", at(21), "accepted", None),
+            (&cap, "delivered", "HTTP 204", at(0), "accepted", None),
+            (&cap, "delivered", "HTTP 200, names it", at(0), "delivered", None),
+            (&cap, "delivered", "/var/lib/anmin/cap/x.xml", at(0), "delivered", None),
+        ] {
+            let sent = Sent {
+                id: OrderId::new("x/1/y"),
+                channel: "y".into(),
+                state,
+                at: Some(taken),
+                detail: detail.to_owned(),
+                text: None,
+                body: Some(body.clone()),
+            };
+            assert_eq!(reached(&sent), reach, "{state} {detail}");
+            assert_eq!(answers.to(&sent).map(|(by, _)| by.as_str()), answered, "{state} {detail} {taken:?}");
+        }
+    }
 
     #[test]
     fn masking_leaves_out_names_notes_and_telephones_and_nothing_else() {

@@ -172,6 +172,7 @@ fn transition(n: u128, at: Wall) -> Transition {
         shelved: None,
         out_of_service: None,
         escalation: 0,
+        peak_escalation: 0,
         escalate_at: None,
         realarm_at: None,
         raised_at: at,

@@ -253,7 +253,8 @@ impl Words {
 
 /// A change that asks nothing of anybody.
 pub fn is_bookkeeping(order: &Order) -> bool {
-    matches!(&order.body, OrderBody::Event(transition) if matches!(transition.cause, Cause::Regrouped { .. }))
+    let OrderBody::Event(transition) = &order.body else { return false };
+    matches!(transition.cause, Cause::Regrouped { .. } | Cause::Broadcast { step: BroadcastStep::Renewed, .. })
 }
 
 /// What an order tells.

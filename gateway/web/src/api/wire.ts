@@ -195,6 +195,7 @@ export type AlarmCause =
   | 'broadcast_expired'
   | 'broadcast_taken_back'
   | 'broadcast_rerouted'
+  | 'broadcast_renewed'
 
 export interface Transition {
   at: string
@@ -408,8 +409,10 @@ export interface Message {
   form: 'event' | 'call' | 'cap'
   what: Text
   level: string
-  state: 'waiting' | 'delivered' | 'dead'
+  state: 'waiting' | 'accepted' | 'delivered' | 'dead'
   receipt: string
+  /** Who did something first after it was taken. */
+  answered: { by: string; at: string } | null
 }
 
 /** The oldest first. */

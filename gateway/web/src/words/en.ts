@@ -565,7 +565,8 @@ export const en: Words = {
     broadcast_refused: 'Broadcast refused',
     broadcast_expired: 'Broadcast not approved in time, not sent',
     broadcast_taken_back: 'Broadcast taken back',
-    broadcast_rerouted: 'A target did not take the broadcast in time; another gets it',
+    broadcast_rerouted: 'A way out did not take it in time; a spare one gets it, too',
+    broadcast_renewed: 'Broadcast said again before it expires',
   },
   broadcast: {
     title: 'Real broadcast',
@@ -825,7 +826,9 @@ export const en: Words = {
     none: 'Nothing was sent',
     all: 'Show all {n}',
     form: { event: 'Message', call: 'Call', cap: 'Public warning' },
-    state: { waiting: 'Waiting', delivered: 'Delivered', dead: 'Refused, given up' },
+    state: { waiting: 'Waiting', accepted: 'Accepted', delivered: 'Delivered', dead: 'Refused, given up' },
+    answered: '{who} answered',
+    unread: 'Accepted does not mean that somebody has seen it. An answer is an acknowledgement, or what a crew says of its call.',
   },
   plans: {
     title: 'Plans',
