@@ -484,6 +484,14 @@ pub fn take_request(stream: &TcpStream, into: &mut impl std::io::Write) -> Optio
     answer(stream)
 }
 
+/// The same for a robot, which says in JSON that it has accepted.
+pub fn take_notice(mut stream: &TcpStream, into: &mut impl std::io::Write) -> Option<()> {
+    read_request(stream, into)?;
+    let accepted = "{\"errcode\":0}";
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{accepted}", accepted.len());
+    stream.write_all(answer.as_bytes()).ok()
+}
+
 fn answer(mut stream: &TcpStream) -> Option<()> {
     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()
 }

@@ -1,16 +1,17 @@
-//! From a reading that crosses the red limit to the station's call on the wire; and a storm of a thousand alarms in ten seconds, all
-//! of which must be journalled and streamed. `make bench BENCH=call`.
+//! From a reading that crosses the red limit to the station's call on the wire, and to the notice that a group's robot gets; and a
+//! storm of a thousand alarms in ten seconds, all of which must be journalled and streamed. `make bench BENCH=call`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::load::{CROSSINGS, Latencies, Load, paced};
+use super::load::{CROSSINGS, Latencies, Load, evenly, paced};
 use super::subject::{Shape, Subject, site};
 use super::{median, quantile};
 use crate::mqtt::Mqtt;
+use crate::peers::take_notice;
 use crate::site::Site;
 
 const DEVICES: u32 = 1_000;
@@ -53,7 +54,65 @@ pub fn run() {
         println!("{rate:<12}{half:>10.2}{most:>10.2}{longest:>10.2}{seen:>12} of {crossed}");
     }
     println!("wanted: p99 below 100 ms at 10,000/s, and every call seen");
+    notice();
     storm();
+}
+
+/// A robot that accepts everything, and when each message came that says red and nothing else.
+fn robot() -> (u16, Arc<Mutex<Vec<Instant>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let heard: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let known = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut body = Vec::new();
+            while take_notice(&stream, &mut body).is_some() {
+                if String::from_utf8_lossy(&body).contains("【红色】") {
+                    known.lock().expect("nobody panics with it").push(Instant::now());
+                }
+                body.clear();
+            }
+        }
+    });
+    (port, heard)
+}
+
+/// One red alarm every half a second, each in a room of its own, so that none is gathered with others.
+fn notice() {
+    const RATE: u64 = 10_000;
+    const LENGTH: Duration = Duration::from_secs(50);
+    let (port, heard) = robot();
+    let site = red_site();
+    site.write("robot", &format!("http://127.0.0.1:{port}/\n"));
+    let notice = "[[notice]]\nid = \"duty\"\nrobot = \"wecom\"\naddress_file = \"../robot\"\nper_minute = 1000\nsystem = false\n\
+                  [desk]\nstorm_alarms = 100000\n";
+    site.write("anmin.d/notice.toml", notice);
+    let subject = Subject::anmin_on(site, SHAPE);
+    let broker = subject.daemon().and_then(|daemon| daemon.broker).expect("it has a broker").port();
+    let load = Load { port: broker, qos: 1, devices: DEVICES, connections: 1 };
+    let rounds_a_second = RATE / u64::from(DEVICES);
+    let crosses = |device: u32, round: u64| {
+        let every = rounds_a_second / 2;
+        round.is_multiple_of(every) && u64::from(device) == round / every * 4 % u64::from(DEVICES)
+    };
+    let mut sent = Vec::new();
+    drop(evenly(load, RATE, LENGTH, crosses, |crossing| sent.extend(crossing.iter().map(|_| Instant::now()))));
+    std::thread::sleep(Duration::from_secs(3));
+    let heard = heard.lock().expect("nobody panics with it");
+    // They are further apart than the slowest takes, so each is answered by the first that comes after it.
+    let mut ms: Vec<f64> = sent
+        .iter()
+        .filter_map(|sent| heard.iter().find(|heard| *heard >= sent).map(|heard| (*heard - *sent).as_secs_f64() * 1e3))
+        .collect();
+    ms.sort_by(f64::total_cmp);
+    let [half, most, longest] = [0.5, 0.99, 1.0].map(|share| quantile(&ms, share));
+    println!(
+        "notice: {RATE} readings/s, a red alarm to the request at a group's robot: p50 {half:.2} ms, p99 {most:.2} ms, longest \
+         {longest:.2} ms; {} of {} heard; wanted: p99 below 100 ms",
+        heard.len(),
+        sent.len(),
+    );
 }
 
 fn storm() {

@@ -142,17 +142,46 @@ pub fn paced(load: Load, rate: u64, length: Duration, alarms: &str) -> Latencies
             buffer.drain(..used);
         }
     });
+    let every = rate / CROSSINGS;
+    let mut crossed = 0;
+    // Devices take turns, so that alarms come evenly.
+    let crosses = |device: u32, round: u64| (round + u64::from(device)) % every == every / 2;
+    let stream = evenly(load, rate, length, crosses, |crossing| {
+        let now = Instant::now();
+        crossed += crossing.len();
+        sent.lock().expect("nobody panics with it").extend(crossing.into_iter().map(|key| (key, now)));
+    });
+    // The last alarms may still be on their way.
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while found.lock().expect("nobody panics with it").len() < crossed && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+    drop(listening);
+    let mut ms = std::mem::take(&mut *found.lock().expect("nobody panics with it"));
+    ms.sort_by(f64::total_cmp);
+    Latencies { ms, crossed }
+}
+
+/// Publishes `rate` readings a second for `length`: device after device, round after round. `crosses` says which cross the
+/// limit; `sending` hears of those, by device and count, just before they go. Gives the connection, still open.
+pub fn evenly(
+    load: Load,
+    rate: u64,
+    length: Duration,
+    crosses: impl Fn(u32, u64) -> bool,
+    mut sending: impl FnMut(Vec<(u32, u64)>),
+) -> TcpStream {
     let mut stream = connect(load.port, &format!("bench-paced-{}", std::process::id()));
     let mut acks = stream.try_clone().expect("a socket can be read elsewhere");
     std::thread::spawn(move || {
         let mut chunk = vec![0; 64 << 10];
         while acks.read(&mut chunk).is_ok_and(|read| read > 0) {}
     });
-    let every = rate / CROSSINGS;
     // Counts go on from one load to the next.
     let first = wall_ms();
     let start = Instant::now();
-    let (mut n, mut crossed) = (0_u64, 0);
+    let mut n = 0_u64;
     let mut out = Vec::new();
     loop {
         let elapsed = start.elapsed();
@@ -166,31 +195,19 @@ pub fn paced(load: Load, rate: u64, length: Duration, alarms: &str) -> Latencies
         let ts = wall_ms();
         while n < due {
             let (device, round) = ((n % u64::from(load.devices)) as u32, n / u64::from(load.devices));
-            // Devices take turns, so that alarms come evenly.
-            let crosses = (round + u64::from(device)) % every == every / 2;
-            let value = if crosses { CROSSES } else { QUIET };
+            let grave = crosses(device, round);
+            let value = if grave { CROSSES } else { QUIET };
             packet(&mut out, load.qos, (n % 60_000) as u16 + 1, device, value, ts, first + round);
-            if crosses {
+            if grave {
                 crossing.push((device, first + round));
             }
             n += 1;
         }
-        let now = Instant::now();
-        crossed += crossing.len();
-        sent.lock().expect("nobody panics with it").extend(crossing.into_iter().map(|key| (key, now)));
+        sending(crossing);
         stream.write_all(&out).expect("the broker reads");
         std::thread::sleep(Duration::from_micros(500));
     }
-    // The last alarms may still be on their way.
-    let deadline = Instant::now() + Duration::from_secs(3);
-    while found.lock().expect("nobody panics with it").len() < crossed && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let _ = stream.shutdown(std::net::Shutdown::Both);
-    drop(listening);
-    let mut ms = std::mem::take(&mut *found.lock().expect("nobody panics with it"));
-    ms.sort_by(f64::total_cmp);
-    Latencies { ms, crossed }
+    stream
 }
 
 fn subscribe(port: u16, filter: &str) -> TcpStream {
