@@ -202,6 +202,7 @@ impl Daemon {
             inputs: inputs.clone(),
             tasks: Tasks::default(),
             ways: BTreeMap::new(),
+            lines: crate::delivery::mqtt_out::Lines::default(),
             subscriptions: subscriptions.clone(),
             warnings: warnings.clone(),
             readers: BTreeMap::new(),

@@ -27,7 +27,7 @@ use crate::config::{self, Config};
 use crate::crew_link::Links;
 use crate::delivery::broadcast::Broadcast;
 use crate::delivery::courier::{self, CourierHandle};
-use crate::delivery::mqtt_out::{self, MqttOut};
+use crate::delivery::mqtt_out::{self, Lines, MqttOut};
 use crate::delivery::notice::{self, Notice};
 use crate::delivery::webhook::{self, Webhook};
 use crate::delivery::{Carrier, Replaceable, Site, broadcast, cap, heartbeat, influx};
@@ -128,6 +128,8 @@ pub struct Running {
     pub inputs: mpsc::Sender<Input>,
     pub tasks: Tasks,
     pub ways: BTreeMap<Arc<str>, WayOut>,
+    /// The connections of the ways out over MQTT, by which others speak, too.
+    pub lines: Lines,
     pub subscriptions: Subscriptions,
     pub warnings: Warnings,
     /// What waits in the queue of readings, by the database that takes it.
@@ -222,7 +224,7 @@ impl Running {
             add(&settings.channel.id, false, &make)?;
         }
         for settings in &config.caps {
-            let make = || broadcast::carrier(settings, site).map(NewCarrier::Cap);
+            let make = || broadcast::carrier(settings, site, &self.lines).map(NewCarrier::Cap);
             add(&settings.channel.id, false, &make)?;
         }
         Ok(ways)
@@ -258,6 +260,7 @@ impl Running {
             (NewCarrier::Mqtt(new), _) => {
                 let carrier = Arc::new(Replaceable::new(new));
                 carrier.now().begin()?;
+                self.lines.put(&id, &carrier);
                 self.start(&id, heartbeat, &carrier, CarrierOf::Mqtt);
             }
             (NewCarrier::Webhook(new), _) => {
@@ -299,6 +302,7 @@ impl Running {
         self.tasks.end(&format!("heartbeat of {id}"));
         self.tasks.end(&format!("courier of {id}"));
         if let Some(WayOut { carrier: CarrierOf::Mqtt(carrier), .. }) = self.ways.remove(id) {
+            self.lines.take_away(id);
             carrier.now().end();
         }
         self.figures.no_way_out(id);

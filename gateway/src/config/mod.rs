@@ -316,6 +316,13 @@ impl Config {
         ] {
             routes::check_spares(table, &all(table), &channels);
         }
+        for r in all("cap") {
+            let lines = || mqtt_out.iter().map(|out| &*out.channel.id);
+            if let Some(line) = r.optional::<String>("mqtt_out").filter(|line| lines().all(|known| known != line)) {
+                let message = format!("`mqtt_out` names {line:?}, which is no [[mqtt_out]]");
+                r.fault("mqtt_out", message, did_you_mean(&line, lines()));
+            }
+        }
         for r in ["mqtt_out", "webhook", "notice", "cap"].into_iter().flat_map(all) {
             crate::delivery::check_areas(&r, &places_named);
         }

@@ -1,4 +1,4 @@
-//! CAP to an HTTP endpoint or a folder.
+//! CAP to an HTTP endpoint, a folder, or a broker.
 //!
 //! The endpoint gets a POST of `application/cap+xml` with the CAP identifier as `Idempotency-Key`. The folder gets one
 //! file a message, `<identifier>.xml`, written beside it under another name, synced and renamed, so that whoever watches
@@ -8,7 +8,7 @@
 //! ```toml
 //! [[cap]]
 //! id         = "town"
-//! url        = "https://eb.example.cn/cap"       # or: folder = "cap"
+//! url        = "https://eb.example.cn/cap"       # or: folder = "cap", or: mqtt_out = "office"
 //! token_file = "secrets/town"                    # sent as Authorization: Bearer
 //! min_level  = "orange"
 //! sender     = "anmin.shequ001.example.cn"
@@ -35,6 +35,7 @@ use bytes::Bytes;
 
 use super::cap::{self, Document, Words};
 use super::http::{Http, Target};
+use super::mqtt_out::Lines;
 use super::{Carrier, DeliveryError, Receipt, Secret, Site, read_channel, read_file, read_spares};
 use crate::outgoing::Outgoing;
 
@@ -55,24 +56,32 @@ pub struct Settings {
 
 #[derive(Clone, Debug)]
 enum To {
-    Endpoint { target: Target, token_file: Option<PathBuf>, confirms: bool },
+    Endpoint {
+        target: Target,
+        token_file: Option<PathBuf>,
+        confirms: bool,
+    },
     Folder(PathBuf),
+    /// By the connection of this `[[mqtt_out]]`.
+    Mqtt(String),
 }
 
 impl Settings {
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
         let channel = read_channel(r, ChannelForm::Cap, Level::Orange, false);
         let folder: Option<String> = r.optional("folder");
-        let to = match (r.has("url"), folder) {
-            (true, None) => {
+        let line: Option<String> = r.optional("mqtt_out");
+        let to = match (r.has("url"), folder, line) {
+            (true, None, None) => {
                 let token_file = read_file(r, "token_file", base, Secret::read);
                 let confirms = r.or("confirms", false);
                 Target::read(r, base).map(|target| To::Endpoint { target, token_file, confirms })
             }
-            (false, Some(folder)) => Some(To::Folder(base.join(folder))),
+            (false, Some(folder), None) => Some(To::Folder(base.join(folder))),
+            (false, None, Some(line)) => Some(To::Mqtt(line)),
             _ if r.is_faulty() => None,
             _ => {
-                r.fault("url", "a [[cap]] stanza needs either `url` or `folder`", None);
+                r.fault("url", "a [[cap]] stanza needs one of `url`, `folder` and `mqtt_out`", None);
                 r.optional::<String>("url");
                 None
             }
@@ -106,7 +115,15 @@ impl Settings {
     pub fn folder(&self) -> Option<&Path> {
         match &self.to {
             To::Folder(folder) => Some(folder),
-            To::Endpoint { .. } => None,
+            To::Endpoint { .. } | To::Mqtt(_) => None,
+        }
+    }
+
+    /// The `[[mqtt_out]]` by which its messages go, if they do.
+    pub fn line(&self) -> Option<&str> {
+        match &self.to {
+            To::Mqtt(line) => Some(line),
+            To::Endpoint { .. } | To::Folder(_) => None,
         }
     }
 }
@@ -121,10 +138,11 @@ pub struct Broadcast {
 enum Way {
     Endpoint { http: Box<Http>, token: Option<Secret>, confirms: bool },
     Folder(PathBuf),
+    Mqtt { line: String, lines: Lines },
 }
 
 /// Makes the folder or reads the secrets; connects only when there is something to carry.
-pub fn carrier(settings: &Settings, site: &Site) -> Result<Broadcast, String> {
+pub fn carrier(settings: &Settings, site: &Site, lines: &Lines) -> Result<Broadcast, String> {
     let way = match &settings.to {
         To::Endpoint { target, token_file, confirms } => {
             let token = token_file.as_deref().map(Secret::read).transpose()?;
@@ -135,6 +153,7 @@ pub fn carrier(settings: &Settings, site: &Site) -> Result<Broadcast, String> {
                 .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))?;
             Way::Folder(folder.clone())
         }
+        To::Mqtt(line) => Way::Mqtt { line: line.clone(), lines: lines.clone() },
     };
     Ok(Broadcast { words: settings.words(site), deliver_within: settings.deliver_within, way })
 }
@@ -171,6 +190,7 @@ impl Carrier for Broadcast {
                     Err(error) => Err(DeliveryError::Retry(format!("the writing task failed: {error}"))),
                 }
             }
+            Way::Mqtt { line, lines } => lines.tell_cap(line, &message, order.id.as_str()).await,
         };
         taken.map(|receipt| receipt.with_text(text))
     }
@@ -282,7 +302,7 @@ mod tests {
     async fn a_folder_gets_one_whole_file_a_message() {
         let folder = Folder::new("cap-folder");
         let stanza = format!("folder = '{}'", folder.0.display());
-        let broadcast = carrier(&settings(&stanza).expect("settings"), &site()).expect("a carrier");
+        let broadcast = carrier(&settings(&stanza).expect("settings"), &site(), &Lines::default()).expect("a carrier");
         for (_, cap) in samples::cap_orders() {
             let order = order(cap);
             let first = broadcast.carry(&order).await.expect("written");
@@ -301,7 +321,7 @@ mod tests {
     async fn a_folder_that_cannot_be_written_asks_for_another_try() {
         let folder = Folder::new("cap-blocked");
         let stanza = format!("folder = '{}'", folder.0.join("cap").display());
-        let broadcast = carrier(&settings(&stanza).expect("settings"), &site()).expect("a carrier");
+        let broadcast = carrier(&settings(&stanza).expect("settings"), &site(), &Lines::default()).expect("a carrier");
         std::fs::remove_dir_all(&folder.0).expect("made a moment ago");
         std::fs::write(&folder.0, "a file where the folder belongs").expect("it can be written");
         let [(_, cap), ..] = samples::cap_orders();
@@ -368,7 +388,7 @@ mod tests {
         let (script, wanted): (Vec<Answer>, Vec<&str>) = cases.into_iter().unzip();
         let server = Server::start(script).await;
         let stanza = format!("url = '{}'\nconfirms = true", server.url());
-        let broadcast = carrier(&settings(&stanza).expect("settings"), &site()).expect("a carrier");
+        let broadcast = carrier(&settings(&stanza).expect("settings"), &site(), &Lines::default()).expect("a carrier");
         for wanted in wanted {
             let found = match broadcast.carry(&order(cap.clone())).await {
                 Ok(receipt) => format!("Ok {}", receipt.detail),
@@ -383,7 +403,8 @@ mod tests {
     async fn an_endpoint_gets_cap_with_its_key_and_token() {
         let server = Server::start(vec![Answer::Says("HTTP/1.1 202 Accepted\r\nConnection: close\r\n\r\n")]).await;
         let mut broadcast =
-            carrier(&settings(&format!("url = '{}'", server.url())).expect("settings"), &site()).expect("a carrier");
+            carrier(&settings(&format!("url = '{}'", server.url())).expect("settings"), &site(), &Lines::default())
+                .expect("a carrier");
         if let Way::Endpoint { token, .. } = &mut broadcast.way {
             *token = Some(Secret("t0ken".to_owned()));
         }
@@ -406,7 +427,8 @@ mod tests {
     #[tokio::test]
     async fn an_event_is_refused() {
         let broadcast =
-            carrier(&settings("url = 'http://127.0.0.1:9/'").expect("settings"), &site()).expect("a carrier");
+            carrier(&settings("url = 'http://127.0.0.1:9/'").expect("settings"), &site(), &Lines::default())
+                .expect("a carrier");
         let event = samples::order("b3-2-gas", 1, Level::Orange);
         assert!(matches!(broadcast.carry(&event).await, Err(DeliveryError::Never(_))));
     }
@@ -414,8 +436,9 @@ mod tests {
     #[test]
     fn settings_need_one_way() {
         for (text, wanted) in [
-            ("", "either `url` or `folder`"),
-            ("url = 'https://a.example/'\nfolder = 'b'", "either `url` or `folder`"),
+            ("", "one of `url`, `folder` and `mqtt_out`"),
+            ("url = 'https://a.example/'\nfolder = 'b'", "one of `url`, `folder` and `mqtt_out`"),
+            ("mqtt_out = 'office'\nfolder = 'b'", "one of `url`, `folder` and `mqtt_out`"),
             ("folder = 'b'\nscope = 'public'", "second person"),
             ("folder = 'b'\nstatsu = 'actual'", "did you mean `status`?"),
         ] {
@@ -463,7 +486,8 @@ mod tests {
     async fn a_foreign_receiver_takes_every_message() {
         let mut peer = Peer::start();
         let broadcast =
-            carrier(&settings(&format!("url = '{}'", peer.url)).expect("settings"), &site()).expect("a carrier");
+            carrier(&settings(&format!("url = '{}'", peer.url)).expect("settings"), &site(), &Lines::default())
+                .expect("a carrier");
         let reviewed = samples::cap_orders().into_iter().map(|(name, cap)| (name.to_owned(), cap));
         for (name, cap) in reviewed.chain(hostile_orders()) {
             let identifier = cap.identifier.clone();

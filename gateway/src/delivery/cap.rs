@@ -359,6 +359,8 @@ impl Words {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     pub identifier: String,
+    /// In which earnest it is said, such as `Exercise`.
+    pub status: String,
     /// Of each language, one after the other.
     pub headline: String,
     pub description: String,
@@ -378,7 +380,7 @@ pub fn compose(words: &Words, order: &CapOrder) -> Result<Document, String> {
         alert.infos.iter().filter_map(|info| text(info).clone()).collect::<Vec<_>>().join(" / ")
     };
     let (headline, description) = (all(|info| &info.headline), all(|info| &info.description));
-    Ok(Document { identifier: alert.identifier, headline, description, xml })
+    Ok(Document { identifier: alert.identifier, status: alert.status, headline, description, xml })
 }
 
 /// Reads a message and holds it to the rules that a schema cannot say; the error lists all that is broken.

@@ -7,6 +7,7 @@
 //! | `anmin/v1/<site>/alarm/<rule>/<subject>/event` | `alarm.event`: one transition | no |
 //! | `anmin/v1/<site>/alarm/<rule>/<subject>/state` | `alarm.state`: how the alarm stands | yes |
 //! | `anmin/v1/<site>/call/<station>/<alarm>/event` | `call.event`: one change of a station's call | no |
+//! | `anmin/v1/<site>/cap/<status>` | a CAP 1.2 message of a `[[cap]]` that names this way out; `actual`, `exercise`, `test`, `system` | no |
 //! | `anmin/v1/<site>/status` | `status`: whether anmin is there; the will says when it is not | yes |
 //! | `anmin/v1/<site>/heartbeat` | `heartbeat`: that it is alive, every 30 s | yes |
 //!
@@ -29,10 +30,10 @@
 //! ```
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use anmin_rules::alarm::Alarm;
@@ -47,7 +48,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Carrier, DeliveryError, Receipt, Secret, Site, event, excerpt, read_channel, read_file};
+use super::{Carrier, DeliveryError, Receipt, Replaceable, Secret, Site, cap, event, excerpt, read_channel, read_file};
 use crate::credentials::ClientTls;
 use crate::outgoing::Outgoing;
 
@@ -292,6 +293,34 @@ impl Carrier for MqttOut {
     }
 }
 
+/// The connections that are there, by the id of their `[[mqtt_out]]`: other ways out speak by them.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<RwLock<BTreeMap<Arc<str>, Arc<Replaceable<MqttOut>>>>>);
+
+impl Lines {
+    pub fn put(&self, id: &Arc<str>, line: &Arc<Replaceable<MqttOut>>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(id), Arc::clone(line));
+    }
+
+    pub fn take_away(&self, id: &str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// One CAP message by one of them, below a branch of its status, so that nobody who listens for what is real hears an
+    /// exercise. Not kept by the broker: what has expired is not to be told to who comes later.
+    pub async fn tell_cap(&self, line: &str, message: &cap::Document, id: &str) -> Result<Receipt, DeliveryError> {
+        let found = self.0.read().unwrap_or_else(PoisonError::into_inner).get(line).cloned();
+        let Some(line) = found else {
+            return Err(DeliveryError::Retry(format!("way out {line}, by which it is to go, is not there")));
+        };
+        let line = line.now();
+        let topic = line.topics.cap(&message.status);
+        let payload = Bytes::from(message.xml.clone());
+        line.publish(vec![Publish { topic, payload, retain: false }], id).await?;
+        Ok(Receipt::of("acknowledged by the broker"))
+    }
+}
+
 struct Publish {
     topic: String,
     payload: Bytes,
@@ -365,6 +394,10 @@ impl Topics {
 
     fn heartbeat(&self) -> String {
         format!("{}/heartbeat", self.root)
+    }
+
+    fn cap(&self, status: &str) -> String {
+        format!("{}/cap/{}", self.root, escape(&status.to_lowercase()))
     }
 
     fn alarm(&self, alarm: &Alarm, leaf: &str) -> String {
@@ -810,6 +843,40 @@ mod tests {
             (status, false, true),
         ];
         assert_eq!(short, wanted);
+    }
+
+    #[tokio::test]
+    async fn a_broadcast_goes_by_the_connection_under_the_topic_of_its_status_and_is_not_kept() {
+        let taken: Arc<Mutex<Vec<(String, Bytes, bool)>>> = Arc::default();
+        let kept = Arc::clone(&taken);
+        let publish: Embedded = Arc::new(move |topic, payload, retain| {
+            kept.lock().expect("nobody panics with it").push((topic.to_owned(), payload, retain));
+            Ok(())
+        });
+        let line =
+            carrier(&settings("broker = 'embedded'").expect("settings"), &site(), Some(publish)).expect("a carrier");
+        let lines = Lines::default();
+        let document = |status: &str| cap::Document {
+            identifier: "x".to_owned(),
+            status: status.to_owned(),
+            headline: String::new(),
+            description: String::new(),
+            xml: format!("<alert>{status}</alert>"),
+        };
+        let early = lines.tell_cap("office", &document("Actual"), "1").await;
+        assert!(matches!(early, Err(DeliveryError::Retry(_))), "{early:?}");
+        let (id, line) = (Arc::from("office"), Arc::new(Replaceable::new(line)));
+        lines.put(&id, &line);
+        for status in ["Exercise", "Actual"] {
+            lines.tell_cap("office", &document(status), status).await.expect("taken");
+        }
+        lines.take_away("office");
+        assert!(lines.tell_cap("office", &document("Actual"), "2").await.is_err());
+        let taken = taken.lock().expect("nobody panics with it");
+        let wanted = ["exercise", "actual"].map(|status| format!("anmin/v1/shequ-001/cap/{status}"));
+        assert!(taken.iter().map(|(topic, ..)| topic).eq(&wanted), "{taken:?}");
+        assert!(taken.iter().all(|(.., retain)| !retain));
+        assert_eq!(taken[1].1, "<alert>Actual</alert>");
     }
 
     /// Debian's broker on a free port, without a disk.
