@@ -7,7 +7,7 @@ use std::process::Output;
 use anmin_tests::daemon::{DEADLINE, Daemon, anmin, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
-use anmin_tests::peers::{CapReceiver, Hook, free_port};
+use anmin_tests::peers::{CapReceiver, Hook, Mosquitto, free_port};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
@@ -274,4 +274,36 @@ fn a_warning_that_was_refused_is_not_sent_again_once_it_is_over() {
             format!("已重新发送 · sent again: {cancel}"),
         ]
     );
+}
+
+/// Goal: who subscribes to what is real hears no exercise, and hears the end. Method: Debian's Mosquitto between, and a target over it.
+#[test]
+fn over_a_broker_a_broadcast_comes_under_the_topic_of_its_status() {
+    let site = site("over-a-broker", "");
+    let broker = Mosquitto::start(&site);
+    site.write(
+        "anmin.d/broker.toml",
+        &format!(
+            "[[mqtt_out]]\nid = \"office\"\nurl = \"mqtt://127.0.0.1:{}\"\n\
+             [[cap]]\nid = \"town\"\nmqtt_out = \"office\"\nsender = \"acceptance.anmin.example.cn\"\nstatus = \"test\"\n",
+            broker.port
+        ),
+    );
+    let mut office = Mqtt::connect(broker.port, "emergency-office");
+    office.subscribe("anmin/v1/acceptance/cap/#");
+    let daemon = Daemon::start(site.folder());
+    raise(&daemon, "g1");
+    let alert = office.next("the alert", |_| true);
+    let text = String::from_utf8_lossy(&alert.payload).into_owned();
+    assert_eq!((alert.topic.as_str(), alert.retain), ("anmin/v1/acceptance/cap/test", false));
+    assert!(text.contains("<status>Test</status>") && text.contains("<msgType>Alert</msgType>"), "{text}");
+    let id =
+        text.split_once("<identifier>").and_then(|(_, rest)| rest.split('<').next()).expect("it has one").to_owned();
+    let alarm = alarms(&daemon, &site, "gas/leak", |alarm| alarm["active"] == true);
+    let out = ["alarm", "out-of-service", alarm["id"].as_str().expect("text"), "--why", "painting", "--who", "chen"];
+    let said = run(&daemon, &site, &out);
+    assert!(said.status.success(), "{said:?}");
+    let end = office.next("the end", |publish| String::from_utf8_lossy(&publish.payload).contains("<msgType>Cancel<"));
+    let references = String::from_utf8_lossy(&end.payload).into_owned();
+    assert!(references.contains(&id), "it refers to the alert: {references}");
 }

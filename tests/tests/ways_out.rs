@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::time::Instant;
 
-use anmin_tests::daemon::{DEADLINE, Daemon, pause};
+use anmin_tests::daemon::{DEADLINE, Daemon, anmin, pause};
+use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::peers::{CapReceiver, Robots, VictoriaMetrics, free_port};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
@@ -156,6 +157,78 @@ on_delay = "0s"
     let red = duty.iter().position(|text| text.contains("【红色】可燃气体泄漏 ×"));
     let yellow = duty.iter().position(|text| text.contains("【黄色】可燃气体泄漏 ×"));
     assert!(red.is_some() && red < yellow, "{duty:#?}");
+}
+
+/// Goal: each hears of what is theirs: by kind, by what nobody acts on, and of what another group has not taken. Method: four groups
+/// of one robot, one of whose addresses leads nowhere, and an alarm that nobody acknowledges at first.
+#[test]
+fn each_group_hears_of_what_is_its_own_the_next_when_nobody_acts_and_the_reserve_when_one_is_not_reached() {
+    let mut robots = Robots::start();
+    let site = Site::new("routes", "");
+    site.write("wecom", &format!("{}/cgi-bin/webhook/send?key=KEY\n", robots.url));
+    site.write("dingtalk", &format!("{}/robot/send?access_token=1\n", robots.url));
+    site.write("feishu", &format!("{}/open-apis/bot/v2/hook/1\n", robots.url));
+    site.write("gone", &format!("http://127.0.0.1:{}/\n", free_port()));
+    site.write("sign", "demo-secret\n");
+    site.write(
+        "anmin.d/all.toml",
+        &format!(
+            r#"{GAS_AS_IT_SPEAKS}
+[[notice]]
+id = "electricians"
+robot = "wecom"
+address_file = "wecom"
+system = false
+classes = ["power"]
+[[notice]]
+id = "away"
+robot = "wecom"
+address_file = "gone"
+system = false
+then = ["reserve"]
+deliver_within = "5s"
+[[notice]]
+id = "reserve"
+robot = "feishu"
+address_file = "feishu"
+secret_file = "sign"
+system = false
+[[notice]]
+id = "manager"
+robot = "dingtalk"
+address_file = "dingtalk"
+secret_file = "sign"
+system = false
+from_escalation = 1
+[[override]]
+rule = "gas/leak"
+on_delay = "0s"
+escalate_after = "2s"
+[[override]]
+rule = "gas/several_rooms"
+enabled = false
+"#
+        ),
+    );
+    let checked = anmin(&["check", &site.folder().display().to_string()]);
+    let said = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(!said.contains("is told at once of a red alarm"), "the group that is away is told at once: {said}");
+    let daemon = Daemon::start(site.folder());
+    let mut device = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+    device.publish("acceptance/g1/up", r#"{"v":60.0,"seq":1}"#);
+    let first = robots.next("无人处置");
+    assert_eq!(first["robot"], "dingtalk", "the manager, and not before nobody acts: {first}");
+    let reserve = robots.next("\"feishu\"");
+    assert!(reserve["text"].as_str().is_some_and(|text| text.contains("已转发备用出口")), "{reserve}");
+    let alarm = daemon.alarm("gas/leak", "g1/lel", "stands", |alarm| alarm["active"] == true);
+    let path = format!("/api/v1/alarms/{}/acknowledge", alarm["id"].as_str().expect("text"));
+    assert_eq!(http::post(daemon.web, &path, &json!({ "who": "李值班" })).status, 200);
+    let both: Vec<Value> = (0..2).map(|_| robots.next("已确认")).collect();
+    let mut names: Vec<&str> = both.iter().filter_map(|said| said["robot"].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["dingtalk", "feishu"], "who was told hears who is on it");
+    let others = robots.told();
+    assert!(others.iter().all(|said| said["robot"] != "wecom"), "gas is not theirs: {others:#?}");
 }
 
 /// Goal: a list of those whom anmin may dial holds for every kind of peer, also where its name is sound and leads elsewhere. Method:
