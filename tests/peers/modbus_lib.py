@@ -4,7 +4,8 @@
     modbus_lib.py rtu DEVICE      serves RTU on a serial device, 19200 8N1
 
 Prints "ready [PORT]" when it serves. Over TCP units 1 and 2, on a serial line unit 1 (libmodbus listens to one only) hold what the
-units of modbus_sim.py hold, with zeros between holding 12 and 99.
+units of modbus_sim.py hold, with zeros between holding 12 and 99. On a serial line libmodbus 3.1.6 takes what follows a request to
+another unit for that unit's answer, and reads out of step for some requests when it was none: ask it for unit 1 alone there.
 """
 
 import ctypes
