@@ -507,3 +507,260 @@ fn code() -> String {
     let _ = SystemRandom::new().fill(&mut bytes);
     format!("{:04}", u16::from_be_bytes(bytes) % 10_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use anmin_sensors::point::PointIx;
+    use anmin_sensors::time::{Now, Wall};
+
+    use super::*;
+
+    const FAN: &str = "fan";
+
+    fn at(seconds: u64) -> Mono {
+        Mono::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn by(who: &str) -> By {
+        By { who: who.to_owned(), principal: "desk".to_owned(), role: Role::Officer }
+    }
+
+    /// The fan, that is armed for a minute and may be switched on while `g/lel` is below 25.
+    fn settings() -> Settings {
+        Settings {
+            id: FAN.into(),
+            name: Text::both(FAN),
+            device: "relay".to_owned(),
+            register: Table::Coil,
+            address: 5,
+            on: 1,
+            off: 0,
+            shows: (Table::Coil, 5),
+            may: Action::ALL.to_vec(),
+            roles: Settings::USUAL_ROLES.to_vec(),
+            armed_for: Duration::from_secs(60),
+            settle: Duration::ZERO,
+            interlocks: vec![Interlock {
+                point: PointId::new("g/lel"),
+                wanted: Wanted::Below(25.0),
+                within: Duration::from_secs(30),
+                of: Some(Action::On),
+            }],
+        }
+    }
+
+    fn reading(value: Value, quality: Quality, received: Mono) -> Sample {
+        let wall = Wall::from_millis(0);
+        let received = Now { mono: received, wall };
+        Sample {
+            point: PointIx(0),
+            value: (!matches!(quality, Quality::Bad(_))).then_some(value),
+            quality,
+            time: wall,
+            source_time: None,
+            received,
+            sequence: None,
+            news: true,
+        }
+    }
+
+    /// An output whose writes are counted, each after the bus has asked whether it may still be done.
+    struct Plant {
+        outputs: Outputs,
+        writes: Arc<AtomicUsize>,
+    }
+
+    impl Plant {
+        fn of(settings: Settings, ends: Result<(), Refused>) -> Self {
+            let writes = Arc::<AtomicUsize>::default();
+            let count = Arc::clone(&writes);
+            let switch: Switch = Arc::new(move |_, may| {
+                let (count, ends) = (Arc::clone(&count), ends.clone());
+                Box::pin(async move {
+                    may.await?;
+                    count.fetch_add(1, Ordering::SeqCst);
+                    ends
+                })
+            });
+            Self { outputs: Outputs::new([(settings, switch)]), writes }
+        }
+
+        fn new() -> Self {
+            Self::of(settings(), Ok(()))
+        }
+
+        fn arm(&self, action: Action, who: &str, now: u64) -> Armed {
+            let why = "gas in 101".to_owned();
+            self.outputs.arm(FAN, action, by(who), why, at(now)).unwrap_or_else(|refused| panic!("{refused:?}"))
+        }
+
+        async fn carry_out(
+            &self,
+            action: Action,
+            who: &By,
+            code: &str,
+            look: Look,
+            now: u64,
+        ) -> Result<Armed, Refused> {
+            self.outputs.carry_out(FAN, action, who, code, look, at(now)).await
+        }
+
+        fn writes(&self) -> usize {
+            self.writes.load(Ordering::SeqCst)
+        }
+    }
+
+    /// Answers with these readings of `g/lel`, one a look, the last of them from then on.
+    fn looks(samples: Vec<Option<Sample>>, now: u64) -> Look {
+        let turn = AtomicUsize::new(0);
+        Arc::new(move |points| {
+            assert_eq!(points.iter().map(PointId::as_str).collect::<Vec<_>>(), ["g/lel"]);
+            let n = turn.fetch_add(1, Ordering::SeqCst).min(samples.len() - 1);
+            let sample = samples[n].clone();
+            Box::pin(async move { Some((vec![sample], at(now))) })
+        })
+    }
+
+    fn well(now: u64) -> Look {
+        looks(vec![Some(reading(Value::Number(12.6), Quality::Good, at(now)))], now)
+    }
+
+    #[tokio::test]
+    async fn the_first_step_sends_nothing_and_the_second_is_good_once() {
+        let plant = Plant::new();
+        let armed = plant.arm(Action::On, "li", 100);
+        assert_eq!(plant.writes(), 0, "arming sends nothing");
+        assert_eq!(plant.outputs.all(at(100))[0].1.as_ref(), Some(&armed));
+        let code = format!(" {} ", armed.code);
+        let done = plant.carry_out(Action::On, &by("li"), &code, well(159), 159).await;
+        assert_eq!(done, Ok(armed), "until the last second, with blanks around the code");
+        let again = plant.carry_out(Action::On, &by("li"), &code, well(159), 159).await;
+        assert_eq!((again, plant.writes()), (Err(Refused::NotArmed), 1));
+        assert_eq!(plant.outputs.all(at(159))[0].1, None);
+    }
+
+    /// Another person, role, code or deed, or a second too late: each refused with its word, and nothing is sent.
+    #[tokio::test]
+    async fn only_who_armed_this_very_deed_just_now_carries_it_out() {
+        let crew = By { role: Role::Crew, ..by("li") };
+        let unproved = By { principal: "another desk".to_owned(), ..by("li") };
+        for (who, action, is_right_code, now, word, is_armed_after) in [
+            (by("wang"), Action::On, true, 101, "armed_by_another", true),
+            // The same name in another's right is another person.
+            (unproved, Action::On, true, 101, "armed_by_another", true),
+            (crew, Action::On, true, 101, "not_your_role", true),
+            (by("li"), Action::On, false, 101, "wrong_code", false),
+            (by("li"), Action::Off, true, 101, "wrong_code", false),
+            (by("li"), Action::On, true, 160, "not_armed", false),
+        ] {
+            let plant = Plant::new();
+            let code = plant.arm(Action::On, "li", 100).code;
+            let other = if code == "1234" { "4321" } else { "1234" };
+            let said = if is_right_code { code.as_str() } else { other };
+            let refused = plant.carry_out(action, &who, said, well(now), now).await.expect_err(word);
+            assert_eq!((refused.as_str(), plant.writes()), (word, 0));
+            assert_eq!(plant.outputs.all(at(now))[0].1.is_some(), is_armed_after, "{word}");
+            // It is no way round to try the right code after a wrong one.
+            if !is_armed_after {
+                let again = plant.carry_out(Action::On, &by("li"), &code, well(now), now).await;
+                assert_eq!((again, plant.writes()), (Err(Refused::NotArmed), 0), "{word}");
+            }
+        }
+        let plant = Plant::of(Settings { may: vec![Action::Off], ..settings() }, Ok(()));
+        assert_eq!(
+            plant.outputs.arm(FAN, Action::On, by("li"), String::new(), at(0)),
+            Err(Refused::NotThis(Action::On))
+        );
+        assert_eq!(
+            plant.outputs.arm("fun", Action::On, by("li"), String::new(), at(0)),
+            Err(Refused::NoSuchOutput("fun".to_owned()))
+        );
+    }
+
+    #[test]
+    fn nobody_else_arms_meanwhile_and_whoever_may_arm_may_disarm() {
+        let plant = Plant::new();
+        let first = plant.arm(Action::On, "li", 100);
+        let other = plant.outputs.arm(FAN, Action::Off, by("wang"), "x".to_owned(), at(130));
+        assert_eq!(other, Err(Refused::ArmedBy("li".to_owned(), Duration::from_secs(30))));
+        // The same person may think again.
+        let second = plant.arm(Action::Off, "li", 140);
+        assert_eq!((second.action, second.until), (Action::Off, at(200)));
+        assert_ne!(first.until, second.until);
+        let crew = By { role: Role::Crew, ..by("zhao") };
+        assert_eq!(plant.outputs.disarm(FAN, &crew), Err(Refused::NotYourRole));
+        assert_eq!(plant.outputs.disarm(FAN, &by("wang")), Ok(()));
+        assert_eq!(plant.outputs.disarm(FAN, &by("wang")), Err(Refused::NotArmed));
+        plant.arm(Action::On, "wang", 150);
+        assert_eq!(plant.arm(Action::On, "li", 210).by, by("li"), "what is too old holds up nobody");
+    }
+
+    /// Missing, doubtful, bad, old, of another form, or not as it should be: each forbids, and nothing is sent.
+    #[tokio::test]
+    async fn an_interlock_holds_only_by_a_reading_that_is_good_fresh_and_as_wanted() {
+        let number = |number: f64, quality, received: u64| Some(reading(Value::Number(number), quality, at(received)));
+        let doubtful = Quality::ALL.into_iter().filter(|quality| *quality != Quality::Good);
+        let mut cases: Vec<(Option<Sample>, bool)> = vec![
+            (number(24.9, Quality::Good, 171), true),
+            (number(24.9, Quality::Good, 170), true),
+            (number(24.9, Quality::Good, 169), false),
+            (number(25.0, Quality::Good, 200), false),
+            (Some(reading(Value::Flag(false), Quality::Good, at(200))), false),
+            (Some(reading(Value::Text("0".into()), Quality::Good, at(200))), false),
+            (None, false),
+        ];
+        cases.extend(doubtful.map(|quality| (number(1.0, quality, 200), false)));
+        assert_eq!(cases.len(), 18, "every quality but good is among them");
+        for (sample, holds) in cases {
+            let plant = Plant::new();
+            let code = plant.arm(Action::On, "li", 199).code;
+            let look = looks(vec![sample.clone()], 200);
+            let done = plant.carry_out(Action::On, &by("li"), &code, look, 200).await;
+            let word = done.as_ref().err().map(Refused::as_str);
+            assert_eq!(
+                (word, plant.writes()),
+                (if holds { None } else { Some("interlock") }, usize::from(holds)),
+                "{sample:?}"
+            );
+        }
+        // It is for one of the two deeds: the other asks nobody.
+        let plant = Plant::new();
+        let code = plant.arm(Action::Off, "li", 199).code;
+        let nobody: Look = Arc::new(|_| panic!("nobody is asked"));
+        assert!(plant.carry_out(Action::Off, &by("li"), &code, nobody, 200).await.is_ok());
+        // Where nobody answers, nothing is known.
+        let plant = Plant::new();
+        let code = plant.arm(Action::On, "li", 199).code;
+        let busy: Look = Arc::new(|_| Box::pin(async { None }));
+        let refused = plant.carry_out(Action::On, &by("li"), &code, busy, 200).await;
+        assert_eq!((refused.map_err(|refused| refused.as_str()), plant.writes()), (Err("interlock"), 0));
+    }
+
+    /// The bus may be busy for seconds: what held when the person pressed need not hold when the write could go.
+    #[tokio::test]
+    async fn an_interlock_that_fails_while_the_bus_is_busy_stops_the_write() {
+        let plant = Plant::new();
+        let code = plant.arm(Action::On, "li", 199).code;
+        let of = |lel: f64| Some(reading(Value::Number(lel), Quality::Good, at(200)));
+        let refused = plant.carry_out(Action::On, &by("li"), &code, looks(vec![of(12.0), of(40.0)], 200), 200).await;
+        let refused = refused.expect_err("gas came in between");
+        assert!(refused.text().en.ends_with("does not hold: it is 40"), "{}", refused.text().en);
+        assert_eq!(plant.writes(), 0);
+    }
+
+    #[tokio::test]
+    async fn whatever_comes_of_the_second_step_nothing_is_armed_any_more() {
+        for in_doubt in [true, false] {
+            let failed = Refused::Failed(Failed { in_doubt, why: "the unit shows 0".to_owned() });
+            let plant = Plant::of(settings(), Err(failed.clone()));
+            let code = plant.arm(Action::On, "li", 100).code;
+            assert_eq!(plant.carry_out(Action::On, &by("li"), &code, well(101), 101).await, Err(failed.clone()));
+            // A person that is told that the state on site is unknown must not believe that nothing happened.
+            assert_eq!(failed.text().en.contains("have somebody look on site"), in_doubt);
+            assert_eq!(failed.text().en.contains("nothing has changed"), !in_doubt);
+            assert_eq!(plant.carry_out(Action::On, &by("li"), &code, well(101), 101).await, Err(Refused::NotArmed));
+        }
+    }
+}

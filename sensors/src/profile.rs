@@ -120,7 +120,7 @@ impl Profile {
             if !on_mqtt && !modbus::Register::is_in(point) {
                 point.fault(
                     "name",
-                    "the point has neither a place in MQTT messages (`path`, `topic`, `at`, `property`, `metric`) nor a `register`",
+                    "the point has neither a place in MQTT messages (`path`, `topic`, `at`, `property`, `event`, `metric`) nor a `register`",
                     payload.is_none().then(|| "a profile for MQTT has a [mqtt] table".to_owned()),
                 );
             }
@@ -224,8 +224,9 @@ fn read_points(
             Some(Payload::Value) => (points.len() == 1).then(|| message::Place::Topic(String::new())),
             Some(Payload::Hex | Payload::Bytes) => frame(),
             Some(Payload::Properties) => {
-                let (name, service) = (r.optional("property"), r.optional("service"));
-                name.map(|name| message::Place::Property(Property { name, service }))
+                let property = read_property(r, spec.kind);
+                let is_told = property.name.is_some() || !property.events.is_empty();
+                is_told.then_some(message::Place::Property(property))
             }
             Some(Payload::Sparkplug) => r.optional("metric").map(message::Place::Metric),
         };
@@ -237,6 +238,45 @@ fn read_points(
     let shape =
         mqtt.zip(payload).map(|(mqtt, payload)| Shape::read(mqtt, payload, points.iter().zip(sources).collect()));
     (specs, shape)
+}
+
+fn read_property(r: &Reader<'_>, kind: Kind) -> Property {
+    let names = |key: &'static str| r.optional(key).map(|Names(names)| names).unwrap_or_default();
+    let property = Property {
+        name: r.optional("property"),
+        service: r.optional("service"),
+        events: names("event"),
+        over: names("event_over"),
+        output: r.optional("output"),
+    };
+    let (is_flag, kind) = (kind.info().form == Form::Flag, kind.as_str());
+    if property.events.is_empty() {
+        for key in ["event_over", "output"].into_iter().filter(|key| r.has(key)) {
+            r.fault(key, format!("`{key}` is there without an `event`"), None);
+        }
+    } else if property.output.is_none() && !is_flag {
+        let hint = Some("output = \"...\", what of the event is the value".to_owned());
+        r.fault("event", format!("that an event came is true or false, which {kind} is not"), hint);
+    }
+    if !property.over.is_empty() && !is_flag {
+        r.fault("event_over", format!("what is over is false, which {kind} cannot be"), None);
+    }
+    property
+}
+
+/// One name or several.
+struct Names(Vec<String>);
+
+impl FromToml for Names {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        String::from_toml(value)
+            .map(|name| vec![name])
+            .or_else(|_| Vec::from_toml(value))
+            .ok()
+            .filter(|names| !names.is_empty() && names.iter().all(|name| !name.is_empty()))
+            .map(Self)
+            .ok_or_else(|| "a name, or a list of names".to_owned())
+    }
 }
 
 /// One JSON pointer or several.
@@ -604,7 +644,7 @@ mod tests {
                 "p.toml:8:8: `kind` is \"gas.lell\", which is not a kind of point\n  hint: did you mean `gas.lel`?",
                 "p.toml:13:8: `unit` is \"mm\", but flood.level is in \"cm\"\n  hint: scale = 0.1",
                 "p.toml:15:9: `range` is not [lowest, highest]",
-                "p.toml:17:8: the point has neither a place in MQTT messages (`path`, `topic`, `at`, `property`, `metric`) nor a `register`",
+                "p.toml:17:8: the point has neither a place in MQTT messages (`path`, `topic`, `at`, `property`, `event`, `metric`) nor a `register`",
                 "p.toml:19:9: `scale` has no meaning for kind \"fire.smoke\", which is a flag",
                 "p.toml:23:18: there is no point named \"lol\"\n  hint: did you mean `lel`?",
                 "p.toml:24:17: \"ill\" is not a fault such as \"sentinel\"",

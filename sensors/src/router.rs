@@ -870,7 +870,7 @@ impl Router {
             return Err(Why::UnknownDevice(id));
         }
         let signed = |profile: &&Arc<Profile>| {
-            profile.mqtt.as_ref().is_some_and(|shape| !shape.has_signature() || shape.is_signed(message.payload))
+            profile.mqtt.as_ref().is_some_and(|shape| !shape.has_signature() || shape.is_signed(key, message.payload))
         };
         let profile = mapping.inline.as_ref().or_else(|| mapping.profiles.iter().find(signed));
         let full = points.devices().len() >= self.limits.devices;
@@ -1604,6 +1604,58 @@ mod tests {
         }
     }
 
+    /// Goal: no alarm goes by because it came as an event. Method: a detector of each platform that nobody knows speaks for the first
+    /// time by the event of its alarm; then it says what nobody reads, which is told, and what is its platform's, which is not.
+    #[test]
+    fn an_alarm_that_a_cloud_device_tells_as_an_event_is_read_from_the_first_word_on() {
+        let alink = |name: &str| {
+            format!("{{\"params\":{{\"value\":{{}},\"time\":1772328600000}},\"method\":\"thing.event.{name}.post\"}}")
+        };
+        let onenet = |name: &str| format!("{{\"params\":{{\"{name}\":{{\"value\":{{}},\"time\":1772328600000}}}}}}");
+        let tencent = |name: &str| {
+            format!("{{\"method\":\"event_post\",\"eventId\":\"{name}\",\"timestamp\":1772328600000,\"params\":{{}}}}")
+        };
+        let huawei = |name: &str| {
+            format!(
+                "{{\"services\":[{{\"service_id\":\"Gas\",\"event_type\":\"{name}\",\"event_time\":\"20260301T013000Z\",\"paras\":{{}}}}]}}"
+            )
+        };
+        let clock = r#"{"services":[{"service_id":"$time_sync","event_type":"time_sync_request","paras":{}}]}"#;
+        let pack = r#"{"params":{"subDevices":[]},"method":"thing.event.property.pack.post"}"#;
+        let children = r#"{"devices":[{"device_id":"x","services":[]}]}"#;
+        let event: [&dyn Fn(&str) -> String; 4] = [&alink, &onenet, &tencent, &huawei];
+        let topics = [
+            "/sys/pk/g1/thing/event/EVENT/post",
+            "$sys/pid/g1/thing/event/post",
+            "$thing/up/event/pid/g1",
+            "$oc/devices/g1/sys/events/up",
+        ];
+        for (n, preset) in ["aliyun", "onenet", "tencent", "huawei"].into_iter().enumerate() {
+            let mut site = Site::new(
+                &format!("[[mapping]]\npreset = '{preset}'\nunknown = 'provision'\n"),
+                &[],
+                Limits::default(),
+            );
+            let mut said = |name: &str| site.said(&topics[n].replace("EVENT", name), &event[n](name));
+            assert_eq!(said("DoorOpened"), "quarantined", "{preset}: nobody's signature");
+            assert_eq!(said("GasAlarm"), "g1/detected=true ts=1772328600000", "{preset}");
+            assert_eq!(said("GasAlarmRecover"), "g1/detected=false ts=1772328600000", "{preset}");
+            assert_eq!(said("DoorOpened"), "nothing_known", "{preset}: told, for it may be an alarm");
+            for (of, topic, payload, wanted) in [
+                ("huawei", "$oc/devices/g1/sys/events/up", clock, "nothing"),
+                ("huawei", "$oc/devices/g1/sys/gateway/sub_devices/properties/report", children, "nothing_known"),
+                ("aliyun", "/sys/pk/g1/thing/event/property/pack/post", pack, "nothing_known"),
+                ("aliyun", "/sys/pk/g1/thing/event/GasAlarm/post_reply", "{\"code\":200}", "nothing"),
+                ("onenet", "$sys/pid/g1/thing/pack/post", "{\"params\":[]}", "nothing_known"),
+                ("onenet", "$sys/pid/g1/thing/event/post/reply", "{\"code\":200}", "nothing"),
+            ] {
+                if of == preset {
+                    assert_eq!(site.said(topic, payload), wanted, "{topic}");
+                }
+            }
+        }
+    }
+
     /// The value of a property keeps its own time; one without has none.
     #[test]
     fn a_report_may_carry_values_of_several_times() {
@@ -1635,7 +1687,14 @@ mod tests {
         );
         assert_eq!(
             site.router.subscriptions("site"),
-            ["b3/stat/+/RESULT", "b3/tele/+/LWT", "b3/tele/+/SENSOR", "cloud/huawei/devices/+/sys/properties/report"]
+            [
+                "b3/stat/+/RESULT",
+                "b3/tele/+/LWT",
+                "b3/tele/+/SENSOR",
+                "cloud/huawei/devices/+/sys/events/up",
+                "cloud/huawei/devices/+/sys/gateway/sub_devices/properties/report",
+                "cloud/huawei/devices/+/sys/properties/report"
+            ]
         );
         let found = mappings(
             "[[mapping]]\npreset = 'tasmota'\n[[mapping]]\ntopic = 'tele/{device}/SENSOR'\n[[mapping]]\npreset = 'tasmoto'\n[[mapping]]\npreset = 'shelly'\nbase_topic = 'a/#'\n",

@@ -196,7 +196,7 @@ impl Survey {
                         Err(_) => bad += 1,
                     });
                     // One whose names are there and whose values are not, or whose own name is not, is another model.
-                    let is_it = !shape.has_signature() || shape.is_signed(payload);
+                    let is_it = !shape.has_signature() || shape.is_signed("", payload);
                     if read.is_ok() && bad == 0 && is_it { good } else { 0 }
                 })
                 .sum()

@@ -12,6 +12,7 @@ one shows. Every other request of a unit is answered as it should be; the others
     4 damaged         8 never                           40 byte count odd    41 byte count 0    42 byte count 255
     11 after an echo of the request, every time         12 the same, and the answer takes its time (0.1 s); serial only
     13 with one bit in 200 turned over, every time; serial only
+    15 byte by byte, every time
     14 only when byte 8F stands before the request; serial only
 A line that starts with "count" on standard input is answered with the number of requests so far.
 """
@@ -50,7 +51,7 @@ def answers(unit, function, address, count, serial):
     turn = seen[unit] = seen.get(unit, 0) + 1
     if unit == 8:
         return []
-    if turn % 2 == 0 and unit not in (11, 12, 13, 14):
+    if turn % 2 == 0 and unit not in (11, 12, 13, 14, 15):
         return [sound]
     short, long = data[:-2], data + b"\x7f\x7f"
     foreign = registers(55, address, count)
@@ -116,7 +117,10 @@ class Slaves:
                     packet = before + whole + check if pdu else before
                     if unit == 13:
                         packet = turned_over(packet)
-                if delay:
+                if unit == 15:
+                    for n in range(len(packet)):
+                        asyncio.get_running_loop().call_later(n * 0.001, send, packet[n : n + 1])
+                elif delay:
                     asyncio.get_running_loop().call_later(delay, send, packet)
                 else:
                     send(packet)

@@ -132,3 +132,58 @@ fn places_come_from_a_sheet_of_their_own_and_devices_may_be_there() {
     assert!(exported.said.contains("b7,W03,7,36.06,103.83,st-1 st-2"), "{}", exported.said);
     assert!(run(&site, &["undo", "SITE", "--places"]).said.contains("g1"), "its place would be gone");
 }
+
+/// A maker's table of registers becomes a device model, and goes the way of every other list.
+#[test]
+fn a_makers_table_of_points_becomes_a_profile_is_exported_and_taken_back() {
+    let site = Site::new("points", "[[bus]]\nid = \"a\"\ntransport = \"tcp\"\nhost = \"127.0.0.1\"\n");
+    let table = "测点,类别,寄存器,地址,数据类型,倍率,单位\nu1,power.voltage,保持寄存器,0,uint16,0.1,V\n\
+        i1,power.current,03,1,uint16,0.01,A\n";
+    write(&site, "table.csv", table.as_bytes());
+    assert!(run(&site, &["import", "SITE/table.csv", "SITE"]).said.contains("--profile"), "whose points are they?");
+    let import = ["import", "SITE/table.csv", "SITE", "--profile", "my-meter"];
+    let preview = run(&site, &[&import[..], &["--preview"]].concat());
+    assert!(preview.is_ok && preview.said.contains("+ u1") && preview.said.contains("new 2"), "{}", preview.said);
+    assert!(!site.path("profiles").exists());
+    let taken = run(&site, &[&import[..], &["--yes"]].concat());
+    assert!(taken.is_ok && site.path("profiles/my-meter.csv").exists(), "{}", taken.said);
+    write(&site, "sheet.csv", "id,profile,place,bus,unit_id\nm1,my-meter,b1,a,7\n".as_bytes());
+    assert!(run(&site, &["import", "SITE/sheet.csv", "SITE", "--yes"]).is_ok);
+    let check = || {
+        let ran = anmin(&["check", &site.folder().display().to_string()]);
+        String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned()
+    };
+    assert!(check().contains("1 devices") || check().contains("1 device"), "{}", check());
+
+    for encoding in ["utf8", "gbk"] {
+        let out = ["export", "SITE", "--profile", "my-meter", "--encoding", encoding, "-o", "SITE/out.csv"];
+        assert!(run(&site, &out).is_ok);
+        let again = run(&site, &["import", "SITE/out.csv", "SITE", "--profile", "my-meter", "--yes", "--replace"]);
+        assert!(again.is_ok && again.said.contains("nothing changes"), "{}", again.said);
+    }
+    // Faults by row and column; nothing is half applied.
+    let before = std::fs::read(site.path("profiles/my-meter.csv")).expect("the table");
+    for (rows, wanted) in [
+        ("id,kind,register,address\nu2,power.volt,3,4\n", "bad.csv:2:2: "),
+        ("id,kind,address,register\nu2,power.voltage,4,3\nu3,power.voltage,x,3\n", "bad.csv:3:3: "),
+        ("id,kind,register,address,colour\nu2,power.voltage,3,4,red\n", "bad.csv:1:5: column \"colour\""),
+    ] {
+        write(&site, "bad.csv", rows.as_bytes());
+        let ran = run(&site, &["import", "SITE/bad.csv", "SITE", "--profile", "my-meter", "--yes"]);
+        assert!(!ran.is_ok && ran.said.contains(wanted), "{rows}: {}", ran.said);
+        assert_eq!(std::fs::read(site.path("profiles/my-meter.csv")).expect("the table"), before, "{rows}");
+    }
+    write(&site, "more.csv", "id,kind,register,address,scale\nu1,power.voltage,3,10,0.1\n".as_bytes());
+    let taken = run(&site, &["import", "SITE/more.csv", "SITE", "--profile", "my-meter", "--yes"]);
+    assert!(taken.is_ok && taken.said.contains("address: 0 -> 10"), "{}", taken.said);
+    let undone = run(&site, &["undo", "SITE", "--profile", "my-meter"]);
+    assert!(undone.is_ok && undone.said.contains("address: 10 -> 0"), "{}", undone.said);
+    // Neither a profile that is written by hand, nor one whose devices would lose it.
+    site.write("profiles/own.toml", "");
+    let own = run(&site, &["import", "SITE/table.csv", "SITE", "--profile", "own", "--yes"]);
+    assert!(!own.is_ok && own.said.contains("is there already"), "{}", own.said);
+    std::fs::remove_file(site.path("profiles/own.toml")).expect("it is ours");
+    write(&site, "none.csv", b"id,kind,register,address\n");
+    let gone = run(&site, &["import", "SITE/none.csv", "SITE", "--profile", "my-meter", "--yes", "--replace"]);
+    assert!(!gone.is_ok && gone.said.contains("my-meter"), "{}", gone.said);
+}

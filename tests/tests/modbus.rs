@@ -259,14 +259,18 @@ fn all_sorts() -> [(&'static str, Result<Value, Fault>); 13] {
 }
 
 async fn every_sort_reads(transport: Transport) {
-    let mut site = Site::start(ALL_SORTS, &[1, 2, 3], settings(transport), |_| {});
-    site.until("two cycles of units 1 and 2, unit 3 parked", |site| {
-        site.good("d1/bit").count() >= 2
-            && site.good("d2/bit").count() >= 2
-            && site.parts.get("unit:test/3") == Some(&true)
+    every_sort_reads_of(&[1, 2], &[3], transport).await;
+}
+
+async fn every_sort_reads_of(living: &[u8], absent: &[u8], transport: Transport) {
+    let units = [living, absent].concat();
+    let mut site = Site::start(ALL_SORTS, &units, settings(transport), |_| {});
+    site.until("two cycles of the living units, the absent parked", |site| {
+        living.iter().all(|unit| site.good(&format!("d{unit}/bit")).count() >= 2)
+            && absent.iter().all(|unit| site.parts.get(&*format!("unit:test/{unit}")) == Some(&true))
     })
     .await;
-    for unit in ["d1", "d2"] {
+    for unit in living.iter().map(|unit| format!("d{unit}")) {
         for (name, wanted) in all_sorts() {
             let point = format!("{unit}/{name}");
             let all = &site.seen[&point];
@@ -301,6 +305,80 @@ async fn pymodbus_in_ascii_gives_every_sort_of_value_over_tcp_and_on_a_serial_li
     let line = Line::start();
     let (_serial, _) = peer("modbus_sim.py", &["ascii", &line.ends[1]]);
     every_sort_reads(Transport::Serial(Framing::Ascii, Serial::new(&line.ends[0], 19_200))).await;
+}
+
+#[tokio::test]
+async fn libmodbus_gives_every_sort_of_value_over_tcp_and_on_a_serial_line() {
+    let (_over_tcp, port) = peer("modbus_lib.py", &["tcp"]);
+    every_sort_reads(tcp(&port)).await;
+    let line = Line::start();
+    let (_serial, _) = peer("modbus_lib.py", &["rtu", &line.ends[1]]);
+    // Nobody else is asked for here: see the peer.
+    every_sort_reads_of(&[1], &[], Transport::Serial(Framing::Rtu, Serial::new(&line.ends[0], 19_200))).await;
+}
+
+/// What a gateway has seen: masters that it turned away, the most connections, the most requests on its line at once, requests.
+fn count(gateway: &mut Peer) -> [u64; 4] {
+    gateway.tell("count");
+    let said = gateway.until("count");
+    let numbers: Vec<u64> = said.split(' ').skip(1).map(|word| word.parse().expect("a number")).collect();
+    numbers.try_into().unwrap_or_else(|_| panic!("{said}"))
+}
+
+/// Two buses of anmin and a master that anmin did not write, each asking for units of its own through one gateway.
+#[tokio::test]
+async fn several_masters_behind_one_gateway_each_get_their_own_answers() {
+    let (mut gateway, port) = peer("modbus_gateway.py", &["--connections", "3"]);
+    let start = |unit: u8| {
+        let settings = Settings { timeout: 1_000 * MS, ..settings(tcp(&port)) };
+        Site::start(ALL_SORTS, &[unit], settings, |plan| plan.interval = 20 * MS)
+    };
+    let (mut first, mut second) = (start(1), start(2));
+    let foreign = async {
+        for _ in 0..10 {
+            for (unit, wanted) in [("1", "1 126"), ("2", "1 500")] {
+                let place = ["-m", "tcp", "-p", &port, "127.0.0.1"];
+                let read = mbpoll(&["-a", unit, "-t", "4", "-r", "1", "-c", "1"], &place).await;
+                assert_eq!(read, Ok(vec![wanted.to_owned()]), "unit {unit}");
+            }
+        }
+    };
+    tokio::join!(
+        first.until("30 cycles of unit 1", |site| site.good("d1/bit").count() >= 30),
+        second.until("30 cycles of unit 2", |site| site.good("d2/bit").count() >= 30),
+        foreign,
+    );
+    for (site, point, wanted) in [(&first, "d1/lel", 12.6), (&second, "d2/lel", 50.0)] {
+        let all = &site.seen[point];
+        assert!(all.iter().all(|value| *value == Ok(Value::Number(wanted))), "{point}: {all:?}");
+        assert_eq!(site.parts.get("bus:test"), Some(&false));
+    }
+    let [_, most, on_the_line, requests] = count(&mut gateway);
+    assert!(most <= 3 && on_the_line == 1 && requests >= 200, "{most} {on_the_line} {requests}");
+}
+
+/// A gateway has so many sockets. What is turned away costs no reading, and the neighbour's connection is not lost.
+#[tokio::test]
+async fn a_bus_works_with_the_connections_that_its_gateway_takes() {
+    let (mut gateway, port) = peer("modbus_gateway.py", &["--connections", "2"]);
+    let start = |unit: u8, lanes: usize| {
+        let settings = Settings { timeout: 1_000 * MS, max_concurrent_units: lanes, ..settings(tcp(&port)) };
+        Site::start(ALL_SORTS, &[unit], settings, |plan| plan.interval = 20 * MS)
+    };
+    let mut first = start(1, 1);
+    first.until("unit 1 is read", |site| site.good("d1/bit").count() >= 3).await;
+    let mut second = start(2, 4);
+    tokio::join!(
+        first.until("50 cycles of unit 1", |site| site.good("d1/bit").count() >= 50),
+        second.until("50 cycles of unit 2", |site| site.good("d2/bit").count() >= 50),
+    );
+    let [turned_away, most, on_the_line, _] = count(&mut gateway);
+    assert!(turned_away >= 3 && most == 2 && on_the_line == 1, "{turned_away} {most} {on_the_line}");
+    for (site, point, wanted) in [(&first, "d1/lel", 12.6), (&second, "d2/lel", 50.0)] {
+        let all = &site.seen[point];
+        assert!(all.iter().all(|value| *value == Ok(Value::Number(wanted))), "{point}: {all:?}");
+        assert_eq!(site.parts.get("bus:test"), Some(&false), "{point}");
+    }
 }
 
 /// A bus whose device dials in, and its listener.
@@ -507,7 +585,7 @@ async fn nothing_wrong_is_ever_believed(mode: &str, transport: fn(&str) -> Trans
     tokio::join!(
         nothing_wrong_is_believed_on(mode, transport, &[2, 3, 4, 40], 21..=23),
         nothing_wrong_is_believed_on(mode, transport, &[5, 6, 7, 41], 24..=26),
-        nothing_wrong_is_believed_on(mode, transport, &[9, 10, 42], 27..=29),
+        nothing_wrong_is_believed_on(mode, transport, &[9, 10, 15, 42], 27..=29),
         nothing_wrong_is_believed_on(mode, transport, &[11, 12, 13], 30..=31),
     );
 }

@@ -1,4 +1,4 @@
-//! `anmin devices`: the lists of devices and places, from and to spreadsheets.
+//! `anmin devices`: the lists of devices and places and tables of points, from and to spreadsheets.
 //!
 //! A list is taken whole or not at all: it is read by the parser of `run`, together with the rest of the site, before a byte is
 //! written, and then only after a yes. What was there is kept beside it, as `<list>.before`, until the next import.
@@ -27,7 +27,7 @@ pub struct DevicesOptions {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Take the devices or places of a CSV file into the site's list, or say what would change.
+    /// Take the devices, places or points of a CSV file into the site's list, or say what would change.
     Import(Import),
     /// Write the site's list for a spreadsheet.
     Export(Export),
@@ -40,7 +40,9 @@ enum What {
     after_help = "The file is UTF-8 or GBK, as WPS and Excel write CSV. Its first line names the columns, in English or Chinese: \
     id 编号, name 名称, profile 型号, place 位置, unit 单元, floor 楼层, room 房号, bus 总线, unit_id 站号, interval, silent_after; \
     a file without profile is one of places: id, grid 网格, building 楼栋, unit, floor, room, latitude 纬度, longitude 经度, \
-    stations 微型消防站. Columns and devices that the file does not have stay as they are."
+    stations 微型消防站. A file with kind is the table of points of one Modbus model, with --profile: id 测点, kind 类别, register 寄存器, \
+    address 地址, type 数据类型, byte_order 字节序, scale 倍率, offset 偏移, unit 单位, lowest 下限, highest 上限, length, bit, silent_after, \
+    alarm_point 报警点. Columns and rows that the file does not have stay as they are."
 )]
 struct Import {
     file: PathBuf,
@@ -56,6 +58,9 @@ struct Import {
     /// The file is the whole list: what it does not have is removed.
     #[arg(long)]
     replace: bool,
+    /// For a table of points: the profile that it makes.
+    #[arg(long, value_name = "ID", value_parser = probe::id)]
+    profile: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +71,9 @@ struct Export {
     /// The list of places instead of that of devices.
     #[arg(long)]
     places: bool,
+    /// The table of points of this profile instead.
+    #[arg(long, value_name = "ID", value_parser = probe::id, conflicts_with = "places")]
+    profile: Option<String>,
     /// The file to write; standard output where nobody says.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -81,6 +89,9 @@ struct Undo {
     /// The list of places instead of that of devices.
     #[arg(long)]
     places: bool,
+    /// The table of points of this profile instead.
+    #[arg(long, value_name = "ID", value_parser = probe::id, conflicts_with = "places")]
+    profile: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -111,13 +122,17 @@ struct List {
     /// What must be added to the site's files so that it is read.
     stanza: Option<(PathBuf, String)>,
     sheet: Sheet,
+    about: About,
 }
 
 impl List {
     /// The only list of its kind, or the one that would be.
-    fn of(site: &Path, about: About) -> Result<Self, String> {
+    fn of(site: &Path, about: About, profile: Option<&str>) -> Result<Self, String> {
         if !site.is_dir() {
             return Err(format!("error: {} is no folder of a site", site.display()));
+        }
+        if about == About::Points {
+            return Self::of_points(site, profile);
         }
         let faults = Faults::default();
         let files = SiteFiles::configuration(site, &faults);
@@ -143,11 +158,27 @@ impl List {
                 return Err(format!("error: {message}: {}", named.join(", ")));
             }
         };
+        Self::at(path, stanza, about)
+    }
+
+    /// The table of points that makes a profile.
+    fn of_points(site: &Path, profile: Option<&str>) -> Result<Self, String> {
+        let profile =
+            profile.ok_or("error: it is a table of points: name the profile that it makes, --profile my-meter")?;
+        let path = site.join("profiles").join(format!("{profile}.csv"));
+        let written = path.with_extension("toml");
+        if written.exists() {
+            return Err(format!("error: {} is there already, and is no table", written.display()));
+        }
+        Self::at(path, None, About::Points)
+    }
+
+    fn at(path: PathBuf, stanza: Option<(PathBuf, String)>, about: About) -> Result<Self, String> {
         let sheet = match read(&path)? {
             Some(text) => Sheet::parse(&path.display().to_string(), &text).map_err(|faults| report(&path, &faults))?.1,
             None => Sheet { columns: about.required().iter().map(|key| (*key).to_owned()).collect(), rows: Vec::new() },
         };
-        Ok(Self { path, stanza, sheet })
+        Ok(Self { path, stanza, sheet, about })
     }
 
     fn before(&self) -> PathBuf {
@@ -174,12 +205,15 @@ fn report(file: &Path, faults: &[Fault]) -> String {
 }
 
 fn import(options: &Import) -> Result<(), String> {
-    let Import { file, site, preview, yes, replace } = options;
+    let Import { file, site, preview, yes, replace, profile } = options;
     let text = read(file)?.ok_or_else(|| format!("error: {}: there is no such file", file.display()))?;
     let name = file.display().to_string();
     let (about, new) = Sheet::parse(&name, &text).map_err(|faults| report(file, &faults))?;
     let new = new.unguarded();
-    let list = List::of(site, about)?;
+    if profile.is_some() && about != About::Points {
+        return Err("error: --profile is for a table of points, which has a column `kind`".to_owned());
+    }
+    let list = List::of(site, about, profile.as_deref())?;
     let joined = list.sheet.joined(&new, *replace);
     let changes = joined.changes(&list.sheet);
     let (text, lines) = joined.text();
@@ -225,7 +259,14 @@ fn import(options: &Import) -> Result<(), String> {
 fn check(site: &Path, list: &List, text: &str) -> Result<(), Vec<Fault>> {
     let faults = Faults::default();
     let mut files = SiteFiles::gather(site, &faults);
-    files.instead.insert(list.path.clone(), text.to_owned());
+    match list.about {
+        About::Points => {
+            let name = list.path.display().to_string();
+            files.profiles.retain(|source| source.name != name);
+            files.profiles.extend(SiteFiles::table(&Source { name, text: text.to_owned() }, &faults));
+        }
+        About::Devices | About::Places => drop(files.instead.insert(list.path.clone(), text.to_owned())),
+    }
     if let Some((path, text)) = &list.stanza {
         files.config.push(Source { name: path.display().to_string(), text: text.clone() });
     }
@@ -243,7 +284,9 @@ fn in_the_file(fault: Fault, name: &str, list: &Path, (joined, new): (&Sheet, &S
     let Some(Row { line, .. }) = row.and_then(|row| joined.rows.get(row)).filter(|row| of_list && row.line > 0) else {
         return fault;
     };
-    let column = joined.columns.get(fault.column.saturating_sub(1));
+    // A table of points is read as the profile that it makes, whose columns are others.
+    let place = if joined.is_of_points() { joined.column_of_fault(&fault.message) } else { fault.column };
+    let column = joined.columns.get(place.saturating_sub(1));
     let column = column.and_then(|key| new.columns.iter().position(|of| of == key)).map_or(1, |n| n + 1);
     Fault { source: name.to_owned(), line: *line, column, ..fault }
 }
@@ -274,12 +317,17 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn about(places: bool) -> About {
-    if places { About::Places } else { About::Devices }
+fn about(places: bool, profile: Option<&str>) -> About {
+    match (places, profile) {
+        (_, Some(_)) => About::Points,
+        (true, None) => About::Places,
+        (false, None) => About::Devices,
+    }
 }
 
 fn export(options: &Export) -> Result<(), String> {
-    let list = List::of(&options.site, about(options.places))?;
+    let profile = options.profile.as_deref();
+    let list = List::of(&options.site, about(options.places, profile), profile)?;
     let encoding = match options.encoding {
         Written::Utf8 => Encoding::Utf8,
         Written::Gbk => Encoding::Gbk,
@@ -292,7 +340,8 @@ fn export(options: &Export) -> Result<(), String> {
 }
 
 fn undo(options: &Undo) -> Result<(), String> {
-    let list = List::of(&options.site, about(options.places))?;
+    let profile = options.profile.as_deref();
+    let list = List::of(&options.site, about(options.places, profile), profile)?;
     let problem = |error: io::Error| format!("error: {}: {error}", list.path.display());
     let before =
         fs::read(list.before()).map_err(|_| "没有可撤销的导入 · there is no import to take back".to_owned())?;

@@ -44,7 +44,7 @@ pub fn probe(options: ProbeOptions) -> ExitCode {
 }
 
 /// A name in the proposal, which also names its file.
-fn id(text: &str) -> Result<String, String> {
+pub fn id(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !text.is_empty() && text.chars().all(plain) {
         Ok(text.to_owned())

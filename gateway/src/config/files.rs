@@ -1,7 +1,7 @@
 //! Which files make up a site, and reading them.
 //!
 //! A site is a folder: `anmin.toml`, `anmin.d/*.toml` in the order of their names, `rules/<area>/<name>.{toml,rhai}`,
-//! `profiles/*.toml`, and what was set at the duty desk, which is kept [beside the databases](tuned). A single file is a site too; its folder is then the base of relative paths. A file that cannot be
+//! `profiles/*.toml` and tables of points, `profiles/*.csv`, and what was set at the duty desk, which is kept [beside the databases](tuned). A single file is a site too; its folder is then the base of relative paths. A file that cannot be
 //! read is a fault, but of a rule's files only that rule's: it keeps nothing else from starting.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use anmin_rules::set::{BrokenRule, RuleSource};
 use anmin_sensors::document::{Fault, Faults};
 
+use super::sheet::{About, Sheet};
 use super::{parts, tuned};
 use crate::credentials::named_file;
 
@@ -125,8 +126,29 @@ impl SiteFiles {
             return configuration;
         }
         let (rules, broken_rules) = rules_below(&path.join("rules"));
-        let profiles = below(&path.join("profiles"), "toml").iter().filter_map(|file| read(file, faults)).collect();
+        let folder = path.join("profiles");
+        let mut profiles: Vec<Source> = below(&folder, "toml").iter().filter_map(|file| read(file, faults)).collect();
+        let tables = below(&folder, "csv").into_iter().filter_map(|file| Self::table(&read(&file, faults)?, faults));
+        profiles.extend(tables);
         Self { profiles, rules, broken_rules, ..configuration }
+    }
+
+    /// A table of points as the profile that it is; it is called after its file. One without rows is none.
+    pub fn table(table: &Source, faults: &Faults) -> Option<Source> {
+        let id = Path::new(&table.name).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        match Sheet::parse(&table.name, &table.text) {
+            Ok((About::Points, sheet)) if sheet.rows.is_empty() => None,
+            Ok((About::Points, sheet)) => Some(Source { name: table.name.clone(), text: sheet.as_profile(id) }),
+            Ok(_) => {
+                let message = "it is no table of points: there is no column `kind`".to_owned();
+                faults.note(Fault { source: table.name.clone(), line: 1, column: 1, message, hint: None });
+                None
+            }
+            Err(found) => {
+                found.into_iter().for_each(|fault| faults.note(fault));
+                None
+            }
+        }
     }
 
     /// The same site with what was set at the duty desk as it stands in this folder, and not where the site's files say.
@@ -216,7 +238,7 @@ impl Look {
         if path.is_dir() {
             files = vec![path.join("anmin.toml")];
             files.extend(below(&path.join("anmin.d"), "toml"));
-            files.extend(below(&path.join("profiles"), "toml"));
+            files.extend(["toml", "csv"].iter().flat_map(|ending| below(&path.join("profiles"), ending)));
             let rules = path.join("rules");
             for folder in std::iter::once(rules.clone()).chain(folders(&rules)) {
                 files.extend(["toml", "rhai"].iter().flat_map(|ending| below(&folder, ending)));

@@ -1,4 +1,4 @@
-//! Spreadsheets of devices and places as text: reading what WPS and Excel write, joining two, writing one back.
+//! Spreadsheets of devices, places and points as text: reading what WPS and Excel write, joining two, writing one back.
 //!
 //! Promises that a sheet that is written and read again is the same sheet, in UTF-8 and in GBK, whatever its cells hold; and
 //! that a fault names the row and column of the file that a person has before them. What the cells mean is
@@ -15,6 +15,8 @@ use crate::spreadsheet::Lines;
 pub enum About {
     Devices,
     Places,
+    /// The points of one device model, by their Modbus registers.
+    Points,
 }
 
 impl About {
@@ -45,6 +47,23 @@ impl About {
                 ("longitude", &["经度"]),
                 ("stations", &["微型消防站", "消防站"]),
             ],
+            Self::Points => &[
+                ("id", &["编号", "测点"]),
+                ("kind", &["类别", "测点类别"]),
+                ("register", &["寄存器", "寄存器类型"]),
+                ("address", &["地址", "寄存器地址"]),
+                ("type", &["数据类型"]),
+                ("length", &["长度"]),
+                ("bit", &["位"]),
+                ("byte_order", &["字节序"]),
+                ("scale", &["倍率", "系数"]),
+                ("offset", &["偏移"]),
+                ("unit", &["单位"]),
+                ("lowest", &["下限"]),
+                ("highest", &["上限"]),
+                ("silent_after", &["静默时限"]),
+                ("alarm_point", &["报警点"]),
+            ],
         }
     }
 
@@ -53,6 +72,8 @@ impl About {
         match self {
             Self::Devices => "device_list",
             Self::Places => "place_list",
+            // Points are in force by where they lie.
+            Self::Points => "",
         }
     }
 
@@ -61,6 +82,7 @@ impl About {
         match self {
             Self::Devices => &["id", "profile"],
             Self::Places => &["id"],
+            Self::Points => &["id", "kind", "register", "address"],
         }
     }
 
@@ -69,6 +91,7 @@ impl About {
         match self {
             Self::Devices => "devices.csv",
             Self::Places => "places.csv",
+            Self::Points => "points.csv",
         }
     }
 }
@@ -126,8 +149,12 @@ impl Sheet {
             let is = |(key, words): &&(&'static str, &[&str])| key.eq_ignore_ascii_case(word) || words.contains(&word);
             about.columns().iter().find(is).map(|(key, _)| *key)
         };
-        let has = |key: &str| header.iter().any(|word| known(About::Devices, word) == Some(key));
-        let about = if has("profile") { About::Devices } else { About::Places };
+        let has = |about: About, key: &str| header.iter().any(|word| known(about, word) == Some(key));
+        let about = match (has(About::Devices, "profile"), has(About::Points, "kind")) {
+            (true, _) => About::Devices,
+            (_, true) => About::Points,
+            _ => About::Places,
+        };
         let (mut faults, mut columns) = (Vec::new(), Vec::new());
         for (n, word) in header.iter().take(width).enumerate() {
             match known(about, word) {
@@ -230,6 +257,60 @@ impl Sheet {
         Self { columns: self.columns.clone(), rows }
     }
 
+    /// A list of points as the device profile that it is, each row at the line where it stands in the list, so that a fault of the
+    /// one is at the line of the other. `id` is the profile's.
+    pub fn as_profile(&self, id: &str) -> String {
+        let mut text = String::from("point = [");
+        let mut line = 1;
+        for row in &self.rows {
+            while line < row.line {
+                text.push('\n');
+                line += 1;
+            }
+            let mut keys = vec![format!("name = {}", toml_text(self.id(row)))];
+            for (key, _) in &About::Points.columns()[1..] {
+                let cell = self.cell(row, key);
+                keys.extend(match (*key, cell) {
+                    (_, "") | ("lowest" | "highest", _) => None,
+                    ("register", word) => Some(format!("register = {}", toml_text(register(word)))),
+                    ("alarm_point", "是" | "yes" | "1") => Some("alarm_point = true".to_owned()),
+                    ("alarm_point", "否" | "no" | "0") => Some("alarm_point = false".to_owned()),
+                    ("alarm_point", "true" | "false") | ("address" | "length" | "bit" | "scale" | "offset", _)
+                        if is_toml(cell) =>
+                    {
+                        Some(format!("{key} = {cell}"))
+                    }
+                    (key, text) => Some(format!("{key} = {}", toml_text(text))),
+                });
+            }
+            let (lowest, highest) = (self.cell(row, "lowest"), self.cell(row, "highest"));
+            if !lowest.is_empty() || !highest.is_empty() {
+                let end = |cell: &str| if is_toml(cell) { cell.to_owned() } else { toml_text(cell) };
+                keys.push(format!("range = [{}, {}]", end(lowest), end(highest)));
+            }
+            text.push_str(&format!("{{ {} }},", keys.join(", ")));
+        }
+        let title = toml_text(id);
+        text.push_str(&format!("]\nid = {title}\ntitle = {{ zh = {title}, en = {title} }}\n[modbus]\n"));
+        text
+    }
+
+    /// Whether it is a list of points.
+    pub fn is_of_points(&self) -> bool {
+        self.column("kind").is_some()
+    }
+
+    /// The column of a list of points that a fault of its profile is about, from 1, by the key that it names.
+    pub fn column_of_fault(&self, message: &str) -> usize {
+        let key = message.split('`').nth(1).unwrap_or_default();
+        let key = match key {
+            "name" => "id",
+            "range" => "lowest",
+            key => key.rsplit('.').next().unwrap_or(key),
+        };
+        self.column(key).map_or(1, |n| n + 1)
+    }
+
     /// CSV, and the line at which each row begins.
     pub fn text(&self) -> (String, Vec<usize>) {
         let (mut out, mut line, mut lines) = (String::new(), 1, Vec::new());
@@ -293,6 +374,27 @@ impl Sheet {
         lines.extend(gone.map(|id| format!("- {id}")));
         lines
     }
+}
+
+/// The table of registers, as manuals call it, by words or function code.
+fn register(word: &str) -> &str {
+    match word {
+        "线圈" | "01" | "1" => "coil",
+        "离散输入" | "离散量" | "02" | "2" => "discrete",
+        "保持寄存器" | "03" | "3" => "holding",
+        "输入寄存器" | "04" | "4" => "input",
+        other => other,
+    }
+}
+
+/// Whether a cell is a number or a truth value as it stands.
+fn is_toml(cell: &str) -> bool {
+    let is_plain = cell.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+'));
+    is_plain && toml::from_str::<toml::Table>(&format!("x = {cell}")).is_ok()
+}
+
+fn toml_text(text: &str) -> String {
+    toml::Value::from(text.replace(['\n', '\r'], " ")).to_string()
 }
 
 /// What a spreadsheet takes for the start of a formula, and the apostrophe that keeps it from doing so.
@@ -401,5 +503,60 @@ mod tests {
         assert_eq!(joined.changes(&old), ["~ b  room: 502 -> 503, name:  -> 厨房", "+ c"]);
         assert_eq!(joined.rows.iter().map(|row| row.line).collect::<Vec<_>>(), [0, 2, 3]);
         assert_eq!(old.joined(&new, true).changes(&old), ["~ b  room: 502 -> 503, name:  -> 厨房", "+ c", "- a"]);
+    }
+
+    /// Goal: what a maker's table of points says is what the profile reads. Method: the table becomes a profile, and a fault in it is
+    /// at the row of the table.
+    #[test]
+    fn a_table_of_points_is_a_profile_row_by_row() {
+        use anmin_sensors::decode::modbus::Table;
+        use anmin_sensors::document::Faults;
+        use anmin_sensors::profile::Profile;
+
+        let text = "测点,类别,寄存器,地址,数据类型,字节序,倍率,单位,下限,上限,报警点\r\n\r\n\
+            voltage,power.voltage,保持寄存器,20,float32,CDAB,,V,0,300,\r\n\
+            leak,power.residual_current,04,0x15,uint16,,0.1,mA,0,3000,是\r\n\
+            trip,device.fault,discrete,3,,,,,,,否\r\n";
+        let (about, sheet) = Sheet::parse("p.csv", text).expect("it is sound");
+        assert_eq!(about, About::Points);
+        let faults = Faults::default();
+        let profile = Profile::parse("p.csv", &sheet.as_profile("my-meter"), &faults);
+        let profile = profile.unwrap_or_else(|| panic!("{:?}\n{}", faults.take(), sheet.as_profile("my-meter")));
+        assert_eq!((&*profile.id, profile.specs().len()), ("my-meter", 3));
+        assert!(profile.specs()[1].alarm_point && !profile.specs()[2].alarm_point);
+        assert_eq!(profile.specs()[1].range, Some((0.0, 3_000.0)));
+        let registers = &profile.modbus.as_ref().expect("it speaks Modbus").registers;
+        let at = |n: usize| registers[n].as_ref().map(|register| (register.table, register.address));
+        assert_eq!(
+            [at(0), at(1), at(2)],
+            [Some((Table::Holding, 20)), Some((Table::Input, 0x15)), Some((Table::Discrete, 3))]
+        );
+        let words = registers[0].as_ref().map(|register| register.decode(&[0x3333, 0x4366]));
+        assert!(
+            matches!(words, Some(Ok(anmin_sensors::reading::Value::Number(volts))) if (volts - 230.2).abs() < 1e-3)
+        );
+
+        for (row, key, line, column) in [
+            ("a,power.volt,3,1,,,,,,,", "kind", 2, 2),
+            ("a,power.voltage,5,1,,,,,,,", "register", 2, 3),
+            ("a,power.voltage,3,many,,,,,,,", "address", 2, 4),
+            ("a,power.voltage,3,70000,,,,,,,", "address", 2, 4),
+            ("a,power.voltage,3,1,double,,,,,,", "type", 2, 5),
+            ("a,power.voltage,3,1,,ABDC,,,,,", "byte_order", 2, 6),
+            ("a,power.voltage,3,1,,,\"1,5\",,,,", "scale", 2, 7),
+            ("a,power.voltage,3,1,,,,kV,,,", "unit", 2, 8),
+            ("a,power.voltage,3,1,,,,,9,1,", "range", 2, 9),
+            ("a,power.voltage,3,1,,,,,,,maybe", "alarm_point", 2, 11),
+            ("b,power.voltage,3,1,,,,,,,\r\na/b,power.voltage,3,2,,,,,,,", "name", 3, 1),
+        ] {
+            let header = text.split_once("\r\n").expect("a header").0;
+            let (_, sheet) = Sheet::parse("p.csv", &format!("{header}\r\n{row}\r\n")).expect(row);
+            let faults = Faults::default();
+            Profile::parse("p.csv", &sheet.as_profile("my-meter"), &faults);
+            let found = faults.take();
+            let first = found.first().unwrap_or_else(|| panic!("{row} is sound"));
+            assert!(first.message.contains(key), "{row}: {first}");
+            assert_eq!((first.line, sheet.column_of_fault(&first.message)), (line, column), "{row}: {first}");
+        }
     }
 }

@@ -103,8 +103,11 @@ impl Area {
 pub fn read_places(source: &str, text: &str, faults: &Faults) -> Vec<Area> {
     let sheet = match Sheet::parse(source, text) {
         Ok((About::Places, sheet)) => sheet,
-        Ok((About::Devices, _)) => {
-            let message = "this is a list of devices: it has a column `profile`".to_owned();
+        Ok((about @ (About::Devices | About::Points), _)) => {
+            let message = match about {
+                About::Points => "this is a table of points: it has a column `kind`".to_owned(),
+                _ => "this is a list of devices: it has a column `profile`".to_owned(),
+            };
             faults.note(Fault { source: source.to_owned(), line: 1, column: 1, message, hint: None });
             return Vec::new();
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::decode::frame::{Encoding, FrameError, Layout, Only};
 use crate::decode::json::{JsonError, Paths, Scalar, quoted, tokens};
-use crate::decode::properties::{Properties, Property};
+use crate::decode::properties::{Properties, Property, Told};
 use crate::decode::sparkplug;
 use crate::decode::stamp::{TimeFormat, Zone};
 use crate::decode::value::{Conversion, Word};
@@ -304,10 +304,10 @@ impl Shape {
         signature.is_some_and(|signature| keys.iter().any(|key| key == signature))
     }
 
-    /// Whether a payload bears this profile's signature, be it null.
-    pub fn is_signed(&self, payload: &[u8]) -> bool {
+    /// Whether a payload bears this profile's signature, be it null. `topic` is the part below the device.
+    pub fn is_signed(&self, topic: &str, payload: &[u8]) -> bool {
         match self.payload {
-            Payload::Properties => return text(payload).is_ok_and(|text| self.properties.is_signed(text)),
+            Payload::Properties => return text(payload).is_ok_and(|text| self.properties.is_signed(topic, text)),
             Payload::Sparkplug => {
                 let payload = sparkplug::Payload::read(payload);
                 return payload.is_ok_and(|payload| self.signature.as_deref().is_some_and(|name| payload.has(name)));
@@ -392,15 +392,23 @@ impl Shape {
                 self.layout.decode(bytes, &mut found).map_err(Unreadable::Frame)?;
             }
             Payload::Properties => {
-                let take = |n: usize, scalar: &Scalar<'_>| {
+                let take = |n: usize, told: Told<'_, '_>| {
                     if let Some(Some(source)) = self.sources.get(n) {
                         known = true;
-                        found(n, source.conversion.scalar(scalar));
+                        found(
+                            n,
+                            match told {
+                                Told::Value(scalar) => source.conversion.scalar(scalar),
+                                Told::Happened(happened) => Ok(Value::Flag(happened)),
+                            },
+                        );
                     }
                 };
                 let times = &mut stamp.times;
-                let whole = self.properties.read(text(payload)?, take, |n, time| times.push((n, time)));
-                stamp.time = whole.map_err(Unreadable::Json)?;
+                let report = self.properties.read(topic, text(payload)?, take, |n, time| times.push((n, time)));
+                let report = report.map_err(Unreadable::Json)?;
+                known |= report.is_housekeeping;
+                stamp.time = report.time;
             }
             Payload::Sparkplug => {
                 let payload = sparkplug::Payload::read(payload).map_err(Unreadable::Sparkplug)?;

@@ -110,12 +110,16 @@ pub static PRESETS: [Preset; 11] = [
             "gbt26875-panel",
         ],
     },
-    // help.aliyun.com, "device properties, events and services": Alink JSON.
+    // help.aliyun.com, "device properties, events and services": Alink JSON. Below `property` stand the packs of gateways and what
+    // was kept for later, which nobody reads: they are heard so that it is told.
     Preset {
         name: "aliyun",
         base: "/sys",
-        states: &["{product}/{device}/thing/event/property/post"],
-        others: &["{product}/{device}/thing/event/property/post_reply"],
+        states: &[
+            "{product}/{device}/thing/event/{point}/post",
+            "{product}/{device}/thing/event/property/{point}/post",
+        ],
+        others: &["{product}/{device}/thing/event/+/post_reply"],
         availability: None,
         payload: Payload::Properties,
         profiles: &["alink-gas"],
@@ -124,17 +128,22 @@ pub static PRESETS: [Preset; 11] = [
     Preset {
         name: "onenet",
         base: "$sys",
-        states: &["{product}/{device}/thing/property/post"],
-        others: &["{product}/{device}/thing/property/post/reply"],
+        states: &["{product}/{device}/thing/{point}/post"],
+        others: &["{product}/{device}/thing/+/post/reply"],
         availability: None,
         payload: Payload::Properties,
         profiles: &["alink-gas"],
     },
-    // support.huaweicloud.com, IoTDA, "device reporting properties".
+    // support.huaweicloud.com, IoTDA, "device reporting properties" and "device events".
     Preset {
         name: "huawei",
         base: "$oc",
-        states: &["devices/{device}/sys/properties/report"],
+        states: &[
+            "devices/{device}/sys/properties/report",
+            "devices/{device}/sys/events/up",
+            // Of the children of a gateway; heard so that it is told that nobody reads it.
+            "devices/{device}/sys/gateway/sub_devices/properties/report",
+        ],
         others: &[],
         availability: None,
         payload: Payload::Properties,
@@ -144,7 +153,7 @@ pub static PRESETS: [Preset; 11] = [
     Preset {
         name: "tencent",
         base: "$thing",
-        states: &["up/property/{product}/{device}"],
+        states: &["up/property/{product}/{device}", "up/event/{product}/{device}"],
         others: &[],
         availability: None,
         payload: Payload::Properties,

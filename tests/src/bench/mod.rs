@@ -4,12 +4,14 @@
 //! what it did and how much CPU it used itself. A round runs all subjects in turn, rounds repeat, medians are printed.
 
 pub mod call;
+pub mod decode;
 pub mod desk;
 pub mod durable;
 pub mod latency;
 pub mod load;
 pub mod modbus;
 pub mod office;
+pub mod plan;
 pub mod rules;
 pub mod size;
 pub mod subject;

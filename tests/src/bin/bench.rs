@@ -1,12 +1,12 @@
 //! `make bench`: figures beside yardsticks. With names as arguments only those parts.
 
 use anmin_tests::bench::yardstick::{self, Work};
-use anmin_tests::bench::{call, desk, durable, latency, modbus, office, rules, size, throughput};
+use anmin_tests::bench::{call, decode, desk, durable, latency, modbus, office, plan, rules, size, throughput};
 
 /// A name and what it prints.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 14] = [
     ("mosquitto", throughput::through_mosquitto),
     ("embedded", throughput::embedded),
     ("watched", throughput::watched),
@@ -15,6 +15,8 @@ const PARTS: [Part; 12] = [
     ("durable", durable::run),
     ("search", durable::search),
     ("rules", rules::run),
+    ("decode", decode::run),
+    ("plan", plan::run),
     ("modbus", modbus::run),
     ("office", office::run),
     ("desk", desk::run),

@@ -199,3 +199,168 @@ impl Link {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc;
+
+    use super::super::{Doors, Transport, spawn};
+    use super::*;
+    use crate::telemetry::BusCounters;
+
+    const MS: Duration = Duration::from_millis(1);
+    const ON: Deed =
+        Deed { unit: 7, what: Write::Coil(5, true), shows: (Table::Coil, 5), shown: 1, settle: Duration::ZERO };
+
+    /// How a unit behaves when it is written to.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Unit {
+        Well,
+        /// Does it and does not say so.
+        DoesAndIsSilent,
+        /// Says so and does not do it.
+        OnlySays,
+        /// Does it, and lets go by itself before the second look.
+        LetsGo,
+        Refuses,
+        /// Says that it has done something else, and has.
+        DoesAnother,
+        /// Closes the connection.
+        Leaves,
+        /// Does it, and cannot be read any more.
+        GoesDead,
+    }
+
+    /// Modbus over TCP as it is on the wire; tells every request as unit and function.
+    async fn serve(mut stream: TcpStream, unit: Unit, told: mpsc::UnboundedSender<(u8, u8)>) {
+        let (mut request, mut is_on, mut looks) = ([0; 12], false, 0);
+        while stream.read_exact(&mut request).await.is_ok() {
+            let [t1, t2, _, _, _, _, number, function, a1, a2, v1, v2] = request;
+            // The test may be over.
+            let _ = told.send((number, function));
+            let answer: Vec<u8> = match function {
+                1 => {
+                    looks += 1;
+                    if unit == Unit::GoesDead {
+                        continue;
+                    }
+                    vec![1, 1, u8::from(is_on && !(unit == Unit::LetsGo && looks > 1))]
+                }
+                _ => {
+                    is_on = !matches!(unit, Unit::OnlySays | Unit::Refuses | Unit::DoesAnother | Unit::Leaves);
+                    match unit {
+                        Unit::DoesAndIsSilent => continue,
+                        Unit::Leaves => return,
+                        Unit::Refuses => vec![function | 0x80, 4],
+                        Unit::DoesAnother => vec![function, a1, a2 + 1, v1, v2],
+                        _ => vec![function, a1, a2, v1, v2],
+                    }
+                }
+            };
+            let mut frame = vec![t1, t2, 0, 0, 0, answer.len() as u8 + 1, number];
+            frame.extend(answer);
+            if stream.write_all(&frame).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A bus with nobody to poll, and one unit that behaves so; with retries, which are for reading only.
+    struct Bus {
+        writes: Writes,
+        requests: mpsc::UnboundedReceiver<(u8, u8)>,
+    }
+
+    impl Bus {
+        async fn of(unit: Unit) -> Self {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has a free port");
+            let port = listener.local_addr().expect("it is bound").port();
+            let (told, requests) = mpsc::unbounded_channel();
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(serve(stream, unit, told.clone()));
+                }
+            });
+            let transport = Transport::Tcp { host: "127.0.0.1".to_owned(), port };
+            let settings = Settings { timeout: 60 * MS, retries: 4, ..Settings::new("b", transport) };
+            let doors = Doors::default();
+            let writes = doors.writes.clone();
+            let (sender, mut inputs) = mpsc::channel(64);
+            spawn(settings, Vec::new(), Clock::system(), sender, BusCounters::default(), doors);
+            tokio::spawn(async move { while inputs.recv().await.is_some() {} });
+            Self { writes, requests }
+        }
+
+        async fn carry(&self, deed: Deed) -> Result<(), NotDone> {
+            let Ok(done) = self.writes.carry(deed, async { Ok::<(), Infallible>(()) }).await;
+            done
+        }
+
+        /// The functions that were asked for, in order.
+        fn asked(&mut self) -> Vec<u8> {
+            let mut asked = Vec::new();
+            while let Ok((unit, function)) = self.requests.try_recv() {
+                assert_eq!(unit, ON.unit);
+                asked.push(function);
+            }
+            asked
+        }
+    }
+
+    /// Goal: a siren that does not answer is not switched twice, and what came of it is never guessed. Method: units that behave in
+    /// every way that matters; the requests that reach them are counted.
+    #[tokio::test]
+    async fn a_write_goes_once_and_only_what_the_unit_shows_twice_counts() {
+        for (unit, wanted, asked) in [
+            (Unit::Well, Ok(()), &[5, 1, 1][..]),
+            // Without an answer the look tells.
+            (Unit::DoesAndIsSilent, Ok(()), &[5, 1, 1]),
+            (Unit::OnlySays, Err(NotDone::Shows(0)), &[5, 1]),
+            (Unit::LetsGo, Err(NotDone::Shows(0)), &[5, 1, 1]),
+            (Unit::Refuses, Err(NotDone::Refused(4)), &[5]),
+            (Unit::DoesAnother, Err(NotDone::Shows(0)), &[5, 1]),
+            (Unit::Leaves, Err(NotDone::Unknown(Failure::Lost)), &[5]),
+            (Unit::GoesDead, Err(NotDone::Unknown(Failure::Silent)), &[5, 1]),
+        ] {
+            let mut bus = Bus::of(unit).await;
+            assert_eq!(bus.carry(ON).await, wanted, "{unit:?}");
+            assert_eq!(bus.asked(), asked, "{unit:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn broadcast_and_what_no_unit_has_are_never_written_to() {
+        let mut bus = Bus::of(Unit::Well).await;
+        for unit in [0, 248, 249, 254, 255] {
+            assert_eq!(bus.carry(Deed { unit, ..ON }).await, Err(NotDone::NotSent), "{unit}");
+        }
+        assert_eq!(bus.asked(), [0; 0]);
+        assert_eq!(bus.carry(ON).await, Ok(()), "the bus is well");
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_done_any_more_when_the_bus_is_free_is_not_sent() {
+        let mut bus = Bus::of(Unit::Well).await;
+        let refused = bus.writes.carry(ON, async { Err::<(), &str>("gas came in between") }).await;
+        assert_eq!((refused, bus.asked()), (Err("gas came in between"), vec![]));
+        // Nor for somebody who has gone meanwhile, nor for one that cannot say it in time.
+        let gone = timeout(20 * MS, bus.writes.carry(ON, std::future::pending::<Result<(), Infallible>>())).await;
+        assert!(gone.is_err());
+        assert_eq!(bus.carry(ON).await, Ok(()));
+        assert_eq!(bus.asked(), [5, 1, 1], "one write is that of whoever waited");
+    }
+
+    #[tokio::test]
+    async fn a_bus_that_is_not_there_carries_nothing_later() {
+        // What nobody carries is not left lying about for a bus that comes back.
+        let writes = Writes::default();
+        let gone = timeout(20 * MS, writes.carry(ON, async { Ok::<(), Infallible>(()) })).await;
+        assert!(gone.is_err());
+        let left = writes.next().expect("the bus finds it when it is back");
+        assert!(left.begin().await.is_none(), "nobody waits for it any more");
+    }
+}
