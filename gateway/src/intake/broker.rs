@@ -8,10 +8,10 @@
 //! and SUBACK. It writes nothing to disk: what must survive is the main loop's to keep. Why it is our own is told in
 //! `docs/decisions/0002-embedded-broker.md`.
 
-mod accounts;
+pub mod accounts;
 mod connection;
 mod hub;
-mod wire;
+pub mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -239,14 +239,7 @@ pub async fn spawn(
     let listener = TcpListener::bind(settings.listen).await?;
     let address = listener.local_addr()?;
     tracing::info!(http = &*settings.id, "readings may be posted to http://{address}/");
-    let desk = Arc::new(Desk {
-        settings,
-        clock,
-        inputs,
-        room: Semaphore::new(MOST_UNDER_WAY),
-        seen: Mutex::default(),
-        refused: Mutex::default(),
-    });
+    let desk = Arc::new(Desk::new(settings, clock, inputs));
     Ok((address, tokio::spawn(listen(desk, listener))))
 }
 
@@ -277,6 +270,17 @@ async fn listen(desk: Arc<Desk>, listener: TcpListener) {
             }
         });
     }
+}
+
+/// One connection of a caller from its first byte to its last, as [`spawn`] serves all of its listener's.
+pub async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    settings: Settings,
+    clock: Clock,
+    inputs: mpsc::Sender<Input>,
+    stream: S,
+    peer: SocketAddr,
+) {
+    serve(Arc::new(Desk::new(settings, clock, inputs)), stream, peer).await;
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(desk: Arc<Desk>, stream: S, peer: SocketAddr) {
@@ -333,6 +337,17 @@ fn answer(answered: Result<Taken, Refusal>) -> Response<Full<Bytes>> {
 }
 
 impl Desk {
+    fn new(settings: Settings, clock: Clock, inputs: mpsc::Sender<Input>) -> Self {
+        Self {
+            settings,
+            clock,
+            inputs,
+            room: Semaphore::new(MOST_UNDER_WAY),
+            seen: Mutex::default(),
+            refused: Mutex::default(),
+        }
+    }
+
     fn refuse(&self, why: &str) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         *refused += 1;

@@ -15,7 +15,7 @@
 //! It does not know what an alarm is, nor what the registers mean.
 
 pub mod dial_in;
-mod line;
+pub mod line;
 pub mod write;
 
 use std::fmt;

@@ -51,15 +51,15 @@ pub struct StoredSample {
 
 /// One number of a chunk; flags count as 0 and 1, texts do not enter history.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Cell {
+pub struct Cell {
     pub time: i64,
     pub value: f64,
     /// Place in [`Quality::ALL`], with [`NO_VALUE`] and [`FLAG`].
     pub code: u8,
 }
 
-pub(super) const NO_VALUE: u8 = 16;
-pub(super) const FLAG: u8 = 32;
+pub const NO_VALUE: u8 = 16;
+pub const FLAG: u8 = 32;
 
 const POWERS: [f64; 5] = [1.0, 1e1, 1e2, 1e3, 1e4];
 /// Below 2^48 a number times 10^4 and its zigzag with three form bits fit into 64.
@@ -67,7 +67,7 @@ const LARGEST: f64 = 281_474_976_710_656.0;
 
 /// Collects one batch column by column. Reused from batch to batch, so that a reading allocates nothing.
 #[derive(Debug, Default)]
-pub(super) struct BatchEncoder {
+pub struct BatchEncoder {
     count: u64,
     last_point: u32,
     last_time: i64,
@@ -82,6 +82,10 @@ pub(super) struct BatchEncoder {
 impl BatchEncoder {
     pub fn len(&self) -> usize {
         self.count as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     pub fn push(&mut self, point: u32, time: i64, value: Option<&Value>, quality: Quality) {
@@ -120,14 +124,14 @@ impl BatchEncoder {
     }
 }
 
-pub(super) fn decode_batch(body: &[u8]) -> Result<Vec<StoredSample>, ColumnError> {
+pub fn decode_batch(body: &[u8]) -> Result<Vec<StoredSample>, ColumnError> {
     let mut unpacked = Vec::new();
     let mut from = Source(unseal(body, &mut unpacked)?);
     let count = from.count()?;
     let mut samples = Vec::with_capacity(count);
     let mut point = 0_i64;
     for _ in 0..count {
-        point += from.signed()?;
+        point = point.checked_add(from.signed()?).ok_or(ColumnError::Form)?;
         let point = u32::try_from(point).map_err(|_| ColumnError::Form)?;
         samples.push(StoredSample { point, time: Wall::default(), value: None, quality: Quality::Good });
     }
@@ -147,7 +151,7 @@ pub(super) fn decode_batch(body: &[u8]) -> Result<Vec<StoredSample>, ColumnError
 }
 
 /// Whose the readings of a chunk are, which are sorted by point.
-pub(super) fn encode_members(cells: &[(u32, Cell)]) -> Vec<u8> {
+pub fn encode_members(cells: &[(u32, Cell)]) -> Vec<u8> {
     let mut payload = Vec::new();
     let mut before = 0;
     for run in cells.chunk_by(|(a, _), (b, _)| a == b) {
@@ -160,7 +164,7 @@ pub(super) fn encode_members(cells: &[(u32, Cell)]) -> Vec<u8> {
 
 /// Reads a chunk into `cells` and gives whose they are, one point behind the other: as its members say, or all of them
 /// the only `point`'s.
-pub(super) fn decode_shared(
+pub fn decode_shared(
     body: &[u8],
     members: Option<&[u8]>,
     point: u32,
@@ -182,7 +186,7 @@ pub(super) fn decode_shared(
     if all == cells.len() { Ok(owners) } else { Err(ColumnError::Form) }
 }
 
-pub(super) fn encode_chunk(cells: &[(u32, Cell)]) -> Vec<u8> {
+pub fn encode_chunk(cells: &[(u32, Cell)]) -> Vec<u8> {
     let cells = || cells.iter().map(|(_, cell)| cell);
     let mut payload = Vec::with_capacity(16 + cells().len() * 6);
     put(&mut payload, cells().len() as u64);
@@ -401,6 +405,8 @@ impl<'b> Source<'b> {
 
 /// Largest payload that is believed: a batch has at most 4,096 readings, texts are cut by the decoders long before.
 const LARGEST_PAYLOAD: usize = 64 << 20;
+/// LZ4 makes no more bytes of one: nothing is allocated that the block cannot fill.
+const MOST_OF_ONE: usize = 255;
 
 fn seal(payload: &[u8]) -> Vec<u8> {
     let mut body = vec![0; 9 + lz4_flex::block::get_maximum_output_size(payload.len())];
@@ -431,7 +437,7 @@ fn unseal<'b>(body: &'b [u8], unpacked: &'b mut Vec<u8>) -> Result<&'b [u8], Col
         Some((1, rest)) => {
             let (length, packed) = rest.split_first_chunk::<4>().ok_or(ColumnError::Form)?;
             let length = u32::from_le_bytes(*length) as usize;
-            if length > LARGEST_PAYLOAD {
+            if length > LARGEST_PAYLOAD.min(packed.len().saturating_mul(MOST_OF_ONE)) {
                 return Err(ColumnError::Form);
             }
             unpacked.resize(length, 0);
@@ -584,6 +590,22 @@ mod tests {
             bad[..4].copy_from_slice(&crc);
             let _ = decode_batch(&bad);
             let _ = decode_chunk(&bad, &mut Vec::new());
+        }
+    }
+
+    /// With checksums that fit; the first was found by reading, for the fuzzer's seeds.
+    #[test]
+    fn what_no_batch_can_hold_is_refused_however_sound_its_checksum() {
+        let furthest = [0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01];
+        for (what, rest) in [
+            ("a point beyond all numbers", [&[0, 2, 0x0A], &furthest[..]].concat()),
+            ("a point below 0", vec![0, 1, 0x01, 0, 1, 0, 6]),
+            ("64 MiB out of four bytes", vec![1, 0, 0, 0, 4, 0x1F, 0, 1, 0]),
+            ("more readings than bytes", vec![0, 0x7F, 0]),
+            ("a form of nobody", vec![9, 0]),
+        ] {
+            let body = [&crc32fast::hash(&rest).to_le_bytes()[..], &rest].concat();
+            assert_eq!(decode_batch(&body), Err(ColumnError::Form), "{what}");
         }
     }
 

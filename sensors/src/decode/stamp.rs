@@ -74,6 +74,9 @@ impl Zone {
             _ => return None,
         };
         let digits: String = text[1..].chars().filter(|c| *c != ':').collect();
+        if !digits.is_ascii() {
+            return None;
+        }
         let (hours, minutes) = match digits.len() {
             2 => (number(&digits)?, 0),
             4 => (number(&digits[..2])?, number(&digits[2..])?),
@@ -185,6 +188,9 @@ mod tests {
         let zone = Zone::parse("+08:00");
         assert_eq!(iso8601("2026-03-01T09:30:00", zone), Some(Wall::from_millis(1_772_328_600_000)));
         assert_eq!(iso8601("2026-03-01T01:30:00Z", zone), Some(Wall::from_millis(1_772_328_600_000)));
-        assert_eq!((Zone::parse("8"), Zone::parse("+25:00"), Zone::parse("")), (None, None, None));
+        // The last three have as many bytes as a zone, and fewer letters.
+        for text in ["8", "+25:00", "", "+8", "+:", "+é", "+0€", "+€0"] {
+            assert_eq!(Zone::parse(text), None, "{text:?}");
+        }
     }
 }

@@ -120,6 +120,27 @@ pub fn check_apart<'s>(buses: impl Iterator<Item = &'s (Settings, Fault)>, note:
     }
 }
 
+/// Who a caller is by what it has said so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The bus whose registration stands at this place.
+    Bus(usize),
+    /// It may still become a registration.
+    Unsaid,
+    /// No registration begins so.
+    Nobody,
+}
+
+/// Looks up what a caller has said; none of the registrations begins with another.
+pub fn who<'r>(registrations: impl Iterator<Item = &'r [u8]> + Clone, said: &[u8]) -> Who {
+    match registrations.clone().position(|registration| said.starts_with(registration)) {
+        Some(bus) => Who::Bus(bus),
+        None if said.is_empty() => Who::Unsaid,
+        None if registrations.clone().any(|registration| registration.starts_with(said)) => Who::Unsaid,
+        None => Who::Nobody,
+    }
+}
+
 /// Where a bus takes its caller from. Clones are the same door.
 #[derive(Clone, Debug, Default)]
 pub struct Door(Arc<Hall>);
@@ -356,8 +377,9 @@ impl Listener {
     async fn register(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<(), String> {
         let mut said = Vec::new();
         loop {
-            let bus = self.buses.iter().find(|bus| said.starts_with(&bus.dial_in.registration));
-            if let Some(bus) = bus {
+            let found = who(self.buses.iter().map(|bus| &*bus.dial_in.registration), &said);
+            if let Who::Bus(bus) = found {
+                let bus = &self.buses[bus];
                 if !bus.dial_in.allow.iter().any(|net| net.holds(peer.ip())) {
                     return Err(format!("its address is in no network that bus {} allows", bus.bus));
                 }
@@ -366,7 +388,7 @@ impl Listener {
                 bus.door.enter(Caller { stream, peer }, self.clock.now().mono);
                 return Ok(());
             }
-            if !said.is_empty() && !self.buses.iter().any(|bus| bus.dial_in.registration.starts_with(&said)) {
+            if found == Who::Nobody {
                 let hex: String = said.iter().take(32).map(|byte| format!("{byte:02X}")).collect();
                 let text = said.escape_ascii();
                 return Err(format!("no bus has this registration: \"{text}\" (hex:{hex})"));

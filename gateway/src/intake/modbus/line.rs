@@ -137,6 +137,19 @@ impl<W> Tapped<W> {
     }
 }
 
+/// What the master reads of what comes in these pieces once `request` has gone out, and how many heartbeats were in it.
+pub fn untangled<'p>(
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+    is_ascii: bool,
+    beats: &Arc<[Vec<u8>]>,
+    request: &[u8],
+) -> (Vec<u8>, u64) {
+    let mut tapped = Tapped::new((), is_ascii, Arc::clone(beats));
+    tapped.expect(request);
+    pieces.into_iter().for_each(|bytes| tapped.take(bytes));
+    (tapped.inbox.into(), tapped.beaten)
+}
+
 impl Tapped<Wire> {
     /// Hands characters to the wire until it has them all.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -284,9 +297,10 @@ mod tests {
             let mut tapped = Tapped::new((), is_ascii, Arc::clone(&beats));
             tapped.expect(ASK);
             bytes.chunks(chunk).for_each(|bytes| tapped.take(bytes));
-            assert_eq!(tapped.inbox, wanted, "{bytes:02X?} in chunks of {chunk}");
             assert_eq!(tapped.heard, wanted, "{bytes:02X?} in chunks of {chunk}");
-            tapped.beaten
+            let (read, beaten) = untangled(bytes.chunks(chunk), is_ascii, &beats, ASK);
+            assert_eq!(read, wanted, "{bytes:02X?} in chunks of {chunk}");
+            beaten
         });
         assert!(read.iter().all(|beaten| *beaten == read[0]));
         read[0]
