@@ -273,7 +273,7 @@ fn one_mapping(key: &str) -> String {
 /// Reads the examples of the reference as the one site that they are, and remembers what the parser asked for.
 async fn read_examples(reference: &Reference, folder: &Folder) -> (Option<Config>, Faults) {
     folder.certificates().await;
-    for name in ["secrets", "tls", "data", "rules", "profiles"] {
+    for name in ["secrets", "tls", "data", "rules", "profiles", "words"] {
         std::fs::create_dir_all(folder.0.join(name)).expect("a folder for files");
     }
     for (from, to) in [("ca.pem", "ca.pem"), ("server.pem", "server.pem"), ("server.key", "server.key")] {
@@ -281,9 +281,10 @@ async fn read_examples(reference: &Reference, folder: &Folder) -> (Option<Config
     }
     folder.write("secrets/accounts", "");
     folder.write("secrets/acl", "pattern write shequ/+/%u/up\n");
-    for secret in ["web", "zigbee", "office", "property", "town", "tsdb", "duty-group-sign", "cloud"] {
+    for secret in ["web", "zigbee", "office", "property", "town", "tsdb", "duty-group-sign", "cloud", "mail", "sms"] {
         folder.write(&format!("secrets/{secret}"), "0123456789abcdef\n");
     }
+    folder.write("secrets/duty-numbers", "13800000001\n");
     folder.write("secrets/duty-group", "https://robot.example.cn/send?key=0123456789abcdef\n");
     let mut files = SiteFiles { base: folder.0.clone(), ..SiteFiles::default() };
     for (language, line, text) in &reference.examples {

@@ -414,6 +414,11 @@ impl<'d> Reader<'d> {
         self.fault_at(at, message.into(), hint);
     }
 
+    /// Notes what keeps nothing from starting, in a file that this text names.
+    pub fn warn(&self, warning: Fault) {
+        self.faults.warn(warning);
+    }
+
     /// The place of `key` as a fault without words, to be filled in later when other files are known.
     pub fn place(&self, key: &str) -> Fault {
         let at = self.find(key).map_or(self.span.start, |value| value.span().start);

@@ -86,6 +86,12 @@ impl Daemon {
         }
     }
 
+    /// All that the log has so far.
+    pub fn said(&mut self) -> String {
+        self.log.extend(self.lines.try_iter());
+        self.log.join("\n")
+    }
+
     /// One figure of `/metrics`, labels and all; 0 when it is not there.
     pub fn figure(&self, name: &str) -> u64 {
         let text = http::get(self.web, "/metrics").body;

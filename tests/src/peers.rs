@@ -380,6 +380,71 @@ impl Office {
     }
 }
 
+/// A server of mailboxes: `tests/peers/mailbox.py`.
+pub struct Mailboxes {
+    pub port: u16,
+    peer: Peer,
+}
+
+impl Mailboxes {
+    /// `how`: `plain`, `starttls` or `tls`, with the certificate `name` of the site; port 0 is a free one.
+    pub fn start(site: &Site, how: &str, port: u16, name: &str) -> Self {
+        let [certificate, key] = ["pem", "key"].map(|end| site.path(&format!("{name}.{end}")).display().to_string());
+        let mut peer = Peer::python("mailbox.py", &[how, &port.to_string(), &certificate, &key]);
+        let line = peer.until("listening");
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+        let port = said["listening"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+        Self { port, peer }
+    }
+
+    /// The next message that holds `text`.
+    pub fn next(&mut self, text: &str) -> Value {
+        let line = self.peer.until(text);
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+    }
+
+    /// Answers the next `count` of `verb` with `reply`.
+    pub fn answer(&mut self, verb: &str, count: usize, reply: &str) {
+        self.peer.tell(&format!("{verb} {count} {reply}"));
+    }
+
+    /// What it says that nobody has asked about.
+    pub fn said(&mut self) -> Vec<Value> {
+        self.peer.said().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+/// A gateway for short messages and calls: `tests/peers/telephones.py`.
+pub struct Telephones {
+    pub url: String,
+    peer: Peer,
+}
+
+impl Telephones {
+    pub fn start() -> Self {
+        let mut peer = Peer::python("telephones.py", &[]);
+        let line = peer.until("listening");
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+        Self { url: said["listening"].as_str().expect("it says where").to_owned(), peer }
+    }
+
+    /// What it says of the next request that holds `text`.
+    pub fn next(&mut self, text: &str) -> Value {
+        let line = self.peer.until(text);
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+    }
+
+    /// Answers the next `count` requests so, and does not take them.
+    pub fn answer(&mut self, count: usize, how: &str) {
+        self.peer.tell(&format!("{count} {how}"));
+    }
+
+    /// What it says that nobody has asked about.
+    pub fn said(&mut self) -> Vec<Value> {
+        self.peer.said().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
 /// The robots of three group chats, by their makers' words.
 pub struct Robots {
     pub url: String,

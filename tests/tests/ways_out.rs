@@ -243,6 +243,7 @@ fn a_peer_that_the_list_does_not_have_gets_not_one_connection() {
     let site = Site::new("outgoing", GAS_AS_IT_SPEAKS);
     site.certificate("ca", 300);
     site.write("robot", &format!("http://localhost:{elsewhere}/hook\n"));
+    site.write("numbers", "13800000001\n");
     site.write(
         "anmin.d/out.toml",
         &format!(
@@ -259,6 +260,18 @@ url = "http://localhost:{elsewhere}/hook"
 id = "duty"
 robot = "feishu"
 address_file = "robot"
+[[notice]]
+id = "mail"
+mail = "smtp://localhost:{elsewhere}"
+plain = true
+from = "anmin@example.cn"
+to = ["duty@example.cn"]
+[[notice]]
+id = "sms"
+gateway = "http://localhost:{elsewhere}/sms"
+speaks = "sms"
+body = '{{"to": "{{{{number}}}}", "text": "{{{{text}}}}"}}'
+numbers_file = "numbers"
 [[cap]]
 id = "county"
 url = "http://localhost:{elsewhere}/cap"
@@ -338,7 +351,7 @@ on_delay = "0s"
         pause();
     }
     let mut said = Vec::new();
-    for way_out in ["hook", "duty", "county"] {
+    for way_out in ["hook", "duty", "mail", "sms", "county"] {
         said.push(daemon.until(&format!("probed one at a time way_out={way_out} ")));
     }
     for way_out in ["plain", "by-tls"] {

@@ -11,7 +11,7 @@ use crate::credentials::{ClientTls, named_file};
 pub struct Peer {
     /// `[[mqtt]] zigbee`.
     pub of: String,
-    /// As it stands there; of a notice what its file holds, which is a secret.
+    /// As it stands there; of a robot's group what its file holds, which is a secret.
     pub url: String,
     pub tls: ClientTls,
 }
@@ -72,7 +72,9 @@ pub fn outside(files: &SiteFiles) -> (Vec<Peer>, Vec<Named>) {
                 let urls: Vec<String> = match key.as_str() {
                     "notice" => {
                         let read = |file| std::fs::read_to_string(named_file(&files.base, file)).ok();
-                        word("address_file").and_then(read).into_iter().collect()
+                        let robot = word("address_file").and_then(read);
+                        let other = word("mail").or(word("gateway")).map(|url| url.replace("{{", "").replace("}}", ""));
+                        robot.or(other).into_iter().collect()
                     }
                     "warning_source" => {
                         let polled = table.get("urls").and_then(toml::Value::as_array).into_iter().flatten();
@@ -137,6 +139,9 @@ mod tests {
             [[cap]]
             id = "drills"
             folder = "cap"
+            [[notice]]
+            id = "post"
+            mail = "smtps://m"
             [[influx]]
             url = "http://127.0.0.1:8428"
             tls_ca = "/etc/ssl/own.pem"
@@ -158,6 +163,7 @@ mod tests {
         let others = [
             ("[[influx]] influx", "http://127.0.0.1:8428"),
             ("[[mqtt]] zigbee", "mqtts://a"),
+            ("[[notice]] post", "smtps://m"),
             ("[[subscriber]] county", "https://c"),
         ];
         assert_eq!(shown, [others.as_slice(), &weather].concat());

@@ -255,8 +255,34 @@ impl Http {
             let between = if uri.query().is_some() { '&' } else { '?' };
             uri = format!("{uri}{between}{query}").parse().map_err(|_| "the address takes no query".to_owned())?;
         }
+        self.request(Method::POST, uri, headers, body, limit).await
+    }
+
+    /// Asks once for a path and query of the same host, and gives the answer unread. The error says how the wire failed.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Answer, String> {
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = Some(path.parse().map_err(|_| "the address takes no such words".to_owned())?);
+        let uri = Uri::from_parts(parts).map_err(|error| error.to_string())?;
+        self.request(method, uri, headers, body, limit).await
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        uri: Uri,
+        headers: &[(&str, &str)],
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Answer, String> {
         let mut request = Request::builder()
-            .method(Method::POST)
+            .method(method)
             .uri(uri)
             .header("user-agent", concat!("anmin/", env!("CARGO_PKG_VERSION")));
         for (name, value) in headers {
@@ -353,13 +379,30 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// The resolver: the system's, and of what it says only addresses that may be connected to.
 #[derive(Clone, Debug)]
-struct Guard {
-    only_private: bool,
-    outgoing: Outgoing,
+pub(super) struct Guard {
+    /// What is spoken is not encrypted: only loopback and private addresses.
+    pub(super) only_private: bool,
+    pub(super) outgoing: Outgoing,
 }
 
 impl Guard {
-    fn admit(&self, address: IpAddr) -> Result<(), String> {
+    /// The addresses of `host` that may be connected to; an error where there is none.
+    pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let mut refused = None;
+        let mut admitted = Vec::new();
+        for address in tokio::net::lookup_host((host, port)).await? {
+            match self.admit(address.ip()).and_then(|()| self.outgoing.admit(host, address.ip())) {
+                Ok(()) => admitted.push(address),
+                Err(why) => refused = Some(why),
+            }
+        }
+        match (admitted.is_empty(), refused) {
+            (true, Some(why)) => Err(io::Error::new(io::ErrorKind::PermissionDenied, why)),
+            _ => Ok(admitted),
+        }
+    }
+
+    pub(super) fn admit(&self, address: IpAddr) -> Result<(), String> {
         let address = address.to_canonical();
         let (strange, private) = match address {
             IpAddr::V4(v4) => {
@@ -398,21 +441,7 @@ impl tower_service::Service<Name> for Guard {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let guard = self.clone();
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let mut refused = None;
-            let mut admitted = Vec::new();
-            for address in found {
-                match guard.admit(address.ip()).and_then(|()| guard.outgoing.admit(name.as_str(), address.ip())) {
-                    Ok(()) => admitted.push(address),
-                    Err(why) => refused = Some(why),
-                }
-            }
-            match (admitted.is_empty(), refused) {
-                (true, Some(why)) => Err(io::Error::new(io::ErrorKind::PermissionDenied, why)),
-                _ => Ok(admitted.into_iter()),
-            }
-        })
+        Box::pin(async move { guard.resolve(name.as_str(), 0).await.map(Vec::into_iter) })
     }
 }
 

@@ -45,6 +45,9 @@ fn one(peer: &Peer, outgoing: &Outgoing) -> Finding {
         "https" => (true, 443),
         "http" => (false, 80),
         "mqtts" => (true, 8_883),
+        "smtps" => (true, 465),
+        // What it speaks once it is asked for TLS is tried with the first message.
+        "smtp" => (false, 587),
         _ => (false, 1_883),
     };
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');

@@ -1,23 +1,35 @@
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anmin_rules::alarm::{Alarm, AlarmState, Cause, Class, Subject};
 use anmin_rules::broadcast::BroadcastState;
-use anmin_rules::order::{OnCall, OrderBody, OrderId};
+use anmin_rules::order::{CallCause, CallState, OnCall, OrderBody, OrderId};
 use anmin_sensors::document::{Document, Faults};
 use anmin_sensors::point::Place;
+use bytes::Bytes;
+use serde_json::{Value, json};
 
+use super::robot::{Robot, form_urlencoded, judge, sign_for_dingtalk, sign_for_feishu};
 use super::*;
+use crate::credentials::Secret;
 use crate::crew_link::LinkKey;
+use crate::delivery::http::Answer;
 use crate::delivery::http::tests::{Answer as Says, Server};
 use crate::delivery::samples::{self, RAISED, alarm, call_change, check_golden, closed, text, transition};
 
 fn words(languages: &[Language], page: Option<&str>) -> Words {
+    by(Manner::Robot, Robot::WeCom.most_bytes(), languages, page)
+}
+
+fn by(manner: Manner, most: usize, languages: &[Language], page: Option<&str>) -> Words {
     Words {
         links: None,
         site: samples::site(),
-        languages: languages.to_vec(),
+        languages: languages.iter().map(|language| (*language, template::shipped(manner, *language))).collect(),
         page: page.map(str::to_owned),
-        most_bytes: Robot::WeCom.most_bytes(),
+        manner,
+        most,
     }
 }
 
@@ -44,29 +56,79 @@ fn storm() -> Vec<Order> {
     orders
 }
 
+/// Goal: what people read and hear is reviewed. Method: each kind of message in each language, a file that has it in all four forms.
 #[test]
 fn notices_stand_as_reviewed() {
-    let by = anmin_rules::alarm::By { who: "李明".to_owned(), at: RAISED };
+    let by_whom = anmin_rules::alarm::By { who: "李明".to_owned(), at: RAISED };
     let red = Alarm { level: Level::Red, peak: Level::Red, seq: 2, ..alarm() };
+    let later = RAISED.plus(Duration::from_secs(120));
     let system = Alarm {
         class: Class::System,
         subject: Subject::Part("way-out:office".into()),
         title: text("告警出口故障", "Way out failing"),
+        advice: text("查看出口的地址和网络。", "Look at its address and the network."),
         clock_doubtful: true,
         ..alarm()
     };
     let asked = Alarm { broadcast: Some(samples::broadcast(BroadcastState::Waiting)), ..alarm() };
+    let drill = Alarm {
+        drill: Some(anmin_rules::drill::DrillId(uuid::Uuid::nil())),
+        title: text("【演练】燃气泄漏", "[DRILL] Gas leak"),
+        ..alarm()
+    };
+    let acknowledged = Alarm { acknowledged: Some(by_whom), changed_at: later, seq: 2, ..alarm() };
+    let escalated = Alarm { escalation: 1, changed_at: later, seq: 2, ..alarm() };
+    let calls = |state: CallState, cause: CallCause, zh: &str, en: &str| {
+        let mut change = (*call_change()).clone();
+        change.call.state = state;
+        change.call.late = cause == CallCause::Late;
+        change.cause = cause;
+        change.message = text(zh, en);
+        let id = OrderId::new("call/1");
+        vec![Order { id, channel: "duty".into(), body: OrderBody::Call(Arc::new(change)) }]
+    };
     let cases: Vec<(&str, Vec<Order>)> = vec![
         ("raised", vec![change(Cause::Raised, alarm())]),
+        ("exercise", vec![change(Cause::Raised, alarm())]),
+        ("drill", vec![change(Cause::Raised, drill)]),
         ("worse", vec![change(Cause::LevelChanged(Level::Orange), red)]),
-        (
-            "acknowledged",
-            vec![change(Cause::Acknowledged { by: "李明".to_owned() }, Alarm { acknowledged: Some(by), ..alarm() })],
-        ),
+        ("escalated", vec![change(Cause::Escalated(1), escalated)]),
+        ("acknowledged", vec![change(Cause::Acknowledged { by: "李明".to_owned() }, acknowledged)]),
         ("over", vec![change(Cause::Returned, closed())]),
         ("system", vec![change(Cause::Raised, system)]),
         ("asked", vec![change(Cause::Raised, asked)]),
+        (
+            "called",
+            calls(CallState::Called, CallCause::Called, "已呼叫示例社区微型消防站", "The example station is called"),
+        ),
         ("call", vec![call()]),
+        (
+            "late",
+            calls(
+                CallState::OnTheWay,
+                CallCause::Late,
+                "示例社区微型消防站未在3分钟内到场",
+                "The example station is not there within 3 minutes",
+            ),
+        ),
+        (
+            "not-controlled",
+            calls(
+                CallState::OnScene,
+                CallCause::NotControlled,
+                "5分钟内未控制，请拨打119",
+                "Not under control within 5 minutes: call 119",
+            ),
+        ),
+        (
+            "unanswered",
+            calls(
+                CallState::Unanswered,
+                CallCause::Unanswered,
+                "示例社区微型消防站无人应答，已呼叫邻站",
+                "Nobody answers at the example station; the neighbour is called",
+            ),
+        ),
         ("storm", storm()),
     ];
     for (name, orders) in cases {
@@ -74,9 +136,61 @@ fn notices_stand_as_reviewed() {
         for (language, languages) in
             [("zh", [Language::Zh].as_slice()), ("en", &[Language::En]), ("both", &[Language::Zh, Language::En])]
         {
-            let text = words(languages, Some("http://192.168.1.9:8420/")).message(&orders).expect("events").text;
-            check_golden(&format!("notices/{name}.{language}.txt"), &format!("{text}\n"));
+            let mut forms = String::new();
+            for (manner, most) in
+                [(Manner::Robot, 2_048), (Manner::Mail, mail::MOST_BYTES), (Manner::Sms, 201), (Manner::Voice, 240)]
+            {
+                let most = manner.room(most, languages.iter().copied());
+                let page = Some("http://192.168.1.9:8420/");
+                let mut words = by(manner, most, languages, page);
+                words.site.exercise = name == "exercise";
+                let text = words.as_sent(&orders).expect("events");
+                let size = manner.measure(&text);
+                forms.push_str(&format!("== {} ({size})\n{text}\n", manner.as_str()));
+            }
+            check_golden(&format!("notices/{name}.{language}.txt"), &forms);
         }
+    }
+}
+
+#[test]
+fn a_template_of_the_sites_own_is_used_where_it_can_be() {
+    let folder = Folder::new("templates", "https://robot.example/send?key=1\n");
+    let own = folder.0.join("words");
+    std::fs::create_dir_all(&own).expect("the folder is ours");
+    let stanza =
+        "id = 'duty'\nrobot = 'wecom'\naddress_file = 'address'\nlanguages = ['zh-CN', 'en-US']\ntemplates = 'words'\n";
+    let read = || {
+        let faults = Faults::default();
+        let doc = Document::parse("t.toml", stanza, &faults).expect("TOML");
+        let found = Settings::read(&doc.root(&faults), &folder.0).expect("a stanza");
+        assert!(faults.is_empty(), "a template keeps nothing from starting");
+        let order = change(Cause::Raised, alarm());
+        let text = found.teller(&samples::site())(&order).expect("an event");
+        (text, faults.warnings().iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let (shipped, warnings) = read();
+    assert_eq!(warnings, Vec::<String>::new());
+    let file = own.join("robot.zh-CN.txt");
+    let sound = "{{^several}}{{title}}！！{{level}} {{place}} {{time}} {{advice}} {{who}} {{link}}{{/several}}\n\
+                 {{#several}}{{count}} {{levels}}{{#lines}}{{title}}{{/lines}}{{left}}{{/several}}";
+    std::fs::write(&file, sound).expect("the folder is ours");
+    let (text, warnings) = read();
+    assert!(
+        text.starts_with("【演练】燃气泄漏！！橙色 3号楼2单元5层501") && text.contains("[Exercise] [Orange]"),
+        "{text}"
+    );
+    assert_eq!(warnings, Vec::<String>::new());
+    for (wrong, wanted) in [
+        (format!("{sound}\n{{{{plaice}}}}"), "robot.zh-CN.txt:3:1: there is no `plaice`; did you mean `place`?"),
+        (sound.replace("{{advice}}", ""), "robot.zh-CN.txt: of one change it does not tell `advice`"),
+        (sound.replace("{{left}}", ""), "robot.zh-CN.txt: of several changes it does not tell `left`"),
+    ] {
+        std::fs::write(&file, wrong).expect("the folder is ours");
+        let (text, warnings) = read();
+        assert_eq!(text, shipped, "the shipped one is used");
+        assert!(warnings.len() == 1 && warnings[0].contains(wanted), "{warnings:?}");
+        assert!(warnings[0].contains("shipped with is used"), "{warnings:?}");
     }
 }
 
@@ -249,14 +363,24 @@ fn settings_tell_all_faults_and_never_the_address() {
     let folder = Folder::new("wecom", "https://robot.example/send?key=hush-hush\n");
     let found = settings(&folder, "id = 'duty'\nrobot = 'wecom'\naddress_file = 'address'\nsecret_file = 'secret'\n");
     assert_eq!(found.expect_err("one fault").len(), 1);
-    let found = settings(&folder, "id = 'duty'\n").expect_err("two faults").join("\n");
-    assert!(found.contains("`robot`") && found.contains("`address_file`"), "{found}");
+    for (text, wanted) in [
+        ("id = 'duty'\n", "`robot`, `mail` or `gateway` is missing"),
+        ("id = 'duty'\nrobot = 'wecom'\nmail = 'smtps://mail.example.cn'\n", "`robot` and `mail` are given"),
+        ("id = 'duty'\nrobot = 'wecom'\n", "`address_file`"),
+        (
+            "id = 'duty'\nmail = 'smtps://mail.example.cn'\nfrom = 'a@b.cn'\nto = ['a@b.cn']\neverybody_from = 'red'\n",
+            "`everybody_from` is not a known key",
+        ),
+    ] {
+        let found = settings(&folder, text).expect_err("a fault");
+        assert!(found.len() == 1 && found[0].contains(wanted), "{text}: {found:?}");
+    }
 }
 
 #[test]
 fn a_drill_says_so_before_anything_else_and_what_is_real_does_not() {
     let site = Site { exercise: false, ..samples::site() };
-    let words = Words { links: None, site, languages: vec![Language::Zh, Language::En], page: None, most_bytes: 4_096 };
+    let words = Words { site, ..by(Manner::Robot, 4_096, &[Language::Zh, Language::En], None) };
     let mut alarm = alarm();
     let real = words.message(&[&change(Cause::Raised, alarm.clone())]).expect("it is told").text;
     assert!(real.starts_with("【橙色】") && !real.contains("演练") && !real.contains("DRILL"), "{real}");
@@ -348,7 +472,7 @@ fn a_stations_own_group_is_given_a_whole_link_for_each_who_is_on_duty_and_no_oth
             .message(&orders.iter().collect::<Vec<_>>())
             .map(|said| said.text + said.links.as_str())
             .expect("it is news");
-        assert!(said.len() <= words.most_bytes, "{} bytes", said.len());
+        assert!(said.len() <= words.most, "{} bytes", said.len());
         let opened = said.split_whitespace().filter_map(|word| word.strip_prefix("https://desk.example.cn/crew/"));
         let opened = opened.map(|token| key.open(token, RAISED)).collect::<Vec<_>>();
         assert!(opened.iter().all(Result::is_ok), "{said}");

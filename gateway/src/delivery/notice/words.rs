@@ -1,10 +1,16 @@
 //! What a notice says: how bad, what, where; since when; what to do; who is on it; a link.
 //!
-//! One change is told whole. Several are told together, a line for each kind of thing at each level, the gravest first. Text
-//! of devices and people is text here: robots are spoken to in JSON, and what they would take for a mention is none.
+//! One change is told whole. Several are told together, a line for each kind of thing at each level, the gravest first. In which
+//! words is up to a [`Template`] for each form and language; what is filled in comes from here. An exercise, and a drill, say so before
+//! whatever a template says. Text of devices and people is text here: robots are spoken to in JSON, and what they would take for a
+//! mention is none.
+//!
+//! Where a message is too long, the details go first. What to do is never cut within a sentence, and that something was left out is
+//! said.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anmin_rules::alarm::{Alarm, AlarmId, Cause, Class, Transition};
 use anmin_rules::broadcast::BroadcastStep;
@@ -14,6 +20,7 @@ use anmin_rules::rule::{Level, Text};
 use anmin_sensors::time::Wall;
 
 use super::super::{DeliveryError, Site, event};
+use super::template::{Template, Values};
 use crate::crew_link::{Link, Links};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +31,13 @@ pub enum Language {
 
 impl Language {
     pub const CHOICES: [(&'static str, Self); 2] = [("zh-CN", Self::Zh), ("en-US", Self::En)];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Zh => "zh-CN",
+            Self::En => "en-US",
+        }
+    }
 
     /// Without a drill's mark: it stands before everything.
     fn of(self, text: &Text) -> &str {
@@ -51,20 +65,83 @@ impl Language {
     }
 }
 
-/// Between the languages.
-const BETWEEN: &str = "\n\n";
+/// Of the subject of a mail: more is not shown in a list.
+const SUBJECT_BYTES: usize = 240;
+
+/// A time in a short message.
+const SHORT: &str = "%m-%d %H:%M";
 
 /// Places named in one line of several changes.
 const PLACES: usize = 5;
+
+/// Stands where something was left out.
+const MORE: [&str; 2] = ["……", "..."];
+
+/// How people are reached, and so in which templates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    Robot,
+    Mail,
+    Sms,
+    Voice,
+}
+
+impl Manner {
+    /// Beginning of the names of its templates.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Robot => "robot",
+            Self::Mail => "mail",
+            Self::Sms => "sms",
+            Self::Voice => "voice",
+        }
+    }
+
+    const fn is_by_telephone(self) -> bool {
+        matches!(self, Self::Sms | Self::Voice)
+    }
+
+    /// How much more room than the others a language takes for the same.
+    const fn weight(self, language: Language) -> usize {
+        match (self, language) {
+            (Self::Sms | Self::Voice, Language::En) => 2,
+            _ => 1,
+        }
+    }
+
+    /// As much as one message has where nothing else is said: `of_one` for each language that takes no more room than Chinese.
+    pub fn room(self, of_one: usize, languages: impl Iterator<Item = Language>) -> usize {
+        languages.map(|language| of_one * self.weight(language)).sum()
+    }
+
+    /// Between two languages.
+    const fn between(self) -> &'static str {
+        match self {
+            Self::Robot | Self::Mail => "\n\n",
+            Self::Sms | Self::Voice => " ",
+        }
+    }
+
+    /// How much of a message a text is: bytes, where machines count; for telephones units of UCS-2, as 3GPP TS 23.038 counts them.
+    pub fn measure(self, text: &str) -> usize {
+        match self {
+            Self::Robot | Self::Mail => text.len(),
+            Self::Sms | Self::Voice => text.encode_utf16().count(),
+        }
+    }
+}
 
 pub struct Words {
     /// Of a station's own group: by them its crew answers.
     pub links: Option<Links>,
     pub site: Site,
-    pub languages: Vec<Language>,
+    /// With the template of each.
+    pub languages: Vec<(Language, Arc<Template>)>,
     /// Where the duty desk's page is reached by those who read.
     pub page: Option<String>,
-    pub most_bytes: usize,
+    pub manner: Manner,
+    /// As [`Manner::measure`] counts.
+    pub most: usize,
 }
 
 /// One message.
@@ -76,21 +153,94 @@ pub struct Said {
     pub level: Option<Level>,
 }
 
+/// One mail.
+pub struct Letter {
+    /// One line: how bad, what, where.
+    pub subject: String,
+    pub text: String,
+    /// As in [`Said`].
+    pub links: String,
+    pub level: Option<Level>,
+}
+
+impl Letter {
+    /// For the record.
+    pub fn as_sent(&self) -> String {
+        format!("{}\n\n{}", self.subject, self.text)
+    }
+}
+
+/// Single words, for those who take no free text.
+pub struct Fields {
+    pub level: String,
+    /// With the mark of an exercise.
+    pub title: String,
+    pub place: String,
+}
+
 impl Words {
+    /// What is sent by itself, as the record keeps it.
+    pub fn as_sent(&self, orders: &[&Order]) -> Result<String, DeliveryError> {
+        match self.manner {
+            Manner::Mail => self.letter(orders).map(|letter| letter.as_sent()),
+            _ => self.message(orders).map(|said| said.text),
+        }
+    }
+
     pub fn message(&self, orders: &[&Order]) -> Result<Said, DeliveryError> {
+        let (news, level, links) = self.told(orders)?;
+        let room = self.most.saturating_sub(self.manner.measure(&links));
+        let texts = self.languages.iter().map(|(language, template)| {
+            let opening = self.opening(*language, &news);
+            format!("{opening}{}", self.fit(*language, template, &news, room, self.manner.measure(opening)))
+        });
+        Ok(Said { text: texts.collect::<Vec<_>>().join(self.manner.between()), links, level })
+    }
+
+    /// The same as a mail: the first line of the first language is its subject.
+    pub fn letter(&self, orders: &[&Order]) -> Result<Letter, DeliveryError> {
+        let (news, level, links) = self.told(orders)?;
+        let (mut subject, mut texts) = (String::new(), Vec::new());
+        for (language, template) in &self.languages {
+            let opening = self.opening(*language, &news);
+            let text = self.fit(*language, template, &news, self.most, 2 * opening.len());
+            let (first, rest) = text.split_once('\n').unwrap_or((&text, &text));
+            if subject.is_empty() {
+                subject = cut(&format!("{opening}{first}"), SUBJECT_BYTES, MORE[0], str::len);
+            }
+            texts.push(format!("{opening}{}", rest.trim_start()));
+        }
+        Ok(Letter { subject, text: texts.join(self.manner.between()), links, level })
+    }
+
+    pub fn fields(&self, orders: &[&Order]) -> Result<Fields, DeliveryError> {
+        let (news, ..) = self.told(orders)?;
+        let language = self.languages.first().map_or(Language::Zh, |(language, _)| *language);
+        let opening = self.opening(language, &news);
+        let gravest = news.iter().map(|each| each.alarm().level).max().unwrap_or(Level::Blue);
+        let (title, place) = match news.as_slice() {
+            [one] => {
+                let state = one.state(language);
+                let title = plain(language.of(&one.alarm().title));
+                let title = if state.is_empty() { title } else { format!("{title} {state}") };
+                (title, plain(&place(language, one.alarm())))
+            }
+            many => match language {
+                Language::Zh => (format!("{} 条消息", many.len()), "多处".to_owned()),
+                Language::En => (format!("{} messages", many.len()), "several places".to_owned()),
+            },
+        };
+        Ok(Fields { level: language.level(gravest).to_owned(), title: format!("{opening}{title}"), place })
+    }
+
+    fn told<'o>(&self, orders: &[&'o Order]) -> Result<(Vec<News<'o>>, Option<Level>, String), DeliveryError> {
         let news = orders.iter().map(|order| News::of(order)).collect::<Result<Vec<_>, _>>()?;
         // A station's own group is to hear that it is called.
         let called = |news: &&News<'_>| self.links.is_some() && news.calls();
         let level =
             news.iter().filter(|news| news.calls_for_action() || called(news)).map(|news| news.alarm().level).max();
         let links = self.links_of(&news);
-        let room = self.most_bytes - links.len();
-        let share = room / self.languages.len().max(1) - BETWEEN.len();
-        let texts = self.languages.iter().map(|language| match news.as_slice() {
-            [one] => cut(&self.whole(*language, one), share),
-            many => self.together(*language, many, share),
-        });
-        Ok(Said { text: texts.collect::<Vec<_>>().join(BETWEEN), links, level })
+        Ok((news, level, links))
     }
 
     /// The links by which a crew answers, whole and one a line, the newest call first; as many as half of a message has room
@@ -109,7 +259,7 @@ impl Words {
             for (link, name) in Link::of_call(call, links.valid) {
                 let name = if name.is_empty() { call.station_name.zh.as_str() } else { &name };
                 let line = format!("\n{} {}/crew/{}", plain(name), page.trim_end_matches('/'), links.key.token(&link));
-                if text.len() + line.len() <= self.most_bytes / 2 {
+                if text.len() + line.len() <= self.most / 2 {
                     text.push_str(&line);
                 }
             }
@@ -118,65 +268,150 @@ impl Words {
     }
 
     /// An exercise, and a drill, say so before anything else. The courier puts no drill into one message with what is real.
-    fn opening(&self, language: Language, news: &[&News<'_>]) -> &'static str {
-        if news.iter().any(|news| news.alarm().drill.is_some()) {
-            language.pick(MARK_ZH, MARK_EN)
-        } else if self.site.exercise {
-            language.pick("【演练】", "[Exercise] ")
-        } else {
-            ""
+    fn opening(&self, language: Language, news: &[News<'_>]) -> &'static str {
+        let drill = news.iter().any(|news| news.alarm().drill.is_some());
+        match (self.manner, drill, self.site.exercise) {
+            (_, false, false) => "",
+            (Manner::Voice, true, _) => language.pick("演练通知，这是演练。", "This is a drill. "),
+            (Manner::Voice, ..) => language.pick("演练通知，这是演练。", "This is an exercise. "),
+            (_, true, _) => language.pick(MARK_ZH, MARK_EN),
+            _ => language.pick("【演练】", "[Exercise] "),
         }
     }
 
-    fn whole(&self, language: Language, news: &News<'_>) -> String {
-        let alarm = news.alarm();
-        let part = |zh, en, words: &str| format!("{}{}", language.pick(zh, en), plain(words));
-        let mut lines = vec![
-            format!(
-                "{}{}{}",
-                self.opening(language, &[news]),
-                tag(language, &news.what(language)),
-                plain(language.of(&alarm.title))
-            ),
-            plain(&place(language, alarm)),
-        ];
-        match news {
-            News::Change(_) => lines.push(plain(language.of(&alarm.message))),
-            News::Call(change) => lines.push(plain(language.of(&change.message))),
+    /// Filled in, and no longer than this language's share of `room`, of which `taken` is taken.
+    fn fit(&self, language: Language, template: &Template, news: &[News<'_>], room: usize, taken: usize) -> String {
+        let measure = |text: &str| self.manner.measure(text);
+        let all: usize = self.languages.iter().map(|(language, _)| self.manner.weight(*language)).sum();
+        let share = room * self.manner.weight(language) / all.max(1);
+        let most = share.saturating_sub(taken + measure(self.manner.between()));
+        let mut values = match news {
+            [one] => self.of_one(language, one),
+            many => self.of_several(language, many),
+        };
+        let mut text = template.fill(&values);
+        while measure(&text) > most && !values.lines().is_empty() {
+            // As much as is surely too much at once.
+            let keep = values.lines().len() * most / measure(&text).max(1);
+            let kept = values.lines().len() - 1;
+            values.lines().truncate(kept.min(keep.max(kept / 2)));
+            let told: usize = values.lines().iter().filter_map(|line| line.get("count").parse::<usize>().ok()).sum();
+            values.set("left", (news.len() - told).to_string());
+            text = template.fill(&values);
         }
-        let doubt = if alarm.clock_doubtful { language.pick("（时钟未校准）", " (clock in doubt)") } else { "" };
-        lines.push(part("时间：", "At: ", &format!("{}{doubt}", self.moment(news.at()))));
+        // What can be spared, the most dispensable first: of a call what became of it, and of an alarm what to do, come last.
+        let order = match news {
+            [News::Call(_)] => {
+                ["mark", "since", "since_short", "advice", "link", "detail", "place", "title", "station", "who"]
+            }
+            // Where a link takes a third of the message, what to do goes before it.
+            _ if self.manner.is_by_telephone() => {
+                ["detail", "mark", "since", "since_short", "link", "advice", "place", "title", "station", "who"]
+            }
+            _ => ["detail", "mark", "since", "since_short", "advice", "link", "place", "title", "station", "who"],
+        };
+        let more = language.pick(MORE[0], MORE[1]);
+        for name in order {
+            let over = measure(&text).saturating_sub(most);
+            if over == 0 {
+                break;
+            }
+            if values.get(name).is_empty() {
+                continue;
+            }
+            let shorter = match name {
+                "mark" | "since" | "since_short" | "link" => String::new(),
+                "advice" => self.sentences(language, values.get(name), over),
+                _ => {
+                    let has = values.get(name);
+                    match measure(has).saturating_sub(over) {
+                        few if few < 4 + measure(more) => String::new(),
+                        keep => cut(has, keep, more, measure),
+                    }
+                }
+            };
+            // A message that says not where or what is none, and whoever is on it is not nobody.
+            let shorter =
+                if shorter.is_empty() && ["place", "title", "who"].contains(&name) { more.to_owned() } else { shorter };
+            values.set(name, shorter);
+            text = template.fill(&values);
+        }
+        cut(&text, most, more, measure)
+    }
+
+    /// Whole sentences, at least `over` shorter, and a word that there are more.
+    fn sentences(&self, language: Language, advice: &str, over: usize) -> String {
+        let measure = |text: &str| self.manner.measure(text);
+        let more = language.pick("……（详见值班台）", "... (see the duty desk)");
+        let keep = measure(advice).saturating_sub(over + measure(more));
+        let ends = advice.char_indices().filter(|(_, c)| matches!(c, '。' | '；' | '！' | '.' | ';' | '!'));
+        let mut ends = ends.map(|(at, c)| &advice[..at + c.len_utf8()]);
+        format!("{}{more}", ends.rfind(|sentence| measure(sentence) <= keep).unwrap_or_default())
+    }
+
+    fn of_one(&self, language: Language, news: &News<'_>) -> Values {
+        let alarm = news.alarm();
+        let mut values = Values::default();
+        values.set("level", language.level(alarm.level));
+        values.set("state", news.state(language));
+        values.set("title", plain(language.of(&alarm.title)));
+        values.set("place", plain(&place(language, alarm)));
+        let detail = match news {
+            News::Change(_) => &alarm.message,
+            News::Call(change) => &change.message,
+        };
+        // Where sentence follows upon sentence, the template ends them.
+        let ends: &[char] = if self.manner.is_by_telephone() { &['。', '.'] } else { &[] };
+        values.set("detail", plain(language.of(detail)).trim_end_matches(ends));
+        let (at, raised) = (news.at(), alarm.raised_at);
+        values.set("time", self.moment(at));
+        values.set("time_short", self.written(at, SHORT));
+        let spoken = language.pick("%-m月%-d日%-H点%-M分", "%H:%M on %-d %B");
+        values.set("time_spoken", self.written(at, spoken));
+        if self.moment(raised) != self.moment(at) {
+            values.set("since", self.moment(raised));
+        }
+        if self.written(raised, SHORT) != self.written(at, SHORT) {
+            values.set("since_short", self.written(raised, SHORT));
+        }
+        if alarm.clock_doubtful {
+            values.set("clock_doubtful", "1");
+        }
         if news.calls_for_action() {
-            lines.push(part("处置：", "Do: ", language.of(&alarm.advice)));
+            values.set("advice", plain(language.of(&alarm.advice)));
         }
         // Whoever must say yes has minutes, and may sit at no screen.
         if let Some(asked) = alarm.broadcast.as_ref().filter(|broadcast| broadcast.is_waiting()) {
-            let (have, of, until) = (asked.yes.len(), asked.people, self.moment(asked.until));
-            lines.push(match language {
-                Language::Zh => format!("对外播报待批准：{have}/{of} 人同意，截止 {until}"),
-                Language::En => format!("Broadcast waits for a yes: {have} of {of}, until {until}"),
-            });
+            values.set("broadcast_yes", asked.yes.len().to_string());
+            values.set("broadcast_people", asked.people.to_string());
+            values.set("broadcast_until", self.moment(asked.until));
         }
-        lines.push(match &alarm.acknowledged {
-            Some(by) => part("处理人：", "On it: ", &by.who),
-            None => language.pick("尚无人确认", "Nobody has acknowledged it yet").to_owned(),
-        });
-        match &self.page {
-            Some(_) if self.links.is_some() => {
-                lines.push(language.pick("点击姓名后的链接应答", "Answer by the link behind your name").to_owned());
-            }
-            Some(page) => lines.push(format!("{}/#/now/{}", page.trim_end_matches('/'), alarm.id)),
-            None => {}
+        if let Some(by) = &alarm.acknowledged {
+            values.set("who", plain(&by.who));
         }
+        if let Some(change) = news.call().filter(|change| change.call.is_answered()) {
+            values.set("station", plain(language.of(&change.call.station_name)));
+            values.set("station_state", state_of(language, change.call.state));
+        }
+        self.set_link(&mut values, &format!("/{}", alarm.id));
+        values.set("site", plain(language.of(&self.site.name)));
         // The same when it is sent again, so that a reader knows it.
-        lines.push(format!("{} · {}", plain(language.of(&self.site.name)), news.mark()));
-        lines.join("\n")
+        values.set("mark", news.mark());
+        values
     }
 
-    fn together(&self, language: Language, news: &[News<'_>], most_bytes: usize) -> String {
+    fn set_link(&self, values: &mut Values, of: &str) {
+        match &self.page {
+            Some(_) if self.links.is_some() => values.set("crew", "1"),
+            Some(page) => values.set("link", format!("{}/#/now{of}", page.trim_end_matches('/'))),
+            None => {}
+        }
+    }
+
+    fn of_several(&self, language: Language, news: &[News<'_>]) -> Values {
         struct Line {
             level: Level,
-            tag: String,
+            state: String,
             title: String,
             places: Vec<String>,
             count: usize,
@@ -185,12 +420,12 @@ impl Words {
         let mut levels: BTreeMap<Reverse<Level>, usize> = BTreeMap::new();
         for each in news {
             let alarm = each.alarm();
-            let (tag, title) = (tag(language, &each.what(language)), plain(language.of(&alarm.title)));
+            let (state, title) = (each.state(language), plain(language.of(&alarm.title)));
             *levels.entry(Reverse(alarm.level)).or_default() += 1;
             let known =
-                lines.iter().position(|line| line.level == alarm.level && line.tag == tag && line.title == title);
+                lines.iter().position(|line| line.level == alarm.level && line.state == state && line.title == title);
             let at = known.unwrap_or_else(|| {
-                lines.push(Line { level: alarm.level, tag, title, places: Vec::new(), count: 0 });
+                lines.push(Line { level: alarm.level, state, title, places: Vec::new(), count: 0 });
                 lines.len() - 1
             });
             let (line, place) = (&mut lines[at], plain(&place(language, alarm)));
@@ -204,50 +439,38 @@ impl Words {
             Language::Zh => format!("{}{count}", level.zh()),
             Language::En => format!("{count} {}", language.level(*level).to_lowercase()),
         });
-        let of_each: Vec<String> = of_each.collect();
-        let opening = self.opening(language, &news.iter().collect::<Vec<_>>());
-        let (site, count) = (plain(language.of(&self.site.name)), news.len());
-        let mut text = match language {
-            Language::Zh => format!("{opening}{site}：{count} 条消息（{}）", of_each.join("，")),
-            Language::En => format!("{opening}{site}: {count} messages ({})", of_each.join(", ")),
-        };
-        let end = match (&self.page, language) {
-            (Some(page), _) => format!("\n{}/#/now", page.trim_end_matches('/')),
-            (None, Language::Zh) => "\n详情见值班台".to_owned(),
-            (None, Language::En) => "\nSee the duty desk".to_owned(),
-        };
-        let end = if self.links.is_some() { String::new() } else { end };
-        let mut left = count;
-        for line in lines {
-            let more = line.places.len().saturating_sub(PLACES);
-            let places = line.places[..line.places.len() - more].join(language.pick("、", "; "));
-            let words = match (language, more) {
-                (Language::Zh, 0) => format!("\n{}{} ×{}：{places}", line.tag, line.title, line.count),
-                (Language::Zh, _) => {
-                    format!("\n{}{} ×{}：{places} 等 {} 处", line.tag, line.title, line.count, line.places.len())
+        let mut values = Values::default();
+        values.set("several", "1");
+        values.set("levels", of_each.collect::<Vec<_>>().join(language.pick("，", ", ")));
+        values.set("count", news.len().to_string());
+        values.set("site", plain(language.of(&self.site.name)));
+        self.set_link(&mut values, "");
+        *values.lines() = lines
+            .into_iter()
+            .map(|line| {
+                let mut values = Values::default();
+                let more = line.places.len().saturating_sub(PLACES);
+                values.set("level", language.level(line.level));
+                values.set("state", line.state);
+                values.set("title", line.title);
+                values.set("count", line.count.to_string());
+                values.set("places", line.places[..line.places.len() - more].join(language.pick("、", "; ")));
+                if more > 0 {
+                    values.set("more_places", more.to_string());
+                    values.set("all_places", line.places.len().to_string());
                 }
-                (Language::En, 0) => format!("\n{}{} ×{}: {places}", line.tag, line.title, line.count),
-                (Language::En, _) => {
-                    format!("\n{}{} ×{}: {places} and {more} more places", line.tag, line.title, line.count)
-                }
-            };
-            // Room for the end and for saying that something is left out.
-            if text.len() + words.len() + end.len() + 64 > most_bytes {
-                text.push_str(&match language {
-                    Language::Zh => format!("\n……另有 {left} 条"),
-                    Language::En => format!("\n... and {left} more"),
-                });
-                break;
-            }
-            left -= line.count;
-            text.push_str(&words);
-        }
-        text.push_str(&end);
-        text
+                values
+            })
+            .collect();
+        values
+    }
+
+    fn written(&self, at: Wall, form: &str) -> String {
+        event::local(at, &self.site.time_zone).strftime(form).to_string()
     }
 
     fn moment(&self, at: Wall) -> String {
-        event::local(at, &self.site.time_zone).strftime("%Y-%m-%d %H:%M:%S").to_string()
+        self.written(at, "%Y-%m-%d %H:%M:%S")
     }
 }
 
@@ -325,44 +548,45 @@ impl<'o> News<'o> {
         }
     }
 
-    /// How bad it is, and what has become of it.
-    fn what(&self, language: Language) -> String {
-        let alarm = self.alarm();
-        let level = language.level(alarm.level);
-        let with = |zh: &str, en: &str| match language {
-            Language::Zh => format!("{level}·{zh}"),
-            Language::En => format!("{level}, {en}"),
+    /// What has become of it; nothing where it is new.
+    fn state(&self, language: Language) -> String {
+        let (alarm, transition) = match self {
+            Self::Call(change) => {
+                return match change.cause {
+                    CallCause::Late => language.pick("未按时到场", "not there in time").to_owned(),
+                    CallCause::NotControlled => language.pick("未按时控制", "not under control in time").to_owned(),
+                    _ => state_of(language, change.call.state),
+                };
+            }
+            Self::Change(transition) => (self.alarm(), transition),
         };
-        let transition = match self {
-            Self::Call(change) => return with(change.call.state.zh(), &change.call.state.as_str().replace('_', " ")),
-            Self::Change(transition) => transition,
-        };
-        match &transition.cause {
-            Cause::Raised => level.to_owned(),
-            Cause::LevelChanged(from) if alarm.level > *from => with("升级为此级", "raised to this level"),
-            Cause::LevelChanged(_) => with("降为此级", "lowered to this level"),
-            Cause::Realarmed => with("再次报警", "again"),
-            Cause::Escalated(_) => with("无人处置", "nobody acts"),
-            Cause::Returned => with("已恢复", "returned to normal"),
-            Cause::Acknowledged { .. } => with("已确认", "acknowledged"),
-            Cause::Reset { .. } => with("已复位", "reset"),
-            Cause::Shelved { .. } => with("已搁置", "shelved"),
-            Cause::Unshelved { .. } => with("恢复监视", "unshelved"),
-            Cause::TakenOutOfService { .. } => with("已停用", "out of service"),
-            Cause::ReturnedToService { .. } => with("恢复使用", "back in service"),
-            Cause::Regrouped { .. } => with("归入另一事件", "moved to another incident"),
+        let said = match &transition.cause {
+            Cause::Raised => "",
+            Cause::LevelChanged(from) if alarm.level > *from => language.pick("升级为此级", "raised to this level"),
+            Cause::LevelChanged(_) => language.pick("降为此级", "lowered to this level"),
+            Cause::Realarmed => language.pick("再次报警", "again"),
+            Cause::Escalated(_) => language.pick("无人处置", "nobody acts"),
+            Cause::Returned => language.pick("已恢复", "returned to normal"),
+            Cause::Acknowledged { .. } => language.pick("已确认", "acknowledged"),
+            Cause::Reset { .. } => language.pick("已复位", "reset"),
+            Cause::Shelved { .. } => language.pick("已搁置", "shelved"),
+            Cause::Unshelved { .. } => language.pick("恢复监视", "unshelved"),
+            Cause::TakenOutOfService { .. } => language.pick("已停用", "out of service"),
+            Cause::ReturnedToService { .. } => language.pick("恢复使用", "back in service"),
+            Cause::Regrouped { .. } => language.pick("归入另一事件", "moved to another incident"),
             Cause::Broadcast { step, .. } => {
                 let (zh, en) = step.words();
-                with(zh, en)
+                language.pick(zh, en)
             }
-        }
+        };
+        said.to_owned()
     }
 }
 
-fn tag(language: Language, what: &str) -> String {
+fn state_of(language: Language, state: CallState) -> String {
     match language {
-        Language::Zh => format!("【{what}】"),
-        Language::En => format!("[{what}] "),
+        Language::Zh => state.zh().to_owned(),
+        Language::En => state.as_str().replace('_', " "),
     }
 }
 
@@ -387,12 +611,20 @@ fn plain(text: &str) -> String {
     text.chars().map(safe).collect()
 }
 
-/// At most so many bytes, cut between characters.
-fn cut(text: &str, most_bytes: usize) -> String {
-    if text.len() <= most_bytes {
+/// At most so much, cut between characters; that it was cut is seen.
+fn cut(text: &str, most: usize, more: &str, measure: impl Fn(&str) -> usize) -> String {
+    if measure(text) <= most {
         return text.to_owned();
     }
-    const MORE: &str = "……";
-    let end = (0..=most_bytes.saturating_sub(MORE.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}{MORE}", &text[..end])
+    let room = most.saturating_sub(measure(more));
+    let (mut end, mut so_far) = (0, 0);
+    let mut one = [0; 4];
+    for (at, c) in text.char_indices() {
+        so_far += measure(c.encode_utf8(&mut one));
+        if so_far > room {
+            break;
+        }
+        end = at + c.len_utf8();
+    }
+    format!("{}{more}", &text[..end])
 }
