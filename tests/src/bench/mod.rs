@@ -10,6 +10,7 @@ pub mod latency;
 pub mod load;
 pub mod modbus;
 pub mod office;
+pub mod panels;
 pub mod rules;
 pub mod size;
 pub mod subject;
