@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use anmin_sensors::decode::gbt26875::TimeTag;
 use anmin_sensors::time::{Mono, Now, Wall};
+use jiff::civil;
+use jiff::tz::TimeZone;
 use nix::time::{ClockId, clock_gettime};
 
 /// The monotonic clock of a process begins with so much behind it: what was measured before the start has its moment, too.
@@ -29,6 +32,25 @@ enum Source {
 /// What the calling thread has computed so far; zero where the system does not say.
 pub fn computing_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// A moment as GB/T 26875.3 writes it: the zone's local time, from 2000 on and before 2256.
+pub fn time_tag(at: Wall, zone: &TimeZone) -> TimeTag {
+    let stamp = jiff::Timestamp::from_microsecond(at.micros()).unwrap_or_default();
+    let local = zone.to_datetime(stamp);
+    let year = local.year().clamp(2_000, 2_255) - 2_000;
+    let (date, time) = (local.date(), local.time());
+    [time.second() as u8, time.minute() as u8, time.hour() as u8, date.day() as u8, date.month() as u8, year as u8]
+}
+
+/// The moment that a time tag means; `None` where it is no time, such as month 0.
+pub fn tagged(&[second, minute, hour, day, month, year]: &TimeTag, zone: &TimeZone) -> Option<Wall> {
+    let small = |byte: u8| i8::try_from(byte).ok();
+    let (month, day) = (small(month)?, small(day)?);
+    let (hour, minute, second) = (small(hour)?, small(minute)?, small(second)?);
+    let local = civil::DateTime::new(2_000 + i16::from(year), month, day, hour, minute, second, 0).ok()?;
+    let stamp = zone.to_ambiguous_timestamp(local).compatible().ok()?;
+    Some(Wall::from_micros(stamp.as_microsecond()))
 }
 
 impl Clock {
@@ -69,6 +91,32 @@ impl Clock {
     pub fn step_wall(&self, micros: i64) {
         if let Source::Manual { wall_at_start, .. } = &self.0 {
             wall_at_start.fetch_add(micros, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::Offset;
+
+    use super::*;
+
+    #[test]
+    fn a_time_tag_is_the_local_time_to_the_second() {
+        let shanghai = TimeZone::fixed(Offset::constant(8));
+        // 2026-03-01T09:30:00+08:00.
+        let at = Wall::from_millis(1_772_328_600_000);
+        assert_eq!(time_tag(at, &shanghai), [0, 30, 9, 1, 3, 26]);
+        assert_eq!(tagged(&[0, 30, 9, 1, 3, 26], &shanghai), Some(at));
+        for none in [
+            [60, 0, 0, 1, 1, 26],
+            [0, 0, 24, 1, 1, 26],
+            [0, 0, 0, 0, 1, 26],
+            [0, 0, 0, 1, 0, 26],
+            [0, 0, 0, 30, 2, 26],
+            [200; 6],
+        ] {
+            assert_eq!(tagged(&none, &shanghai), None, "{none:?}");
         }
     }
 }

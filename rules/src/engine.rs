@@ -249,10 +249,10 @@ impl Watch {
 
     pub(crate) fn handle_part(&mut self, now: Now, part: &str, trouble: Option<(Finding, Text)>) {
         let report = SystemReport {
-            spec: Arc::clone(if part.starts_with(WARNING) {
-                &self.health.rules.warning
-            } else {
-                &self.health.rules.part
+            spec: Arc::clone(match part {
+                part if part.starts_with(WARNING) => &self.health.rules.warning,
+                part if part.starts_with(DUTY_CHECK) => &self.health.rules.duty_check,
+                _ => &self.health.rules.part,
             }),
             subject: Subject::Part(part.into()),
             place: Arc::default(),
@@ -603,6 +603,8 @@ const CHATTER: &str = "chatter:";
 const STATION: &str = "station:";
 /// Subjects of what an office above warns of.
 pub const WARNING: &str = "warning:";
+/// Subjects of what a monitoring centre asks the people on duty.
+pub const DUTY_CHECK: &str = "duty-check:";
 
 /// Subject of the alarm that a warning was not let out in time: `broadcast:` and the alarm's id.
 const BROADCAST: &str = "broadcast:";

@@ -46,6 +46,8 @@ pub(crate) struct SystemRules {
     pub part: Arc<RuleSpec>,
     /// What an office above warns of.
     pub warning: Arc<RuleSpec>,
+    /// A monitoring centre asks whether somebody is on duty.
+    pub duty_check: Arc<RuleSpec>,
 }
 
 impl SystemRules {
@@ -200,6 +202,18 @@ impl SystemRules {
                 now,
                 ("请联系维护人员。", "Call maintenance."),
             ),
+            duty_check: spec(
+                "duty_check",
+                "监控中心查岗",
+                "duty check",
+                now,
+                now,
+                (
+                    "在岗的值班人员请本人按“确认”：确认即应答，并记下是谁；到时无人确认，监控中心即知无人应答。",
+                    "Whoever is on duty acknowledges it in person: that is the answer, and it is kept whose it was. Where nobody \
+                     does in time the centre has no answer.",
+                ),
+            ),
             warning: spec(
                 "warning",
                 "上级预警",
@@ -230,6 +244,7 @@ impl SystemRules {
             &self.chatter,
             &self.part,
             &self.warning,
+            &self.duty_check,
         ]
         .into_iter()
         .find(|spec| spec.id == *id)

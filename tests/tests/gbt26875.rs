@@ -143,3 +143,21 @@ fn who_is_not_listed_is_let_go_and_heard_by_nobody() {
     stranger.0.until("closed");
     assert_eq!(daemon.get("/api/v1/points")["points"], json!([]));
 }
+
+/// Both are heard, whatever they say by turns, and somebody is told that they are two.
+#[test]
+fn two_devices_with_one_address_are_heard_and_told_to_be_two() {
+    let (site, port) = site("gbt26875-twice", "");
+    let daemon = Daemon::start(site.folder());
+    let mut panels = [Panel::dial(port, "889"), Panel::dial(port, "889")];
+    // Their serial numbers are the same, too, and what the one says in pieces stands between what the other says whole.
+    panels[0].0.tell("slowly");
+    for (n, part) in [(0, 1), (1, 2), (0, 3), (1, 4)] {
+        panels[n].0.tell(&format!("part 42 1 {part} 3"));
+        panels[n].answer(CONFIRM);
+    }
+    for part in 1..=4 {
+        daemon.alarm("fire/smoke", &format!("889-1-1-{part}/smoke"), "heard", |_| true);
+    }
+    daemon.alarm("system/part", "gbt26875:panels/889/twice", "told", |alarm| alarm["level"] == "orange");
+}

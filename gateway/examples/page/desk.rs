@@ -628,6 +628,7 @@ impl Desk {
             shelved: None,
             out_of_service: None,
             escalation: 0,
+            peak_escalation: 0,
             escalate_at: None,
             realarm_at: None,
             raised_at: at,
@@ -713,6 +714,7 @@ impl Desk {
             acknowledged: Some(By { who: "李值班".to_owned(), at: self.ago(190) }),
             seq: 2,
             escalation: 1,
+            peak_escalation: 1,
             evidence: Evidence { value: Some(Value::Flag(true)), limit: None, grounds: None, ..smoke.evidence },
             ..smoke
         };

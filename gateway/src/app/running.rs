@@ -27,6 +27,7 @@ use crate::config::{self, Config};
 use crate::crew_link::Links;
 use crate::delivery::broadcast::Broadcast;
 use crate::delivery::courier::{self, CourierHandle};
+use crate::delivery::gbt26875_out::{self, Gbt26875Out};
 use crate::delivery::mqtt_out::{self, Lines, MqttOut};
 use crate::delivery::notice::{self, Notice};
 use crate::delivery::webhook::{self, Webhook};
@@ -157,6 +158,7 @@ enum CarrierOf {
     Webhook(Arc<Replaceable<Webhook>>),
     Notice(Arc<Replaceable<Notice>>),
     Cap(Arc<Replaceable<Broadcast>>),
+    Centre(Arc<Replaceable<Gbt26875Out>>),
 }
 
 /// A carrier that is sound and has said nothing yet.
@@ -165,6 +167,7 @@ enum NewCarrier {
     Webhook(Webhook),
     Notice(Notice),
     Cap(Broadcast),
+    Centre(Gbt26875Out),
 }
 
 impl WayOut {
@@ -176,6 +179,7 @@ impl WayOut {
                 | (CarrierOf::Webhook(_), NewCarrier::Webhook(_))
                 | (CarrierOf::Notice(_), NewCarrier::Notice(_))
                 | (CarrierOf::Cap(_), NewCarrier::Cap(_))
+                | (CarrierOf::Centre(_), NewCarrier::Centre(_))
         )
     }
 }
@@ -202,7 +206,7 @@ pub struct Prepared {
 impl Running {
     /// The ways out of a site that are `wanted`, each sound by itself.
     pub fn prepare_ways(&self, config: &Config, wanted: impl Fn(&str) -> bool) -> Result<Vec<NewWay>, String> {
-        let Self { site, crew, clock, broker, .. } = self;
+        let Self { site, crew, clock, broker, inputs, storage, .. } = self;
         let mut ways = Vec::new();
         let mut add = |id: &Arc<str>, heartbeat, make: &dyn Fn() -> Result<NewCarrier, String>| {
             if wanted(id) {
@@ -225,6 +229,10 @@ impl Running {
         }
         for settings in &config.caps {
             let make = || broadcast::carrier(settings, site, &self.lines).map(NewCarrier::Cap);
+            add(&settings.channel.id, false, &make)?;
+        }
+        for settings in config.centres(site) {
+            let make = || Ok(NewCarrier::Centre(gbt26875_out::carrier(settings, site, storage, clock, inputs)));
             add(&settings.channel.id, false, &make)?;
         }
         Ok(ways)
@@ -256,6 +264,11 @@ impl Running {
                 old.replace(new);
                 courier.renew();
             }
+            (NewCarrier::Centre(new), Some(WayOut { carrier: CarrierOf::Centre(old), courier })) => {
+                old.replace(new).end();
+                old.now().begin();
+                courier.renew();
+            }
             // The first of its name, or of another kind than the one before: its orders go on by the journal.
             (NewCarrier::Mqtt(new), _) => {
                 let carrier = Arc::new(Replaceable::new(new));
@@ -268,6 +281,11 @@ impl Running {
             }
             (NewCarrier::Notice(new), _) => {
                 self.start(&id, heartbeat, &Arc::new(Replaceable::new(new)), CarrierOf::Notice);
+            }
+            (NewCarrier::Centre(new), _) => {
+                let carrier = Arc::new(Replaceable::new(new));
+                carrier.now().begin();
+                self.start(&id, heartbeat, &carrier, CarrierOf::Centre);
             }
             (NewCarrier::Cap(new), _) => self.start(&id, heartbeat, &Arc::new(Replaceable::new(new)), CarrierOf::Cap),
         }
@@ -301,9 +319,13 @@ impl Running {
     fn end_way(&mut self, id: &str) {
         self.tasks.end(&format!("heartbeat of {id}"));
         self.tasks.end(&format!("courier of {id}"));
-        if let Some(WayOut { carrier: CarrierOf::Mqtt(carrier), .. }) = self.ways.remove(id) {
-            self.lines.take_away(id);
-            carrier.now().end();
+        match self.ways.remove(id).map(|way| way.carrier) {
+            Some(CarrierOf::Mqtt(carrier)) => {
+                self.lines.take_away(id);
+                carrier.now().end();
+            }
+            Some(CarrierOf::Centre(carrier)) => carrier.now().end(),
+            _ => {}
         }
         self.figures.no_way_out(id);
     }
@@ -485,7 +507,7 @@ impl Running {
 
         for id in gone(WAYS).difference(&other(WAYS)) {
             self.end_way(id);
-            over.push(format!("way-out:{id}"));
+            over.extend(["way-out", "duty-check", "centre-clock"].map(|part| format!("{part}:{id}")));
         }
         for way in ways {
             let (id, same) = (Arc::clone(&way.id), self.ways.get(&way.id).is_some_and(|old| old.is_like(&way)));
@@ -684,7 +706,7 @@ pub struct Beginning {
     waits: Vec<Difference>,
 }
 
-const WAYS: &[&str] = &["mqtt_out", "webhook", "notice", "cap"];
+const WAYS: &[&str] = &["mqtt_out", "webhook", "notice", "cap", "gbt26875_out"];
 
 /// The ids of what is different in these tables.
 fn ids(differences: &[Difference], tables: &[&str], how: impl Fn(&How) -> bool) -> BTreeSet<String> {

@@ -38,7 +38,7 @@ use anmin_sensors::validator;
 
 use crate::clock;
 use crate::credentials::named_file;
-use crate::delivery::{Site, broadcast, influx, mqtt_out, notice, webhook};
+use crate::delivery::{Site, broadcast, gbt26875_out, influx, mqtt_out, notice, webhook};
 use crate::intake::{broker, gbt26875, http, modbus, mqtt};
 use crate::main_loop::drill_calendar;
 use crate::main_loop::test_calendar::TestPlan;
@@ -84,6 +84,7 @@ pub struct Config {
     pub webhooks: Vec<webhook::Settings>,
     pub notices: Vec<notice::Settings>,
     pub caps: Vec<broadcast::Settings>,
+    pub gbt26875_out: Vec<gbt26875_out::Settings>,
     pub influx: Vec<influx::Settings>,
     /// Whom anmin may dial.
     pub outgoing: Outgoing,
@@ -284,6 +285,10 @@ impl Config {
             .iter()
             .filter_map(|r| heeding(r, broadcast::Settings::read(r, base), |out, r| out.heed(&outgoing, r)))
             .collect();
+        let gbt26875_out: Vec<_> = all("gbt26875_out")
+            .iter()
+            .filter_map(|r| heeding(r, gbt26875_out::Settings::read(r), |out, r| out.heed(&outgoing, r)))
+            .collect();
         let drills: Vec<drill_calendar::Plan> = all("drill").iter().filter_map(drill_calendar::Plan::read).collect();
         let tests = one(&roots, "walk").map_or_else(TestPlan::default, |r| TestPlan::read(&r));
         let influx: Vec<_> = all("influx")
@@ -351,7 +356,7 @@ impl Config {
             ("subscriber", &["subscriber"]),
             ("drill", &["drill"]),
             ("warning source", &["warning_source"]),
-            ("way out", &["mqtt_out", "webhook", "notice", "cap", "influx"]),
+            ("way out", &["mqtt_out", "webhook", "notice", "cap", "gbt26875_out", "influx"]),
         ] {
             unique(what, keys.iter().flat_map(|key| all(key)));
         }
@@ -428,6 +433,7 @@ impl Config {
             webhooks,
             notices,
             caps,
+            gbt26875_out,
             influx,
             outgoing,
             outputs,
@@ -450,6 +456,11 @@ impl Config {
         Some(config)
     }
 
+    /// The monitoring centres that a site speaks with: none at an exercise, which they could not tell from what is real.
+    pub fn centres(&self, site: &Site) -> &[gbt26875_out::Settings] {
+        if site.exercise { &[] } else { &self.gbt26875_out }
+    }
+
     /// The ways out as the desk sees them, at a site that is one.
     pub fn channels(&self, site: &Site) -> Vec<Channel> {
         let caps = self.caps.iter().map(|out| Channel {
@@ -463,7 +474,8 @@ impl Config {
             ..out.channel.clone()
         });
         let feeds = self.subscribers.iter().filter_map(|one| one.channel(site));
-        mqtt_out.chain(webhooks).chain(notices).chain(caps).chain(feeds).collect()
+        let centres = self.centres(site).iter().map(|out| out.channel.clone());
+        mqtt_out.chain(webhooks).chain(notices).chain(caps).chain(centres).chain(feeds).collect()
     }
 }
 

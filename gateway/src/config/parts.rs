@@ -236,8 +236,8 @@ impl Difference {
             _ => false,
         };
         match self.table() {
-            "station" | "plan" | "desk" | "drill" | "mqtt_out" | "webhook" | "notice" | "subscriber"
-            | "warning_source" | "validation" | "readings" | "log" | "mqtt" | "bus" => true,
+            "station" | "plan" | "desk" | "drill" | "mqtt_out" | "webhook" | "notice" | "gbt26875_out"
+            | "subscriber" | "warning_source" | "validation" | "readings" | "log" | "mqtt" | "bus" => true,
             // What was sent as an exercise is not real of a sudden, and what is in force outside has to be cancelled there.
             "cap" => match &self.how {
                 How::Added => true,

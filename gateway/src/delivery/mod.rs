@@ -4,6 +4,7 @@ pub mod broadcast;
 pub mod cap;
 pub mod courier;
 pub mod event;
+pub mod gbt26875_out;
 pub mod heartbeat;
 pub mod hours;
 pub(crate) mod http;
@@ -234,13 +235,19 @@ pub(crate) fn check_areas(r: &Reader<'_>, known: &BTreeSet<String>) {
 
 /// The words that every way out has: `id`, `min_level`, `system`, `drills`, `areas`, `classes`, `from_escalation`.
 fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: bool) -> Option<Channel> {
-    let id: Option<String> = r.required("id");
+    let id = read_id(r);
     let min_level = r.choice("min_level", &Level::CHOICES).or((!r.has("min_level")).then_some(min_level));
     let system = r.or("system", system);
     let drills = r.or("drills", true);
     let (areas, classes) = read_scope(r);
     let from_escalation = r.or("from_escalation", 0);
-    let id = id.filter(|id| {
+    let id = id?;
+    Some(Channel { system, drills, areas, classes, from_escalation, ..Channel::new(id, form, min_level?) })
+}
+
+/// The `id` of a way out.
+fn read_id(r: &Reader<'_>) -> Option<String> {
+    r.required("id").filter(|id: &String| {
         let plain = !id.is_empty()
             && id.len() <= 64
             && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
@@ -248,8 +255,7 @@ fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: boo
             r.fault("id", format!("`id` is {id:?}, expected 1 to 64 letters, digits, `-`, `_` or `.`"), None);
         }
         plain
-    })?;
-    Some(Channel { system, drills, areas, classes, from_escalation, ..Channel::new(id, form, min_level?) })
+    })
 }
 
 /// Where nobody says otherwise, a message is late after this.

@@ -20,8 +20,9 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use anmin_sensors::document::Reader;
 use anmin_sensors::time::{Mono, Now};
 use bytes::{Buf as _, BytesMut};
 use jiff::tz::TimeZone;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -41,7 +42,7 @@ use tokio::time::{interval, timeout};
 
 use super::{Ack, Delivery, Message};
 use crate::accept::Entrance;
-use crate::clock::Clock;
+use crate::clock::{Clock, time_tag};
 use crate::main_loop::{Input, PartState, PartTrouble, clock_trust};
 use crate::telemetry::Repeats;
 
@@ -57,6 +58,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const REMEMBERED: usize = 16_384;
 /// Devices that are watched because they have spoken.
 const MOST_HEARD: usize = 10_000;
+/// Two devices that spoke in turns as one are told to be two for so long.
+const TWICE_STANDS: Duration = Duration::from_secs(600);
 /// Answers that a connection may owe.
 const MOST_OWED: usize = 256;
 
@@ -167,6 +170,7 @@ struct Centre {
     zone: TimeZone,
     clock: Clock,
     inputs: mpsc::Sender<Input>,
+    connections: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -175,12 +179,24 @@ struct State {
     /// When each device last said anything; `None` for one that is listed and never spoke.
     heard: BTreeMap<Address, Option<Mono>>,
     silent: BTreeMap<Address, bool>,
+    speakers: BTreeMap<Address, Speaker>,
     /// Frames that came lately, by sender and serial number, with what was in them.
     known: HashMap<(Address, u16), u64>,
     order: VecDeque<(Address, u16)>,
     refused: u64,
     /// What ends connections.
     ended: Repeats,
+}
+
+/// Who speaks as a device. A device that dials in anew leaves its old connection for good; two devices with one address take
+/// turns.
+#[derive(Default)]
+struct Speaker {
+    /// Numbers of connections.
+    now: u64,
+    before: u64,
+    twice_at: Option<Mono>,
+    told: Option<bool>,
 }
 
 /// Binds and starts listening. The task ends when the main loop is gone; abort it to end every connection.
@@ -197,7 +213,8 @@ pub async fn spawn(
         heard: settings.devices.iter().flatten().map(|address| (*address, None)).collect(),
         ..State::default()
     };
-    let centre = Arc::new(Centre { settings, zone, clock, inputs, state: Mutex::new(state) });
+    let centre =
+        Arc::new(Centre { settings, zone, clock, inputs, connections: AtomicU64::new(0), state: Mutex::new(state) });
     Ok((address, tokio::spawn(listen(centre, listener))))
 }
 
@@ -263,10 +280,18 @@ impl Centre {
         self.settings.devices.as_ref().is_none_or(|devices| devices.contains(&address))
     }
 
-    fn handle_heard(&self, address: Address, now: Mono) {
+    fn handle_heard(&self, address: Address, connection: u64, now: Mono) {
         let mut state = self.state();
-        if state.heard.len() < MOST_HEARD || state.heard.contains_key(&address) {
-            state.heard.insert(address, Some(now));
+        if state.heard.len() >= MOST_HEARD && !state.heard.contains_key(&address) {
+            return;
+        }
+        state.heard.insert(address, Some(now));
+        let speaker = state.speakers.entry(address).or_default();
+        if speaker.now != connection {
+            if speaker.before == connection {
+                speaker.twice_at = Some(now);
+            }
+            (speaker.before, speaker.now) = (speaker.now, connection);
         }
     }
 
@@ -291,17 +316,27 @@ impl Centre {
         before == Some(what)
     }
 
-    /// Devices that have fallen silent, or speak again.
+    /// Devices that have fallen silent, or speak again; and addresses that two devices have. Of each it is said once how it is: the
+    /// last run may have said otherwise.
     fn look(&self, started: Mono) -> Vec<PartState> {
         let now = self.clock.now().mono;
         let mut state = self.state();
-        let State { heard, silent, .. } = &mut *state;
+        let State { heard, silent, speakers, .. } = &mut *state;
         let mut news = Vec::new();
         for (address, last) in heard.iter() {
             let is = now.since(last.unwrap_or(started)) >= self.settings.silent_after;
-            if silent.insert(*address, is).unwrap_or(false) != is {
+            // One that has not spoken yet may still do so in time.
+            let known = is || last.is_some();
+            if known && silent.insert(*address, is) != Some(is) {
                 let part = format!("gbt26875:{}/{address}", self.settings.id).into();
                 news.push(PartState { part, trouble: is.then(|| self.trouble(*address, last.is_some())) });
+            }
+        }
+        for (address, speaker) in speakers.iter_mut() {
+            let is = speaker.twice_at.is_some_and(|at| now.since(at) < TWICE_STANDS);
+            if speaker.told.replace(is) != Some(is) {
+                let part = format!("gbt26875:{}/{address}/twice", self.settings.id).into();
+                news.push(PartState { part, trouble: is.then(|| twice(*address)) });
             }
         }
         news
@@ -327,12 +362,16 @@ impl Centre {
 
     /// The site's local time, as the standard has it.
     fn time(&self, now: Now) -> TimeTag {
-        let stamp = jiff::Timestamp::from_microsecond(now.wall.micros()).unwrap_or_default();
-        let local = self.zone.to_datetime(stamp);
-        let year = local.year().clamp(2_000, 2_255) - 2_000;
-        let (date, time) = (local.date(), local.time());
-        [time.second() as u8, time.minute() as u8, time.hour() as u8, date.day() as u8, date.month() as u8, year as u8]
+        time_tag(now.wall, &self.zone)
     }
+}
+
+fn twice(address: Address) -> PartTrouble {
+    let message = Text {
+        zh: format!("两台用户信息传输装置使用同一地址 {address}，它们的上报已混为一台；请核对装置地址"),
+        en: format!("two transmission devices have the address {address}: what they say counts as one's; set another"),
+    };
+    PartTrouble { finding: Finding { level: Level::Orange, limit: None, note: None }, message }
 }
 
 /// A frame that is confirmed when all of its messages are safe.
@@ -353,25 +392,33 @@ impl Owed {
 
 async fn serve(centre: &Arc<Centre>, stream: TcpStream) -> Result<(), String> {
     let _ = stream.set_nodelay(true);
-    let (mut from, mut to) = stream.into_split();
+    let (from, mut to) = stream.into_split();
     let (answers, mut answers_due) = mpsc::channel::<Vec<u8>>(MOST_OWED);
-    let mut input = BytesMut::with_capacity(LONGEST_FRAME);
+    let mut input = BytesMut::new();
     let mut time_told: Option<Mono> = None;
+    let connection = centre.connections.fetch_add(1, Ordering::Relaxed) + 1;
     loop {
-        let read = tokio::select! {
+        let ready = tokio::select! {
             answer = answers_due.recv() => {
                 let Some(answer) = answer else { return Ok(()) };
                 write(&mut to, &answer).await?;
                 continue;
             }
-            read = timeout(if input.is_empty() { IDLE_LIMIT } else { HALF_FRAME_LIMIT }, from.read_buf(&mut input)) => read,
+            ready = timeout(if input.is_empty() { IDLE_LIMIT } else { HALF_FRAME_LIMIT }, from.readable()) => ready,
         };
-        match read {
+        match ready {
             Err(_) if !input.is_empty() => input.advance(1),
             Err(_) => return Err(format!("nothing for {IDLE_LIMIT:?}")),
             Ok(Err(error)) => return Err(error.to_string()),
-            Ok(Ok(0)) => return Err("closed by the device".to_owned()),
-            Ok(Ok(_)) => {}
+            Ok(Ok(())) => {
+                input.reserve(LONGEST_FRAME);
+                match from.try_read_buf(&mut input) {
+                    Ok(0) => return Err("closed by the device".to_owned()),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
         }
         let now = centre.clock.now();
         let mut messages = Vec::new();
@@ -394,7 +441,7 @@ async fn serve(centre: &Arc<Centre>, stream: TcpStream) -> Result<(), String> {
                         centre.refuse(&why);
                         return Err(why);
                     }
-                    centre.handle_heard(frame.source, now.mono);
+                    centre.handle_heard(frame.source, connection, now.mono);
                     if let Some(answer) = handle(centre, &frame, now, &answers, &mut messages) {
                         write(&mut to, &answer.write()).await?;
                     }
@@ -415,10 +462,9 @@ async fn serve(centre: &Arc<Centre>, stream: TcpStream) -> Result<(), String> {
             }
         }
         if input.is_empty() {
-            // A thousand quiet connections need no buffer each.
+            // Ten thousand quiet connections need no buffer each.
             input = BytesMut::new();
         }
-        input.reserve(LONGEST_FRAME);
     }
 }
 
@@ -482,7 +528,56 @@ async fn write(to: &mut tokio::net::tcp::OwnedWriteHalf, bytes: &[u8]) -> Result
 
 #[cfg(test)]
 mod tests {
+    use anmin_sensors::time::Wall;
+
     use super::*;
+
+    #[test]
+    fn a_device_that_is_silent_or_two_is_told_and_so_is_that_it_is_over() {
+        let address = |text| Address::parse(text).expect("an address");
+        let settings = Settings {
+            id: "panels".into(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            allow: Net::private(),
+            devices: Some(vec![address("889")]),
+            silent_after: Duration::from_secs(90),
+            set_time: false,
+            max_connections: 9,
+        };
+        let clock = Clock::manual(Wall::from_millis(1_772_328_600_000));
+        let (inputs, _) = mpsc::channel(1);
+        let heard = BTreeMap::from([(address("889"), None)]);
+        let state = Mutex::new(State { heard, ..State::default() });
+        let (zone, connections) = (TimeZone::UTC, AtomicU64::new(0));
+        let centre = Centre { settings, zone, clock: clock.clone(), inputs, connections, state };
+        let started = clock.now().mono;
+        let look = || {
+            let news = centre.look(started).into_iter();
+            let news =
+                news.map(|state| format!("{} {}", state.part, if state.trouble.is_some() { "ill" } else { "well" }));
+            news.collect::<Vec<_>>().join(", ")
+        };
+        let hear = |connection| centre.handle_heard(address("889"), connection, clock.now().mono);
+        let pass = |seconds| clock.advance(Duration::from_secs(seconds));
+        assert_eq!(look(), "", "it may come yet");
+        pass(90);
+        assert_eq!(look(), "gbt26875:panels/889 ill");
+        hear(1);
+        // Of two that take turns it is told; the one that dials in anew is one.
+        assert_eq!(look(), "gbt26875:panels/889 well, gbt26875:panels/889/twice well");
+        for connection in [1, 2, 2, 3] {
+            hear(connection);
+            assert_eq!(look(), "", "{connection}");
+        }
+        hear(2);
+        assert_eq!(look(), "gbt26875:panels/889/twice ill");
+        for _ in 0..10 {
+            hear(2);
+            assert_eq!(look(), "");
+            pass(60);
+        }
+        assert_eq!(look(), "gbt26875:panels/889/twice well");
+    }
 
     #[test]
     fn only_addresses_of_an_allowed_network_may_speak() {

@@ -17,7 +17,7 @@ use anmin_rules::alarm::{Alarm, CapRef, Pending, Refusal, Subject, Transition};
 use anmin_rules::change::RulesChange;
 use anmin_rules::drill::DrillChange;
 use anmin_rules::duty::DutyChange;
-use anmin_rules::engine::{Effect, Engine, WARNING};
+use anmin_rules::engine::{DUTY_CHECK, Effect, Engine, WARNING};
 use anmin_rules::incident::IncidentChange;
 use anmin_rules::order::{Call, CallChange, CapMessage, CapOrder, Order, OrderBody, OrderId};
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
@@ -957,8 +957,8 @@ impl MainLoop {
                     };
                     warn!(part = &*state.part, more, "{said}");
                 }
-                // What an office above warns of is no trouble of ours.
-                if !state.part.starts_with(WARNING) {
+                // What an office above warns of or asks is no trouble of ours.
+                if ![WARNING, DUTY_CHECK].iter().any(|word| state.part.starts_with(word)) {
                     self.troubles.insert(Arc::clone(&state.part), trouble.clone());
                 }
             }

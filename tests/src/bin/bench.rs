@@ -1,12 +1,12 @@
 //! `make bench`: figures beside yardsticks. With names as arguments only those parts.
 
 use anmin_tests::bench::yardstick::{self, Work};
-use anmin_tests::bench::{call, decode, desk, durable, latency, modbus, office, plan, rules, size, throughput};
+use anmin_tests::bench::{call, decode, desk, durable, latency, modbus, office, panels, plan, rules, size, throughput};
 
 /// A name and what it prints.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 14] = [
+const PARTS: [Part; 15] = [
     ("mosquitto", throughput::through_mosquitto),
     ("embedded", throughput::embedded),
     ("watched", throughput::watched),
@@ -19,6 +19,7 @@ const PARTS: [Part; 14] = [
     ("plan", plan::run),
     ("modbus", modbus::run),
     ("office", office::run),
+    ("panels", panels::run),
     ("desk", desk::run),
     ("size", size::run),
 ];
@@ -30,6 +31,15 @@ fn main() {
     {
         let number = |text: &str| text.parse::<u64>().expect("a number");
         return yardstick::run(number(port) as u16, number(qos) as u8, Work::named(work), number(count));
+    }
+    if let [word, port, count] = &arguments[..]
+        && let (Ok(port), Ok(count)) = (port.parse(), count.parse())
+    {
+        match word.as_str() {
+            panels::LOAD => return panels::load(port, count),
+            panels::YARDSTICK => return panels::yardstick(port),
+            _ => {}
+        }
     }
     for name in &arguments {
         if PARTS.iter().all(|(part, _)| part != name) {
