@@ -26,6 +26,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::{DeliveryError, Receipt, excerpt};
 use crate::credentials::ClientTls;
 use crate::outgoing::Outgoing;
+use crate::store::state::NAMED;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const TOTAL_LIMIT: Duration = Duration::from_secs(10);
@@ -132,9 +133,6 @@ pub struct Http {
     client: Client<HttpsConnector<HttpConnector<Guard>>, Full<Bytes>>,
     uri: Uri,
 }
-
-/// How the receipt ends of a receiver that has named what it took.
-pub const NAMED: &str = ", names it";
 
 impl Http {
     pub fn new(target: &Target) -> Result<Self, String> {

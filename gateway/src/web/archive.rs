@@ -30,12 +30,11 @@ use super::authority::{Right, allows};
 use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{ByWire, TextWire, Writer, stamp};
-use crate::delivery::http::NAMED;
 use crate::main_loop::Query;
 use crate::package::{self, Entry};
 use crate::report::{self, Cell, Language, Page, cause};
 use crate::store::audit::Deed;
-use crate::store::state::{self, Journaled, Sent};
+use crate::store::state::{self, Journaled, NAMED, Sent};
 use crate::store::view::Raw;
 
 /// Readings from so long before the first alarm to so long after the last change.
