@@ -75,9 +75,9 @@ scenarios: ## the shipped rules against plain thresholds, with the truth known: 
 	ANMIN_SEEDS=$(or $(SEEDS),20) \
 	$(CARGO) test --locked --config profile.dev.opt-level=1 -p anmin-tests --test scenarios -- --nocapture
 
-fuzz: ## everything that reads, fed with what nobody meant to write: make fuzz MINUTES=30
-	ANMIN_FUZZ_MINUTES=$(or $(MINUTES),5) $(if $(SEED),ANMIN_FUZZ_SEED=$(SEED)) \
-	$(CARGO) test --locked --config profile.dev.opt-level=1 -p anmin-tests --test fuzz -- --nocapture
+fuzz: setup ## everything that reads, led by coverage: make fuzz MINUTES=30, TARGET=json for one, INPUT=file to play one again
+	python3 tests/fuzz/run.py --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) \
+	$(if $(WORKERS),--workers $(WORKERS)) $(addprefix --target ,$(TARGET)) $(if $(INPUT),--input $(INPUT))
 
 bench: setup web ## figures beside yardsticks, in one run
 	$(CARGO) build --release --locked -p anmin -p anmin-tests

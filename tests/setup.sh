@@ -16,6 +16,7 @@ need mbpoll mbpoll
 need socat socat
 need chromium chromium
 need openssl openssl
+need g++ g++
 need unshare util-linux
 need prlimit util-linux
 need faketime faketime

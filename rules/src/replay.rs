@@ -20,9 +20,15 @@ use crate::response::DeskSettings;
 use crate::rule::{Grounds, Judged, Level, LimitUsed, RuleId, RuleIx, RuleSpec, Scope, Text};
 use crate::set::RuleSet;
 
-/// Both clocks as they stand at a moment of the past. Times before 1970 are its beginning to the monotonic one.
+/// The last moment of the monotonic clock, in the year 2262: behind it there must be room for deadlines, which would else be due
+/// for ever.
+const LAST: u64 = u64::MAX / 2;
+
+/// Both clocks as they stand at a moment of the past. Times before 1970 are its beginning to the monotonic one, those after
+/// [`LAST`] its end.
 fn clocks(at: Wall) -> Now {
-    Now { mono: Mono::from_nanos(u64::try_from(at.micros()).unwrap_or(0).saturating_mul(1_000)), wall: at }
+    let nanos = u64::try_from(at.micros()).unwrap_or(0).saturating_mul(1_000);
+    Now { mono: Mono::from_nanos(nanos.min(LAST)), wall: at }
 }
 
 /// A sample as history has it. What was not confirmed then is no news now.
@@ -453,6 +459,19 @@ mod tests {
             }
         }
         points
+    }
+
+    /// Found by fuzzing (2026-11-28): a reading of the year 4637 in a list of this year's kept `anmin replay` busy for ever.
+    #[test]
+    fn what_lies_beyond_the_clock_is_one_moment_and_comes_to_an_end() {
+        let points = site();
+        let point = points.find("101-fire.smoke/value").expect("each kind is there");
+        let at = |year: i64| Wall::from_millis((year - 1970) * 365 * 86_400_000);
+        let smoke = |year| sample(point, at(year), Some(Value::Flag(true)), Quality::Good);
+        let mut replay = Replay::new(shipped(), &points);
+        replay.handle_samples(&points, &[smoke(2026), smoke(4637), smoke(4638)], |_| {});
+        let run = replay.finish(&points, Wall::from_micros(i64::MAX), |_| {});
+        assert!(run.occurrences.iter().any(|it| it.rule.as_str() == "fire/smoke" && it.to.is_none()));
     }
 
     /// SplitMix64: good enough to tell stories.

@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod daemon;
+pub mod fuzz;
 pub mod http;
 pub mod mqtt;
 pub mod peers;

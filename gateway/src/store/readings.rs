@@ -927,7 +927,7 @@ impl Writer {
             Err(error) => {
                 // SQLite may have rolled back by itself; then there is nothing to roll back.
                 let _ = self.file.conn.execute_batch("ROLLBACK");
-                if self.encoder.len() > 0 {
+                if !self.encoder.is_empty() {
                     self.encoder.finish();
                 }
                 for (ix, _) in changes.new_numbers {
@@ -1054,7 +1054,7 @@ impl Writer {
                 self.put_row(&mut span, changes, next)?;
             }
         }
-        if self.encoder.len() > 0 {
+        if !self.encoder.is_empty() {
             self.put_row(&mut span, changes, next)?;
         }
         Ok(())

@@ -311,6 +311,24 @@ mod tests {
         }
     }
 
+    /// Found by fuzzing (2026-11-28): DEL stands in JSON as it is, and may not in TOML.
+    #[test]
+    fn what_is_announced_with_letters_of_control_becomes_sound_toml() {
+        let mut understood = 0;
+        for word in ["\u{7f}n", "\\u0000", "\\u001f\\\"", "\u{85}", "报\u{7f}警"] {
+            let payload = format!(
+                r#"{{"unique_id":"x","state_topic":"a/b","device_class":"gas","payload_on":"{word}","payload_off":"off",
+                    "availability":[{{"topic":"a/{word}","payload_available":"{word}"}}]}}"#
+            );
+            let entities = entities("binary_sensor", payload.as_bytes()).expect("it is a configuration");
+            let toml = mapping("mqtt.mapping", "x", &entities);
+            let table: Result<toml::Table, _> = toml.parse();
+            assert!(table.is_ok(), "{table:?} of\n{toml}");
+            understood += entities.len();
+        }
+        assert!(understood > 1, "{understood} entities");
+    }
+
     #[test]
     fn configuration_topics_are_known() {
         for (topic, wanted) in [

@@ -106,14 +106,14 @@ pub fn tokens(pointer: &str) -> Result<Vec<String>, String> {
     Ok(keys)
 }
 
-/// Text as a JSON string, with its quotes.
+/// Text as a JSON string, with its quotes; a TOML string as well, which may not hold DEL as it is.
 pub fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c < ' ' => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if c < ' ' || c == '\u{7f}' => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => quoted.push(c),
         }
     }

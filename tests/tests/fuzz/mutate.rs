@@ -1,50 +1,7 @@
 //! Inputs that nobody meant to write: seeds with bytes, numbers, lines and pieces of other seeds changed.
 
 use anmin::sim::scenario::mix;
-
-/// What breaks readers: ends of number ranges, marks of the formats, letters of more than one byte.
-const WORDS: [&str; 40] = [
-    "0",
-    "-0",
-    "-1",
-    "1e308",
-    "-1e308",
-    "1e-400",
-    "1e999",
-    "255",
-    "256",
-    "65535",
-    "65536",
-    "4294967295",
-    "9223372036854775807",
-    "-9223372036854775808",
-    "18446744073709551615",
-    "99999999999999999999999999",
-    "nan",
-    "inf",
-    "null",
-    "true",
-    "\"\"",
-    "[]",
-    "{}",
-    "{",
-    "[",
-    "}",
-    "]",
-    "\"",
-    "'",
-    "\\",
-    "\\u0000",
-    "\u{0}",
-    "\u{feff}",
-    "字",
-    "🚒",
-    "\r\n",
-    ",",
-    "=",
-    "-1s",
-    "99999999999999999d",
-];
+use anmin_tests::fuzz::WORDS;
 
 /// Chance that can be repeated.
 pub struct Dice(u64, u64);
