@@ -295,10 +295,13 @@ impl Carrier for MqttOut {
 
 /// The connections that are there, by the id of their `[[mqtt_out]]`: other ways out speak by them.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<RwLock<BTreeMap<Arc<str>, Arc<Replaceable<MqttOut>>>>>);
+pub struct Lines(Arc<RwLock<BTreeMap<Arc<str>, Line>>>);
+
+/// One of them, whoever takes its place.
+type Line = Arc<Replaceable<MqttOut>>;
 
 impl Lines {
-    pub fn put(&self, id: &Arc<str>, line: &Arc<Replaceable<MqttOut>>) {
+    pub fn put(&self, id: &Arc<str>, line: &Line) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(id), Arc::clone(line));
     }
 

@@ -183,7 +183,10 @@ fn reached(sent: &Sent) -> &'static str {
 
 /// Who answered when, the oldest first: by alarm, and by the station of a call.
 #[derive(Default)]
-struct Answers(BTreeMap<(AlarmId, Option<String>), Vec<(String, Wall)>>);
+struct Answers(BTreeMap<About, Vec<(String, Wall)>>);
+
+/// An alarm, and of a call the station.
+type About = (AlarmId, Option<String>);
 
 impl Answers {
     fn of(rows: &[Journaled]) -> Self {

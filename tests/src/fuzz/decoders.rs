@@ -7,7 +7,7 @@ use anmin_sensors::decode::gbt26875::{self as gbt, Next, told};
 use anmin_sensors::decode::json::{JsonError, Paths, Scalar};
 use anmin_sensors::decode::modbus::Pdu;
 use anmin_sensors::decode::modbus_ascii as ascii;
-use anmin_sensors::decode::properties::{Properties, Property};
+use anmin_sensors::decode::properties::{Properties, Property, Told};
 use anmin_sensors::decode::sparkplug as spb;
 use anmin_sensors::decode::stamp::{TimeFormat, Zone, iso8601};
 use anmin_sensors::decode::topic::{Pattern, Template};
@@ -357,7 +357,7 @@ pub fn message() -> Read {
         let said =
             read.map(|stamp| (stamp.time.is_some(), stamp.sequence.is_some(), stamp.warming_up, stamp.times.len()));
         let why = said.as_ref().err().map(std::mem::discriminant);
-        hashed((which % all.len(), good, bad, said.ok(), why, shape.is_signed(payload)))
+        hashed((which % all.len(), good, bad, said.ok(), why, shape.is_signed("", payload)))
     })
 }
 
@@ -463,23 +463,46 @@ pub fn properties_seeds() -> Vec<Vec<u8>> {
 }
 
 pub fn properties() -> Read {
-    let of = |name: &str, service: Option<&str>| {
-        Some(Property { name: name.to_owned(), service: service.map(str::to_owned) })
+    let of = |name: &str, service: Option<&str>| Property {
+        name: (!name.is_empty()).then(|| name.to_owned()),
+        service: service.map(str::to_owned),
+        ..Property::default()
     };
-    let model = [of("GasConcentration", None), None, of("GasState", Some("Gas")), of("a/b~c", Some("Power"))];
+    let told_by_events = Property {
+        events: vec!["LeakAlarm".to_owned(), "a/b~c".to_owned()],
+        over: vec!["LeakOver".to_owned()],
+        output: Some("GasConcentration".to_owned()),
+        ..of("", None)
+    };
+    let model = [
+        Some(of("GasConcentration", None)),
+        None,
+        Some(of("GasState", Some("Gas"))),
+        Some(of("a/b~c", Some("Power"))),
+        Some(told_by_events),
+    ];
     let properties = Properties::new(&model, Some("GasConcentration"));
     Box::new(move |bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return 0 };
-        let (mut found, mut timed) = (0_u64, 0_u64);
-        let read = properties.read(
-            text,
-            |n, scalar| {
-                assert!(model[n].is_some(), "point {n} is none of the model");
-                found = found.wrapping_mul(31) + n as u64 + 1 + u64::from(matches!(scalar, Scalar::Number(_))) * 8;
-            },
-            |n, _| timed |= 1 << n,
-        );
-        hashed((found, timed, properties.is_signed(text), read.map(|time| time.is_some()).ok()))
+        // What the topic says of the report: nothing, what it is, or which event.
+        hashed(["", "property", "event", "LeakAlarm"].map(|key| {
+            let (mut found, mut timed) = (0_u64, 0_u64);
+            let read = properties.read(
+                key,
+                text,
+                |n, told| {
+                    assert!(model[n].is_some(), "point {n} is none of the model");
+                    let kind = match told {
+                        Told::Happened(raises) => 2 + u64::from(raises),
+                        Told::Value(scalar) => u64::from(matches!(scalar, Scalar::Number(_))),
+                    };
+                    found = found.wrapping_mul(31) + n as u64 + 1 + kind * 8;
+                },
+                |n, _| timed |= 1 << n,
+            );
+            let read = read.map(|report| (report.time.is_some(), report.is_housekeeping)).ok();
+            (found, timed, properties.is_signed(key, text), read)
+        }))
     })
 }
 
