@@ -96,15 +96,6 @@ pub struct Gap {
 /// Gaps that wait to be fetched; further ones of one turn are forgotten.
 const MOST_GAPS: usize = 1_024;
 
-/// Points of which late readings are remembered, to tell a second device by them; with a further one it begins anew.
-const MOST_OTHERS: usize = 1_024;
-/// A backlog is sent as fast as it goes. A second count that has gone on beside the first for so long, and no more than so many
-/// times as fast, is that of a second device.
-const OTHER_AFTER: Duration = Duration::from_millis(500);
-const OTHER_FASTER: u64 = 4;
-/// A second device is said again after so long.
-const OTHER_TOLD_EVERY: Duration = Duration::from_secs(60);
-
 /// Turns what devices claim into what rules may see.
 #[derive(Debug, Default)]
 pub struct Validator {
@@ -117,20 +108,7 @@ pub struct Validator {
     judged_of: HashMap<PointId, Judged>,
     judged: HashMap<PointIx, Judged>,
     gaps: Vec<Gap>,
-    /// By point: a run of late readings, which may be another device's.
-    others: HashMap<PointIx, Other>,
-    doubles: Vec<DeviceIx>,
     counts: Counts,
-}
-
-/// A run of late readings: its first and its last count, and where the count that they are behind stood at the first.
-#[derive(Clone, Copy, Debug)]
-struct Other {
-    first: u64,
-    last: u64,
-    newest: u64,
-    since: Mono,
-    told: Option<Mono>,
 }
 
 /// The newest reading of a point that an earlier run judged for good: what came of it is in the journal.
@@ -332,12 +310,6 @@ impl Validator {
         std::mem::take(&mut self.gaps)
     }
 
-    /// Devices under whose name a second one speaks, since this was last asked: of two counts that go on beside each other one
-    /// is not late but somebody else's.
-    pub fn take_doubles(&mut self) -> Vec<DeviceIx> {
-        std::mem::take(&mut self.doubles)
-    }
-
     /// What was last heard of this point may no longer hold, since something may have been lost after it: until it is
     /// heard again it is unconfirmed. False where that changes nothing: it was bad already, or never heard.
     pub fn doubt(&mut self, point: PointIx) -> bool {
@@ -388,18 +360,7 @@ impl Validator {
         {
             return None;
         }
-        let is_behind = state.is_late(reading, settings.fresh);
-        // A store of readings says of itself that it is one, by its mark or its times; a second device is as live as the first.
-        let is_live = is_behind && !(reading.historical || judged || reading.retained || reading.redelivered);
-        let of_another = is_live && state.is_of_another(&mut self.others, reading, settings.fresh);
-        if of_another && self.doubles.len() < MOST_GAPS {
-            let told = self.others.get_mut(&reading.point).map(|other| &mut other.told);
-            if let Some(told) = told.filter(|told| told.is_none_or(|at| received.mono.since(at) >= OTHER_TOLD_EVERY)) {
-                *told = Some(received.mono);
-                self.doubles.push(points.point(reading.point).device);
-            }
-        }
-        let late = !of_another && (reading.historical || is_behind || judged);
+        let late = reading.historical || state.is_late(reading, settings.fresh) || judged;
         let fresh = !late && reading.source_time.is_some_and(|at| at.distance(received.wall) <= settings.fresh);
         let unconfirmed = reading.retained && !fresh;
         let lost = match reading.value {
@@ -428,7 +389,7 @@ impl Validator {
             Ok(value) => {
                 let doubt = if warming_up {
                     Some(Doubt::WarmingUp)
-                } else if unconfirmed || of_another {
+                } else if unconfirmed {
                     Some(Doubt::Unconfirmed)
                 } else if late {
                     None
@@ -454,7 +415,7 @@ impl Validator {
         self.counts.late += u64::from(late);
         self.counts.unconfirmed += u64::from(unconfirmed);
         // What the broker kept tells nothing new about a point that has spoken itself.
-        let adds_nothing = late || of_another || unconfirmed && state.flags.live;
+        let adds_nothing = late || unconfirmed && state.flags.live;
         if !adds_nothing {
             state.keep(&sample, claim, !skewed && reading.source_time.is_some(), !unconfirmed);
         }
@@ -529,30 +490,6 @@ impl State {
         };
         self.flags.in_late_run &= late;
         late
-    }
-
-    /// Whether a reading that is behind the newest is that of a second device under the same name: its count goes on by itself,
-    /// while the other does, too, and no faster than devices speak. Its alarm must not be taken for an old one.
-    fn is_of_another(&self, others: &mut HashMap<PointIx, Other>, reading: &Reading, fresh: Duration) -> bool {
-        let (Some(sequence), Some(newest)) = (reading.sequence, self.newest_sequence()) else { return false };
-        let now = reading.received;
-        if reading.source_time.is_some_and(|at| now.wall.since(at) > fresh) {
-            others.remove(&reading.point);
-            return false;
-        }
-        if others.len() >= MOST_OTHERS && !others.contains_key(&reading.point) {
-            others.clear();
-        }
-        let new = Other { first: sequence, last: sequence, newest, since: now.mono, told: None };
-        let run = others.entry(reading.point).or_insert(new);
-        if sequence < run.last || sequence - run.last > SEQUENCE_WINDOW {
-            *run = new;
-        }
-        run.last = sequence;
-        now.mono.since(run.since) >= OTHER_AFTER
-            && newest > run.newest
-            && sequence - run.first <= OTHER_FASTER * (newest - run.newest)
-            && sequence > run.first
     }
 
     /// Whether a run of late readings goes on as fast as our clock: then the device's clock was set back, and what it
@@ -1042,91 +979,6 @@ mod tests {
              1s 60 seq=4000 -> good state
              2s 60 seq=3900 -> jump news",
         );
-    }
-
-    /// Goal: two devices with one identity hide no alarm of each other. Method: two counts, the one a little behind the other, as
-    /// after one evening of commissioning; then what looks alike and is none: a backlog, and what is delivered again.
-    #[test]
-    fn of_two_devices_with_one_name_the_one_that_counts_less_is_heard_and_both_are_told() {
-        // May raise, never clears: `unconfirmed` and news.
-        play(
-            gas(),
-            "0s 5 seq=100 -> good news
-             2s 60 seq=90 -> good state
-             5s 5 seq=101 -> good news
-             7s 60 seq=91 -> unconfirmed news
-             10s 5 seq=102 -> good news
-             12s 61 seq=92 -> unconfirmed news",
-        );
-        // The clock of the one is three seconds behind that of the other.
-        play(
-            gas(),
-            "1000s 5 ts=1000 seq=100 -> good news
-             1002s 60 ts=999 seq=90 -> good state
-             1005s 5 ts=1005 seq=101 -> good news
-             1007s 60 ts=1004 seq=91 -> unconfirmed news",
-        );
-        // A backlog between live readings, by its times; one without times, by its speed; what is delivered again.
-        play(
-            gas(),
-            "1000s 5 ts=1000 seq=100 -> good news
-             1001s 60 ts=700 seq=70 -> good state
-             1005s 5 ts=1005 seq=101 -> good news
-             1006s 60 ts=705 seq=71 -> good state
-             1010s 5 ts=1010 seq=102 -> good news
-             1011s 60 ts=710 seq=72 -> good state",
-        );
-        play(
-            gas(),
-            "0s 5 seq=100 -> good news
-             0.1s 60 seq=90 -> good state
-             0.2s 5 seq=101 -> good news
-             0.3s 60 seq=91 -> good state
-             0.4s 60 seq=92 -> good state
-             5s 6 seq=95 again -> good state
-             9s 6 seq=102 -> good news
-             10s 6 seq=96 again -> good state",
-        );
-        play(
-            gas(),
-            "0s 5 seq=1000 -> good news
-             1s 60 seq=900 -> good state
-             2s 5 seq=1001 -> good news
-             3s 60 seq=910 -> good state
-             4s 5 seq=1002 -> good news
-             5s 60 seq=920 -> good state",
-        );
-        // They may be quick.
-        let quick = |n: u32| {
-            let (second, other) = (f64::from(n) / 5.0, if n < 3 { "good state" } else { "unconfirmed news" });
-            let (a, b) = (100 + n, 90 + n);
-            format!("{second}s 5 seq={a} -> good news\n{:.1}s 60 seq={b} -> {other}\n", second + 0.1)
-        };
-        play(gas(), &(0..9).map(quick).collect::<String>());
-        // Told once a minute, by device.
-        let (points, mut validator, mut out) = (site(gas()), Validator::default(), Vec::new());
-        let mut told = Vec::new();
-        for n in 0..30_u64 {
-            for (after, sequence) in [(0.0, 100 + n), (2.0, 90 + n)] {
-                let received = at(n as f64 * 5.0 + after);
-                let reading = Reading {
-                    point: PointIx(0),
-                    value: Ok(Value::Number(5.0)),
-                    source_time: None,
-                    received,
-                    sequence: Some(sequence),
-                    retained: false,
-                    redelivered: false,
-                    historical: false,
-                    warming_up: false,
-                };
-                validator.handle_readings(received, &points, &[reading], &mut out);
-                told.extend(validator.take_doubles().into_iter().map(|device| (n, device)));
-            }
-        }
-        assert_eq!(told, [(1, DeviceIx(0)), (13, DeviceIx(0)), (25, DeviceIx(0))]);
-        assert_eq!(validator.take_gaps(), [], "neither lacks anything");
-        assert_eq!(validator.latest(PointIx(0)).and_then(|sample| sample.sequence), Some(129));
     }
 
     #[test]

@@ -17,7 +17,6 @@ const BY_WORD: Record<string, Area> = {
   unit: 'sources',
   loss: 'sources',
   gap: 'sources',
-  double: 'sources',
   suspects: 'sources',
   'warning-source': 'sources',
   rules: 'judging',
