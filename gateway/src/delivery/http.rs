@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::{DeliveryError, Receipt, excerpt};
 use crate::credentials::ClientTls;
 use crate::outgoing::Outgoing;
-use crate::store::state::NAMED;
+use crate::store::reach::NAMED;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const TOTAL_LIMIT: Duration = Duration::from_secs(10);

@@ -19,6 +19,7 @@ pub mod last_backup;
 mod pending;
 pub mod people;
 pub mod plans;
+pub mod reach;
 pub mod readings;
 pub mod record;
 pub mod registers;

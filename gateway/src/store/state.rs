@@ -245,9 +245,6 @@ pub struct DeadLetter {
     pub body: Option<OrderBody>,
 }
 
-/// How the receipt ends of a receiver that has named what it took.
-pub const NAMED: &str = ", names it";
-
 /// An order as it was committed, and what became of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sent {

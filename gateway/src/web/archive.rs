@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_rules::alarm::{Alarm, AlarmId, Cause};
+use anmin_rules::alarm::{Alarm, AlarmId};
 use anmin_rules::casework::{CaseKind, Stage};
 use anmin_rules::incident::IncidentId;
-use anmin_rules::order::{CallCause, CapMessage, Order, OrderBody};
+use anmin_rules::order::{CapMessage, Order, OrderBody};
 use anmin_rules::rule::{Origin, Text};
 use anmin_sensors::point::PointId;
 use anmin_sensors::time::Wall;
@@ -34,7 +34,8 @@ use crate::main_loop::Query;
 use crate::package::{self, Entry};
 use crate::report::{self, Cell, Language, Page, cause};
 use crate::store::audit::Deed;
-use crate::store::state::{self, Journaled, NAMED, Sent};
+use crate::store::reach::{Answers, reached};
+use crate::store::state::{self, Journaled, Sent};
 use crate::store::view::Raw;
 
 /// Readings from so long before the first alarm to so long after the last change.
@@ -166,61 +167,6 @@ pub(super) async fn messages(State(desk): State<Desk>, caller: Caller, Path(id):
         }
     };
     Ok(Json(MessagesWire { messages: sent[last..].iter().map(wire).collect() }))
-}
-
-/// How far a message has come. That a receiver has taken a request says nothing of people, nor of where it goes from there;
-/// only one that names the message, and a file, prove that it is there.
-fn reached(sent: &Sent) -> &'static str {
-    let is_there = || match &sent.body {
-        Some(OrderBody::Cap(_)) => sent.detail.ends_with(NAMED) || sent.detail.starts_with('/'),
-        _ => false,
-    };
-    match sent.state {
-        "delivered" if !is_there() => "accepted",
-        state => state,
-    }
-}
-
-/// Who answered when, the oldest first: by alarm, and by the station of a call.
-#[derive(Default)]
-struct Answers(BTreeMap<About, Vec<(String, Wall)>>);
-
-/// An alarm, and of a call the station.
-type About = (AlarmId, Option<String>);
-
-impl Answers {
-    fn of(rows: &[Journaled]) -> Self {
-        let mut answers = Self::default();
-        for row in rows {
-            let (key, who, at) = match &row.entry {
-                state::Entry::Transition(transition) => match &transition.cause {
-                    Cause::Acknowledged { by } => ((transition.alarm.id, None), by, transition.at.wall),
-                    _ => continue,
-                },
-                state::Entry::Call(change) if change.cause == CallCause::Said => match change.call.stamps.last() {
-                    Some(stamp) => ((change.call.alarm, Some(change.call.station.to_string())), &stamp.by, stamp.at),
-                    None => continue,
-                },
-                _ => continue,
-            };
-            answers.0.entry(key).or_default().push((who.clone(), at));
-        }
-        answers
-    }
-
-    /// The first answer after a message was taken.
-    fn to(&self, sent: &Sent) -> Option<&(String, Wall)> {
-        let (taken, key) = (
-            sent.at.filter(|_| sent.state == "delivered")?,
-            match sent.body.as_ref()? {
-                OrderBody::Event(transition) => (transition.alarm.id, None),
-                OrderBody::Call(change) => (change.call.alarm, Some(change.call.station.to_string())),
-                // Who gets it is no member of this house.
-                OrderBody::Cap(_) => return None,
-            },
-        );
-        self.0.get(&key)?.iter().find(|(_, at)| *at >= taken)
-    }
 }
 
 /// A point and what it read.
@@ -923,61 +869,7 @@ pub(super) fn name(word: &str, language: Language) -> String {
 
 #[cfg(test)]
 mod tests {
-    use anmin_rules::alarm::AlarmState;
-    use anmin_rules::order::OrderId;
-
     use super::*;
-    use crate::delivery::samples::{self, RAISED};
-
-    #[test]
-    fn accepted_delivered_and_answered_are_told_apart() {
-        let at = |seconds: u64| RAISED.plus(Duration::from_secs(seconds));
-        let raised = samples::transition(AlarmState::Normal, Cause::Raised, samples::alarm());
-        let acknowledged = |by: &str| {
-            let by = by.to_owned();
-            let entry = samples::transition(AlarmState::Unacknowledged, Cause::Acknowledged { by }, samples::alarm());
-            state::Entry::Transition((*entry).clone())
-        };
-        let rows = [
-            state::Entry::Transition((*raised).clone()),
-            // Twenty seconds after it was raised.
-            state::Entry::Call((*samples::call_change()).clone()),
-            acknowledged("li"),
-            acknowledged("chen"),
-        ];
-        let rows: Vec<Journaled> = (1..).zip(rows).map(|(n, entry)| Journaled { n, entry }).collect();
-        let acknowledged_at = match &rows[2].entry {
-            state::Entry::Transition(transition) => transition.at.wall,
-            _ => unreachable!("made above"),
-        };
-        let answers = Answers::of(&rows);
-        let [(_, cap), ..] = samples::cap_orders();
-        let (event, call, cap) =
-            (OrderBody::Event(raised), OrderBody::Call(samples::call_change()), OrderBody::Cap(Arc::new(cap)));
-        for (body, state, detail, taken, reach, answered) in [
-            (&event, "delivered", "HTTP 200, accepted", at(0), "accepted", Some("li")),
-            (&event, "delivered", "puback", acknowledged_at.plus(Duration::from_secs(1)), "accepted", None),
-            (&event, "waiting", "", at(0), "waiting", None),
-            (&event, "dead", "HTTP 413", at(0), "dead", None),
-            (&call, "delivered", "HTTP 204", at(5), "accepted", Some("wang")),
-            (&call, "delivered", "HTTP 204", at(21), "accepted", None),
-            (&cap, "delivered", "HTTP 204", at(0), "accepted", None),
-            (&cap, "delivered", "HTTP 200, names it", at(0), "delivered", None),
-            (&cap, "delivered", "/var/lib/anmin/cap/x.xml", at(0), "delivered", None),
-        ] {
-            let sent = Sent {
-                id: OrderId::new("x/1/y"),
-                channel: "y".into(),
-                state,
-                at: Some(taken),
-                detail: detail.to_owned(),
-                text: None,
-                body: Some(body.clone()),
-            };
-            assert_eq!(reached(&sent), reach, "{state} {detail}");
-            assert_eq!(answers.to(&sent).map(|(by, _)| by.as_str()), answered, "{state} {detail} {taken:?}");
-        }
-    }
 
     #[test]
     fn masking_leaves_out_names_notes_and_telephones_and_nothing_else() {
