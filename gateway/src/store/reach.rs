@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anmin_rules::alarm::{AlarmId, Cause};
-use anmin_rules::order::{CallCause, OrderBody};
+use anmin_rules::order::{CallCause, CallState, OrderBody};
 use anmin_sensors::time::Wall;
 
 use super::state::{Entry, Journaled, Sent};
@@ -15,7 +15,7 @@ pub const NAMED: &str = ", names it";
 /// only one that names the message, and a file, prove that it is there.
 pub fn reached(sent: &Sent) -> &'static str {
     let is_there = || match &sent.body {
-        Some(OrderBody::Cap(_)) => sent.detail.ends_with(NAMED) || sent.detail.starts_with('/'),
+        Some(OrderBody::Cap(_)) => sent.detail.ends_with(NAMED) || sent.detail.ends_with(".xml"),
         _ => false,
     };
     match sent.state {
@@ -57,6 +57,8 @@ impl Answers {
             sent.at.filter(|_| sent.state == "delivered")?,
             match sent.body.as_ref()? {
                 OrderBody::Event(transition) => (transition.alarm.id, None),
+                // What a station has said needs no answer.
+                OrderBody::Call(change) if change.call.state != CallState::Called => return None,
                 OrderBody::Call(change) => (change.call.alarm, Some(change.call.station.to_string())),
                 // Who gets it is no member of this house.
                 OrderBody::Cap(_) => return None,
@@ -100,8 +102,11 @@ mod tests {
         };
         let answers = Answers::of(&rows);
         let [(_, cap), ..] = samples::cap_orders();
+        let mut called = (*samples::call_change()).clone();
+        called.call.state = CallState::Called;
         let (event, call, cap) =
-            (OrderBody::Event(raised), OrderBody::Call(samples::call_change()), OrderBody::Cap(Arc::new(cap)));
+            (OrderBody::Event(raised), OrderBody::Call(Arc::new(called)), OrderBody::Cap(Arc::new(cap)));
+        let said = OrderBody::Call(samples::call_change());
         for (body, state, detail, taken, reach, answered) in [
             (&event, "delivered", "HTTP 200, accepted", at(0), "accepted", Some("li")),
             (&event, "delivered", "puback", acknowledged_at.plus(Duration::from_secs(1)), "accepted", None),
@@ -109,9 +114,10 @@ mod tests {
             (&event, "dead", "HTTP 413", at(0), "dead", None),
             (&call, "delivered", "HTTP 204", at(5), "accepted", Some("wang")),
             (&call, "delivered", "HTTP 204", at(21), "accepted", None),
+            (&said, "delivered", "HTTP 204", at(5), "accepted", None),
             (&cap, "delivered", "HTTP 204", at(0), "accepted", None),
             (&cap, "delivered", "HTTP 200, names it", at(0), "delivered", None),
-            (&cap, "delivered", "/var/lib/anmin/cap/x.xml", at(0), "delivered", None),
+            (&cap, "delivered", "anmin-demo/cap/x.xml", at(0), "delivered", None),
         ] {
             let sent = Sent {
                 id: OrderId::new("x/1/y"),
