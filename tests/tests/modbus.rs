@@ -446,7 +446,7 @@ async fn a_modem_that_dials_in_gives_every_sort_of_value_between_its_heartbeats(
 async fn damaged_frames_of_a_modem_are_counted_and_never_believed() {
     for framing in [Framing::Rtu, Framing::Ascii] {
         let mut called = Called::start(framing, "HB", &[1, 2], |plan| plan.interval = MS).await;
-        let _modem = called.modem(&["--framing", framing.as_str(), "--one-in", "100", "--heartbeat", "HB"]);
+        let _modem = called.modem(&["--framing", framing.as_str(), "--one-in", "400", "--heartbeat", "HB"]);
         let counters = called.site.counters.clone();
         called
             .site
