@@ -225,7 +225,7 @@ pub struct SessionStart {
 /// Health of one part of anmin or its surroundings.
 #[derive(Clone, Debug)]
 pub struct PartState {
-    /// `mqtt:site`, `web`, `web:tls`, `broker`, `http:cloud`, `gbt26875:panels`, `gbt26875:panels/889`, `sparkplug:site/group/node`, `bus:bus-a`, `unit:bus-a/7`, `way-out:office`, `store:readings`, `loss:site`, `gap:g-302`, `suspects`,
+    /// `mqtt:site`, `web`, `web:tls`, `broker`, `http:cloud`, `gbt26875:panels`, `gbt26875:panels/889`, `sparkplug:site/group/node`, `bus:bus-a`, `unit:bus-a/7`, `way-out:office`, `store:readings`, `loss:site`, `gap:g-302`, `double:g-302`, `suspects`,
     /// `drill:building-3`, `walk`, `stock:w-1`, `certificate:/etc/anmin/tls/server.pem`, `backup`,
     /// `duty-check:city`, `centre-clock:city`.
     pub part: Arc<str>,

@@ -8,7 +8,7 @@
 //! clock that was set back, makes a reading doubtful, not old.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::document::Reader;
@@ -96,6 +96,17 @@ pub struct Gap {
 /// Gaps that wait to be fetched; further ones of one turn are forgotten.
 const MOST_GAPS: usize = 1_024;
 
+/// Points at which a second device is looked for; with more at once the further ones must wait.
+const MOST_RIVALS: usize = 1_024;
+/// So many counts of a point are remembered once one has come that is behind.
+const COUNTS_KEPT: usize = 1_024;
+/// So many times a count must have two meanings, or go on beside another, before it is said that there are two devices.
+const RIVAL_PROOF: u8 = 3;
+/// For so long after the last proof both are doubted, and what proves nothing is forgotten after it.
+const RIVAL_FOR: Duration = Duration::from_secs(1_800);
+/// They are said again after so long.
+const RIVAL_TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// Turns what devices claim into what rules may see.
 #[derive(Debug, Default)]
 pub struct Validator {
@@ -108,7 +119,90 @@ pub struct Validator {
     judged_of: HashMap<PointId, Judged>,
     judged: HashMap<PointIx, Judged>,
     gaps: Vec<Gap>,
+    /// By point: what speaks for a second device under the same name.
+    rivals: HashMap<PointIx, Rival>,
+    doubles: Vec<DeviceIx>,
     counts: Counts,
+}
+
+/// What speaks for a second device under the same name. A count that falls behind and goes on from there, while the other goes on as
+/// well, is none that has started again; and what comes late fills a hole, whereas one device never says two things under one count.
+#[derive(Clone, Debug)]
+struct Rival {
+    /// Counts that came in order since one was behind, and what each said.
+    heard: VecDeque<(u64, u32)>,
+    /// The last count that was behind, and the newest one then.
+    behind: u64,
+    newest: u64,
+    proofs: u8,
+    /// When it began, then when it was last proved.
+    at: Mono,
+    told: Option<Mono>,
+}
+
+impl Rival {
+    fn new(reading: &Reading, sequence: u64, newest: u64) -> Self {
+        let heard = VecDeque::new();
+        Self { heard, behind: sequence, newest, proofs: 0, at: reading.received.mono, told: None }
+    }
+
+    fn is_over(&self, now: Mono) -> bool {
+        now.since(self.at) > RIVAL_FOR
+    }
+
+    fn fall_behind(&mut self, reading: &Reading, sequence: u64, newest: u64, is_late: bool) {
+        let contradicts = || {
+            let known = self.heard.binary_search_by_key(&sequence, |(count, _)| *count);
+            known.is_ok_and(|at| self.heard[at].1 != saying(&reading.value))
+        };
+        if sequence > self.behind && newest > self.newest && (!is_late || contradicts()) {
+            self.proofs = self.proofs.saturating_add(1);
+            self.at = reading.received.mono;
+        }
+        (self.behind, self.newest) = (sequence, newest);
+        // What it has passed it does not say again.
+        while self.heard.front().is_some_and(|(count, _)| *count < sequence) {
+            self.heard.pop_front();
+        }
+    }
+
+    fn go_on(&mut self, reading: &Reading, sequence: u64) {
+        if self.heard.back().is_none_or(|(last, _)| *last < sequence) {
+            if self.heard.len() == COUNTS_KEPT {
+                self.heard.pop_front();
+            }
+            self.heard.push_back((sequence, saying(&reading.value)));
+        }
+    }
+}
+
+/// Takes in the count of a reading that is of now; true while it is proved that two devices speak.
+fn is_double(rivals: &mut HashMap<PointIx, Rival>, reading: &Reading, newest: Option<u64>, is_late: bool) -> bool {
+    let (Some(sequence), Some(newest)) = (reading.sequence, newest) else { return false };
+    let (now, is_behind) = (reading.received.mono, sequence < newest);
+    if !is_behind && rivals.is_empty() {
+        return false;
+    }
+    if is_behind && !rivals.contains_key(&reading.point) {
+        if rivals.len() >= MOST_RIVALS {
+            rivals.retain(|_, rival| !rival.is_over(now));
+        }
+        if rivals.len() < MOST_RIVALS {
+            rivals.insert(reading.point, Rival::new(reading, sequence, newest));
+        }
+        return false;
+    }
+    let Some(rival) = rivals.get_mut(&reading.point) else { return false };
+    if rival.is_over(now) {
+        rivals.remove(&reading.point);
+        return false;
+    }
+    match is_behind {
+        true => rival.fall_behind(reading, sequence, newest, is_late),
+        false if sequence > newest => rival.go_on(reading, sequence),
+        false => {}
+    }
+    rival.proofs >= RIVAL_PROOF
 }
 
 /// The newest reading of a point that an earlier run judged for good: what came of it is in the journal.
@@ -310,6 +404,12 @@ impl Validator {
         std::mem::take(&mut self.gaps)
     }
 
+    /// Devices under whose name a second one speaks, since this was last asked: of two counts that go on beside each other one
+    /// is not late but somebody else's.
+    pub fn take_doubles(&mut self) -> Vec<DeviceIx> {
+        std::mem::take(&mut self.doubles)
+    }
+
     /// What was last heard of this point may no longer hold, since something may have been lost after it: until it is
     /// heard again it is unconfirmed. False where that changes nothing: it was bad already, or never heard.
     pub fn doubt(&mut self, point: PointIx) -> bool {
@@ -360,7 +460,19 @@ impl Validator {
         {
             return None;
         }
-        let late = reading.historical || state.is_late(reading, settings.fresh) || judged;
+        let newest = state.newest_sequence();
+        let is_late = state.is_late(reading, settings.fresh);
+        let is_of_now = !(reading.historical || judged || reading.retained || reading.redelivered);
+        let double = is_of_now && is_double(&mut self.rivals, reading, newest, is_late);
+        let of_another = double && reading.sequence < newest;
+        if of_another && self.doubles.len() < MOST_GAPS {
+            let told = self.rivals.get_mut(&reading.point).map(|rival| &mut rival.told);
+            if let Some(told) = told.filter(|told| told.is_none_or(|at| received.mono.since(at) >= RIVAL_TOLD_EVERY)) {
+                *told = Some(received.mono);
+                self.doubles.push(points.point(reading.point).device);
+            }
+        }
+        let late = !of_another && (reading.historical || is_late || judged);
         let fresh = !late && reading.source_time.is_some_and(|at| at.distance(received.wall) <= settings.fresh);
         let unconfirmed = reading.retained && !fresh;
         let lost = match reading.value {
@@ -368,7 +480,7 @@ impl Validator {
             _ => None,
         };
 
-        if !late && !unconfirmed && lost.is_none() && self.gaps.len() < MOST_GAPS {
+        if !late && !of_another && !unconfirmed && lost.is_none() && self.gaps.len() < MOST_GAPS {
             self.gaps.extend(gap(&self.states, points, reading));
         }
         let state = &mut self.states[reading.point.0 as usize];
@@ -389,7 +501,7 @@ impl Validator {
             Ok(value) => {
                 let doubt = if warming_up {
                     Some(Doubt::WarmingUp)
-                } else if unconfirmed {
+                } else if unconfirmed || double {
                     Some(Doubt::Unconfirmed)
                 } else if late {
                     None
@@ -415,7 +527,7 @@ impl Validator {
         self.counts.late += u64::from(late);
         self.counts.unconfirmed += u64::from(unconfirmed);
         // What the broker kept tells nothing new about a point that has spoken itself.
-        let adds_nothing = late || unconfirmed && state.flags.live;
+        let adds_nothing = late || of_another || unconfirmed && state.flags.live;
         if !adds_nothing {
             state.keep(&sample, claim, !skewed && reading.source_time.is_some(), !unconfirmed);
         }
@@ -607,19 +719,28 @@ fn is_hazard(spec: &PointSpec) -> bool {
 
 /// A number for (source time, sequence, value) of one point; never 0.
 fn claim(reading: &Reading) -> u32 {
-    let mix = |hash: u64, word: u64| {
-        let mixed = (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        mixed ^ (mixed >> 29)
-    };
-    let mut hash = mix(1, reading.source_time.map_or(u64::MAX, |at| at.micros() as u64));
-    hash = mix(hash, reading.sequence.unwrap_or(u64::MAX));
-    hash = match &reading.value {
+    let hash = mix(1, reading.source_time.map_or(u64::MAX, |at| at.micros() as u64));
+    number_of(mix(hash, reading.sequence.unwrap_or(u64::MAX)), &reading.value)
+}
+
+/// A number for a value alone.
+fn saying(value: &Result<Value, Fault>) -> u32 {
+    number_of(1, value)
+}
+
+fn number_of(hash: u64, value: &Result<Value, Fault>) -> u32 {
+    let hash = match value {
         Ok(Value::Number(number)) => mix(mix(hash, 1), number.to_bits()),
         Ok(Value::Flag(flag)) => mix(mix(hash, 2), u64::from(*flag)),
         Ok(Value::Text(text)) => text.bytes().fold(mix(hash, 3), |hash, byte| mix(hash, u64::from(byte))),
         Err(fault) => mix(mix(hash, 4), *fault as u64),
     };
     ((hash >> 32) as u32).max(1)
+}
+
+fn mix(hash: u64, word: u64) -> u64 {
+    let mixed = (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ (mixed >> 29)
 }
 
 #[cfg(test)]
@@ -979,6 +1100,136 @@ mod tests {
              1s 60 seq=4000 -> good state
              2s 60 seq=3900 -> jump news",
         );
+    }
+
+    /// Goal: two devices with one identity hide no alarm of each other. Method: two boards with one program, each of which counts for
+    /// itself, as far apart as a moment, an evening and a year of commissioning makes them.
+    #[test]
+    fn of_two_devices_with_one_name_neither_hides_the_other_and_both_are_told() {
+        // The one that counts less is late until its count has twice said what the other did not: it is three behind.
+        play(
+            gas(),
+            "0s 5 seq=100 -> good news
+             2s 60 seq=97 -> good state
+             5s 5 seq=101 -> good news
+             7s 60 seq=98 -> good state
+             10s 5 seq=102 -> good news
+             12s 60 seq=99 -> good state
+             15s 5 seq=103 -> good news
+             17s 60 seq=100 -> good state
+             20s 5 seq=104 -> good news
+             22s 60 seq=101 -> good state
+             25s 5 seq=105 -> good news
+             27s 60 seq=102 -> good state
+             30s 5 seq=106 -> good news
+             32s 60 seq=103 -> unconfirmed news
+             35s 5 seq=107 -> unconfirmed news
+             37s 61 seq=104 -> unconfirmed news",
+        );
+        // Their clocks agree, or their counts are far apart: neither is late. From then on neither ends what the other began.
+        for (stamps, ahead) in [(true, 10_010), (false, 90_000)] {
+            let at = |second: u32| if stamps { format!("ts={second} ") } else { String::new() };
+            let mut rounds = String::new();
+            for n in 0..6_u32 {
+                let (first, second, low, high) = (n * 5, n * 5 + 2, 10_000 + n, ahead + n);
+                let [of_high, of_low] = match n {
+                    0..3 => ["good", "good"],
+                    3 => ["good", "unconfirmed"],
+                    _ => ["unconfirmed"; 2],
+                };
+                rounds += &format!("{first}s 5 {}seq={high} -> {of_high} news\n", at(first));
+                rounds += &format!("{second}s 6 {}seq={low} -> {of_low} news\n", at(second));
+            }
+            play(gas(), &rounds);
+        }
+    }
+
+    #[test]
+    fn two_devices_with_one_name_are_told_once_a_minute_until_one_of_them_is_silent_for_half_an_hour() {
+        let (points, mut validator, mut out) = (site(gas()), Validator::default(), Vec::new());
+        let mut say = |second: f64, sequence: u64, value: f64| {
+            let received = at(second);
+            let reading = Reading {
+                point: PointIx(0),
+                value: Ok(Value::Number(value)),
+                source_time: None,
+                received,
+                sequence: Some(sequence),
+                retained: false,
+                redelivered: false,
+                historical: false,
+                warming_up: false,
+            };
+            validator.handle_readings(received, &points, &[reading], &mut out);
+            let sample = out.pop().expect("no repeat");
+            assert_eq!(validator.take_gaps(), [], "neither lacks anything");
+            let latest = validator.latest(PointIx(0)).and_then(|sample| sample.sequence);
+            (validator.take_doubles(), sample.quality, latest)
+        };
+        let mut told = Vec::new();
+        for n in 0..40_u64 {
+            for (after, sequence, value) in [(0.0, 101 + n, 5.0), (2.0, 100 + n, 6.0)] {
+                let (doubles, _, latest) = say(n as f64 * 5.0 + after, sequence, value);
+                told.extend(doubles.into_iter().map(|device| (n, device)));
+                assert_eq!(latest, Some(101 + n), "what it counts less adds nothing");
+            }
+        }
+        assert_eq!(told, [(4, DeviceIx(0)), (16, DeviceIx(0)), (28, DeviceIx(0))]);
+        let doubted = Quality::Uncertain(Doubt::Unconfirmed);
+        assert_eq!(say(1_900.0, 141, 5.0).1, doubted);
+        assert_eq!(say(2_100.0, 142, 5.0), (vec![], Quality::Good, Some(142)), "the other has been given a name");
+    }
+
+    /// Nothing of this is another device, however long it goes on.
+    #[test]
+    fn a_device_that_is_late_again_and_again_or_starts_again_and_again_is_no_two() {
+        let all: &[fn(u32) -> String] = &[
+            // One reading overtakes the other, each time.
+            |n| {
+                let (at, count) = (n * 10, 100 + n * 2);
+                format!("{at}s 5 seq={} -> good news\n{at}.1s 6 seq={count} -> good state\n", count + 1)
+            },
+            // A backlog between live readings, by its times; and what is delivered again.
+            |n| {
+                let (at, count) = (10_000 + n * 5, 1_000 + n);
+                format!(
+                    "{at}s 5 ts={at} seq={count} -> good news\n{at}.5s 60 ts={} seq={} -> good state\n",
+                    at - 5_000,
+                    count - 400
+                )
+            },
+            |n| {
+                let (at, count) = (n * 10, 100 + n);
+                format!("{at}s 5 seq={count} -> good news\n{at}.1s 6 seq={} again -> good state\n", count - 5)
+            },
+            // It sends its last five once more, at a loss whether they came.
+            |n| {
+                let (at, count) = (n * 10, 100 + n * 5);
+                let said = |more: u32| format!("{at}.{more}s {} seq={}", more % 5, count + more % 5);
+                let known = |more| if more < 7 { "good state" } else { "nothing" };
+                let first = (0..5).map(|more| format!("{} -> good news\n", said(more)));
+                let again = (5..10).map(|more| format!("{} -> {}\n", said(more), known(more)));
+                first.chain(again).collect()
+            },
+            // Once in a while its counter goes back a little, and what it counts a second time means something else.
+            |n| {
+                let (at, count) = (n * 2_000, 1_000 * (n + 1));
+                let overtaken =
+                    format!("{at}.00s 1 seq={} -> good news\n{at}.01s 2 seq={count} -> good state\n", count + 1);
+                let first = (2..9).map(|more| format!("{at}.{more}0s 3 seq={} -> good news\n", count + more));
+                let again = (2..8).map(|more| format!("{at}.9{more}s 4 seq={} -> good state\n", count + more));
+                std::iter::once(overtaken).chain(first).chain(again).collect()
+            },
+            // It starts again with one, each time after some readings more.
+            |n| {
+                (1..n + 5)
+                    .map(|count| format!("{}.{count:02}s {} seq={count} -> good news\n", n * 100, count % 7))
+                    .collect()
+            },
+        ];
+        for of in all {
+            play(gas(), &(0..40).map(of).collect::<String>());
+        }
     }
 
     #[test]

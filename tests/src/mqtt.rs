@@ -57,6 +57,13 @@ impl Mqtt {
         self.acknowledged(sent);
     }
 
+    /// Publishes all with QoS 0: nobody says whether they came.
+    pub fn throw(&mut self, messages: impl IntoIterator<Item = (String, Vec<u8>)>) {
+        for (topic, payload) in messages {
+            self.client.publish(topic, QoS::AtMostOnce, false, payload).expect("the connection lives");
+        }
+    }
+
     /// Publishes as retained and waits for the acknowledgement.
     pub fn retain(&mut self, topic: &str, payload: &str) {
         self.client.publish(topic, QoS::AtLeastOnce, true, payload).expect("the connection lives");

@@ -1,5 +1,5 @@
 //! What may have been lost before it reached us: a broker that no longer had our session, a device whose count leaps, a
-//! device that sends what nobody can read.
+//! device that sends what nobody can read, and two devices under one name, of which nobody can say whose reading it is.
 //!
 //! Nothing can mend a loss. So it is a system alarm that ends by itself after a while, and that stays on the desk until
 //! somebody has acknowledged it. That a session was expected outlives a restart, where there is a state directory.
@@ -37,10 +37,12 @@ const LOSS: &str = "loss:";
 pub const GAP: &str = "gap:";
 /// Stands for all devices beyond [`MOST_GAPS`]; no device has such an id.
 const OTHER_GAPS: &str = "gap:*";
+const DOUBLE: &str = "double:";
+const OTHER_DOUBLES: &str = "double:*";
 
 /// Whether a part is one of those that are said here.
 pub fn is_loss(part: &str) -> bool {
-    [LOSS, GAP, UNREADABLE].iter().any(|kind| part.starts_with(kind))
+    [LOSS, GAP, UNREADABLE, DOUBLE].iter().any(|kind| part.starts_with(kind))
 }
 
 /// What is known of losses.
@@ -192,6 +194,38 @@ impl Losses {
         };
         let level = if alarm_point { Level::Yellow } else { Level::Blue };
         self.trouble(now, format!("{GAP}{id}"), level, format!("{first} to {last}"), message)
+    }
+
+    /// Two devices speak under one name.
+    pub fn handle_double(&mut self, now: Now, points: &Points, device: DeviceIx) -> PartState {
+        let device = points.device(device);
+        let Device { id, label, place, .. } = device;
+        let part = format!("{DOUBLE}{id}");
+        let shown = self.shown.keys().filter(|part| part.starts_with(DOUBLE)).count();
+        if shown >= MOST_GAPS && !self.shown.contains_key(&*part) {
+            let message = Text {
+                zh: format!("另有设备编号重复（同时超过 {MOST_GAPS} 个编号），请逐一核对设备编号与主题"),
+                en: format!(
+                    "more than {MOST_GAPS} names are borne by two devices each; check ids and topics one by one"
+                ),
+            };
+            return self.trouble(now, OTHER_DOUBLES.to_owned(), Level::Yellow, "many devices".to_owned(), message);
+        }
+        let alarm_point = device.points().any(|point| points.point(point).spec.alarm_point);
+        let message = Text {
+            zh: format!(
+                "{}{label}（{id}）：有两台设备使用同一编号上报，读数无法区分，一台的报警会被另一台的正常读数掩盖。请立即现场核对并改正其中一台的编号",
+                place.zh()
+            ),
+            en: format!(
+                "two devices report as {label} ({id}) at {}: nobody can tell their readings apart, and the normal reading of one \
+                 covers the alarm of the other. Go and look, and give one of them a name of its own",
+                place.en()
+            ),
+        };
+        // As long as it lasts nobody is sure to be warned by either.
+        let level = if alarm_point { Level::Orange } else { Level::Yellow };
+        self.trouble(now, part, level, id.to_string(), message)
     }
 
     /// A device has sent what nobody can read. What is to be said of it comes by [`Losses::poll_part`].
@@ -384,6 +418,37 @@ mod tests {
         }
         assert_eq!((over, losses.poll_timeout()), (16, Some(at(900).mono)));
         assert_eq!(&*losses.handle_gap(at(700), &points, &gap(19, 700)).part, "gap:g19");
+    }
+
+    #[test]
+    fn two_devices_under_one_name_are_an_alarm_of_their_own_and_many_are_one() {
+        let mut points = Points::default();
+        let plain = PointSpec::plain("lel", Kind::named("gas.lel").expect("a kind of the table"));
+        for n in 0..20 {
+            let spec = Arc::new(PointSpec { alarm_point: n == 0, ..plain.clone() });
+            let id = DeviceId::new(format!("g{n}"));
+            points.add(id, None, &Arc::from("p"), &Arc::new(Place::default()), &[spec]).expect("ids differ");
+        }
+        let mut losses = Losses::default();
+        let mut said = |second: u64, n: u32| {
+            let state = losses.handle_double(at(second), &points, DeviceIx(n));
+            (state.part.to_string(), state.trouble.map(|trouble| trouble.finding.level))
+        };
+        assert_eq!(said(0, 0), ("double:g0".to_owned(), Some(Level::Orange)));
+        assert_eq!(said(0, 1), ("double:g1".to_owned(), Some(Level::Yellow)));
+        (2..16).for_each(|n| drop(said(0, n)));
+        assert_eq!(said(0, 16).0, OTHER_DOUBLES);
+        assert_eq!(said(60, 0).0, "double:g0", "as long as it lasts");
+        let mut over = Vec::new();
+        while let Some(state) = losses.poll_part(at(600), &points) {
+            assert!(is_loss(&state.part) && state.trouble.is_none());
+            over.push(state.part.to_string());
+        }
+        assert_eq!((over.len(), over.contains(&"double:g0".to_owned())), (16, false));
+        assert_eq!(
+            losses.poll_part(at(660), &points).map(|state| state.part.to_string()).as_deref(),
+            Some("double:g0")
+        );
     }
 
     #[test]

@@ -617,6 +617,10 @@ impl MainLoop {
             let part = self.parts.losses.handle_gap(now, &self.parts.points, &gap);
             self.handle_part(now, part);
         }
+        for device in self.parts.validator.take_doubles() {
+            let part = self.parts.losses.handle_double(now, &self.parts.points, device);
+            self.handle_part(now, part);
+        }
     }
 
     fn evaluate(&mut self, now: Now) {

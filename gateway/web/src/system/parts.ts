@@ -17,6 +17,7 @@ const BY_WORD: Record<string, Area> = {
   unit: 'sources',
   loss: 'sources',
   gap: 'sources',
+  double: 'sources',
   suspects: 'sources',
   'warning-source': 'sources',
   rules: 'judging',
