@@ -62,9 +62,29 @@ impl Peer {
         }
     }
 
+    /// The next line that holds `text`, of a peer that speaks JSON.
+    pub fn tells(&mut self, text: &str) -> Value {
+        parsed(&self.until(text))
+    }
+
+    /// Where a peer listens, which is what each of ours says first: an address or a port.
+    fn listening(&mut self) -> Value {
+        self.tells("listening")["listening"].take()
+    }
+
+    /// The same, of those that have an address.
+    fn url(&mut self) -> String {
+        self.listening().as_str().expect("it says where").to_owned()
+    }
+
     /// What it has said and nobody has read.
     pub fn said(&mut self) -> Vec<String> {
         self.lines.try_iter().collect()
+    }
+
+    /// The same, of a peer that speaks JSON.
+    pub fn told(&mut self) -> Vec<Value> {
+        self.said().iter().map(|line| parsed(line)).collect()
     }
 
     pub fn pid(&self) -> u32 {
@@ -208,6 +228,10 @@ impl Proxy {
     }
 }
 
+fn parsed(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+}
+
 /// Carries whole MQTT packets, but for those whose first byte is `left_out`.
 fn carry(mut from: TcpStream, mut to: TcpStream, left_out: impl Fn(u8) -> bool) {
     let mut next = || -> std::io::Result<()> {
@@ -283,7 +307,7 @@ impl VictoriaMetrics {
         let path = format!("/api/v1/export?match%5B%5D=%7B__name__%3D%22{field}%22%7D&start=1{how}");
         let mut found: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();
         for line in http::request(self.address(), "GET", &path, "")?.body.lines() {
-            let series: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+            let series = parsed(line);
             let point = series["metric"]["point"].as_str().expect("every series has a point").to_owned();
             let times = series["timestamps"].as_array().into_iter().flatten().filter_map(Value::as_i64);
             let values = series["values"].as_array().into_iter().flatten().filter_map(Value::as_f64);
@@ -321,21 +345,17 @@ pub struct CapReceiver {
 impl CapReceiver {
     pub fn start(arguments: &[&str]) -> Self {
         let mut peer = Peer::python("cap_receiver.py", arguments);
-        let line = peer.until("listening");
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
-        Self { url: said["listening"].as_str().expect("it says where").to_owned(), peer }
+        Self { url: peer.url(), peer }
     }
 
     /// What it says of the next message of this type.
     pub fn next(&mut self, kind: &str) -> Value {
-        let line = self.peer.until(&format!("\"msgType\": \"{kind}\""));
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+        self.peer.tells(&format!("\"msgType\": \"{kind}\""))
     }
 
     /// What it says of every message that nobody has asked about.
     pub fn taken(&mut self) -> Vec<Value> {
-        let parse = |line: &String| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
-        self.peer.said().iter().map(parse).collect()
+        self.peer.told()
     }
 }
 
@@ -348,15 +368,12 @@ pub struct Office {
 impl Office {
     pub fn start(arguments: &[&str]) -> Self {
         let mut peer = Peer::python("office.py", &[&["serve"], arguments].concat());
-        let line = peer.until("listening");
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
-        Self { url: said["listening"].as_str().expect("it says where").to_owned(), peer }
+        Self { url: peer.url(), peer }
     }
 
     /// What it says of the next post of this type.
     pub fn next(&mut self, kind: &str) -> Value {
-        let line = self.peer.until(&format!("\"type\": \"{kind}\""));
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+        self.peer.tells(&format!("\"type\": \"{kind}\""))
     }
 
     /// The orders of the next so many events, as they came.
@@ -371,8 +388,7 @@ impl Office {
 
     /// What a reader of Atom feeds makes of the one at `url`.
     pub fn reads_feed(url: &str, token: &str) -> Value {
-        let line = Peer::python("office.py", &["feed", url, token]).until("\"entries\"");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+        Peer::python("office.py", &["feed", url, token]).tells("\"entries\"")
     }
 
     pub fn stop(&mut self) {
@@ -391,16 +407,13 @@ impl Mailboxes {
     pub fn start(site: &Site, how: &str, port: u16, name: &str) -> Self {
         let [certificate, key] = ["pem", "key"].map(|end| site.path(&format!("{name}.{end}")).display().to_string());
         let mut peer = Peer::python("mailbox.py", &[how, &port.to_string(), &certificate, &key]);
-        let line = peer.until("listening");
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
-        let port = said["listening"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+        let port = peer.listening().as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
         Self { port, peer }
     }
 
     /// The next message that holds `text`.
     pub fn next(&mut self, text: &str) -> Value {
-        let line = self.peer.until(text);
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+        self.peer.tells(text)
     }
 
     /// Answers the next `count` of `verb` with `reply`.
@@ -423,15 +436,12 @@ pub struct Telephones {
 impl Telephones {
     pub fn start() -> Self {
         let mut peer = Peer::python("telephones.py", &[]);
-        let line = peer.until("listening");
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
-        Self { url: said["listening"].as_str().expect("it says where").to_owned(), peer }
+        Self { url: peer.url(), peer }
     }
 
     /// What it says of the next request that holds `text`.
     pub fn next(&mut self, text: &str) -> Value {
-        let line = self.peer.until(text);
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+        self.peer.tells(text)
     }
 
     /// Answers the next `count` requests so, and does not take them.
@@ -454,21 +464,17 @@ pub struct Robots {
 impl Robots {
     pub fn start() -> Self {
         let mut peer = Peer::python("robot.py", &[]);
-        let line = peer.until("listening");
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
-        Self { url: said["listening"].as_str().expect("it says where").to_owned(), peer }
+        Self { url: peer.url(), peer }
     }
 
     /// What it says of the next message that holds `text`.
     pub fn next(&mut self, text: &str) -> Value {
-        let line = self.peer.until(text);
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+        self.peer.tells(text)
     }
 
     /// What it says of every message that nobody has asked about.
     pub fn told(&mut self) -> Vec<Value> {
-        let parse = |line: &String| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
-        self.peer.said().iter().map(parse).collect()
+        self.peer.told()
     }
 }
 
