@@ -1,18 +1,23 @@
 //! What a message costs from its payload to its readings, by format: nanoseconds and allocations a reading.
 //!
-//! The subject is the way that every message takes in anmin, from a known topic to readings. The yardstick is the least that a
-//! program in Rust does with it: serde_json makes a tree of the payload and looks nothing up; for what is no JSON, of the same
-//! values written as JSON. Both run in turn in one process. Allocations are counted in a process of their own, since counting slows.
+//! The subject is the way that every message takes in anmin, from a known topic to readings; of a panel from the bytes of its frame, and
+//! of a Modbus unit from the frames of one cycle. The yardstick is the least that a program in Rust does with it: serde_json makes a tree
+//! of the payload and looks nothing up; for what is no JSON, of the same values written as JSON. Both run in turn in one process.
+//! Allocations are counted in a process of their own, since counting slows.
 
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anmin_sensors::decode::binary::parse_hex;
+use anmin_sensors::decode::gbt26875::{self, Address, Frame, SEND};
+use anmin_sensors::decode::modbus::{Pdu, crc16};
+use anmin_sensors::decode::modbus_ascii;
 use anmin_sensors::document::{Document, Faults};
 use anmin_sensors::point::{DeviceId, Place, Points};
+use anmin_sensors::poll::{Answer, Next, Poller, Request, Timing, UnitPlan};
 use anmin_sensors::profile::Profiles;
 use anmin_sensors::reading::Reading;
 use anmin_sensors::router::{Limits, Mapping, Router};
@@ -24,18 +29,14 @@ use super::median;
 /// Messages of one round, of so many rounds.
 const MESSAGES: usize = 20_000;
 const ROUNDS: usize = 7;
+/// A unit of the bench always answers within it.
+const LIMIT: Duration = Duration::from_secs(1);
 
-/// One format: a site that reads it and a message that it has.
+/// One format: what reads its messages one after the other and tells how many readings each gave, and what the yardstick parses.
 pub struct Format {
     pub name: &'static str,
-    router: Router,
-    points: Points,
-    topic: Arc<str>,
-    /// In turn: what counts itself must go on counting.
-    payloads: Vec<Vec<u8>>,
-    turn: usize,
+    decode: Box<dyn FnMut() -> usize>,
     yardstick: Vec<u8>,
-    out: Vec<Reading>,
 }
 
 /// Name, keys of the mapping, profile, topic, payload (hexadecimal behind `0x`), and what the yardstick parses where that is no
@@ -168,11 +169,39 @@ fn hex(text: &str) -> Vec<u8> {
 
 /// Every format, each with its site.
 pub fn formats() -> Vec<Format> {
-    ROWS.map(|row| Format::new(&row)).into()
+    let mut all: Vec<Format> = ROWS.iter().map(of_message).collect();
+    all.extend([of_panel(), of_unit("Modbus RTU", false), of_unit("Modbus ASCII", true)]);
+    all
 }
 
 impl Format {
-    fn new(&(name, keys, profile, topic, payload, yardstick): &Row) -> Self {
+    fn new(name: &'static str, yardstick: Vec<u8>, decode: impl FnMut() -> usize + 'static) -> Self {
+        let mut format = Self { name, decode: Box::new(decode), yardstick };
+        assert!(format.decode() > 0, "{name} gives readings");
+        format
+    }
+
+    /// One message; gives its readings.
+    pub fn decode(&mut self) -> usize {
+        black_box((self.decode)())
+    }
+
+    /// What the yardstick does with one message.
+    pub fn parse(&self) {
+        black_box(serde_json::from_slice::<Value>(black_box(&self.yardstick)).expect("it is JSON"));
+    }
+}
+
+/// A site that takes in messages.
+struct Intake {
+    name: &'static str,
+    router: Router,
+    points: Points,
+    out: Vec<Reading>,
+}
+
+impl Intake {
+    fn new(name: &'static str, keys: &str, profile: &str) -> Self {
         let faults = Faults::default();
         let text = format!("[[mapping]]\n{keys}\n");
         let document = Document::parse("bench.toml", &text, &faults).expect("it is TOML");
@@ -186,49 +215,118 @@ impl Format {
             points.add(id, None, &profile.id, &Arc::new(Place::default()), profile.specs()).expect("the only one");
         }
         let router = Router::new(vec![("site".into(), mappings)], profiles, Default::default(), Limits::default());
-        let payloads = match payload.strip_prefix("0x") {
-            None => vec![payload.as_bytes().to_vec()],
-            // Field 3, the sequence: 2 to 255 and on from 0, as the births before had 0 and 1.
-            Some(start) => (2..258_u16)
-                .map(|n| (n % 256) as u8)
-                .map(|n| [hex(start), if n < 128 { vec![0x18, n] } else { vec![0x18, n, 1] }].concat())
-                .collect(),
-        };
-        let yardstick = if yardstick.is_empty() { payload } else { yardstick }.as_bytes().to_vec();
-        let mut format =
-            Self { name, router, points, topic: topic.into(), payloads, turn: 0, yardstick, out: Vec::new() };
-        if topic.starts_with("spBv1.0") {
-            for (topic, birth) in BIRTHS {
-                format.take(&topic.into(), &hex(birth));
-            }
-        }
-        assert!(format.decode() > 0, "{name} gives readings");
-        format
+        Self { name, router, points, out: Vec::new() }
     }
 
     fn take(&mut self, topic: &Arc<str>, payload: &[u8]) -> usize {
         self.out.clear();
-        let received = Now { mono: Mono::from_nanos(1), wall: Wall::from_millis(1_772_328_600_000) };
         let (points, out) = (&mut self.points, &mut self.out);
-        let done = self.router.decode(points, "site", topic, payload, false, received, out);
+        let done = self.router.decode(points, "site", topic, payload, false, at(0), out);
         done.unwrap_or_else(|why| panic!("{}: {why}", self.name));
-        black_box(out.len())
+        self.out.len()
     }
+}
 
-    /// One message; gives its readings.
-    pub fn decode(&mut self) -> usize {
-        let payload = std::mem::take(&mut self.payloads[self.turn]);
-        let topic = Arc::clone(&self.topic);
-        let readings = self.take(&topic, &payload);
-        self.payloads[self.turn] = payload;
-        self.turn = (self.turn + 1) % self.payloads.len();
+/// So many seconds after a moment in spring.
+fn at(seconds: u64) -> Now {
+    let wall = Wall::from_millis(1_772_328_600_000 + 1_000 * seconds as i64);
+    Now { mono: Mono::from_nanos(1 + 1_000_000_000 * seconds), wall }
+}
+
+fn of_message(&(name, keys, profile, topic, payload, yardstick): &Row) -> Format {
+    let mut intake = Intake::new(name, keys, profile);
+    // In turn: what counts itself must go on counting.
+    let payloads = match payload.strip_prefix("0x") {
+        None => vec![payload.as_bytes().to_vec()],
+        // Field 3, the sequence: 2 to 255 and on from 0, as the births before had 0 and 1.
+        Some(start) => (2..258_u16)
+            .map(|n| (n % 256) as u8)
+            .map(|n| [hex(start), if n < 128 { vec![0x18, n] } else { vec![0x18, n, 1] }].concat())
+            .collect(),
+    };
+    if topic.starts_with("spBv1.0") {
+        for (topic, birth) in BIRTHS {
+            intake.take(&topic.into(), &hex(birth));
+        }
+    }
+    let yardstick = if yardstick.is_empty() { payload } else { yardstick }.as_bytes().to_vec();
+    let (topic, mut turn) = (Arc::from(topic), 0);
+    Format::new(name, yardstick, move || {
+        let readings = intake.take(&topic, &payloads[turn]);
+        turn = (turn + 1) % payloads.len();
         readings
-    }
+    })
+}
 
-    /// What the yardstick does with one message.
-    pub fn parse(&self) {
-        black_box(serde_json::from_slice::<Value>(black_box(&self.yardstick)).expect("it is JSON"));
-    }
+/// A frame of a user information transmission device with the states of four smoke detectors (GB/T 26875.3-2011, type 2).
+fn of_panel() -> Format {
+    let name = "GB/T 26875.3, four parts";
+    let mut intake = Intake::new(name, "preset = 'gbt26875'\nunknown = 'provision'", "");
+    let part = |n: u8| {
+        let text = [b' '; 31];
+        let time = [0, 30, 9, 1, 3, 26];
+        [&[1, 1, 40, n, 0, 2, 0, 2, 0][..], &text, &time].concat()
+    };
+    let unit = [vec![2, 4], (1..=4).flat_map(part).collect()].concat();
+    let address = |text| Address::parse(text).expect("an address");
+    let (source, destination) = (address("889"), address("23352"));
+    let time = [0, 30, 9, 1, 3, 26];
+    let frame = Frame { serial: 1, version: [1, 1], time, source, destination, command: SEND, unit }.write();
+    let parts = [r#"{"time":"2026-03-01T09:30:00","class":{"smoke":1},"fire":true,"fault":false,"state":2}"#; 4];
+    Format::new(name, format!("[{}]", parts.join(",")).into_bytes(), move || {
+        let next = gbt26875::next(black_box(&frame));
+        let gbt26875::Next::Frame(frame, _) = next else { panic!("a whole frame and not {next:?}") };
+        let told = gbt26875::told(&frame).expect("it can be read").into_iter();
+        told.map(|told| intake.take(&told.topic.into(), told.payload.to_string().as_bytes())).sum()
+    })
+}
+
+/// One cycle of a three-phase meter: each of its answers from the bytes on the line to the readings.
+fn of_unit(name: &'static str, is_ascii: bool) -> Format {
+    let profiles = Profiles::shipped();
+    let profile = profiles.get("generic-energy-meter-3p").expect("it is shipped");
+    let mut points = Points::default();
+    let place = Arc::new(Place::default());
+    let device = points.add(DeviceId::new("m1"), None, &profile.id, &place, profile.specs()).expect("the only one");
+    let plan = UnitPlan::new(1, profile.modbus.as_ref().expect("it is read by Modbus"), &points, device);
+    let answer = |request: &Request| {
+        let bytes = request.count * 2;
+        let mut frame = vec![1, request.table.function(), u8::try_from(bytes).expect("at most 250")];
+        frame.extend((0..request.count).flat_map(|n| (230 + n).to_be_bytes()));
+        if is_ascii {
+            return modbus_ascii::write(&frame);
+        }
+        frame.extend(crc16(&frame).to_le_bytes());
+        frame
+    };
+    let answers: Vec<(Request, Vec<u8>)> =
+        plan.requests().into_iter().map(|request| (request, answer(&request))).collect();
+    let values = (0..points.device(device).points().count()).map(|n| format!("\"point_{n}\":23.{n}"));
+    let yardstick = format!("{{{}}}", values.collect::<Vec<_>>().join(",")).into_bytes();
+    let interval = plan.interval.as_secs().max(1);
+    let timing = Timing { timeout: LIMIT, retries: 0, late_window: Duration::ZERO, repeat_window: Duration::ZERO };
+    let mut poller = Poller::new(timing, vec![plan], at(0).mono);
+    let (mut out, mut second, mut words, mut line) = (Vec::new(), 0, Vec::new(), modbus_ascii::Reader::default());
+    Format::new(name, yardstick, move || {
+        second += interval;
+        let now = at(second);
+        out.clear();
+        while let Next::Ask(ask) = poller.poll_request(now.mono) {
+            let (_, bytes) = answers.iter().find(|(request, _)| *request == ask.request).expect("it is of the plan");
+            let mut read = |registers: &[u8]| {
+                words.clear();
+                words.extend(registers.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])));
+            };
+            if is_ascii {
+                let frame = bytes.iter().find_map(|character| line.take(*character)).expect("a frame").expect("whole");
+                read(&frame[3..]);
+            } else {
+                read(&Pdu::unpack_rtu(black_box(bytes)).expect("its check fits").data[1..]);
+            }
+            poller.handle_answer(ask.ticket, Ok(Answer::Words(&words)), now, &mut out);
+        }
+        out.len()
+    })
 }
 
 /// Nanoseconds of one of them.
