@@ -284,8 +284,9 @@ impl Model {
             self.conditions[device] = before;
             self.watch(device);
         }
+        let forgotten = self.heard.saturating_sub(KNOWN);
         for judged in &mut self.judged {
-            judged.retain(|judged| judged.kept == Kept::Written);
+            judged.retain(|judged| judged.kept == Kept::Written && judged.n >= forgotten);
             judged.iter_mut().for_each(|judged| judged.at = Some(0));
         }
     }

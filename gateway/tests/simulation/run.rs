@@ -846,10 +846,13 @@ impl Run {
         } else if self.journal.rows > rows {
             self.model.take_down(second, 0);
         }
-        let coming = std::mem::take(&mut self.receipts_coming);
-        let (safe, coming): (Vec<_>, _) = coming.into_iter().partition(|(_, id)| life.eye.state_of(id) > 0);
-        self.receipts.extend(safe.into_iter().map(|(_, id)| id));
-        self.receipts_coming = coming;
+        // Only with a commit does a receipt become safe.
+        if committed == Some(true) {
+            let coming = std::mem::take(&mut self.receipts_coming);
+            let (safe, coming): (Vec<_>, _) = coming.into_iter().partition(|(_, id)| life.eye.state_of(id) > 0);
+            self.receipts.extend(safe.into_iter().map(|(_, id)| id));
+            self.receipts_coming = coming;
+        }
         for line in std::mem::take(&mut self.journal.news) {
             tell!(self, "journal: {line}");
         }

@@ -287,13 +287,18 @@ impl Broker {
     /// let go of one, upon which the intake ends the connection.
     pub fn settle(&mut self) -> (Vec<Msg>, bool) {
         let acks = std::mem::take(&mut *self.acks.lock().expect("nobody panics with it"));
-        let mut forsaken = false;
+        let (mut forsaken, mut next) = (false, 0);
         for (connection, id, used) in acks {
             if connection != self.connection {
                 continue;
             }
-            match self.in_flight.iter_mut().find(|(msg, _)| msg.id == id) {
-                Some(entry) if used => entry.1 = true,
+            // Mostly they come in order.
+            let (passed, ahead) = (0..next.min(self.in_flight.len()), next..self.in_flight.len());
+            match ahead.chain(passed).find(|at| self.in_flight[*at].0.id == id) {
+                Some(at) if used => {
+                    self.in_flight[at].1 = true;
+                    next = at + 1;
+                }
                 _ => forsaken = true,
             }
         }
