@@ -203,6 +203,12 @@ impl Track {
         self.held = entered.max(kept);
     }
 
+    /// The highest level that is held or waits for its delay.
+    fn reached(&self) -> Option<Level> {
+        let begun = Level::ALL.into_iter().rev().find(|level| self.above[*level as usize].is_some());
+        self.held.max(begun)
+    }
+
     /// When [`Track::advance`] will change something by itself.
     fn due(&self, on_delay: Duration, off_delay: Duration) -> Option<Mono> {
         let entering = Level::ALL
@@ -660,12 +666,13 @@ impl AlarmBook {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    /// The level at which the condition of an instance stands now; `None` while normal or pending.
-    pub fn held(&self, rule: RuleIx, subject: PointIx) -> Option<Level> {
+    /// The level that the condition of an instance has reached, whether it stands or its on-delay runs; `None` while normal. Deadbands
+    /// go by it: noise around a limit that is being passed breaks no delay off.
+    pub fn reached(&self, rule: RuleIx, subject: PointIx) -> Option<Level> {
         if self.by_instance.is_empty() {
             return None;
         }
-        self.entries[self.by_instance.get(&(rule, subject))?].track.held
+        self.entries[self.by_instance.get(&(rule, subject))?].track.reached()
     }
 
     /// Whether a condition of an instance stands, waits for a delay, or has an alarm that is open.

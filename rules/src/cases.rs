@@ -20,7 +20,7 @@
 //! may stand in the meantime. `restart = true` takes the power away for a moment: windows begin anew, open alarms stay.
 //!
 //! Cases are about verdicts, and the alarm follows them without delay. Where one says `alarm`, what it says is about the
-//! alarm itself: the case then runs with the rule's delays, and the deadband holds only what has been raised. `raised`
+//! alarm itself: the case then runs with the rule's delays, and the deadband holds from the first touch of a limit. `raised`
 //! says how often people have been told so far.
 
 use std::cell::Cell;
@@ -468,7 +468,7 @@ impl<'c> Play<'c> {
         let (set, points, out) = (&mut self.set, &self.points, &mut self.out);
         let follows = self.level;
         let book = self.book.as_ref();
-        let active = |rule, subject| book.map_or(follows, |book| book.held(rule, subject));
+        let active = |rule, subject| book.map_or(follows, |book| book.reached(rule, subject));
         match sample {
             Some(sample) => set.handle_samples(now, points, &[sample], &active, out),
             None => set.handle_timeout(now, points, &active, out),

@@ -742,7 +742,7 @@ impl Engine {
         // must not decide what becomes of them.
         for sample in samples {
             let book = &self.watch.book;
-            let active = |rule, subject| book.held(rule, subject);
+            let active = |rule, subject| book.reached(rule, subject);
             self.rules.handle_samples(now, points, std::slice::from_ref(sample), &active, &mut self.judged);
             if !self.judged.is_empty() {
                 self.take_judged(now, points);
@@ -849,7 +849,7 @@ impl Engine {
         });
         self.watch.health.handle_ended(now, ended, &mut self.watch.book);
         let book = &self.watch.book;
-        let active = |rule, subject| book.held(rule, subject);
+        let active = |rule, subject| book.reached(rule, subject);
         self.rules.take_over(now, points, old, latest, &active, &mut self.judged);
         self.take_judged(now, points);
         self.watch.health.handle_abandoned(now, &mut self.watch.book);
@@ -959,7 +959,7 @@ impl Engine {
         }
         if self.rules.poll_timeout().is_some_and(|due| due <= now.mono) {
             let book = &self.watch.book;
-            let active = |rule, subject| book.held(rule, subject);
+            let active = |rule, subject| book.reached(rule, subject);
             self.rules.handle_timeout(now, points, &active, &mut self.judged);
             self.take_judged(now, points);
         }
@@ -1201,7 +1201,7 @@ mod tests {
         kitchen.hear(55, &[22.0]);
         assert!(kitchen.seen().is_empty(), "22 lies within the deadband of the orange limit");
         let all = (0..kitchen.engine.specs.len()).map(|n| RuleIx(n as u32));
-        let held: Vec<Level> = all.filter_map(|rule| kitchen.engine.watch.book.held(rule, PointIx(0))).collect();
+        let held: Vec<Level> = all.filter_map(|rule| kitchen.engine.watch.book.reached(rule, PointIx(0))).collect();
         assert_eq!(held, [Level::Orange]);
     }
 
@@ -1232,6 +1232,31 @@ mod tests {
         kitchen.wait_until(60);
         assert_eq!(kitchen.seen(), ["returned yellow"]);
         assert!(kitchen.pending.is_empty());
+    }
+
+    /// Goal: a quantity that rises slowly under noise is told no later than its confirm time after the first touch. Method: a reading at
+    /// the limit, then some within the deadband below it, with a restart between them; and one that is over before the delay is.
+    #[test]
+    fn noise_around_a_limit_breaks_no_delay_off_not_even_with_a_restart_in_the_middle() {
+        let mut kitchen = Kitchen::new();
+        kitchen.hear(0, &[25.0, 21.0]);
+        kitchen.hear(1, &[24.9, 20.0]);
+        assert_eq!((kitchen.pending.len(), kitchen.pending[0].above), (1, Some(Level::Orange)));
+        kitchen.hear(2, &[20.0]);
+        assert_eq!(kitchen.seen(), ["raised orange", "call called"], "gas/leak waits two seconds");
+        let mut kitchen = Kitchen::new();
+        kitchen.hear(0, &[25.0]);
+        kitchen.engine = Engine::new(rules(""), desk(), 8);
+        kitchen.engine.restore_pending(now(1), kitchen.pending.clone(), |_| true);
+        kitchen.engine.bind(&kitchen.points);
+        kitchen.hear(2, &[20.0]);
+        kitchen.hear(3, &[20.0]);
+        assert_eq!(kitchen.seen(), ["raised orange", "call called"]);
+        let mut kitchen = Kitchen::new();
+        kitchen.hear(0, &[25.0]);
+        kitchen.hear(1, &[19.9]);
+        kitchen.hear(3, &[24.9]);
+        assert_eq!(kitchen.seen(), ["raised yellow"], "it was over as far as orange goes");
     }
 
     #[test]
@@ -1598,7 +1623,7 @@ mod tests {
                         let rule = engine.rules().find(id).expect("listed above");
                         (0..points.len() as u32).map(move |ix| (rule, PointIx(ix)))
                     });
-                    held.map(|(rule, ix)| engine.watch.book.held(rule, ix)).collect::<Vec<_>>()
+                    held.map(|(rule, ix)| engine.watch.book.reached(rule, ix)).collect::<Vec<_>>()
                 };
                 if step.is_multiple_of(20) {
                     assert_eq!(stands(&engines[0]), stands(&engines[1]), "seed {seed}, step {step}");

@@ -175,7 +175,7 @@ pub struct Limit {
     /// The standard and clause, or the practice, that it follows.
     pub source: Text,
     /// The level that breaking it stands for: the one it is named after unless the file says otherwise. The deadband
-    /// holds a broken limit while the alarm stands at this level or above; without a level, at any.
+    /// holds a broken limit while the alarm stands at this level or above, or waits to; without a level, at any.
     pub level: Option<Level>,
     /// Instead of the rule's, for limits in another unit than the subject's.
     pub deadband: Option<f64>,
@@ -225,7 +225,7 @@ pub struct RuleSpec {
     pub on_delay: Duration,
     /// The condition must be gone so long before it counts as gone.
     pub off_delay: Duration,
-    /// How far back from a limit, in the subject's unit, the value must go while the alarm is active.
+    /// How far back from a limit, in the subject's unit, the value must go while the alarm is active or its on-delay runs.
     pub deadband: f64,
     /// Stays raised after the condition has ended until a person resets it.
     pub latch: bool,
@@ -422,7 +422,7 @@ pub struct Grounds {
     pub at: Wall,
     pub rule: ContentHash,
     pub said: Said,
-    /// The level at which the alarm stood: deadbands go by it.
+    /// The level at which the alarm stood or waited for its on-delay: deadbands go by it.
     pub held: Option<Level>,
     /// One for each point; a role that stands for several has several, the subject comes first.
     pub inputs: Vec<InputSeen>,

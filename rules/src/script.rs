@@ -22,16 +22,8 @@ use crate::rule::{Level, RuleSpec};
 
 /// What a script may call: the name, how it is written, what it gives.
 pub const VOCABULARY: &[(&str, &str, &str)] = &[
-    (
-        "above",
-        "above(point, \"limit\")",
-        "whether the value is at or above the limit; while the alarm stands, less the deadband",
-    ),
-    (
-        "below",
-        "below(point, \"limit\")",
-        "whether the value is at or below the limit; while the alarm stands, plus the deadband",
-    ),
+    ("above", "above(point, \"limit\")", "whether the value is at or above the limit; from then on, less the deadband"),
+    ("below", "below(point, \"limit\")", "whether the value is at or below the limit; from then on, plus the deadband"),
     ("on", "on(point)", "whether a flag is true (a number: at least 0.5)"),
     ("limit", "limit(\"name\")", "the limit's value as it holds for this subject"),
     ("window", "window(\"name\")", "a window of the rule's file, for above, below, .value and .ok"),
@@ -188,7 +180,7 @@ pub(crate) struct Seen {
     pub track: Track,
 }
 
-/// How far a broken limit moves back while its alarm stands.
+/// How far a broken limit moves back until it counts as kept again.
 #[derive(Clone, Copy, Debug)]
 enum Band {
     /// By the deadband of the rule, which is in the subject's unit: for the subject alone.
@@ -245,7 +237,7 @@ pub(crate) struct Frame {
     pub windows: Vec<Seen>,
     pub limits: Vec<f64>,
     pub deadband: f64,
-    /// The level at which the alarm stands now.
+    /// The level at which the alarm stands now or waits for its on-delay.
     pub active: Option<Level>,
     /// The limit whose comparison was the last to say yes.
     pub decisive: Option<u16>,
@@ -265,7 +257,7 @@ impl Frame {
         })
     }
 
-    /// The limit as it stands in this moment: moved by the deadband while the alarm stands at its level or above.
+    /// The limit as it stands in this moment: moved by the deadband while the alarm stands at its level or above, or is about to.
     fn moved(&self, limit: usize, up: bool, of_subject: bool) -> f64 {
         let (_, level, band) = &self.names.limits[limit];
         let held = self.active.is_some_and(|active| level.is_none_or(|level| active >= level));

@@ -1158,8 +1158,8 @@ impl RuleSet {
 
     /// Judges what the samples change.
     ///
-    /// `active` is the level at which the alarm's condition stands now (`Active` or `Clearing`), `None` while it is
-    /// normal or pending; a latched alarm whose condition has ended is `None` too. Emitted into `out`: the first
+    /// `active` is the level that the alarm's condition has reached (`Pending`, `Active` or `Clearing`), `None` while it is
+    /// normal; a latched alarm whose condition has ended is `None` too. Emitted into `out`: the first
     /// verdict of each instance, every verdict that is not normal, every change, and every verdict while `active` says
     /// so. A normal verdict that nobody waits for is not emitted. A verdict that rests on an uncertain value is held
     /// back when it would clear or lower what stands. Samples that are no news are not judged.

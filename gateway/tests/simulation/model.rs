@@ -222,7 +222,8 @@ impl Model {
             match msg.said {
                 Said::Value(value) => {
                     let at = |level: usize| value >= LIMITS[level - 1];
-                    let kept = |level: usize| condition.held >= level && value >= LIMITS[level - 1] - plan.deadband;
+                    let reached = |level: usize| condition.held >= level || condition.above[level].is_some();
+                    let kept = |level: usize| reached(level) && value >= LIMITS[level - 1] - plan.deadband;
                     let found = (1..=3).rev().find(|level| at(*level) || kept(*level)).unwrap_or(0);
                     for level in 1..=3 {
                         if level <= found {

@@ -36,12 +36,11 @@ fn delays(endings: &[Ending], told: impl Fn(&Ending) -> &Told) -> Vec<f64> {
     found
 }
 
-/// How much later than plain thresholds the rules told of it: than their first touch, and than when these would have
-/// been sure. `None` where one of the two never was.
+/// How much later than the first touch of a plain threshold the rules told of it, and how much that may be: the rule's `on_delay`.
+/// `None` where one of the two never did.
 pub fn late(ending: &Ending) -> Option<(f64, f64)> {
     let hazard = ending.hazard?;
-    let rules = ending.rules.delay(hazard)?;
-    Some((rules - ending.plain.delay(hazard)?, hazard.0 + rules - ending.sure?))
+    Some((ending.rules.delay(hazard)? - ending.plain.delay(hazard)?, ending.confirm?))
 }
 
 fn quantiles(sorted: &[f64]) -> String {
@@ -70,10 +69,10 @@ pub fn page(outcomes: &[Outcome], library: &str) -> String {
          delays, deadbands, windows and doubt are worth, and what they cost. Rules as of {library}.\n\n\
          ## Hazards\n\n\
          Seconds from the moment at which the quantity begins to move, which is long before any limit: median / 95 % / most.\n\
-         *Later* is the most by which the rules came after plain thresholds in one variation: after their first touch, which\n\
-         may be noise, and after plain thresholds that wait as long as the rule does to make sure (its `on_delay`). Negative\n\
-         means that the rules were always earlier.\n\n\
-         | story | played | rules: missed | seconds | plain: missed | seconds | later, s | than sure, s |\n\
+         *Later* is the most by which the rules came after the first touch of a plain threshold in one variation, be it noise;\n\
+         negative means that they were always earlier. No more than a rule takes to make sure (*confirm*, its `on_delay`) is\n\
+         allowed but in one variation of 500: noise that goes beyond the deadband is a spike like others.\n\n\
+         | story | played | rules: missed | seconds | plain: missed | seconds | later, s | confirm, s |\n\
          |---|--:|--:|--:|--:|--:|--:|--:|\n",
         outcomes.len()
     );
@@ -93,8 +92,8 @@ pub fn page(outcomes: &[Outcome], library: &str) -> String {
             quantiles(&rules),
             endings.len() - plain.len(),
             quantiles(&plain),
-            say(later.map(|(touch, _)| touch)),
-            say(later.map(|(_, sure)| sure)),
+            say(later.map(|(late, _)| late)),
+            say(later.map(|(_, confirm)| confirm)),
         );
     }
     out += "\n## Days without a hazard\n\n\

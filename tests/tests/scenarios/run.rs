@@ -117,8 +117,8 @@ pub struct Ending {
     pub readings: usize,
     pub rules: Told,
     pub plain: Told,
-    /// When plain thresholds would have called people out that wait as long as the rule does to make sure.
-    pub sure: Option<f64>,
+    /// How many seconds the rule waits to make sure whose limit was the first to be touched in the hazard.
+    pub confirm: Option<f64>,
     /// Rules that called people out, in order, for whoever wants to know why.
     pub by: Vec<(f64, String)>,
 }
@@ -196,7 +196,7 @@ pub fn play(story: &'static Story, first: u64, count: u64) -> Vec<Ending> {
             readings: 0,
             rules: Told::default(),
             plain: Told::default(),
-            sure: None,
+            confirm: None,
             by: Vec::new(),
         });
         for sensor in sensors {
@@ -215,8 +215,8 @@ pub fn play(story: &'static Story, first: u64, count: u64) -> Vec<Ending> {
 impl Played {
     fn run(&mut self, mut speakers: Vec<Speaker>, thresholds: &[Threshold]) {
         self.validator.watch(&self.points, start());
-        // Since when each threshold that looks at the point has been broken.
-        let mut broken: Vec<Vec<Option<f64>>> = vec![vec![None; thresholds.len()]; speakers.len()];
+        // Whether each threshold that looks at the point is broken.
+        let mut broken = vec![vec![false; thresholds.len()]; speakers.len()];
         let key = |t: f64, n: usize| Reverse(((t * 1_000.0) as u64, n));
         let mut next: BinaryHeap<_> = speakers.iter().enumerate().map(|(n, speaker)| key(speaker.due, n)).collect();
         let mut sequences = vec![0_u64; speakers.len()];
@@ -235,17 +235,12 @@ impl Played {
             for (at, threshold) in thresholds.iter().enumerate().filter(|(_, threshold)| threshold.kind == kind) {
                 let Some(number) = value.as_ref().ok().and_then(Value::as_f64) else { continue };
                 let ending = &mut self.endings[which];
-                let begins = ending.hazard.map_or(0.0, |(begins, _)| begins);
-                if let Some(since) = broken[n][at].map(|since| since.max(begins))
-                    && t - since >= threshold.confirm
-                {
-                    ending.sure = Some(ending.sure.map_or(f64::INFINITY, |sure| sure).min(since + threshold.confirm));
-                }
-                if threshold.level(number) < Some(self.story.from) {
-                    broken[n][at] = None;
-                } else if broken[n][at].is_none() {
-                    broken[n][at] = Some(t);
+                let was = std::mem::replace(&mut broken[n][at], threshold.level(number) >= Some(self.story.from));
+                if broken[n][at] && !was {
                     ending.plain.times.push(t);
+                    if ending.hazard.is_some_and(|(begins, ends)| (begins..=ends).contains(&t)) {
+                        ending.confirm.get_or_insert(threshold.confirm);
+                    }
                 }
             }
             let now = at(t);
