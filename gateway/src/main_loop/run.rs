@@ -116,6 +116,8 @@ pub struct Parts {
     pub people: watch::Sender<Kept>,
     /// By broker: publishes there, with QoS 0 and not retained. Must not block.
     pub says: BTreeMap<Arc<str>, Say>,
+    /// Which sirens are to sound, and until when, for those who keep them so.
+    pub sirens: watch::Sender<Option<Arc<BTreeMap<Arc<str>, Mono>>>>,
 }
 
 /// Takes a topic and a payload.
@@ -1004,6 +1006,15 @@ impl MainLoop {
         let decided = handed.transitions + handed.calls + handed.incidents + handed.pending + handed.orders > 0;
         let scratch = &mut self.scratch;
         scratch.pending.clear();
+        // Before the orders, which say no more than that it is time to look.
+        let sirens = self.parts.engine.sirens();
+        self.parts.sirens.send_if_modified(|known| {
+            let other = known.as_deref() != Some(&sirens);
+            if other {
+                *known = Some(Arc::new(sirens));
+            }
+            other
+        });
         // Whoever is called does not wait for what is written into the log.
         self.parts.orders_waiting += scratch.orders.len();
         for order in scratch.orders.drain(..) {

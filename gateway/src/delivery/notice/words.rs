@@ -491,7 +491,9 @@ impl<'o> News<'o> {
         match &order.body {
             OrderBody::Event(transition) => Ok(Self::Change(transition)),
             OrderBody::Call(change) => Ok(Self::Call(change)),
-            OrderBody::Cap(_) => Err(DeliveryError::Never("a notice tells events, not CAP".to_owned())),
+            OrderBody::Cap(_) | OrderBody::Siren(_) => {
+                Err(DeliveryError::Never("a notice tells events, not CAP".to_owned()))
+            }
         }
     }
 
