@@ -704,7 +704,10 @@ impl ResponseDesk {
         self.sounding.values_mut().for_each(|of| {
             of.remove(&id);
         });
-        let sounds = || said.sirens.iter().filter(|(sounding, _)| !sounding.ended);
+        // One that the site has no more, or not while it plays, is not to sound for what was before.
+        let channels = &self.settings.channels;
+        let is_there = |of: &Sounding| channels.iter().any(|one| one.form == ChannelForm::Siren && one.id == of.siren);
+        let sounds = || said.sirens.iter().filter(|(sounding, _)| !sounding.ended && is_there(sounding));
         for (sounding, due) in sounds() {
             self.sounding.entry(Arc::clone(&sounding.siren)).or_default().insert(id, *due);
         }

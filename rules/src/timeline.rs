@@ -219,7 +219,13 @@ impl Stage {
         for channel in self.desk.channels.iter_mut().filter(|channel| !channel.voice.status.is_empty()) {
             *channel = in_earnest(channel.clone(), real);
         }
+        if !real {
+            // At an exercise the building is quiet.
+            self.desk.channels.retain(|channel| *channel.id != *"horn" || channel.drills);
+        }
         self.restart(Duration::ZERO);
+        let known = |siren: &Arc<str>| self.desk.channels.iter().any(|channel| channel.id == *siren);
+        assert!(self.watch.sirens().all(|(siren, _)| known(siren)), "what the site has no more is not to sound");
     }
 
     fn restart(&mut self, down: Duration) {
@@ -886,6 +892,7 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
                             spare: key == "second",
                             then: if key == "horn" { vec!["second".into()] } else { Vec::new() },
                             sounds_for: Duration::from_secs(180),
+                            drills: false,
                             ..channel(ChannelForm::Siren, false)
                         }),
                         // Of the way out before it.

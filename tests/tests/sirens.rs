@@ -193,6 +193,7 @@ fn a_unit_that_is_dead_when_the_horn_should_end_is_told_until_it_shows_it() {
     let daemon = Daemon::start(building.site.folder());
     let alarm = raise(&daemon, "g1");
     building.until(true);
+    receipts(&daemon, &alarm, &["delivered on, read back"]);
     building.signal("-STOP");
     acknowledge(&daemon, &alarm);
     daemon.alarm("system/part", "way-out:horn", "it is said", |alarm| alarm["state"] != "normal");

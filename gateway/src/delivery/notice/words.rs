@@ -477,7 +477,8 @@ impl Words {
 /// A change that asks nothing of anybody.
 pub fn is_bookkeeping(order: &Order) -> bool {
     let OrderBody::Event(transition) = &order.body else { return false };
-    matches!(transition.cause, Cause::Regrouped { .. } | Cause::Broadcast { step: BroadcastStep::Renewed, .. })
+    use BroadcastStep::{Ended, Renewed};
+    matches!(transition.cause, Cause::Regrouped { .. } | Cause::Broadcast { step: Renewed | Ended, .. })
 }
 
 /// What an order tells.
