@@ -42,8 +42,11 @@ use super::{Carrier, DeliveryError, Receipt, Site, read_id, read_scope, read_spa
 use crate::clock::Clock;
 use crate::output::{Action, Later, Refused, Switch};
 
-/// Which sirens are to sound, by their ids, and until when. `None` until the main loop has taken up its journal.
-pub type Wanted = watch::Receiver<Option<Arc<BTreeMap<Arc<str>, Mono>>>>;
+/// Which sirens are to sound, by their ids, and until when.
+pub type Sounding = Arc<BTreeMap<Arc<str>, Mono>>;
+
+/// What is wanted now; `None` until the main loop has taken up its journal.
+pub type Wanted = watch::Receiver<Option<Sounding>>;
 
 const FOR_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(3_600);
 const USUALLY_FOR: Duration = Duration::from_secs(180);

@@ -50,6 +50,7 @@ use super::{Change, Input, NewSite, PartState, ReloadAsked, Reloaded, Resend, Re
 use crate::clock::Clock;
 use crate::delivery::Outcome;
 use crate::delivery::courier::CourierHandle;
+use crate::delivery::siren::Sounding;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
 use crate::store::audit::{Deed, Through, Way};
@@ -117,7 +118,7 @@ pub struct Parts {
     /// By broker: publishes there, with QoS 0 and not retained. Must not block.
     pub says: BTreeMap<Arc<str>, Say>,
     /// Which sirens are to sound, and until when, for those who keep them so.
-    pub sirens: watch::Sender<Option<Arc<BTreeMap<Arc<str>, Mono>>>>,
+    pub sirens: watch::Sender<Option<Sounding>>,
 }
 
 /// Takes a topic and a payload.
