@@ -190,7 +190,7 @@ fn escape(text: &str) -> String {
 }
 
 /// The causes of transitions and of incidents' changes in Chinese.
-pub const CAUSES: [(&str, &str); 33] = [
+pub const CAUSES: [(&str, &str); 34] = [
     ("raised", "发生报警"),
     ("level_changed", "级别变化"),
     ("returned", "异常消失"),
@@ -210,6 +210,7 @@ pub const CAUSES: [(&str, &str); 33] = [
     ("broadcast_taken_back", "播报已撤回"),
     ("broadcast_rerouted", "转发备用出口"),
     ("broadcast_renewed", "播报续发"),
+    ("broadcast_ended", "警报器到时停止"),
     ("opened", "事件开始"),
     ("grew", "事件扩大"),
     ("settled", "报警均已结束"),

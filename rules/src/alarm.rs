@@ -16,6 +16,7 @@ use crate::drill::DrillId;
 use crate::incident::{IncidentAction, IncidentId, NewCase};
 use crate::order::Voice;
 use crate::rule::{Evidence, Finding, Level, RuleId, Text};
+use crate::siren::Sounding;
 use crate::walk::WalkId;
 
 /// UUIDv7 of one occurrence: sorts by the time it was raised.
@@ -199,6 +200,8 @@ pub struct Alarm {
     pub broadcast: Option<Broadcast>,
     /// Spare targets that get what is said about it, since another has not taken it.
     pub rerouted: Vec<Arc<str>>,
+    /// Sirens that sound, or have sounded, for it: of each the last time.
+    pub sirens: Vec<Sounding>,
 }
 
 /// One CAP message that left: what a later one puts in `references`.

@@ -731,15 +731,16 @@ impl AlarmBook {
     /// Writes down which CAP messages have left about an alarm.
     pub(crate) fn set_outward(&mut self, as_of: &Alarm) {
         let Some(entry) = self.by_alarm.get(&as_of.id).and_then(|slot| self.entries.get_mut(slot)) else { return };
-        let Alarm { cap_log, broadcast, rerouted, .. } = as_of;
+        let Alarm { cap_log, broadcast, rerouted, sirens, .. } = as_of;
         let differs = |alarm: &&mut Arc<Alarm>| {
-            (&alarm.cap_log, &alarm.broadcast, &alarm.rerouted) != (cap_log, broadcast, rerouted)
+            (&alarm.cap_log, &alarm.broadcast, &alarm.rerouted, &alarm.sirens) != (cap_log, broadcast, rerouted, sirens)
         };
         if let Some(alarm) = entry.alarm.as_mut().filter(differs) {
             let alarm = Arc::make_mut(alarm);
             alarm.cap_log.clone_from(cap_log);
             alarm.broadcast.clone_from(broadcast);
             alarm.rerouted.clone_from(rerouted);
+            alarm.sirens.clone_from(sirens);
         }
     }
 
@@ -964,6 +965,7 @@ impl AlarmBook {
             cap_log: Vec::new(),
             broadcast: None,
             rerouted: Vec::new(),
+            sirens: Vec::new(),
         };
         entry.alarm = Some(Arc::new(alarm));
         self.by_alarm.insert(id, slot);

@@ -166,11 +166,21 @@ pub enum BroadcastStep {
     Rerouted,
     /// What is in force outside would expire while the alarm stands: it is said again.
     Renewed,
+    /// A siren has sounded for its longest time and is switched off.
+    Ended,
 }
 
 impl BroadcastStep {
-    pub const ALL: [Self; 7] =
-        [Self::Seconded, Self::Approved, Self::Refused, Self::Expired, Self::TakenBack, Self::Rerouted, Self::Renewed];
+    pub const ALL: [Self; 8] = [
+        Self::Seconded,
+        Self::Approved,
+        Self::Refused,
+        Self::Expired,
+        Self::TakenBack,
+        Self::Rerouted,
+        Self::Renewed,
+        Self::Ended,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -181,6 +191,7 @@ impl BroadcastStep {
             Self::TakenBack => "broadcast_taken_back",
             Self::Rerouted => "broadcast_rerouted",
             Self::Renewed => "broadcast_renewed",
+            Self::Ended => "broadcast_ended",
         }
     }
 
@@ -196,6 +207,9 @@ impl BroadcastStep {
                 ("一出口未按时接收，已转发备用出口", "a way out did not take it in time; a spare one gets it, too")
             }
             Self::Renewed => ("对外播报到期前已续发", "broadcast said again before it expires"),
+            Self::Ended => {
+                ("警报器已到最长鸣响时间，停止鸣响", "a siren has sounded for its longest time and is switched off")
+            }
         }
     }
 }

@@ -527,6 +527,10 @@ impl DrillDesk {
     pub fn calls_of(&self, id: AlarmId) -> impl Iterator<Item = &Call> {
         self.runs.values().flat_map(move |run| run.watch.calls_of(id))
     }
+
+    pub fn sirens(&self) -> impl Iterator<Item = (&Arc<str>, Mono)> {
+        self.runs.values().flat_map(|run| run.watch.sirens())
+    }
 }
 
 /// A condition whose delay runs would stand under the same rule and point as the real one: a drill's is forgotten.
@@ -813,6 +817,7 @@ mod tests {
                 OrderBody::Event(transition) => of(&transition.alarm),
                 OrderBody::Call(change) => of(&change.alarm),
                 OrderBody::Cap(cap) => of(&cap.alarm),
+                OrderBody::Siren(siren) => of(&siren.alarm),
             },
             Effect::Pending(_) | Effect::Duty(_) | Effect::Walk(_) => None,
         }

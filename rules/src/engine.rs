@@ -297,6 +297,11 @@ impl Watch {
         }
     }
 
+    /// Which sirens sound, and until when.
+    pub(crate) fn sirens(&self) -> impl Iterator<Item = (&Arc<str>, Mono)> {
+        self.desk.sirens()
+    }
+
     fn handle_incident(&mut self, now: Now, who: &str, id: IncidentId, what: &IncidentAction) -> Result<(), Refusal> {
         self.incidents.incident(id)?;
         match what {
@@ -399,6 +404,7 @@ impl Watch {
                     Request::Readiness { station, trouble } => self.report_readiness(now, &station, trouble),
                     Request::Expired(alarm) => self.book.say_broadcast(now, alarm, BroadcastStep::Expired, None),
                     Request::Renew(alarm) => self.book.say_broadcast(now, alarm, BroadcastStep::Renewed, None),
+                    Request::Ended(alarm) => self.book.say_broadcast(now, alarm, BroadcastStep::Ended, None),
                 }
             } else if let Some(Chatter { alarm, begins }) = self.book.poll_chatter() {
                 let subject = Subject::Part(format!("{CHATTER}{}:{}", alarm.rule, alarm.subject.as_str()).into());
@@ -775,6 +781,16 @@ impl Engine {
     pub fn handle_undelivered(&mut self, now: Now, alarm: AlarmId, channel: &str) {
         self.fire_watches(now);
         self.watch.handle_undelivered(now, alarm, channel);
+    }
+
+    /// Which sirens are to sound, and until when, whatever alarms and drills want them.
+    pub fn sirens(&self) -> BTreeMap<Arc<str>, Mono> {
+        let mut sirens = BTreeMap::new();
+        for (siren, until) in self.watch.sirens().chain(self.drills.sirens()) {
+            let last = sirens.entry(Arc::clone(siren)).or_insert(until);
+            *last = until.max(*last);
+        }
+        sirens
     }
 
     pub fn handle_command(&mut self, now: Now, command: Command) -> Result<(), Refusal> {

@@ -1369,6 +1369,7 @@ mod tests {
             cap_log: Vec::new(),
             broadcast: None,
             rerouted: Vec::new(),
+            sirens: Vec::new(),
         }
     }
 

@@ -24,6 +24,7 @@ pub mod rule;
 pub mod schema;
 pub mod script;
 pub mod set;
+pub mod siren;
 pub mod template;
 #[cfg(test)]
 mod timeline;

@@ -64,6 +64,8 @@ pub enum OrderBody {
     Call(Arc<CallChange>),
     /// A CAP 1.2 message.
     Cap(Arc<CapOrder>),
+    /// A siren is to sound, or not any longer.
+    Siren(Arc<SirenOrder>),
 }
 
 /// Everything a CAP message needs besides the site's own words.
@@ -77,6 +79,17 @@ pub struct CapOrder {
     pub voice: Option<Arc<Voice>>,
     /// Every live predecessor, oldest first.
     pub references: Vec<CapRef>,
+    pub alarm: Arc<Alarm>,
+}
+
+/// What an alarm wants of a siren. The siren itself does what all alarms together want of it when the order reaches it, so that an
+/// order which comes late or twice never makes it wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SirenOrder {
+    pub on: bool,
+    pub at: Wall,
+    /// When it ends by itself.
+    pub until: Wall,
     pub alarm: Arc<Alarm>,
 }
 
@@ -129,6 +142,8 @@ pub struct Channel {
     pub from_escalation: u32,
     /// What it says in CAP is said again when it is so old and the alarm still stands. `None`: never.
     pub renew_after: Option<Duration>,
+    /// The longest that a siren sounds for an alarm.
+    pub sounds_for: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +154,8 @@ pub enum ChannelForm {
     Cap,
     /// CAP that others come for: nothing is carried, and people are asked before it is there to be fetched.
     Feed,
+    /// On for an alarm that [`crate::siren`] has it sound for, off when that is over.
+    Siren,
 }
 
 impl Channel {
@@ -158,6 +175,7 @@ impl Channel {
             then: Vec::new(),
             from_escalation: 0,
             renew_after: None,
+            sounds_for: Duration::ZERO,
         }
     }
 

@@ -21,10 +21,11 @@ use crate::engine::{Effect, WARNING};
 use crate::incident::IncidentId;
 use crate::order::{
     Call, CallCause, CallChange, CallStamp, CallState, CallStep, CapMessage, CapOrder, Channel, ChannelForm, OnCall,
-    Order, OrderBody, OrderId, Station, Voice,
+    Order, OrderBody, OrderId, SirenOrder, Station, Voice,
 };
 use crate::plan::Plans;
 use crate::rule::{Level, Text};
+use crate::siren::{self, Sounding};
 
 /// Everything about people and ways out that the engine must know.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,6 +107,8 @@ pub(crate) enum Request {
     Expired(AlarmId),
     /// What was said outside is to be said again.
     Renew(AlarmId),
+    /// A siren has sounded for its longest time.
+    Ended(AlarmId),
 }
 
 /// Calls, and what each way out has heard.
@@ -121,6 +124,10 @@ pub(crate) struct ResponseDesk {
     questions: BTreeSet<(Mono, AlarmId)>,
     /// When what is in force outside is to be said again.
     renewals: BTreeSet<(Mono, AlarmId)>,
+    /// When a siren has sounded for its longest time for an alarm.
+    ends: BTreeSet<(Mono, AlarmId)>,
+    /// Which sirens sound for which alarms, and until when.
+    sounding: BTreeMap<Arc<str>, BTreeMap<AlarmId, Mono>>,
     /// Alarms that no station answers, by area.
     unanswered: BTreeMap<Arc<str>, BTreeSet<AlarmId>>,
     /// What people have said of the stations.
@@ -143,6 +150,10 @@ struct Said {
     due: Option<Mono>,
     /// When what is in force is to be said again, as it stands in `renewals`.
     renew_at: Option<Mono>,
+    /// What sirens have sounded for it, and when each must end.
+    sirens: Vec<(Sounding, Mono)>,
+    /// When the first that sounds must end, as it stands in `ends`.
+    ends_at: Option<Mono>,
     /// The question is another than the one whose clock runs.
     anew: bool,
 }
@@ -168,7 +179,19 @@ impl Said {
 
     /// Whether the alarm says the same.
     fn is_in(&self, alarm: &Alarm) -> bool {
-        self.caps == alarm.cap_log && self.broadcast == alarm.broadcast && self.rerouted == alarm.rerouted
+        self.caps == alarm.cap_log
+            && self.broadcast == alarm.broadcast
+            && self.rerouted == alarm.rerouted
+            && self.sirens.iter().map(|(sounding, _)| sounding).eq(&alarm.sirens)
+    }
+
+    fn siren(&self, id: &str) -> Option<&Sounding> {
+        self.sirens.iter().map(|(sounding, _)| sounding).find(|sounding| *sounding.siren == *id)
+    }
+
+    /// Whether a siren sounds for it.
+    fn sounds(&self, id: &str) -> bool {
+        self.siren(id).is_some_and(|sounding| !sounding.ended)
     }
 
     fn write(&self, alarm: &mut Arc<Alarm>) {
@@ -179,6 +202,7 @@ impl Said {
         alarm.cap_log.clone_from(&self.caps);
         alarm.broadcast.clone_from(&self.broadcast);
         alarm.rerouted.clone_from(&self.rerouted);
+        alarm.sirens = self.sirens.iter().map(|(sounding, _)| sounding.clone()).collect();
     }
 }
 
@@ -302,6 +326,8 @@ impl ResponseDesk {
             said: BTreeMap::new(),
             questions: BTreeSet::new(),
             renewals: BTreeSet::new(),
+            ends: BTreeSet::new(),
+            sounding: BTreeMap::new(),
             unanswered: BTreeMap::new(),
             duty: BTreeMap::new(),
             unready: BTreeMap::new(),
@@ -404,6 +430,12 @@ impl ResponseDesk {
                 caps: alarm.cap_log.clone(),
                 broadcast: alarm.broadcast.clone(),
                 rerouted: alarm.rerouted.clone(),
+                // By the wall clock, and none longer than its full time.
+                sirens: alarm
+                    .sirens
+                    .iter()
+                    .map(|of| (of.clone(), now.mono.plus(of.until.since(now.wall).min(of.until.since(of.since)))))
+                    .collect(),
                 ..Said::default()
             };
             self.keep_said(now, alarm, said);
@@ -456,14 +488,14 @@ impl ResponseDesk {
         mut transition: Transition,
         effects: &mut VecDeque<Effect>,
     ) -> Arc<Transition> {
-        let caps = self.cap_messages(now, &mut transition);
+        let (caps, sirens) = self.outward_messages(now, &mut transition);
         let transition = Arc::new(transition);
         effects.push_back(Effect::Transition(Arc::clone(&transition)));
         let alarm = &transition.alarm;
         for channel in &self.settings.channels {
             let body = match channel.form {
                 ChannelForm::Events if channel.wants(alarm, alarm.peak) => OrderBody::Event(Arc::clone(&transition)),
-                ChannelForm::Events | ChannelForm::Cap | ChannelForm::Feed => continue,
+                ChannelForm::Events | ChannelForm::Cap | ChannelForm::Feed | ChannelForm::Siren => continue,
             };
             let id = OrderId::new(format!("{}/{}/{}", alarm.id, alarm.seq, channel.id));
             effects.push_back(Effect::Order(Order { id, channel: Arc::clone(&channel.id), body }));
@@ -480,13 +512,21 @@ impl ResponseDesk {
             }));
             effects.push_back(Effect::Order(Order { id, channel, body }));
         }
+        for Sounding { siren, until, ended, .. } in sirens {
+            let id = OrderId::new(format!("{}/{}/{siren}", alarm.id, alarm.seq));
+            let order = SirenOrder { on: !ended, at: now.wall, until, alarm: Arc::clone(alarm) };
+            let body = OrderBody::Siren(Arc::new(order));
+            effects.push_back(Effect::Order(Order { id, channel: siren, body }));
+        }
         self.call_or_stand_down(now, &transition, effects);
         transition
     }
 
-    /// Brings what each CAP channel has said in line with how the alarm stands now, as far as people let it.
-    fn cap_messages(&mut self, now: Now, transition: &mut Transition) -> Vec<(Arc<str>, ToSay)> {
+    /// Brings what each CAP channel has said, and what each siren does, in line with how the alarm stands now, as far as people
+    /// let it.
+    fn outward_messages(&mut self, now: Now, transition: &mut Transition) -> (Vec<(Arc<str>, ToSay)>, Vec<Sounding>) {
         let mut out = Vec::new();
+        let (cause, from) = (transition.cause.clone(), transition.from);
         let alarm = &mut transition.alarm;
         let mut said = self.said.remove(&alarm.id).unwrap_or_default();
         // Alarms wait in the book's queue: the desk knows what was said since.
@@ -494,6 +534,20 @@ impl ResponseDesk {
         let allowed = |said: &Said| said.broadcast.as_ref().is_some_and(|broadcast| broadcast.allows(alarm.level));
         let (mut wanted, mut in_force) = (None, None);
         for channel in self.settings.channels.iter().filter(|channel| channel.outward) {
+            if channel.form == ChannelForm::Siren {
+                let before = said.siren(&channel.id);
+                let sounds = before.filter(|before| !before.ended).map(|before| before.level);
+                in_force = match siren::step(channel, alarm, &cause, from, before) {
+                    siren::Step::End => in_force,
+                    siren::Step::Stay => in_force.max(sounds),
+                    siren::Step::Begin if self.is_asked(channel, alarm, None) => {
+                        wanted = Some(alarm.level);
+                        in_force.max(sounds)
+                    }
+                    siren::Step::Begin => in_force.max(Some(alarm.level)),
+                };
+                continue;
+            }
             let (chain, _) = said.chains(channel, alarm);
             let last = chain.last();
             in_force = match cap_message(channel, alarm, last) {
@@ -540,12 +594,51 @@ impl ResponseDesk {
             }
             out.push((Arc::clone(&channel.id), ToSay { message, suffix: "", voice, references: chain }));
         }
+        let switched = self.switch_sirens(now, &mut said, (alarm, &cause, from));
         said.write(alarm);
         if transition.to == AlarmState::Normal {
-            said = Said { due: said.due, renew_at: said.renew_at, ..Said::default() };
+            let Said { due, renew_at, ends_at, .. } = said;
+            said = Said { due, renew_at, ends_at, ..Said::default() };
         }
         self.keep_said(now, &transition.alarm, said);
-        out
+        (out, switched)
+    }
+
+    /// What the change of an alarm does to each siren: those that begin or end.
+    fn switch_sirens(
+        &self,
+        now: Now,
+        said: &mut Said,
+        (alarm, cause, from): (&Alarm, &Cause, AlarmState),
+    ) -> Vec<Sounding> {
+        let of_siren = |channel: &&Channel| channel.form == ChannelForm::Siren;
+        // One that the site has no more cannot be switched.
+        said.sirens.retain(|(of, _)| self.settings.channels.iter().any(|one| of_siren(&one) && one.id == of.siren));
+        let mut switched = Vec::new();
+        for channel in self.settings.channels.iter().filter(of_siren) {
+            let step = siren::step(channel, alarm, cause, from, said.siren(&channel.id));
+            let allowed = said.broadcast.as_ref().is_some_and(|broadcast| broadcast.allows(alarm.level));
+            let at = said.sirens.iter().position(|(of, _)| of.siren == channel.id);
+            let is_over = |at: usize| step == siren::Step::End || said.sirens[at].1 <= now.mono;
+            if step == siren::Step::Begin && (allowed || !self.is_asked(channel, alarm, None)) {
+                let (siren, level) = (Arc::clone(&channel.id), alarm.level);
+                let until = now.wall.plus(channel.sounds_for);
+                let (since, outward) = (now.wall, channel.outward);
+                let begun = Sounding { siren, level, since, until, outward, ended: false };
+                at.into_iter().for_each(|at| drop(said.sirens.remove(at)));
+                said.sirens.push((begun.clone(), now.mono.plus(channel.sounds_for)));
+                switched.push(begun);
+            } else if let Some(at) = at.filter(|at| !said.sirens[*at].0.ended && is_over(*at)) {
+                said.sirens[at].0.ended = true;
+                switched.push(said.sirens[at].0.clone());
+            }
+        }
+        switched
+    }
+
+    /// Which sirens sound, and until when.
+    pub fn sirens(&self) -> impl Iterator<Item = (&Arc<str>, Mono)> {
+        self.sounding.iter().filter_map(|(siren, of)| Some((siren, of.values().copied().max()?)))
     }
 
     /// Whether what this channel would say now waits for people.
@@ -575,7 +668,9 @@ impl ResponseDesk {
         }
         said.anew = false;
         self.set_renewal(now, alarm, &mut said);
-        if !(said.caps.is_empty() && said.broadcast.is_none() && said.rerouted.is_empty()) {
+        self.set_sounding(id, &mut said);
+        let Said { caps, broadcast, rerouted, sirens, .. } = &said;
+        if !(caps.is_empty() && broadcast.is_none() && rerouted.is_empty() && sirens.is_empty()) {
             self.said.insert(id, said);
         }
     }
@@ -604,6 +699,28 @@ impl ResponseDesk {
         said.renew_at = due;
     }
 
+    /// Keeps which sirens sound for an alarm, and the clock of the one that ends first.
+    fn set_sounding(&mut self, id: AlarmId, said: &mut Said) {
+        self.sounding.values_mut().for_each(|of| {
+            of.remove(&id);
+        });
+        // One that the site has no more, or not while it plays, is not to sound for what was before.
+        let channels = &self.settings.channels;
+        let is_there = |of: &Sounding| channels.iter().any(|one| one.form == ChannelForm::Siren && one.id == of.siren);
+        let sounds = || said.sirens.iter().filter(|(sounding, _)| !sounding.ended && is_there(sounding));
+        for (sounding, due) in sounds() {
+            self.sounding.entry(Arc::clone(&sounding.siren)).or_default().insert(id, *due);
+        }
+        let due = sounds().map(|(_, due)| *due).min();
+        if due != said.ends_at {
+            if let Some(old) = said.ends_at {
+                self.ends.remove(&(old, id));
+            }
+            self.ends.extend(due.map(|due| (due, id)));
+            said.ends_at = due;
+        }
+    }
+
     /// What a person says about the broadcast of an alarm. The caller writes down the step, and with it leaves what is
     /// allowed to.
     pub fn handle_broadcast(
@@ -627,9 +744,12 @@ impl ResponseDesk {
                 let would = |channel: &Channel| {
                     // As if nobody had taken anything back.
                     let open = Alarm { broadcast: None, ..alarm.clone() };
-                    channel.form != ChannelForm::Events
-                        && cap_message(channel, &open, None).is_some()
-                        && self.is_asked(channel, &open, None)
+                    let says = match channel.form {
+                        ChannelForm::Events => false,
+                        ChannelForm::Siren => siren::may_begin(channel, &open),
+                        ChannelForm::Cap | ChannelForm::Feed => cap_message(channel, &open, None).is_some(),
+                    };
+                    says && self.is_asked(channel, &open, None)
                 };
                 if !before.is_waiting() && !self.settings.channels.iter().any(would) {
                     return Err(nothing_to_send());
@@ -648,7 +768,10 @@ impl ResponseDesk {
                 let is_out = |said: &Said| {
                     let fed = self.settings.channels.iter().any(|channel| channel.form == ChannelForm::Feed);
                     let approved = |broadcast: &Broadcast| broadcast.state == BroadcastState::Approved;
-                    !said.caps.is_empty() || fed && said.broadcast.as_ref().is_some_and(approved)
+                    let heard = |channel: &Channel| channel.outward && said.sounds(&channel.id);
+                    !said.caps.is_empty()
+                        || fed && said.broadcast.as_ref().is_some_and(approved)
+                        || self.settings.channels.iter().any(heard)
                 };
                 if !self.said.get(&alarm.id).is_some_and(is_out) {
                     return Err(Refusal::not_allowed(
@@ -680,6 +803,7 @@ impl ResponseDesk {
             ChannelForm::Cap | ChannelForm::Feed => {
                 said.is_some_and(|said| said.caps.iter().any(|sent| *sent.channel == *channel))
             }
+            ChannelForm::Siren => said.is_some_and(|said| said.sounds(channel)),
         };
         if !stands {
             return false;
@@ -987,6 +1111,13 @@ impl ResponseDesk {
             self.requests.push_back(Request::Renew(id));
             return true;
         }
+        let first = self.ends.first().filter(|(due, _)| *due <= now.mono).copied();
+        if let Some((due, id)) = first.filter(|(at, _)| self.timers.first().is_none_or(|(due, ..)| at <= due)) {
+            self.ends.remove(&(due, id));
+            self.said.get_mut(&id).expect("a siren sounds for what was said").ends_at = None;
+            self.requests.push_back(Request::Ended(id));
+            return true;
+        }
         let Some((due, id, station)) = self.timers.first().filter(|(due, ..)| *due <= now.mono).cloned() else {
             return false;
         };
@@ -1124,7 +1255,10 @@ impl ResponseDesk {
     pub fn poll_timeout(&self) -> Option<Mono> {
         let first = |of: &BTreeSet<(Mono, AlarmId)>| of.first().map(|(due, _)| *due);
         let call = self.timers.first().map(|(due, ..)| *due);
-        [call, first(&self.questions), first(&self.renewals), self.look_at].into_iter().flatten().min()
+        [call, first(&self.questions), first(&self.renewals), first(&self.ends), self.look_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub fn calls(&self) -> impl Iterator<Item = &Call> {

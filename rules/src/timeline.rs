@@ -72,6 +72,8 @@ struct Stage {
     called_since: BTreeMap<(AlarmId, Arc<str>), Duration>,
     /// Which question about a broadcast stands, and since when.
     asked_since: BTreeMap<AlarmId, (Wall, Duration)>,
+    /// Since when a siren sounds for an alarm.
+    heard_since: BTreeMap<(AlarmId, Arc<str>), Duration>,
     /// CAP identifiers that have left.
     identifiers: BTreeSet<String>,
     clock_was_set: bool,
@@ -133,6 +135,7 @@ impl Stage {
             shelved_until: BTreeMap::new(),
             called_since: BTreeMap::new(),
             asked_since: BTreeMap::new(),
+            heard_since: BTreeMap::new(),
             identifiers: BTreeSet::new(),
             clock_was_set: false,
         }
@@ -216,7 +219,13 @@ impl Stage {
         for channel in self.desk.channels.iter_mut().filter(|channel| !channel.voice.status.is_empty()) {
             *channel = in_earnest(channel.clone(), real);
         }
+        if !real {
+            // At an exercise the building is quiet.
+            self.desk.channels.retain(|channel| *channel.id != *"horn" || channel.drills);
+        }
         self.restart(Duration::ZERO);
+        let known = |siren: &Arc<str>| self.desk.channels.iter().any(|channel| channel.id == *siren);
+        assert!(self.watch.sirens().all(|(siren, _)| known(siren)), "what the site has no more is not to sound");
     }
 
     fn restart(&mut self, down: Duration) {
@@ -238,6 +247,9 @@ impl Stage {
             *since = self.at;
         }
         for since in self.settled_since.values_mut() {
+            *since = self.at;
+        }
+        for since in self.heard_since.values_mut() {
             *since = self.at;
         }
         for (_, since) in self.asked_since.values_mut() {
@@ -358,6 +370,20 @@ impl Stage {
                     let (alarm, text) = match &order.body {
                         OrderBody::Event(transition) => (&transition.alarm, "event".to_owned()),
                         OrderBody::Call(change) => (&change.alarm, format!("call {}", change.call.station)),
+                        OrderBody::Siren(siren) => {
+                            let (alarm, key) = (&siren.alarm, (siren.alarm.id, Arc::clone(&order.channel)));
+                            if siren.on {
+                                assert!(has_yes(&self.desk, &order.channel, alarm), "{} sounds too early", order.id);
+                                self.heard_since.insert(key, self.at);
+                            } else {
+                                assert!(
+                                    self.heard_since.remove(&key).is_some(),
+                                    "{} ends what did not sound",
+                                    order.id
+                                );
+                            }
+                            (alarm, if siren.on { "on" } else { "off" }.to_owned())
+                        }
                         OrderBody::Cap(cap) => {
                             assert!(!cap.identifier.contains([' ', ',', '<', '&']));
                             let word = match cap.message {
@@ -408,7 +434,7 @@ impl Stage {
                     };
                     let journaled = self.alarms.get(&alarm.id).expect("an order comes after its alarm's transition");
                     assert!(alarm.seq <= journaled.seq, "an order comes after its transition");
-                    if !self.show_events && !matches!(order.body, OrderBody::Cap(_)) {
+                    if !self.show_events && !matches!(order.body, OrderBody::Cap(_) | OrderBody::Siren(_)) {
                         continue;
                     }
                     format!("{}order {} {text}", self.name(alarm.id), order.channel)
@@ -624,6 +650,26 @@ impl Stage {
             }
             assert!(self.alarms[id].is_open() || chain.is_empty(), "a closed alarm is cancelled everywhere");
         }
+        self.check_sirens();
+    }
+
+    /// No siren sounds without a cause or longer than its time, and each is known to.
+    fn check_sirens(&self) {
+        for ((id, siren), since) in &self.heard_since {
+            let (alarm, channel) = (&self.alarms[id], self.desk.channels.iter().find(|one| one.id == *siren));
+            let channel = channel.expect("a siren of the desk");
+            assert!(self.at < *since + channel.sounds_for, "{siren} sounds too long for {id}");
+            let silenced = alarm.is_silenced() || (!channel.outward && alarm.acknowledged.is_some());
+            assert!(alarm.is_open() && !silenced, "{siren} sounds without a cause for {id}");
+        }
+        let journaled: BTreeSet<(AlarmId, Arc<str>)> = self
+            .alarms
+            .values()
+            .flat_map(|alarm| alarm.sirens.iter().filter(|of| !of.ended).map(|of| (alarm.id, Arc::clone(&of.siren))))
+            .collect();
+        assert!(self.heard_since.keys().eq(&journaled), "what sounds is what the journal holds");
+        let sounding: BTreeSet<Arc<str>> = self.watch.sirens().map(|(siren, _)| Arc::clone(siren)).collect();
+        assert_eq!(sounding, journaled.into_iter().map(|(_, siren)| siren).collect(), "and what the desk says");
     }
 
     /// A book restored from the journal, with nothing handled yet, is the book that there was.
@@ -679,6 +725,13 @@ fn may_leave(desk: &DeskSettings, cap: &CapOrder) -> bool {
         broadcast.into_iter().flat_map(|broadcast| &broadcast.yes).map(|yes| &*yes.account).collect();
     people.len() >= desk.broadcast.approval.people()
         && (desk.broadcast.approval == Approval::None || broadcast.is_some_and(|found| found.level >= cap.alarm.level))
+}
+
+/// Whether people have let a siren sound that the public hears.
+fn has_yes(desk: &DeskSettings, siren: &str, alarm: &Alarm) -> bool {
+    let outward = desk.channels.iter().any(|channel| *channel.id == *siren && channel.outward);
+    let yes = alarm.broadcast.as_ref().filter(|found| found.level >= alarm.level).map_or(0, |found| found.yes.len());
+    !outward || alarm.level < Level::Orange || yes >= desk.broadcast.approval.people()
 }
 
 /// CAP `status` of what is real.
@@ -833,6 +886,15 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
                             desk.channels.push(Channel { spare, then, ..channel(ChannelForm::Events, false) });
                             show_events = true;
                         }
+                        // In the building; in the yard; and the one that sounds when the one in the building does not.
+                        "horn" | "loud" | "second" => desk.channels.push(Channel {
+                            outward: key == "loud",
+                            spare: key == "second",
+                            then: if key == "horn" { vec!["second".into()] } else { Vec::new() },
+                            sounds_for: Duration::from_secs(180),
+                            drills: false,
+                            ..channel(ChannelForm::Siren, false)
+                        }),
                         // Of the way out before it.
                         "renew" => desk.channels.last_mut().expect("a way out").renew_after = Some(wait(value)),
                         "from_step" => {
@@ -1098,6 +1160,21 @@ fn random_day(seed: u64) -> Vec<String> {
             Channel { spare: true, ..outward("spare", Level::Yellow) },
             Channel { spare: true, ..outward("radio", Level::Red) },
             in_earnest(channel("feed", ChannelForm::Feed, chance.of(&Level::ALL), false), chance.below(2) == 0),
+            Channel {
+                sounds_for: seconds(180),
+                then: vec!["second".into()],
+                ..channel("horn", ChannelForm::Siren, Level::Orange, false)
+            },
+            Channel {
+                sounds_for: seconds(600),
+                spare: true,
+                ..channel("second", ChannelForm::Siren, Level::Blue, true)
+            },
+            Channel {
+                outward: true,
+                sounds_for: seconds(60),
+                ..channel("loud", ChannelForm::Siren, Level::Yellow, true)
+            },
         ],
         broadcast: chunhui(chance.of(&[Approval::TwoPeople, Approval::TwoPeople, Approval::OnePerson, Approval::None])),
         call_level: chance.of(&[Level::Orange, Level::Yellow]),
@@ -1152,9 +1229,10 @@ fn random_day(seed: u64) -> Vec<String> {
                 stage
                     .command(who, Action::Broadcast { alarm, what: BroadcastAction::TakeBack { why: "x".to_owned() } }),
             ),
-            38.. => {
-                stage.undelivered(alarm, chance.of(&["town", "county", "spare", "cap", "hook", "hook-2", "nobody"]))
-            }
+            38.. => stage.undelivered(
+                alarm,
+                chance.of(&["town", "county", "spare", "cap", "hook", "hook-2", "horn", "second", "nobody"]),
+            ),
             30.. => {
                 let what = match chance.below(5) {
                     0 => StationAction::HandOver { crew: vec!["wang".to_owned()], note: String::new() },

@@ -1,6 +1,6 @@
 """Modbus units by pymodbus: a sound peer that anmin did not write.
 
-    modbus_sim.py tcp             listens on a free port of 127.0.0.1
+    modbus_sim.py tcp [PORT]      listens on a free port of 127.0.0.1, or on this one
     modbus_sim.py ascii_tcp       the same with ASCII frames
     modbus_sim.py rtu DEVICE      serves RTU on a serial device, 19200 8N1
     modbus_sim.py ascii DEVICE    the same with ASCII frames
@@ -40,9 +40,9 @@ def unit(number, first=126):
 FRAMERS = {"tcp": FramerType.SOCKET, "rtu": FramerType.RTU, "ascii": FramerType.ASCII}
 
 
-async def serve_tcp(framing, first=126):
-    """Serves units 1 and 2 on a free port and gives it."""
-    units, address = [unit(1, first), unit(2, first)], ("127.0.0.1", 0)
+async def serve_tcp(framing, first=126, port=0):
+    """Serves units 1 and 2 on a free port, or on this one, and gives it."""
+    units, address = [unit(1, first), unit(2, first)], ("127.0.0.1", port)
     server = ModbusTcpServer(units, address=address, framer=FRAMERS[framing], ignore_missing_devices=True)
     await server.serve_forever(background=True)
     return server.transport.sockets[0].getsockname()[1]
@@ -50,7 +50,9 @@ async def serve_tcp(framing, first=126):
 
 async def main(arguments):
     kind, *device = arguments
-    if device:
+    if device and device[0].isdigit():
+        print("ready", await serve_tcp(kind, port=int(device[0])), flush=True)
+    elif device:
         server = ModbusSerialServer(
             [unit(1), unit(2)], port=device[0], baudrate=19200, framer=FRAMERS[kind], ignore_missing_devices=True
         )

@@ -307,3 +307,29 @@ fn over_a_broker_a_broadcast_comes_under_the_topic_of_its_status() {
     let references = String::from_utf8_lossy(&end.payload).into_owned();
     assert!(references.contains(&id), "it refers to the alert: {references}");
 }
+
+/// Goal: nobody in the yard hears anything before two people have said yes. Method: a speaker at the site's own broker, told by a
+/// siren that the public hears; whoever is on duty acknowledges first, as they do.
+#[test]
+fn a_siren_that_the_public_hears_waits_for_two_people_and_is_taken_back() {
+    let speaker = "[[mqtt_out]]\nid = \"here\"\nbroker = \"embedded\"\n[[siren]]\nid = \"yard\"\npublic = true\nmqtt_out = \"here\"\n\
+        topic = \"yard/speaker\"\npayload_on = \"evacuate\"\npayload_off = \"quiet\"\n";
+    let site = site("broadcast-siren", speaker);
+    let daemon = Daemon::start(site.folder());
+    people(&daemon, &site);
+    let mut yard = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "speaker");
+    yard.subscribe("yard/speaker");
+    raise(&daemon, "g1");
+    let alarm = alarms(&daemon, &site, "gas/leak", |alarm| alarm["broadcast"]["state"] == "waiting");
+    let id = alarm["id"].as_str().expect("it has an id").to_owned();
+    assert!(run(&daemon, &site, &["alarm", "ack", &id, "--who", "li"]).status.success());
+    assert!(approve(&daemon, &site, &id, "li", "Acceptance").0);
+    let said = yard.take(std::time::Duration::from_secs(2));
+    assert!(said.iter().all(|publish| publish.payload[..] == *b"quiet"), "{said:?}");
+    assert!(approve(&daemon, &site, &id, "wang", "Acceptance").0);
+    yard.next("it sounds", |publish| publish.payload[..] == *b"evacuate");
+    let told = alarms(&daemon, &site, "gas/leak", |alarm| alarm["broadcast"]["state"] == "approved");
+    assert_eq!(told["told_outside"], json!(["yard"]), "{told:#}");
+    assert!(run(&daemon, &site, &["broadcast", "cancel", &id, "--why", "mistake", "--who", "li"]).status.success());
+    yard.next("it is quiet", |publish| publish.payload[..] == *b"quiet");
+}

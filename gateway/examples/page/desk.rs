@@ -678,6 +678,7 @@ impl Desk {
             cap_log: Vec::new(),
             broadcast: None,
             rerouted: Vec::new(),
+            sirens: Vec::new(),
         }
     }
 

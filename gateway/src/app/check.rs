@@ -50,6 +50,7 @@ pub fn check(Options { site, against_running, url }: Options) -> ExitCode {
                 config.buses.len(),
                 config.desk.stations.len()
             );
+            config.sirens.iter().for_each(|siren| println!("  {siren}"));
             if against_running {
                 return run(&Desk::of_site(site, url), rules::would_change);
             }

@@ -220,6 +220,8 @@ impl Daemon {
         for way in running.prepare_ways(&config, |_| true)? {
             running.take_way(way)?;
         }
+        let sirens = watch::Sender::default();
+        let outputs = running.sound(&config, &sirens.subscribe())?;
         for settings in &config.influx {
             let reader = readings.reader(&settings.id).map_err(|problem| problem.to_string())?;
             running.readers.insert(Arc::clone(&settings.id), reader);
@@ -266,6 +268,7 @@ impl Daemon {
             refills: Some(refills),
             people: people.clone(),
             says,
+            sirens,
         };
         let said: Vec<&str> = notes.iter().map(|(_, text)| text).chain(&restored.notes).map(|text| &*text.en).collect();
         let started = json!({
@@ -307,11 +310,6 @@ impl Daemon {
 
         running.post(posts);
         running.listen(|_| true);
-        let outputs = config.outputs.into_iter().map(|output| {
-            let writes = running.doors(&output.bus).writes;
-            let switch = switch(&output, writes);
-            (output.settings, switch)
-        });
         let outputs = Outputs::new(outputs);
         let link = web::WebLink {
             inputs: inputs.clone(),
@@ -455,7 +453,7 @@ impl Daemon {
 }
 
 /// The way from an output to its register.
-fn switch(output: &config::Output, writes: Writes) -> Switch {
+pub(super) fn switch(output: &config::Output, writes: Writes) -> Switch {
     let (settings, unit) = (output.settings.clone(), output.unit);
     Arc::new(move |action: Action, may| {
         let value = settings.value(action);

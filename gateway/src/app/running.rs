@@ -30,6 +30,7 @@ use crate::delivery::courier::{self, CourierHandle};
 use crate::delivery::gbt26875_out::{self, Gbt26875Out};
 use crate::delivery::mqtt_out::{self, Lines, MqttOut};
 use crate::delivery::notice::{self, Notice};
+use crate::delivery::siren::{self, Siren};
 use crate::delivery::webhook::{self, Webhook};
 use crate::delivery::{Carrier, Replaceable, Site, broadcast, cap, heartbeat, influx};
 use crate::intake::broker::Broker;
@@ -42,6 +43,7 @@ use crate::main_loop::run::Say;
 use crate::main_loop::stock::StockWatch;
 use crate::main_loop::test_calendar::{TestCalendar, TestPlan};
 use crate::main_loop::{Change, Feed, Input, Routes};
+use crate::output::{self, Switch};
 use crate::register::Kind;
 use crate::store::{Reader, StateReader};
 use crate::subscription::{self, Subscriptions, push};
@@ -159,6 +161,8 @@ enum CarrierOf {
     Notice(Arc<Replaceable<Notice>>),
     Cap(Arc<Replaceable<Broadcast>>),
     Centre(Arc<Replaceable<Gbt26875Out>>),
+    /// Only a restart exchanges it.
+    Siren,
 }
 
 /// A carrier that is sound and has said nothing yet.
@@ -290,6 +294,35 @@ impl Running {
             (NewCarrier::Cap(new), _) => self.start(&id, heartbeat, &Arc::new(Replaceable::new(new)), CarrierOf::Cap),
         }
         Ok(())
+    }
+
+    /// Starts the sirens, which nothing but a restart exchanges. Gives the outputs as a person has them, each by way of its siren
+    /// where there is one.
+    pub fn sound(
+        &mut self,
+        config: &Config,
+        wanted: &siren::Wanted,
+    ) -> Result<Vec<(output::Settings, Switch)>, String> {
+        let mut outputs: Vec<(output::Settings, Switch)> = Vec::new();
+        for output in &config.outputs {
+            let writes = self.doors(&output.bus).writes;
+            outputs.push((output.settings.clone(), super::daemon::switch(output, writes)));
+        }
+        for settings in &config.sirens {
+            let id = &settings.channel.id;
+            let mut output = outputs.iter_mut().find(|(output, _)| settings.output() == Some(&*output.id));
+            let relay = output.as_ref().map(|(_, switch)| Arc::clone(switch));
+            let siren = siren::carrier(settings, relay, &self.lines, wanted.clone(), &self.clock);
+            let siren = Arc::new(Replaceable::new(siren.map_err(|problem| format!("way out {id}: {problem}"))?));
+            if let Some((_, switch)) = &mut output {
+                *switch = siren.now().by_hand(Arc::clone(switch));
+            }
+            self.start(id, false, &siren, |_: Arc<Replaceable<Siren>>| CarrierOf::Siren);
+            let keeper = format!("siren:{id}");
+            let task = supervisor::keep(keeper.as_str(), self.inputs.clone(), move || siren.now().keep());
+            self.tasks.put(keeper, task);
+        }
+        Ok(outputs)
     }
 
     fn start<C: Carrier>(
@@ -706,7 +739,7 @@ pub struct Beginning {
     waits: Vec<Difference>,
 }
 
-const WAYS: &[&str] = &["mqtt_out", "webhook", "notice", "cap", "gbt26875_out"];
+const WAYS: &[&str] = &["mqtt_out", "webhook", "notice", "cap", "gbt26875_out", "siren"];
 
 /// The ids of what is different in these tables.
 fn ids(differences: &[Difference], tables: &[&str], how: impl Fn(&How) -> bool) -> BTreeSet<String> {
@@ -720,7 +753,7 @@ pub fn texts(caps: &[broadcast::Settings], notices: &[notice::Settings], site: &
         let words = settings.words(site);
         let teller = move |order: &Order| match &order.body {
             OrderBody::Cap(order) => Some(cap::compose(&words, order).ok()?.xml),
-            OrderBody::Event(_) | OrderBody::Call(_) => None,
+            OrderBody::Event(_) | OrderBody::Call(_) | OrderBody::Siren(_) => None,
         };
         (Arc::clone(&settings.channel.id), Arc::new(teller))
     };

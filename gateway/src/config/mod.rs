@@ -38,7 +38,7 @@ use anmin_sensors::validator;
 
 use crate::clock;
 use crate::credentials::named_file;
-use crate::delivery::{Site, broadcast, gbt26875_out, influx, mqtt_out, notice, webhook};
+use crate::delivery::{Site, broadcast, gbt26875_out, influx, mqtt_out, notice, siren, webhook};
 use crate::intake::{broker, gbt26875, http, modbus, mqtt};
 use crate::main_loop::drill_calendar;
 use crate::main_loop::test_calendar::TestPlan;
@@ -85,6 +85,7 @@ pub struct Config {
     pub notices: Vec<notice::Settings>,
     pub caps: Vec<broadcast::Settings>,
     pub gbt26875_out: Vec<gbt26875_out::Settings>,
+    pub sirens: Vec<siren::Settings>,
     pub influx: Vec<influx::Settings>,
     /// Whom anmin may dial.
     pub outgoing: Outgoing,
@@ -289,6 +290,7 @@ impl Config {
             .iter()
             .filter_map(|r| heeding(r, gbt26875_out::Settings::read(r), |out, r| out.heed(&outgoing, r)))
             .collect();
+        let sirens: Vec<_> = all("siren").iter().filter_map(siren::Settings::read).collect();
         let drills: Vec<drill_calendar::Plan> = all("drill").iter().filter_map(drill_calendar::Plan::read).collect();
         let tests = one(&roots, "walk").map_or_else(TestPlan::default, |r| TestPlan::read(&r));
         let influx: Vec<_> = all("influx")
@@ -318,17 +320,19 @@ impl Config {
         for (table, channels) in [
             ("cap", caps.iter().map(|out| &out.channel).collect::<Vec<_>>()),
             ("notice", notices.iter().map(|out| &out.channel).collect()),
+            ("siren", sirens.iter().map(|out| &out.channel).collect()),
         ] {
             routes::check_spares(table, &all(table), &channels);
         }
-        for r in all("cap") {
+        for r in all("cap").into_iter().chain(all("siren")) {
             let lines = || mqtt_out.iter().map(|out| &*out.channel.id);
             if let Some(line) = r.optional::<String>("mqtt_out").filter(|line| lines().all(|known| known != line)) {
                 let message = format!("`mqtt_out` names {line:?}, which is no [[mqtt_out]]");
                 r.fault("mqtt_out", message, did_you_mean(&line, lines()));
             }
         }
-        for r in ["mqtt_out", "webhook", "notice", "cap"].into_iter().flat_map(all) {
+        routes::check_outputs(&all("siren"), outputs.iter().map(|(output, _)| output));
+        for r in ["mqtt_out", "webhook", "notice", "cap", "siren"].into_iter().flat_map(all) {
             crate::delivery::check_areas(&r, &places_named);
         }
         if let Some(first) = all("notice").first() {
@@ -356,7 +360,7 @@ impl Config {
             ("subscriber", &["subscriber"]),
             ("drill", &["drill"]),
             ("warning source", &["warning_source"]),
-            ("way out", &["mqtt_out", "webhook", "notice", "cap", "gbt26875_out", "influx"]),
+            ("way out", &["mqtt_out", "webhook", "notice", "cap", "gbt26875_out", "siren", "influx"]),
         ] {
             unique(what, keys.iter().flat_map(|key| all(key)));
         }
@@ -434,6 +438,7 @@ impl Config {
             notices,
             caps,
             gbt26875_out,
+            sirens,
             influx,
             outgoing,
             outputs,
@@ -475,7 +480,11 @@ impl Config {
         });
         let feeds = self.subscribers.iter().filter_map(|one| one.channel(site));
         let centres = self.centres(site).iter().map(|out| out.channel.clone());
-        mqtt_out.chain(webhooks).chain(notices).chain(caps).chain(centres).chain(feeds).collect()
+        let sirens = self.sirens.iter().filter_map(|out| out.channel(site)).map(|channel| Channel {
+            spare: routes::is_spare(channel, self.sirens.iter().map(|other| &other.channel)),
+            ..channel.clone()
+        });
+        mqtt_out.chain(webhooks).chain(notices).chain(caps).chain(centres).chain(sirens).chain(feeds).collect()
     }
 }
 

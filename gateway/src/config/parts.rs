@@ -153,9 +153,11 @@ impl Parts {
         let (mut live, mut waits): (Vec<_>, Vec<_>) = all.into_iter().partition(Difference::is_live);
         // Devices, and those who hear them, rest on places and profiles, and a bus on all of its devices: what waits holds back
         // what may rest on it. Nothing is ever half taken.
-        let holds_back: [(&[&str], &[&str]); 2] = [
+        let holds_back: [(&[&str], &[&str]); 3] = [
             // An output hangs on the bus that it was read with.
             (&["output"], &["bus", "device"]),
+            // A siren is told by the connection that it was read with.
+            (&["siren"], &["mqtt_out"]),
             (
                 &["place", "place_list", "device", "profiles/"],
                 &["mqtt", "bus", "device", "place", "station", "plan", "desk", "profiles/"],
@@ -286,6 +288,12 @@ mod tests {
             (format!("{FIRST}[web]\nlisten = \"127.0.0.1:1\"\n"), "x", "", "[web] (listen)"),
             (FIRST.replace("\"x\"", "\"y\"\nmin_level = \"red\""), "x", "[[webhook]] office (min_level, url)", ""),
             (format!("{FIRST}[outgoing]\nallow = []\n"), "x", "", "[outgoing] (allow)"),
+            (
+                format!("{FIRST}[[siren]]\nid = \"horn\"\n[[mqtt_out]]\nid = \"yard\"\n"),
+                "x",
+                "",
+                "[[mqtt_out]] yard, [[siren]] horn",
+            ),
             (format!("{FIRST}[storage]\naudit_days = 9\n"), "x", "[storage] (audit_days)", ""),
             (format!("{FIRST}[storage]\naudit_days = 9\ndir = \"d\"\n"), "x", "", "[storage] (audit_days, dir)"),
             (FIRST.replace("id = \"b3\"", "id = \"b3\"\nstations = [\"s\"]"), "x", "[[place]] b3 (stations)", ""),

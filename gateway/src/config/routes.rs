@@ -1,8 +1,12 @@
 //! Who hears of what: that spare ways out are some, and that nothing grave goes past everybody.
 
+use std::collections::HashMap;
+
 use anmin_rules::order::Channel;
 use anmin_sensors::document::{Reader, did_you_mean};
 use anmin_sensors::point::{Hazard, Place};
+
+use crate::output;
 
 /// Whether another hands on to it.
 pub fn is_spare<'c>(channel: &Channel, mut others: impl Iterator<Item = &'c Channel>) -> bool {
@@ -23,6 +27,32 @@ pub fn check_spares(table: &str, tables: &[Reader<'_>], channels: &[&Channel]) {
                 let hint = "write all spares into the list of the first, in order".to_owned();
                 r.fault("then", format!("`then` names {spare:?}, which has a `then` of its own"), Some(hint));
             }
+        }
+    }
+}
+
+/// That each siren's `output` is one that nothing keeps from sounding and falling silent, and no other siren's.
+pub fn check_outputs<'o>(tables: &[Reader<'_>], outputs: impl Iterator<Item = &'o output::Settings> + Clone) {
+    let mut taken: HashMap<String, String> = HashMap::new();
+    for r in tables {
+        let Some(name) = r.optional::<String>("output") else { continue };
+        let fault = |message: String, hint: Option<String>| r.fault("output", message, hint);
+        let Some(found) = outputs.clone().find(|output| *output.id == *name) else {
+            let hint = did_you_mean(&name, outputs.clone().map(|output| &*output.id));
+            fault(format!("`output` names {name:?}, which is no [[output]]"), hint);
+            continue;
+        };
+        if found.may.len() < output::Action::ALL.len() {
+            let hint = "an output without `may` can be switched both on and off".to_owned();
+            fault(format!("`output` names {name:?}, which may not be switched both on and off"), Some(hint));
+        }
+        if !found.interlocks.is_empty() {
+            let hint = "a siren that waits for a reading is silent when the sensor burns; give it an output of its own";
+            fault(format!("`output` names {name:?}, which has an interlock"), Some(hint.to_owned()));
+        }
+        let id: String = r.optional("id").unwrap_or_default();
+        if let Some(other) = taken.insert(name.clone(), id) {
+            fault(format!("`output` names {name:?}, which siren {other:?} switches"), None);
         }
     }
 }

@@ -246,10 +246,11 @@ async fn run<C: Carrier>(
     }
 }
 
-/// When what must be taken in time was said: a CAP message, and of the rest what is orange or red and no drill.
+/// When what must be taken in time was said: a CAP message, that a siren sounds, and of the rest what is orange or red and no drill.
 fn expected_since(order: &Order) -> Option<Wall> {
     let news = match &order.body {
         OrderBody::Cap(cap) => return Some(cap.sent),
+        OrderBody::Siren(siren) => return siren.on.then_some(siren.at),
         OrderBody::Event(transition) => transition.at.wall,
         OrderBody::Call(change) => change.at,
     };
@@ -927,6 +928,7 @@ fn alarm_of(order: &Order) -> &Alarm {
         OrderBody::Event(transition) => &transition.alarm,
         OrderBody::Call(change) => &change.alarm,
         OrderBody::Cap(cap) => &cap.alarm,
+        OrderBody::Siren(siren) => &siren.alarm,
     }
 }
 

@@ -270,7 +270,9 @@ impl Carrier for Gbt26875Out {
         let transition = match &order.body {
             OrderBody::Event(transition) => transition,
             OrderBody::Call(_) => return Ok(Receipt::of("a call of a station is the site's own: nothing was sent")),
-            OrderBody::Cap(_) => return Err(DeliveryError::Never("a monitoring centre takes no CAP".to_owned())),
+            OrderBody::Cap(_) | OrderBody::Siren(_) => {
+                return Err(DeliveryError::Never("a monitoring centre takes no CAP".to_owned()));
+            }
         };
         let (says, asked) = {
             let _turn = inner.turn.lock().await;

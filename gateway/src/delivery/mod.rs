@@ -14,6 +14,7 @@ pub mod mqtt_out;
 pub mod notice;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod siren;
 pub mod webhook;
 
 use std::collections::BTreeSet;

@@ -312,15 +312,29 @@ impl Lines {
     /// One CAP message by one of them, below a branch of its status, so that nobody who listens for what is real hears an
     /// exercise. Not kept by the broker: what has expired is not to be told to who comes later.
     pub async fn tell_cap(&self, line: &str, message: &cap::Document, id: &str) -> Result<Receipt, DeliveryError> {
-        let found = self.0.read().unwrap_or_else(PoisonError::into_inner).get(line).cloned();
-        let Some(line) = found else {
-            return Err(DeliveryError::Retry(format!("way out {line}, by which it is to go, is not there")));
-        };
-        let line = line.now();
+        let line = self.line(line)?;
         let topic = line.topics.cap(&message.status);
         let payload = Bytes::from(message.xml.clone());
         line.publish(vec![Publish { topic, payload, retain: false }], id).await?;
         Ok(Receipt::of("acknowledged by the broker"))
+    }
+
+    /// One word to a device by one of them, under a topic of the site's own.
+    pub async fn tell(
+        &self,
+        line: &str,
+        topic: &str,
+        payload: Bytes,
+        retain: bool,
+        id: &str,
+    ) -> Result<(), DeliveryError> {
+        self.line(line)?.publish(vec![Publish { topic: topic.to_owned(), payload, retain }], id).await
+    }
+
+    fn line(&self, line: &str) -> Result<Arc<MqttOut>, DeliveryError> {
+        let found = self.0.read().unwrap_or_else(PoisonError::into_inner).get(line).cloned();
+        let gone = || DeliveryError::Retry(format!("way out {line}, by which it is to go, is not there"));
+        found.map(|line| line.now()).ok_or_else(gone)
     }
 }
 
@@ -379,7 +393,9 @@ impl MqttOut {
                 let event = event::call_event(&self.site, &order.id, change);
                 Ok(vec![news(self.topics.call(change), event)])
             }
-            OrderBody::Cap(_) => Err(DeliveryError::Never("this way out carries events, not CAP".to_owned())),
+            OrderBody::Cap(_) | OrderBody::Siren(_) => {
+                Err(DeliveryError::Never("this way out carries events, not CAP".to_owned()))
+            }
         }
     }
 }

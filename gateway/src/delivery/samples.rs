@@ -96,6 +96,7 @@ pub fn alarm() -> Alarm {
         cap_log: Vec::new(),
         broadcast: None,
         rerouted: Vec::new(),
+        sirens: Vec::new(),
     }
 }
 

@@ -120,7 +120,9 @@ impl Carrier for Webhook {
         let body = match &order.body {
             OrderBody::Event(transition) => event::alarm_event(&self.site, &order.id, transition),
             OrderBody::Call(change) => event::call_event(&self.site, &order.id, change),
-            OrderBody::Cap(_) => return Err(DeliveryError::Never("a webhook carries events, not CAP".to_owned())),
+            OrderBody::Cap(_) | OrderBody::Siren(_) => {
+                return Err(DeliveryError::Never("a webhook carries events, not CAP".to_owned()));
+            }
         };
         self.signer.post(order.id.as_str(), body.into()).await
     }

@@ -50,6 +50,7 @@ use super::{Change, Input, NewSite, PartState, ReloadAsked, Reloaded, Resend, Re
 use crate::clock::Clock;
 use crate::delivery::Outcome;
 use crate::delivery::courier::CourierHandle;
+use crate::delivery::siren::Sounding;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
 use crate::store::audit::{Deed, Through, Way};
@@ -116,6 +117,8 @@ pub struct Parts {
     pub people: watch::Sender<Kept>,
     /// By broker: publishes there, with QoS 0 and not retained. Must not block.
     pub says: BTreeMap<Arc<str>, Say>,
+    /// Which sirens are to sound, and until when, for those who keep them so.
+    pub sirens: watch::Sender<Option<Sounding>>,
 }
 
 /// Takes a topic and a payload.
@@ -1004,6 +1007,15 @@ impl MainLoop {
         let decided = handed.transitions + handed.calls + handed.incidents + handed.pending + handed.orders > 0;
         let scratch = &mut self.scratch;
         scratch.pending.clear();
+        // Before the orders, which say no more than that it is time to look.
+        let sirens = self.parts.engine.sirens();
+        self.parts.sirens.send_if_modified(|known| {
+            let other = known.as_deref() != Some(&sirens);
+            if other {
+                *known = Some(Arc::new(sirens));
+            }
+            other
+        });
         // Whoever is called does not wait for what is written into the log.
         self.parts.orders_waiting += scratch.orders.len();
         for order in scratch.orders.drain(..) {

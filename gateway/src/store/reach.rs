@@ -12,10 +12,11 @@ use super::state::{Entry, Journaled, Sent};
 pub const NAMED: &str = ", names it";
 
 /// How far a message has come. That a receiver has taken a request says nothing of people, nor of where it goes from there;
-/// only one that names the message, and a file, prove that it is there.
+/// only one that names the message, a file, and a relay that shows it prove that it is there.
 pub fn reached(sent: &Sent) -> &'static str {
     let is_there = || match &sent.body {
         Some(OrderBody::Cap(_)) => sent.detail.ends_with(NAMED) || sent.detail.ends_with(".xml"),
+        Some(OrderBody::Siren(_)) => sent.detail.ends_with("read back"),
         _ => false,
     };
     match sent.state {
@@ -61,7 +62,7 @@ impl Answers {
                 OrderBody::Call(change) if change.call.state != CallState::Called => return None,
                 OrderBody::Call(change) => (change.call.alarm, Some(change.call.station.to_string())),
                 // Who gets it is no member of this house.
-                OrderBody::Cap(_) => return None,
+                OrderBody::Cap(_) | OrderBody::Siren(_) => return None,
             },
         );
         self.0.get(&key)?.iter().find(|(_, at)| *at >= taken)

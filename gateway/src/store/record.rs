@@ -19,13 +19,14 @@ use anmin_rules::casework::{Case, CaseKind, Stage};
 use anmin_rules::drill::DrillId;
 use anmin_rules::incident::{End, FalseCause, Incident, IncidentCause, IncidentChange, IncidentId, Note, Outcome};
 use anmin_rules::order::{
-    Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OnCall, OrderBody, Voice,
+    Call, CallCause, CallChange, CallStamp, CallState, CapMessage, CapOrder, OnCall, OrderBody, SirenOrder, Voice,
 };
 use anmin_rules::plan::{Done, Item, Owner};
 use anmin_rules::rule::{
     ContentHash, Evidence, Finding, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text,
     WindowSeen,
 };
+use anmin_rules::siren::Sounding;
 use anmin_sensors::point::{DeviceId, Hazard, KINDS, Place, PointId};
 use anmin_sensors::reading::{Quality, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
@@ -101,6 +102,7 @@ pub fn write_body(body: &OrderBody) -> String {
         OrderBody::Event(transition) => BodyV1::Event(TransitionV1::of(transition)),
         OrderBody::Call(change) => BodyV1::Call(CallChangeV1::of(change)),
         OrderBody::Cap(cap) => BodyV1::Cap(CapV1::of(cap)),
+        OrderBody::Siren(siren) => BodyV1::Siren(SirenV1::of(siren)),
     };
     to_json(&Versioned { v: VERSION, record: OrderV1 { body } })
 }
@@ -117,6 +119,7 @@ pub fn read_body(json: &str) -> Result<Body, RecordError> {
         BodyV1::Event(transition) => Body::Whole(OrderBody::Event(Arc::new(transition.read()?))),
         BodyV1::Call(change) => Body::Whole(OrderBody::Call(Arc::new(change.read()?))),
         BodyV1::Cap(cap) => Body::Whole(OrderBody::Cap(Arc::new(cap.read()?))),
+        BodyV1::Siren(siren) => Body::Whole(OrderBody::Siren(Arc::new(siren.read()?))),
         BodyV1::EventAt(n) => Body::EventAt(n),
         BodyV1::CallAt(n) => Body::CallAt(n),
     })
@@ -263,6 +266,18 @@ struct AlarmV1<'a> {
     broadcast: Option<BroadcastV1<'a>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rerouted: Vec<Str<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sirens: Vec<SoundingV1<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SoundingV1<'a> {
+    siren: Str<'a>,
+    level: Str<'a>,
+    since: i64,
+    until: i64,
+    outward: bool,
+    ended: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -647,6 +662,15 @@ enum BodyV1<'a> {
     Call(CallChangeV1<'a>),
     CallAt(i64),
     Cap(CapV1<'a>),
+    Siren(SirenV1<'a>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct SirenV1<'a> {
+    on: bool,
+    at: i64,
+    until: i64,
+    alarm: AlarmV1<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -765,6 +789,7 @@ impl<'a> AlarmV1<'a> {
             cap_log: alarm.cap_log.iter().map(CapRefV1::of).collect(),
             broadcast: alarm.broadcast.as_ref().map(BroadcastV1::of),
             rerouted: alarm.rerouted.iter().map(|id| (&**id).into()).collect(),
+            sirens: alarm.sirens.iter().map(SoundingV1::of).collect(),
         }
     }
 
@@ -804,7 +829,44 @@ impl<'a> AlarmV1<'a> {
             cap_log: self.cap_log.into_iter().map(CapRefV1::read).collect::<Result<_, _>>()?,
             broadcast: self.broadcast.map(BroadcastV1::read).transpose()?,
             rerouted: self.rerouted.into_iter().map(|id| id.into_owned().into()).collect(),
+            sirens: self.sirens.into_iter().map(SoundingV1::read).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl<'a> SoundingV1<'a> {
+    fn of(sounding: &'a Sounding) -> Self {
+        Self {
+            siren: (&*sounding.siren).into(),
+            level: sounding.level.as_str().into(),
+            since: sounding.since.micros(),
+            until: sounding.until.micros(),
+            outward: sounding.outward,
+            ended: sounding.ended,
+        }
+    }
+
+    fn read(self) -> Result<Sounding, RecordError> {
+        Ok(Sounding {
+            siren: self.siren.into(),
+            level: level(&self.level)?,
+            since: Wall::from_micros(self.since),
+            until: Wall::from_micros(self.until),
+            outward: self.outward,
+            ended: self.ended,
+        })
+    }
+}
+
+impl<'a> SirenV1<'a> {
+    fn of(order: &'a SirenOrder) -> Self {
+        let (at, until) = (order.at.micros(), order.until.micros());
+        Self { on: order.on, at, until, alarm: AlarmV1::of(&order.alarm) }
+    }
+
+    fn read(self) -> Result<SirenOrder, RecordError> {
+        let (at, until) = (Wall::from_micros(self.at), Wall::from_micros(self.until));
+        Ok(SirenOrder { on: self.on, at, until, alarm: Arc::new(self.alarm.read()?) })
     }
 }
 
@@ -1590,6 +1652,19 @@ mod tests {
         let before = Alarm { escalation: 1, peak_escalation: 2, ..alarm() };
         all.push(("escalated more before", at(Cause::Escalated(1), before.clone())));
         all.push(("broadcast renewed", at(Cause::Broadcast { step: BroadcastStep::Renewed, by: None }, before)));
+        // Since sirens sound.
+        let sounding = |ended: bool| {
+            let (since, until) = (RAISED, RAISED.plus(std::time::Duration::from_secs(180)));
+            let of = Sounding { siren: "horn".into(), level: Level::Red, since, until, outward: ended, ended };
+            Alarm { sirens: vec![of], ..alarm() }
+        };
+        let ended = Cause::Broadcast { step: BroadcastStep::Ended, by: None };
+        all.push(("broadcast ended", at(ended, sounding(true))));
+        for on in [true, false] {
+            let alarm = Arc::new(sounding(!on));
+            let until = alarm.sirens[0].until;
+            all.push(("siren", OrderBody::Siren(Arc::new(SirenOrder { on, at: RAISED, until, alarm }))));
+        }
         all
     }
 
@@ -1670,7 +1745,7 @@ mod tests {
                     assert_eq!(read_transition(&write_transition(transition)).unwrap(), **transition, "{name}");
                 }
                 OrderBody::Call(change) => assert_eq!(read_call(&write_call(change)).unwrap(), **change, "{name}"),
-                OrderBody::Cap(_) => {}
+                OrderBody::Cap(_) | OrderBody::Siren(_) => {}
             }
         }
         for change in incidents() {

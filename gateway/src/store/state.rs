@@ -975,6 +975,7 @@ impl StateReader {
                 OrderBody::Event(transition) => (transition.at.wall, transition.alarm.seq),
                 OrderBody::Call(change) => (change.at, change.call.seq),
                 OrderBody::Cap(cap) => (cap.sent, cap.alarm.seq),
+                OrderBody::Siren(siren) => (siren.at, siren.alarm.seq),
             })
         };
         found.sort_by(|a, b| number(a).cmp(&number(b)).then_with(|| a.id.cmp(&b.id)));
@@ -1636,7 +1637,7 @@ impl Db {
                 let at = match &order.body {
                     OrderBody::Event(transition) => rows.get(&Arc::as_ptr(transition).addr()).map(|n| (*n, false)),
                     OrderBody::Call(change) => rows.get(&Arc::as_ptr(change).addr()).map(|n| (*n, true)),
-                    OrderBody::Cap(_) => None,
+                    OrderBody::Cap(_) | OrderBody::Siren(_) => None,
                 };
                 let body =
                     at.map_or_else(|| record::write_body(&order.body), |(n, call)| record::write_body_at(n, call));

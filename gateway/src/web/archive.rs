@@ -154,6 +154,7 @@ pub(super) async fn messages(State(desk): State<Desk>, caller: Caller, Path(id):
             }
             Some(OrderBody::Call(change)) => ("call", (&change.message).into(), Some(change.alarm.level)),
             Some(OrderBody::Cap(cap)) => ("cap", (&cap.alarm.message).into(), Some(cap.alarm.level)),
+            Some(OrderBody::Siren(siren)) => ("siren", (&siren.alarm.message).into(), Some(siren.alarm.level)),
         };
         MessageWire {
             at: sent.at.map(|at| writer.at(at)),
@@ -343,6 +344,12 @@ fn message(writer: Writer<'_>, sent: &Sent, text: Option<&str>) -> Value {
             "sent": writer.at(cap.sent),
             "references": cap.references.iter().map(|earlier| &earlier.identifier).collect::<Vec<_>>(),
             "alarm": value(&writer.alarm(&cap.alarm)),
+        }}),
+        Some(OrderBody::Siren(siren)) => json!({ "siren": {
+            "on": siren.on,
+            "at": writer.at(siren.at),
+            "until": writer.at(siren.until),
+            "alarm": value(&writer.alarm(&siren.alarm)),
         }}),
     };
     let as_sent = text.is_some().then_some(sent.text.is_some());

@@ -505,9 +505,10 @@ pub struct AlarmsWire {
     pub of: usize,
 }
 
-/// Each way out that has a message in force outside, once.
+/// Each way out that has a message in force outside, and each siren that the public hears, once.
 fn told_outside(alarm: &Alarm) -> Vec<String> {
-    let told: BTreeSet<&str> = alarm.cap_log.iter().map(|sent| sent.channel.as_str()).collect();
+    let sounding = alarm.sirens.iter().filter(|of| of.outward && !of.ended).map(|of| &*of.siren);
+    let told: BTreeSet<&str> = alarm.cap_log.iter().map(|sent| sent.channel.as_str()).chain(sounding).collect();
     told.into_iter().map(str::to_owned).collect()
 }
 
@@ -1543,6 +1544,7 @@ impl Writer<'_> {
             Some(OrderBody::Event(transition)) => (Some(&transition.alarm), Some(&transition.alarm.message)),
             Some(OrderBody::Call(change)) => (Some(&change.alarm), Some(&change.message)),
             Some(OrderBody::Cap(cap)) => (Some(&cap.alarm), Some(&cap.alarm.message)),
+            Some(OrderBody::Siren(siren)) => (Some(&siren.alarm), Some(&siren.alarm.message)),
             None => (None, None),
         };
         DeadLetterWire {

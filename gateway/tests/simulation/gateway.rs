@@ -229,6 +229,7 @@ impl Life {
             refills: None,
             people: Default::default(),
             says: BTreeMap::new(),
+            sirens: Default::default(),
         };
         parts.take_up(now, restored);
         parts.engine.handle_broken_rules(now, &[]);

@@ -426,7 +426,7 @@ impl Receiver {
                 let alarm = &transition.alarm;
                 self.last_said.insert(alarm.id.to_string(), (alarm.seq, transition.to.as_str().to_owned()));
             }
-            OrderBody::Call(_) => {}
+            OrderBody::Call(_) | OrderBody::Siren(_) => {}
             OrderBody::Cap(cap) => {
                 let chain = self.in_force.entry(cap.alarm.id.to_string()).or_default();
                 let names: Vec<String> = cap.references.iter().map(|sent| sent.identifier.clone()).collect();

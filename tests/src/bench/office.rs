@@ -185,6 +185,7 @@ fn transition(n: u128, at: Wall) -> Transition {
         cap_log: Vec::new(),
         broadcast: None,
         rerouted: Vec::new(),
+        sirens: Vec::new(),
     };
     let now = Now { mono: Mono::default(), wall: at };
     Transition {

@@ -244,7 +244,7 @@ impl Mail {
         let about = |order: &Order| match &order.body {
             OrderBody::Event(transition) => Some(transition.alarm.id),
             OrderBody::Call(change) => Some(change.alarm.id),
-            OrderBody::Cap(_) => None,
+            OrderBody::Cap(_) | OrderBody::Siren(_) => None,
         };
         let alarm = about(orders[0]).filter(|alarm| orders.iter().all(|order| about(order) == Some(*alarm)));
         let mut builder = Message::builder()

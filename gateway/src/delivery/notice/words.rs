@@ -477,7 +477,8 @@ impl Words {
 /// A change that asks nothing of anybody.
 pub fn is_bookkeeping(order: &Order) -> bool {
     let OrderBody::Event(transition) = &order.body else { return false };
-    matches!(transition.cause, Cause::Regrouped { .. } | Cause::Broadcast { step: BroadcastStep::Renewed, .. })
+    use BroadcastStep::{Ended, Renewed};
+    matches!(transition.cause, Cause::Regrouped { .. } | Cause::Broadcast { step: Renewed | Ended, .. })
 }
 
 /// What an order tells.
@@ -491,7 +492,9 @@ impl<'o> News<'o> {
         match &order.body {
             OrderBody::Event(transition) => Ok(Self::Change(transition)),
             OrderBody::Call(change) => Ok(Self::Call(change)),
-            OrderBody::Cap(_) => Err(DeliveryError::Never("a notice tells events, not CAP".to_owned())),
+            OrderBody::Cap(_) | OrderBody::Siren(_) => {
+                Err(DeliveryError::Never("a notice tells events, not CAP".to_owned()))
+            }
         }
     }
 

@@ -196,6 +196,7 @@ export type AlarmCause =
   | 'broadcast_taken_back'
   | 'broadcast_rerouted'
   | 'broadcast_renewed'
+  | 'broadcast_ended'
 
 export interface Transition {
   at: string
@@ -406,7 +407,7 @@ export interface Message {
   /** `null` where its bytes are damaged. */
   at: string | null
   way_out: string
-  form: 'event' | 'call' | 'cap'
+  form: 'event' | 'call' | 'cap' | 'siren'
   what: Text
   level: string
   state: 'waiting' | 'accepted' | 'delivered' | 'dead'

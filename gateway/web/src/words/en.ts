@@ -567,6 +567,7 @@ export const en: Words = {
     broadcast_taken_back: 'Broadcast taken back',
     broadcast_rerouted: 'A way out did not take it in time; a spare one gets it, too',
     broadcast_renewed: 'Broadcast said again before it expires',
+    broadcast_ended: 'A siren has sounded for its longest time and is switched off',
   },
   broadcast: {
     title: 'Real broadcast',
@@ -825,7 +826,7 @@ export const en: Words = {
     title: 'Who was told',
     none: 'Nothing was sent',
     all: 'Show all {n}',
-    form: { event: 'Message', call: 'Call', cap: 'Public warning' },
+    form: { event: 'Message', call: 'Call', cap: 'Public warning', siren: 'Siren' },
     state: { waiting: 'Waiting', accepted: 'Accepted', delivered: 'Delivered', dead: 'Refused, given up' },
     answered: '{who} answered',
     unread: 'Accepted does not mean that somebody has seen it. An answer is an acknowledgement, or what a crew says of its call.',

@@ -555,6 +555,7 @@ export const zh = {
     broadcast_taken_back: '对外播报已撤回',
     broadcast_rerouted: '一出口未按时接收，已转发备用出口',
     broadcast_renewed: '对外播报到期前已续发',
+    broadcast_ended: '警报器已到最长鸣响时间，停止鸣响',
   },
   broadcast: {
     title: '真实对外播报',
@@ -813,7 +814,7 @@ export const zh = {
     title: '通知',
     none: '没有发出过通知',
     all: '显示全部 {n} 条',
-    form: { event: '消息', call: '呼叫', cap: '预警信息' },
+    form: { event: '消息', call: '呼叫', cap: '预警信息', siren: '警报器' },
     state: { waiting: '等待发出', accepted: '对方已接收', delivered: '已送达', dead: '被拒收，已停发' },
     answered: '{who}已答复',
     unread: '已接收不等于有人看到；答复指确认报警或应答呼叫。',
