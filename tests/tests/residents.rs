@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 
 const AT_ONCE: &str = "[[override]]\nrule = \"gas/leak\"\non_delay = \"0s\"\noff_delay = \"0s\"\n";
 
+const FLAT: &str =
+    "[[device]]\nid = \"flat-501\"\nprofile = \"anmin-json-gas\"\nplace = \"b1\"\nfloor = \"5\"\nroom = \"501\"\n";
+
 fn shelter(id: &str, name: &str, building: &str, state: &str) -> Value {
     json!({ "id": id, "name": name, "capacity": "200", "state": state, "building": building })
 }
@@ -37,10 +40,8 @@ fn where_it_is_not_switched_on_there_is_nothing() {
 
 #[test]
 fn a_call_for_help_reaches_the_desk_and_the_crew_and_is_told_nobody_else() {
-    let flat =
-        "[[device]]\nid = \"flat-501\"\nprofile = \"anmin-json-gas\"\nplace = \"b1\"\nfloor = \"5\"\nroom = \"501\"\n";
     let page = "[residents]\nenabled = true\nphone = \"0571-00000000\"\n";
-    let site = Site::new("residents", &format!("{page}{GAS_AS_IT_SPEAKS}{AT_ONCE}{flat}"));
+    let site = Site::new("residents", &format!("{page}{GAS_AS_IT_SPEAKS}{AT_ONCE}{FLAT}"));
     let daemon = Daemon::start(site.folder());
     let rows = json!([
         shelter("a", "远处学校", "9", "open"),
@@ -140,7 +141,8 @@ fn a_call_for_help_reaches_the_desk_and_the_crew_and_is_told_nobody_else() {
 fn a_drill_is_shown_as_one_when_its_message_has_gone_out() {
     let mut town = CapReceiver::start(&[]);
     let cap = format!("[[cap]]\nid = \"town\"\nurl = \"{}\"\nsender = \"anmin.test.example\"\n", town.url);
-    let site = Site::new("residents-drill", &format!("[residents]\nenabled = true\n{cap}{GAS_AS_IT_SPEAKS}{AT_ONCE}"));
+    let site =
+        Site::new("residents-drill", &format!("[residents]\nenabled = true\n{cap}{GAS_AS_IT_SPEAKS}{AT_ONCE}{FLAT}"));
     let daemon = Daemon::start(site.folder());
     let start = json!({ "who": "li", "name": "演习", "building": "1" });
     let drill = http::post(daemon.web, "/api/v1/drills", &start);

@@ -330,10 +330,13 @@ struct Spot {
 #[derive(Clone)]
 pub(super) struct Page(Arc<Inner>);
 
+/// The status where it could not be found out.
+type Found = Result<Arc<Known>, StatusCode>;
+
 struct Inner {
     settings: Settings,
     /// One reader finds out for all.
-    known: tokio::sync::Mutex<Option<(Mono, Result<Arc<Known>, StatusCode>)>>,
+    known: tokio::sync::Mutex<Option<(Mono, Found)>>,
     spent: Mutex<Spent>,
 }
 
@@ -389,8 +392,8 @@ impl Page {
         &self.0.settings
     }
 
-    /// What is to be shown now; the status where it could not be found out.
-    async fn known(&self, desk: &Desk) -> Result<Arc<Known>, StatusCode> {
+    /// What is to be shown now.
+    async fn known(&self, desk: &Desk) -> Found {
         let mut known = self.0.known.lock().await;
         let now = desk.link.clock.now().mono;
         if let Some((at, found)) = &*known

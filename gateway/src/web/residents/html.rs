@@ -92,7 +92,7 @@ impl<'d> Writer<'d> {
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"robots\" content=\"noindex\">\
              <title>{} · {}</title><link rel=\"stylesheet\" href=\"/residents.css\"></head><body>\
              <header><p class=\"site\">{}</p><a class=\"other\" lang=\"{tag}\" hreflang=\"{tag}\" href=\"{}\">{name}</a></header>\
-             {exercise}<main><h1>{}</h1>{body}</main>{}</body></html>\n",
+             <main>{exercise}<h1>{}</h1>{body}</main>{}</body></html>\n",
             self.say("zh-CN", "en"),
             safe(heading),
             safe(self.title()),
@@ -413,11 +413,11 @@ impl<'d> Writer<'d> {
         let days = self.desk.residents.settings().kept.as_secs().div_ceil(86_400);
         let kept = match self.lang {
             Lang::Zh => format!(
-                "只有值班员能看到全部内容；前去救助的队员能看到位置和需要。处理完 {days} 天后删除。请不要填写姓名和证件号码。"
+                "只有值班员能看到全部内容；前去救助的队员能看到位置和需要。收到满 {days} 天且已处理的即删除。请不要填写姓名和证件号码。"
             ),
             Lang::En => format!(
                 "Only duty officers see all of it; the crew that comes sees where you are and what you need. It is deleted {days} \
-                 days after it is dealt with. Please write no names and no numbers of papers."
+                 days after it came, once it is dealt with. Please write no names and no numbers of papers."
             ),
         };
         let _ = write!(
