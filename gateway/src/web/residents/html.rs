@@ -83,7 +83,10 @@ impl<'d> Writer<'d> {
         let exercise = match self.desk.link.site.exercise {
             true => format!(
                 "<p class=\"exercise\">{}</p>",
-                self.say("演练中：本页内容不是真实情况", "Exercise: nothing on this page is real")
+                self.say(
+                    "演练状态：本社区自己发出的通知不是真的",
+                    "Exercise: what this community itself announces is not real"
+                )
             ),
             false => String::new(),
         };
