@@ -5,6 +5,7 @@ pub mod deeds;
 pub mod deliveries;
 pub mod drill_calendar;
 pub mod feed;
+pub mod help;
 pub mod losses;
 mod pace;
 pub mod plan_history;
@@ -226,7 +227,7 @@ pub struct SessionStart {
 #[derive(Clone, Debug)]
 pub struct PartState {
     /// `mqtt:site`, `web`, `web:tls`, `broker`, `http:cloud`, `gbt26875:panels`, `gbt26875:panels/889`, `sparkplug:site/group/node`, `bus:bus-a`, `unit:bus-a/7`, `way-out:office`, `store:readings`, `loss:site`, `gap:g-302`, `double:g-302`, `suspects`,
-    /// `drill:building-3`, `walk`, `stock:w-1`, `certificate:/etc/anmin/tls/server.pem`, `backup`,
+    /// `drill:building-3`, `walk`, `stock:w-1`, `help:r-1`, `certificate:/etc/anmin/tls/server.pem`, `backup`,
     /// `duty-check:city`, `centre-clock:city`.
     pub part: Arc<str>,
     /// `None` when it is well again.

@@ -33,6 +33,8 @@ pub enum Kind {
     Households,
     /// One mark for each incident that has closed; its rows are given one by one.
     Satisfaction,
+    /// Who asks for help or says to be safe, by the residents' page or at the desk.
+    Help,
 }
 
 /// What a column takes.
@@ -59,12 +61,21 @@ pub struct Column {
     pub zh: &'static str,
     pub form: Form,
     pub required: bool,
-    /// Shown only to those who may handle what happens there.
-    pub masked: bool,
+    pub shown: Shown,
+}
+
+/// Who is shown the cells of a column; each is shown what those before it are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shown {
+    Everybody,
+    /// Who goes there, too.
+    Crews,
+    /// Only those who may handle what happens there.
+    Officers,
 }
 
 const fn column(name: &'static str, zh: &'static str, form: Form) -> Column {
-    Column { name, zh, form, required: false, masked: false }
+    Column { name, zh, form, required: false, shown: Shown::Everybody }
 }
 
 const fn needed(name: &'static str, zh: &'static str, form: Form) -> Column {
@@ -72,7 +83,7 @@ const fn needed(name: &'static str, zh: &'static str, form: Form) -> Column {
 }
 
 const fn masked(name: &'static str, zh: &'static str, form: Form) -> Column {
-    Column { masked: true, ..column(name, zh, form) }
+    Column { shown: Shown::Officers, ..column(name, zh, form) }
 }
 
 const ID: Column = needed("id", "编号", Form::Text(64));
@@ -148,7 +159,7 @@ static HEADS: [Column; 7] = [
 
 /// No names, no illness: what the crew must know at the door, and whom to phone.
 static HOUSEHOLDS: [Column; 8] = [
-    Column { masked: true, ..ID },
+    Column { shown: Shown::Officers, ..ID },
     needed("building", "楼栋", Form::Text(32)),
     GRID,
     masked("unit", "单元", Form::Text(32)),
@@ -182,9 +193,49 @@ static SATISFACTION: [Column; 5] = [
     NOTE,
 ];
 
+/// What somebody needs who asks for help, the gravest first; `safe` needs nothing.
+pub const NEEDS: &[(&str, &str)] = &[
+    ("trapped", "被困"),
+    ("hurt", "受伤或急病"),
+    ("move", "行动不便，需要转移"),
+    ("other", "其他帮助"),
+    ("safe", "报平安"),
+];
+
+/// One of [`NEEDS`] for people; the word itself where it is none.
+pub fn need_text(word: &str) -> Text {
+    let en = match word {
+        "hurt" => "hurt or taken ill",
+        "move" => "cannot leave without help",
+        "other" => "asks for help",
+        "safe" => "is safe",
+        word => word,
+    };
+    let zh = NEEDS.iter().find(|(known, _)| *known == word).map_or(word, |(_, zh)| zh);
+    Text { zh: zh.to_owned(), en: en.to_owned() }
+}
+
+/// How far it has come. What is `new` nobody has taken on.
+pub const HELP_STATES: &[(&str, &str)] = &[("new", "待受理"), ("taken", "处理中"), ("done", "已解决")];
+
+/// The building is one of the site's own or empty: it stands in alarms. Where exactly and what is needed is for those who go
+/// there, what was written and the telephone for the desk.
+static HELP: [Column; 10] = [
+    ID,
+    needed("state", "状态", Form::Word(HELP_STATES)),
+    Column { shown: Shown::Crews, ..needed("need", "需要", Form::Word(NEEDS)) },
+    BUILDING,
+    GRID,
+    Column { shown: Shown::Crews, ..column("room", "具体位置", Form::Text(64)) },
+    masked("said", "说明", Form::Text(200)),
+    masked("phone", "联系电话", Form::Phone),
+    column("at", "收到时间", Form::Text(19)),
+    column("by", "受理人", Form::Text(64)),
+];
+
 impl Kind {
-    pub const ALL: [Self; 6] =
-        [Self::Stock, Self::Shelters, Self::Teams, Self::Heads, Self::Households, Self::Satisfaction];
+    pub const ALL: [Self; 7] =
+        [Self::Stock, Self::Shelters, Self::Teams, Self::Heads, Self::Households, Self::Satisfaction, Self::Help];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -194,6 +245,7 @@ impl Kind {
             Self::Heads => "heads",
             Self::Households => "households",
             Self::Satisfaction => "satisfaction",
+            Self::Help => "help",
         }
     }
 
@@ -209,6 +261,7 @@ impl Kind {
             Self::Heads => ("楼栋长与网格员", "Heads of buildings and grid staff"),
             Self::Households => ("重点关照住户", "Households that need help"),
             Self::Satisfaction => ("居民满意度", "Residents' marks"),
+            Self::Help => ("居民求助与报平安", "Residents who ask for help or are safe"),
         }
     }
 
@@ -220,6 +273,7 @@ impl Kind {
             Self::Heads => &HEADS,
             Self::Households => &HOUSEHOLDS,
             Self::Satisfaction => &SATISFACTION,
+            Self::Help => &HELP,
         }
     }
 
@@ -257,10 +311,19 @@ impl Row {
         }
     }
 
-    /// For those who may not handle what happens there.
-    pub fn masked(mut self) -> Self {
+    /// With another cell; one that its register does not have is left out.
+    #[must_use]
+    pub fn with(mut self, name: &str, cell: &str) -> Self {
+        if let Some(n) = self.kind.position(name) {
+            cell.clone_into(&mut self.cells[n]);
+        }
+        self
+    }
+
+    /// For those who are shown no more than this.
+    pub fn masked(mut self, for_whom: Shown) -> Self {
         for (cell, column) in self.cells.iter_mut().zip(self.kind.columns()) {
-            if column.masked && !cell.is_empty() {
+            if column.shown > for_whom && !cell.is_empty() {
                 "***".clone_into(cell);
             }
         }
@@ -521,6 +584,19 @@ pub fn day(at: Wall, zone: &TimeZone) -> Date {
     at.to_zoned_datetime(zone.clone()).date()
 }
 
+/// `2026-11-30 08:15:00` by the site's clock.
+pub fn moment(at: Wall, zone: &TimeZone) -> String {
+    let at = jiff::Timestamp::from_microsecond(at.micros()).unwrap_or_default();
+    zone.to_datetime(at).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// When [`moment`] was; `None` of any other text.
+pub fn moment_of(text: &str, zone: &TimeZone) -> Option<Wall> {
+    let at = jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
+    let at = zone.to_ambiguous_timestamp(at).compatible().ok()?;
+    Some(Wall::from_micros(at.as_microsecond()))
+}
+
 /// What is to be said of an item of the stock on this day: that there is too little of it, or that its date has passed.
 pub fn shortage(row: &Row, today: Date) -> Option<Text> {
     let number = |name| row.cell(name).parse::<f64>().ok();
@@ -669,6 +745,15 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_is_read_back_as_it_was_written() {
+        let zone = TimeZone::fixed(jiff::tz::offset(8));
+        let at = Wall::from_millis(1_800_000_000_000);
+        assert_eq!(moment(at, &zone), "2027-01-15 16:00:00");
+        assert_eq!(moment_of("2027-01-15 16:00:00", &zone), Some(at));
+        assert_eq!(["", "2027-01-15", "soon"].map(|text| moment_of(text, &zone)), [None; 3]);
+    }
+
+    #[test]
     fn stock_is_short_below_its_minimum_and_after_its_date() {
         let today: Date = "2026-11-27".parse().expect("a date");
         for (quantity, minimum, expires, wanted) in [
@@ -696,8 +781,32 @@ mod tests {
         let cells = [("id", "h1"), ("building", "3"), ("room", "501"), ("need", "oxygen"), ("phone", "110")];
         let row = row(Kind::Households, &cells).expect("it is sound");
         assert_eq!(row.place().room, "501");
-        let masked = row.masked();
+        let masked = row.masked(Shown::Crews);
         assert_eq!((masked.cell("building"), masked.cell("unit")), ("3", ""));
         assert!(["id", "room", "need", "phone"].iter().all(|name| masked.cell(name) == "***"), "{masked:?}");
+    }
+
+    #[test]
+    fn who_goes_there_sees_where_and_what_is_needed_and_nobody_but_the_desk_whom_to_phone() {
+        let cells = [
+            ("id", "r1"),
+            ("state", "new"),
+            ("need", "trapped"),
+            ("building", "3"),
+            ("room", "501"),
+            ("said", "门打不开"),
+            ("phone", "110"),
+        ];
+        let row = row(Kind::Help, &cells).expect("it is sound");
+        for (whom, hidden) in [
+            (Shown::Everybody, &["need", "room", "said", "phone"][..]),
+            (Shown::Crews, &["said", "phone"]),
+            (Shown::Officers, &[]),
+        ] {
+            let seen = row.clone().masked(whom);
+            let masked: Vec<&str> =
+                cells.iter().map(|(name, _)| *name).filter(|name| seen.cell(name) == "***").collect();
+            assert_eq!(masked, hidden, "{whom:?}");
+        }
     }
 }

@@ -18,9 +18,11 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the file is there")
 }
 
-/// The routes for programs as the router has them, `GET /api/v1/status`; the crew's pages are for people.
+/// The routes for programs as the router has them, `GET /api/v1/status`; the pages of crews and residents are for people.
 fn routes() -> BTreeSet<String> {
-    let rows = anmin::web::routes().into_iter().filter(|row| !row.path.starts_with("/crew"));
+    let rows = anmin::web::routes()
+        .into_iter()
+        .filter(|row| !["/crew", "/residents"].iter().any(|page| row.path.starts_with(page)));
     rows.map(|row| format!("{} {}", row.method, row.path)).collect()
 }
 

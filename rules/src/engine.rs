@@ -252,6 +252,7 @@ impl Watch {
             spec: Arc::clone(match part {
                 part if part.starts_with(WARNING) => &self.health.rules.warning,
                 part if part.starts_with(DUTY_CHECK) => &self.health.rules.duty_check,
+                part if part.starts_with(HELP) => &self.health.rules.help,
                 _ => &self.health.rules.part,
             }),
             subject: Subject::Part(part.into()),
@@ -611,6 +612,8 @@ const STATION: &str = "station:";
 pub const WARNING: &str = "warning:";
 /// Subjects of what a monitoring centre asks the people on duty.
 pub const DUTY_CHECK: &str = "duty-check:";
+/// Subjects of what residents ask help for.
+pub const HELP: &str = "help:";
 
 /// Subject of the alarm that a warning was not let out in time: `broadcast:` and the alarm's id.
 const BROADCAST: &str = "broadcast:";

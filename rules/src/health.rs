@@ -48,6 +48,8 @@ pub(crate) struct SystemRules {
     pub warning: Arc<RuleSpec>,
     /// A monitoring centre asks whether somebody is on duty.
     pub duty_check: Arc<RuleSpec>,
+    /// A resident asks for help.
+    pub help: Arc<RuleSpec>,
 }
 
 impl SystemRules {
@@ -214,6 +216,18 @@ impl SystemRules {
                      does in time the centre has no answer.",
                 ),
             ),
+            help: spec(
+                "help",
+                "居民求助",
+                "a resident asks for help",
+                now,
+                now,
+                (
+                    "在“报表”的登记表“居民求助与报平安”中查看位置和电话，核实后派人，并把状态改为“处理中”；危及生命的，立即拨打119或120。",
+                    "Where and whom to phone stands in the register of residents who ask for help, under reports: verify it, \
+                     send somebody, and set it to `taken`; where a life is in danger call 119 or 120 at once.",
+                ),
+            ),
             warning: spec(
                 "warning",
                 "上级预警",
@@ -245,6 +259,7 @@ impl SystemRules {
             &self.part,
             &self.warning,
             &self.duty_check,
+            &self.help,
         ]
         .into_iter()
         .find(|spec| spec.id == *id)

@@ -17,7 +17,7 @@ use crate::broadcast::{
 };
 use crate::drill::marked;
 use crate::duty::{Duty, DutyChange, StationAction, Unready, Zone};
-use crate::engine::{Effect, WARNING};
+use crate::engine::{Effect, HELP, WARNING};
 use crate::incident::IncidentId;
 use crate::order::{
     Call, CallCause, CallChange, CallStamp, CallState, CallStep, CapMessage, CapOrder, Channel, ChannelForm, OnCall,
@@ -1308,6 +1308,8 @@ pub fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> O
         || alarm.broadcast.as_ref().is_some_and(|broadcast| broadcast.holds_back(alarm.level))
         // What others warn of is theirs to broadcast.
         || matches!(&alarm.subject, Subject::Part(part) if part.starts_with(WARNING))
+        // Anybody can ask for help, and what anybody says is not for the public.
+        || matches!(&alarm.subject, Subject::Part(part) if part.starts_with(HELP))
         // Noise next door, a lift that stands still, an empty battery: for the duty desk, never for the public.
         || matches!(alarm.class, Class::Hazard(Hazard::Care | Hazard::Device));
     match last {

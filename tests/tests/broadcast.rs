@@ -107,6 +107,19 @@ fn target(id: &str, url: &str, more: &str) -> String {
     format!("[[cap]]\nid = \"{id}\"\nurl = \"{url}\"\nsender = \"anmin.test.example\"\n{more}\n")
 }
 
+/// The residents' page, as soon as there is a notice on it or none.
+fn residents(daemon: &Daemon, noticed: bool) -> String {
+    let until = std::time::Instant::now() + DEADLINE;
+    loop {
+        let page = http::get(daemon.web, "/residents?lang=en").body;
+        if page.contains("<article") == noticed {
+            return page;
+        }
+        assert!(std::time::Instant::now() < until, "there should be {noticed} a notice: {page}");
+        pause();
+    }
+}
+
 #[test]
 fn a_real_broadcast_waits_for_two_people_finds_another_way_and_is_taken_back_by_one() {
     let town = free_port();
@@ -122,7 +135,7 @@ fn a_real_broadcast_waits_for_two_people_finds_another_way_and_is_taken_back_by_
             ),
             target("county", &county.url, real),
             target("drills", &drills.url, ""),
-            "[broadcast]\napprove_within = \"5m\"\n".to_owned(),
+            "[broadcast]\napprove_within = \"5m\"\n[residents]\nenabled = true\n".to_owned(),
         ]
         .concat(),
     );
@@ -154,6 +167,8 @@ fn a_real_broadcast_waits_for_two_people_finds_another_way_and_is_taken_back_by_
     );
     assert_eq!(answer.expect("the desk answers").status, 409);
 
+    assert!(residents(&daemon, false).contains("There are no notices now."), "what waits for a yes is not public");
+
     // A restart forgets neither the question nor the first yes.
     daemon.kill();
     let daemon = Daemon::start(site.folder());
@@ -163,6 +178,8 @@ fn a_real_broadcast_waits_for_two_people_finds_another_way_and_is_taken_back_by_
     // The town does not listen: the county is told in its place, and the town when it listens again.
     let told = county.next("Alert");
     assert_eq!((&told["ok"], &told["status"]), (&json!(true), &json!("Actual")), "{told:#}");
+    let page = residents(&daemon, true);
+    assert!(page.contains("Building 1") && !page.contains("Exercise"), "{page}");
     let mut town = CapReceiver::start(&["--port", &town.to_string()]);
     let late = town.next("Alert");
     assert_eq!((&late["ok"], &late["status"]), (&json!(true), &json!("Actual")), "{late:#}");
@@ -175,6 +192,7 @@ fn a_real_broadcast_waits_for_two_people_finds_another_way_and_is_taken_back_by_
         let told = receiver.next("Cancel");
         assert_eq!((&told["ok"], &told["references"]), (&json!(true), &json!(1)), "{told:#}");
     }
+    residents(&daemon, false);
     let pending = json_of(&run(&daemon, &site, &["broadcast", "pending", "--json"]));
     assert_eq!(pending["alarms"][0]["broadcast"]["state"], "taken_back", "{pending:#}");
     assert_eq!(pending["alarms"][0]["told_outside"], json!([]), "{pending:#}");

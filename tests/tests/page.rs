@@ -358,3 +358,20 @@ fn what_is_looked_up_kept_in_lists_and_tested_on_a_walk_has_its_page() {
     let web = daemon.web;
     Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("reports", "");
 }
+
+#[test]
+fn a_resident_sees_what_is_public_and_asks_for_help_without_signing_in() {
+    let site = Site::new("residents-page", &gas());
+    let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
+    site.write("posts", "posts-of-the-county\n");
+    let more = "[[warning_source]]\nid = \"county\"\npost_token_file = \"posts\"\n\
+        [residents]\nenabled = true\nphone = \"0571-00000000\"\n";
+    site.write("anmin.toml", &format!("{text}{more}"));
+    let daemon = Daemon::start(site.folder());
+    let web = daemon.web;
+    let hall = json!({ "id": "a", "name": "一号楼大厅", "capacity": "200", "state": "open", "building": "1" });
+    let school = json!({ "id": "b", "name": "实验小学操场", "capacity": "1500", "state": "full", "people": "1500", "address": "学府路 1 号" });
+    let said = http::post(web, "/api/v1/registers/shelters/rows", &json!({ "who": "li", "rows": [hall, school] }));
+    assert_eq!(said.status, 200, "{}", said.body);
+    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("residents", "");
+}

@@ -208,6 +208,7 @@ impl Daemon {
             readers: BTreeMap::new(),
             in_force: Arc::new(RwLock::new(InForce {
                 configuration: config.sha256.as_str().into(),
+                places: config.places.values().cloned().collect(),
                 texts: running::texts(&config.caps, &config.notices, &config.site),
                 ..InForce::default()
             })),
@@ -263,6 +264,7 @@ impl Daemon {
             drill_calendar: running.drill_calendar(config.drills),
             test_calendar: running.test_calendar(config.tests),
             stock: running.stock(),
+            help: running.help(config.web.residents.kept),
             plan_history: running.plan_history(),
             configuration: Some(config.sha256.clone().into()),
             refills: Some(refills),

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use anmin_rules::order::{Order, OrderBody};
 use anmin_rules::response::DeskSettings;
@@ -38,6 +39,7 @@ use crate::intake::modbus::dial_in::{self, Door};
 use crate::intake::modbus::{self, Doors, Transport};
 use crate::intake::mqtt::{self, Discard, Outbox};
 use crate::main_loop::drill_calendar::{DrillCalendar, Plan};
+use crate::main_loop::help::HelpWatch;
 use crate::main_loop::plan_history::PlanHistory;
 use crate::main_loop::run::Say;
 use crate::main_loop::stock::StockWatch;
@@ -492,6 +494,12 @@ impl Running {
         StockWatch::new(self.site.time_zone.clone(), rows.unwrap_or_default())
     }
 
+    /// Who asks for help; where it cannot be read nothing is said of anybody until they change.
+    pub fn help(&self, kept: Duration) -> HelpWatch {
+        let rows = StateReader::open(&self.storage).and_then(|journal| journal.register(Kind::Help));
+        HelpWatch::new(self.site.time_zone.clone(), kept, rows.unwrap_or_default())
+    }
+
     /// Which plans were in force; where that cannot be read all count as new.
     pub fn plan_history(&self) -> PlanHistory {
         let past = StateReader::open(&self.storage).and_then(|journal| journal.plans());
@@ -570,6 +578,8 @@ impl Running {
         let rest_waits = waits.iter().any(|one| ["device", "place", "place_list", "profiles/"].contains(&one.table()));
         if !rest_waits {
             self.warnings.settle(Here::new(self.site.area_code.as_deref(), config.places.values()));
+            let places = config.places.values().cloned().collect();
+            self.in_force.write().unwrap_or_else(PoisonError::into_inner).places = places;
         }
         self.listen(|id| changed.contains(id));
         over.extend(gone(&["drill"]).iter().map(|id| format!("drill:{id}")));

@@ -170,6 +170,7 @@ impl Config {
         let limits = one(&roots, "readings").map_or(Some(Limits::default()), |r| Limits::read(&r));
         let validation = one(&roots, "validation").map(|r| validator::Settings::read(&r)).unwrap_or_default();
         let web = one(&roots, "web").map_or(Some(web::Settings::default()), |r| web::Settings::read(&r, base));
+        let residents = one(&roots, "residents");
         let log_level = one(&roots, "log").and_then(|r| site::log_level(&r));
         let desk = one(&roots, "desk").map_or_else(Desk::default, |r| Desk::read(&r));
 
@@ -309,6 +310,8 @@ impl Config {
                 heeding(r, subscription::Settings::read(r, base, &places_named), |to, r| to.heed(&outgoing, r))
             })
             .collect();
+        let residents = residents.map(|r| web::residents::Settings::read(&r, &places_named)).unwrap_or_default();
+        let web = web.map(|web| web::Settings { residents, ..web });
         let outputs: Vec<(output::Settings, [Fault; 2])> = all("output")
             .iter()
             .filter_map(|r| Some((output::Settings::read(r)?, ["device", "interlock"].map(|key| r.place(key)))))

@@ -197,6 +197,8 @@ pub struct AlarmFilter {
     pub building: Option<String>,
     /// What the asker may see.
     pub within: Places,
+    /// Only those of which people were asked whether they may leave the community, and drills.
+    pub asked: bool,
 }
 
 impl AlarmFilter {
@@ -205,6 +207,7 @@ impl AlarmFilter {
             && self.class.as_ref().is_none_or(|class| alarm.class.as_str() == class)
             && self.building.as_ref().is_none_or(|building| alarm.place.building == *building)
             && self.within.takes(&alarm.place)
+            && (!self.asked || alarm.drill.is_some() || alarm.broadcast.is_some())
     }
 }
 

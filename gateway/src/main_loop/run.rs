@@ -17,7 +17,7 @@ use anmin_rules::alarm::{Alarm, CapRef, Pending, Refusal, Subject, Transition};
 use anmin_rules::change::RulesChange;
 use anmin_rules::drill::DrillChange;
 use anmin_rules::duty::DutyChange;
-use anmin_rules::engine::{DUTY_CHECK, Effect, Engine, WARNING};
+use anmin_rules::engine::{DUTY_CHECK, Effect, Engine, HELP, WARNING};
 use anmin_rules::incident::IncidentChange;
 use anmin_rules::order::{Call, CallChange, CapMessage, CapOrder, Order, OrderBody, OrderId};
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
@@ -36,6 +36,7 @@ use super::deeds;
 use super::deliveries::{Deliveries, Heard};
 use super::drill_calendar::DrillCalendar;
 use super::feed::{ChangedPoint, Feed, FeedEvent};
+use super::help::HelpWatch;
 use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
 use super::plan_history::PlanHistory;
@@ -107,6 +108,7 @@ pub struct Parts {
     pub drill_calendar: DrillCalendar,
     pub test_calendar: TestCalendar,
     pub stock: StockWatch,
+    pub help: HelpWatch,
     pub plan_history: PlanHistory,
     /// By which anmin works from now on, until it is written down.
     pub configuration: Option<Arc<str>>,
@@ -500,6 +502,10 @@ impl MainLoop {
             while let Some(part) = self.parts.stock.poll_part(now) {
                 self.handle_part(now, part);
             }
+            self.forget_help(now);
+        }
+        while let Some(part) = self.parts.help.poll_part() {
+            self.handle_part(now, part);
         }
         self.let_out(now);
         // Nobody reads what is not in the journal yet.
@@ -669,7 +675,10 @@ impl MainLoop {
                 self.scratch.replies.push((reply, Err(Refusal::NotAllowed(why))));
             }
             Input::Register { changes, deed, reply } => {
-                changes.iter().for_each(|change| self.parts.stock.handle_change(change));
+                for change in &changes {
+                    self.parts.stock.handle_change(change);
+                    self.parts.help.handle_change(change);
+                }
                 self.scratch.facts.extend(changes.into_iter().map(|change| Fact::Register(Box::new(change))));
                 self.note(now, *deed);
                 self.scratch.replies.push((reply, Ok(())));
@@ -955,13 +964,15 @@ impl MainLoop {
                 if let Some(more) = more.or_else(|| (!again).then_some(None)) {
                     let said = if names_home(&state.part) {
                         "messages of this device did not come"
+                    } else if state.part.starts_with(HELP) {
+                        "somebody asks for help"
                     } else {
                         &trouble.message.en
                     };
                     warn!(part = &*state.part, more, "{said}");
                 }
                 // What an office above warns of or asks is no trouble of ours.
-                if ![WARNING, DUTY_CHECK].iter().any(|word| state.part.starts_with(word)) {
+                if ![WARNING, DUTY_CHECK, HELP].iter().any(|word| state.part.starts_with(word)) {
                     self.troubles.insert(Arc::clone(&state.part), trouble.clone());
                 }
             }
@@ -973,6 +984,20 @@ impl MainLoop {
         }
         let trouble = state.trouble.map(|trouble| (trouble.finding, trouble.message));
         self.parts.engine.handle_part(now, &state.part, trouble);
+    }
+
+    /// What residents have said is kept for its time, and no longer.
+    fn forget_help(&mut self, now: Now) {
+        if self.journal_trouble.is_some() {
+            return;
+        }
+        let gone = self.parts.help.poll_gone(now);
+        if !gone.is_empty() {
+            let detail = serde_json::json!({ "removed": gone.len() });
+            let deed = Deed { about: "help".to_owned(), ..Deed::of_anmin(now.wall, "register.forget", detail) };
+            self.scratch.facts.extend(gone.into_iter().map(|change| Fact::Register(Box::new(change))));
+            self.note(now, deed);
+        }
     }
 
     /// Says when the room that is kept for the journal is gone, and when it is there again.

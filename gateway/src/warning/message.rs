@@ -115,6 +115,8 @@ pub struct Message {
     pub sent: String,
     pub status: Status,
     pub kind: Kind,
+    /// For everybody (`scope` Public), not for those alone whom it names.
+    pub public: bool,
     pub note: String,
     /// The messages that it is about.
     pub references: Vec<Key>,
@@ -461,7 +463,8 @@ fn message(root: &Node) -> Result<Message, String> {
         return Err(faults.join("; "));
     }
     let (Some(sent), Some(status), Some(kind)) = (sent, status, kind) else { return Err("it is not whole".to_owned()) };
-    Ok(Message { key: Key { identifier, sender, sent }, sent: written, status, kind, note, references, infos })
+    let (key, public) = (Key { identifier, sender, sent }, scope == Some('p'));
+    Ok(Message { key, sent: written, status, kind, public, note, references, infos })
 }
 
 fn reference(text: &str) -> Option<Key> {

@@ -44,8 +44,8 @@ use super::wire::{
     RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{
-    Archive, WebLink, archive, audit, crew, drills, ledger, outputs, page, plans, registers, sign_in, stations,
-    subscriptions, tuning, walks, warnings,
+    Archive, WebLink, archive, audit, crew, drills, ledger, outputs, page, plans, registers, residents, sign_in,
+    stations, subscriptions, tuning, walks, warnings,
 };
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend, Resent};
@@ -71,6 +71,7 @@ pub(super) struct Desk {
     pub hub: Hub,
     pub people: People,
     pub counted: Counted,
+    pub residents: residents::Page,
     /// Limits are set one after the other, from the file to the rules in force.
     pub setting: Arc<tokio::sync::Mutex<()>>,
     /// Registers are written one after the other, from what stands there to what shall.
@@ -252,7 +253,7 @@ pub(super) fn operations() -> Vec<Operation> {
 
 /// Every route but the page's own files, as the router has it.
 pub(super) fn table() -> Vec<RouteRow> {
-    [api().rows("/api/v1"), machines().rows(""), crew::routes().rows("")].concat()
+    [api().rows("/api/v1"), machines().rows(""), crew::routes().rows(""), residents::routes().rows("")].concat()
 }
 
 pub(super) fn router(desk: Desk, watch: Guard) -> Router {
@@ -262,6 +263,7 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .merge(machines().guarded(&desk.people, &once))
         .merge(page::routes())
         .merge(crew::routes().guarded(&desk.people, &once))
+        .merge(residents::routes().guarded(&desk.people, &once))
         .fallback(|| async { Problem::not_found("没有这个地址", "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
             Problem::new(
@@ -563,7 +565,7 @@ async fn alarms(
             Problem::bad_request(format_args!("after is {:?}, expected `next` of the page before", short(text)))
         })?),
     };
-    let filter = AlarmFilter { min_level, class, building, within: caller.within() };
+    let filter = AlarmFilter { min_level, class, building, within: caller.within(), ..AlarmFilter::default() };
     let page = AlarmPage { after, limit: rows(limit, USUAL_ROWS)? };
     let list = desk.ask(|reply| Query::Alarms { filter, page, reply }).await?;
     let writer = desk.writer();

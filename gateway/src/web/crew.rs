@@ -1,7 +1,7 @@
 //! The crew's page: one call on a phone, opened by a signed link (see [`crate::crew_link`]), in Chinese and English.
 //!
 //! No script and no sign-in: each button is a form of its own. Whoever holds the link may say where this one call stands, in
-//! the member's name, and see where to go; nothing else of the site. A link that is forged, expired or for a call that is over
+//! the member's name, and see where to go and who of that building asks for help; nothing else of the site. A link that is forged, expired or for a call that is over
 //! says so and leaves one line in the log, of each kind once in a while.
 
 use std::collections::HashMap;
@@ -17,6 +17,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::api::{Desk, send, words};
 use super::authority::{Right, Routes, get, post};
@@ -25,7 +26,8 @@ use super::problem::Problem;
 use crate::crew_link::{Link, Unfit};
 use crate::main_loop::query::AlarmView;
 use crate::main_loop::{Input, Query};
-use crate::store::audit::{Through, Way};
+use crate::register::{Kind, NEEDS, Row, Shown, need_text};
+use crate::store::audit::{Deed, Through, Way};
 use crate::telemetry::Repeats;
 
 /// Requests of one link in a minute: more than a person in a hurry taps.
@@ -34,6 +36,8 @@ const A_MINUTE: u32 = 40;
 const MOST_LINKS: usize = 1_000;
 /// Bytes of a form.
 const MOST_FORM: usize = 4 << 10;
+/// Calls for help that are shown.
+const MOST_NEEDS: usize = 20;
 /// Longest reason that is kept.
 const MOST_WHY: usize = 300;
 
@@ -161,9 +165,60 @@ async fn show(State(desk): State<Desk>, Visitor(from): Visitor, Path(token): Pat
             if advice.is_empty() {
                 advice.push(view.alarm.advice.clone());
             }
-            answer(StatusCode::OK, &page(&desk, &link, &view, &call, &advice))
+            let needs = needs(&desk, &link, &view, &call, from).await;
+            answer(StatusCode::OK, &page(&desk, &link, &view, &call, &advice, &needs))
         }
         Err(closed) => turned_away(&desk, from, closed),
+    }
+}
+
+/// Who needs help where the crew goes.
+#[derive(Debug, Default, PartialEq)]
+struct Needs {
+    /// Calls for help of the building that nobody has done with, the gravest first; as a crew may see them.
+    asked: Vec<Row>,
+    /// Calls besides.
+    more: usize,
+    /// Households of the building that are known to need help. Which, the desk says.
+    households: usize,
+    /// They cannot be read.
+    unknown: bool,
+}
+
+impl Needs {
+    fn of(building: &str, help: Vec<Row>, households: &[Row]) -> Self {
+        let here = |row: &Row| !building.is_empty() && row.cell("building") == building;
+        let asks = |row: &Row| here(row) && row.cell("state") != "done" && row.cell("need") != "safe";
+        let rank = |row: &Row| NEEDS.iter().position(|(word, _)| *word == row.cell("need"));
+        let mut asked: Vec<Row> = help.into_iter().filter(asks).collect();
+        asked.sort_by_cached_key(|row| (rank(row), row.cell("at").to_owned(), row.id().to_owned()));
+        let rest = asked.split_off(asked.len().min(MOST_NEEDS));
+        let asked = asked.into_iter().map(|row| row.masked(Shown::Crews)).collect();
+        Self { asked, more: rest.len(), households: households.iter().filter(|row| here(row)).count(), unknown: false }
+    }
+}
+
+/// A drill sends nobody to who is really in need, and a crew that need not come need not know.
+async fn needs(desk: &Desk, link: &Link, view: &AlarmView, call: &Call, from: Way) -> Needs {
+    if view.alarm.drill.is_some() || call.state == CallState::StoodDown {
+        return Needs::default();
+    }
+    let read = desk.archive(|archive| Ok((archive.register(Kind::Help)?, archive.register(Kind::Households)?))).await;
+    let Ok((help, households)) = read else { return Needs { unknown: true, ..Needs::default() } };
+    let needs = Needs::of(&view.alarm.place.building, help, &households);
+    if needs.asked.is_empty() {
+        return needs;
+    }
+    let deed = Deed {
+        who: name_of(link, call),
+        from: Way { through: Through::CrewLink, ..from },
+        about: Kind::Help.as_str().to_owned(),
+        ..Deed::of_anmin(desk.link.clock.now().wall, "register.read", json!({ "rows": needs.asked.len() }))
+    };
+    // Nobody is shown what nobody would know of.
+    match desk.note(deed).await {
+        Ok(()) => needs,
+        Err(_) => Needs { unknown: true, ..Needs::default() },
     }
 }
 
@@ -262,7 +317,7 @@ fn whole(title: &str, body: &str) -> String {
 }
 
 /// Text of devices and people is text here.
-fn safe(text: &str) -> String {
+pub(super) fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -310,7 +365,47 @@ const REASONS: [(&str, &str); 4] = [
     ("道路受阻", "the road is blocked"),
 ];
 
-fn page(desk: &Desk, link: &Link, view: &AlarmView, call: &Call, advice: &[Text]) -> String {
+/// Where those are who ask for help, and what they need.
+fn told(needs: &Needs) -> String {
+    let mut html = String::new();
+    if needs.unknown {
+        html.push_str(
+            "<p class=\"soft\">暂时读不到居民求助，请询问值班台 \
+             <span lang=\"en\">Calls for help cannot be read: ask the duty desk</span></p>",
+        );
+    }
+    if !needs.asked.is_empty() {
+        html.push_str(
+            "<h2>本楼居民求助 <span lang=\"en\">Residents here who ask for help</span></h2><ul class=\"needs\">",
+        );
+        for row in &needs.asked {
+            let need = need_text(row.cell("need"));
+            let room = Text::both(row.cell("room"));
+            html.push_str("<li>");
+            html.push_str(&both("b", "", &need));
+            html.push_str(&both("span", "room", &room));
+            let at = row.cell("at").split(' ').next_back().unwrap_or_default();
+            html.push_str(&format!("<span class=\"soft\">{}</span></li>", safe(at)));
+        }
+        html.push_str("</ul>");
+        if needs.more > 0 {
+            html.push_str(&format!(
+                "<p>另有 {0} 条，请询问值班台 <span lang=\"en\">{0} more: ask the duty desk</span></p>",
+                needs.more
+            ));
+        }
+    }
+    if needs.households > 0 {
+        html.push_str(&format!(
+            "<p>本楼登记重点关照住户 {0} 户，房号请询问值班台 \
+             <span lang=\"en\">{0} households of this building are known to need help: the duty desk says which</span></p>",
+            needs.households
+        ));
+    }
+    html
+}
+
+fn page(desk: &Desk, link: &Link, view: &AlarmView, call: &Call, advice: &[Text], needs: &Needs) -> String {
     let alarm = &view.alarm;
     let zone = &desk.link.site.time_zone;
     let clock = |at: Wall| {
@@ -358,6 +453,7 @@ fn page(desk: &Desk, link: &Link, view: &AlarmView, call: &Call, advice: &[Text]
             "<form method=\"post\"><button class=\"{class}\" name=\"step\" value=\"{word}\">{zh} <span lang=\"en\">{en}</span></button></form>"
         ));
     }
+    put(told(needs));
     put("<h2>处置要点 <span lang=\"en\">What to do</span></h2><ol>".to_owned());
     for text in advice {
         put(both("li", "", text));
@@ -398,6 +494,40 @@ mod tests {
         for n in 0..3 * MOST_LINKS {
             assert!(counted.takes(&n.to_string(), at(62)), "and memory is bounded");
         }
+    }
+
+    #[test]
+    fn a_crew_sees_who_asks_for_help_in_its_building_and_nobodys_telephone() {
+        let row = |id: &str, building: &str, need: &str, state: &str| {
+            let cells = [
+                ("id", id),
+                ("building", building),
+                ("need", need),
+                ("state", state),
+                ("room", "2单元 501"),
+                ("said", "门<打>不开"),
+                ("phone", "13800000000"),
+                ("at", "2026-11-28 04:05:06"),
+            ];
+            let cells = cells.into_iter().map(|(name, cell)| (name.to_owned(), cell.to_owned())).collect();
+            Row::read(Kind::Help, &cells).expect("it is sound")
+        };
+        let help = vec![
+            row("a", "3", "move", "new"),
+            row("b", "3", "trapped", "taken"),
+            row("c", "5", "trapped", "new"),
+            row("d", "3", "safe", "done"),
+            row("e", "3", "hurt", "done"),
+        ];
+        let needs = Needs::of("3", help.clone(), &[]);
+        assert_eq!(needs.asked.iter().map(Row::id).collect::<Vec<_>>(), ["b", "a"]);
+        let html = told(&needs);
+        assert!(html.contains("被困") && html.contains("2单元 501") && html.contains("04:05:06"), "{html}");
+        assert!(!html.contains("138") && !html.contains("门"), "{html}");
+        assert_eq!(Needs::of("", help, &[]), Needs::default(), "nobody knows where");
+        let many = (0..30).map(|n| row(&n.to_string(), "3", "other", "new")).collect();
+        let needs = Needs::of("3", many, &[]);
+        assert_eq!((needs.asked.len(), needs.more), (MOST_NEEDS, 10));
     }
 
     #[test]

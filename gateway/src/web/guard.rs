@@ -169,8 +169,9 @@ impl Guard {
         let warning = path.starts_with("/api/v1/warnings/") && *request.method() == Method::POST;
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             same_origin(headers, host)?;
-            // The crew's page has forms and no script; its address is its authority, which no other site knows.
-            if !warning && !path.starts_with(CREW) {
+            // The crew's page has forms and no script; its address is its authority, which no other site knows. The residents'
+            // has forms, too, and no authority.
+            if !warning && !path.starts_with(CREW) && path != RESIDENTS {
                 json_only(headers)?;
             }
         }
@@ -321,6 +322,9 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
 
 /// Where crews answer by signed links.
 const CREW: &str = "/crew/";
+
+/// Where residents say how they are.
+const RESIDENTS: &str = "/residents";
 
 /// On every response that does not say another.
 const HEADERS: [(header::HeaderName, &str); 5] = [

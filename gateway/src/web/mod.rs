@@ -27,6 +27,7 @@ pub(crate) mod people;
 pub mod plans;
 pub(crate) mod problem;
 pub mod registers;
+pub mod residents;
 mod secret;
 mod sign_in;
 pub mod stations;
@@ -51,7 +52,7 @@ use anmin_rules::order::Order;
 use anmin_rules::rule::Text;
 use anmin_rules::walk::{Tick, Walk, WalkId};
 use anmin_sensors::document::Reader;
-use anmin_sensors::point::PointId;
+use anmin_sensors::point::{Place, PointId};
 use anmin_sensors::reading::Quality;
 use anmin_sensors::time::Wall;
 use jiff::tz::TimeZone;
@@ -98,6 +99,8 @@ pub struct Settings {
     /// Names under which browsers may reach us, besides addresses and `localhost`.
     pub hosts: Vec<String>,
     pub tls: Option<Tls>,
+    /// `[residents]`.
+    pub residents: residents::Settings,
 }
 
 /// A second listener, for whoever is not on the box.
@@ -116,6 +119,7 @@ impl Default for Settings {
             session_lasts: Duration::from_secs(12 * 3_600),
             hosts: Vec::new(),
             tls: None,
+            residents: residents::Settings::default(),
         }
     }
 }
@@ -176,7 +180,8 @@ impl Settings {
             _ => None,
         };
         r.finish();
-        (!r.is_faulty()).then_some(Self { listen, token, lock_after, session_lasts, hosts, tls })
+        let residents = residents::Settings::default();
+        (!r.is_faulty()).then_some(Self { listen, token, lock_after, session_lasts, hosts, tls, residents })
     }
 
     /// `listen` alone; the usual address, with a fault noted, where it is none.
@@ -239,6 +244,8 @@ pub struct WebLink {
 pub struct InForce {
     /// SHA-256 of the site's files as they were taken last, in hexadecimal digits.
     pub configuration: Arc<str>,
+    /// The places of the site, in no order.
+    pub places: Vec<Arc<Place>>,
     /// Of ways out that speak to people, by their ids.
     pub texts: BTreeMap<Arc<str>, Teller>,
     /// By the id of its `[[mqtt]]`.
@@ -468,6 +475,7 @@ impl Server {
             hub: hub.clone(),
             people,
             counted: crew::Counted::default(),
+            residents: residents::Page::new(settings.residents.clone()),
             setting: Arc::default(),
             keeping: Arc::default(),
             exports: Arc::new(Semaphore::new(1)),

@@ -1,7 +1,7 @@
 //! Registers over HTTP: what each holds, spreadsheets in and out, single rows.
 //!
-//! Everybody sees the rows that lie within their places. What is masked in a column (households) is shown only to those who may
-//! handle what happens there, and each time that it is shown the audit says to whom. Nothing half is taken: a sheet with one
+//! Everybody sees the rows that lie within their places. What is masked in a column (households, calls for help) is shown only to
+//! those who may handle what happens there, some of it to crews, and each time that it is shown the audit says to whom. Nothing half is taken: a sheet with one
 //! fault changes nothing. Nor is anything written over what somebody else has written meanwhile: who names the version that
 //! was seen is refused when another stands there.
 
@@ -28,7 +28,7 @@ use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::TextWire;
 use crate::main_loop::Input;
-use crate::register::{self, CellFault, Fault, Form, Kind, Row};
+use crate::register::{self, CellFault, Fault, Form, Kind, Row, Shown};
 use crate::spreadsheet::Encoding;
 use crate::store::audit::Deed;
 use crate::store::registers::Change;
@@ -170,14 +170,16 @@ impl Seen {
 async fn seen(desk: &Desk, caller: &Caller, kind: Kind) -> Result<Seen, Problem> {
     let mut rows = desk.archive(move |archive| archive.register(kind)).await?;
     rows.retain(|row| caller.sees(&row.place()));
-    let has_masked = kind.columns().iter().any(|column| column.masked);
-    if has_masked && caller.may(Right::Handle).is_err() {
-        return Ok(Seen::of(rows.into_iter().map(Row::masked).collect(), true));
-    }
-    if !has_masked {
-        return Ok(Seen::of(rows, false));
-    }
-    if !rows.is_empty() {
+    let whom = if caller.may(Right::Handle).is_ok() {
+        Shown::Officers
+    } else if caller.may(Right::Call).is_ok() {
+        Shown::Crews
+    } else {
+        Shown::Everybody
+    };
+    let masked = kind.columns().iter().any(|column| column.shown > whom);
+    let is_told = kind.columns().iter().any(|column| (Shown::Crews..=whom).contains(&column.shown));
+    if is_told && !rows.is_empty() {
         let who = caller.shown_or("unknown");
         let detail = json!({ "rows": rows.len() });
         let deed = Deed {
@@ -188,7 +190,7 @@ async fn seen(desk: &Desk, caller: &Caller, kind: Kind) -> Result<Seen, Problem>
         };
         desk.note(deed).await?;
     }
-    Ok(Seen::of(rows, false))
+    Ok(Seen::of(rows.into_iter().map(|row| row.masked(whom)).collect(), masked))
 }
 
 fn wire(kind: Kind, Seen { rows, masked, version }: Seen) -> RegisterWire {
@@ -226,7 +228,7 @@ pub(super) async fn sheet(
         Some(word) => Encoding::named(word)
             .ok_or_else(|| Problem::bad_request(format_args!("{:?} is not one of utf-8, gbk", short(word))))?,
     };
-    if kind.columns().iter().any(|column| column.masked) {
+    if kind.columns().iter().any(|column| column.shown > Shown::Everybody) {
         // A sheet with masked cells would be taken for the register when it comes back.
         caller.may(Right::Handle)?;
     }
@@ -263,6 +265,9 @@ pub(super) async fn import(
     let kind = kind(&word)?;
     if kind == Kind::Satisfaction {
         return Err(Problem::bad_request("marks are given one by one, each to an incident that has closed"));
+    }
+    if kind == Kind::Help {
+        return Err(Problem::bad_request("calls for help are taken down one by one"));
     }
     let who = caller.name(body.who)?;
     if !caller.within().is_everywhere() {
@@ -386,6 +391,7 @@ pub(super) async fn change(
     })?;
     let only = Arc::clone(&desk.keeping).lock_owned().await;
     let before = as_seen(&desk, &caller, kind, version).await?;
+    let rows = if kind == Kind::Help { answered(&desk, &who, &before, rows) } else { rows };
     let touched = |id: &str| before.iter().find(|row| row.id() == id).map(Row::place);
     let places: Vec<Place> = rows
         .iter()
@@ -400,7 +406,7 @@ pub(super) async fn change(
     has_room(before.len() + added)?;
     let ids = rows.iter().map(Row::id).chain(remove.iter().map(String::as_str)).take(MOST_NAMED);
     // Who reads the audit need not be one of those who may read these rows.
-    let ids: Vec<&str> = ids.filter(|_| !kind.columns()[0].masked).collect();
+    let ids: Vec<&str> = ids.filter(|_| kind.columns()[0].shown == Shown::Everybody).collect();
     let detail = json!({ "rows": ids, "written": rows.len(), "removed": remove.len() });
     let changes: Vec<Change> =
         rows.iter().cloned().map(Change::Row).chain(remove.iter().map(|id| Change::Gone(kind, id.clone()))).collect();
@@ -410,6 +416,23 @@ pub(super) async fn change(
     }
     let version = version_for(&caller, &desk.archive(move |archive| archive.register(kind)).await?);
     Ok(Json(wire(kind, Seen { rows, masked: false, version })))
+}
+
+/// Calls for help as somebody at the desk leaves them: when it came stays, and whose word its state is is kept.
+fn answered(desk: &Desk, who: &str, before: &[Row], rows: Vec<Row>) -> Vec<Row> {
+    let now = register::moment(desk.link.clock.now().wall, &desk.link.site.time_zone);
+    let answered = |row: Row| {
+        let old = before.iter().find(|old| old.id() == row.id());
+        let cell = |name| old.map(|old| old.cell(name)).filter(|cell| !cell.is_empty());
+        let by = match old {
+            Some(old) if old.cell("state") == row.cell("state") => old.cell("by"),
+            None if row.cell("state") == "new" => "",
+            _ => who,
+        };
+        let by: String = by.chars().take(64).collect();
+        row.with("at", cell("at").unwrap_or(&now)).with("by", &by)
+    };
+    rows.into_iter().map(answered).collect()
 }
 
 /// Only what is over can be marked, and only what was real.
@@ -433,7 +456,12 @@ fn deed(desk: &Desk, caller: &Caller, who: String, kind: Kind, what: &'static st
 }
 
 /// Whoever hangs up in the middle changes nothing about it: the next may write when this is written.
-async fn commit(desk: &Desk, only: OwnedMutexGuard<()>, deed: Deed, changes: Vec<Change>) -> Result<(), Problem> {
+pub(super) async fn commit(
+    desk: &Desk,
+    only: OwnedMutexGuard<()>,
+    deed: Deed,
+    changes: Vec<Change>,
+) -> Result<(), Problem> {
     let inputs = desk.link.inputs.clone();
     let written = tokio::spawn(async move {
         let _only = only;

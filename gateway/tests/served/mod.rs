@@ -65,6 +65,7 @@ pub async fn serve_people(
             valid: std::time::Duration::from_secs(43_200),
         },
         in_force: Arc::new(RwLock::new(InForce {
+            places: Vec::new(),
             texts: Default::default(),
             configuration: "00".into(),
             sessions: [(Arc::from("plant"), Arc::new(|| {}) as DiscardSession)].into(),

@@ -13,6 +13,7 @@ use anmin::delivery::courier::{Backlog, CourierHandle};
 use anmin::main_loop::clock_trust::ClockTrust;
 use anmin::main_loop::deliveries::Deliveries;
 use anmin::main_loop::drill_calendar::DrillCalendar;
+use anmin::main_loop::help::HelpWatch;
 use anmin::main_loop::losses::Losses;
 use anmin::main_loop::plan_history::PlanHistory;
 use anmin::main_loop::query::{AlarmFilter, AlarmList, AlarmPage};
@@ -226,6 +227,7 @@ impl Life {
             plan_history: PlanHistory::default(),
             configuration: None,
             stock: StockWatch::new(jiff::tz::TimeZone::UTC, Vec::new()),
+            help: HelpWatch::new(jiff::tz::TimeZone::UTC, Duration::from_secs(86_400), Vec::new()),
             refills: None,
             people: Default::default(),
             says: BTreeMap::new(),

@@ -1,0 +1,89 @@
+/** What a resident sees without signing in, on a desk in Chinese and on a phone in English: nothing, a warning, a form, an answer. */
+
+import type { Browser } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { DESK, launch, PHONE, URL, Watched } from './browser'
+import { stage } from './stage'
+
+let browser: Browser
+let desk: Watched
+let phone: Watched
+
+beforeAll(async () => {
+  browser = await launch()
+  desk = await Watched.open(browser, DESK, 'residents?at=b1')
+  phone = await Watched.open(browser, { ...PHONE, locale: 'en-GB', javaScriptEnabled: true }, 'residents')
+})
+
+afterAll(async () => {
+  await browser?.close()
+})
+
+test('a quiet day is said to be one, with its time and whom to phone', async () => {
+  await desk.page.getByText('目前没有通知').waitFor()
+  await phone.page.getByText('There are no notices now.').waitFor()
+  expect(await phone.page.locator('html').getAttribute('lang')).toBe('en')
+  expect(await desk.page.locator('.shelters li').first().innerText()).toContain('一号楼大厅')
+  expect(await desk.page.locator('.made b').innerText()).toMatch(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/)
+  expect(await desk.page.evaluate(() => document.cookie)).toBe('')
+  await desk.isSound('a quiet day on a desk')
+  await phone.isSound('a quiet day on a phone')
+  await desk.picture('residents-quiet-desk')
+  await phone.picture('residents-quiet-phone')
+})
+
+test('a warning stands there in the language of the reader, and the link leads to the other', async () => {
+  await stage('warn Alert')
+  await expect.poll(async () => {
+    await desk.page.reload()
+    return desk.page.locator('article').innerText()
+  }).toMatch(/示例县气象台发布暴雨橙色预警[\s\S]*怎么做[\s\S]*检查地下车库挡水板/)
+  await phone.page.reload()
+  expect(await phone.page.locator('article').innerText()).toContain('Check the flood boards of the garage.')
+  await desk.isSound('a warning on a desk')
+  await phone.isSound('a warning on a phone')
+  await desk.picture('residents-warned-desk')
+  await phone.picture('residents-warned-phone')
+  await phone.page.getByRole('link', { name: '中文' }).click()
+  await phone.page.getByText('检查地下车库挡水板').waitFor()
+  await phone.page.getByRole('link', { name: 'English' }).click()
+})
+
+test('who needs help says so in three taps, and sees when somebody has taken it on', async () => {
+  await phone.page.getByRole('link', { name: 'I need help' }).click()
+  await phone.isSound('the form')
+  await phone.picture('residents-form-phone')
+  await phone.page.getByLabel('Trapped: cannot get out').check()
+  await phone.page.getByRole('button', { name: 'Send' }).click()
+  await phone.page.getByRole('alert').waitFor()
+  expect(await phone.page.getByRole('alert').innerText()).toContain('Say where you are')
+  expect(await phone.page.getByLabel('Trapped: cannot get out').isChecked()).toBe(true)
+  await phone.isSound('the form with what is wrong')
+  await phone.page.getByLabel('Which building').selectOption('1')
+  await phone.page.getByLabel(/Where exactly/).fill('-1层 车库')
+  await phone.page.getByRole('button', { name: 'Send' }).click()
+  await phone.page.getByText('Received: a duty officer will take it on.').waitFor()
+  await phone.isSound('what was sent')
+  await phone.picture('residents-sent-phone')
+  const kept = (await (await fetch(`${URL}/api/v1/registers/help`)).json()) as { rows: Record<string, string>[]; version: string }
+  expect(kept.rows[0]).toMatchObject({ need: 'trapped', building: '1', room: '(-1层 车库)', state: 'new' })
+  const body = JSON.stringify({ who: '陈值班', rows: [{ ...kept.rows[0], state: 'taken' }], version: kept.version })
+  const headers = { 'Content-Type': 'application/json' }
+  expect((await fetch(`${URL}/api/v1/registers/help/rows`, { method: 'POST', headers, body })).status).toBe(200)
+  await expect.poll(async () => {
+    await phone.page.getByRole('link', { name: 'Look again' }).click()
+    return phone.page.getByRole('status').innerText()
+  }).toContain('has taken it on')
+})
+
+test('who is safe says where, and nothing else is asked', async () => {
+  await desk.page.getByRole('link', { name: '我平安' }).click()
+  await desk.isSound('the form of who is safe')
+  await desk.picture('residents-safe-desk')
+  expect(await desk.page.getByLabel('哪栋楼').inputValue()).toBe('1')
+  await desk.page.getByRole('button', { name: '发送' }).click()
+  await desk.page.getByText('已记录').waitFor()
+  phone.complaints.splice(0, phone.complaints.length, ...phone.complaints.filter((said) => !said.includes('400')))
+  await desk.close()
+  await phone.close()
+})
