@@ -66,6 +66,7 @@ fn alarm() -> Alarm {
             room: "501".to_owned(),
             ..Place::default()
         }),
+        sirens: Vec::new(),
         case: None,
         incident: None,
         drill: None,
