@@ -1298,6 +1298,15 @@ pub fn is_asked(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> bool
         && last.is_none_or(|last| alarm.level > last.level)
 }
 
+/// Whether an alarm is for the duty desk alone and never for the public.
+pub(crate) fn is_for_the_desk(alarm: &Alarm) -> bool {
+    // What others warn of is theirs to broadcast; anybody can ask for help, and what anybody says is not for the public.
+    let is_of_others = |part: &str| [WARNING, HELP].iter().any(|word| part.starts_with(word));
+    matches!(&alarm.subject, Subject::Part(part) if is_of_others(part))
+        // Noise next door, a lift that stands still, an empty battery.
+        || matches!(alarm.class, Class::Hazard(Hazard::Care | Hazard::Device))
+}
+
 /// What a CAP channel must say now, given the last thing it said that is still in force.
 pub fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> Option<CapMessage> {
     // Who takes a sensor out of service says that its word is not to be trusted: the public is told so.
@@ -1306,12 +1315,7 @@ pub fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> O
         || !channel.wants(alarm, alarm.level)
         // What a person has taken back stays so until it gets worse.
         || alarm.broadcast.as_ref().is_some_and(|broadcast| broadcast.holds_back(alarm.level))
-        // What others warn of is theirs to broadcast.
-        || matches!(&alarm.subject, Subject::Part(part) if part.starts_with(WARNING))
-        // Anybody can ask for help, and what anybody says is not for the public.
-        || matches!(&alarm.subject, Subject::Part(part) if part.starts_with(HELP))
-        // Noise next door, a lift that stands still, an empty battery: for the duty desk, never for the public.
-        || matches!(alarm.class, Class::Hazard(Hazard::Care | Hazard::Device));
+        || is_for_the_desk(alarm);
     match last {
         Some(_) if over => Some(CapMessage::Cancel),
         // A shelf silences people's screens; what the public was told stays in force.

@@ -8,13 +8,12 @@
 
 use std::sync::Arc;
 
-use anmin_sensors::point::Hazard;
 use anmin_sensors::time::Wall;
 
-use crate::alarm::{Alarm, AlarmState, Cause, Class, Subject};
+use crate::alarm::{Alarm, AlarmState, Cause, Class};
 use crate::broadcast::BroadcastStep;
-use crate::engine::WARNING;
 use crate::order::Channel;
+use crate::response::is_for_the_desk;
 use crate::rule::Level;
 
 /// That a siren sounds, or has sounded, for an alarm.
@@ -45,17 +44,12 @@ pub enum Step {
 
 /// Whether a siren has reason to sound for an alarm as it stands, once it does.
 fn goes_on(channel: &Channel, alarm: &Alarm) -> bool {
-    let is_danger = match alarm.class {
-        Class::Hazard(hazard) => !matches!(hazard, Hazard::Care | Hazard::Device),
-        Class::System => false,
-    };
-    // What others warn of is theirs to sound.
-    let is_ours = !matches!(&alarm.subject, Subject::Part(part) if part.starts_with(WARNING));
+    let is_danger = alarm.class != Class::System && !is_for_the_desk(alarm);
     let silenced = match channel.outward {
         true => alarm.broadcast.as_ref().is_some_and(|broadcast| broadcast.holds_back(alarm.level)),
         false => alarm.acknowledged.is_some(),
     };
-    alarm.is_open() && is_danger && is_ours && !silenced && !alarm.is_silenced() && channel.wants(alarm, alarm.level)
+    alarm.is_open() && is_danger && !silenced && !alarm.is_silenced() && channel.wants(alarm, alarm.level)
 }
 
 /// Whether it would begin now, had it not sounded for this alarm before.

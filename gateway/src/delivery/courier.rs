@@ -763,7 +763,7 @@ impl Backlog {
             (Some(Told::Failing), None) if failing.is_some() => return None,
             (_, None) if due => {
                 self.told = Some(Told::Failing);
-                Some(failing_trouble(&self.channel, self.count, &self.reason))
+                Some(failing_trouble(&self.channel, self.trouble_after, self.count, &self.reason))
             }
             (None, None) => return None,
             (Some(_), None) => {
@@ -932,14 +932,15 @@ fn alarm_of(order: &Order) -> &Alarm {
     }
 }
 
-fn failing_trouble(channel: &str, count: usize, reason: &str) -> PartTrouble {
+fn failing_trouble(channel: &str, after: Duration, count: usize, reason: &str) -> PartTrouble {
+    let seconds = after.as_secs();
     PartTrouble {
         finding: Finding { level: Level::Yellow, limit: None, note: Some(reason.to_owned()) },
         message: Text {
-            zh: format!("告警出口 {channel} 已超过一分钟无法送达（{reason}）。待发 {count} 条均已保存，持续重试中。"),
+            zh: format!("告警出口 {channel} 已超过 {seconds} 秒无法送达（{reason}）。待发 {count} 条均已保存，持续重试中。"),
             en: format!(
-                "Way out {channel} has been failing for over a minute ({reason}). {count} waiting orders are kept and \
-                 tried again."
+                "Way out {channel} has been failing for over {seconds} seconds ({reason}). {count} waiting orders are kept \
+                 and tried again."
             ),
         },
     }

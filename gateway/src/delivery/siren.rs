@@ -36,11 +36,13 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::mqtt_out::Lines;
 use super::{Carrier, DeliveryError, Receipt, Site, read_id, read_scope, read_spares};
 use crate::clock::Clock;
 use crate::output::{Action, Later, Refused, Switch};
+use crate::telemetry::Repeats;
 
 /// Which sirens are to sound, by their ids, and until when.
 pub type Sounding = Arc<BTreeMap<Arc<str>, Mono>>;
@@ -212,6 +214,8 @@ struct State {
     failed: Option<Mono>,
     /// A person has switched it since the last order.
     by_hand: bool,
+    /// It is tried every few seconds, and said once a minute.
+    repeats: Repeats,
 }
 
 /// What is to be done with a siren now, or else when to look again.
@@ -352,7 +356,10 @@ impl Shared {
             Next::Wait(wait) => wait,
             Next::Switch(on) => {
                 if let Err(why) = self.switch(&mut state, on).await {
-                    tracing::warn!(siren = &*self.id, on, "it cannot be switched and is tried again: {why}");
+                    let what = if on { "on" } else { "off" };
+                    if let Some(more) = state.repeats.say(what, self.clock.now().mono) {
+                        warn!(siren = &*self.id, more, "a siren cannot be switched {what} and is tried again: {why}");
+                    }
                 }
                 Duration::ZERO
             }

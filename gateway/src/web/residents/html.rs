@@ -1,4 +1,5 @@
-//! What the residents' page says, in one language at a time. Everything that somebody else has written is escaped.
+//! What the residents' page says, in one language at a time. Everything that somebody else has written is escaped. Writing into a
+//! text does not fail, so what `write!` gives is dropped.
 
 use std::fmt::Write as _;
 use std::time::Duration;
