@@ -19,6 +19,8 @@ pub mod package;
 pub mod pulse;
 pub mod register;
 pub mod report;
+#[cfg(test)]
+mod samples;
 pub mod sim;
 pub mod spreadsheet;
 pub mod store;

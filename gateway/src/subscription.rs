@@ -518,7 +518,7 @@ pub(crate) mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::delivery::samples::{self, RAISED, call_change, transition};
+    use crate::samples::{self, RAISED, call_change, transition};
     use crate::store::tests::TestDir;
     use crate::store::{StateStore, Turn};
 

@@ -478,7 +478,7 @@ fn cut(text: &str) -> String {
 mod tests {
     use super::message::tests::RAIN;
     use super::*;
-    use crate::delivery::samples::{RAISED, site};
+    use crate::samples::{RAISED, site};
 
     fn settings() -> Settings {
         Settings {

@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::delivery::cap::tests::{STANZA, hostile_orders};
     use crate::delivery::http::tests::{Answer, Server};
-    use crate::delivery::samples::{self, site};
+    use crate::samples::{self, site};
 
     fn settings(text: &str) -> Result<Settings, Vec<String>> {
         let faults = Faults::default();

@@ -1234,7 +1234,7 @@ pub(super) mod tests {
     use anmin_sensors::reading::Value;
 
     use super::*;
-    use crate::delivery::samples::{self, RAISED, check_golden, site};
+    use crate::samples::{self, RAISED, check_golden, site};
 
     pub const STANZA: &str = "sender = 'anmin.shequ001.example.cn'\n\
         exercise = 'DRILL-2026-03-01-A'\n\

@@ -937,7 +937,9 @@ fn failing_trouble(channel: &str, after: Duration, count: usize, reason: &str) -
     PartTrouble {
         finding: Finding { level: Level::Yellow, limit: None, note: Some(reason.to_owned()) },
         message: Text {
-            zh: format!("告警出口 {channel} 已超过 {seconds} 秒无法送达（{reason}）。待发 {count} 条均已保存，持续重试中。"),
+            zh: format!(
+                "告警出口 {channel} 已超过 {seconds} 秒无法送达（{reason}）。待发 {count} 条均已保存，持续重试中。"
+            ),
             en: format!(
                 "Way out {channel} has been failing for over {seconds} seconds ({reason}). {count} waiting orders are kept \
                  and tried again."
@@ -967,7 +969,7 @@ mod tests {
     use anmin_rules::alarm::Transition;
 
     use super::*;
-    use crate::delivery::samples;
+    use crate::samples;
 
     fn backlog(orders: &[(&str, u32, Level)]) -> Backlog {
         let mut backlog = Backlog::new("office".into(), 7);

@@ -586,8 +586,8 @@ mod tests {
     use serde_json::Value as Json;
 
     use super::*;
-    use crate::delivery::samples::{self, RAISED, check_golden, site};
     use crate::main_loop::query::{Status, Trouble};
+    use crate::samples::{self, RAISED, check_golden, site};
 
     /// Every document that version 1 knows, in the forms that differ.
     fn documents() -> Vec<(&'static str, Vec<u8>)> {

@@ -90,7 +90,8 @@ mod tests {
     use anmin_rules::order::Order;
 
     use super::*;
-    use crate::delivery::{DeliveryError, Receipt, samples};
+    use crate::delivery::{DeliveryError, Receipt};
+    use crate::samples;
 
     struct Told(Mutex<Vec<(String, serde_json::Value)>>);
 

@@ -12,8 +12,6 @@ pub(crate) mod http;
 pub mod influx;
 pub mod mqtt_out;
 pub mod notice;
-#[cfg(test)]
-pub(crate) mod samples;
 pub mod siren;
 pub mod webhook;
 

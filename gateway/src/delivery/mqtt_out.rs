@@ -755,7 +755,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::delivery::samples::{self, site};
+    use crate::samples::{self, site};
 
     fn settings(text: &str) -> Result<Settings, Vec<String>> {
         let faults = Faults::default();

@@ -446,8 +446,8 @@ mod tests {
     use anmin_sensors::document::{Document, Faults};
 
     use super::*;
-    use crate::delivery::samples::{self, RAISED};
     use crate::output::Failed;
+    use crate::samples::{self, RAISED};
 
     fn at(seconds: u64) -> Mono {
         Mono::from_nanos(1_000_000_000).plus(Duration::from_secs(seconds))

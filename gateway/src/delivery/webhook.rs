@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::http::tests::{Answer, Server};
-    use crate::delivery::samples::{self, RAISED};
+    use crate::samples::{self, RAISED};
 
     fn settings(text: &str) -> Result<Settings, Vec<String>> {
         let faults = Faults::default();

@@ -810,7 +810,7 @@ mod tests {
     use anmin_sensors::time::Now;
 
     use super::*;
-    use crate::delivery::samples;
+    use crate::samples;
 
     /// Ten gas detectors in two buildings; every third value is bad, the last was never heard of.
     fn site() -> (Points, impl Fn(PointIx) -> Option<Sample>) {

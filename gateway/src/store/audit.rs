@@ -438,7 +438,7 @@ mod tests {
     use super::super::tests::TestDir;
     use super::super::{Fact, StateReader, StateStore, Turn};
     use super::*;
-    use crate::delivery::samples::RAISED;
+    use crate::samples::RAISED;
 
     fn deed(n: u64, who: &str) -> Deed {
         Deed {

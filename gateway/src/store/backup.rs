@@ -585,7 +585,7 @@ mod tests {
     use super::super::tests::TestDir;
     use super::super::{Limits, Readings, StateStore, Turn};
     use super::*;
-    use crate::delivery::samples::{RAISED, alarm, call_change, transition};
+    use crate::samples::{RAISED, alarm, call_change, transition};
 
     fn raised(n: u128, seq: u32) -> Arc<Transition> {
         let alarm = Alarm { id: AlarmId(uuid::Uuid::from_u128(n)), seq, ..alarm() };
@@ -744,7 +744,7 @@ mod tests {
             Fact::Judged(vec![Mark { what: 1, topic: 2 }]),
             Fact::Duty(Arc::clone(&duty)),
         ];
-        let pending = [Arc::new(crate::delivery::samples::pending())];
+        let pending = [Arc::new(crate::samples::pending())];
         store.commit(&Turn { facts: &facts, pending: &pending, ..Turn::default() }).unwrap();
         let to = site.join("backups/tuesday");
         take(&storage, &site, &to, RAISED).unwrap();

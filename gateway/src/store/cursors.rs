@@ -78,7 +78,7 @@ mod tests {
     use super::super::tests::TestDir;
     use super::super::{Fact, StateReader, StateStore, Turn};
     use super::*;
-    use crate::delivery::samples::{RAISED, alarm, transition};
+    use crate::samples::{RAISED, alarm, transition};
 
     fn open(dir: &TestDir) -> (StateStore, StateReader) {
         let store = StateStore::open(dir.path(), RAISED).expect("the folder can be written").0;

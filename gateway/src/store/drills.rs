@@ -147,8 +147,8 @@ mod tests {
     use super::super::tests::TestDir;
     use super::super::{Disk, Fact, StoreError, salvage};
     use super::*;
-    use crate::delivery::samples::{self, RAISED};
     use crate::delivery::{Outcome, Receipt};
+    use crate::samples::{self, RAISED};
 
     fn drill(n: u128, end: Option<DrillEnd>) -> Arc<Drill> {
         Arc::new(Drill {

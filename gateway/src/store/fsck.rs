@@ -423,7 +423,7 @@ mod tests {
     use super::super::tests::TestDir;
     use super::super::{StateStore, Turn};
     use super::*;
-    use crate::delivery::samples::{RAISED, alarm, transition};
+    use crate::samples::{RAISED, alarm, transition};
     use crate::store::readings::tests::some_readings;
 
     fn raised(n: u128) -> Arc<Transition> {

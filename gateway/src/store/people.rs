@@ -435,7 +435,7 @@ mod tests {
     use super::super::tests::TestDir;
     use super::super::{Fact, StateStore, Turn};
     use super::*;
-    use crate::delivery::samples::RAISED;
+    use crate::samples::RAISED;
 
     fn account(name: &str) -> Account {
         Account {

@@ -78,7 +78,7 @@ mod tests {
     use anmin_rules::order::OrderId;
 
     use super::*;
-    use crate::delivery::samples::{self, RAISED};
+    use crate::samples::{self, RAISED};
 
     #[test]
     fn accepted_delivered_and_answered_are_told_apart() {

@@ -1566,7 +1566,7 @@ mod tests {
     use anmin_rules::alarm::AlarmState;
 
     use super::*;
-    use crate::delivery::samples::{
+    use crate::samples::{
         RAISED, alarm, call_change, cap_orders, closed, explained, incident_change, pending, transition,
     };
 

@@ -163,7 +163,7 @@ mod tests {
     use super::super::tests::TestDir;
     use super::super::{Fact, fsck, salvage};
     use super::*;
-    use crate::delivery::samples::RAISED;
+    use crate::samples::RAISED;
 
     fn row(kind: Kind, cells: &[(&str, &str)]) -> Row {
         let cells = cells.iter().map(|(name, cell)| ((*name).to_owned(), (*cell).to_owned())).collect();

@@ -32,8 +32,8 @@ mod tests {
     use super::super::tests::TestDir;
     use super::super::{Fact, OrderOutcome};
     use super::*;
-    use crate::delivery::samples::{RAISED, alarm, cap_orders, transition};
     use crate::delivery::{Outcome, Receipt};
+    use crate::samples::{RAISED, alarm, cap_orders, transition};
     use anmin_rules::alarm::{AlarmState, Cause};
     use anmin_rules::order::{Order, OrderBody};
     use std::sync::Arc;

@@ -2028,7 +2028,7 @@ mod tests {
     use super::super::tests::TestDir;
     use super::*;
     use crate::delivery::Receipt;
-    use crate::delivery::samples::{RAISED, alarm, call_change, cap_orders, transition};
+    use crate::samples::{RAISED, alarm, call_change, cap_orders, transition};
     use anmin_rules::incident::{End, FalseCause, IncidentCause, Outcome as IncidentOutcome};
 
     fn numbered(n: u128) -> Alarm {
@@ -2375,7 +2375,7 @@ mod tests {
     #[test]
     fn a_pending_condition_is_kept_until_it_is_over_and_never_served_damaged() {
         let dir = TestDir::new("state-pending");
-        let one = crate::delivery::samples::pending();
+        let one = crate::samples::pending();
         let restart = |then: Option<&Pending>| {
             let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
             if let Some(then) = then {
@@ -2406,7 +2406,7 @@ mod tests {
         store.commit(&Turn { transitions: &[raised(1)], ..Turn::default() }).unwrap();
         drop(store);
         dir.back_to_schema(3);
-        let one = Arc::new(crate::delivery::samples::pending());
+        let one = Arc::new(crate::samples::pending());
         let (mut store, back) = StateStore::open(dir.path(), RAISED).unwrap();
         assert_eq!((back.alarms.len(), back.pending, back.notes), (1, vec![], vec![]));
         store.commit(&Turn { pending: &[Arc::clone(&one)], ..Turn::default() }).unwrap();
@@ -2431,7 +2431,7 @@ mod tests {
     }
 
     fn incident_sample() -> Incident {
-        (*crate::delivery::samples::incident_change().incident).clone()
+        (*crate::samples::incident_change().incident).clone()
     }
 
     fn ended(seconds: u64, outcome: IncidentOutcome) -> Option<End> {
@@ -2827,7 +2827,7 @@ mod tests {
             |n: usize| KeptSession { source: format!("broker-{n}").into(), client_id: "anmin".into(), heard: RAISED };
         let sessions: Vec<KeptSession> = (0..3).map(kept).collect();
         let marks: Vec<Mark> = (0..9_u32).map(|n| Mark { what: 1 << n, topic: n }).collect();
-        let one = Arc::new(crate::delivery::samples::pending());
+        let one = Arc::new(crate::samples::pending());
         {
             let (mut store, _) = StateStore::open(good.path(), RAISED).unwrap();
             let mut facts: Vec<Fact> = sessions.iter().cloned().map(Fact::Session).collect();

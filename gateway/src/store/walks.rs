@@ -184,7 +184,7 @@ mod tests {
     use super::super::tests::TestDir;
     use super::super::{Fact, salvage};
     use super::*;
-    use crate::delivery::samples::RAISED;
+    use crate::samples::RAISED;
 
     fn walk(n: u128, end: Option<(Wall, String)>) -> Arc<Walk> {
         Arc::new(Walk {

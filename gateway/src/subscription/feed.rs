@@ -212,7 +212,7 @@ mod tests {
 
     use super::super::tests::Office;
     use super::*;
-    use crate::delivery::samples::{self, RAISED};
+    use crate::samples::{self, RAISED};
 
     const WORDS: &str = "id = 'office'\nmin_level = 'orange'\n[cap]\nsender = 'anmin.example.cn'\nexpires = '1h'\n";
 

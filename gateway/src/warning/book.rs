@@ -349,7 +349,7 @@ fn may_end(source: &Arc<str>, by: &Message, of: &Arc<str>, earlier: &Key) -> boo
 mod tests {
     use super::super::message::{self, tests::RAIN};
     use super::*;
-    use crate::delivery::samples::RAISED;
+    use crate::samples::RAISED;
 
     fn here() -> Here {
         Here { area_code: Some("620102001001".to_owned()), places: vec![(36.0611, 103.8343)] }

@@ -216,7 +216,7 @@ mod tests {
     use anmin_sensors::document::{Document, Faults};
 
     use super::*;
-    use crate::delivery::samples::{self, RAISED};
+    use crate::samples::{self, RAISED};
 
     fn read(text: &str) -> (Numbering, usize) {
         let faults = Faults::default();

@@ -2,7 +2,7 @@ use anmin_rules::alarm::{AlarmState, By, Condition};
 use anmin_sensors::document::{Document, Faults};
 
 use super::*;
-use crate::delivery::samples::{self, RAISED};
+use crate::samples::{self, RAISED};
 
 const GOOD: &str = "id = 'city'\nurl = 'tcp://10.20.0.5:7799'\nsource = '889'\ncentre = '1'\n";
 

@@ -148,7 +148,7 @@ pub(super) mod tests {
     use anmin_sensors::reading::{Doubt, Fault, Quality};
 
     use super::*;
-    use crate::delivery::samples::check_golden;
+    use crate::samples::check_golden;
 
     pub fn label(point: &str) -> Label {
         Label {

@@ -16,7 +16,7 @@ use crate::credentials::Secret;
 use crate::crew_link::LinkKey;
 use crate::delivery::http::Answer;
 use crate::delivery::http::tests::{Answer as Says, Server};
-use crate::delivery::samples::{self, RAISED, alarm, call_change, check_golden, closed, text, transition};
+use crate::samples::{self, RAISED, alarm, call_change, check_golden, closed, text, transition};
 
 fn words(languages: &[Language], page: Option<&str>) -> Words {
     by(Manner::Robot, Robot::WeCom.most_bytes(), languages, page)

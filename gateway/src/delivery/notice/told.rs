@@ -164,7 +164,7 @@ mod tests {
     use anmin_rules::rule::Level;
 
     use super::*;
-    use crate::delivery::samples;
+    use crate::samples;
 
     fn shares(told: &Told, orders: &[&Order]) -> Vec<(Vec<String>, Vec<usize>)> {
         let ids = |share: &Share<'_>| share.orders.iter().map(|order| order.id.to_string()).collect();

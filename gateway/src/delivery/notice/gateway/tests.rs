@@ -9,7 +9,7 @@ use serde_json::json;
 use super::super::template::shipped;
 use super::*;
 use crate::delivery::http::tests::{Answer as Says, Server};
-use crate::delivery::samples::{self, RAISED, alarm, transition};
+use crate::samples::{self, RAISED, alarm, transition};
 
 struct Folder(PathBuf);
 

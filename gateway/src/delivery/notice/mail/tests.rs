@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use super::super::template::shipped;
 use super::super::words::{Language, Manner, Words};
 use super::*;
-use crate::delivery::samples::{self, RAISED, alarm, transition};
+use crate::samples::{self, RAISED, alarm, transition};
 
 fn read(text: &str) -> (Option<Settings>, Vec<String>) {
     let faults = Faults::default();

@@ -1,4 +1,4 @@
-//! Alarms and orders for this room's tests.
+//! Alarms and orders for the tests of all rooms.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use anmin_sensors::reading::{Fault, Quality, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
 use jiff::tz::{Offset, TimeZone};
 
-use super::Site;
+use crate::delivery::Site;
 
 /// 2026-03-01T09:30:00+08:00.
 pub const RAISED: Wall = Wall::from_millis(1_772_328_600_000);
