@@ -1,4 +1,4 @@
-//! Readings to samples: range, jump, stuck, silent, clock skew, duplicates, late and retained readings.
+//! Readings to samples: range, jump, stuck, silent, clock skew, duplicates, late and retained readings, two devices under one name.
 //!
 //! Promises that every reading is counted once, as a duplicate or as a sample; that what is no value, or no plausible
 //! one, has no number that a rule could reach; that a wrong device clock never hides a reading from the rules. It does
