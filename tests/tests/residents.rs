@@ -68,12 +68,12 @@ fn a_call_for_help_reaches_the_desk_and_the_crew_and_is_told_nobody_else() {
     let form = http::get(daemon.web, "/residents/say?at=b1").body;
     let mark = once(&form).to_owned();
     let foreign = "/residents HTTP/1.0\r\nOrigin: https://evil.example\r\nX-Rest: ";
-    let body = format!("once={mark}&need=trapped&building=1&room=2-501&phone=13800000000&said=%E9%97%A8");
+    let body = format!("once={mark}&need=trapped&building=1&room=east-501&phone=13800000000&said=%E9%97%A8");
     assert_eq!(http::form(daemon.web, foreign, &body).status, 403);
     assert_eq!(http::form(daemon.web, "/residents", "need=trapped&building=1").status, 400);
     let wrong = http::form(daemon.web, "/residents", &body.replace("need=trapped", "need=fly"));
     assert!(
-        wrong.status == 400 && wrong.body.contains("请选择需要什么帮助") && wrong.body.contains("2-501"),
+        wrong.status == 400 && wrong.body.contains("请选择需要什么帮助") && wrong.body.contains("east-501"),
         "{}",
         wrong.body
     );
@@ -89,11 +89,14 @@ fn a_call_for_help_reaches_the_desk_and_the_crew_and_is_told_nobody_else() {
     let notice =
         daemon.alarm("system/help", &format!("help:{id}"), "the desk is told", |alarm| alarm["active"] == true);
     let told = notice.to_string();
-    assert!(told.contains("被困") && !told.contains("2-501") && !told.contains("138"), "{notice:#}");
+    assert!(told.contains("被困") && !told.contains("east-501") && !told.contains("1380000"), "{notice:#}");
     let kept = daemon.get("/api/v1/registers/help");
     let row = &kept["rows"][0];
     assert_eq!(kept["rows"].as_array().map(Vec::len), Some(1), "{kept:#}");
-    assert_eq!((&row["room"], &row["phone"], &row["state"]), (&json!("2-501"), &json!("13800000000"), &json!("new")));
+    assert_eq!(
+        (&row["room"], &row["phone"], &row["state"]),
+        (&json!("east-501"), &json!("13800000000"), &json!("new"))
+    );
 
     // The crew that was called to this building sees where and what, and no telephone.
     let said =
@@ -101,7 +104,7 @@ fn a_call_for_help_reaches_the_desk_and_the_crew_and_is_told_nobody_else() {
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     let at = said.find("/crew/").unwrap_or_else(|| panic!("no link in {said}"));
     let crew = http::get(daemon.web, said[at..].split_whitespace().next().expect("a link ends")).body;
-    assert!(crew.contains("被困") && crew.contains("2-501") && !crew.contains("138"), "{crew}");
+    assert!(crew.contains("被困") && crew.contains("east-501") && !crew.contains("1380000"), "{crew}");
 
     // A cut, and it is all still there; an officer takes it on and the resident sees so.
     daemon.kill();
@@ -117,9 +120,9 @@ fn a_call_for_help_reaches_the_desk_and_the_crew_and_is_told_nobody_else() {
         audit["rows"].as_array().into_iter().flatten().filter(|row| row["what"] == "residents.help").collect();
     assert_eq!((helped.len(), &helped[0]["address"]), (1, &Value::Null), "{audit:#}");
     let audit = audit.to_string();
-    assert!(!audit.contains("138") && !audit.contains("2-501"), "{audit}");
+    assert!(!audit.contains("1380000") && !audit.contains("east-501"), "{audit}");
     let log = daemon.said();
-    assert!(!log.contains("2-501") && !log.contains("13800000000") && !log.contains("trapped"), "{log}");
+    assert!(!log.contains("east-501") && !log.contains("1380000") && !log.contains("trapped"), "{log}");
 
     // A flood is turned away, raises nothing about a hazard, and says whom to phone.
     let before = daemon.get("/api/v1/alarms")["of"].as_u64().unwrap_or_default();
