@@ -49,6 +49,13 @@ impl Peer {
         Self::start(&python, &[&[script.as_str()], arguments].concat())
     }
 
+    /// A script of `tests/peers`, and what it says after "ready": its port.
+    pub fn ready(script: &str, arguments: &[&str]) -> (Self, String) {
+        let mut peer = Self::python(script, arguments);
+        let port = peer.until("ready").trim_start_matches("ready").trim().to_owned();
+        (peer, port)
+    }
+
     /// The next line that holds `text`.
     pub fn until(&mut self, text: &str) -> String {
         let deadline = Instant::now() + DEADLINE;

@@ -121,10 +121,8 @@ address = 3
 #[test]
 fn from_sensors_to_station_database_and_broadcast() {
     let line = Line::start();
-    let mut tcp = Peer::python("modbus_sim.py", &["tcp"]);
-    let tcp_port = tcp.until("ready").trim_start_matches("ready ").to_owned();
-    let mut rtu = Peer::python("modbus_sim.py", &["rtu", &line.ends[1]]);
-    rtu.until("ready");
+    let (_tcp, tcp_port) = Peer::ready("modbus_sim.py", &["tcp"]);
+    let _rtu = Peer::ready("modbus_sim.py", &["rtu", &line.ends[1]]);
     let mut cap = CapReceiver::start(&[]);
     let hook = Hook::start();
 

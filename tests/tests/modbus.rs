@@ -37,13 +37,6 @@ use tokio::time::timeout;
 const DEADLINE: Duration = Duration::from_secs(60);
 const MS: Duration = Duration::from_millis(1);
 
-/// A script of `tests/peers` and what it says after "ready".
-fn peer(script: &str, arguments: &[&str]) -> (Peer, String) {
-    let mut peer = Peer::python(script, arguments);
-    let place = peer.until("ready").trim_start_matches("ready").trim().to_owned();
-    (peer, place)
-}
-
 /// A bus under test and all that it said.
 struct Site {
     points: Points,
@@ -286,33 +279,33 @@ async fn every_sort_reads_of(living: &[u8], absent: &[u8], transport: Transport)
 
 #[tokio::test]
 async fn pymodbus_over_tcp_gives_every_sort_of_value() {
-    let (_peer, port) = peer("modbus_sim.py", &["tcp"]);
+    let (_peer, port) = Peer::ready("modbus_sim.py", &["tcp"]);
     every_sort_reads(tcp(&port)).await;
 }
 
 #[tokio::test]
 async fn pymodbus_over_a_serial_line_gives_every_sort_of_value() {
     let line = Line::start();
-    let (_peer, _) = peer("modbus_sim.py", &["rtu", &line.ends[1]]);
+    let (_peer, _) = Peer::ready("modbus_sim.py", &["rtu", &line.ends[1]]);
     every_sort_reads(Transport::Serial(Framing::Rtu, Serial::new(&line.ends[0], 19_200))).await;
 }
 
 #[tokio::test]
 async fn pymodbus_in_ascii_gives_every_sort_of_value_over_tcp_and_on_a_serial_line() {
-    let (_over_tcp, port) = peer("modbus_sim.py", &["ascii_tcp"]);
+    let (_over_tcp, port) = Peer::ready("modbus_sim.py", &["ascii_tcp"]);
     let port = port.parse().expect("the peer names its port");
     every_sort_reads(Transport::OverTcp { framing: Framing::Ascii, host: "127.0.0.1".to_owned(), port }).await;
     let line = Line::start();
-    let (_serial, _) = peer("modbus_sim.py", &["ascii", &line.ends[1]]);
+    let (_serial, _) = Peer::ready("modbus_sim.py", &["ascii", &line.ends[1]]);
     every_sort_reads(Transport::Serial(Framing::Ascii, Serial::new(&line.ends[0], 19_200))).await;
 }
 
 #[tokio::test]
 async fn libmodbus_gives_every_sort_of_value_over_tcp_and_on_a_serial_line() {
-    let (_over_tcp, port) = peer("modbus_lib.py", &["tcp"]);
+    let (_over_tcp, port) = Peer::ready("modbus_lib.py", &["tcp"]);
     every_sort_reads(tcp(&port)).await;
     let line = Line::start();
-    let (_serial, _) = peer("modbus_lib.py", &["rtu", &line.ends[1]]);
+    let (_serial, _) = Peer::ready("modbus_lib.py", &["rtu", &line.ends[1]]);
     // Nobody else is asked for here: see the peer.
     every_sort_reads_of(&[1], &[], Transport::Serial(Framing::Rtu, Serial::new(&line.ends[0], 19_200))).await;
 }
@@ -328,7 +321,7 @@ fn count(gateway: &mut Peer) -> [u64; 4] {
 /// Two buses of anmin and a master that anmin did not write, each asking for units of its own through one gateway.
 #[tokio::test]
 async fn several_masters_behind_one_gateway_each_get_their_own_answers() {
-    let (mut gateway, port) = peer("modbus_gateway.py", &["--connections", "3"]);
+    let (mut gateway, port) = Peer::ready("modbus_gateway.py", &["--connections", "3"]);
     let start = |unit: u8| {
         let settings = Settings { timeout: 1_000 * MS, ..settings(tcp(&port)) };
         Site::start(ALL_SORTS, &[unit], settings, |plan| plan.interval = 20 * MS)
@@ -360,7 +353,7 @@ async fn several_masters_behind_one_gateway_each_get_their_own_answers() {
 /// A gateway has so many sockets. What is turned away costs no reading, and the neighbour's connection is not lost.
 #[tokio::test]
 async fn a_bus_works_with_the_connections_that_its_gateway_takes() {
-    let (mut gateway, port) = peer("modbus_gateway.py", &["--connections", "2"]);
+    let (mut gateway, port) = Peer::ready("modbus_gateway.py", &["--connections", "2"]);
     let start = |unit: u8, lanes: usize| {
         let settings = Settings { timeout: 1_000 * MS, max_concurrent_units: lanes, ..settings(tcp(&port)) };
         Site::start(ALL_SORTS, &[unit], settings, |plan| plan.interval = 20 * MS)
@@ -534,7 +527,7 @@ fn noise(from: &str, to: &str, one_in: u64, seed: u64) {
 async fn on_a_noisy_line_damaged_frames_are_counted_and_never_believed() {
     for (one_in, seed) in [(1_000, 1), (100, 2)] {
         let (ours, theirs) = (Line::start(), Line::start());
-        let (_peer, _) = peer("modbus_sim.py", &["rtu", &theirs.ends[1]]);
+        let (_peer, _) = Peer::ready("modbus_sim.py", &["rtu", &theirs.ends[1]]);
         noise(&ours.ends[1], &theirs.ends[0], one_in, seed);
         noise(&theirs.ends[0], &ours.ends[1], one_in, seed + 100);
         let quick = Settings {
@@ -596,7 +589,7 @@ async fn nothing_wrong_is_believed_on(
     odd: &[u8],
     exceptions: RangeInclusive<u8>,
 ) {
-    let (mut slaves, place) = peer("modbus_faults.py", &[mode]);
+    let (mut slaves, place) = Peer::ready("modbus_faults.py", &[mode]);
     let exceptions: Vec<u8> = exceptions.collect();
     let units: Vec<u8> = [&[1, 8], odd, &exceptions[..]].concat();
     let mut site = Site::start(TWINS, &units, settings(transport(&place)), |plan| plan.fail_after = 4);
@@ -642,7 +635,7 @@ async fn a_misbehaving_unit_on_a_serial_line_is_never_believed() {
 
 #[tokio::test]
 async fn a_bus_that_vanishes_is_said_and_comes_back_by_itself() {
-    let (slaves, port) = peer("modbus_faults.py", &["mbap"]);
+    let (slaves, port) = Peer::ready("modbus_faults.py", &["mbap"]);
     let mut site = Site::start(TWINS, &[1], settings(tcp(&port)), |_| {});
     site.until("a reading", |site| site.good("d1/a").count() > 0).await;
     drop(slaves);
@@ -697,7 +690,7 @@ async fn a_serial_line_that_vanishes_is_said_and_comes_back_by_itself() {
 
 #[tokio::test]
 async fn a_unit_that_sleeps_is_woken_before_every_request() {
-    let (_peer, place) = peer("modbus_faults.py", &["rtu_pty"]);
+    let (_peer, place) = Peer::ready("modbus_faults.py", &["rtu_pty"]);
     let line = Transport::Serial(Framing::Rtu, Serial::new(place, 9_600));
     let sleeper = TWINS.replace("[modbus]", "[modbus]\nwake_bytes = '8F'\nwake_pause = '30ms'");
     let mut site = Site::start(&sleeper, &[14], settings(line), |_| {});

@@ -105,8 +105,7 @@ struct Plant {
 
 impl Plant {
     fn start(name: &str) -> Self {
-        let mut relay = Peer::python("modbus_sim.py", &["tcp"]);
-        let port = relay.until("ready").trim_start_matches("ready").trim().to_owned();
+        let (relay, port) = Peer::ready("modbus_sim.py", &["tcp"]);
         let site = Site::new(name, &SITE.replace("PORT", &port));
         site.write("profiles/plant-relay.toml", PROFILE);
         let daemon = Daemon::start(site.folder());

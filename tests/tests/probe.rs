@@ -47,8 +47,7 @@ fn checked(site: &Site) -> bool {
 
 #[test]
 fn units_are_found_with_what_reads_them_and_nothing_is_written_without_a_yes() {
-    let mut wall = Peer::python("modbus_wall.py", &[]);
-    let port = wall.until("ready").trim_start_matches("ready").trim().to_owned();
+    let (mut wall, port) = Peer::ready("modbus_wall.py", &[]);
     let bus = format!("tcp://127.0.0.1:{port}");
     let site = Site::new("probe", "");
     let folder = site.folder().display().to_string();
@@ -94,8 +93,7 @@ fn a_bus_on_which_nobody_answers_is_said() {
     let port = anmin_tests::peers::free_port();
     let ran = probe(&["modbus", &format!("tcp://127.0.0.1:{port}"), "--units", "1"], "");
     assert!(!ran.is_ok && ran.err.contains("broke or is refused"), "{}", ran.err);
-    let mut wall = Peer::python("modbus_wall.py", &[]);
-    let port = wall.until("ready").trim_start_matches("ready").trim().to_owned();
+    let (_wall, port) = Peer::ready("modbus_wall.py", &[]);
     let ran = probe(&["modbus", &format!("tcp://127.0.0.1:{port}"), "--units", "1-2", "--timeout", "200ms"], "");
     assert!(!ran.is_ok && ran.err.contains("no unit answers"), "{}", ran.err);
     for (arguments, wanted) in [

@@ -72,9 +72,8 @@ impl Building {
     /// Starts the relay, on the port that it had.
     fn power(&mut self) {
         let words = ["tcp", &self.port];
-        let mut relay = Peer::python("modbus_sim.py", if self.port.is_empty() { &words[..1] } else { &words });
-        self.port = relay.until("ready").trim_start_matches("ready").trim().to_owned();
-        self.relay = Some(relay);
+        let (relay, port) = Peer::ready("modbus_sim.py", if self.port.is_empty() { &words[..1] } else { &words });
+        (self.relay, self.port) = (Some(relay), port);
     }
 
     /// The relay hears nothing and says nothing until it goes on.
