@@ -190,7 +190,7 @@ fn escape(text: &str) -> String {
 }
 
 /// The causes of transitions and of incidents' changes in Chinese.
-pub const CAUSES: [(&str, &str); 34] = [
+pub const CAUSES: [(&str, &str); 35] = [
     ("raised", "发生报警"),
     ("level_changed", "级别变化"),
     ("returned", "异常消失"),
@@ -203,6 +203,7 @@ pub const CAUSES: [(&str, &str); 34] = [
     ("returned_to_service", "恢复使用"),
     ("escalated", "升级上报"),
     ("regrouped", "归入另一事件"),
+    ("moved", "位置更正"),
     ("broadcast_seconded", "播报获一人同意"),
     ("broadcast_approved", "播报已批准"),
     ("broadcast_refused", "播报被否决"),

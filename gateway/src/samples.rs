@@ -56,6 +56,7 @@ pub fn alarm() -> Alarm {
             floor: "5".to_owned(),
             room: "501".to_owned(),
             position: Some((36.0611, 103.8343)),
+            polygon: Vec::new(),
         }),
         case: None,
         incident: Some(IncidentId("0195506b-f3c0-7000-8000-0000000000a1".parse().expect("a UUID"))),
@@ -97,6 +98,7 @@ pub fn alarm() -> Alarm {
         broadcast: None,
         rerouted: Vec::new(),
         sirens: Vec::new(),
+        moved: 0,
     }
 }
 
@@ -271,6 +273,7 @@ pub fn cap_orders() -> [(&'static str, CapOrder); 3] {
         identifier: "anmin-shequ-001-0195506bf3c070008000000000000001-1-town".to_owned(),
         sent: RAISED,
         level: Level::Orange,
+        moved: 0,
         voice: None,
     };
     let second = CapRef {

@@ -160,6 +160,8 @@ pub struct Alarm {
     pub class: Class,
     pub title: Text,
     pub place: Arc<Place>,
+    /// How often the place has been another since it was raised: what was said outside names the one of then.
+    pub moved: u32,
     /// What kind of case it opens, if it is no emergency.
     pub case: Option<CaseKind>,
     /// Which event it is part of; `None` for those about anmin itself.
@@ -211,6 +213,8 @@ pub struct CapRef {
     pub identifier: String,
     pub sent: Wall,
     pub level: Level,
+    /// The alarm's [`Alarm::moved`] of then: with another one it names a wrong place.
+    pub moved: u32,
     /// As whom it was said. `None` in journals of before.
     pub voice: Option<Arc<Voice>>,
 }
@@ -283,6 +287,8 @@ pub enum Cause {
     Regrouped {
         by: Option<String>,
     },
+    /// The site says by now that the device is somewhere else, or draws the place otherwise.
+    Moved,
     /// What became of its broadcast: by a person, or by anmin when nobody is named.
     Broadcast {
         step: BroadcastStep,
@@ -310,6 +316,7 @@ impl Cause {
             Self::ReturnedToService { .. } => "returned_to_service",
             Self::Escalated(_) => "escalated",
             Self::Regrouped { .. } => "regrouped",
+            Self::Moved => "moved",
             Self::Broadcast { step, .. } => step.as_str(),
         }
     }

@@ -403,6 +403,8 @@ impl AlarmBook {
         entry.terms = Some(Terms::new(spec, tuning));
         entry.abandoned = false;
         entry.latest = judged.evidence.clone();
+        self.follow_place(now, slot);
+        let entry = self.entries.get_mut(&slot).expect("looked up above");
         match &judged.verdict {
             Verdict::Normal => {
                 entry.unheard = false;
@@ -766,6 +768,26 @@ impl AlarmBook {
         }
     }
 
+    /// Where the device is by now, as the site has it, is where the alarm is.
+    fn follow_place(&mut self, now: Now, slot: Slot) {
+        let entry = self.entries.get_mut(&slot).expect("the caller found the slot");
+        let place = Arc::clone(&entry.place);
+        let Some(alarm) = entry.alarm.as_mut().filter(|alarm| !Arc::ptr_eq(&alarm.place, &place)) else { return };
+        if alarm.place == place {
+            // After a restart: the same words, and from now on the same memory.
+            Arc::make_mut(alarm).place = place;
+            return;
+        }
+        self.change(now, slot, Cause::Moved, |alarm| {
+            // What was measured then is still what was measured: only where it is was said wrong.
+            let Text { zh, en } = &mut alarm.message;
+            *zh = zh.replacen(&alarm.place.zh(), &place.zh(), 1);
+            *en = en.replacen(&alarm.place.en(), &place.en(), 1);
+            alarm.place = place;
+            alarm.moved += 1;
+        });
+    }
+
     /// Open hazard alarms whose instance is not known yet: after a restart, until their points are there.
     pub(crate) fn unbound(&self) -> Vec<(RuleId, Subject)> {
         let unbound = |entry: &&Entry| entry.instance.is_none() && !entry.abandoned;
@@ -941,6 +963,7 @@ impl AlarmBook {
             class: entry.class,
             title: own(&terms.spec.title),
             place: Arc::clone(&entry.place),
+            moved: 0,
             case: terms.spec.case_of(entry.class),
             incident: None,
             drill,

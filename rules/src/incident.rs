@@ -1370,6 +1370,7 @@ mod tests {
             broadcast: None,
             rerouted: Vec::new(),
             sirens: Vec::new(),
+            moved: 0,
         }
     }
 

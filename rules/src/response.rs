@@ -529,6 +529,12 @@ impl ResponseDesk {
         let (cause, from) = (transition.cause.clone(), transition.from);
         let alarm = &mut transition.alarm;
         let mut said = self.said.remove(&alarm.id).unwrap_or_default();
+        if let Some(asked) = said.broadcast.as_mut().filter(|asked| asked.state != BroadcastState::TakenBack)
+            && cause == Cause::Moved
+        {
+            // What people have said of one place says nothing of another.
+            asked.state = BroadcastState::Over;
+        }
         // Alarms wait in the book's queue: the desk knows what was said since.
         said.write(alarm);
         let allowed = |said: &Said| said.broadcast.as_ref().is_some_and(|broadcast| broadcast.allows(alarm.level));
@@ -589,6 +595,7 @@ impl ResponseDesk {
                     identifier: cap_identifier(&self.settings.site, alarm, &channel.id, ""),
                     sent: now.wall,
                     level: alarm.level,
+                    moved: alarm.moved,
                     voice: voice.clone(),
                 }),
             }
@@ -681,8 +688,8 @@ impl ResponseDesk {
         let id = alarm.id;
         let due = self.settings.channels.iter().filter_map(|channel| {
             let last = said.caps.iter().rfind(|sent| *sent.channel == *channel.id)?;
-            // A graver one waits for people, and what is in force says too little.
-            (alarm.level <= last.level).then_some(())?;
+            // A graver one waits for people, or one elsewhere, and what is in force says too little or is wrong.
+            (alarm.level <= last.level && alarm.moved == last.moved).then_some(())?;
             let after = channel.renew_after?;
             Some(now.mono.plus(last.sent.plus(after).since(now.wall).min(after).max(Duration::from_secs(1))))
         });
@@ -1295,7 +1302,7 @@ pub fn is_asked(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> bool
     channel.outward
         && alarm.drill.is_none()
         && alarm.level >= ASKED_FROM
-        && last.is_none_or(|last| alarm.level > last.level)
+        && last.is_none_or(|last| alarm.level > last.level || alarm.moved != last.moved)
 }
 
 /// Whether an alarm is for the duty desk alone and never for the public.
@@ -1319,7 +1326,9 @@ pub fn cap_message(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> O
     match last {
         Some(_) if over => Some(CapMessage::Cancel),
         // A shelf silences people's screens; what the public was told stays in force.
-        Some(last) if last.level != alarm.level && alarm.shelved.is_none() => Some(CapMessage::Update),
+        Some(last) if (last.level, last.moved) != (alarm.level, alarm.moved) && alarm.shelved.is_none() => {
+            Some(CapMessage::Update)
+        }
         Some(_) => None,
         None if over || !alarm.is_active() || alarm.is_silenced() => None,
         None => Some(CapMessage::Alert),

@@ -89,29 +89,12 @@ impl Stage {
     }
 
     fn new(spec: RuleSpec, desk: DeskSettings, show_events: bool, show_incidents: bool) -> Self {
-        let mut points = Points::default();
-        let profile: Arc<str> = "test".into();
-        for (device, kind, alarm_point, floor) in
-            [("d1", "gas.lel", true, "5"), ("d2", "gas.lel", true, "9"), ("d3", "env.temperature", false, "6")]
-        {
-            let specs: Vec<Arc<PointSpec>> = (1..=8)
-                .map(|n| {
-                    let kind = Kind::named(kind).expect("a kind of the table in sensors");
-                    Arc::new(PointSpec { alarm_point, ..PointSpec::plain(&format!("p{n}"), kind) })
-                })
-                .collect();
-            let place = Place { area: "east".to_owned(), building: "3".to_owned(), ..Place::default() };
-            let place = Place { floor: floor.to_owned(), ..place };
-            points
-                .add(DeviceId::new(device), None, &profile, &Arc::new(place), &specs)
-                .expect("the devices have different names");
-        }
         Self {
             watch: Watch::new(desk.clone(), 1),
             tuning: Tuning::of(&spec),
             spec: Arc::new(spec),
             desk,
-            points,
+            points: points("5"),
             at: Duration::ZERO,
             mono_start: 77_000_000_000_000,
             wall_start: 1_767_225_600_000_000,
@@ -226,6 +209,12 @@ impl Stage {
         self.restart(Duration::ZERO);
         let known = |siren: &Arc<str>| self.desk.channels.iter().any(|channel| channel.id == *siren);
         assert!(self.watch.sirens().all(|(siren, _)| known(siren)), "what the site has no more is not to sound");
+    }
+
+    /// While anmin is away somebody corrects where the first device is.
+    fn become_elsewhere(&mut self, floor: &str) {
+        self.points = points(floor);
+        self.restart(Duration::ZERO);
     }
 
     fn restart(&mut self, down: Duration) {
@@ -424,6 +413,7 @@ impl Stage {
                                         identifier: cap.identifier.clone(),
                                         sent: cap.sent,
                                         level: cap.alarm.level,
+                                        moved: cap.alarm.moved,
                                         voice: cap.voice.clone(),
                                     });
                                     self.said_since.insert(key, self.at);
@@ -521,7 +511,7 @@ impl Stage {
             assert!(known == Some(incident) || moved, "an alarm changes its incident in silence");
         }
         // A level that waits for people says nothing more of the old one, and by a clock that was set its age is unknown.
-        let rose = before.as_ref().is_some_and(|before| before.level != alarm.level);
+        let rose = before.as_ref().is_some_and(|before| (before.level, before.moved) != (alarm.level, alarm.moved));
         for (_, since) in self.said_since.iter_mut().filter(|((id, _), _)| *id == alarm.id) {
             if rose || self.clock_was_set {
                 *since = self.at;
@@ -644,6 +634,7 @@ impl Stage {
             let of = self.desk.channels.iter().find(|known| known.id == *channel);
             if let Some((after, last)) = of.and_then(|of| of.renew_after).zip(chain.last())
                 && self.alarms[id].level <= last.level
+                && self.alarms[id].moved == last.moved
             {
                 let since = self.said_since[&(*id, Arc::clone(channel))];
                 assert!(self.at < since + after, "what {channel} says of {id} should have been said again");
@@ -712,11 +703,34 @@ impl Stage {
     }
 }
 
+/// Three devices; the first may be on another floor than at first.
+fn points(floor: &str) -> Points {
+    let mut points = Points::default();
+    let profile: Arc<str> = "test".into();
+    for (device, kind, alarm_point, floor) in
+        [("d1", "gas.lel", true, floor), ("d2", "gas.lel", true, "9"), ("d3", "env.temperature", false, "6")]
+    {
+        let specs: Vec<Arc<PointSpec>> = (1..=8)
+            .map(|n| {
+                let kind = Kind::named(kind).expect("a kind of the table in sensors");
+                Arc::new(PointSpec { alarm_point, ..PointSpec::plain(&format!("p{n}"), kind) })
+            })
+            .collect();
+        let place = Place { area: "east".to_owned(), building: "3".to_owned(), ..Place::default() };
+        let place = Place { floor: floor.to_owned(), ..place };
+        points
+            .add(DeviceId::new(device), None, &profile, &Arc::new(place), &specs)
+            .expect("the devices have different names");
+    }
+    points
+}
+
 /// Whether as many people have said yes to a message as it needs: a real one outward, orange or red, that says more than what
 /// is in force. Written down anew here, from what receivers see.
 fn may_leave(desk: &DeskSettings, cap: &CapOrder) -> bool {
     let outward = cap.voice.as_ref().is_some_and(|voice| *voice.status == *REAL);
-    let more = cap.references.last().is_none_or(|last| last.level < cap.alarm.level);
+    let is_other = |last: &CapRef| last.level < cap.alarm.level || last.moved != cap.alarm.moved;
+    let more = cap.references.last().is_none_or(is_other);
     if !outward || cap.message == CapMessage::Cancel || cap.alarm.level < Level::Orange || !more {
         return true;
     }
@@ -975,6 +989,7 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
         }
         "restart" => return stage.restart(key("down").map_or(Duration::ZERO, wait)),
         "become" => return stage.become_real(words[0] == "real"),
+        "elsewhere" => return stage.become_elsewhere(words[0]),
         "wall" => {
             let years: i64 = words[0].strip_suffix('y').and_then(|n| n.parse().ok()).expect("whole years");
             stage.wall_start += years * 31_557_600_000_000;
@@ -1335,6 +1350,7 @@ fn random_day(seed: u64) -> Vec<String> {
                 stage.check_restored();
                 match chance.below(4) {
                     0 => stage.become_real(chance.below(2) == 0),
+                    1 => stage.become_elsewhere(chance.of(&["5", "6"])),
                     _ => stage.restart(seconds(chance.of(&[0, 5, 600, 40_000]))),
                 }
             }

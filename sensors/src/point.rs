@@ -234,6 +234,8 @@ pub struct Place {
     pub room: String,
     /// WGS-84 degrees: latitude, longitude.
     pub position: Option<(f64, f64)>,
+    /// Corners of its outline in the same degrees, the first again at the end; empty where nobody has drawn one.
+    pub polygon: Vec<(f64, f64)>,
 }
 
 impl Place {

@@ -550,6 +550,7 @@ impl Desk {
                         floor: floor.to_owned(),
                         room: if floor == "5" { "501".to_owned() } else { "公共走廊".to_owned() },
                         position: None,
+                        polygon: Vec::new(),
                     });
                     let specs: Vec<Arc<PointSpec>> = points
                         .iter()
@@ -679,6 +680,7 @@ impl Desk {
             broadcast: None,
             rerouted: Vec::new(),
             sirens: Vec::new(),
+            moved: 0,
         }
     }
 

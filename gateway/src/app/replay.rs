@@ -293,6 +293,7 @@ fn with_labels(own: &Points, labels: &[(u32, &Label)]) -> (Points, HashMap<u32, 
             floor: labels[0].floor.clone(),
             room: labels[0].room.clone(),
             position: None,
+            polygon: Vec::new(),
         };
         let spec = |label: &&Label| {
             let name = label.point.strip_prefix(device)?.strip_prefix('/')?;

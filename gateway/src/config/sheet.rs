@@ -45,6 +45,7 @@ impl About {
                 ("room", &["房间", "房号"]),
                 ("latitude", &["纬度"]),
                 ("longitude", &["经度"]),
+                ("polygon", &["范围", "边界"]),
                 ("stations", &["微型消防站", "消防站"]),
             ],
             Self::Points => &[

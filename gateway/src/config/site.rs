@@ -90,6 +90,7 @@ impl Area {
             floor: r.or("floor", String::new()),
             room: r.or("room", String::new()),
             position: position(r),
+            polygon: polygon(r),
         };
         let stations = r.or("stations", Vec::new());
         let stations_at = r.place("stations");
@@ -134,6 +135,22 @@ pub fn read_places(source: &str, text: &str, faults: &Faults) -> Vec<Area> {
             (Some(latitude), Some(longitude)) => Some((latitude, longitude)),
             _ => return Err(at("latitude", "`latitude` and `longitude` belong together".to_owned())),
         };
+        // Corners as in the file, such as `36.06 103.83; 36.06 103.84; 36.07 103.84`.
+        let corner = |text: &str| {
+            let mut numbers = text.split_whitespace().map(str::parse::<f64>);
+            match (numbers.next(), numbers.next(), numbers.next()) {
+                (Some(Ok(lat)), Some(Ok(lon)), None) if on_earth(lat, lon) => Ok((lat, lon)),
+                _ => Err(at("polygon", format!("`polygon` holds {text:?}, expected a latitude and a longitude"))),
+            }
+        };
+        let polygon = match cell("polygon") {
+            text if text.is_empty() => Vec::new(),
+            text => {
+                let corners = text.split([';', '；']).map(str::trim).filter(|text| !text.is_empty());
+                let corners = corners.map(corner).collect::<Result<_, _>>()?;
+                closed(corners).ok_or_else(|| at("polygon", BAD_POLYGON.to_owned()))?
+            }
+        };
         let place = Place {
             area: cell("id"),
             grid: cell("grid"),
@@ -142,6 +159,7 @@ pub fn read_places(source: &str, text: &str, faults: &Faults) -> Vec<Area> {
             floor: cell("floor"),
             room: cell("room"),
             position,
+            polygon,
         };
         let stations = cell("stations").split([';', '；', '、', ' ']).map(str::trim).map(str::to_owned).collect();
         Ok(Area { place, stations, stations_at: at("stations", String::new()) })
@@ -167,6 +185,48 @@ fn position(r: &Reader<'_>) -> Option<(f64, f64)> {
             None
         }
     }
+}
+
+/// `polygon = [[36.06, 103.83], [36.06, 103.84], [36.07, 103.84]]`, closed by us where it is not.
+pub fn polygon(r: &Reader<'_>) -> Vec<(f64, f64)> {
+    let Some(corners) = r.optional::<Vec<Vec<f64>>>("polygon") else { return Vec::new() };
+    let mut points = Vec::new();
+    for corner in &corners {
+        match corner[..] {
+            [lat, lon] if on_earth(lat, lon) => points.push((lat, lon)),
+            _ => r.fault("polygon", format!("`polygon` holds {corner:?}, expected [latitude, longitude]"), None),
+        }
+    }
+    closed(points).unwrap_or_else(|| {
+        r.fault("polygon", BAD_POLYGON, None);
+        Vec::new()
+    })
+}
+
+const BAD_POLYGON: &str = "`polygon` needs at least three corners and may not cross itself";
+
+/// The corners with the first again at the end; `None` where they are no outline.
+fn closed(mut points: Vec<(f64, f64)>) -> Option<Vec<(f64, f64)>> {
+    if points.first() != points.last() {
+        points.extend(points.first().copied());
+    }
+    (points.len() >= 4 && !crosses_itself(&points)).then_some(points)
+}
+
+pub fn on_earth(lat: f64, lon: f64) -> bool {
+    (-90.0..=90.0).contains(&lat) && (-180.0..=180.0).contains(&lon)
+}
+
+/// Whether two sides that are not neighbours meet.
+fn crosses_itself(points: &[(f64, f64)]) -> bool {
+    let side = |p: (f64, f64), q: (f64, f64), r: (f64, f64)| (q.0 - p.0) * (r.1 - p.1) - (q.1 - p.1) * (r.0 - p.0);
+    let sides: Vec<_> = points.windows(2).map(|pair| (pair[0], pair[1])).collect();
+    sides.iter().enumerate().any(|(n, &(a, b))| {
+        sides.iter().enumerate().skip(n + 2).any(|(m, &(c, d))| {
+            let neighbours = n == 0 && m == sides.len() - 1;
+            !neighbours && side(a, b, c) * side(a, b, d) < 0.0 && side(c, d, a) * side(c, d, b) < 0.0
+        })
+    })
 }
 
 /// `[desk]`: how alarms are handled.
@@ -287,4 +347,38 @@ pub fn station_lists(
             (id.clone(), list)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_places_tells_each_broken_outline_with_its_line_and_takes_the_others() {
+        let text = "编号,楼栋,边界\n\
+            b1,1,36.06 103.83; 36.06 103.84；36.07 103.84\n\
+            b2,2,\n\
+            b3,3,36.06 103.83; 36.06 103.84\n\
+            b4,4,0 0; 1 1; 0 1; 1 0\n\
+            b5,5,36.06 103.83; 36.06; 36.07 103.84\n\
+            b6,6,96.06 103.83; 36.06 103.84; 36.07 103.84\n";
+        let faults = Faults::default();
+        let places = read_places("places.csv", text, &faults);
+        let found: Vec<(&str, usize)> =
+            places.iter().map(|area| (area.place.area.as_str(), area.place.polygon.len())).collect();
+        assert_eq!(found, [("b1", 4), ("b2", 0)], "closed by us");
+        let said: Vec<String> =
+            faults.take().iter().map(|fault| format!("{}: {}", fault.line, fault.message)).collect();
+        let shape = "`polygon` needs at least three corners and may not cross itself";
+        let corner = |text: &str| format!("`polygon` holds {text:?}, expected a latitude and a longitude");
+        assert_eq!(
+            said,
+            [
+                format!("4: {shape}"),
+                format!("5: {shape}"),
+                format!("6: {}", corner("36.06")),
+                format!("7: {}", corner("96.06 103.83"))
+            ]
+        );
+    }
 }

@@ -27,7 +27,7 @@ use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 use quick_xml::{Reader as XmlReader, Writer};
 
 use super::{Site, event};
-use crate::config::site::text;
+use crate::config::site::{on_earth, polygon, text};
 
 const NAMESPACE: &str = "urn:oasis:names:tc:emergency:cap:1.2";
 /// Characters; CAP advises 160, some receivers show 140.
@@ -241,41 +241,6 @@ pub fn languages(r: &Reader<'_>) -> Vec<Language> {
         r.fault("languages", "`languages` is empty", None);
     }
     found
-}
-
-/// `polygon = [[36.06, 103.83], [36.06, 103.84], [36.07, 103.84]]`, closed by us where it is not.
-fn polygon(r: &Reader<'_>) -> Vec<(f64, f64)> {
-    let Some(corners) = r.optional::<Vec<Vec<f64>>>("polygon") else { return Vec::new() };
-    let mut points = Vec::new();
-    for corner in &corners {
-        match corner[..] {
-            [lat, lon] if on_earth(lat, lon) => points.push((lat, lon)),
-            _ => r.fault("polygon", format!("`polygon` holds {corner:?}, expected [latitude, longitude]"), None),
-        }
-    }
-    if points.first() != points.last() {
-        points.extend(points.first().copied());
-    }
-    if points.len() < 4 || crosses_itself(&points) {
-        r.fault("polygon", "`polygon` needs at least three corners and may not cross itself", None);
-    }
-    points
-}
-
-fn on_earth(lat: f64, lon: f64) -> bool {
-    (-90.0..=90.0).contains(&lat) && (-180.0..=180.0).contains(&lon)
-}
-
-/// Whether two sides that are not neighbours meet.
-fn crosses_itself(points: &[(f64, f64)]) -> bool {
-    let side = |p: (f64, f64), q: (f64, f64), r: (f64, f64)| (q.0 - p.0) * (r.1 - p.1) - (q.1 - p.1) * (r.0 - p.0);
-    let sides: Vec<_> = points.windows(2).map(|pair| (pair[0], pair[1])).collect();
-    sides.iter().enumerate().any(|(n, &(a, b))| {
-        sides.iter().enumerate().skip(n + 2).any(|(m, &(c, d))| {
-            let neighbours = n == 0 && m == sides.len() - 1;
-            !neighbours && side(a, b, c) * side(a, b, d) < 0.0 && side(c, d, a) * side(c, d, b) < 0.0
-        })
-    })
 }
 
 fn time_zone(name: &str) -> Option<TimeZone> {
@@ -695,11 +660,16 @@ fn headline(words: &Words, order: &CapOrder, end: Option<End>, language: Languag
     let title = line(language.of(&alarm.title));
     let place = where_it_is(words, alarm, language);
     let what = if zh { format!("{place}{title}") } else { format!("{title}, {place}") };
+    let is_elsewhere = order.references.last().is_some_and(|last| last.moved != alarm.moved);
     let tail = match (end, order.message, zh) {
         (Some(End::Over), _, true) => " 预警解除".to_owned(),
         (Some(End::Over), _, false) => ": all clear".to_owned(),
         (Some(_), _, true) => " 预警撤销".to_owned(),
         (Some(_), _, false) => ": warning withdrawn".to_owned(),
+        (None, CapMessage::Update, true) if is_elsewhere => format!(" 位置更正，{}预警", alarm.level.zh()),
+        (None, CapMessage::Update, false) if is_elsewhere => {
+            format!(": place corrected, {}", alarm.level.as_str().to_uppercase())
+        }
         (None, CapMessage::Update, true) => format!(" 更新为{}预警", alarm.level.zh()),
         (None, CapMessage::Update, false) => format!(": now {}", alarm.level.as_str().to_uppercase()),
         (None, _, true) => format!(" {}预警", alarm.level.zh()),
@@ -746,14 +716,23 @@ fn area(words: &Words, alarm: &Alarm, language: Language) -> Area {
     let desc = where_it_is(words, alarm, language);
     let pair = |(lat, lon): (f64, f64)| format!("{lat:.6},{lon:.6}");
     let position = place.position.filter(|(lat, lon)| on_earth(*lat, *lon));
+    // What is drawn is where it is; a point has a circle around it, and without either it is somewhere in the community.
+    let drawn: &[(f64, f64)] = match (place.polygon.is_empty(), position) {
+        (false, _) => &place.polygon,
+        (true, None) => &settings.polygon,
+        (true, Some(_)) => &[],
+    };
     Area {
         desc: if desc.is_empty() { Place::default().en() } else { desc },
-        polygons: if position.is_none() && !settings.polygon.is_empty() {
-            vec![settings.polygon.iter().map(|corner| pair(*corner)).collect::<Vec<_>>().join(" ")]
-        } else {
-            Vec::new()
-        },
-        circles: position.map(|position| format!("{} {CIRCLE_KM}", pair(position))).into_iter().collect(),
+        polygons: (!drawn.is_empty())
+            .then(|| drawn.iter().map(|corner| pair(*corner)).collect::<Vec<_>>().join(" "))
+            .into_iter()
+            .collect(),
+        circles: position
+            .filter(|_| place.polygon.is_empty())
+            .map(|position| format!("{} {CIRCLE_KM}", pair(position)))
+            .into_iter()
+            .collect(),
         geocodes: words.area_code.iter().map(|code| named("cn:gbt2260-ext12", code)).collect(),
     }
 }
@@ -1305,6 +1284,49 @@ pub(super) mod tests {
         for (name, order) in samples::cap_orders() {
             check_golden(&format!("cap/{name}.xml"), &compose(&words(""), &order).expect(name).xml);
         }
+    }
+
+    /// Outline and position of the alarm's place, polygon of the stanza or none; then what the area holds.
+    #[test]
+    fn the_area_is_the_outline_of_the_place_else_a_circle_around_it_else_the_whole_community() {
+        let outline = vec![(36.0, 103.0), (36.0, 103.5), (36.5, 103.5), (36.0, 103.0)];
+        let drawn =
+            "<polygon>36.000000,103.000000 36.000000,103.500000 36.500000,103.500000 36.000000,103.000000</polygon>";
+        let circle = "<circle>36.061100,103.834300 0.05</circle>";
+        let around =
+            "<polygon>36.060000,103.830000 36.060000,103.840000 36.070000,103.840000 36.060000,103.830000</polygon>";
+        let nowhere = Words::new(&settings("sender = 'a'").expect("settings"), &site());
+        let [(_, order), ..] = samples::cap_orders();
+        for (polygon, position, words, wanted) in [
+            (outline.clone(), Some((36.0611, 103.8343)), words(""), vec![drawn]),
+            (outline, None, words(""), vec![drawn]),
+            (Vec::new(), Some((36.0611, 103.8343)), words(""), vec![circle]),
+            (Vec::new(), None, words(""), vec![around]),
+            (Vec::new(), None, nowhere, vec![]),
+        ] {
+            let place = Arc::new(Place { polygon, position, ..(*order.alarm.place).clone() });
+            let alarm = Arc::new(Alarm { place, ..(*order.alarm).clone() });
+            let xml = compose(&words, &CapOrder { alarm, ..order.clone() }).expect("it is sound").xml;
+            let (_, area) = xml.split_once("</areaDesc>").expect("an area");
+            let shapes: Vec<&str> = area
+                .lines()
+                .map(str::trim)
+                .take_while(|line| *line != "</area>")
+                .filter(|line| line.starts_with("<polygon") || line.starts_with("<circle"))
+                .collect();
+            assert_eq!(shapes, wanted);
+        }
+    }
+
+    #[test]
+    fn an_update_for_another_place_says_so() {
+        let [_, (_, update), _] = samples::cap_orders();
+        let alarm = Arc::new(Alarm { moved: 1, ..(*update.alarm).clone() });
+        let made = compose(&words(""), &CapOrder { alarm, ..update }).expect("it is sound");
+        assert!(
+            made.headline.contains("位置更正，红色预警") && made.headline.contains(": place corrected, RED"),
+            "{made:?}"
+        );
     }
 
     #[test]

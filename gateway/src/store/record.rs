@@ -216,6 +216,7 @@ enum CauseV1<'a> {
     ReturnedToService { by: Str<'a> },
     Escalated { step: u32 },
     Regrouped { by: Option<Str<'a>> },
+    Moved,
     Broadcast { step: Str<'a>, by: Option<Str<'a>> },
 }
 
@@ -227,6 +228,8 @@ struct AlarmV1<'a> {
     class: Str<'a>,
     title: TextV1<'a>,
     place: PlaceV1<'a>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    moved: u32,
     /// Of what is no emergency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     case: Option<Str<'a>>,
@@ -331,6 +334,8 @@ struct PlaceV1<'a> {
     room: Str<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     position: Option<(Exact, Exact)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    polygon: Vec<(Exact, Exact)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -453,6 +458,8 @@ struct CapRefV1<'a> {
     identifier: Str<'a>,
     sent: i64,
     level: Str<'a>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    moved: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     voice: Option<VoiceV1<'a>>,
 }
@@ -497,6 +504,10 @@ struct CallV1<'a> {
     #[serde(default)]
     round: u32,
     seq: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -722,6 +733,7 @@ impl<'a> CauseV1<'a> {
             Cause::ReturnedToService { by } => Self::ReturnedToService { by: by.into() },
             Cause::Escalated(step) => Self::Escalated { step: *step },
             Cause::Regrouped { by } => Self::Regrouped { by: by.as_ref().map(Into::into) },
+            Cause::Moved => Self::Moved,
             Cause::Broadcast { step, by } => {
                 Self::Broadcast { step: step.as_str().into(), by: by.as_ref().map(Into::into) }
             }
@@ -744,6 +756,7 @@ impl<'a> CauseV1<'a> {
             Self::ReturnedToService { by } => Cause::ReturnedToService { by: by.into_owned() },
             Self::Escalated { step } => Cause::Escalated(step),
             Self::Regrouped { by } => Cause::Regrouped { by: by.map(Cow::into_owned) },
+            Self::Moved => Cause::Moved,
             Self::Broadcast { step, by } => Cause::Broadcast {
                 step: find("step of a broadcast", &step, BroadcastStep::ALL, BroadcastStep::as_str)?,
                 by: by.map(Cow::into_owned),
@@ -761,6 +774,7 @@ impl<'a> AlarmV1<'a> {
             class: alarm.class.as_str().into(),
             title: TextV1::of(&alarm.title),
             place: PlaceV1::of(&alarm.place),
+            moved: alarm.moved,
             case: alarm.case.map(|kind| kind.as_str().into()),
             incident: alarm.incident.map(|incident| Id(incident.0)),
             drill: alarm.drill.map(|drill| Id(drill.0)),
@@ -801,6 +815,7 @@ impl<'a> AlarmV1<'a> {
             class: class(&self.class)?,
             title: self.title.read(),
             place: Arc::new(self.place.read()),
+            moved: self.moved,
             case: self.case.map(|word| case_kind(&word)).transpose()?,
             incident: self.incident.map(|id| IncidentId(id.0)),
             drill: self.drill.map(|id| DrillId(id.0)),
@@ -949,6 +964,7 @@ impl<'a> PlaceV1<'a> {
             floor: (&place.floor).into(),
             room: (&place.room).into(),
             position: place.position.map(|(lat, lon)| (Exact(lat), Exact(lon))),
+            polygon: place.polygon.iter().map(|(lat, lon)| (Exact(*lat), Exact(*lon))).collect(),
         }
     }
 
@@ -961,6 +977,7 @@ impl<'a> PlaceV1<'a> {
             floor: self.floor.into_owned(),
             room: self.room.into_owned(),
             position: self.position.map(|(lat, lon)| (lat.0, lon.0)),
+            polygon: self.polygon.into_iter().map(|(lat, lon)| (lat.0, lon.0)).collect(),
         }
     }
 }
@@ -1159,6 +1176,7 @@ impl<'a> CapRefV1<'a> {
             identifier: (&cap.identifier).into(),
             sent: cap.sent.micros(),
             level: cap.level.as_str().into(),
+            moved: cap.moved,
             voice: cap.voice.as_deref().map(VoiceV1::of),
         }
     }
@@ -1169,6 +1187,7 @@ impl<'a> CapRefV1<'a> {
             identifier: self.identifier.into_owned(),
             sent: Wall::from_micros(self.sent),
             level: level(&self.level)?,
+            moved: self.moved,
             voice: self.voice.map(VoiceV1::read),
         })
     }
@@ -1652,6 +1671,12 @@ mod tests {
         let before = Alarm { escalation: 1, peak_escalation: 2, ..alarm() };
         all.push(("escalated more before", at(Cause::Escalated(1), before.clone())));
         all.push(("broadcast renewed", at(Cause::Broadcast { step: BroadcastStep::Renewed, by: None }, before)));
+        // Since an alarm follows its device to another place, and a place may be drawn.
+        let mut cap_log = cap_orders()[2].1.references.clone();
+        cap_log[1].moved = 1;
+        let polygon = vec![(36.0, 103.5), (36.0, 1.0 / 3.0), (36.25, 103.5), (36.0, 103.5)];
+        let place = Arc::new(Place { polygon, ..Place::default() });
+        all.push(("moved", at(Cause::Moved, Alarm { place, moved: 2, cap_log, ..alarm() })));
         // Since sirens sound.
         let sounding = |ended: bool| {
             let (since, until) = (RAISED, RAISED.plus(std::time::Duration::from_secs(180)));

@@ -115,7 +115,7 @@ fn read_tick(id: &str, text: &str) -> Option<Tick> {
         walk: WalkId(walk.parse().ok()?),
         point: PointId::new(point),
         kind: Kind::named(&record.kind)?,
-        place: Arc::new(Place { area, grid, building, unit, floor, room, position: None }),
+        place: Arc::new(Place { area, grid, building, unit, floor, room, ..Place::default() }),
         rule: RuleId::new(record.rule),
         level: Level::named(&record.level)?,
         value: record.value,

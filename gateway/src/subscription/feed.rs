@@ -65,6 +65,7 @@ impl Chain {
                 identifier: order.identifier.clone(),
                 sent: order.sent,
                 level: order.alarm.level,
+                moved: order.alarm.moved,
                 voice: None,
             }),
         }
@@ -87,6 +88,7 @@ impl Chain {
                 identifier: format!("{}-r{}", first.identifier, n - 1),
                 sent: first.sent.plus(half.saturating_mul(n - 1)),
                 level: first.alarm.level,
+                moved: first.alarm.moved,
                 voice: None,
             });
             if let Some(earlier) = earlier.filter(|earlier| !self.live.contains(earlier)) {

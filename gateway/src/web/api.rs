@@ -1382,6 +1382,7 @@ impl WhereBody {
             floor: part("floor", self.floor)?,
             room: part("room", self.room)?,
             position: None,
+            polygon: Vec::new(),
         })
     }
 }

@@ -99,7 +99,7 @@ pub struct PlaceWire {
 
 impl From<&Place> for PlaceWire {
     fn from(place: &Place) -> Self {
-        let Place { area, grid, building, unit, floor, room, position } = place.clone();
+        let Place { area, grid, building, unit, floor, room, position, polygon: _ } = place.clone();
         Self { zh: place.zh(), en: place.en(), area, grid, building, unit, floor, room, position }
     }
 }
@@ -1292,7 +1292,12 @@ impl Writer<'_> {
             | Cause::TakenOutOfService { by, .. }
             | Cause::ReturnedToService { by } => Some(by.clone()),
             Cause::Unshelved { by } | Cause::Regrouped { by } | Cause::Broadcast { by, .. } => by.clone(),
-            Cause::Raised | Cause::LevelChanged(_) | Cause::Returned | Cause::Realarmed | Cause::Escalated(_) => None,
+            Cause::Raised
+            | Cause::LevelChanged(_)
+            | Cause::Returned
+            | Cause::Realarmed
+            | Cause::Escalated(_)
+            | Cause::Moved => None,
         };
         let why = match &transition.cause {
             Cause::TakenOutOfService { why, .. } => Some(why.clone()),

@@ -186,6 +186,7 @@ fn transition(n: u128, at: Wall) -> Transition {
         broadcast: None,
         rerouted: Vec::new(),
         sirens: Vec::new(),
+        moved: 0,
     };
     let now = Now { mono: Mono::default(), wall: at };
     Transition {

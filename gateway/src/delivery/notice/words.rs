@@ -577,6 +577,7 @@ impl<'o> News<'o> {
             Cause::TakenOutOfService { .. } => language.pick("已停用", "out of service"),
             Cause::ReturnedToService { .. } => language.pick("恢复使用", "back in service"),
             Cause::Regrouped { .. } => language.pick("归入另一事件", "moved to another incident"),
+            Cause::Moved => language.pick("位置更正", "place corrected"),
             Cause::Broadcast { step, .. } => {
                 let (zh, en) = step.words();
                 language.pick(zh, en)

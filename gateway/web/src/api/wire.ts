@@ -189,6 +189,7 @@ export type AlarmCause =
   | 'returned_to_service'
   | 'escalated'
   | 'regrouped'
+  | 'moved'
   | 'broadcast_seconded'
   | 'broadcast_approved'
   | 'broadcast_refused'

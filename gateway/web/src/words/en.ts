@@ -560,6 +560,7 @@ export const en: Words = {
     returned_to_service: 'Returned to service',
     escalated: 'Escalated: nobody acted',
     regrouped: 'Moved to another incident',
+    moved: 'Its place was corrected',
     broadcast_seconded: 'Broadcast: one person said yes',
     broadcast_approved: 'Broadcast approved and sent',
     broadcast_refused: 'Broadcast refused',

@@ -548,6 +548,7 @@ export const zh = {
     returned_to_service: '恢复使用',
     escalated: '升级：无人处理',
     regrouped: '归入另一事件',
+    moved: '位置更正',
     broadcast_seconded: '对外播报获一人同意',
     broadcast_approved: '对外播报已批准并发出',
     broadcast_refused: '对外播报被否决',
