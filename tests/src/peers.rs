@@ -346,13 +346,17 @@ impl VictoriaMetrics {
 /// A receiver of CAP 1.2 by lxml and the OASIS schema.
 pub struct CapReceiver {
     pub url: String,
+    /// The schema of OASIS that it judges by.
+    pub schema: String,
     peer: Peer,
 }
 
 impl CapReceiver {
     pub fn start(arguments: &[&str]) -> Self {
         let mut peer = Peer::python("cap_receiver.py", arguments);
-        Self { url: peer.url(), peer }
+        let mut said = peer.tells("listening");
+        let mut of = |key: &str| said[key].take().as_str().expect("it says so").to_owned();
+        Self { url: of("listening"), schema: of("schema"), peer }
     }
 
     /// What it says of the next message of this type.

@@ -2,7 +2,7 @@
 //! was wrong is taken back from all who were told.
 
 use std::net::SocketAddr;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use anmin_tests::daemon::{DEADLINE, Daemon, anmin, pause};
 use anmin_tests::http;
@@ -105,6 +105,160 @@ fn raise(daemon: &Daemon, device: &str) {
 
 fn target(id: &str, url: &str, more: &str) -> String {
     format!("[[cap]]\nid = \"{id}\"\nurl = \"{url}\"\nsender = \"anmin.test.example\"\n{more}\n")
+}
+
+/// The only one of these elements in there.
+fn only<'v>(node: &'v Value, name: &str) -> &'v Value {
+    match node[name].as_array().map(Vec::as_slice) {
+        Some([one]) => one,
+        other => panic!("{name} is there {} times in {node:#}", other.map_or(0, <[Value]>::len)),
+    }
+}
+
+/// The value of this name in a list of `valueName` and `value`.
+fn value_of<'v>(named: &'v Value, name: &str) -> &'v str {
+    let one = named.as_array().into_iter().flatten().find(|one| *only(one, "valueName") == name);
+    only(one.unwrap_or_else(|| panic!("no {name} in {named:#}")), "value").as_str().expect("text")
+}
+
+/// From the reading of a detector to the end of its alarm, with a restart that corrects where the detector is; what left is judged
+/// by xmllint, and compared field by field with what the site and its rules say.
+#[test]
+fn each_message_reads_back_field_by_field_and_a_wrong_place_is_corrected() {
+    let site = Site::new("cap-read-back", "");
+    let kept = site.path("kept");
+    let mut cap = CapReceiver::start(&["--save", &kept.display().to_string()]);
+    let target = target(
+        "town",
+        &cap.url,
+        "status = \"exercise\"\nexercise = \"D-7\"\ncontact = \"0000-0000000\"\narea_code = \"620102001001\"\n\
+         sender_name = { zh = \"验收社区\", en = \"Acceptance Community\" }",
+    );
+    let place = "[[place]]\nid = \"b3\"\nbuilding = \"3\"\nposition = [36.0611, 103.8343]\n\
+                 polygon = [[36.06, 103.83], [36.06, 103.84], [36.07, 103.84]]\n";
+    let at_once = AT_ONCE.replacen("on_delay = \"0s\"", "on_delay = \"0s\"\noff_delay = \"0s\"", 1);
+    let all = format!("{GAS_AS_IT_SPEAKS}{at_once}{target}{place}");
+    site.write("anmin.d/all.toml", &all);
+    let daemon = Daemon::start(site.folder());
+    let say = |daemon: &Daemon, value: f64, seq: u32| {
+        let mut mqtt = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+        mqtt.publish_all([("acceptance/g1/up".to_owned(), json!({ "v": value, "seq": seq }).to_string().into_bytes())]);
+    };
+    say(&daemon, 30.0, 1);
+    let orange = cap.next("Alert");
+    say(&daemon, 60.0, 2);
+    let red = cap.next("Update");
+    assert_eq!(daemon.terminate(), Some(0));
+    site.write("anmin.d/all.toml", &all.replace("location = { place = \"b1\" }", "location = { place = \"b3\" }"));
+    let daemon = Daemon::start(site.folder());
+    say(&daemon, 60.0, 3);
+    let elsewhere = cap.next("Update");
+    let alarm = daemon.alarm("gas/leak", "g1/lel", "it has moved", |alarm| alarm["place"]["area"] == "b3");
+    let id = alarm["id"].as_str().expect("an id");
+    let changes = daemon.get(&format!("/api/v1/alarms/{id}/transitions"));
+    let why: Vec<&Value> = changes.as_array().into_iter().flatten().map(|one| &one["transition"]["cause"]).collect();
+    assert!(why.contains(&&json!("moved")), "{changes:#}");
+    say(&daemon, 0.0, 4);
+    daemon.alarm("gas/leak", "g1/lel", "the gas is gone", |alarm| alarm["active"] == false);
+    for step in ["ack", "reset"] {
+        let said = anmin(&["alarm", step, id, "--who", "li", "--url", &format!("http://{}", daemon.web)]);
+        assert!(said.status.success(), "{said:?}");
+    }
+    let end = cap.next("Cancel");
+
+    let circle = ("circle", "36.061100,103.834300 0.05");
+    let outline = "36.060000,103.830000 36.060000,103.840000 36.070000,103.840000 36.060000,103.830000";
+    let (first, then) = ((circle, ["1号楼", "Building 1"]), (("polygon", outline), ["3号楼", "Building 3"]));
+    let mut references: Vec<String> = Vec::new();
+    for (message, seq, kind, ((shape, corners), place), level, value, tails) in [
+        (&orange, 1, "Alert", first, "orange", "30", [" 橙色预警", ": ORANGE"]),
+        (&red, 2, "Update", first, "red", "60", [" 更新为红色预警", ": now RED"]),
+        (&elsewhere, 3, "Update", then, "red", "60", [" 位置更正，红色预警", ": place corrected, RED"]),
+        (&end, 6, "Cancel", then, "red", "60", [" 预警解除", ": all clear"]),
+    ] {
+        assert_eq!(message["faults"], json!([]), "{message:#}");
+        let (read, over) = (&message["read"], kind == "Cancel");
+        let (sent, expires) = (only(read, "sent"), only(&read["info"][0], "expires"));
+        let parameters = read["info"][0]["parameter"].clone();
+        assert_eq!(value_of(&parameters, "anmin:subject"), "g1/lel");
+        assert_eq!(value_of(&parameters, "anmin:alarm"), format!("{id}/{seq}"));
+        assert_eq!(value_of(&parameters, "anmin:level"), level);
+        let info = |n: usize, language: &str, mark: &str| {
+            let (limit, color) = if value == "30" { (25, ["橙色", "orange"][n]) } else { (50, ["红色", "red"][n]) };
+            let description = [
+                format!("{}可燃气体浓度{value} %LEL，达到{color}限值{limit} %LEL。", place[0]),
+                format!("Combustible gas at {}: {value} %LEL, {color} limit {limit} %LEL.", place[1]),
+            ];
+            let clear = if over { ["预警解除。", "All clear. "][n] } else { "" };
+            let headline = [
+                format!("{}可燃气体泄漏{}", place[0], tails[0]),
+                format!("Combustible gas leak, {}{}", place[1], tails[1]),
+            ];
+            let sender_name = ["验收社区", "Acceptance Community"][n];
+            let mut info = json!({
+                "language": [language],
+                "category": ["Fire", "Infra"],
+                "event": [format!("{mark}{}", ["燃气泄漏", "Gas leak"][n])],
+                "responseType": [if over { "AllClear" } else { "Evacuate" }],
+                "urgency": [if over { "Past" } else { "Immediate" }],
+                "severity": [if over { "Minor" } else if level == "red" { "Extreme" } else { "Severe" }],
+                "certainty": ["Observed"],
+                "eventCode": [{ "valueName": ["cn:event"], "value": ["12P09"] }],
+                "effective": [sent],
+                "expires": [expires],
+                "senderName": [sender_name],
+                "headline": [format!("{mark}{}", headline[n])],
+                "description": [format!("{mark}{clear}{}", description[n])],
+                "contact": ["0000-0000000"],
+                "parameter": parameters,
+                "area": [{
+                    "areaDesc": [place[n]],
+                    shape: [corners],
+                    "geocode": [{ "valueName": ["cn:gbt2260-ext12"], "value": ["620102001001"] }],
+                }],
+            });
+            if !over {
+                info["instruction"] =
+                    json!([format!("{mark}{}", alarm["advice"][["zh", "en"][n]].as_str().expect("advice"))]);
+            }
+            info
+        };
+        let identifier = format!("acceptance-{id}-{seq}-town");
+        let mut expected = json!({
+            "identifier": [identifier],
+            "sender": ["anmin.test.example"],
+            "sent": [sent],
+            "status": ["Exercise"],
+            "msgType": [kind],
+            "source": ["rule:gas/leak"],
+            "scope": ["Restricted"],
+            "restriction": ["仅限本社区处置人员 / community responders only"],
+            "code": ["anmin:profile:1"],
+            "note": [format!(
+                "演练消息，没有真实险情 / Exercise, nobody is in danger; 演练编号 D-7 / exercise D-7{}",
+                if over { "; 预警解除 / All clear" } else { "" }
+            )],
+            "incidents": [id],
+            "info": [info(0, "zh-CN", "【演练】"), info(1, "en-US", "EXERCISE: ")],
+        });
+        if !references.is_empty() {
+            expected["references"] = json!([references.join(" ")]);
+        }
+        assert_eq!(*read, expected, "what left as {kind} of transition {seq}");
+        references.push(format!("anmin.test.example,{identifier},{}", sent.as_str().expect("a time")));
+    }
+    let mut files: Vec<_> =
+        std::fs::read_dir(&kept).expect("it keeps them").map(|file| file.expect("a file").path()).collect();
+    files.sort();
+    assert!(files.len() >= 4, "{files:?}");
+    let judged = Command::new("xmllint").args(["--noout", "--nonet", "--schema", &cap.schema]).args(&files).output();
+    let judged = judged.expect("tests/setup.sh installs xmllint");
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stderr));
+    // A judge that lets everything pass is none.
+    let sound = std::fs::read_to_string(&files[0]).expect("it was kept");
+    std::fs::write(&files[0], sound.replace("<scope>Restricted</scope>", "")).expect("the folder is ours");
+    let judged = Command::new("xmllint").args(["--noout", "--nonet", "--schema", &cap.schema]).arg(&files[0]).status();
+    assert!(!judged.expect("it is there").success(), "a message without a scope is none");
 }
 
 /// The residents' page, as soon as there is a notice on it or none.
