@@ -2,8 +2,9 @@
 //!
 //! A subscription is a view of the journal: the transitions of alarms and the changes of calls that its [`Filter`] takes, in
 //! the order in which they were written down, each told by the number of its row. So it survives a restart, and whoever was
-//! away goes on where they were, with nothing missing. It comes in four forms, all of the same events: posted to the
-//! subscriber ([`push`]), as a live stream ([`stream`]), page by page, and as an Atom feed of CAP messages ([`feed`]).
+//! away goes on where they were, with nothing missing. It comes in five forms, all of the same events: posted to the
+//! subscriber or to a broker ([`push`]), as a live stream ([`stream`]), page by page, and as an Atom feed of CAP messages
+//! ([`feed`]).
 //!
 //! What it promises:
 //! - In order, nothing left out, at least once: each event has the id `alarm/seq/subscriber` in `order`, the same on every
@@ -21,7 +22,7 @@
 //! system      = false                          # alarms about anmin itself, too
 //! languages   = ["zh-CN", "en-US"]
 //! token_file  = "secrets/office-token"         # what the subscriber shows when it comes by itself
-//! url         = "https://office.example.cn/anmin"   # where to post to; none: it comes by itself
+//! url         = "https://office.example.cn/anmin"   # where to post to, or mqtt_out = "city"; neither: it comes by itself
 //! secret_file = "secrets/office"
 //! [subscriber.cap]                             # the words of its Atom feed
 //! sender      = "anmin.shequ001.example.cn"
@@ -376,7 +377,7 @@ impl Subscriptions {
         let prepared = settings.iter().map(|settings| {
             let named = |why: String| format!("subscriber {}: {why}", settings.id);
             let (tests, received) = mpsc::channel(4);
-            let posted = settings.push.as_ref().map(|push| push.signer(clock)).transpose().map_err(&named)?;
+            let posted = settings.push.as_ref().map(|push| push.way(clock)).transpose().map_err(&named)?;
             let subscriber = Arc::new(Subscriber {
                 token: settings.token_file.as_deref().map(Secret::read).transpose().map_err(&named)?,
                 words: settings.cap.as_ref().map(|words| cap::Words::new(words, site)),
@@ -385,7 +386,7 @@ impl Subscriptions {
                 standing: Mutex::default(),
                 settings: settings.clone(),
             });
-            let outbox = posted.map(|signer| push::Outbox::new(Arc::clone(&subscriber), signer, received));
+            let outbox = posted.map(|posted| push::Outbox::new(Arc::clone(&subscriber), posted, received));
             Ok(Prepared { subscriber, outbox })
         });
         prepared.collect()

@@ -178,6 +178,17 @@ impl Mosquitto {
         self.peer = None;
     }
 
+    /// Waits until it has written down that a session listens to this topic.
+    pub fn keeps(&self, topic: &str) {
+        let memory = self.configuration.with_file_name("mosquitto.db");
+        let deadline = Instant::now() + DEADLINE;
+        let holds = |bytes: Vec<u8>| bytes.windows(topic.len()).any(|part| part == topic.as_bytes());
+        while !std::fs::read(&memory).is_ok_and(holds) {
+            assert!(Instant::now() < deadline, "mosquitto keeps no session that listens to {topic}");
+            pause();
+        }
+    }
+
     /// How often this client has connected, as the broker tells it.
     pub fn connects(&mut self, client: &str) -> usize {
         self.log.extend(self.peer.iter_mut().flat_map(Peer::said));

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use anmin_tests::daemon::{DEADLINE, Daemon, anmin};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
-use anmin_tests::peers::{Office, free_port};
+use anmin_tests::peers::{Mosquitto, Office, Peer, free_port};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
@@ -100,6 +100,82 @@ impl Stream {
             data["order"].as_str().expect("text").to_owned()
         });
         (orders.collect(), last)
+    }
+}
+
+/// The office listens at a broker of its own, by a client that none of us wrote; the broker is away while alarms come and anmin is
+/// killed in the middle.
+#[test]
+fn an_office_at_a_broker_gets_everything_in_order_over_an_outage_and_a_kill() {
+    let site = site("subscription-mqtt", "");
+    let mut broker = Mosquitto::start(&site);
+    let all = std::fs::read_to_string(site.path("anmin.d/all.toml")).expect("it was written");
+    let more = format!(
+        "[[mqtt_out]]\nid = \"city\"\nurl = \"mqtt://127.0.0.1:{}\"\nmin_level = \"red\"\nclasses = [\"flood\"]\n\
+         [[subscriber]]\nid = \"office\"\nmqtt_out = \"city\"\ntoken_file = \"office-token\"\n",
+        broker.port
+    );
+    site.write("anmin.d/all.toml", &format!("{all}{more}"));
+    let mut office = Listener::start(&broker, "anmin/v1/acceptance/subscription/office");
+    let daemon = Daemon::start(site.folder());
+    raise(&mut device(&daemon), 0..10);
+    daemon.wait("/api/v1/status", "the alarms", |status| status["open_alarms"].as_u64() >= Some(10));
+    let mut told = Vec::new();
+    while told.len() < 10 {
+        told.extend(office.orders());
+    }
+    broker.kill();
+    raise(&mut device(&daemon), 10..40);
+    daemon.wait("/api/v1/status", "the alarms", |status| status["open_alarms"].as_u64() >= Some(40));
+    daemon.kill();
+    let daemon = Daemon::start(site.folder());
+    raise(&mut device(&daemon), 40..150);
+    daemon.wait("/api/v1/status", "the alarms", |status| status["open_alarms"].as_u64() >= Some(150));
+    let wanted = pages(&daemon);
+    assert!(wanted.len() >= 150, "{wanted:#?}");
+    broker.run();
+    let mut seen: std::collections::HashSet<String> = told.iter().cloned().collect();
+    while told.len() < wanted.len() {
+        // At least once: what the broker had not acknowledged is told again.
+        told.extend(office.orders().into_iter().filter(|order| seen.insert(order.clone())));
+    }
+    // Calls go on meanwhile: more may have come behind what the pages held.
+    told.truncate(wanted.len());
+    assert_eq!(told, wanted);
+
+    let tried =
+        anmin(&["subscription", "test", "office", "--who", "李值班", "--url", &format!("http://{}", daemon.web)]);
+    let said = String::from_utf8_lossy(&tried.stdout).into_owned();
+    assert!(tried.status.success() && said.contains("acknowledged by the broker"), "{said} {tried:?}");
+    let test = office.next("test");
+    assert!(test["message"]["zh"].as_str().is_some_and(|zh| zh.starts_with("【测试】李值班")), "{test}");
+    let beat = office.next("heartbeat");
+    assert!(beat["sequence"].as_u64() >= Some(1) && beat["last"].is_string(), "{beat}");
+}
+
+/// An office at a broker: what mosquitto_sub prints, a document a line, in a session that lasts over outages.
+struct Listener(Peer);
+
+impl Listener {
+    fn start(broker: &Mosquitto, topic: &str) -> Self {
+        let port = broker.port.to_string();
+        let subscribed = ["-p", &port, "-i", "office", "-c", "-q", "1", "-t", topic];
+        let peer = Peer::start("mosquitto_sub", &subscribed);
+        broker.keeps(topic);
+        Self(peer)
+    }
+
+    /// What it is told next of this type.
+    fn next(&mut self, kind: &str) -> Value {
+        self.0.tells(&format!("\"type\":\"{kind}\""))
+    }
+
+    /// The orders of the next document of events.
+    fn orders(&mut self) -> Vec<String> {
+        let document = self.next("events");
+        let events = document["events"].as_array().expect("a list");
+        assert!((1..=100).contains(&events.len()), "{} at once", events.len());
+        events.iter().map(|event| event["event"]["order"].as_str().expect("text").to_owned()).collect()
     }
 }
 

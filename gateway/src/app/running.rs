@@ -443,7 +443,7 @@ impl Running {
     pub fn post(&self, outboxes: Vec<push::Outbox>) {
         for outbox in outboxes {
             let name = format!("subscriber:{}", outbox.id());
-            let posting = tokio::spawn(outbox.run(self.subscriptions.clone(), self.inputs.clone()));
+            let posting = tokio::spawn(outbox.run(self.subscriptions.clone(), self.lines.clone(), self.inputs.clone()));
             self.tasks.put(name.clone(), supervisor::or_end(name, posting));
         }
         if !self.subscriptions.is_empty() && !self.tasks.has("subscriptions") {

@@ -327,7 +327,7 @@ impl Config {
         ] {
             routes::check_spares(table, &all(table), &channels);
         }
-        for r in all("cap").into_iter().chain(all("siren")) {
+        for r in ["cap", "siren", "subscriber"].into_iter().flat_map(all) {
             let lines = || mqtt_out.iter().map(|out| &*out.channel.id);
             if let Some(line) = r.optional::<String>("mqtt_out").filter(|line| lines().all(|known| known != line)) {
                 let message = format!("`mqtt_out` names {line:?}, which is no [[mqtt_out]]");

@@ -319,6 +319,20 @@ impl Lines {
         Ok(Receipt::of("acknowledged by the broker"))
     }
 
+    /// One document of a subscription by one of them. Not kept by the broker: where the subscriber was stands in our journal.
+    pub async fn tell_subscriber(
+        &self,
+        line: &str,
+        subscriber: &str,
+        document: Bytes,
+        id: &str,
+    ) -> Result<Receipt, DeliveryError> {
+        let line = self.line(line)?;
+        let topic = line.topics.subscription(subscriber);
+        line.publish(vec![Publish { topic, payload: document, retain: false }], id).await?;
+        Ok(Receipt::of("acknowledged by the broker"))
+    }
+
     /// One word to a device by one of them, under a topic of the site's own.
     pub async fn tell(
         &self,
@@ -413,6 +427,10 @@ impl Topics {
 
     fn heartbeat(&self) -> String {
         format!("{}/heartbeat", self.root)
+    }
+
+    fn subscription(&self, subscriber: &str) -> String {
+        format!("{}/subscription/{}", self.root, escape(subscriber))
     }
 
     fn cap(&self, status: &str) -> String {

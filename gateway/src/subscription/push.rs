@@ -1,4 +1,5 @@
-//! The posted form of a subscription: documents of several events to the subscriber's webhook, signed, in order.
+//! The form of a subscription that goes out by itself: documents of several events to the subscriber's webhook, signed, or to a
+//! topic of its own at a broker; in order.
 //!
 //! One post at a time, each behind the one before. What the receiver takes moves the cursor, which is written down; what
 //! fails is posted again until it is taken, after a random wait of up to 0.5, 1, 2 … 30 s or when the receiver says. A post
@@ -21,12 +22,15 @@ use tokio::time::{sleep, timeout};
 use super::{MOST_EVENTS, Position, Since, Stretch, Subscriber, Subscriptions, Test};
 use crate::chance::Chance;
 use crate::clock::Clock;
+use crate::delivery::mqtt_out::Lines;
 use crate::delivery::webhook::{Receiver, Signer};
 use crate::delivery::{DeliveryError, Receipt, excerpt, heartbeat};
 use crate::main_loop::{Input, PartState, PartTrouble};
 use crate::outgoing::Outgoing;
 use crate::store::{StateReader, Told};
 
+/// Some 200 KB.
+const MOST_EVENTS_BY_MQTT: usize = 100;
 /// Refusals of one event after which it is left out.
 const REFUSALS: u32 = 3;
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -39,18 +43,31 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Rows that were looked through and held nothing are written down when they are so many.
 const WORTH_NOTING: i64 = 1_000;
 
-/// `url` and what goes with it.
+/// `url` or `mqtt_out`, and what goes with it.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    to: Receiver,
+    to: To,
     heartbeat: bool,
 }
 
+#[derive(Clone, Debug)]
+enum To {
+    Webhook(Receiver),
+    /// By the connection of this `[[mqtt_out]]`.
+    Mqtt(String),
+}
+
 impl Settings {
-    /// `None` where there is no `url`, or a fault.
+    /// `None` where there is neither `url` nor `mqtt_out`, or a fault.
     pub fn read(r: &Reader<'_>, base: &Path) -> Option<Self> {
+        let line: Option<String> = r.optional("mqtt_out");
+        let heartbeat: Option<bool> = r.optional("heartbeat");
+        let settings = |to| Self { to, heartbeat: heartbeat.unwrap_or(true) };
         if r.has("url") {
-            return Some(Self { heartbeat: r.or("heartbeat", true), to: Receiver::read(r, base)? });
+            if line.is_some() {
+                r.fault("mqtt_out", "a [[subscriber]] has `url` or `mqtt_out`, not both", None);
+            }
+            return Some(settings(To::Webhook(Receiver::read(r, base)?)));
         }
         let alone = |key: &str| r.fault(key, format!("`{key}` goes with `url`, and there is none"), None);
         for key in ["secret_file", "tls_ca", "tls_cert", "tls_key"] {
@@ -58,29 +75,57 @@ impl Settings {
                 alone(key);
             }
         }
-        ["heartbeat", "allow_http"].iter().filter(|key| r.optional::<bool>(key).is_some()).for_each(|key| alone(key));
-        None
+        if r.optional::<bool>("allow_http").is_some() {
+            alone("allow_http");
+        }
+        if line.is_none() && heartbeat.is_some() {
+            r.fault("heartbeat", "`heartbeat` goes with `url` or `mqtt_out`, and there is none", None);
+        }
+        line.map(|line| settings(To::Mqtt(line)))
     }
 
     pub(super) fn heed(&mut self, outgoing: &Outgoing, r: &Reader<'_>) {
-        self.to.heed(outgoing, r);
+        if let To::Webhook(receiver) = &mut self.to {
+            receiver.heed(outgoing, r);
+        }
     }
 
-    pub(super) fn signer(&self, clock: &Clock) -> Result<Posted, String> {
-        Ok(Posted { signer: Signer::new(&self.to, clock)?, heartbeat: self.heartbeat })
+    pub(super) fn way(&self, clock: &Clock) -> Result<Posted, String> {
+        let way = match &self.to {
+            To::Webhook(receiver) => Way::Webhook(Box::new(Signer::new(receiver, clock)?)),
+            To::Mqtt(line) => Way::Mqtt(line.clone()),
+        };
+        Ok(Posted { way, heartbeat: self.heartbeat })
     }
 }
 
-/// Where it is posted to, and whether heartbeats are, too.
+/// Where it goes to, and whether heartbeats do, too.
 pub(super) struct Posted {
-    signer: Signer,
+    way: Way,
     heartbeat: bool,
+}
+
+enum Way {
+    Webhook(Box<Signer>),
+    Mqtt(String),
+}
+
+impl Posted {
+    /// Events in one document at most: a broker takes less at once than a web server.
+    const fn most(&self) -> usize {
+        match self.way {
+            Way::Webhook(_) => MOST_EVENTS,
+            Way::Mqtt(_) => MOST_EVENTS_BY_MQTT,
+        }
+    }
 }
 
 /// When to post how much: knows no clock, socket or journal.
 #[derive(Debug)]
 struct Pacing {
     chance: Chance,
+    /// Events in any post at most.
+    limit: usize,
     /// Events in the next post at most.
     most: usize,
     failures: u32,
@@ -101,11 +146,12 @@ enum Next {
 }
 
 impl Pacing {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, limit: usize) -> Self {
         let start = Mono::default();
         Self {
             chance: Chance(seed),
-            most: MOST_EVENTS,
+            limit,
+            most: limit,
             failures: 0,
             refusals: 0,
             not_before: start,
@@ -118,7 +164,7 @@ impl Pacing {
         let wait = match result {
             Ok(_) => {
                 (self.failures, self.refusals, self.failing_since) = (0, 0, None);
-                self.most = (self.most * 2).min(MOST_EVENTS);
+                self.most = (self.most * 2).min(self.limit);
                 return Next::Taken;
             }
             Err(DeliveryError::Never(_)) if events > 1 => {
@@ -175,18 +221,19 @@ impl Outbox {
     }
 
     /// Posts what comes, until the main loop has ended.
-    pub async fn run(self, all: Subscriptions, inputs: mpsc::Sender<Input>) {
+    pub async fn run(self, all: Subscriptions, lines: Lines, inputs: mpsc::Sender<Input>) {
         let seed = self
             .id()
             .bytes()
             .fold(all.0.clock.now().wall.micros() as u64, |seed, byte| seed.rotate_left(7) ^ u64::from(byte));
         let Self { subscriber, posted, tests } = self;
         let part = format!("subscriber:{}", subscriber.id()).into();
-        let pacing = Pacing::new(seed);
+        let pacing = Pacing::new(seed, posted.most());
         let post = Post {
             all,
             subscriber,
             posted,
+            lines,
             tests,
             inputs,
             part,
@@ -207,6 +254,7 @@ struct Post {
     all: Subscriptions,
     subscriber: Arc<Subscriber>,
     posted: Posted,
+    lines: Lines,
     tests: mpsc::Receiver<Test>,
     inputs: mpsc::Sender<Input>,
     part: Arc<str>,
@@ -330,7 +378,7 @@ impl Post {
         let (first, last) = (stretch.events.first()?.n, stretch.events.last()?.n);
         let id = format!("{}/{}/{lineage:016x}-{first}-{last}", self.all.0.site.id, self.subscriber.id());
         let body = Bytes::from(self.all.document(&self.subscriber, &stretch));
-        let result = self.posted.signer.post(&id, body).await;
+        let result = self.send(&id, body).await;
         let now = self.all.0.clock.now();
         let why = result.as_ref().err().map(|error| excerpt(&error.to_string()));
         {
@@ -363,9 +411,17 @@ impl Post {
         }
     }
 
+    /// One document, whatever its kind.
+    async fn send(&self, id: &str, document: Bytes) -> Result<Receipt, DeliveryError> {
+        match &self.posted.way {
+            Way::Webhook(signer) => signer.post(id, document).await,
+            Way::Mqtt(line) => self.lines.tell_subscriber(line, self.subscriber.id(), document, id).await,
+        }
+    }
+
     async fn try_way(&mut self, test: Test) {
         let Test { id, document, reply } = test;
-        let result = self.posted.signer.post(&id, document).await;
+        let result = self.send(&id, document).await;
         // Who asked may have gone.
         let _ = reply.send(result.map(|receipt| receipt.detail).map_err(|error| excerpt(&error.to_string())));
     }
@@ -377,7 +433,7 @@ impl Post {
         let started = self.all.0.started.micros();
         let id = format!("{}/{}/{started}/heartbeat/{}", self.all.0.site.id, self.subscriber.id(), self.sequence);
         // One that is lost is not sent again: the next has a higher number.
-        let told = timeout(heartbeat::LIMIT, self.posted.signer.post(&id, document.into())).await;
+        let told = timeout(heartbeat::LIMIT, self.send(&id, document.into())).await;
         if let Ok(Err(error)) = told {
             tracing::debug!(subscriber = &**self.subscriber.id(), %error, "no heartbeat gets out");
         }
@@ -443,7 +499,7 @@ mod tests {
     /// A receiver that will not have the event 77 of 500: how many posts until it is found, and what else it costs.
     #[test]
     fn the_one_event_that_is_refused_is_found_by_halves_and_left_out() {
-        let mut pacing = Pacing::new(1);
+        let mut pacing = Pacing::new(1, MOST_EVENTS);
         let (mut first, mut posts, mut left_out) = (0, 0, Vec::new());
         let mut now = at(1);
         while first < 500 {
@@ -467,7 +523,7 @@ mod tests {
 
     #[test]
     fn what_fails_is_tried_for_ever_and_told_after_a_minute() {
-        let mut pacing = Pacing::new(7);
+        let mut pacing = Pacing::new(7, MOST_EVENTS);
         let retry = || Err(DeliveryError::Retry("no route".to_owned()));
         for n in 0..20 {
             assert_eq!(pacing.handle_result(at(10 * n), 5, &retry()), Next::Again);
