@@ -4,8 +4,9 @@
 //! the rules of CAP ([`message`]), taken once, matched against where we are, and followed through Update and Cancel
 //! ([`book`]). A warning in force is an alarm `system/warning` at its level: it is a notice like any other, somebody
 //! acknowledges it, it escalates where nobody does, and it leaves by itself when its time is over. When it is acknowledged, the
-//! office hears so by a CAP Ack, where it has an address for that. **Nothing here ever broadcasts**: what a warning leads to,
-//! people decide.
+//! office hears so by a CAP Ack, where it has an address for that, be it after a restart. From yellow on a case is opened for the
+//! community, with the steps of the plan for warnings (`case = "precaution"`), once for each warning with all its updates.
+//! **Nothing here ever broadcasts**: what a warning leads to, people decide.
 //!
 //! A warning is on disk before its sender is told that it was taken, one file each, and is taken up again after a restart.
 //!
@@ -31,10 +32,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use anmin_rules::alarm::{Cause, Subject, Transition};
+use anmin_rules::alarm::{Action, By, Cause, Command, Subject, Transition};
+use anmin_rules::casework::CaseKind;
 use anmin_rules::engine::WARNING;
+use anmin_rules::incident::{IncidentId, NewCase};
 use anmin_rules::rule::{Finding, Level, Text};
 use anmin_sensors::document::Reader;
+use anmin_sensors::point::Place;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
@@ -46,11 +50,17 @@ use crate::delivery::{Site, read_file};
 use crate::main_loop::query::{AlarmFilter, AlarmPage};
 use crate::main_loop::{Feed, FeedEvent, Input, PartState, PartTrouble, Query};
 use crate::outgoing::Outgoing;
+use crate::store::audit::{Through, Way};
 use crate::store::backup::WARNINGS as FOLDER;
 
 use book::{Book, Here, Taken, Warning};
 use message::{Key, Message};
 
+/// From this level on there is something to make ready.
+const PREPARED_FROM: Level = Level::Yellow;
+/// Ends of the names of notes beside the warnings.
+const CASE: &str = ".case";
+const ANSWERED: &str = ".answered";
 /// How often what is over is looked for, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
@@ -174,6 +184,8 @@ struct Shared {
     book: Mutex<Book>,
     /// In force and not on the disk yet.
     unkept: Mutex<BTreeSet<Key>>,
+    /// Notes of this run, should the disk not take them.
+    noted: Mutex<BTreeSet<String>>,
     changed: Notify,
 }
 
@@ -187,6 +199,7 @@ impl Warnings {
             sources: RwLock::default(),
             book: Mutex::new(Book::new(here)),
             unkept: Mutex::default(),
+            noted: Mutex::default(),
             changed: Notify::new(),
         };
         let warnings = Self(Arc::new(shared));
@@ -341,8 +354,11 @@ impl Warnings {
 
     /// Has the duty desk hear of what comes into force and what is over, until the main loop has ended.
     pub async fn run(self, feed: Feed, inputs: mpsc::Sender<Input>) {
-        let mut told: BTreeMap<Arc<str>, Option<(Level, Text)>> = left_standing(&inputs).await;
         let mut news = feed.listen();
+        let standing = left_standing(&inputs).await;
+        self.answer_late(&standing);
+        let mut told: BTreeMap<Arc<str>, Option<(Level, Text)>> =
+            standing.into_iter().map(|(part, _)| (part, None)).collect();
         loop {
             if self.tell(&mut told, &inputs).await.is_none() {
                 return;
@@ -356,7 +372,8 @@ impl Warnings {
                 said = news.recv() => match said {
                     Ok(FeedEvent::Transition(transition)) => self.answer(&transition),
                     Err(RecvError::Closed) => return,
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Lagged(_)) => self.answer_late(&left_standing(&inputs).await),
+                    Ok(_) => {}
                 },
             }
         }
@@ -387,12 +404,73 @@ impl Warnings {
                 told.insert(part, Some(said));
             }
         }
+        self.make_ready(inputs).await
+    }
+
+    /// Opens a case with the steps of the plan for what is in force, was not there before, and is no exercise; `None` when the main
+    /// loop has ended.
+    async fn make_ready(&self, inputs: &mpsc::Sender<Input>) -> Option<()> {
+        for warning in self.in_force() {
+            if warning.level < PREPARED_FROM || warning.is_exercise() || self.is_noted(&warning, CASE) {
+                continue;
+            }
+            let headline = warning.headline();
+            let both = |text: Text| if text.zh == text.en { text.zh } else { format!("{} / {}", text.zh, text.en) };
+            let what = NewCase {
+                kind: CaseKind::Precaution,
+                title: cut(&both(headline)),
+                place: Place::default(),
+                text: both(words(&warning)),
+                owner: Some("值班员 / duty officer".to_owned()),
+            };
+            // The same whenever it is tried, so that it is opened once.
+            let hash = ring::digest::digest(&ring::digest::SHA256, subject(&warning).as_bytes());
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(&hash.as_ref()[..16]);
+            let incident = IncidentId(uuid::Builder::from_custom_bytes(bytes).into_uuid());
+            let command = Command { who: "anmin".to_owned(), what: Action::OpenCase { incident, what } };
+            let (reply, answer) = oneshot::channel();
+            inputs.send(Input::Command { command, from: Way::of(Through::Anmin), reply }).await.ok()?;
+            match answer.await.ok()? {
+                Ok(()) => self.note(&warning, CASE),
+                // As when too many are open; it is tried when something changes.
+                Err(refusal) => tracing::warn!(why = %refusal, "no case was opened for a warning"),
+            }
+        }
         Some(())
     }
 
-    /// Files of what is over.
+    /// Whether something was done about the warning, in all its updates, be it in another run.
+    fn is_noted(&self, warning: &Warning, what: &str) -> bool {
+        let name = (note_of(warning, what), Arc::clone(&warning.source));
+        self.0.noted.lock().unwrap_or_else(PoisonError::into_inner).contains(&name.0)
+            || self.0.folder.join(name.0).exists()
+    }
+
+    fn note(&self, warning: &Warning, what: &str) {
+        let name = note_of(warning, what);
+        if let Err(error) = std::fs::create_dir_all(&self.0.folder)
+            .and_then(|()| std::fs::File::create(self.0.folder.join(&name)))
+            .and_then(|file| file.sync_all())
+        {
+            // For this run it is known.
+            tracing::warn!(%error, name, "what was done about a warning cannot be noted");
+        }
+        self.0.noted.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+    }
+
+    /// Files of what is over, and notes about it.
     fn clear_up(&self) {
         let now = self.0.clock.now().wall;
+        let holds: BTreeSet<String> =
+            self.in_force().iter().flat_map(|warning| [CASE, ANSWERED].map(|what| note_of(warning, what))).collect();
+        for entry in std::fs::read_dir(&self.0.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if [CASE, ANSWERED].iter().any(|what| name.ends_with(what)) && !holds.contains(&name) {
+                // It may be gone already.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
         let mut book = self.0.book.lock().unwrap_or_else(PoisonError::into_inner);
         for (source, key) in book.forget(now) {
             self.unkept().remove(&key);
@@ -407,27 +485,54 @@ impl Warnings {
             return;
         };
         for warning in self.in_force().into_iter().filter(|warning| *subject(warning) == **part) {
-            let all = self.clone();
-            let by = by.clone();
-            tokio::spawn(async move { all.acknowledge(&warning, &by).await });
+            self.tell_upstream(warning, by);
+        }
+    }
+
+    fn tell_upstream(&self, warning: Warning, by: &str) {
+        let (all, by) = (self.clone(), by.to_owned());
+        tokio::spawn(async move {
+            if all.acknowledge(&warning, &by).await {
+                all.note(&warning, ANSWERED);
+            }
+        });
+    }
+
+    /// What was acknowledged and its sender has not heard of: the last run ended before, or this task was late.
+    fn answer_late(&self, standing: &[(Arc<str>, Option<By>)]) {
+        for warning in self.in_force() {
+            let part = subject(&warning);
+            let by = standing.iter().find(|(known, _)| *known == part).and_then(|(_, by)| by.as_ref());
+            // What came after that nobody has seen yet.
+            let Some(by) = by.filter(|by| warning.message.key.sent <= by.at) else { continue };
+            let asks = self.find(&warning.source).is_some_and(|source| source.ack.is_some());
+            if asks && !self.is_noted(&warning, ANSWERED) {
+                self.tell_upstream(warning, &by.who);
+            }
         }
     }
 }
 
-/// Alarms of warnings that the last run has left standing.
-async fn left_standing(inputs: &mpsc::Sender<Input>) -> BTreeMap<Arc<str>, Option<(Level, Text)>> {
+/// Alarms of warnings that stand in the book of alarms, as after a restart, and who has acknowledged each.
+async fn left_standing(inputs: &mpsc::Sender<Input>) -> Vec<(Arc<str>, Option<By>)> {
     let (reply, answer) = oneshot::channel();
     let filter = AlarmFilter { class: Some("system".to_owned()), ..AlarmFilter::default() };
     let page = AlarmPage { after: None, limit: usize::MAX };
     if inputs.send(Input::Query(Query::Alarms { filter, page, reply })).await.is_err() {
-        return BTreeMap::new();
+        return Vec::new();
     }
     let alarms = answer.await.map(|list| list.alarms).unwrap_or_default();
     let of_warnings = alarms.iter().filter_map(|alarm| match &alarm.subject {
-        Subject::Part(part) if part.starts_with(WARNING) => Some((Arc::from(&**part), None)),
+        Subject::Part(part) if part.starts_with(WARNING) => Some((Arc::from(&**part), alarm.acknowledged.clone())),
         _ => None,
     });
     of_warnings.collect()
+}
+
+/// The file that says that something was done: of a case for all updates, of an answer for each.
+fn note_of(warning: &Warning, what: &str) -> String {
+    let of = if what == CASE { &warning.root } else { &warning.message.key };
+    format!("{}-{}{what}", warning.source, mark(of))
 }
 
 /// Subject of the alarm: the same through all updates.

@@ -16,20 +16,27 @@ pub enum CaseKind {
     Report,
     /// Something to be repaired (维修工单).
     Maintenance,
+    /// What is to be made ready because an office warns (预警响应).
+    Precaution,
 }
 
 impl CaseKind {
-    pub const ALL: [Self; 3] = [Self::Mediation, Self::Report, Self::Maintenance];
+    pub const ALL: [Self; 4] = [Self::Mediation, Self::Report, Self::Maintenance, Self::Precaution];
 
     /// For `Reader::choice`.
-    pub const CHOICES: [(&'static str, Self); 3] =
-        [("mediation", Self::Mediation), ("report", Self::Report), ("maintenance", Self::Maintenance)];
+    pub const CHOICES: [(&'static str, Self); 4] = [
+        ("mediation", Self::Mediation),
+        ("report", Self::Report),
+        ("maintenance", Self::Maintenance),
+        ("precaution", Self::Precaution),
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Mediation => "mediation",
             Self::Report => "report",
             Self::Maintenance => "maintenance",
+            Self::Precaution => "precaution",
         }
     }
 
@@ -38,6 +45,7 @@ impl CaseKind {
             Self::Mediation => "矛盾调解",
             Self::Report => "居民诉求",
             Self::Maintenance => "维修工单",
+            Self::Precaution => "预警响应",
         }
     }
 
@@ -46,6 +54,7 @@ impl CaseKind {
             Self::Mediation => "mediation",
             Self::Report => "resident's report",
             Self::Maintenance => "maintenance order",
+            Self::Precaution => "response to a warning",
         }
     }
 
@@ -59,6 +68,7 @@ impl CaseKind {
             Self::Mediation => &[Stage::New, Stage::Dissuading, Stage::Mediating, Stage::FollowUp],
             Self::Report => &[Stage::New, Stage::Accepted, Stage::Handling, Stage::FollowUp],
             Self::Maintenance => &[Stage::New, Stage::Assigned, Stage::Repairing, Stage::Waiting, Stage::Inspecting],
+            Self::Precaution => &[Stage::New, Stage::Accepted, Stage::Handling, Stage::FollowUp],
         }
     }
 
@@ -70,6 +80,7 @@ impl CaseKind {
             Self::Maintenance => {
                 &[Outcome::Repaired, Outcome::Replaced, Outcome::NoFault, Outcome::Referred, Outcome::Test]
             }
+            Self::Precaution => &[Outcome::Resolved, Outcome::Unfounded, Outcome::Test],
         }
     }
 }

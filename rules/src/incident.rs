@@ -1175,7 +1175,8 @@ impl IncidentBook {
             case: Some(Case { kind: new.kind, stage: Stage::New, owner, by_hand: true }),
             title: Text::both(new.title.trim()),
             place: Arc::new(new.place.clone()),
-            drill: self.drill,
+            // What an office warns of is real whatever is played here.
+            drill: self.drill.filter(|_| new.kind != CaseKind::Precaution),
             hazards: Vec::new(),
             peak: Level::Blue,
             storm: false,

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use anmin_tests::daemon::{Daemon, pause};
+use anmin_tests::daemon::{DEADLINE, Daemon, pause};
 use anmin_tests::http;
 use anmin_tests::peers::{CapReceiver, Peer, free_port, listening};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
@@ -40,6 +40,12 @@ fn post(address: SocketAddr, token: &str, body: &str) -> (u16, Value) {
     let path = format!("/api/v1/warnings/county HTTP/1.0\r\nAuthorization: Bearer {token}\r\nX-Rest: ");
     let answer = http::request(address, "POST", &path, body).expect("the desk answers");
     (answer.status, answer.json())
+}
+
+/// The open cases of what is to be made ready.
+fn precautions(incidents: &Value) -> Vec<Value> {
+    let all = incidents["incidents"].as_array().into_iter().flatten();
+    all.filter(|one| one["case"]["kind"] == "precaution").cloned().collect()
 }
 
 #[test]
@@ -100,6 +106,12 @@ sender = "acceptance.anmin.example.cn"
         "{told}"
     );
 
+    let ready = daemon.wait("/api/v1/incidents", "what is to be made ready", |all| precautions(all).len() == 1);
+    let case = &precautions(&ready)[0];
+    assert!(case["title"]["zh"].as_str().is_some_and(|title| title.contains("暴雨预警")), "{case:#}");
+    let steps = case["checklist"].as_array().expect("steps");
+    assert!(steps.len() >= 5 && steps.iter().all(|step| step["plan"] == "precaution"), "{case:#}");
+
     // The power fails; a feed says that it has become worse.
     daemon.kill();
     let update = message("W2", &stamp(-4), "Update", "Extreme", &format!("qx@warn.example.cn,W1,{sent}"));
@@ -118,6 +130,9 @@ sender = "acceptance.anmin.example.cn"
     assert_eq!(red["id"], alarm["id"], "the same alarm through all updates");
     let shown = daemon.wait("/api/v1/warnings", "the update", |shown| shown[0]["identifier"] == "W2");
     assert_eq!(shown.as_array().map(Vec::len), Some(1), "{shown:#}");
+
+    let still = daemon.get("/api/v1/incidents");
+    assert_eq!(precautions(&still).len(), 1, "one case for a warning with all its updates: {still:#}");
 
     let cancel = message("W3", &stamp(-3), "Cancel", "Extreme", &shown_reference(&update));
     assert_eq!(post(daemon.web, TOKEN, &cancel).1["taken"], "new");
@@ -138,4 +153,54 @@ sender = "acceptance.anmin.example.cn"
 fn shown_reference(update: &str) -> String {
     let sent = update.split_once("<sent>").and_then(|(_, rest)| rest.split_once("</sent>")).expect("it was sent").0;
     format!("qx@warn.example.cn,W2,{sent}")
+}
+
+/// The office's address is away when somebody acknowledges, and anmin is killed before it is back.
+#[test]
+fn what_was_acknowledged_before_a_power_cut_is_told_upstream_after_it_and_once() {
+    let office = free_port();
+    let site = Site::new("warnings-late", "");
+    site.write("posts", &format!("{TOKEN}\n"));
+    site.write(
+        "anmin.d/all.toml",
+        &format!(
+            "{GAS_AS_IT_SPEAKS}[[warning_source]]\nid = \"county\"\npost_token_file = \"posts\"\n\
+             ack_url = \"http://127.0.0.1:{office}/cap\"\nack_sender = \"acceptance.anmin.example.cn\"\n"
+        ),
+    );
+    let daemon = Daemon::start(site.folder());
+    assert_eq!(post(daemon.web, TOKEN, &message("W1", &stamp(-5), "Alert", "Severe", "")).1["taken"], "new");
+    let subject = daemon.get("/api/v1/warnings")[0]["subject"].as_str().expect("text").to_owned();
+    let alarm = daemon.alarm("system/warning", &subject, "it is told", |alarm| alarm["level"] == "orange");
+    let acknowledge = format!("/api/v1/alarms/{}/acknowledge", alarm["id"].as_str().expect("text"));
+    assert_eq!(http::post(daemon.web, &acknowledge, &json!({"who": "李值班"})).status, 200);
+    daemon.kill();
+    let mut receiver = CapReceiver::start(&["--port", &office.to_string()]);
+    let daemon = Daemon::start(site.folder());
+    let told = receiver.next("Ack");
+    assert_eq!((&told["ok"], &told["read"]["addresses"]), (&json!(true), &json!(["qx@warn.example.cn"])), "{told}");
+    assert!(told["read"]["note"][0].as_str().is_some_and(|note| note.contains("李值班")), "{told}");
+    // Whoever has heard is not told again by the next run.
+    let noted = || {
+        std::fs::read_dir(site.path("data/warnings")).is_ok_and(|mut files| {
+            files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().ends_with(".answered")))
+        })
+    };
+    let until = std::time::Instant::now() + DEADLINE;
+    while !noted() {
+        assert!(std::time::Instant::now() < until, "it is not noted");
+        pause();
+    }
+    daemon.kill();
+    let daemon = Daemon::start(site.folder());
+    // What this run tells upstream is told behind what the run before left.
+    assert_eq!(post(daemon.web, TOKEN, &message("W9", &stamp(-4), "Alert", "Extreme", "")).1["taken"], "new");
+    let shown = daemon.get("/api/v1/warnings");
+    let worse = shown.as_array().into_iter().flatten().find(|one| one["identifier"] == "W9").expect("it is in force");
+    let worse = worse["subject"].as_str().expect("text").to_owned();
+    let alarm = daemon.alarm("system/warning", &worse, "it is told", |alarm| alarm["level"] == "red");
+    let acknowledge = format!("/api/v1/alarms/{}/acknowledge", alarm["id"].as_str().expect("text"));
+    assert_eq!(http::post(daemon.web, &acknowledge, &json!({"who": "李值班"})).status, 200);
+    let told = receiver.next("Ack");
+    assert!(told["read"]["references"][0].as_str().is_some_and(|of| of.contains(",W9,")), "{told}");
 }

@@ -64,10 +64,11 @@ impl Warnings {
         poll.run().await;
     }
 
-    /// Tells the source by a CAP Ack (CAP 1.2 section 3.2.1: receipt and acceptance) that its warning was acknowledged.
-    pub(super) async fn acknowledge(&self, warning: &Warning, by: &str) {
-        let Some(source) = self.find(&warning.source) else { return };
-        let Some((http, sender)) = &source.ack else { return };
+    /// Tells the source by a CAP Ack (CAP 1.2 section 3.2.1: receipt and acceptance) that its warning was acknowledged; gives
+    /// whether it has heard.
+    pub(super) async fn acknowledge(&self, warning: &Warning, by: &str) -> bool {
+        let Some(source) = self.find(&warning.source) else { return false };
+        let Some((http, sender)) = &source.ack else { return false };
         let xml = ack(&self.0.site, sender, warning, by, self.0.clock.now().wall);
         let authorization = source.authorization();
         let id = format!("{}-ack-{}", self.0.site.id, mark(&warning.message.key));
@@ -82,7 +83,7 @@ impl Warnings {
                         "acknowledged upstream: {}",
                         receipt.detail
                     );
-                    return;
+                    return true;
                 }
                 Err(DeliveryError::Never(why)) => {
                     tracing::error!(
@@ -91,7 +92,7 @@ impl Warnings {
                         why,
                         "the acknowledgement is refused upstream"
                     );
-                    return;
+                    return false;
                 }
                 Err(DeliveryError::RetryAfter { wait, .. }) => sleep(wait.min(Duration::from_secs(600))).await,
                 Err(DeliveryError::Retry(_)) => sleep(Duration::from_secs((1 << n.min(9)).min(300))).await,
@@ -101,6 +102,7 @@ impl Warnings {
             }
         }
         tracing::error!(source = &**source.id(), identifier = id, "the acknowledgement did not reach the source");
+        false
     }
 }
 

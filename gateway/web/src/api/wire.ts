@@ -254,7 +254,7 @@ export type Outcome =
   | 'merged'
   | 'unexplained'
 
-export const CASE_KINDS = ['mediation', 'report', 'maintenance'] as const
+export const CASE_KINDS = ['mediation', 'report', 'maintenance', 'precaution'] as const
 export type CaseKind = (typeof CASE_KINDS)[number]
 
 export type Stage =

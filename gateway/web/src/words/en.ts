@@ -790,7 +790,7 @@ export const en: Words = {
     openWhy: 'What is no emergency: a quarrel, what a resident asks for, a repair. In danger call 119 first.',
     openDo: 'Open it',
     kindAsk: 'Which kind?',
-    kind: { mediation: 'Mediation', report: "Resident's report", maintenance: 'Maintenance order' },
+    kind: { mediation: 'Mediation', report: "Resident's report", maintenance: 'Maintenance order', precaution: 'Response to a warning' },
     name: 'What it is about',
     nameHint: 'In one line, without the name or telephone number of any resident.',
     where: 'Where?',

@@ -778,7 +778,7 @@ export const zh = {
     openWhy: '不属于险情的事：邻里矛盾、居民诉求、设施维修。发生险情请先拨打 119。',
     openDo: '登记',
     kindAsk: '哪一类',
-    kind: { mediation: '矛盾调解', report: '居民诉求', maintenance: '维修工单' },
+    kind: { mediation: '矛盾调解', report: '居民诉求', maintenance: '维修工单', precaution: '预警响应' },
     name: '什么事',
     nameHint: '一句话写明，不要写居民的姓名和电话。',
     where: '在哪里',
