@@ -3,6 +3,7 @@
 pub mod broadcast;
 pub mod cap;
 pub mod courier;
+pub mod ebm;
 pub mod event;
 pub mod gbt26875_out;
 pub mod heartbeat;
@@ -14,6 +15,7 @@ pub mod mqtt_out;
 pub mod notice;
 pub mod siren;
 pub mod webhook;
+mod xml;
 
 use std::collections::BTreeSet;
 use std::future::Future;
