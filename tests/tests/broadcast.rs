@@ -413,7 +413,10 @@ fn a_real_emergency_broadcast_waits_for_two_people_is_signed_and_taken_back_by_i
     let (done, said) = approve(&daemon, &site, id, "wang", "Acceptance");
     assert!(done, "{said}");
     let refused = [town.next(1), town.next(1), town.next(1)];
-    assert!(refused.iter().all(|told| told["ebdid"] == refused[0]["ebdid"] && told["cert"] == "0A1B2C"), "{refused:#?}");
+    assert!(
+        refused.iter().all(|told| told["ebdid"] == refused[0]["ebdid"] && told["cert"] == "0A1B2C"),
+        "{refused:#?}"
+    );
     let why = receipts(&daemon, &site, "town", |message| message["state"] == "dead");
     assert_eq!(
         why["receipt"],

@@ -189,11 +189,6 @@ impl Settings {
         (!r.is_faulty()).then_some(settings)
     }
 
-    /// 12 digits, where the stanza names any.
-    pub(super) fn has_area_code(&self) -> bool {
-        self.area_code.is_some()
-    }
-
     /// The same words in these languages.
     pub fn in_languages(self, languages: &[Language]) -> Self {
         Self { languages: languages.to_vec(), ..self }

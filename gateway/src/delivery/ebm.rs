@@ -30,7 +30,7 @@ use bytes::Bytes;
 use super::broadcast::write_whole;
 use super::cap::{self, Status};
 use super::http::{Http, Target};
-use super::{Carrier, DeliveryError, Receipt, Site, read_channel, read_spares};
+use super::{Carrier, DeliveryError, Receipt, Site, read_public_channel, read_spares};
 use crate::clock::Clock;
 use crate::outgoing::Outgoing;
 use crate::store::reach::NAMED;
@@ -63,15 +63,7 @@ enum To {
 impl Settings {
     /// `site_has_area`: the site names a code of its area that serves here.
     pub fn read(r: &Reader<'_>, base: &Path, site_has_area: bool) -> Option<Self> {
-        let channel = read_channel(r, ChannelForm::Cap, Level::Orange, false);
-        if r.has("system") {
-            let hint = "let a [[notice]] tell the officers of it".to_owned();
-            r.fault(
-                "system",
-                "what is about anmin itself is nothing for the public: an [[ebm]] has no `system`",
-                Some(hint),
-            );
-        }
+        let channel = read_public_channel(r, ChannelForm::Cap, Level::Orange);
         let folder: Option<String> = r.optional("folder");
         let heartbeat = r.or("heartbeat", false);
         if heartbeat && folder.is_some() {
@@ -81,7 +73,8 @@ impl Settings {
             (true, None) => Target::read(r, base).map(To::Platform),
             (false, Some(folder)) => Some(To::Folder(base.join(folder))),
             _ => {
-                r.fault("url", "an [[ebm]] stanza needs one of `url` and `folder`", None);
+                let hint = "where the platform takes packages, or a folder that somebody empties".to_owned();
+                r.fault("url", "an [[ebm]] stanza needs one of `url` and `folder`", Some(hint));
                 r.optional::<String>("url");
                 None
             }
@@ -93,13 +86,13 @@ impl Settings {
         let signer = Signer::read(r);
         let statuses = [("exercise", Status::Exercise), ("actual", Status::Actual)];
         let words = cap::Settings::of_another_form(r, source.clone().unwrap_or_default(), &statuses, package::zone());
-        if words.as_ref().is_some_and(|words| !words.has_area_code()) && !site_has_area {
+        if !r.has("area_code") && !site_has_area {
             let hint = "12 digits, such as area_code = \"620102001001\"; or give [site] an `area_code`".to_owned();
             r.fault("area_code", "an [[ebm]] needs `area_code`: the area that the message is for", Some(hint));
         }
         let (then, deliver_within) = read_spares(r);
         r.finish();
-        let channel = Channel { then, system: false, ..channel? };
+        let channel = Channel { then, ..channel? };
         source?;
         Some(Self { channel, heartbeat, deliver_within, to: to?, dest: dest?, drill, codes, signer, words: words? })
     }

@@ -176,7 +176,7 @@ fn settings_tell_what_is_wrong_with_them() {
         ("", "an [[ebm]] stanza needs one of `url` and `folder`"),
         ("url = 'https://a.example/'\nfolder = 'b'", "an [[ebm]] stanza needs one of `url` and `folder`"),
         ("folder = 'b'\nstatus = 'test'", "`status` is \"test\", expected one of exercise, actual"),
-        ("folder = 'b'\nsystem = true", "an [[ebm]] has no `system`"),
+        ("folder = 'b'\nsystem = true", "system` is not a known key"),
         ("folder = 'b'\nheartbeat = true", "`heartbeat` belongs to `url`"),
         ("folder = 'b'\nsouce = 'x'", "did you mean `source`?"),
         ("folder = 'b'\ndrill = 'people'", "expected one of platform, front_end, terminal"),
