@@ -381,6 +381,46 @@ impl CapReceiver {
     }
 }
 
+/// A platform of the emergency broadcast: `tests/peers/eb_platform.py`.
+pub struct EbPlatform {
+    pub url: String,
+    peer: Peer,
+}
+
+impl EbPlatform {
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut peer = Peer::python("eb_platform.py", arguments);
+        Self { url: peer.url(), peer }
+    }
+
+    /// Answers the next messages so, each by one word of the list, and those behind them with 1.
+    pub fn answer(&mut self, answers: &str) {
+        self.peer.tell(answers);
+    }
+
+    /// What it says of the next message of this MsgType, in which it finds no fault.
+    pub fn next(&mut self, msg_type: u8) -> Value {
+        let said = self.peer.tells(&format!("\"msg_type\": \"{msg_type}\""));
+        assert_eq!(said["faults"], Value::Array(Vec::new()), "{said:#}");
+        said
+    }
+
+    /// What it says of the next heartbeat.
+    pub fn heartbeat(&mut self) -> Value {
+        self.peer.tells("ConnectionCheck")
+    }
+
+    /// What it says of every package that nobody has asked about.
+    pub fn taken(&mut self) -> Vec<Value> {
+        self.peer.told()
+    }
+}
+
+/// The program that signs for it with this key: `tests/peers/eb_sign.py`.
+pub fn eb_signer() -> String {
+    format!("{}/peers/eb_sign.py", env!("CARGO_MANIFEST_DIR"))
+}
+
 /// An emergency office that is told by signed webhook.
 pub struct Office {
     pub url: String,

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use anmin_tests::daemon::{DEADLINE, Daemon, anmin, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
-use anmin_tests::peers::{CapReceiver, Hook, Mosquitto, free_port};
+use anmin_tests::peers::{CapReceiver, EbPlatform, Hook, Mosquitto, eb_signer, free_port};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
@@ -504,4 +504,155 @@ fn a_siren_that_the_public_hears_waits_for_two_people_and_is_taken_back() {
     assert_eq!(told["told_outside"], json!(["yard"]), "{told:#}");
     assert!(run(&daemon, &site, &["broadcast", "cancel", &id, "--why", "mistake", "--who", "li"]).status.success());
     yard.next("it is quiet", |publish| publish.payload[..] == *b"quiet");
+}
+
+fn ebm(id: &str, url: &str, more: &str) -> String {
+    format!(
+        "[[ebm]]\nid = \"{id}\"\nurl = \"{url}\"\nsource = \"66201020010010314000001\"\n\
+         dest = \"46201020000000314000001\"\narea_code = \"620102001001\"\n{more}\n"
+    )
+}
+
+/// The messages about the alarms of an incident, by way out, as an officer sees them.
+fn receipts(daemon: &Daemon, site: &Site, way_out: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let incident = alarms(daemon, site, "gas/leak", |alarm| alarm["incident"].is_string())["incident"].clone();
+    let path = format!(
+        "/api/v1/incidents/{}/messages HTTP/1.0\r\nAuthorization: Bearer a-token-of-the-test-0123\r\nX-Rest: ",
+        incident.as_str().expect("text")
+    );
+    let until = std::time::Instant::now() + DEADLINE;
+    loop {
+        let said = http::request(daemon.web, "GET", &path, "").expect("the desk answers").json();
+        let mut all = said["messages"].as_array().into_iter().flatten();
+        if let Some(found) = all.find(|message| message["way_out"] == way_out && wanted(message)) {
+            return found.clone();
+        }
+        assert!(std::time::Instant::now() < until, "no message by {way_out} is as wanted: {said:#}");
+        pause();
+    }
+}
+
+/// Goal: what a platform may send to every loudspeaker of a town leaves as real after two people and never otherwise, is signed, goes
+/// to the spare platform where it is refused, and is taken back under the number that it had, over a restart. Method: two platforms in
+/// Python, one of which refuses the signature, and a third that hears exercises.
+#[test]
+fn a_real_emergency_broadcast_waits_for_two_people_is_signed_and_taken_back_by_its_number() {
+    let (mut town, mut county) = (EbPlatform::start(&["--key", "k1"]), EbPlatform::start(&["--key", "k2"]));
+    let mut drills = EbPlatform::start(&[]);
+    let signed = |key: &str| {
+        format!("status = \"actual\"\nsign_command = [\"{}\", \"{key}\"]\ncert_sn = \"0A1B2C\"\n", eb_signer())
+    };
+    let site = site(
+        "emergency-broadcast",
+        &[
+            ebm("town", &town.url, &format!("{}then = [\"county\"]\ndeliver_within = \"30s\"", signed("k1"))),
+            ebm("county", &county.url, &signed("k2")),
+            ebm("drills", &drills.url, "heartbeat = true"),
+            "[broadcast]\napprove_within = \"5m\"\n".to_owned(),
+        ]
+        .concat(),
+    );
+    let daemon = Daemon::start(site.folder());
+    people(&daemon, &site);
+    raise(&daemon, "g1");
+    // An exercise says so three times and waits for nobody.
+    let drill = drills.next(3);
+    assert_eq!((&drill["severity"], &drill["event"]), (&json!("1"), &json!("12P09")), "{drill:#}");
+    let alarm = alarms(&daemon, &site, "gas/leak", |alarm| alarm["broadcast"]["state"] == "waiting");
+    let id = alarm["id"].as_str().expect("text");
+    assert!(approve(&daemon, &site, id, "li", "Acceptance").0);
+    assert_eq!((town.taken(), county.taken()), (Vec::new(), Vec::new()), "one yes is none");
+
+    town.answer("4 4 4");
+    let (done, said) = approve(&daemon, &site, id, "wang", "Acceptance");
+    assert!(done, "{said}");
+    let refused = [town.next(1), town.next(1), town.next(1)];
+    assert!(
+        refused.iter().all(|told| told["ebdid"] == refused[0]["ebdid"] && told["cert"] == "0A1B2C"),
+        "{refused:#?}"
+    );
+    let why = receipts(&daemon, &site, "town", |message| message["state"] == "dead");
+    assert_eq!(
+        why["receipt"],
+        "HTTP 200, EBDResponse 4 (签名验证失败, the signature does not verify): 签名验证失败：证书未登记"
+    );
+    let trouble = alarms(&daemon, &site, "system/part", |alarm| alarm["subject"] == "way-out:town");
+    assert!(trouble["message"]["zh"].as_str().is_some_and(|said| said.contains("签名验证失败")), "{trouble:#}");
+    let told = county.next(1);
+    assert_ne!(told["ebmid"], refused[0]["ebmid"], "a message of its own");
+    let taken = receipts(&daemon, &site, "county", |message| message["state"] == "delivered");
+    assert!(taken["receipt"].as_str().is_some_and(|said| said.contains("EBDResponse 1")), "{taken:#}");
+
+    daemon.kill();
+    let daemon = Daemon::start(site.folder());
+    let said = run(&daemon, &site, &["broadcast", "cancel", id, "--why", "误报", "--who", "chen"]);
+    assert!(said.status.success(), "{said:?}");
+    let mut numbers = vec![refused[0]["ebmid"].clone(), told["ebmid"].clone(), drill["ebmid"].clone()];
+    for (platform, before) in [(&mut town, &refused[0]), (&mut county, &told), (&mut drills, &drill)] {
+        let end = platform.next(2);
+        assert_eq!((&end["related"], &end["severity"]), (&before["ebmid"], &before["severity"]), "{end:#}");
+        assert_eq!(end["text"].as_str().map(|text| text.contains("由值班人员撤回")), Some(true), "{end:#}");
+        numbers.push(end["ebmid"].clone());
+    }
+    numbers.sort_by_key(ToString::to_string);
+    numbers.dedup();
+    assert_eq!(numbers.len(), 6, "no number is given twice, over a restart and several platforms of one sender");
+    // The heartbeat follows the self-test.
+    assert_eq!(drills.heartbeat()["faults"], json!([]));
+}
+
+/// Goal: whatever a platform answers, the package goes again as it was until it is taken or refused, and the officer reads why. Method: a
+/// site that is an exercise, one alarm that grows, a list of answers, and a power cut in the middle.
+#[test]
+fn an_emergency_broadcast_goes_again_as_it_was_until_the_platform_has_taken_it() {
+    let mut town = EbPlatform::start(&["--key", "k"]);
+    let site = Site::new("emergency-answers", "");
+    let missing = site.path("no-key");
+    site.write("no-key", "");
+    // The stanza says that it is meant for real; the site that is an exercise knows better.
+    let stanza = format!(
+        "status = \"actual\"\ndrill = \"terminal\"\nsign_command = [\"{}\", \"k\", \"{}\"]\ncert_sn = \"1\"",
+        eb_signer(),
+        missing.display()
+    );
+    let head = std::fs::read_to_string(site.path("anmin.toml")).expect("it was written");
+    site.write("anmin.toml", &head.replace("[web]", "[web]\ntoken_file = \"token\""));
+    site.write("token", "a-token-of-the-test-0123\n");
+    site.write("anmin.d/all.toml", &format!("{GAS_AS_IT_SPEAKS}{AT_ONCE}{}", ebm("town", &town.url, &stanza)));
+    let mut daemon = Daemon::start(site.folder());
+    let mut mqtt = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+    let value = |mqtt: &mut Mqtt, device: &str, value: f64, seq: u32| {
+        let payload = json!({ "v": value, "seq": seq }).to_string().into_bytes();
+        mqtt.publish_all([(format!("acceptance/{device}/up"), payload)]);
+    };
+    value(&mut mqtt, "g1", 30.0, 1);
+    // Without its signature nothing leaves.
+    daemon.until("not signed");
+    assert_eq!(town.taken(), Vec::<Value>::new());
+    town.answer("500 none half silent other 302 bare");
+    std::fs::remove_file(&missing).expect("it is there");
+    let first = town.next(5);
+    assert!(first["title"].as_str().is_some_and(|title| title.starts_with("【演练】")), "{first:#}");
+    let again = [town.next(5), town.next(5)];
+    daemon.kill();
+    let daemon = Daemon::start(site.folder());
+    let mut told = again.to_vec();
+    while told.last().is_none_or(|last| last["answer"] != "bare") {
+        told.push(town.next(5));
+    }
+    let same = |told: &Value| (&told["ebdid"], &told["ebmid"]) == (&first["ebdid"], &first["ebmid"]);
+    assert!(told.iter().all(same), "{told:#?}");
+    let taken = receipts(&daemon, &site, "town", |message| message["state"] == "delivered");
+    assert!(taken["receipt"].as_str().is_some_and(|said| said.contains("EBDResponse 1")), "{taken:#}");
+
+    // It grows, and the platform will not have it: one package after the other, each with its reason.
+    town.answer("302 413 5");
+    let mut mqtt = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+    value(&mut mqtt, "g1", 60.0, 2);
+    let update = town.next(5);
+    assert_eq!((&update["related"], &update["severity"]), (&first["ebmid"], &json!("1")), "{update:#}");
+    assert_ne!(update["ebmid"], first["ebmid"]);
+    let refused = receipts(&daemon, &site, "town", |message| message["state"] == "dead");
+    assert!(refused["receipt"].as_str().is_some_and(|said| said.contains("EBDResponse 5 (其他错误")), "{refused:#}");
+    assert_eq!([town.next(5), town.next(5)].map(|told| told["answer"].clone()), [json!("413"), json!("5")]);
 }

@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::crew_link::{LinkKey, Links};
+use crate::delivery::ebm::numbers::Numbers;
 use crate::intake::broker::Broker;
 use crate::intake::modbus::write::{self, NotDone, Writes};
 use crate::intake::{gbt26875, http};
@@ -188,6 +189,7 @@ impl Daemon {
         };
         let crew = Links { key, valid: config.crew.link_valid };
         let feed = Feed::new();
+        let numbers = Arc::new(Numbers::open(&config.storage));
         let mut running = Running {
             site: config.site.clone(),
             desk: config.desk.clone(),
@@ -203,13 +205,14 @@ impl Daemon {
             tasks: Tasks::default(),
             ways: BTreeMap::new(),
             lines: crate::delivery::mqtt_out::Lines::default(),
+            numbers: Arc::clone(&numbers),
             subscriptions: subscriptions.clone(),
             warnings: warnings.clone(),
             readers: BTreeMap::new(),
             in_force: Arc::new(RwLock::new(InForce {
                 configuration: config.sha256.as_str().into(),
                 places: config.places.values().cloned().collect(),
-                texts: running::texts(&config.caps, &config.notices, &config.site),
+                texts: running::texts(&config.caps, &config.ebms, &config.notices, (&config.site, &numbers)),
                 ..InForce::default()
             })),
             certificates: watch::Sender::new(config.certificates.clone()),

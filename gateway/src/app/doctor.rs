@@ -475,11 +475,13 @@ fn databases(storage: &Path, owner: Option<(u32, u32)>, findings: &mut Vec<Findi
 /// A database of some years is read to its end by `anmin fsck` alone.
 const GLANCE: Duration = Duration::from_secs(10);
 
-/// Folders that CAP messages are written to.
+/// Folders that messages for the public are written to.
 fn folders(config: &Config, owner: Option<(u32, u32)>, by_unit: bool, findings: &mut Vec<Finding>) {
-    for cap in &config.caps {
-        let Some(folder) = cap.folder() else { continue };
-        let (about, shown) = (format!("[[cap]] {}", cap.channel.id), folder.display());
+    let caps = config.caps.iter().map(|out| ("cap", &out.channel.id, out.folder()));
+    let ebms = config.ebms.iter().map(|out| ("ebm", &out.channel.id, out.folder()));
+    for (table, id, folder) in caps.chain(ebms) {
+        let Some(folder) = folder else { continue };
+        let (about, shown) = (format!("[[{table}]] {id}"), folder.display());
         let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
         if by_unit && !folder.starts_with("/var/lib/anmin") {
             findings.push(

@@ -28,6 +28,8 @@ use crate::config::{self, Config};
 use crate::crew_link::Links;
 use crate::delivery::broadcast::Broadcast;
 use crate::delivery::courier::{self, CourierHandle};
+use crate::delivery::ebm::numbers::Numbers;
+use crate::delivery::ebm::{self, Ebm};
 use crate::delivery::gbt26875_out::{self, Gbt26875Out};
 use crate::delivery::mqtt_out::{self, Lines, MqttOut};
 use crate::delivery::notice::{self, Notice};
@@ -135,6 +137,8 @@ pub struct Running {
     pub ways: BTreeMap<Arc<str>, WayOut>,
     /// The connections of the ways out over MQTT, by which others speak, too.
     pub lines: Lines,
+    /// What numbers the emergency broadcast's messages have.
+    pub numbers: Arc<Numbers>,
     pub subscriptions: Subscriptions,
     pub warnings: Warnings,
     /// What waits in the queue of readings, by the database that takes it.
@@ -162,6 +166,7 @@ enum CarrierOf {
     Webhook(Arc<Replaceable<Webhook>>),
     Notice(Arc<Replaceable<Notice>>),
     Cap(Arc<Replaceable<Broadcast>>),
+    Ebm(Arc<Replaceable<Ebm>>),
     Centre(Arc<Replaceable<Gbt26875Out>>),
     /// Only a restart exchanges it.
     Siren,
@@ -173,6 +178,7 @@ enum NewCarrier {
     Webhook(Webhook),
     Notice(Notice),
     Cap(Broadcast),
+    Ebm(Ebm),
     Centre(Gbt26875Out),
 }
 
@@ -185,6 +191,7 @@ impl WayOut {
                 | (CarrierOf::Webhook(_), NewCarrier::Webhook(_))
                 | (CarrierOf::Notice(_), NewCarrier::Notice(_))
                 | (CarrierOf::Cap(_), NewCarrier::Cap(_))
+                | (CarrierOf::Ebm(_), NewCarrier::Ebm(_))
                 | (CarrierOf::Centre(_), NewCarrier::Centre(_))
         )
     }
@@ -237,6 +244,10 @@ impl Running {
             let make = || broadcast::carrier(settings, site, &self.lines).map(NewCarrier::Cap);
             add(&settings.channel.id, false, &make)?;
         }
+        for settings in &config.ebms {
+            let make = || ebm::carrier(settings, site, &self.numbers, clock).map(NewCarrier::Ebm);
+            add(&settings.channel.id, settings.heartbeat, &make)?;
+        }
         for settings in config.centres(site) {
             let make = || Ok(NewCarrier::Centre(gbt26875_out::carrier(settings, site, storage, clock, inputs)));
             add(&settings.channel.id, false, &make)?;
@@ -270,6 +281,11 @@ impl Running {
                 old.replace(new);
                 courier.renew();
             }
+            (NewCarrier::Ebm(new), Some(WayOut { carrier: CarrierOf::Ebm(old), courier })) => {
+                old.replace(new);
+                courier.renew();
+                self.beat(&id, heartbeat, Arc::clone(old));
+            }
             (NewCarrier::Centre(new), Some(WayOut { carrier: CarrierOf::Centre(old), courier })) => {
                 old.replace(new).end();
                 old.now().begin();
@@ -293,6 +309,7 @@ impl Running {
                 carrier.now().begin();
                 self.start(&id, heartbeat, &carrier, CarrierOf::Centre);
             }
+            (NewCarrier::Ebm(new), _) => self.start(&id, heartbeat, &Arc::new(Replaceable::new(new)), CarrierOf::Ebm),
             (NewCarrier::Cap(new), _) => self.start(&id, heartbeat, &Arc::new(Replaceable::new(new)), CarrierOf::Cap),
         }
         Ok(())
@@ -672,7 +689,10 @@ impl Running {
         };
         {
             let mut in_force = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
-            let before = std::mem::replace(&mut in_force.texts, texts(&config.caps, &config.notices, &self.site));
+            let before = std::mem::replace(
+                &mut in_force.texts,
+                texts(&config.caps, &config.ebms, &config.notices, (&self.site, &self.numbers)),
+            );
             in_force.texts.retain(|id, _| !ways_waiting.contains(&&**id));
             in_force.texts.extend(before.into_iter().filter(|(id, _)| ways_waiting.contains(&&**id)));
             in_force.configuration = config.sha256.into();
@@ -749,7 +769,7 @@ pub struct Beginning {
     waits: Vec<Difference>,
 }
 
-const WAYS: &[&str] = &["mqtt_out", "webhook", "notice", "cap", "gbt26875_out", "siren"];
+const WAYS: &[&str] = &["mqtt_out", "webhook", "notice", "cap", "ebm", "gbt26875_out", "siren"];
 
 /// The ids of what is different in these tables.
 fn ids(differences: &[Difference], tables: &[&str], how: impl Fn(&How) -> bool) -> BTreeSet<String> {
@@ -758,7 +778,12 @@ fn ids(differences: &[Difference], tables: &[&str], how: impl Fn(&How) -> bool) 
 }
 
 /// The same words in which the couriers send: a message is made of its order and of nothing that passes.
-pub fn texts(caps: &[broadcast::Settings], notices: &[notice::Settings], site: &Site) -> BTreeMap<Arc<str>, Teller> {
+pub fn texts(
+    caps: &[broadcast::Settings],
+    ebms: &[ebm::Settings],
+    notices: &[notice::Settings],
+    (site, numbers): (&Site, &Arc<Numbers>),
+) -> BTreeMap<Arc<str>, Teller> {
     let cap = |settings: &broadcast::Settings| -> (Arc<str>, Teller) {
         let words = settings.words(site);
         let teller = move |order: &Order| match &order.body {
@@ -770,7 +795,11 @@ pub fn texts(caps: &[broadcast::Settings], notices: &[notice::Settings], site: &
     let notice = |settings: &notice::Settings| -> (Arc<str>, Teller) {
         (Arc::clone(&settings.channel.id), Arc::new(settings.teller(site)))
     };
-    caps.iter().map(cap).chain(notices.iter().map(notice)).collect()
+    let ebm = |settings: &ebm::Settings| -> (Arc<str>, Teller) {
+        let teller = ebm::teller(settings.words(site), Arc::clone(numbers));
+        (Arc::clone(&settings.channel.id), Arc::new(teller))
+    };
+    caps.iter().map(cap).chain(ebms.iter().map(ebm)).chain(notices.iter().map(notice)).collect()
 }
 
 /// The embedded broker as the MQTT way out sees it.

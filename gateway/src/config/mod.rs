@@ -38,7 +38,7 @@ use anmin_sensors::validator;
 
 use crate::clock;
 use crate::credentials::named_file;
-use crate::delivery::{Site, broadcast, gbt26875_out, influx, mqtt_out, notice, siren, webhook};
+use crate::delivery::{Site, broadcast, ebm, gbt26875_out, influx, mqtt_out, notice, siren, webhook};
 use crate::intake::{broker, gbt26875, http, modbus, mqtt};
 use crate::main_loop::drill_calendar;
 use crate::main_loop::test_calendar::TestPlan;
@@ -85,6 +85,7 @@ pub struct Config {
     pub notices: Vec<notice::Settings>,
     pub caps: Vec<broadcast::Settings>,
     pub gbt26875_out: Vec<gbt26875_out::Settings>,
+    pub ebms: Vec<ebm::Settings>,
     pub sirens: Vec<siren::Settings>,
     pub influx: Vec<influx::Settings>,
     /// Whom anmin may dial.
@@ -287,6 +288,20 @@ impl Config {
             .iter()
             .filter_map(|r| heeding(r, broadcast::Settings::read(r, base), |out, r| out.heed(&outgoing, r)))
             .collect();
+        let site_has_area = site.as_ref().is_some_and(|site| site.area_code.is_some());
+        let ebms: Vec<_> = all("ebm")
+            .iter()
+            .filter_map(|r| {
+                let settings = ebm::Settings::read(r, base, site_has_area);
+                let settings = heeding(r, settings, |out, r| out.heed(&outgoing, r))?;
+                if let Some(why) = settings.signer_trouble() {
+                    let hint = "until it can be, nothing leaves by this way out".to_owned();
+                    let message = format!("`sign_command`: {why}");
+                    faults.warn(Fault { message, hint: Some(hint), ..r.place("sign_command") });
+                }
+                Some(settings)
+            })
+            .collect();
         let gbt26875_out: Vec<_> = all("gbt26875_out")
             .iter()
             .filter_map(|r| heeding(r, gbt26875_out::Settings::read(r), |out, r| out.heed(&outgoing, r)))
@@ -322,6 +337,7 @@ impl Config {
             .collect();
         for (table, channels) in [
             ("cap", caps.iter().map(|out| &out.channel).collect::<Vec<_>>()),
+            ("ebm", ebms.iter().map(|out| &out.channel).collect()),
             ("notice", notices.iter().map(|out| &out.channel).collect()),
             ("siren", sirens.iter().map(|out| &out.channel).collect()),
         ] {
@@ -335,7 +351,7 @@ impl Config {
             }
         }
         routes::check_outputs(&all("siren"), outputs.iter().map(|(output, _)| output));
-        for r in ["mqtt_out", "webhook", "notice", "cap", "siren"].into_iter().flat_map(all) {
+        for r in ["mqtt_out", "webhook", "notice", "cap", "ebm", "siren"].into_iter().flat_map(all) {
             crate::delivery::check_areas(&r, &places_named);
         }
         if let Some(first) = all("notice").first() {
@@ -363,7 +379,7 @@ impl Config {
             ("subscriber", &["subscriber"]),
             ("drill", &["drill"]),
             ("warning source", &["warning_source"]),
-            ("way out", &["mqtt_out", "webhook", "notice", "cap", "gbt26875_out", "siren", "influx"]),
+            ("way out", &["mqtt_out", "webhook", "notice", "cap", "ebm", "gbt26875_out", "siren", "influx"]),
         ] {
             unique(what, keys.iter().flat_map(|key| all(key)));
         }
@@ -441,6 +457,7 @@ impl Config {
             notices,
             caps,
             gbt26875_out,
+            ebms,
             sirens,
             influx,
             outgoing,
@@ -475,6 +492,10 @@ impl Config {
             spare: routes::is_spare(&out.channel, self.caps.iter().map(|other| &other.channel)),
             ..out.channel(site)
         });
+        let ebms = self.ebms.iter().map(|out| Channel {
+            spare: routes::is_spare(&out.channel, self.ebms.iter().map(|other| &other.channel)),
+            ..out.channel(site)
+        });
         let mqtt_out = self.mqtt_out.iter().map(|out| out.channel.clone());
         let webhooks = self.webhooks.iter().map(|out| out.channel.clone());
         let notices = self.notices.iter().map(|out| Channel {
@@ -487,6 +508,7 @@ impl Config {
             spare: routes::is_spare(channel, self.sirens.iter().map(|other| &other.channel)),
             ..channel.clone()
         });
+        let caps = caps.chain(ebms);
         mqtt_out.chain(webhooks).chain(notices).chain(caps).chain(centres).chain(sirens).chain(feeds).collect()
     }
 }

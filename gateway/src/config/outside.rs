@@ -55,7 +55,7 @@ pub fn certificates(files: &SiteFiles) -> Vec<Named> {
 }
 
 /// Tables whose `url` is a peer.
-const WITH_PEERS: [&str; 7] = ["mqtt", "mqtt_out", "webhook", "cap", "gbt26875_out", "influx", "subscriber"];
+const WITH_PEERS: [&str; 8] = ["mqtt", "mqtt_out", "webhook", "cap", "ebm", "gbt26875_out", "influx", "subscriber"];
 
 /// All peers and files, in the order of the texts.
 pub fn outside(files: &SiteFiles) -> (Vec<Peer>, Vec<Named>) {

@@ -241,7 +241,7 @@ impl Difference {
             "station" | "plan" | "desk" | "drill" | "mqtt_out" | "webhook" | "notice" | "gbt26875_out"
             | "subscriber" | "warning_source" | "validation" | "readings" | "log" | "mqtt" | "bus" => true,
             // What was sent as an exercise is not real of a sudden, and what is in force outside has to be cancelled there.
-            "cap" => match &self.how {
+            "cap" | "ebm" => match &self.how {
                 How::Added => true,
                 How::Removed => false,
                 How::Changed(keys) => keys.iter().all(|key| key != "status"),

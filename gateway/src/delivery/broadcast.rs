@@ -23,6 +23,7 @@
 //! its own chain, and goes on being tried. A 2xx says that the request was taken; where the peer can name what it took,
 //! `confirms` asks for that.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use anmin_rules::rule::Level;
 use anmin_sensors::document::Reader;
 use bytes::Bytes;
 
-use super::cap::{self, Document, Words};
+use super::cap::{self, Words};
 use super::http::{Http, Target};
 use super::mqtt_out::Lines;
 use super::{Carrier, DeliveryError, Receipt, Secret, Site, read_channel, read_file, read_spares};
@@ -183,7 +184,9 @@ impl Carrier for Broadcast {
             }
             Way::Folder(folder) => {
                 let folder = folder.clone();
-                let written = tokio::task::spawn_blocking(move || write(&folder, &message)).await;
+                let name = file_name(&message.identifier);
+                let written = tokio::task::spawn_blocking(move || write_whole(&folder, &name, message.xml.as_bytes()));
+                let written = written.await;
                 match written {
                     Ok(Ok(path)) => Ok(Receipt::of(path.display().to_string())),
                     Ok(Err(error)) => Err(DeliveryError::Retry(format!("the message cannot be written: {error}"))),
@@ -196,19 +199,20 @@ impl Carrier for Broadcast {
     }
 }
 
-fn write(folder: &Path, message: &Document) -> std::io::Result<PathBuf> {
+/// Puts a file into a folder that others watch, whole or not at all, and lets the oldest of its kind go. Blocks.
+pub(super) fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
     // Somebody may have taken the whole folder away.
     std::fs::create_dir_all(folder)?;
-    let name = file_name(&message.identifier);
-    let path = folder.join(&name);
+    let path = folder.join(name);
     let beside = folder.join(format!(".{name}.part"));
     let mut file = std::fs::File::create(&beside)?;
-    file.write_all(message.xml.as_bytes())?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&beside, &path)?;
     std::fs::File::open(folder)?.sync_all()?;
-    if let Err(error) = prune(folder, KEEP) {
-        tracing::warn!(folder = %folder.display(), %error, "old CAP files could not be counted or removed; they stay");
+    let kind = path.extension().unwrap_or_default();
+    if let Err(error) = prune(folder, kind, KEEP) {
+        tracing::warn!(folder = %folder.display(), %error, "old messages could not be counted or removed; they stay");
     }
     Ok(path)
 }
@@ -220,12 +224,12 @@ fn file_name(identifier: &str) -> String {
     format!("{}.xml", stem.trim_start_matches('.'))
 }
 
-fn prune(folder: &Path, keep: usize) -> std::io::Result<()> {
+fn prune(folder: &Path, kind: &OsStr, keep: usize) -> std::io::Result<()> {
     let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
-        if path.extension().is_some_and(|end| end == "xml") && entry.file_type()?.is_file() {
+        if path.extension().is_some_and(|end| end == kind) && entry.file_type()?.is_file() {
             files.push((entry.metadata()?.modified()?, path));
         }
     }
@@ -345,9 +349,9 @@ mod tests {
             let file = std::fs::File::create(folder.0.join(name)).expect("a file");
             file.set_modified(newest - age).expect("its time");
         }
-        prune(&folder.0, 3).expect("pruned");
+        prune(&folder.0, OsStr::new("xml"), 3).expect("pruned");
         assert_eq!(folder.names(), ["b.xml", "c.xml", "d.xml", "notes.txt"]);
-        prune(&folder.0, 1).expect("pruned");
+        prune(&folder.0, OsStr::new("xml"), 1).expect("pruned");
         assert_eq!(folder.names(), ["c.xml", "d.xml", "notes.txt"], "c is beyond the bound but not a day old");
     }
 

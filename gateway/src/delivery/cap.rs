@@ -22,10 +22,8 @@ use anmin_sensors::point::{Hazard, Place};
 use anmin_sensors::time::Wall;
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
-use quick_xml::escape::resolve_xml_entity;
-use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
-use quick_xml::{Reader as XmlReader, Writer};
 
+use super::xml::{self, Children, Node, branch, leaf};
 use super::{Site, event};
 use crate::config::site::{on_earth, polygon, text};
 
@@ -61,7 +59,7 @@ impl Status {
     /// What stands at the beginning of every text, and what the note says.
     fn mark(self, language: Language) -> &'static str {
         match (self, language) {
-            (Self::Exercise, Language::Zh) => "【演练】",
+            (Self::Exercise, Language::Zh) => EXERCISE_ZH,
             (Self::Exercise, Language::En) => "EXERCISE: ",
             (Self::Test, Language::Zh) => "【测试】",
             (Self::Test, Language::En) => "TEST: ",
@@ -148,12 +146,7 @@ impl Settings {
             }
             zone
         });
-        let area_code: Option<String> = r.optional("area_code");
-        if let Some(code) = &area_code
-            && !is_area_code(code)
-        {
-            r.fault("area_code", format!("`area_code` is {code:?}, expected 12 digits"), None);
-        }
+        let area_code = area_code(r);
         let settings = Self {
             sender: sender.unwrap_or_default(),
             sender_name: text(r, "sender_name"),
@@ -165,12 +158,34 @@ impl Settings {
             area_code,
             area_name: text(r, "area_name"),
             polygon: polygon(r),
-            expires: r.or("expires", Duration::from_secs(3_600)),
+            expires: expires(r),
             time_zone,
         };
-        if settings.expires < Duration::from_secs(60) || settings.expires > Duration::from_secs(7 * 86_400) {
-            r.fault("expires", "`expires` must lie between one minute and seven days", None);
-        }
+        (!r.is_faulty()).then_some(settings)
+    }
+
+    /// The words of a stanza whose messages have another form and one language: the sender is theirs, and so are the times, in
+    /// this zone.
+    pub(super) fn of_another_form(
+        r: &Reader<'_>,
+        sender: String,
+        statuses: &[(&'static str, Status)],
+        time_zone: TimeZone,
+    ) -> Option<Self> {
+        let settings = Self {
+            sender,
+            sender_name: text(r, "sender_name"),
+            status: r.choice("status", statuses).unwrap_or(Status::Exercise),
+            exercise: None,
+            scope: Scope::Private { addresses: Vec::new() },
+            contact: None,
+            languages: vec![Language::Zh],
+            area_code: area_code(r),
+            area_name: text(r, "area_name"),
+            polygon: Vec::new(),
+            expires: expires(r),
+            time_zone: Some(time_zone),
+        };
         (!r.is_faulty()).then_some(settings)
     }
 
@@ -178,6 +193,22 @@ impl Settings {
     pub fn in_languages(self, languages: &[Language]) -> Self {
         Self { languages: languages.to_vec(), ..self }
     }
+}
+
+fn area_code(r: &Reader<'_>) -> Option<String> {
+    let code: String = r.optional("area_code")?;
+    if !is_area_code(&code) {
+        r.fault("area_code", format!("`area_code` is {code:?}, expected 12 digits"), None);
+    }
+    Some(code)
+}
+
+fn expires(r: &Reader<'_>) -> Duration {
+    let expires = r.or("expires", Duration::from_secs(3_600));
+    if expires < Duration::from_secs(60) || expires > Duration::from_secs(7 * 86_400) {
+        r.fault("expires", "`expires` must lie between one minute and seven days", None);
+    }
+    expires
 }
 
 fn scope(r: &Reader<'_>) -> Option<Scope> {
@@ -309,6 +340,11 @@ impl Words {
         Cow::Owned(words)
     }
 
+    /// Who a message names as its sender that was made with this voice.
+    pub(super) fn sender(&self, voice: Option<&Voice>) -> String {
+        self.speaking(voice).settings.sender.clone()
+    }
+
     /// For how long a message holds.
     pub fn expires(&self) -> Duration {
         self.settings.expires
@@ -317,6 +353,43 @@ impl Words {
     /// A drill's is an exercise and nothing else, and what is real is never made one by a drill.
     fn status(&self, alarm: &Alarm) -> Status {
         if alarm.drill.is_some() { Status::Exercise } else { self.status }
+    }
+}
+
+/// What a message says to people in Chinese, for messages of another form.
+#[derive(Clone, Debug)]
+pub(super) struct Spoken {
+    pub sender: String,
+    pub sender_name: String,
+    /// Then each text begins with [`EXERCISE_ZH`].
+    pub is_exercise: bool,
+    pub headline: String,
+    pub description: String,
+    /// What to do, while the danger lasts.
+    pub instruction: Option<String>,
+    /// Event code of the national emergency broadcast, where there is a fitting one.
+    pub code: Option<&'static str>,
+    pub area_code: Option<String>,
+    /// Until when it holds.
+    pub until: Wall,
+}
+
+pub(super) const EXERCISE_ZH: &str = "【演练】";
+
+/// The words of an order, as it was said.
+pub(super) fn spoken(words: &Words, order: &CapOrder) -> Spoken {
+    let words = words.speaking(order.voice.as_deref());
+    let info = info(&words, order, Language::Zh);
+    Spoken {
+        sender: words.settings.sender.clone(),
+        sender_name: info.sender_name.unwrap_or_default(),
+        is_exercise: words.status(&order.alarm) == Status::Exercise,
+        headline: info.headline.unwrap_or_default(),
+        description: info.description.unwrap_or_default(),
+        instruction: info.instruction,
+        code: kind(&order.alarm).code,
+        area_code: words.area_code.clone(),
+        until: order.sent.plus(words.settings.expires),
     }
 }
 
@@ -336,7 +409,7 @@ pub struct Document {
 /// words and names what is wrong; the message must not leave.
 pub fn compose(words: &Words, order: &CapOrder) -> Result<Document, String> {
     let alert = build(&words.speaking(order.voice.as_deref()), order);
-    let xml = write(&alert);
+    let xml = xml::write(&alert.node(), Some(NAMESPACE));
     check(&xml)?;
     if parse(&xml)? != alert {
         return Err("the written message does not read back as it was meant".to_owned());
@@ -574,7 +647,10 @@ fn info(words: &Words, order: &CapOrder, language: Language) -> Info {
     let end = end_of(order);
     let zh = language == Language::Zh;
     let mark = words.status(alarm).mark(language);
-    let marked = |text: String| if text.is_empty() { None } else { Some(format!("{mark}{text}")) };
+    let marked = |text: String| match without_marks(&text) {
+        "" => None,
+        text => Some(format!("{mark}{text}")),
+    };
     let sent = stamp(order.sent, &words.zone);
     let (response, urgency, severity) = match (end, alarm.level) {
         (Some(End::Over), _) => ("AllClear", "Past", "Minor"),
@@ -597,7 +673,8 @@ fn info(words: &Words, order: &CapOrder, language: Language) -> Info {
     let message = prose(language.of(&alarm.message));
     // A rule without words still says what it is about.
     let message = [message, line(language.of(&alarm.title)), (if zh { kind.zh } else { kind.en }).to_owned()]
-        .into_iter()
+        .iter()
+        .map(|text| without_marks(text).to_owned())
         .find(|text| !text.is_empty())
         .unwrap_or_default();
     let level = if zh { alarm.level.zh() } else { alarm.level.as_str() };
@@ -658,7 +735,7 @@ fn headline(words: &Words, order: &CapOrder, end: Option<End>, language: Languag
     let (alarm, mark) = (&order.alarm, words.status(&order.alarm).mark(language));
     let zh = language == Language::Zh;
     let title = line(language.of(&alarm.title));
-    let place = where_it_is(words, alarm, language);
+    let (title, place) = (without_marks(&title), where_it_is(words, alarm, language));
     let what = if zh { format!("{place}{title}") } else { format!("{title}, {place}") };
     let is_elsewhere = order.references.last().is_some_and(|last| last.moved != alarm.moved);
     let tail = match (end, order.message, zh) {
@@ -676,7 +753,23 @@ fn headline(words: &Words, order: &CapOrder, end: Option<End>, language: Languag
         (None, _, false) => format!(": {}", alarm.level.as_str().to_uppercase()),
     };
     let room = HEADLINE_MOST.saturating_sub(mark.chars().count() + tail.chars().count());
-    format!("{mark}{}{tail}", cut(&what, room))
+    format!("{mark}{}", format!("{}{tail}", cut(without_marks(&what), room)).trim_start())
+}
+
+/// What is left of a text that says by itself that it is an exercise: only the status says so, and a device's words may neither
+/// make one of a real danger nor keep its warning from leaving.
+fn without_marks(text: &str) -> &str {
+    let mut text = text.trim_start();
+    loop {
+        let bare = [Language::Zh, Language::En]
+            .into_iter()
+            .fold(unmarked(text), |text, language| text.strip_prefix(Status::Exercise.mark(language)).unwrap_or(text));
+        let shorter = bare.trim_start();
+        if shorter.len() == text.len() {
+            return text;
+        }
+        text = shorter;
+    }
 }
 
 fn parameters(words: &Words, alarm: &Alarm) -> Vec<Named> {
@@ -762,7 +855,7 @@ fn prose(text: &str) -> String {
 }
 
 /// What is left of a text when all is gone that XML 1.0 cannot carry, that shows nothing, or that turns writing around.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.replace("\r\n", "\n")
         .chars()
         .map(|c| if matches!(c, '\t' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}') { '\n' } else { c })
@@ -770,14 +863,14 @@ fn clean(text: &str) -> String {
         .collect()
 }
 
-fn is_clean(c: char) -> bool {
+pub(super) fn is_clean(c: char) -> bool {
     let noncharacter = matches!(c, '\u{fdd0}'..='\u{fdef}') || (c as u32) & 0xfffe == 0xfffe;
     let turning = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let invisible = matches!(c, '\u{200b}' | '\u{feff}');
     c == '\n' || !(c.is_control() || noncharacter || turning || invisible)
 }
 
-fn cut(text: &str, most: usize) -> String {
+pub(super) fn cut(text: &str, most: usize) -> String {
     if text.chars().nth(most).is_none() {
         return text.to_owned();
     }
@@ -789,7 +882,7 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| is_clean(c) && !c.is_whitespace() && !matches!(c, ',' | '<' | '&'))
 }
 
-fn is_area_code(text: &str) -> bool {
+pub(super) fn is_area_code(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
@@ -932,22 +1025,6 @@ fn texts_of(alert: &Alert) -> Vec<&str> {
 
 // ---------- XML ----------
 
-/// An element: of text or of elements, never of both.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Node {
-    name: String,
-    text: String,
-    children: Vec<Node>,
-}
-
-fn leaf(name: &str, text: &str) -> Node {
-    Node { name: name.to_owned(), text: text.to_owned(), children: Vec::new() }
-}
-
-fn branch(name: &str, children: Vec<Node>) -> Node {
-    Node { name: name.to_owned(), text: String::new(), children }
-}
-
 impl Named {
     fn node(&self, name: &str) -> Node {
         branch(name, vec![leaf("valueName", &self.name), leaf("value", &self.value)])
@@ -1067,138 +1144,10 @@ impl Area {
     }
 }
 
-/// The elements below one, taken from the front in the order of the schema.
-struct Children {
-    of: String,
-    left: std::iter::Peekable<std::vec::IntoIter<Node>>,
-}
-
-impl Children {
-    fn of(node: Node) -> Self {
-        Self { of: node.name, left: node.children.into_iter().peekable() }
-    }
-
-    fn maybe(&mut self, name: &str) -> Result<Option<String>, String> {
-        match self.left.next_if(|node| node.name == name) {
-            Some(node) if node.children.is_empty() => Ok(Some(node.text)),
-            Some(_) => Err(format!("{name} in {} holds elements", self.of)),
-            None => Ok(None),
-        }
-    }
-
-    fn one(&mut self, name: &str) -> Result<String, String> {
-        self.maybe(name)?.ok_or_else(|| format!("{name} is missing in {} or not in its place", self.of))
-    }
-
-    fn many(&mut self, name: &str) -> Result<Vec<String>, String> {
-        std::iter::from_fn(|| self.maybe(name).transpose()).collect()
-    }
-
-    fn branches<T>(&mut self, name: &str, take: impl Fn(&mut Self) -> Result<T, String>) -> Result<Vec<T>, String> {
-        let mut found = Vec::new();
-        while let Some(node) = self.left.next_if(|node| node.name == name) {
-            let mut children = Self::of(node);
-            found.push(take(&mut children)?);
-            children.end()?;
-        }
-        Ok(found)
-    }
-
-    fn end(&mut self) -> Result<(), String> {
-        match self.left.next() {
-            Some(node) => Err(format!("{} in {} is not known or not in its place", node.name, self.of)),
-            None => Ok(()),
-        }
-    }
-}
-
-fn write(alert: &Alert) -> String {
-    fn put(writer: &mut Writer<Vec<u8>>, node: &Node, top: bool) -> std::io::Result<()> {
-        let mut start = BytesStart::new(node.name.as_str());
-        if top {
-            start.push_attribute(("xmlns", NAMESPACE));
-        }
-        writer.write_event(Event::Start(start))?;
-        if node.children.is_empty() {
-            writer.write_event(Event::Text(BytesText::new(&node.text)))?;
-        }
-        for child in &node.children {
-            put(writer, child, false)?;
-        }
-        writer.write_event(Event::End(BytesEnd::new(node.name.as_str())))
-    }
-    let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
-    let declared = writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)));
-    // Writing into memory cannot fail.
-    declared.and_then(|()| put(&mut writer, &alert.node(), true)).expect("a Vec takes all bytes");
-    let mut bytes = writer.into_inner();
-    bytes.push(b'\n');
-    String::from_utf8(bytes).expect("names and text are UTF-8")
-}
-
-/// Reads what we write and no more: the CAP namespace, elements of text or of elements, no document type, no entities of
-/// its own, no processing instructions, comments or foreign attributes.
+/// Reads what we write and no more.
 fn parse(xml: &str) -> Result<Alert, String> {
-    let mut reader = XmlReader::from_str(xml);
-    let mut open: Vec<Node> = Vec::new();
-    let mut root = None;
-    loop {
-        let event =
-            reader.read_event().map_err(|error| format!("not XML at byte {}: {error}", reader.error_position()))?;
-        match event {
-            Event::Decl(_) if open.is_empty() && root.is_none() => {}
-            Event::Start(start) if root.is_none() => {
-                let attributes: Vec<String> = start
-                    .attributes()
-                    .map(|found| match found {
-                        Ok(found) => Ok(format!("{}={}", found.key.into_inner(), found.value)),
-                        Err(error) => Err(format!("a broken attribute: {error}")),
-                    })
-                    .collect::<Result<_, _>>()?;
-                let wanted = if open.is_empty() { vec![format!("xmlns={NAMESPACE}")] } else { Vec::new() };
-                if attributes != wanted {
-                    return Err(format!("attributes {attributes:?} where {wanted:?} belong"));
-                }
-                if open.len() >= 8 {
-                    return Err("too deep for CAP".to_owned());
-                }
-                open.push(leaf(start.name().into_inner(), ""));
-            }
-            Event::Text(text) => match open.last_mut() {
-                Some(node) => node.text.push_str(&text.xml10_content()),
-                None if text.xml10_content().trim().is_empty() => {}
-                None => return Err("text outside the message".to_owned()),
-            },
-            Event::GeneralRef(reference) => {
-                let node = open.last_mut().ok_or("an entity outside the message")?;
-                let letter = reference.resolve_char_ref().map_err(|error| format!("a broken reference: {error}"))?;
-                match letter {
-                    Some(letter) => node.text.push(letter),
-                    None => {
-                        let name = reference.xml10_content();
-                        node.text.push_str(resolve_xml_entity(&name).ok_or_else(|| format!("the entity {name:?}"))?);
-                    }
-                }
-            }
-            Event::End(_) => {
-                let mut node = open.pop().ok_or("an end without a beginning")?;
-                if !node.children.is_empty() {
-                    if !node.text.trim().is_empty() {
-                        return Err(format!("text between the elements of {}", node.name));
-                    }
-                    node.text.clear();
-                }
-                match open.last_mut() {
-                    Some(parent) => parent.children.push(node),
-                    None => root = Some(node),
-                }
-            }
-            Event::Eof if open.is_empty() => break,
-            other => return Err(format!("{other:?}, which no message of ours holds")),
-        }
-    }
-    let root = root.filter(|root| root.name == "alert").ok_or("there is no alert")?;
-    let mut children = Children::of(root);
+    let root = xml::parse(xml, Some(NAMESPACE))?;
+    let mut children = Children::below(root, "alert")?;
     let alert = Alert::take(&mut children)?;
     children.end()?;
     Ok(alert)
@@ -1442,6 +1391,9 @@ pub(super) mod tests {
             ("blanks", " \t \u{3000} \n ".to_owned()),
             ("empty", String::new()),
             ("quotes", "\"'`,;<>&=".to_owned()),
+            ("marks of an exercise", "【演练】EXERCISE: 【演练】 x".to_owned()),
+            ("a mark alone", "【演练】".to_owned()),
+            ("a mark behind what shows nothing", "\u{200b}【演练】\u{feff}EXERCISE: x".to_owned()),
             ("wide", "🚒火🔥".repeat(40)),
             ("64 KiB", "燃".repeat(64 * 1024 / 3)),
             ("64 KiB of markup", "<&>\"'".repeat(64 * 1024 / 5)),
@@ -1491,6 +1443,8 @@ pub(super) mod tests {
     #[test]
     fn hostile_text_stays_text() {
         for (name, order) in hostile_orders() {
+            let real = compose(&real_words("status = 'actual'"), &order).unwrap_or_else(|why| panic!("{name}: {why}"));
+            assert!(!real.headline.starts_with(EXERCISE_ZH), "{name}: {}", real.headline);
             let made = compose(&words(""), &order).unwrap_or_else(|why| panic!("{name}: {why}"));
             assert!(made.xml.len() < 64 * 1024, "{name}: {} bytes", made.xml.len());
             assert_eq!(made.xml.matches("<status>").count(), 1, "{name}");

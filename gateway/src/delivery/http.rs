@@ -166,6 +166,21 @@ impl Http {
         body: Bytes,
         name: Option<&str>,
     ) -> Result<Receipt, DeliveryError> {
+        let Some(name) = name else { return self.post_read(headers, body, None).await };
+        let read = |detail: &str, words: &[u8]| match words.windows(name.len()).any(|part| part == name.as_bytes()) {
+            true => Ok(Receipt::of(format!("{detail}{NAMED}"))),
+            false => Err(DeliveryError::Retry(format!("{detail}, but the answer does not name the message"))),
+        };
+        self.post_read(headers, body, Some(&read)).await
+    }
+
+    /// The same; where the receipt is in the answer, it is what `read` makes of it.
+    pub async fn post_read(
+        &self,
+        headers: &[(&str, &str)],
+        body: Bytes,
+        read: Option<&ReadReceipt<'_>>,
+    ) -> Result<Receipt, DeliveryError> {
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(self.uri.clone())
@@ -178,7 +193,7 @@ impl Http {
             .map_err(|error| DeliveryError::Never(format!("the request cannot be written: {error}")))?;
         let answered = tokio::time::timeout(TOTAL_LIMIT, async {
             let response = self.client.request(request).await.map_err(|error| chain(&error))?;
-            Ok(judge(response, name).await)
+            Ok(judge(response, read).await)
         });
         match answered.await {
             Ok(Ok(result)) => result,
@@ -187,6 +202,9 @@ impl Http {
         }
     }
 }
+
+/// Makes a receipt of the whole body of an answer that is called so, such as `HTTP 200`.
+pub type ReadReceipt<'a> = dyn Fn(&str, &[u8]) -> Result<Receipt, DeliveryError> + Send + Sync + 'a;
 
 /// An answer as it came, for a carrier that has a reading of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -302,24 +320,28 @@ impl Http {
 
 /// What an answer means: 2xx is taken; 408, 425, 429 and 5xx ask for another try, later where they say so; 401 and 403
 /// too, because a person can mend a credential on either side and the order is not at fault; anything else is refused.
-async fn judge(response: Response<hyper::body::Incoming>, name: Option<&str>) -> Result<Receipt, DeliveryError> {
+async fn judge(
+    response: Response<hyper::body::Incoming>,
+    read: Option<&ReadReceipt<'_>>,
+) -> Result<Receipt, DeliveryError> {
     let (head, body) = response.into_parts();
     let status = head.status;
     let body = Limited::new(body, ANSWER_LIMIT).collect();
     if status.is_success() {
         let detail = format!("HTTP {}", status.as_u16());
-        let Some(name) = name else {
+        let Some(read) = read else {
             // The verdict stands; the rest of the answer frees the connection, or costs it.
             let _ = tokio::time::timeout(Duration::from_secs(1), body).await;
             return Ok(Receipt::of(detail));
         };
         // The receipt is in the body: it has as long as the whole exchange.
-        let words = body.await.map_err(|_| DeliveryError::Retry(format!("{detail}, but its receipt broke off")))?;
-        let named = words.to_bytes().windows(name.len()).any(|part| part == name.as_bytes());
-        return match named {
-            true => Ok(Receipt::of(format!("{detail}{NAMED}"))),
-            false => Err(DeliveryError::Retry(format!("{detail}, but the answer does not name the message"))),
-        };
+        let words = body.await.map_err(|_| {
+            DeliveryError::Retry(format!(
+                "{detail}, but its receipt broke off, or has more than {} KiB",
+                ANSWER_LIMIT >> 10
+            ))
+        })?;
+        return read(&detail, &words.to_bytes());
     }
     // The verdict stands already; a slow or endless body may not change it, only cost its connection.
     let words = match tokio::time::timeout(Duration::from_secs(1), body).await {

@@ -3,6 +3,7 @@
 pub mod broadcast;
 pub mod cap;
 pub mod courier;
+pub mod ebm;
 pub mod event;
 pub mod gbt26875_out;
 pub mod heartbeat;
@@ -14,6 +15,7 @@ pub mod mqtt_out;
 pub mod notice;
 pub mod siren;
 pub mod webhook;
+mod xml;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -234,14 +236,19 @@ pub(crate) fn check_areas(r: &Reader<'_>, known: &BTreeSet<String>) {
 
 /// The words that every way out has: `id`, `min_level`, `system`, `drills`, `areas`, `classes`, `from_escalation`.
 fn read_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level, system: bool) -> Option<Channel> {
+    let system = r.or("system", system);
+    read_public_channel(r, form, min_level).map(|channel| Channel { system, ..channel })
+}
+
+/// The same of a way out that is never told of what is about anmin itself.
+fn read_public_channel(r: &Reader<'_>, form: ChannelForm, min_level: Level) -> Option<Channel> {
     let id = read_id(r);
     let min_level = r.choice("min_level", &Level::CHOICES).or((!r.has("min_level")).then_some(min_level));
-    let system = r.or("system", system);
     let drills = r.or("drills", true);
     let (areas, classes) = read_scope(r);
     let from_escalation = r.or("from_escalation", 0);
     let id = id?;
-    Some(Channel { system, drills, areas, classes, from_escalation, ..Channel::new(id, form, min_level?) })
+    Some(Channel { drills, areas, classes, from_escalation, ..Channel::new(id, form, min_level?) })
 }
 
 /// The `id` of a way out.

@@ -15,7 +15,7 @@ pub const NAMED: &str = ", names it";
 /// only one that names the message, a file, and a relay that shows it prove that it is there.
 pub fn reached(sent: &Sent) -> &'static str {
     let is_there = || match &sent.body {
-        Some(OrderBody::Cap(_)) => sent.detail.ends_with(NAMED) || sent.detail.ends_with(".xml"),
+        Some(OrderBody::Cap(_)) => [NAMED, ".xml", ".tar"].iter().any(|end| sent.detail.ends_with(end)),
         Some(OrderBody::Siren(_)) => sent.detail.ends_with("read back"),
         _ => false,
     };
@@ -119,6 +119,7 @@ mod tests {
             (&cap, "delivered", "HTTP 204", at(0), "accepted", None),
             (&cap, "delivered", "HTTP 200, names it", at(0), "delivered", None),
             (&cap, "delivered", "anmin-demo/cap/x.xml", at(0), "delivered", None),
+            (&cap, "delivered", "anmin/ebm/EBDT_1.tar", at(0), "delivered", None),
         ] {
             let sent = Sent {
                 id: OrderId::new("x/1/y"),
