@@ -1,6 +1,7 @@
 //! Composition root: the subcommands. The only place that knows all rooms.
 
 mod account;
+mod adopted;
 mod alarm;
 mod audit;
 mod broadcast;
