@@ -315,6 +315,25 @@ fn a_device_is_taken_out_of_the_quarantine_at_the_desk_and_judged_from_then_on()
     say(&daemon, "gas-502", 55.0);
     let alarm = daemon.alarm("gas/leak", "gas-502/lel", "red", |alarm| alarm["level"] == "red");
     assert_eq!(alarm["place"]["room"], "502", "{alarm}");
+    // The same from a terminal.
+    say(&daemon, "gas-505", 2.0);
+    daemon.wait("/api/v1/quarantine", "another", |found| quarantined(found) == ["gas-505"]);
+    let url = format!("http://{}", daemon.web);
+    let terminal = |more: &[&str]| {
+        let ran = anmin(&[&["quarantine", "adopt", "gas-505", "--url", &url], more].concat());
+        (ran.status.code(), String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned())
+    };
+    let (code, said) = terminal(&[]);
+    assert!(code == Some(0) && said.contains("anmin-json-gas") && said.contains("lel = 2.0"), "{said}");
+    let sound = ["--profile", "anmin-json-gas", "--place", "b1", "--who", "li"];
+    let (code, said) = terminal(&[&sound[..], &["--preview"]].concat());
+    assert!(code == Some(0) && said.contains("+ gas-505/lel") && said.contains("nothing was changed"), "{said}");
+    let (code, said) = terminal(&["--profile", "anmin-json-gas", "--place", "b9", "--who", "li"]);
+    assert!(code == Some(1) && said.contains("there is no place"), "{said}");
+    let (code, said) = terminal(&sound);
+    assert!(code == Some(0) && said.contains("is judged"), "{said}");
+    assert_eq!(daemon.get("/api/v1/points/gas-505/lel")["label"], "gas-505");
+
     let (_, again) = post(&daemon, "/quarantine/adopt", adopt(json!({})));
     assert_eq!(again["code"], "not_found", "it is in the quarantine no more: {again}");
     let view = daemon.get("/api/v1/devices/gas-502");
@@ -328,10 +347,10 @@ fn a_device_is_taken_out_of_the_quarantine_at_the_desk_and_judged_from_then_on()
         (checked.status.success(), String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned())
     };
     let (sound, said) = check();
-    assert!(sound && said.contains("2 devices"), "{said}");
-    let of_two: Vec<_> = deeds(&daemon, 3);
-    assert_eq!(of_two.iter().filter(|(.., done)| *done).count(), 1, "{of_two:?}");
-    assert!(of_two.iter().all(|(what, ..)| what == "devices.adopt"), "{of_two:?}");
+    assert!(sound && said.contains("3 devices"), "{said}");
+    let told = deeds(&daemon, 5);
+    assert_eq!(told.iter().filter(|(.., done)| *done).count(), 2, "{told:?}");
+    assert!(told.iter().all(|(what, ..)| what == "devices.adopt"), "{told:?}");
 
     // The power goes; half of another list lies there, as a write that broke off would leave it.
     daemon.kill();
@@ -341,7 +360,7 @@ fn a_device_is_taken_out_of_the_quarantine_at_the_desk_and_judged_from_then_on()
     // Somebody writes it down by hand, too: that counts, and nothing is kept from starting.
     site.write("devices.csv", &format!("{BY_HAND}gas-502,南厨房,anmin-json-gas,b1\n"));
     let (sound, said) = check();
-    assert!(sound && said.contains("devices.csv:3, too") && said.contains("2 devices"), "{said}");
+    assert!(sound && said.contains("devices.csv:3, too") && said.contains("3 devices"), "{said}");
     site.write("devices.csv", BY_HAND);
 
     // A list that is not sound is refused with its place.
@@ -361,7 +380,8 @@ fn a_device_is_taken_out_of_the_quarantine_at_the_desk_and_judged_from_then_on()
     drop(daemon);
     daemon = Daemon::start(site.folder());
     assert_eq!(http::get(daemon.web, "/api/v1/devices/gas-502").status, 404);
-    assert_eq!(daemon.get("/api/v1/device-list")["rows"], json!([]));
+    let rows = &daemon.get("/api/v1/device-list")["rows"];
+    assert_eq!((rows[0]["id"].as_str(), &rows[1]), (Some("gas-505"), &Value::Null), "{rows}");
 }
 
 /// A sheet with one fault writes nothing; the mended one is looked at and then taken, as it was looked at or not at all.

@@ -95,7 +95,7 @@ fn written(wait: Duration) -> String {
     }
 }
 
-/// `60s` and `1min` say the same.
+/// `60s` and `1m` say the same.
 fn normal(key: &str, cell: &str) -> String {
     let wait = ["interval", "silent_after"].contains(&key).then(|| parse_duration(cell)).flatten();
     wait.map_or_else(|| cell.to_owned(), written)
@@ -209,7 +209,7 @@ mod tests {
         let kept = "id,profile,room\na1,gas,501\na2,gas,502\n";
         let list = list(kept);
         // What the site's files say, in other words, is no change of them.
-        let sheet = "id,name,profile,silent_after,room\nh1,厨房,gas,1min,\na1,,gas,,501\na3,,gas,,503\n";
+        let sheet = "id,name,profile,silent_after,room\nh1,厨房,gas,1m,\na1,,gas,,501\na3,,gas,,503\n";
         let changed = list.changed("s.csv", &import(sheet, false)).expect("it is sound");
         assert_eq!(changed.sheet.changes(&list.sheet), ["+ a3"]);
         assert_eq!(changed.unchanged, 2);

@@ -690,12 +690,19 @@ mod tests {
     fn what_was_set_at_the_desk_comes_back_with_the_backup() {
         let (_dir, site, _) = site_with_backup("backup-tuned");
         let storage = site.join("data");
-        fs::write(storage.join(tuned::FILE), "# then\n").unwrap();
+        let both = |text: &str| {
+            for file in [tuned::FILE, adopted::FILE] {
+                fs::write(storage.join(file), text).unwrap();
+            }
+        };
+        both("# then\n");
         let to = site.join("backups/tuesday");
         take(&storage, &site, &to, RAISED).unwrap();
-        fs::write(storage.join(tuned::FILE), "# now\n").unwrap();
+        both("# now\n");
         Backup::open(&to).unwrap().restore(&storage, RAISED, "li").unwrap();
-        assert_eq!(fs::read_to_string(storage.join(tuned::FILE)).unwrap(), "# then\n");
+        for file in [tuned::FILE, adopted::FILE] {
+            assert_eq!(fs::read_to_string(storage.join(file)).unwrap(), "# then\n", "{file}");
+        }
     }
 
     /// Whatever the clock says when it is restored: no alarm and no call gets a number that was given out before.

@@ -252,6 +252,13 @@ mod tests {
             [(PointId::new("d1/lel"), wanted)],
             "real ones are no tests"
         );
+        let last = |points: &[&str]| {
+            let points: Vec<PointId> = points.iter().map(|point| PointId::new(*point)).collect();
+            let found = reader.last_test(&points).expect("it can be read");
+            found.map(|(tick, walk)| (tick.point, walk.map(|walk| walk.by)))
+        };
+        assert_eq!(last(&["d2/lel", "d3/lel", "1/lel"]), None, "neither what was real nor what still speaks");
+        assert_eq!(last(&["d3/lel", "d1/lel"]), Some((PointId::new("d1/lel"), Some("li".to_owned()))));
     }
 
     #[test]

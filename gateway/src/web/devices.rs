@@ -29,7 +29,7 @@ use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{PlaceWire, PointWire, ReloadedWire, TextWire, ValueWire, Writer};
 use crate::config::adopted::Change;
-use crate::config::sheet::{About, Sheet};
+use crate::config::sheet::{About, Row, Sheet};
 use crate::main_loop::Query;
 use crate::main_loop::query::{DeviceView, Stranger};
 use crate::register;
@@ -283,8 +283,8 @@ fn title(kind: Kind) -> TextWire {
     TextWire { zh: kind.info().zh.to_owned(), en: kind.info().en.to_owned() }
 }
 
-fn cells(sheet: &Sheet, row: usize) -> BTreeMap<String, String> {
-    let cells = sheet.rows.get(row).into_iter().flat_map(|row| sheet.columns.iter().zip(&row.cells));
+fn cells(sheet: &Sheet, row: &Row) -> BTreeMap<String, String> {
+    let cells = sheet.columns.iter().zip(&row.cells);
     cells.filter(|(_, cell)| !cell.is_empty()).map(|(key, cell)| (key.clone(), cell.clone())).collect()
 }
 
@@ -542,9 +542,20 @@ fn said(fault: &Fault) -> String {
     }
 }
 
-pub(super) async fn list(State(desk): State<Desk>) -> Answer<DeviceListWire> {
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParameters {
+    /// Only the row of this one.
+    device: Option<String>,
+}
+
+pub(super) async fn list(
+    State(desk): State<Desk>,
+    Asked(ListParameters { device }): Asked<ListParameters>,
+) -> Answer<DeviceListWire> {
     let Listed { version, sheet, .. } = desk.lister(|lister| lister.list()).await?;
-    let rows = (0..sheet.rows.len()).map(|row| cells(&sheet, row)).collect();
+    let wanted = |row: &&Row| device.as_deref().is_none_or(|device| sheet.id(row) == device);
+    let rows = sheet.rows.iter().filter(wanted).map(|row| cells(&sheet, row)).collect();
     Ok(Json(DeviceListWire { version, columns: sheet.columns, rows }))
 }
 
