@@ -7,6 +7,7 @@ use anmin::crew_link::{Link, LinkKey};
 use anmin::web::Settings;
 use anmin_sensors::document::{Document, Faults};
 use anmin_sensors::time::Wall;
+use base64::Engine as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -590,6 +591,44 @@ async fn a_limit_is_set_as_it_was_tried_or_not_at_all() {
         (json!({"change": {"rule": "gas/leak", "numbers": {"deadband": 1}}, "days": 31}), "`days` is 31"),
     ] {
         let (status, refused) = site.post("/api/v1/rules/try", &body).await;
+        let said = refused["detail"].as_str().unwrap_or_default();
+        assert!(status == StatusCode::BAD_REQUEST && said.contains(expected), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_is_taken_in_once_and_a_list_that_is_refused_is_as_it_was() {
+    let site = site(None, true).await;
+    let device = "0x00158d0009c1a2f3";
+    let (_, guesses) = site.get(&format!("/api/v1/quarantine/guess?device={device}")).await;
+    assert_eq!(guesses["profiles"][0]["profile"], json!("zigbee2mqtt-smoke"), "{guesses}");
+    let adopt = json!({"who": "li", "device": device, "profile": "zigbee2mqtt-smoke", "room": "501"});
+    let (status, repeated, first) = keyed(&site, "k-1", "/api/v1/quarantine/adopt", &adopt).await;
+    assert_eq!((status, repeated, &first["applied"]), (StatusCode::OK, false, &json!(true)), "{first}");
+    let (status, repeated, again) = keyed(&site, "k-1", "/api/v1/quarantine/adopt", &adopt).await;
+    assert_eq!((status, repeated, &again), (StatusCode::OK, true, &first), "the answer of before");
+    let (status, twice) = site.post("/api/v1/quarantine/adopt", &adopt).await;
+    assert_eq!((status, &twice["code"]), (StatusCode::CONFLICT, &json!("devices_refused")), "{twice}");
+    let (_, kept) = site.get("/api/v1/device-list").await;
+    assert_eq!((kept["rows"].as_array().map(Vec::len), &kept["rows"][0]["room"]), (Some(1), &json!("501")), "{kept}");
+    // The site that is read the second time is broken.
+    let sheet = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let body = json!({"who": "li", "sheet": sheet("id,profile\ng9,anmin-json-gas\n"), "version": kept["version"]});
+    let (status, refused) = site.post("/api/v1/device-list/import", &body).await;
+    assert_eq!((status, &refused["code"]), (StatusCode::CONFLICT, &json!("rules_refused")), "{refused}");
+    assert_eq!(site.get("/api/v1/device-list").await.1, kept, "what was there is there again");
+    let deeds = site.0.deeds.lock().expect("nobody panics with it").clone();
+    let told: Vec<_> = deeds.iter().map(|deed| (&*deed.what, &*deed.about, deed.refused.is_none())).collect();
+    let adopted = |done| ("devices.adopt", device, done);
+    assert_eq!(told, [adopted(true), adopted(false), ("devices.import", "", false)]);
+    for (path, body, expected) in [
+        ("quarantine/adopt", json!({"who": "li", "device": "a/b", "profile": "x"}), "a device id cannot hold '/'"),
+        ("device-list/import", json!({"who": "li", "sheet": "?"}), "`sheet`: "),
+        ("device-list/import", json!({"who": "li", "sheet": sheet("id,profile\n"), "replace": true}), "has no rows"),
+        ("device-list/remove", json!({"who": "li", "device": "g9", "why": " "}), "`why` is empty"),
+        ("device-list/remove", json!({"device": "g9", "why": "x"}), "missing field `who`"),
+    ] {
+        let (status, refused) = site.post(&format!("/api/v1/{path}"), &body).await;
         let said = refused["detail"].as_str().unwrap_or_default();
         assert!(status == StatusCode::BAD_REQUEST && said.contains(expected), "{refused}");
     }

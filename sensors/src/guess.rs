@@ -1,5 +1,5 @@
 //! What the registers of an unknown Modbus unit may mean: by which profile they read best, and where a value of one kind may
-//! stand.
+//! stand; and by which profile the message of an unknown device reads best.
 //!
 //! A guess is a number from 0 to 1 that ranks; it proves nothing. Whoever stands before the device compares the value with what
 //! its display says. This module does not know sockets: it works on an [`Image`] of what was read.
@@ -82,6 +82,69 @@ fn fit(profile: &Arc<Profile>, image: &Image) -> Option<Fit> {
     // Of two that read as well, the one that reads more says more.
     let known = f64::from(count);
     (count > 0).then(|| Fit { profile: Arc::clone(profile), score: sum / (known + 0.5), values })
+}
+
+/// How well a profile reads a message.
+#[derive(Clone, Debug)]
+pub struct MessageFit {
+    pub profile: Arc<Profile>,
+    /// 0 to 1; 0 where it reads nothing of it.
+    pub score: f64,
+    /// By the place of the point in the profile, those that the message carries.
+    pub values: Vec<(usize, Result<Value, Fault>)>,
+}
+
+/// Words of a profile's id that say nothing about its device.
+const COMMON_WORDS: [&str; 3] = ["anmin", "json", "generic"];
+
+/// The profiles that read MQTT messages, by how well they read this one, the best first. Many messages are a value under a
+/// common key; there, what the device is called and its topic decide: `site/gas-501/up` is rather a gas detector than a thermometer.
+pub fn message_fits(profiles: &Profiles, topic: &str, device: &str, payload: &[u8]) -> Vec<MessageFit> {
+    let words: Vec<String> = [topic, device]
+        .iter()
+        .flat_map(|text| text.split(|c: char| !c.is_alphanumeric()))
+        .map(str::to_lowercase)
+        .collect();
+    let mut found: Vec<MessageFit> =
+        profiles.iter().filter_map(|profile| message_fit(profile, topic, &words, payload)).collect();
+    found.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.profile.id.cmp(&b.profile.id)));
+    found
+}
+
+fn message_fit(profile: &Arc<Profile>, topic: &str, words: &[String], payload: &[u8]) -> Option<MessageFit> {
+    let shape = profile.mqtt.as_ref()?;
+    // Which part of the topic stands below the device only the mapping knows.
+    let keys = topic.match_indices('/').map(|(at, _)| &topic[at + 1..]).chain([""]);
+    let read = |key: &str| {
+        let mut values: Vec<(usize, Result<Value, Fault>)> = Vec::new();
+        let put = |n, value| match values.iter_mut().find(|(known, _)| *known == n) {
+            Some(known) => known.1 = value,
+            None => values.push((n, value)),
+        };
+        let sound =
+            shape.decode(key, payload, put).is_ok() && (!shape.has_signature() || shape.is_signed(key, payload));
+        if sound { values } else { Vec::new() }
+    };
+    // Of keys that read as much, the shortest.
+    let values = keys.map(read).max_by_key(Vec::len).unwrap_or_default();
+    if values.is_empty() {
+        return Some(MessageFit { profile: Arc::clone(profile), score: 0.0, values });
+    }
+    let likely = |(n, value): &(usize, Result<Value, Fault>)| match (profile.specs().get(*n), value) {
+        (Some(spec), Ok(Value::Number(number)))
+            if spec.range.is_some_and(|(low, high)| *number < low || *number > high) =>
+        {
+            0.0
+        }
+        (Some(spec), Ok(value)) => plausibility(spec.kind, value),
+        _ => 0.0,
+    };
+    let fits = values.iter().map(likely).sum::<f64>() / (values.len() as f64 + 0.5);
+    let signed = if shape.has_signature() { 0.3 } else { 0.0 };
+    let named = profile.id.split('-').filter(|word| word.len() > 1 && !COMMON_WORDS.contains(word));
+    let named = named.filter(|word| words.iter().any(|known| known == word)).count().min(2);
+    let score = 0.5 * fits + signed + 0.1 * named as f64;
+    Some(MessageFit { profile: Arc::clone(profile), score, values })
 }
 
 /// Where a value of one kind may stand in a unit, and how it is written there.
@@ -278,5 +341,26 @@ mod tests {
         assert_eq!(&*found[0].profile.id, "eastron-sdm120");
         assert!(!found.iter().any(|fit| &*fit.profile.id == "eastron-sdm630"));
         assert!(fits(&profiles, &Image::default()).is_empty());
+    }
+
+    #[test]
+    fn a_message_is_guessed_by_what_it_says_and_by_what_its_device_is_called() {
+        let profiles = Profiles::shipped();
+        for (topic, device, payload, wanted, read) in [
+            ("unknown/gas-501/up", "gas-501", r#"{"v":12.5,"battery":80}"#, "anmin-json-gas", 2),
+            ("unknown/501-CO/up", "501-CO", r#"{"v":12.5}"#, "anmin-json-co", 1),
+            ("zigbee2mqtt/0x00158d", "0x00158d", r#"{"smoke":false,"battery":97}"#, "zigbee2mqtt-smoke", 2),
+            ("zigbee2mqtt/0x00158e", "0x00158e", r#"{"water_leak":false,"linkquality":40}"#, "zigbee2mqtt-leak", 2),
+            ("shellies/x1/sensor/gas", "x1", "mild", "shelly-gas", 1),
+        ] {
+            let found = message_fits(&profiles, topic, device, payload.as_bytes());
+            let best = &found[0];
+            assert_eq!((&*best.profile.id, best.values.len()), (wanted, read), "{topic} {payload}: {:?}", &found[..3]);
+            assert!(best.score > 0.0 && best.score <= 1.0 && found.iter().all(|fit| fit.profile.mqtt.is_some()));
+        }
+        for payload in ["", "{", "ON", r#"{"nothing":1}"#, "{\"v\":12"] {
+            let found = message_fits(&profiles, "a/b", "b", payload.as_bytes());
+            assert!(found.iter().all(|fit| fit.score == 0.0 && fit.values.is_empty()), "{payload}");
+        }
     }
 }

@@ -578,6 +578,8 @@ pub struct Quarantined {
     pub messages: u64,
     /// The start of its last payload; what is not UTF-8 is replaced.
     pub excerpt: String,
+    /// The profile that its mapping would read it by, where that names one whose signature it bears.
+    pub profile: Option<Arc<str>>,
 }
 
 /// Takes every message to the points it is about.
@@ -734,6 +736,18 @@ impl Router {
         self.quarantine.list.iter()
     }
 
+    /// The profiles of the site.
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
+    }
+
+    /// Takes devices off the list of unknown ones that the site has come to know without their having spoken since.
+    pub fn settle(&mut self, points: &Points) {
+        let known = self.quarantine.list.iter().filter(|waiting| points.find_device(waiting.device.as_str()).is_some());
+        let known: Vec<_> = known.map(|waiting| (Arc::clone(&waiting.source), waiting.device.clone())).collect();
+        known.iter().for_each(|(source, device)| self.quarantine.release(source, device));
+    }
+
     /// The points of all devices that were heard through a broker.
     pub fn points_through(&self, points: &Points, source: &str) -> Vec<PointIx> {
         let routes = self.sources.iter().filter(|of| *of.id == *source).flat_map(|of| of.routes.values());
@@ -875,7 +889,8 @@ impl Router {
         let profile = mapping.inline.as_ref().or_else(|| mapping.profiles.iter().find(signed));
         let full = points.devices().len() >= self.limits.devices;
         let (Unknown::Provision, Some(profile), false) = (mapping.unknown, profile, full) else {
-            self.quarantine.note(&self.sources[s].id, &id, message);
+            let named = mapping.inline.is_none().then_some(profile).flatten();
+            self.quarantine.note(&self.sources[s].id, &id, message, named);
             return Err(Why::Quarantined(id));
         };
         if let Some(shape) = &profile.mqtt {
@@ -993,7 +1008,9 @@ impl Router {
                 Unknown::Provision | Unknown::Quarantine => {
                     let properties = device.properties.join(", ");
                     let text = format!("{} {}, {}: {properties}", device.vendor, device.model, device.description);
-                    self.quarantine.note(&self.sources[s].id, &id, &Message { payload: text.as_bytes(), ..*message });
+                    let named = mapping.inline.is_none().then_some(profile);
+                    let said = Message { payload: text.as_bytes(), ..*message };
+                    self.quarantine.note(&self.sources[s].id, &id, &said, named);
                 }
             }
         }
@@ -1029,7 +1046,7 @@ impl Router {
             let source = &self.sources[s].id;
             let table = if **source == *"broker" { "broker.mapping" } else { "mqtt.mapping" };
             let text = homeassistant::mapping(table, id.as_str(), known);
-            self.quarantine.note(source, id, &Message { payload: text.as_bytes(), ..*message });
+            self.quarantine.note(source, id, &Message { payload: text.as_bytes(), ..*message }, None);
         }
         Ok(())
     }
@@ -1187,7 +1204,8 @@ struct Quarantine {
 }
 
 impl Quarantine {
-    fn note(&mut self, source: &Arc<str>, device: &DeviceId, message: &Message<'_>) {
+    fn note(&mut self, source: &Arc<str>, device: &DeviceId, message: &Message<'_>, profile: Option<&Arc<Profile>>) {
+        let profile = profile.map(|profile| Arc::clone(&profile.id));
         let excerpt = String::from_utf8_lossy(&message.payload[..message.payload.len().min(EXCERPT)]).into_owned();
         let now = message.received.wall;
         let key = (Arc::clone(source), device.clone());
@@ -1196,6 +1214,8 @@ impl Quarantine {
             known.last = now;
             known.messages += 1;
             known.excerpt = excerpt;
+            // What one message does not say another may have said.
+            known.profile = profile.or(known.profile.take());
             return;
         }
         let new = Quarantined {
@@ -1206,6 +1226,7 @@ impl Quarantine {
             last: now,
             messages: 1,
             excerpt,
+            profile,
         };
         if self.list.len() < self.bound {
             self.index.insert(key, self.list.len());
@@ -1401,6 +1422,30 @@ mod tests {
         assert_eq!(site.said(&long, "{}"), "bad_topic");
         assert_eq!(site.router.subscriptions("site"), ["chunhui/+/status", "chunhui/+/up"]);
         assert_eq!(site.router.subscriptions("other"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_device_that_the_site_comes_to_know_leaves_the_list_and_its_mapping_names_its_profile() {
+        let text = "[[mapping]]\npreset = 'zigbee2mqtt'\n[[mapping]]\ntopic = 'a/{device}'\n";
+        let mut site = Site::new(text, &[], Limits::default());
+        site.said("zigbee2mqtt/kitchen", "{\"gas\":true}");
+        // A message without the signature takes back nothing.
+        site.said("zigbee2mqtt/kitchen", "{\"linkquality\":9}");
+        site.said("a/g1", "{\"v\":1}");
+        let named = |site: &Site| -> Vec<(String, Option<String>)> {
+            let one =
+                |waiting: &Quarantined| (waiting.device.to_string(), waiting.profile.as_deref().map(str::to_owned));
+            site.router.quarantined().map(one).collect()
+        };
+        let kitchen = ("kitchen".to_owned(), Some("zigbee2mqtt-gas".to_owned()));
+        assert_eq!(named(&site), [kitchen.clone(), ("g1".to_owned(), None)]);
+        let profiles = Profiles::shipped();
+        let profile = profiles.get("anmin-json-gas").expect("it is shipped");
+        let id = DeviceId::parse("g1").expect("an id");
+        site.points.add(id, None, &profile.id, &Arc::default(), profile.specs()).expect("it is new");
+        site.router.settle(&site.points);
+        assert_eq!(named(&site), [kitchen]);
+        assert_eq!(site.said("a/g1", "{\"v\":1}"), "g1/lel=1");
     }
 
     #[test]

@@ -19,6 +19,11 @@ pub struct Person {
 }
 
 impl Person {
+    /// Whoever comes to a desk where nobody has an account.
+    pub fn unnamed(web: SocketAddr) -> Self {
+        Self { web, cookie: String::new() }
+    }
+
     /// The first administrator, by the code that is shown on the box alone. From then on everybody signs in.
     pub fn set_up(web: SocketAddr, site: &Site, account: &str, shown: &str) -> Self {
         let told = anmin(&["account", "setup-code", &site.folder().display().to_string()]);
@@ -70,6 +75,12 @@ impl Person {
             assert!(Instant::now() < deadline, "{what} did not come; GET {path} says {answer:#}");
             pause();
         }
+    }
+
+    /// A command, whatever is answered: status and body.
+    pub fn try_to(&self, path: &str, body: &Value) -> (u16, Value) {
+        let (status, _, answer) = exchange(self.web, "POST", path, &self.cookie, body.to_string().as_bytes());
+        (status, serde_json::from_slice(&answer).unwrap_or_default())
     }
 
     /// A command that is taken; gives its answer.

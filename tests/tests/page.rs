@@ -66,7 +66,7 @@ impl Stage {
         Mqtt::connect(broker.port(), "devices")
     }
 
-    /// `gas ROOM VALUE`, `storm ALARMS`, `warn KIND`, `freeze`, `thaw`, `stop`, `start`, `database`, `refuse`, `take`, `taken`.
+    /// `gas ROOM VALUE`, `stranger NAME VALUE`, `storm ALARMS`, `warn KIND`, `freeze`, `thaw`, `stop`, `start`, `database`, `refuse`, `take`, `taken`.
     fn act(&mut self, line: &str) {
         match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["gas", room, value] => {
@@ -76,6 +76,10 @@ impl Stage {
                     devices.publish(&format!("acceptance/{room}/up"), json!({ "v": value }).to_string());
                 }
                 devices.publish("unknown/stranger/up", json!({ "v": value }).to_string());
+            }
+            ["stranger", name, value] => {
+                let value: f64 = value.parse().expect("a number");
+                self.devices().publish(&format!("unknown/{name}/up"), json!({ "v": value }).to_string());
             }
             ["storm", alarms] => {
                 let alarms: usize = alarms.parse().expect("a number");
@@ -348,6 +352,11 @@ fn a_warning_from_above_stands_on_the_first_screen_while_it_holds() {
 #[test]
 fn a_limit_is_tried_on_the_past_before_it_is_set_and_the_audit_has_it() {
     Stage::new("rules").tell("rules", "");
+}
+
+#[test]
+fn a_strange_device_is_taken_in_by_three_buttons_and_a_spreadsheet_after_a_look_at_it() {
+    Stage::new("devices").tell("devices", "");
 }
 
 #[test]

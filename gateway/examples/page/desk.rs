@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anmin::clock::Clock;
+use anmin::config::adopted::{Change as ListChange, Changed, List};
 use anmin::config::tuned::Change;
 use anmin::delivery;
 use anmin::main_loop::feed::{ChangedPoint, Readings};
 use anmin::main_loop::query::{
-    AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
-    PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Testable, TestablePoint, Trouble, WayOut,
+    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, PointChoices,
+    PointPage, PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Stranger, Testable, TestablePoint,
+    Trouble, WayOut,
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Resend, Resent};
 use anmin::pulse::Seen;
@@ -30,8 +32,9 @@ use anmin::telemetry::Figures;
 use anmin::warning::Warnings;
 use anmin::warning::book::Here;
 use anmin::web::Archive;
+use anmin::web::devices::{Listed, Lister, NewPoint, NotListed, Planned, RowChange, SHEET};
 use anmin::web::drills::{Drilled, ScoreSheet};
-use anmin::web::tuning::{Changed, Kept as Set, NotTuned, Standing, Trial, TunedRule, Tuner};
+use anmin::web::tuning::{Changed as Tried, Kept as Set, NotTuned, Standing, Trial, TunedRule, Tuner};
 use anmin_rules::alarm::{
     Action, Alarm, AlarmId, AlarmState, By, Cause, Class, Command, Condition, Refusal, Shelf, Subject, Transition,
 };
@@ -54,8 +57,9 @@ use anmin_rules::rule::{
 };
 use anmin_rules::set::RuleSet;
 use anmin_rules::walk::{Tick, TickEnd, Walk, WalkId};
-use anmin_sensors::document::{Document, Faults};
+use anmin_sensors::document::{Document, Fault as FileFault, Faults};
 use anmin_sensors::point::{DeviceId, Hazard, Kind, Place, PointId, PointIx, PointSpec, Points};
+use anmin_sensors::profile::Profiles;
 use anmin_sensors::reading::{Doubt, Fault, Quality, Sample, Value};
 use anmin_sensors::time::{Now, Wall};
 use tokio::sync::mpsc;
@@ -213,7 +217,7 @@ impl Tuner for Tuned {
         let message = text("甲烷浓度 12.4 %LEL，达到报警值", "methane 12.4 %LEL");
         let lost = Standing { from, to: Some(to), level: Level::Yellow, message };
         let changed =
-            vec![Changed { change: "lost", subject: "b3-5-gas/lel".to_owned(), before: Some(lost), after: None }];
+            vec![Tried { change: "lost", subject: "b3-5-gas/lel".to_owned(), before: Some(lost), after: None }];
         Ok(Trial { from, to, readings: 60_480, counts: [3, 0, 1, 0, 0, 0], changed })
     }
 
@@ -229,6 +233,77 @@ impl Tuner for Tuned {
 
     fn put_back(&self, _: &str) -> Result<(), NotTuned> {
         self.0.lock().expect("nobody panics with it").pop();
+        Ok(())
+    }
+}
+
+/// Devices that were taken in at this desk; there are no files beside it.
+#[derive(Default)]
+pub struct Devices(Mutex<String>);
+
+impl Devices {
+    fn planned(&self, change: &ListChange) -> Result<(Planned, String), NotListed> {
+        let text = self.0.lock().expect("nobody panics with it").clone();
+        let list = List::new(&text, &[]).expect("it was written here");
+        let version = text.len().to_string();
+        let Changed { sheet, unchanged } = match list.changed(SHEET, change) {
+            Ok(changed) => changed,
+            Err(faults) => return Ok((Planned { version, faults, ..Planned::default() }, text)),
+        };
+        let faults = Faults::default();
+        let (new, lines) = sheet.text();
+        let profiles = Profiles::shipped();
+        for (row, line) in sheet.rows.iter().zip(lines) {
+            let profile = sheet.cell(row, "profile");
+            if profiles.get(profile).is_none() {
+                let message = format!("device {}: there is no profile {profile:?}", sheet.id(row));
+                let line = if row.line > 0 { row.line } else { line };
+                faults.note(FileFault { source: SHEET.to_owned(), line, column: 2, message, hint: None });
+            }
+        }
+        let olds = list.sheet.by_id();
+        let added = sheet.rows.iter().filter(|row| !olds.contains_key(sheet.id(row)));
+        let added: Vec<&str> = added.map(|row| sheet.id(row)).collect();
+        let gone = list.sheet.rows.iter().map(|row| list.sheet.id(row)).filter(|id| !sheet.by_id().contains_key(id));
+        let change = |id: &str, change| RowChange { id: id.to_owned(), change, cells: Vec::new() };
+        let changes = added.iter().map(|id| change(id, "added")).chain(gone.map(|id| change(id, "removed"))).collect();
+        let specs = added.iter().filter_map(|id| Some((id, profiles.get(sheet.cell(sheet.by_id()[*id], "profile"))?)));
+        let point = |id: &str, spec: &PointSpec| NewPoint {
+            id: PointId::new(format!("{id}/{}", spec.name)),
+            kind: spec.kind,
+            alarm_point: spec.alarm_point,
+        };
+        let points = specs.flat_map(|(id, profile)| profile.specs().iter().map(move |spec| point(id, spec))).collect();
+        let columns = sheet.columns.clone();
+        Ok((Planned { version, unchanged, changes, points, faults: faults.take(), columns }, new))
+    }
+}
+
+impl Lister for Devices {
+    fn list(&self) -> Result<Listed, NotListed> {
+        let text = self.0.lock().expect("nobody panics with it").clone();
+        let list = List::new(&text, &[]).expect("it was written here");
+        Ok(Listed { version: text.len().to_string(), whole: list.whole(), sheet: list.sheet })
+    }
+
+    fn plan(&self, change: &ListChange) -> Result<Planned, NotListed> {
+        Ok(self.planned(change)?.0)
+    }
+
+    fn keep(&self, change: &ListChange, version: Option<&str>) -> Result<(Planned, Option<String>), NotListed> {
+        let (planned, text) = self.planned(change)?;
+        if version.is_some_and(|version| version != planned.version) {
+            return Err(NotListed::Changed);
+        }
+        if !planned.faults.is_empty() || planned.changes.is_empty() {
+            return Ok((planned, None));
+        }
+        let was = std::mem::replace(&mut *self.0.lock().expect("nobody panics with it"), text);
+        Ok((planned, Some(was)))
+    }
+
+    fn put_back(&self, text: &str) -> Result<(), NotListed> {
+        text.clone_into(&mut self.0.lock().expect("nobody panics with it"));
         Ok(())
     }
 }
@@ -313,6 +388,10 @@ impl Archive for Memory {
     }
 
     /// Three items of the stock, one of which is short, and nothing else.
+    fn last_test(&self, _: &[PointId]) -> Result<Option<(Tick, Option<Walk>)>, String> {
+        Ok(None)
+    }
+
     fn register(&self, kind: Register) -> Result<Vec<Row>, String> {
         let items = [("W-01", "灭火毯", "3", "5"), ("W-02", "沙袋", "400", "200"), ("W-03", "应急灯", "12", "10")];
         let row = |(id, name, quantity, minimum): (&str, &str, &str, &str)| {
@@ -1009,15 +1088,18 @@ impl Desk {
             Query::Devices { within, page, reply } => {
                 drop(reply.send(DevicePage::select(&self.points, &within, page, latest)));
             }
-            Query::Quarantine { reply } => drop(reply.send(vec![Quarantined {
-                source: Arc::from("site"),
-                device: "0x00158d0009c1a2f3".to_owned(),
-                topic: "zigbee2mqtt/0x00158d0009c1a2f3".to_owned(),
-                excerpt: "{\"smoke\":false,\"battery\":97}".to_owned(),
-                messages: 12,
-                first: self.ago(3_000),
-                last: self.ago(5),
-            }])),
+            Query::Device { id, reply } => {
+                drop(reply.send(DeviceView::of(&self.points, &id, &Profiles::shipped(), latest)));
+            }
+            Query::Stranger { device, reply, .. } => {
+                let stranger = self.stranger();
+                drop(reply.send((device == stranger.device).then(|| Stranger {
+                    row: stranger,
+                    profile: None,
+                    profiles: Profiles::shipped(),
+                })));
+            }
+            Query::Quarantine { reply } => drop(reply.send(vec![self.stranger()])),
             Query::InForce { reply, .. } => drop(reply.send(None)),
             Query::Rules { reply } => drop(reply.send(self.rules())),
             Query::Plans { reply } => drop(reply.send(Arc::new(Plans::shipped()))),
@@ -1045,6 +1127,19 @@ impl Desk {
             (leak.subjects, leak.open_alarms) = (9, 1);
         }
         rows
+    }
+
+    /// A device that speaks and that nobody knows.
+    fn stranger(&self) -> Quarantined {
+        Quarantined {
+            source: Arc::from("site"),
+            device: "0x00158d0009c1a2f3".to_owned(),
+            topic: "zigbee2mqtt/0x00158d0009c1a2f3".to_owned(),
+            excerpt: "{\"smoke\":false,\"battery\":97}".to_owned(),
+            messages: 12,
+            first: self.ago(3_000),
+            last: self.ago(5),
+        }
     }
 
     fn status(&self) -> Status {

@@ -31,6 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         feed: desk.feed.clone(),
         archive: Arc::clone(&desk.memory) as _,
         tuner: Arc::new(desk::Tuned::default()),
+        lister: Arc::new(desk::Devices::default()),
         subscriptions: desk::subscriptions(&clock),
         warnings: desk::warnings(&clock),
         outputs: anmin::output::Outputs::default(),

@@ -45,7 +45,7 @@ use crate::web::{self, InForce};
 
 use super::caretaker::{self, Caretaker};
 use super::running::{self, Running, Tasks};
-use super::{refill, reload, supervisor, trial};
+use super::{adopted, refill, reload, supervisor, trial};
 
 /// Inputs that may wait for the main loop. When full, intakes stop reading: the broker or the bus keeps what comes.
 const WAITING_INPUTS: usize = 1_024;
@@ -326,6 +326,11 @@ impl Daemon {
                 storage: config.storage.clone(),
                 clock: clock.clone(),
                 trying: Mutex::default(),
+                writing: Mutex::default(),
+            }),
+            lister: Arc::new(adopted::Desk {
+                site: config.path.clone(),
+                storage: config.storage.clone(),
                 writing: Mutex::default(),
             }),
             subscriptions,

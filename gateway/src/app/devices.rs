@@ -278,7 +278,13 @@ fn check(site: &Path, list: &List, text: &str) -> Result<(), Vec<Fault>> {
 }
 
 /// A fault of the joined list, where it stands in the file that was imported.
-fn in_the_file(fault: Fault, name: &str, list: &Path, (joined, new): (&Sheet, &Sheet), lines: &[usize]) -> Fault {
+pub(super) fn in_the_file(
+    fault: Fault,
+    name: &str,
+    list: &Path,
+    (joined, new): (&Sheet, &Sheet),
+    lines: &[usize],
+) -> Fault {
     let row = lines.iter().rposition(|line| *line <= fault.line);
     let of_list = fault.source == list.display().to_string();
     let Some(Row { line, .. }) = row.and_then(|row| joined.rows.get(row)).filter(|row| of_list && row.line > 0) else {

@@ -1,6 +1,7 @@
 //! Composition root: the subcommands. The only place that knows all rooms.
 
 mod account;
+mod adopted;
 mod alarm;
 mod audit;
 mod broadcast;
@@ -124,7 +125,7 @@ enum Command {
     Devices(devices::DevicesOptions),
     /// Look what is on a bus or at a broker that nobody has described yet, and propose its configuration.
     Probe(probe::ProbeOptions),
-    /// List devices that nobody registered and messages that nobody can read.
+    /// List devices that nobody registered and messages that nobody can read, or take a device in.
     Quarantine(quarantine::QuarantineOptions),
     /// Look at clock, disk, permissions, ports, peers and certificates, and say what to do next.
     Doctor(doctor::Options),

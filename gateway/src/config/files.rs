@@ -1,7 +1,8 @@
 //! Which files make up a site, and reading them.
 //!
 //! A site is a folder: `anmin.toml`, `anmin.d/*.toml` in the order of their names, `rules/<area>/<name>.{toml,rhai}`,
-//! `profiles/*.toml` and tables of points, `profiles/*.csv`, and what was set at the duty desk, which is kept [beside the databases](tuned). A single file is a site too; its folder is then the base of relative paths. A file that cannot be
+//! `profiles/*.toml` and tables of points, `profiles/*.csv`, and what was set and taken in at the duty desk, which is kept beside the
+//! databases ([`tuned`], [`adopted`]). A single file is a site too; its folder is then the base of relative paths. A file that cannot be
 //! read is a fault, but of a rule's files only that rule's: it keeps nothing else from starting.
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use anmin_rules::set::{BrokenRule, RuleSource};
 use anmin_sensors::document::{Fault, Faults};
 
 use super::sheet::{About, Sheet};
-use super::{parts, tuned};
+use super::{adopted, parts, tuned};
 use crate::credentials::named_file;
 
 /// One file as text, under the name that faults give it.
@@ -38,6 +39,8 @@ pub struct SiteFiles {
     pub rules: Vec<RuleSource>,
     /// Rules whose files cannot be read.
     pub broken_rules: Vec<BrokenRule>,
+    /// Devices that were taken in at the duty desk.
+    pub adopted: Option<Source>,
     /// Lists as they would be, instead of those on the disk: to try them.
     pub instead: BTreeMap<PathBuf, String>,
 }
@@ -102,12 +105,14 @@ impl SiteFiles {
             (parent.unwrap_or(Path::new(".")), vec![path.to_owned()])
         };
         let mut config: Vec<Source> = config.iter().filter_map(|file| read(file, faults)).collect();
-        let tuned = tuned::storage(&config, base).join(tuned::FILE);
+        let storage = tuned::storage(&config, base);
+        let tuned = storage.join(tuned::FILE);
         if tuned.is_file() {
             config.extend(read(&tuned, faults));
         }
+        let adopted = adopted_below(&storage, faults);
         look.and_named(parts::files_named(&config).into_iter().map(|file| named_file(base, file)).collect());
-        Self { path: path.to_owned(), look, base: base.to_owned(), config, ..Self::default() }
+        Self { path: path.to_owned(), look, base: base.to_owned(), config, adopted, ..Self::default() }
     }
 
     /// A list that the configuration names, below the base.
@@ -163,6 +168,13 @@ impl SiteFiles {
         if file.is_file() {
             self.config.extend(read(&file, faults));
         }
+        self.adopted = adopted_below(storage, faults);
+    }
+
+    /// The same site with this text in place of the devices that were taken in at the duty desk.
+    pub fn adopt(&mut self, storage: &Path, text: &str) {
+        let name = storage.join(adopted::FILE).display().to_string();
+        self.adopted = (!text.is_empty()).then(|| Source { name, text: text.to_owned() });
     }
 
     /// The same site with this text in place of what was set at the duty desk.
@@ -180,7 +192,7 @@ impl SiteFiles {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part.as_bytes());
         };
-        for source in self.config.iter().chain(&self.profiles) {
+        for source in self.config.iter().chain(&self.profiles).chain(&self.adopted) {
             put(source.file_name());
             put(&source.text);
         }
@@ -189,6 +201,12 @@ impl SiteFiles {
         }
         context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// None where nobody has taken in a device.
+fn adopted_below(storage: &Path, faults: &Faults) -> Option<Source> {
+    let file = storage.join(adopted::FILE);
+    file.is_file().then(|| read(&file, faults)).flatten()
 }
 
 /// The rules of a folder of areas, as a site's `rules`, and those whose files cannot be read.

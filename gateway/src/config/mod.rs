@@ -3,6 +3,7 @@
 //! `run` and `check` share this parser, so what `check` accepts `run` starts with. A key that is not known is a fault;
 //! so is a name that leads nowhere. Each room reads its own settings; this one reads what ties them together.
 
+pub mod adopted;
 pub mod devices;
 pub mod files;
 pub mod outside;
@@ -264,12 +265,8 @@ impl Config {
             .collect();
         modbus::dial_in::check_apart(bus_settings.iter(), |fault| faults.note(fault));
         let bus_settings: Vec<modbus::Settings> = bus_settings.into_iter().map(|(settings, _)| settings).collect();
-        let mut entries: Vec<devices::Entry> = all("device").iter().filter_map(devices::Entry::read).collect();
-        for list in all("device_list") {
-            if let Some(source) = named(&list, files, faults) {
-                entries.extend(devices::read_csv(&source.name, &source.text, faults));
-            }
-        }
+        let mut entries = by_hand(&roots, files, faults);
+        entries.extend(adopted(files, &entries, faults));
 
         let overrides: Vec<Override> = all("override").iter().filter_map(Override::read).collect();
         let mqtt_out: Vec<_> = all("mqtt_out")
@@ -607,6 +604,40 @@ fn count(n: usize, what: &str) -> String {
 fn documents<'t>(files: &'t SiteFiles, faults: &Faults) -> Vec<Document<'t>> {
     let parse = |source: &'t files::Source| Document::parse(source.name.as_str(), &source.text, faults);
     files.config.iter().filter_map(parse).collect()
+}
+
+/// The devices of the site's own files. Faults elsewhere in them do not matter.
+pub fn devices_by_hand(files: &SiteFiles) -> Vec<devices::Entry> {
+    let faults = Faults::default();
+    let documents = documents(files, &faults);
+    let roots: Vec<Reader<'_>> = documents.iter().map(|document| document.root(&faults)).collect();
+    by_hand(&roots, files, &faults)
+}
+
+fn by_hand(roots: &[Reader<'_>], files: &SiteFiles, faults: &Faults) -> Vec<devices::Entry> {
+    let tables = roots.iter().flat_map(|root| root.tables("device"));
+    let mut entries: Vec<devices::Entry> = tables.filter_map(|r| devices::Entry::read(&r)).collect();
+    for list in roots.iter().flat_map(|root| root.tables("device_list")) {
+        if let Some(source) = named(&list, files, faults) {
+            entries.extend(devices::read_csv(&source.name, &source.text, faults));
+        }
+    }
+    entries
+}
+
+/// Devices that were taken in at the duty desk. One that the site's own files have by now is what they say: two hands that wrote
+/// down one device keep nothing from starting.
+fn adopted(files: &SiteFiles, by_hand: &[devices::Entry], faults: &Faults) -> Vec<devices::Entry> {
+    let Some(source) = &files.adopted else { return Vec::new() };
+    let known: HashMap<&str, &devices::Entry> = by_hand.iter().map(|entry| (entry.id.as_str(), entry)).collect();
+    let mut entries = devices::read_csv(&source.name, &source.text, faults);
+    entries.retain(|entry| {
+        let Some(other) = known.get(entry.id.as_str()) else { return true };
+        let message = format!("device {:?} stands in {}, too, and is what that says", entry.id, other.place());
+        faults.warn(entry.fault("id", message, Some("take it out of the list at the duty desk".to_owned())));
+        false
+    });
+    entries
 }
 
 /// The file that a `[[device_list]]` or `[[place_list]]` names.

@@ -227,7 +227,8 @@ impl Sheet {
         self.cell(row, "id")
     }
 
-    fn by_id(&self) -> HashMap<&str, &Row> {
+    /// Rows by their ids.
+    pub fn by_id(&self) -> HashMap<&str, &Row> {
         self.rows.iter().map(|row| (self.id(row), row)).collect()
     }
 
@@ -399,7 +400,7 @@ fn toml_text(text: &str) -> String {
 }
 
 /// What a spreadsheet takes for the start of a formula, and the apostrophe that keeps it from doing so.
-const FORMULA: [char; 5] = ['=', '+', '-', '@', '\''];
+const FORMULA: [char; 9] = ['=', '+', '-', '@', '\'', '＝', '＋', '－', '＠'];
 
 fn quoted(cell: &str) -> String {
     // Quotes around what a reader would otherwise cut, join or trim.

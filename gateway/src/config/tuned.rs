@@ -43,15 +43,24 @@ pub fn storage(config: &[Source], base: &Path) -> PathBuf {
 
 /// The text that is kept; empty while nothing has been set.
 pub fn read(storage: &Path) -> io::Result<String> {
-    match fs::read_to_string(storage.join(FILE)) {
+    read_own(storage, FILE)
+}
+
+/// Puts another text in its place, whole or not at all.
+pub fn write(storage: &Path, text: &str) -> io::Result<()> {
+    write_own(storage, FILE, text)
+}
+
+/// A file beside the databases that anmin writes itself; empty while there is none.
+pub(super) fn read_own(storage: &Path, file: &str) -> io::Result<String> {
+    match fs::read_to_string(storage.join(file)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         read => read,
     }
 }
 
-/// Puts another text in its place, whole or not at all.
-pub fn write(storage: &Path, text: &str) -> io::Result<()> {
-    let (path, beside) = (storage.join(FILE), storage.join(format!("{FILE}.new")));
+pub(super) fn write_own(storage: &Path, name: &str, text: &str) -> io::Result<()> {
+    let (path, beside) = (storage.join(name), storage.join(format!("{name}.new")));
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;

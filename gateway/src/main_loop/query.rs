@@ -18,6 +18,7 @@ use anmin_rules::rule::{ContentHash, Level, RuleId, RuleSpec, Text};
 use anmin_rules::set::{InForce, RuleSource};
 use anmin_rules::walk::{self, Tick, Walk};
 use anmin_sensors::point::{Device, DeviceId, Hazard, KINDS, Kind, Place, Point, PointId, PointIx, Points};
+use anmin_sensors::profile::{Profile, Profiles};
 use anmin_sensors::reading::{Quality, Sample};
 use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
@@ -80,6 +81,17 @@ pub enum Query {
         within: Places,
         page: Page,
         reply: oneshot::Sender<DevicePage>,
+    },
+    /// One device by its id.
+    Device {
+        id: String,
+        reply: oneshot::Sender<Option<DeviceView>>,
+    },
+    /// A device in the quarantine by its id, and through which broker it came where that matters; with what it may be.
+    Stranger {
+        device: String,
+        source: Option<String>,
+        reply: oneshot::Sender<Option<Stranger>>,
     },
     Quarantine {
         reply: oneshot::Sender<Vec<Quarantined>>,
@@ -606,6 +618,42 @@ pub struct DeviceRow {
     pub heard: Option<Wall>,
 }
 
+/// A device with its points.
+#[derive(Clone, Debug)]
+pub struct DeviceView {
+    pub row: DeviceRow,
+    pub points: Vec<PointRow>,
+    /// `None` for a device that its mapping says how to read.
+    pub profile: Option<Arc<Profile>>,
+}
+
+impl DeviceView {
+    pub fn of(
+        points: &Points,
+        id: &str,
+        profiles: &Profiles,
+        latest: impl Fn(PointIx) -> Option<Sample>,
+    ) -> Option<Self> {
+        let device = points.find_device(id)?;
+        let row = DeviceRow::of(points, points.device(device), &latest);
+        let its = points.device(device).points().map(|ix| PointRow::of(points, ix, latest(ix))).collect();
+        Some(Self { profile: profiles.get(&row.profile).cloned(), row, points: its })
+    }
+}
+
+impl DeviceRow {
+    fn of(points: &Points, device: &Device, latest: impl Fn(PointIx) -> Option<Sample>) -> Self {
+        Self {
+            id: device.id.clone(),
+            label: Arc::clone(&device.label),
+            profile: Arc::clone(&device.profile),
+            place: Arc::clone(&device.place),
+            points: device.points().map(|ix| points.point(ix).id.clone()).collect(),
+            heard: device.points().filter_map(latest).map(|sample| sample.received.wall).max(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct DevicePage {
     pub rows: Vec<DeviceRow>,
@@ -624,14 +672,7 @@ impl DevicePage {
             .into_iter()
             .skip(page.from as usize)
             .take(page.limit)
-            .map(|(_, device)| DeviceRow {
-                id: device.id.clone(),
-                label: Arc::clone(&device.label),
-                profile: Arc::clone(&device.profile),
-                place: Arc::clone(&device.place),
-                points: device.points().map(|ix| points.point(ix).id.clone()).collect(),
-                heard: device.points().filter_map(&latest).map(|sample| sample.received.wall).max(),
-            })
+            .map(|(_, device)| DeviceRow::of(points, device, &latest))
             .collect();
         Self { rows, next: u32::try_from(end).ok().filter(|_| end < of), of }
     }
@@ -651,6 +692,15 @@ pub struct Quarantined {
     pub messages: u64,
     pub first: Wall,
     pub last: Wall,
+}
+
+/// A device in the quarantine, and the profiles that it may be of.
+#[derive(Clone, Debug)]
+pub struct Stranger {
+    pub row: Quarantined,
+    /// What its mapping would take it for.
+    pub profile: Option<Arc<str>>,
+    pub profiles: Profiles,
 }
 
 /// How anmin stands as a whole.

@@ -41,9 +41,9 @@ use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
 use super::plan_history::PlanHistory;
 use super::query::{
-    AlarmList, AlarmView, Database, DevicePage, IncidentList, IncidentView, JournalState, PointChoices, PointPage,
-    PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Testable, TestablePoint, Trouble,
-    WayOut,
+    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, PointChoices,
+    PointPage, PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Stranger, Testable,
+    TestablePoint, Trouble, WayOut,
 };
 use super::stock::StockWatch;
 use super::test_calendar::TestCalendar;
@@ -851,6 +851,7 @@ impl MainLoop {
             otherwise.extend(taken.otherwise.iter().map(|id| format!("[[device]] {id}")));
             // Fails only when who asked has ended.
             let _ = reply.send(taken);
+            router.settle(points);
         }
         if let Some(Routes { profiles, places, sources }) = routes {
             router.replace(profiles, places, sources);
@@ -1381,6 +1382,21 @@ impl MainLoop {
             }
             Query::Devices { within, page, reply } => {
                 let _ = reply.send(DevicePage::select(points, &within, page, latest));
+            }
+            Query::Device { id, reply } => {
+                let _ = reply.send(DeviceView::of(points, &id, router.profiles(), latest));
+            }
+            Query::Stranger { device, source, reply } => {
+                let is_it = |found: &&router::Quarantined| {
+                    found.device.as_str() == device && source.as_deref().is_none_or(|source| *found.source == *source)
+                };
+                let found = router.quarantined().find(is_it);
+                let profiles = router.profiles();
+                let _ = reply.send(found.map(|found| Stranger {
+                    row: quarantined(found),
+                    profile: found.profile.clone(),
+                    profiles: profiles.clone(),
+                }));
             }
             Query::Quarantine { reply } => {
                 let _ = reply.send(router.quarantined().map(quarantined).collect());

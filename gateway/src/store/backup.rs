@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::{Deed, Through, Way};
 use super::{DirLock, StoreError, beside, facts, pending, people, put_aside, readings, stamp, state};
-use crate::config::tuned;
+use crate::config::{adopted, tuned};
 use crate::crew_link;
 
 /// The name of the manifest.
@@ -188,7 +188,7 @@ fn fill(storage: &Path, site: &Path, part: &Path, to: &Path, now: Wall) -> Resul
     }
     copy_database(storage, state::FILE, part)?;
     files.push(describe(part, state::FILE, 0o600)?);
-    for file in [tuned::FILE, crew_link::FILE] {
+    for file in [tuned::FILE, adopted::FILE, crew_link::FILE] {
         if storage.join(file).is_file() {
             copy_file(&storage.join(file), &part.join(file), 0o600)?;
             files.push(describe(part, file, 0o600)?);
@@ -410,7 +410,7 @@ impl Backup {
     /// a daemon runs there. That `who` did it is in the audit of the restored journal.
     pub fn restore(&self, storage: &Path, now: Wall, who: &str) -> Result<Returned> {
         let _lock = DirLock::take(storage)?;
-        let all = [state::FILE, readings::FILE, tuned::FILE, crew_link::FILE];
+        let all = [state::FILE, readings::FILE, tuned::FILE, adopted::FILE, crew_link::FILE];
         let files: Vec<&str> = all.into_iter().filter(|file| self.has(file)).collect();
         let staged = |file: &str| storage.join(format!("{file}.restoring"));
         let restored = files
@@ -690,12 +690,19 @@ mod tests {
     fn what_was_set_at_the_desk_comes_back_with_the_backup() {
         let (_dir, site, _) = site_with_backup("backup-tuned");
         let storage = site.join("data");
-        fs::write(storage.join(tuned::FILE), "# then\n").unwrap();
+        let both = |text: &str| {
+            for file in [tuned::FILE, adopted::FILE] {
+                fs::write(storage.join(file), text).unwrap();
+            }
+        };
+        both("# then\n");
         let to = site.join("backups/tuesday");
         take(&storage, &site, &to, RAISED).unwrap();
-        fs::write(storage.join(tuned::FILE), "# now\n").unwrap();
+        both("# now\n");
         Backup::open(&to).unwrap().restore(&storage, RAISED, "li").unwrap();
-        assert_eq!(fs::read_to_string(storage.join(tuned::FILE)).unwrap(), "# then\n");
+        for file in [tuned::FILE, adopted::FILE] {
+            assert_eq!(fs::read_to_string(storage.join(file)).unwrap(), "# then\n", "{file}");
+        }
     }
 
     /// Whatever the clock says when it is restored: no alarm and no call gets a number that was given out before.

@@ -916,6 +916,13 @@ impl StateReader {
         Ok(Some((walk, walks::ticks(&self.0, id).map_err(sqlite)?)))
     }
 
+    /// The last tick of one of these points that was a test, with its walk where that is still known.
+    pub fn last_test(&self, points: &[PointId]) -> Result<Option<(Tick, Option<Walk>)>, StoreError> {
+        let Some(tick) = walks::last_test(&self.0, points).map_err(sqlite)? else { return Ok(None) };
+        let walk = walks::one(&self.0, tick.walk).map_err(sqlite)?;
+        Ok(Some((tick, walk)))
+    }
+
     /// When each point was last tested.
     pub fn last_tested(&self) -> Result<BTreeMap<PointId, Wall>, StoreError> {
         walks::last_tested(&self.0).map_err(sqlite)

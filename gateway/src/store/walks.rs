@@ -177,6 +177,14 @@ pub(super) fn last_tested(conn: &Connection) -> rusqlite::Result<BTreeMap<PointI
     Ok(tested)
 }
 
+/// The last of these points' ticks that was a test.
+pub(super) fn last_test(conn: &Connection, points: &[PointId]) -> rusqlite::Result<Option<Tick>> {
+    let of_these = |id: &str| id.split_once('/').is_some_and(|(_, of)| points.iter().any(|point| point.as_str() == of));
+    let rows = records(conn, TICK, "")?;
+    let ticks = rows.iter().filter(|(id, _)| of_these(id)).filter_map(|(id, text)| read_tick(id, text));
+    Ok(ticks.filter(|tick| matches!(tick.end, Some((_, TickEnd::Returned)))).max_by_key(|tick| tick.at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::registers::{Change, Kind as Register, Row};
@@ -244,6 +252,13 @@ mod tests {
             [(PointId::new("d1/lel"), wanted)],
             "real ones are no tests"
         );
+        let last = |points: &[&str]| {
+            let points: Vec<PointId> = points.iter().map(|point| PointId::new(*point)).collect();
+            let found = reader.last_test(&points).expect("it can be read");
+            found.map(|(tick, walk)| (tick.point, walk.map(|walk| walk.by)))
+        };
+        assert_eq!(last(&["d2/lel", "d3/lel", "1/lel"]), None, "neither what was real nor what still speaks");
+        assert_eq!(last(&["d3/lel", "d1/lel"]), Some((PointId::new("d1/lel"), Some("li".to_owned()))));
     }
 
     #[test]

@@ -44,8 +44,8 @@ use super::wire::{
     RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{
-    Archive, WebLink, archive, audit, crew, drills, ledger, outputs, page, plans, registers, residents, sign_in,
-    stations, subscriptions, tuning, walks, warnings,
+    Archive, WebLink, archive, audit, crew, devices, drills, ledger, outputs, page, plans, registers, residents,
+    sign_in, stations, subscriptions, tuning, walks, warnings,
 };
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend, Resent};
@@ -213,9 +213,16 @@ fn api() -> Routes<Desk> {
         .route("/points/choices", get(Right::Look, point_choices))
         .route("/points/{device}/{name}", get(Right::Look, point))
         .route("/points/{device}/{name}/history", get(Right::Look, point_history))
-        .route("/devices", get(Right::Look, devices))
+        .route("/devices", get(Right::Look, device_page))
+        .route("/devices/{id}", get(Right::Look, devices::one))
+        .route("/device-list", get(Right::LookBehind, devices::list))
+        .route("/device-list/sheet", get(Right::LookBehind, devices::sheet).gives("text/csv"))
+        .route("/device-list/import", post(Right::Operate, devices::import))
+        .route("/device-list/remove", post(Right::Operate, devices::remove))
         .route("/brokers/{id}/discard-session", post(Right::Operate, discard_session))
         .route("/quarantine", get(Right::LookBehind, quarantine))
+        .route("/quarantine/guess", get(Right::LookBehind, devices::guesses))
+        .route("/quarantine/adopt", post(Right::Operate, devices::adopt))
         .route("/quarantine/messages", get(Right::LookBehind, quarantined_messages))
         .route("/events", get(Right::Look, events).gives("text/event-stream"))
         .route("/warnings", get(Right::Look, warnings::all))
@@ -858,7 +865,7 @@ struct PageParameters {
     limit: Option<usize>,
 }
 
-async fn devices(
+async fn device_page(
     State(desk): State<Desk>,
     caller: Caller,
     Asked(PageParameters { from, limit }): Asked<PageParameters>,

@@ -13,6 +13,7 @@ pub(crate) mod audit;
 pub mod authority;
 pub mod client;
 mod crew;
+pub mod devices;
 pub mod drills;
 mod events;
 mod explain;
@@ -224,6 +225,8 @@ pub struct WebLink {
     pub archive: Arc<dyn Archive>,
     /// Numbers for rules that are tried and set here.
     pub tuner: Arc<dyn tuning::Tuner>,
+    /// Devices that are taken in here.
+    pub lister: Arc<dyn devices::Lister>,
     /// What others follow from outside.
     pub subscriptions: Subscriptions,
     /// What offices above say.
@@ -315,6 +318,9 @@ pub trait Archive: Send + Sync + 'static {
 
     /// One walk test with the points that spoke in it; `None` when there never was one.
     fn walk(&self, id: WalkId) -> Result<Option<(Walk, Vec<Tick>)>, String>;
+
+    /// The last tick of one of these points that was a test, with its walk where that is still known.
+    fn last_test(&self, points: &[PointId]) -> Result<Option<(Tick, Option<Walk>)>, String>;
 
     /// The rows of one register in the order of their ids.
     fn register(&self, kind: register::Kind) -> Result<Vec<register::Row>, String>;
@@ -411,6 +417,10 @@ impl Archive for Databases {
 
     fn walk(&self, id: WalkId) -> Result<Option<(Walk, Vec<Tick>)>, String> {
         self.journal(|journal| journal.walk(id))
+    }
+
+    fn last_test(&self, points: &[PointId]) -> Result<Option<(Tick, Option<Walk>)>, String> {
+        self.journal(|journal| journal.last_test(points))
     }
 
     fn register(&self, kind: register::Kind) -> Result<Vec<register::Row>, String> {

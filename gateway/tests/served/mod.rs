@@ -55,6 +55,7 @@ pub async fn serve_people(
         feed: desk.feed.clone(),
         archive: Arc::clone(&desk.memory) as _,
         tuner: Arc::new(desk::Tuned::default()),
+        lister: Arc::new(desk::Devices::default()),
         subscriptions: desk::subscriptions(&clock),
         warnings: desk::warnings(&clock),
         outputs: anmin::output::Outputs::default(),

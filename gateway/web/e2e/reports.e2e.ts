@@ -44,6 +44,12 @@ test('a detector that is pressed in a walk test is ticked off and no alarm', asy
   await desk.page.getByText(/天内已测试 1 \/ /).waitFor()
   await desk.isSound('coverage')
   await desk.picture('coverage-desk')
+  await desk.page.goto(`${URL}/#/points/flat-501/lel`)
+  await desk.page.getByText('由 李值班 进行的巡检测试').waitFor()
+  await desk.isSound('a point that was tested')
+  await desk.page.getByText('由 李值班 进行的巡检测试').scrollIntoViewIfNeeded()
+  await desk.picture('tested-desk')
+  await desk.page.goBack()
 })
 
 test('a spreadsheet with a fault changes nothing, and a sound one is previewed before it is taken', async () => {

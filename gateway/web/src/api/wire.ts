@@ -509,6 +509,62 @@ export interface Quarantined {
   last: string
 }
 
+/** What a device in the quarantine may be. */
+export interface Guesses {
+  source: string
+  device: string
+  topic: string
+  /** Every profile that reads such messages, the likeliest first. */
+  profiles: Guess[]
+  places: { id: string; place: Place }[]
+}
+
+export interface Guess {
+  profile: string
+  title: Text
+  /** 0 to 1; 0 where it reads nothing of the last message. */
+  score: number
+  /** Its mapping would take it for this. */
+  named: boolean
+  points: { name: string; title: Text; value: Sample['value']; unit: string }[]
+}
+
+/** What was taken in, or would be. */
+export interface Adopted {
+  applied: boolean
+  row: Record<string, string>
+  points: { id: string; kind: string; title: Text; alarm_point: boolean }[]
+  faults: string[]
+  version: string
+  reloaded: Reloaded | null
+}
+
+/** What an import of devices has done, or would do. */
+export interface DevicesImported {
+  applied: boolean
+  added: number
+  changed: number
+  removed: number
+  unchanged: number
+  changes: { id: string; change: 'added' | 'changed' | 'removed'; cells: { column: string; from: string; to: string }[] }[]
+  points: number
+  faults: { row: number; column: string; message: string; hint: string | null }[]
+  version: string
+  reloaded: Reloaded | null
+}
+
+export interface DeviceView {
+  id: string
+  label: string
+  profile: string
+  title: Text | null
+  place: Place
+  points: Point[]
+  heard: string | null
+  testable: boolean
+  tested: { point: string; at: string; walk: string; name: string; by: string } | null
+}
+
 export interface Drill {
   id: string
   seq: number
