@@ -13,6 +13,7 @@ pub(crate) mod audit;
 pub mod authority;
 pub mod client;
 mod crew;
+mod drawings;
 pub mod drills;
 mod events;
 mod explain;
@@ -64,6 +65,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::credentials;
 use crate::crew_link::Links;
+use crate::drawing::Drawing;
 use crate::main_loop::{Feed, Input, ReloadAsked};
 use crate::output::Outputs;
 use crate::register;
@@ -246,6 +248,8 @@ pub struct InForce {
     pub configuration: Arc<str>,
     /// The places of the site, in no order.
     pub places: Vec<Arc<Place>>,
+    /// Maps and floor plans, in the order of the site's files.
+    pub drawings: Arc<[Drawing]>,
     /// Of ways out that speak to people, by their ids.
     pub texts: BTreeMap<Arc<str>, Teller>,
     /// By the id of its `[[mqtt]]`.
