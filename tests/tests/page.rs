@@ -398,7 +398,8 @@ mark = [{ room = "厨房", x = 0.2, y = 0.4 }]
 "#;
     let site = Site::new("drawings", &format!("{}{more}", gas()));
     std::fs::create_dir_all(site.path("plans")).expect("a folder for drawings");
-    let outline = json!([[103.834, 36.061], [103.8346, 36.061], [103.8346, 36.0613], [103.834, 36.0613], [103.834, 36.061]]);
+    let outline =
+        json!([[103.834, 36.061], [103.8346, 36.061], [103.8346, 36.0613], [103.834, 36.0613], [103.834, 36.061]]);
     let map = json!({
         "type": "Feature",
         "properties": { "name": "1号楼", "place": "b1" },

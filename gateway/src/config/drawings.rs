@@ -197,8 +197,8 @@ impl On<'_> {
         let named = [&spot.place, &spot.unit, &spot.floor, &spot.room].into_iter().any(|part| !part.is_empty());
         let found = match (&*spot.device, &*spot.point, named) {
             ("", "", true) => return self.place(r, spot, here),
-            (id, "", false) => ("device", id, points.find_device(id)),
-            ("", id, false) => ("point", id, points.find(id).map(|ix| points.point(ix).device)),
+            (id, "", false) if !id.is_empty() => ("device", id, points.find_device(id)),
+            ("", id, false) if !id.is_empty() => ("point", id, points.find(id).map(|ix| points.point(ix).device)),
             _ => {
                 let hint = "device = \"b3-1-101-gas\", or room = \"101\"".to_owned();
                 r.fault("x", "a mark is of a `device`, of a `point`, or of a place, room or floor", Some(hint));
