@@ -438,7 +438,7 @@ mod tests {
             (&on_floor("{ device = \"gas\", room = \"101\", x = 0, y = 0 }"), "a mark is of a `device`, of a `point`"),
             (
                 &on_floor("{ room = \"101\", x = 1001, y = 20 }"),
-                "anmin.toml:6:34: x = 1001, y = 20 lies outside of the image, which has 1000 × 500 pixels",
+                "anmin.toml:6:29: x = 1001, y = 20 lies outside of the image, which has 1000 × 500 pixels",
             ),
             (&on_floor("{ room = \"101\", x = -0.1, y = 0.2 }"), "lies outside of the image"),
             (&on_floor("{ room = \"101\", x = 0.1 }"), "`drawing[0].mark[0].y` is missing"),
