@@ -169,7 +169,7 @@ impl On<'_> {
             r.fault("x", format!("there are {} marks, expected {MOST_MARKS} at most", tables.len()), None);
         }
         let mut seen: HashSet<Spot> = HashSet::new();
-        let mut mark = |r: &Reader<'_>| {
+        let mark = |r: &Reader<'_>| {
             let spot = Spot {
                 place: r.or("place", String::new()),
                 unit: r.or("unit", String::new()),
@@ -187,7 +187,7 @@ impl On<'_> {
             let (name, place) = what?;
             Some(Mark { spot, at: at?, name, place })
         };
-        tables.iter().take(MOST_MARKS).filter_map(|r| mark(r)).collect()
+        tables.iter().take(MOST_MARKS).filter_map(mark).collect()
     }
 
     /// What people call it, and where it is.
