@@ -11,6 +11,7 @@ use anmin::clock::Clock;
 use anmin::store::people::{Account, ApiToken, Kept, Places, Principal, Role};
 use anmin::web::authority::{COMMANDS, Right, allows};
 use anmin::web::{RouteRow, routes};
+use anmin_sensors::point::Place;
 use anmin_sensors::time::Wall;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -240,6 +241,47 @@ async fn every_route_lets_in_whom_the_table_names_and_shows_them_their_own_place
                 assert!(status == StatusCode::NOT_FOUND || empty, "{told}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_drawing_shows_a_manager_their_own_building_and_nothing_of_another() {
+    let site = Site::with_tokens("drawings").await;
+    for token in tokens() {
+        let principal = Principal { role: token.role, places: token.places.clone(), ..Principal::unnamed("li") };
+        if !allows(&principal, Right::Look) {
+            continue;
+        }
+        let get = async |path: &str| site.get(As::Token(&token.name), path).await;
+        let (_, list) = get("/drawings").await;
+        let ids: Vec<&str> =
+            list["drawings"].as_array().expect("a list").iter().filter_map(|one| one["id"].as_str()).collect();
+        let mut areas: Vec<&str> = list["drawings"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .flat_map(|one| one["marks"].as_array().expect("marks"))
+            .filter_map(|mark| mark["area"].as_str())
+            .filter(|area| !area.is_empty())
+            .collect();
+        areas.sort_unstable();
+        areas.dedup();
+        let (_, map) = get("/drawings/site/map").await;
+        let outlined: Vec<&str> = map["features"]
+            .as_array()
+            .expect("features")
+            .iter()
+            .filter_map(|one| one["properties"]["place"].as_str())
+            .collect();
+        let floor = get("/drawings/b1-f1/image").await.0;
+        let sees =
+            |building: &str| principal.places.takes(&Place { building: building.to_owned(), ..Place::default() });
+        let wanted: Vec<&str> =
+            [("1", "b1"), ("3", "b3")].iter().filter(|(n, _)| sees(n)).map(|(_, area)| *area).collect();
+        assert_eq!(areas, wanted, "{} {list}", token.name);
+        assert!(outlined.iter().all(|area| wanted.contains(area)), "{} {outlined:?}", token.name);
+        assert_eq!((floor == StatusCode::OK, ids.contains(&"b1-f1")), (sees("1"), sees("1")), "{} {floor}", token.name);
+        assert!(ids.contains(&"site"), "{} {ids:?}", token.name);
     }
 }
 

@@ -150,7 +150,7 @@ async fn every_field_of_every_answer_is_there() {
             .replace("{month}", "2026-02");
         // Streams, what is read of a journal, which this site has not (the schema names those fields), what people print, and
         // what proves itself.
-        let other = ["/report", "/archive", "/table", "/sheet", ".csv"].iter().any(|end| path.ends_with(end));
+        let other = ["/report", "/archive", "/table", "/sheet", "/image", ".csv"].iter().any(|end| path.ends_with(end));
         if ["/events", "/openapi.json"].contains(&&*path) || path.starts_with("/subscriptions/") || other {
             continue;
         }

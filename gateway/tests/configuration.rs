@@ -284,6 +284,13 @@ async fn read_examples(reference: &Reference, folder: &Folder) -> (Option<Config
     for secret in ["web", "zigbee", "office", "property", "town", "tsdb", "duty-group-sign", "cloud", "mail", "sms"] {
         folder.write(&format!("secrets/{secret}"), "0123456789abcdef\n");
     }
+    std::fs::create_dir_all(folder.0.join("plans")).expect("a folder for drawings");
+    folder.write(
+        "plans/site.geojson",
+        r#"{"type":"Feature","properties":{"place":"b1"},"geometry":{"type":"Point","coordinates":[103.8343,36.0611]}}"#,
+    );
+    let floor = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/plans/b3-f1.png");
+    std::fs::copy(floor, folder.0.join("plans/b1-f1.png")).expect("the demo has a floor");
     folder.write("secrets/duty-numbers", "13800000001\n");
     folder.write("secrets/duty-group", "https://robot.example.cn/send?key=0123456789abcdef\n");
     let mut files = SiteFiles { base: folder.0.clone(), ..SiteFiles::default() };

@@ -239,6 +239,61 @@ async fn the_page_is_served_whole_or_says_how_to_get_it() {
     assert_eq!(site.get("/assets/../page.rs").await.0, StatusCode::NOT_FOUND);
 }
 
+/// Goal: a drawing is given whole, as what it is, once, and nothing that is none. Method: as programs ask, with and without what
+/// they hold already, and with names that lead elsewhere.
+#[tokio::test]
+async fn drawings_are_given_once_and_lead_nowhere_else() {
+    let site = site(None, true).await;
+    let ask = async |path: &str, known: Option<&str>| {
+        let mut request = site.request(Method::GET, path, "");
+        if let Some(tag) = known {
+            request.headers_mut().insert("if-none-match", tag.parse().expect("plain text"));
+        }
+        let response = site.send(request).await;
+        let (head, body) = response.into_parts();
+        (head, body.collect().await.expect("a whole body").to_bytes())
+    };
+    for (path, kind) in [
+        ("/api/v1/drawings", "application/json"),
+        ("/api/v1/drawings/site/map", "application/geo+json"),
+        ("/api/v1/drawings/b1-f1/image", "image/png"),
+    ] {
+        let (head, body) = ask(path, None).await;
+        assert_eq!((head.status, &head.headers["content-type"]), (StatusCode::OK, &kind.parse().expect("a type")));
+        assert_eq!(head.headers["x-content-type-options"], "nosniff");
+        assert_eq!(head.headers["cache-control"], "private, no-cache");
+        assert!(
+            head.headers["content-security-policy"]
+                .to_str()
+                .is_ok_and(|policy| policy.starts_with("default-src 'self'"))
+        );
+        let tag = head.headers["etag"].to_str().expect("plain text");
+        for known in [tag, &format!("\"other\", W/{tag}"), "*"] {
+            let (again, nothing) = ask(path, Some(known)).await;
+            assert_eq!((again.status, nothing.len()), (StatusCode::NOT_MODIFIED, 0), "{path} {known}");
+            assert_eq!(again.headers["etag"], tag);
+        }
+        let (other, whole) = ask(path, Some("\"other\"")).await;
+        assert_eq!((other.status, whole), (StatusCode::OK, body), "{path}");
+    }
+    for path in [
+        "/api/v1/drawings/nowhere/map",
+        "/api/v1/drawings/site/image",
+        "/api/v1/drawings/b1-f1/map",
+        "/api/v1/drawings/b1-f1/../../../../Cargo.toml",
+        "/api/v1/drawings/..%2F..%2F..%2FCargo.toml/image",
+        "/api/v1/drawings/%2Fetc%2Fpasswd/image",
+        "/api/v1/drawings/b1-f1/image/..%2F..%2FCargo.toml",
+        "/api/v1/drawings/b1-f1%00/image",
+    ] {
+        assert_eq!(ask(path, None).await.0.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    // What lies there now was never judged.
+    let (head, body) = ask("/api/v1/drawings/changed/image", None).await;
+    let said: Value = serde_json::from_slice(&body).expect("a problem");
+    assert_eq!((head.status, &said["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("drawing")));
+}
+
 #[tokio::test]
 async fn bad_requests_are_told_what_is_wrong() {
     let site = site(None, true).await;

@@ -261,6 +261,11 @@ impl Mapping {
         Some(named.any(|profile| profile.specs().iter().any(|spec| spec.alarm_point)))
     }
 
+    /// Whether devices that nobody has listed become devices of the site.
+    pub fn provisions(&self) -> bool {
+        self.unknown == Unknown::Provision
+    }
+
     /// Notes every pair of mappings of one broker that would fight for a topic.
     pub fn check_overlaps(mappings: &[Self], faults: &Faults) {
         for (n, later) in mappings.iter().enumerate() {

@@ -368,6 +368,60 @@ fn what_is_looked_up_kept_in_lists_and_tested_on_a_walk_has_its_page() {
     Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("reports", "");
 }
 
+/// A map with two buildings, and a floor on which one kitchen is marked and the other is not.
+#[test]
+fn what_burns_is_seen_on_the_map_and_on_the_floor_and_opened_by_a_key() {
+    let more = r#"
+[[place]]
+id = "b2"
+building = "2"
+position = [36.0616, 103.8354]
+[[device]]
+id = "flat-501"
+profile = "anmin-json-gas"
+place = "b1"
+floor = "5"
+room = "厨房"
+[[device]]
+id = "flat-502"
+profile = "anmin-json-gas"
+place = "b1"
+floor = "5"
+room = "502"
+[[device]]
+id = "flat-201"
+profile = "anmin-json-gas"
+place = "b2"
+floor = "2"
+[[drawing]]
+id = "site"
+name = "小区图"
+geojson = "plans/site.geojson"
+[[drawing]]
+id = "b1-f5"
+name = "1号楼5层图"
+building = "1"
+floor = "5"
+image = "plans/b1-f5.png"
+mark = [{ room = "厨房", x = 0.2, y = 0.4 }]
+"#;
+    let site = Site::new("drawings", &format!("{}{more}", gas()));
+    std::fs::create_dir_all(site.path("plans")).expect("a folder for drawings");
+    let outline =
+        json!([[103.834, 36.061], [103.8346, 36.061], [103.8346, 36.0613], [103.834, 36.0613], [103.834, 36.061]]);
+    let map = json!({
+        "type": "Feature",
+        "properties": { "name": "1号楼", "place": "b1" },
+        "geometry": { "type": "Polygon", "coordinates": [outline] },
+    });
+    site.write("plans/site.geojson", &map.to_string());
+    let floor = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/demo/plans/b3-f1.png");
+    std::fs::copy(floor, site.path("plans/b1-f5.png")).expect("the demo has a floor");
+    let daemon = Daemon::start(site.folder());
+    let web = daemon.web;
+    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("drawings", "");
+}
+
 #[test]
 fn a_resident_sees_what_is_public_and_asks_for_help_without_signing_in() {
     let site = Site::new("residents-page", &gas());

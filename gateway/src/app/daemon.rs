@@ -212,6 +212,7 @@ impl Daemon {
             in_force: Arc::new(RwLock::new(InForce {
                 configuration: config.sha256.as_str().into(),
                 places: config.places.values().cloned().collect(),
+                drawings: Arc::clone(&config.drawings),
                 texts: running::texts(&config.caps, &config.ebms, &config.notices, (&config.site, &numbers)),
                 ..InForce::default()
             })),

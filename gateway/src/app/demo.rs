@@ -24,6 +24,8 @@ use crate::telemetry;
 
 const SITE: &str = include_str!("../../demo/anmin.toml");
 const DEVICES: &str = include_str!("../../demo/devices.csv");
+const MAP: &[u8] = include_bytes!("../../demo/plans/site.geojson");
+const FLOOR: &[u8] = include_bytes!("../../demo/plans/b3-f1.png");
 
 /// Marks the folder as ours, so that a second demo may clear it.
 const MARK: &str = ".anmin-demo";
@@ -74,8 +76,15 @@ fn prepare(dir: &Path) -> Result<(), String> {
         .replace("127.0.0.1:1883", &format!("127.0.0.1:{}", free_port(1_883)))
         .replace("port = 5020", &format!("port = {}", free_port(5_020)))
         .replace("\"ttyDEMO\"", &format!("{:?}", line.display().to_string()));
-    for (name, text) in [(MARK, ""), ("anmin.toml", &site), ("devices.csv", DEVICES)] {
-        std::fs::write(dir.join(name), text).map_err(problem)?;
+    std::fs::create_dir_all(dir.join("plans")).map_err(problem)?;
+    for (name, bytes) in [
+        (MARK, b"".as_slice()),
+        ("anmin.toml", site.as_bytes()),
+        ("devices.csv", DEVICES.as_bytes()),
+        ("plans/site.geojson", MAP),
+        ("plans/b3-f1.png", FLOOR),
+    ] {
+        std::fs::write(dir.join(name), bytes).map_err(problem)?;
     }
     Ok(())
 }

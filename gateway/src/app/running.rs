@@ -696,6 +696,9 @@ impl Running {
             in_force.texts.retain(|id, _| !ways_waiting.contains(&&**id));
             in_force.texts.extend(before.into_iter().filter(|(id, _)| ways_waiting.contains(&&**id)));
             in_force.configuration = config.sha256.into();
+            if !waiting("drawing") {
+                in_force.drawings = Arc::clone(&config.drawings);
+            }
         }
         let beginning = Beginning {
             callers,

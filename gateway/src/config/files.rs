@@ -53,7 +53,7 @@ impl Source {
 }
 
 /// No file of a site is larger; one that is was named by mistake, and may have no end.
-const MOST_BYTES: u64 = 64 << 20;
+pub const MOST_BYTES: u64 = 64 << 20;
 
 /// Reads one file; what cannot be read is a fault that says why.
 pub fn read(path: &Path, faults: &Faults) -> Option<Source> {
@@ -80,6 +80,26 @@ pub fn read(path: &Path, faults: &Faults) -> Option<Source> {
             let message = format!("not UTF-8: byte 0x{:02X}", error.as_bytes()[sound.len()]);
             fault(line, before.chars().count() + 1, message, Some("save it as UTF-8, not as GBK or UTF-16"))
         }
+    }
+}
+
+/// The bytes of a plain file of no more than `most` bytes, whole MiB, or why there are none.
+pub fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let read = || {
+        // Asked before it is opened: a pipe would wait for a writer.
+        if fs::metadata(path)?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is no plain file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) if bytes.len() as u64 > most => Err(format!("it is larger than {} MiB", most >> 20)),
+        read => read.map_err(|error| reason(&error)),
     }
 }
 

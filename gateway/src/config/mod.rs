@@ -5,6 +5,7 @@
 
 pub mod adopted;
 pub mod devices;
+pub mod drawings;
 pub mod files;
 pub mod outside;
 pub mod parts;
@@ -40,6 +41,7 @@ use anmin_sensors::validator;
 use crate::clock;
 use crate::credentials::named_file;
 use crate::delivery::{Site, broadcast, ebm, gbt26875_out, influx, mqtt_out, notice, siren, webhook};
+use crate::drawing::Drawing;
 use crate::intake::{broker, gbt26875, http, modbus, mqtt};
 use crate::main_loop::drill_calendar;
 use crate::main_loop::test_calendar::TestPlan;
@@ -71,6 +73,8 @@ pub struct Config {
     pub desk: DeskSettings,
     pub crew: Crew,
     pub places: HashMap<String, Arc<Place>>,
+    /// Maps and floor plans, in the order of the files.
+    pub drawings: Arc<[Drawing]>,
     pub profiles: Profiles,
     pub points: Points,
     /// By broker: the id of its `[[mqtt]]`, or `broker` for the embedded one.
@@ -368,6 +372,7 @@ impl Config {
         }
         for (what, keys) in [
             ("place", ["place"].as_slice()),
+            ("drawing", &["drawing"]),
             ("plan", &["plan"]),
             ("station", &["station"]),
             ("broker", &["mqtt", "gbt26875", "http"]),
@@ -380,6 +385,7 @@ impl Config {
         ] {
             unique(what, keys.iter().flat_map(|key| all(key)));
         }
+        let drawing_tables = all("drawing");
         for root in &roots {
             root.finish();
         }
@@ -388,6 +394,10 @@ impl Config {
             areas.into_iter().map(|(id, area)| (id, Arc::new(area.place))).collect();
         let mut points = Points::default();
         let buses = hang(&entries, &profiles, &places, bus_settings, &mut points, faults);
+
+        let open = mappings.iter().flat_map(|(_, mappings)| mappings).any(Mapping::provisions);
+        let known = drawings::Known { places: &places, points: &points, open };
+        let drawings = drawings::read(&drawing_tables, base, &known, faults);
 
         let outputs = bind(outputs, &points, &buses, faults);
 
@@ -441,6 +451,7 @@ impl Config {
             crew,
             site,
             places,
+            drawings,
             profiles,
             points,
             mappings,

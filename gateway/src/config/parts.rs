@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 
-use anmin_sensors::document::Faults;
 use ring::digest::{SHA256, digest};
 
 use super::devices::Entry;
+use super::drawings::sha256;
 use super::files::{self, SiteFiles};
 use crate::credentials::named_file;
 
@@ -63,11 +63,12 @@ pub struct Differences {
     pub waits: Vec<Difference>,
 }
 
-/// Keys that name a file which is read when its part is taken up: secrets, authorities, and the `file` of a list. Files that are
+/// Keys that name a file which is read when its part is taken up: secrets, authorities, the `file` of a list, and what a drawing
+/// is drawn on. Files that are
 /// read anew whenever they are needed, a server's certificates, the authorities of its clients and all of an `[[mqtt]]`, are not
 /// among them.
 fn names_a_file(key: &str) -> bool {
-    key.ends_with("_file") || ["tls_ca", "file"].contains(&key)
+    key.ends_with("_file") || ["tls_ca", "file", "geojson", "image"].contains(&key)
 }
 
 impl Parts {
@@ -106,9 +107,9 @@ impl Parts {
             let mut text = format!("{value:?}");
             if table != "mqtt" {
                 for file in named_files(key, value) {
-                    // What cannot be read is told elsewhere.
-                    let read = files::read(&named_file(&files.base, file), &Faults::default());
-                    text.push_str(&read.map(|read| read.text).unwrap_or_default());
+                    // What cannot be read is told elsewhere. An image is no text, and another image another part.
+                    let read = files::bytes(&named_file(&files.base, file), files::MOST_BYTES).unwrap_or_default();
+                    text.push_str(&String::from_utf8(read).unwrap_or_else(|image| sha256(image.as_bytes())));
                 }
             }
             keys.insert(key.clone(), hash(&text));
@@ -160,7 +161,7 @@ impl Parts {
             (&["siren"], &["mqtt_out"]),
             (
                 &["place", "place_list", "device", "profiles/"],
-                &["mqtt", "bus", "device", "place", "station", "plan", "desk", "profiles/"],
+                &["mqtt", "bus", "device", "place", "station", "plan", "drawing", "desk", "profiles/"],
             ),
         ];
         for (what, rests) in holds_back {
@@ -238,7 +239,7 @@ impl Difference {
             _ => false,
         };
         match self.table() {
-            "station" | "plan" | "desk" | "drill" | "mqtt_out" | "webhook" | "notice" | "gbt26875_out"
+            "station" | "plan" | "drawing" | "desk" | "drill" | "mqtt_out" | "webhook" | "notice" | "gbt26875_out"
             | "subscriber" | "warning_source" | "validation" | "readings" | "log" | "mqtt" | "bus" => true,
             // What was sent as an exercise is not real of a sudden, and what is in force outside has to be cancelled there.
             "cap" | "ebm" => match &self.how {
@@ -258,6 +259,8 @@ impl Difference {
 
 #[cfg(test)]
 mod tests {
+    use anmin_sensors::document::Faults;
+
     use super::super::files::Source;
     use super::*;
 

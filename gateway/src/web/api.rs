@@ -44,8 +44,8 @@ use super::wire::{
     RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{
-    Archive, WebLink, archive, audit, crew, devices, drills, ledger, outputs, page, plans, registers, residents,
-    sign_in, stations, subscriptions, tuning, walks, warnings,
+    Archive, WebLink, archive, audit, crew, devices, drawings, drills, ledger, outputs, page, plans, registers,
+    residents, sign_in, stations, subscriptions, tuning, walks, warnings,
 };
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend, Resent};
@@ -177,6 +177,9 @@ fn api() -> Routes<Desk> {
                 .command::<CloseBody>("close"),
         )
         .route("/plans", get(Right::LookBehind, plans::list))
+        .route("/drawings", get(Right::Look, drawings::list))
+        .route("/drawings/{id}/map", get(Right::Look, drawings::map).gives("application/geo+json"))
+        .route("/drawings/{id}/image", get(Right::Look, drawings::image).gives("image/png"))
         .route("/drills", get(Right::LookBehind, drills::list))
         .route("/drills", post(Right::Drill, drills::start))
         .route("/drills/{id}", get(Right::LookBehind, drills::one))

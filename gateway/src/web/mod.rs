@@ -14,6 +14,7 @@ pub mod authority;
 pub mod client;
 mod crew;
 pub mod devices;
+mod drawings;
 pub mod drills;
 mod events;
 mod explain;
@@ -65,6 +66,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::credentials;
 use crate::crew_link::Links;
+use crate::drawing::Drawing;
 use crate::main_loop::{Feed, Input, ReloadAsked};
 use crate::output::Outputs;
 use crate::register;
@@ -249,6 +251,8 @@ pub struct InForce {
     pub configuration: Arc<str>,
     /// The places of the site, in no order.
     pub places: Vec<Arc<Place>>,
+    /// Maps and floor plans, in the order of the site's files.
+    pub drawings: Arc<[Drawing]>,
     /// Of ways out that speak to people, by their ids.
     pub texts: BTreeMap<Arc<str>, Teller>,
     /// By the id of its `[[mqtt]]`.

@@ -9,10 +9,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
 use anmin::clock::Clock;
+use anmin::config::drawings::sha256;
+use anmin::drawing::{Drawing, Image, Map, Mark, Sheet, Spot, judge_image};
 use anmin::main_loop::{Feed, Input};
 use anmin::store::audit::Deed;
 use anmin::store::people::Kept;
 use anmin::web::{DiscardSession, InForce, Server, Settings, Site, Token, WebLink};
+use anmin_sensors::point::Place;
 use desk::Desk;
 use tokio::sync::{mpsc, watch};
 
@@ -66,7 +69,8 @@ pub async fn serve_people(
             valid: std::time::Duration::from_secs(43_200),
         },
         in_force: Arc::new(RwLock::new(InForce {
-            places: Vec::new(),
+            places: ["3", "1"].map(place).into(),
+            drawings: drawings(),
             texts: Default::default(),
             configuration: "00".into(),
             sessions: [(Arc::from("plant"), Arc::new(|| {}) as DiscardSession)].into(),
@@ -111,6 +115,47 @@ pub async fn serve_people(
     let (server, _) = Server::new(settings, link, people.subscribe(), folder);
     let (address, _) = server.open().await.expect("a free port of this machine");
     Served { address, feed, deeds, people, _inputs: inputs }
+}
+
+/// Building `n`, which has a position.
+fn place(n: &str) -> Arc<Place> {
+    Arc::new(Place {
+        area: format!("b{n}"),
+        building: n.to_owned(),
+        position: Some((36.0618, 103.8352)),
+        ..Place::default()
+    })
+}
+
+/// A map of building 3 under the id that tests ask for, one of the whole site, and a floor of building 1.
+fn drawings() -> Arc<[Drawing]> {
+    let plans = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/plans");
+    let text = std::fs::read_to_string(plans.join("site.geojson")).expect("the demo has a map");
+    let map = Map::parse(&text).expect("it is one");
+    let file = std::fs::read(plans.join("b3-f1.png")).expect("the demo has a floor");
+    let (form, width, height) = judge_image(&file).expect("it is an image");
+    let mark = Mark {
+        spot: Spot { room: "101".to_owned(), ..Spot::default() },
+        at: (0.25, 0.5),
+        name: desk::text("1号楼1层101", "Building 1, Floor 1, 101"),
+        place: Place::clone(&place("1")),
+    };
+    let image = Image { path: plans.join("b3-f1.png"), sha256: sha256(&file), form, width, height, marks: vec![mark] };
+    let changed = Image { path: plans.join("site.geojson"), ..image.clone() };
+    let drawing = |id: &str, building: &str, sheet: Sheet| Drawing {
+        id: Arc::from(id),
+        name: desk::text("图", "drawing"),
+        building: building.to_owned(),
+        floor: String::new(),
+        sheet,
+    };
+    [
+        drawing(&desk::id(1).to_string(), "3", Sheet::Map(map.clone())),
+        drawing("site", "", Sheet::Map(map)),
+        drawing("b1-f1", "1", Sheet::Image(image)),
+        drawing("changed", "", Sheet::Image(changed)),
+    ]
+    .into()
 }
 
 impl Served {

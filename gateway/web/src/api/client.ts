@@ -86,6 +86,15 @@ export function ask<T>(path: string, parameters: Record<string, string> = {}): P
   return request<T>(said === '' ? path : `${path}?${said}`, { headers: headers() })
 }
 
+/** What a drawing is drawn on: the browser keeps it and asks each time whether it is still that. */
+export async function file(path: string): Promise<Response> {
+  try {
+    return await checked(await fetch(`/api/v1${path}`, { headers: headers(), cache: 'no-cache', signal: AbortSignal.timeout(WITHIN_MS) }))
+  } catch (error) {
+    throw error instanceof Problem ? error : new Problem('unreachable', UNREACHABLE)
+  }
+}
+
 /** A word that no other command has. */
 function key(): string {
   return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('-')

@@ -594,6 +594,37 @@ export interface Drills {
   calendar: { id: string; scope: Text; every_days: number; last: string | null; due: string; overdue: boolean }[]
 }
 
+/** What stands at one spot of a drawing: one point, one device, or all in a place, whose empty parts are any. */
+export interface DrawingMark {
+  name: Text
+  /** On a map latitude and longitude; on an image parts of its width from the left and of its height from the top. */
+  at: [number, number]
+  area: string
+  building: string
+  unit: string
+  floor: string
+  room: string
+  device: string
+  point: string
+}
+
+/** A map or a floor plan. */
+export interface Drawing {
+  id: string
+  name: Text
+  /** `null`: of the whole site. */
+  building: string | null
+  /** `null`: of the whole building. */
+  floor: string | null
+  form: 'map' | 'image'
+  /** Below `/api/v1`. */
+  file: string
+  /** Pixels; `null` of a map. */
+  width: number | null
+  height: number | null
+  marks: DrawingMark[]
+}
+
 /** What is to be done for a hazard or a kind of case, from a level on. */
 export interface Plan {
   id: string

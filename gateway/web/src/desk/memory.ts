@@ -1,6 +1,6 @@
 /** What this device remembers from one visit to the next; a browser that refuses to store anything forgets. */
 
-type Key = 'language' | 'officer' | 'sound' | 'elder' | 'theme'
+type Key = 'language' | 'officer' | 'sound' | 'elder' | 'theme' | 'drawing'
 
 export function remembered(key: Key): string | null {
   try {

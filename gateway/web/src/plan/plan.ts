@@ -104,6 +104,26 @@ function levelOf(alarms: readonly Alarm[]): Level | null {
   return LEVELS.find((level) => (heard.length > 0 ? heard : alarms).some((alarm) => alarm.level === level)) ?? null
 }
 
+/** What is in one place, by its points and alarms. */
+export function cellOf(key: string, { place, points, alarms: all }: { place: Place; points: Point[]; alarms: Alarm[] }): Cell {
+  const alarms = all.filter(({ drill }) => drill === null)
+  const ill = points.filter((point) => !isGood(point)).length
+  const blind = blindSpots(points)
+  return {
+    key,
+    building: place.building,
+    floor: place.floor,
+    place,
+    state: stateOf({ alarms, blind, ill }),
+    level: levelOf(alarms),
+    alarms,
+    drills: all.length - alarms.length,
+    points,
+    ill,
+    blind,
+  }
+}
+
 export function planOf(points: readonly Point[], alarms: readonly Alarm[]): Building[] {
   const found = new Map<string, { place: Place; points: Point[]; alarms: Alarm[] }>()
   const at = (place: Place) => {
@@ -116,24 +136,7 @@ export function planOf(points: readonly Point[], alarms: readonly Alarm[]): Buil
   // What is about anmin itself is nowhere in the site.
   for (const alarm of alarms) if (alarm.subject_type !== 'part') at(alarm.place).alarms.push(alarm)
 
-  const cells = [...found].map(([key, { place, points, alarms: all }]): Cell => {
-    const alarms = all.filter(({ drill }) => drill === null)
-    const ill = points.filter((point) => !isGood(point)).length
-    const blind = blindSpots(points)
-    return {
-      key,
-      building: place.building,
-      floor: place.floor,
-      place,
-      state: stateOf({ alarms, blind, ill }),
-      level: levelOf(alarms),
-      alarms,
-      drills: all.length - alarms.length,
-      points,
-      ill,
-      blind,
-    }
-  })
+  const cells = [...found].map(([key, of]) => cellOf(key, of))
   const buildings = grouped(cells, ({ building }) => building)
   return inOrder(buildings.keys()).map((building) => ({
     building,
