@@ -428,7 +428,8 @@ impl Warnings {
             let mut bytes = [0; 16];
             bytes.copy_from_slice(&hash.as_ref()[..16]);
             let incident = IncidentId(uuid::Builder::from_custom_bytes(bytes).into_uuid());
-            let command = Command { who: "anmin".to_owned(), what: Action::OpenCase { incident, what } };
+            let command =
+                Command { who: "anmin".to_owned(), what: Action::OpenCase { incident, what: Box::new(what) } };
             let (reply, answer) = oneshot::channel();
             inputs.send(Input::Command { command, from: Way::of(Through::Anmin), reply }).await.ok()?;
             match answer.await.ok()? {

@@ -407,7 +407,7 @@ pub enum Action {
     /// A person opens a case by hand, under an id that whoever asks has made: said twice it is one.
     OpenCase {
         incident: IncidentId,
-        what: NewCase,
+        what: Box<NewCase>,
     },
     /// A micro fire station is handed over, checked, or taken off duty.
     Station {

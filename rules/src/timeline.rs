@@ -1063,7 +1063,7 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
             let (place, owner) = (Place::default(), key("owner").map(str::to_owned));
             let what = NewCase { kind, title: words[0].to_owned(), place, text: String::new(), owner };
             let n = 0xca5e_0000 + stage.incidents.len() as u128;
-            Action::OpenCase { incident: IncidentId(uuid::Uuid::from_u128(n)), what }
+            Action::OpenCase { incident: IncidentId(uuid::Uuid::from_u128(n)), what: Box::new(what) }
         }
         "crew" => {
             let list = |name| key(name).map_or_else(Vec::new, |ids| ids.split(',').map(str::to_owned).collect());
@@ -1228,7 +1228,7 @@ fn random_day(seed: u64) -> Vec<String> {
                 let incident = IncidentId(uuid::Uuid::from_u128(n));
                 // Under an id that is over already nobody opens another.
                 if stage.incidents.get(&incident).is_none_or(|incident| incident.is_open()) {
-                    drop(stage.command(who, Action::OpenCase { incident, what }));
+                    drop(stage.command(who, Action::OpenCase { incident, what: Box::new(what) }));
                 }
             }
             32..36 => {

@@ -35,7 +35,7 @@ pub struct Here {
 impl Here {
     pub fn new<'p>(area_code: Option<&str>, places: impl IntoIterator<Item = &'p Arc<Place>>) -> Self {
         let ours = |place: &Place| place.position.into_iter().chain(place.polygon.iter().copied()).collect::<Vec<_>>();
-        let places = places.into_iter().flat_map(|place| ours(&place)).collect();
+        let places = places.into_iter().flat_map(|place| ours(place)).collect();
         Self { area_code: area_code.map(str::to_owned), places }
     }
 

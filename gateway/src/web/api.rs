@@ -1413,7 +1413,7 @@ async fn open_case(State(desk): State<Desk>, caller: Caller, Told(open): Told<Op
         return Err(beyond_places());
     }
     let incident = IncidentId(Uuid::now_v7());
-    let command = Command { who: caller.name(open.who)?, what: Action::OpenCase { incident, what } };
+    let command = Command { who: caller.name(open.who)?, what: Action::OpenCase { incident, what: Box::new(what) } };
     let from = caller.way.clone();
     match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {
         Ok(()) => desk.incident(&caller, incident).await,
