@@ -574,7 +574,11 @@ pub(crate) mod tests {
         }
 
         pub fn write(&mut self, transition: &Arc<Transition>) {
-            let turn = Turn { transitions: std::slice::from_ref(transition), ..Turn::default() };
+            self.write_all(std::slice::from_ref(transition));
+        }
+
+        pub fn write_all(&mut self, transitions: &[Arc<Transition>]) {
+            let turn = Turn { transitions, ..Turn::default() };
             self.store.commit(&turn).expect("the disk takes it");
         }
     }

@@ -22,8 +22,10 @@ use crate::delivery::event::rfc3339;
 use crate::store::StateReader;
 use crate::store::state::Entry;
 
-/// Rows at the end of the journal in which alarms are looked for that have closed.
-const LOOKED_BACK: usize = 2_000;
+/// Rows that are read at once, from the end of the journal back, to find alarms that have closed within `expires`.
+const ROWS_AT_ONCE: usize = 2_000;
+/// So often at most: a feed is asked for every minute, and one that is late for a storm is of use to nobody.
+const MOST_READS: usize = 10;
 /// Entries at most, the newest.
 const MOST_ENTRIES: usize = 500;
 
@@ -107,11 +109,22 @@ impl Subscriptions {
         let now = self.0.clock.now().wall;
         let journal = StateReader::open(&self.0.dir).map_err(|error| error.to_string())?;
         let mut alarms: BTreeSet<AlarmId> = journal.open_alarms().map_err(|error| error.to_string())?;
-        let lately = journal.recent(LOOKED_BACK, None).map_err(|error| error.to_string())?;
-        alarms.extend(lately.iter().filter_map(|row| match &row.entry {
-            Entry::Transition(transition) => Some(transition.alarm.id),
-            _ => None,
-        }));
+        let mut before = None;
+        for _ in 0..MOST_READS {
+            let rows = journal.recent(ROWS_AT_ONCE, before).map_err(|error| error.to_string())?;
+            let changes = || {
+                rows.iter().filter_map(|row| match &row.entry {
+                    Entry::Transition(transition) => Some(transition),
+                    _ => None,
+                })
+            };
+            alarms.extend(changes().map(|transition| transition.alarm.id));
+            let is_past = changes().last().is_some_and(|oldest| oldest.at.wall.plus(words.expires()) < now);
+            before = rows.last().map(|row| row.n);
+            if is_past || before.is_none() {
+                break;
+            }
+        }
         let mut holding = Vec::new();
         for alarm in alarms {
             let last = self.messages(&journal, subscriber, words, alarm, now)?.pop();
@@ -314,6 +327,31 @@ mod tests {
         }
         office.write(&Arc::new(at(0, Cause::Raised, |_| {})));
         assert!(office.all.feed(&office.one).expect("it can be read").expect("it has words").contains("<entry>"));
+    }
+
+    /// An alarm that has closed within the hour is told of though thousands of changes have come since.
+    #[test]
+    fn what_has_closed_is_told_of_for_its_time_however_much_has_come_since() {
+        let mut office = Office::new("feed-busy", WORDS);
+        for transition in story() {
+            office.write(&Arc::new(transition));
+        }
+        let id = samples::alarm().id;
+        let busy: Vec<Arc<Transition>> = (1..=5_000)
+            .map(|seq| {
+                let mut other = at(140, Cause::Acknowledged { by: "li".to_owned() }, |alarm| {
+                    (alarm.id, alarm.seq, alarm.level) = (AlarmId(uuid::Uuid::from_u128(77)), seq, Level::Blue);
+                });
+                Arc::make_mut(&mut other.alarm).peak = Level::Blue;
+                Arc::new(other)
+            })
+            .collect();
+        office.write_all(&busy);
+        for (minute, wanted) in [(150, 1), (191, 0)] {
+            office.clock.advance(minutes(minute).since(office.clock.now().wall));
+            let xml = office.all.feed(&office.one).expect("it can be read").expect("it has words");
+            assert_eq!(xml.matches(&format!("{id}-4-office</id>")).count(), wanted, "after {minute} minutes: {xml}");
+        }
     }
 
     #[test]
