@@ -85,8 +85,8 @@ fn notice() {
     let (port, heard) = robot();
     let site = red_site();
     site.write("robot", &format!("http://127.0.0.1:{port}/\n"));
-    let notice = "[[notice]]\nid = \"duty\"\nrobot = \"wecom\"\naddress_file = \"../robot\"\nper_minute = 1000\nsystem = false\n\
-                  [desk]\nstorm_alarms = 100000\n";
+    let notice = "[[notice]]\nid = \"duty\"\nrobot = \"wecom\"\naddress_file = \"robot\"\nper_minute = 1000\nsystem = false\n\
+                  [desk]\nstorm_alarms = 10000\n";
     site.write("anmin.d/notice.toml", notice);
     let subject = Subject::anmin_on(site, SHAPE);
     let broker = subject.daemon().and_then(|daemon| daemon.broker).expect("it has a broker").port();
