@@ -119,7 +119,7 @@ impl Subscriptions {
                 })
             };
             alarms.extend(changes().map(|transition| transition.alarm.id));
-            let is_past = changes().last().is_some_and(|oldest| oldest.at.wall.plus(words.expires()) < now);
+            let is_past = changes().next_back().is_some_and(|oldest| oldest.at.wall.plus(words.expires()) < now);
             before = rows.last().map(|row| row.n);
             if is_past || before.is_none() {
                 break;
