@@ -129,7 +129,8 @@ fn place(n: &str) -> Arc<Place> {
 
 /// A map of building 3 under the id that tests ask for, one of the whole site, and a floor of building 1.
 fn drawings() -> Arc<[Drawing]> {
-    let plans = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/plans");
+    // Two crates read this file.
+    let plans = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/demo/plans");
     let text = std::fs::read_to_string(plans.join("site.geojson")).expect("the demo has a map");
     let map = Map::parse(&text).expect("it is one");
     let file = std::fs::read(plans.join("b3-f1.png")).expect("the demo has a floor");
