@@ -359,16 +359,25 @@ impl Warnings {
         self.answer_late(&standing);
         let mut told: BTreeMap<Arc<str>, Option<(Level, Text)>> =
             standing.into_iter().map(|(part, _)| (part, None)).collect();
+        // Alarms come by the thousand; what is to be made ready changes with the warnings alone.
+        let mut look = true;
         loop {
             if self.tell(&mut told, &inputs).await.is_none() {
                 return;
             }
+            if look && self.make_ready(&inputs).await.is_none() {
+                return;
+            }
+            look = false;
             let now = self.0.clock.now().wall;
             let due = self.0.book.lock().unwrap_or_else(PoisonError::into_inner).poll_timeout();
             let wait = due.map_or(LOOK_EVERY, |due| due.since(now).min(LOOK_EVERY)).max(Duration::from_millis(100));
             tokio::select! {
-                () = self.0.changed.notified() => {}
-                () = sleep(wait) => self.clear_up(),
+                () = self.0.changed.notified() => look = true,
+                () = sleep(wait) => {
+                    self.clear_up();
+                    look = true;
+                }
                 said = news.recv() => match said {
                     Ok(FeedEvent::Transition(transition)) => self.answer(&transition),
                     Err(RecvError::Closed) => return,
@@ -404,7 +413,7 @@ impl Warnings {
                 told.insert(part, Some(said));
             }
         }
-        self.make_ready(inputs).await
+        Some(())
     }
 
     /// Opens a case with the steps of the plan for what is in force, was not there before, and is no exercise; `None` when the main
@@ -434,8 +443,12 @@ impl Warnings {
             inputs.send(Input::Command { command, from: Way::of(Through::Anmin), reply }).await.ok()?;
             match answer.await.ok()? {
                 Ok(()) => self.note(&warning, CASE),
-                // As when too many are open; it is tried when something changes.
-                Err(refusal) => tracing::warn!(why = %refusal, "no case was opened for a warning"),
+                Err(refusal) => tracing::warn!(
+                    source = &*warning.source,
+                    identifier = warning.message.key.identifier,
+                    why = %refusal,
+                    "no case with what to make ready could be opened for a warning; it is tried again"
+                ),
             }
         }
         Some(())
@@ -443,9 +456,8 @@ impl Warnings {
 
     /// Whether something was done about the warning, in all its updates, be it in another run.
     fn is_noted(&self, warning: &Warning, what: &str) -> bool {
-        let name = (note_of(warning, what), Arc::clone(&warning.source));
-        self.0.noted.lock().unwrap_or_else(PoisonError::into_inner).contains(&name.0)
-            || self.0.folder.join(name.0).exists()
+        let name = note_of(warning, what);
+        self.0.noted.lock().unwrap_or_else(PoisonError::into_inner).contains(&name) || self.0.folder.join(name).exists()
     }
 
     fn note(&self, warning: &Warning, what: &str) {
