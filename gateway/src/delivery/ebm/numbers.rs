@@ -186,26 +186,10 @@ mod tests {
     use std::collections::HashSet;
     use std::time::Duration;
 
+    use super::super::tests::Folder;
     use super::*;
     use crate::chance::Chance;
     use crate::samples::RAISED;
-
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("anmin-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir_all(&path).expect("a folder for the test");
-            Self(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 
     fn after(seconds: u64) -> Wall {
         RAISED.plus(Duration::from_secs(seconds))
