@@ -11,6 +11,7 @@ pub mod config;
 mod credentials;
 pub mod crew_link;
 pub mod delivery;
+pub mod delivery_report;
 pub mod drawing;
 pub mod intake;
 pub mod main_loop;

@@ -5,6 +5,7 @@ pub mod deeds;
 pub mod deliveries;
 pub mod drill_calendar;
 pub mod feed;
+pub mod hearing;
 pub mod help;
 pub mod losses;
 mod pace;
@@ -37,9 +38,11 @@ use tokio::sync::oneshot;
 
 use crate::delivery::Outcome;
 use crate::delivery::courier::CourierHandle;
+use crate::delivery_report::Report;
 use crate::intake::Message;
 use crate::store::audit::{Deed, Way};
 use crate::store::people::Person;
+use crate::store::reach::Addressed;
 use crate::store::readings::Limits;
 use crate::store::{StoreError, Told, registers};
 
@@ -93,6 +96,14 @@ pub enum Input {
     /// A CAP message has not been taken in the time that its way out gives it. It goes on being tried.
     Overdue {
         order: OrderId,
+    },
+    /// A way out has sent a message, or could not, to some of those whom it is for.
+    Addressed(Box<Addressed>),
+    /// A gateway says what has become of messages that a way out has sent. Answers how many of them are known.
+    Reported {
+        channel: Arc<str>,
+        reports: Vec<Report>,
+        reply: oneshot::Sender<Result<usize, StoreError>>,
     },
     /// Send dead letters again, under their ids. Answers which were.
     Resend {

@@ -292,6 +292,7 @@ async fn read_examples(reference: &Reference, folder: &Folder) -> (Option<Config
     let floor = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/plans/b3-f1.png");
     std::fs::copy(floor, folder.0.join("plans/b1-f1.png")).expect("the demo has a floor");
     folder.write("secrets/duty-numbers", "13800000001\n");
+    folder.write("secrets/duty-report", "0123456789abcdef0123456789abcdef\n");
     folder.write("secrets/duty-group", "https://robot.example.cn/send?key=0123456789abcdef\n");
     let mut files = SiteFiles { base: folder.0.clone(), ..SiteFiles::default() };
     for (language, line, text) in &reference.examples {

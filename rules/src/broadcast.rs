@@ -203,9 +203,10 @@ impl BroadcastStep {
             Self::Refused => ("对外播报被否决", "broadcast refused"),
             Self::Expired => ("对外播报超时未获批准，未发出", "broadcast not approved in time, not sent"),
             Self::TakenBack => ("对外播报已撤回", "broadcast taken back"),
-            Self::Rerouted => {
-                ("一出口未按时接收，已转发备用出口", "a way out did not take it in time; a spare one gets it, too")
-            }
+            Self::Rerouted => (
+                "未按时接收、送达或应答，已转发下一出口",
+                "not taken, not reached or not answered in time; the next way out gets it, too",
+            ),
             Self::Renewed => ("对外播报到期前已续发", "broadcast said again before it expires"),
             Self::Ended => {
                 ("警报器已到最长鸣响时间，停止鸣响", "a siren has sounded for its longest time and is switched off")

@@ -298,6 +298,16 @@ impl Watch {
         }
     }
 
+    /// Whether nobody has done anything about what is orange or red and still concerns people.
+    pub(crate) fn waits_for_answer(&self, alarm: AlarmId) -> bool {
+        let waits = |alarm: &Alarm| {
+            let unacknowledged =
+                matches!(alarm.state(), AlarmState::Unacknowledged | AlarmState::ReturnedUnacknowledged);
+            unacknowledged && matches!(alarm.class, Class::Hazard(_)) && alarm.level >= Level::Orange
+        };
+        self.book.alarm(alarm).is_some_and(|found| waits(found)) && !self.desk.calls_of(alarm).any(Call::is_answered)
+    }
+
     /// Which sirens sound, and until when.
     pub(crate) fn sirens(&self) -> impl Iterator<Item = (&Arc<str>, Mono)> {
         self.desk.sirens()
@@ -784,6 +794,11 @@ impl Engine {
     pub fn handle_undelivered(&mut self, now: Now, alarm: AlarmId, channel: &str) {
         self.fire_watches(now);
         self.watch.handle_undelivered(now, alarm, channel);
+    }
+
+    /// Whether nobody has answered what is orange or red, real and not over: it is not acknowledged, and no station comes.
+    pub fn waits_for_answer(&self, alarm: AlarmId) -> bool {
+        self.watch.waits_for_answer(alarm)
     }
 
     /// Which sirens are to sound, and until when, whatever alarms and drills want them.

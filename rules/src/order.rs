@@ -138,6 +138,11 @@ pub struct Channel {
     pub spare: bool,
     /// Spare ways out that get what this one does not take in time, the first of them first.
     pub then: Vec<Arc<str>>,
+    /// So long after it has taken what is orange or red a report must say that it has reached somebody, or the next spare one
+    /// gets it. `None`: that it was taken is enough.
+    pub reached_within: Option<Duration>,
+    /// The same for an answer: the alarm is acknowledged, a station comes, or a report says that somebody has answered.
+    pub answered_within: Option<Duration>,
     /// It hears of an alarm from this step of its escalation on, and then to its end; 0: from the beginning.
     pub from_escalation: u32,
     /// What it says in CAP is said again when it is so old and the alarm still stands. `None`: never.
@@ -173,6 +178,8 @@ impl Channel {
             classes: Vec::new(),
             spare: false,
             then: Vec::new(),
+            reached_within: None,
+            answered_within: None,
             from_escalation: 0,
             renew_after: None,
             sounds_for: Duration::ZERO,

@@ -9,13 +9,17 @@ It takes JSON {"to", "text", "id"} by POST /sms, and a form to=…&text=…&id=�
 it has taken already is taken once more, and said to be "repeated". Told "COUNT HOW" on standard input, it does not take the next COUNT requests
 and answers them so, and says {"answered": HOW, "to": ...}; HOW is a status, with seconds for Retry-After if it has two numbers, "refuse" for a
 200 that says no, "half" for an answer that breaks off, and "none" for none.
+
+Told "report URL JSON", it posts that JSON to the address as its delivery report, and says {"report": STATUS, "body": ...}.
 """
 
 import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.error import HTTPError
 from urllib.parse import parse_qs
+from urllib.request import Request, urlopen
 
 LOCK = threading.Lock()
 INSTEAD = []
@@ -73,9 +77,20 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def report(url, body):
+    try:
+        with urlopen(Request(url, body.encode(), {"Content-Type": "application/json"}), timeout=10) as answer:
+            say({"report": answer.status, "body": answer.read().decode()})
+    except HTTPError as error:
+        say({"report": error.code, "body": error.read().decode()})
+
+
 def listen():
     for line in sys.stdin:
         count, how = line.strip().split(" ", 1)
+        if count == "report":
+            report(*how.split(" ", 1))
+            continue
         with LOCK:
             INSTEAD.extend([how] * int(count))
 

@@ -511,6 +511,13 @@ impl Telephones {
         self.peer.tell(&format!("{count} {how}"));
     }
 
+    /// Has it post a delivery report. Gives the status of the answer and the answer.
+    pub fn report(&mut self, url: &str, report: &Value) -> (u64, String) {
+        self.peer.tell(&format!("report {url} {report}"));
+        let said = self.peer.tells("\"report\"");
+        (said["report"].as_u64().expect("a status"), said["body"].as_str().expect("a text").to_owned())
+    }
+
     /// What it says that nobody has asked about.
     pub fn said(&mut self) -> Vec<Value> {
         self.peer.said().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()

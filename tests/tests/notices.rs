@@ -200,3 +200,114 @@ system = false
         assert!(!log.contains(number), "{log}");
     }
 }
+
+/// Goal: what a gateway reports afterwards is known of each person, over a restart, too; and what has reached nobody is told to the
+/// next. Method: a gateway that takes everything and reports what it is told to, at the address that the site has given it.
+#[test]
+fn what_a_gateway_reports_is_known_of_each_person_and_what_reached_nobody_goes_to_the_next() {
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    let mut telephones = Telephones::start();
+    let site = Site::new("reports", "");
+    site.write("numbers", "13800000001\n13800000002\n");
+    site.write("one", "13900000009\n");
+    site.write("report", SECRET);
+    let body = r#"body = '{"to": "{{number}}", "text": "{{text}}", "id": "{{id}}"}'"#;
+    site.write(
+        "anmin.d/all.toml",
+        &format!(
+            r#"{GAS_AS_IT_SPEAKS}{AT_ONCE}
+[[notice]]
+id = "sms"
+gateway = "{url}/sms"
+speaks = "sms"
+{body}
+numbers_file = "numbers"
+system = false
+then = ["deputy"]
+answered_within = "10m"
+[notice.report]
+secret_file = "report"
+message = "/out_id"
+status = "/status"
+number = "/phone"
+why = "/err"
+delivered = ["DELIVRD"]
+read = ["READ"]
+failed = ["UNDELIV"]
+[[notice]]
+id = "deputy"
+gateway = "{url}/sms"
+speaks = "sms"
+{body}
+numbers_file = "one"
+system = false
+"#,
+            url = telephones.url
+        ),
+    );
+    let mut daemon = Daemon::start(site.folder());
+    let mut device = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+    let address = |daemon: &Daemon, rest: &str| format!("http://{}/reports/{rest}", daemon.web);
+    let ours = format!("sms/{SECRET}");
+    let report = |id: &str, phone: &str, status: &str| json!([{ "out_id": id, "phone": phone, "status": status, "err": "SPEAK" }]);
+    // What each number was told first, until every message is through.
+    let told = |telephones: &mut Telephones, daemon: &Daemon| {
+        let first: Vec<Value> = (0..2).map(|_| telephones.next("\"repeated\"")).collect();
+        daemon.wait("/api/v1/status", "it is through", |status| status["orders_waiting"] == 0);
+        let all = first.into_iter().chain(telephones.said()).filter(|said| said["to"] != "13900000009");
+        all.map(|said| (text(&said["to"]).to_owned(), text(&said["id"]).to_owned())).collect::<Vec<_>>()
+    };
+
+    // Two have it, and one of them has read it, which is said after a restart.
+    raise(&mut device, "g1", 12.0);
+    for (number, id) in told(&mut telephones, &daemon) {
+        let said = telephones.report(&address(&daemon, &ours), &report(&id, &format!("86{number}"), "DELIVRD"));
+        assert_eq!(said, (200, r#"{"code":0,"msg":"ok"}"#.to_owned()));
+    }
+    raise(&mut device, "g2", 12.0);
+    let second = told(&mut telephones, &daemon);
+    assert_eq!(daemon.terminate(), Some(0));
+    daemon = Daemon::start(site.folder());
+    for (number, id) in &second {
+        let reach = if number == "13800000001" { "READ" } else { "UNDELIV" };
+        assert_eq!(telephones.report(&address(&daemon, &ours), &report(id, number, reach)).0, 200);
+    }
+    let standing = |daemon: &Daemon, point: &str, wanted: &Value| {
+        let alarms = daemon.get("/api/v1/alarms");
+        let alarms = alarms["alarms"].as_array().expect("a list");
+        let alarm = alarms.iter().find(|alarm| alarm.to_string().contains(point)).expect("it is open");
+        let path = format!("/api/v1/incidents/{}/messages", text(&alarm["incident"]));
+        daemon.wait(&path, "the report", |told| {
+            let of = told["messages"].as_array().expect("a list").iter().filter(|one| one["way_out"] == "sms");
+            let of = of.map(|one| {
+                one["recipients"].as_array().expect("a list").iter().map(|of| json!([of["n"], of["state"], of["why"]]))
+            });
+            of.map(|of| Value::Array(of.collect())).any(|of| of == *wanted)
+        });
+    };
+    standing(&daemon, "g1", &json!([[1, "delivered", ""], [2, "delivered", ""]]));
+    standing(&daemon, "g2", &json!([[1, "read", ""], [2, "failed", "SPEAK"]]));
+    daemon.alarm("system/part", "way-out:sms/recipient-2", "said", |alarm| alarm["state"] == "unacknowledged");
+
+    // A red one that reaches neither of them is told to the deputy, at once.
+    let mut device = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+    raise(&mut device, "g3", 60.0);
+    for (number, id) in told(&mut telephones, &daemon) {
+        assert_eq!(telephones.report(&address(&daemon, &ours), &report(&id, &number, "UNDELIV")).0, 200);
+    }
+    let deputy = telephones.next("13900000009");
+    assert!(text(&deputy["text"]).contains("红色"), "{deputy}");
+
+    // Strangers, and what nobody can read.
+    for (rest, of, status) in [
+        (format!("sms/{}", SECRET.replace('0', "1")), json!([]), 404),
+        (format!("deputy/{SECRET}"), json!([]), 404),
+        (format!("none/{SECRET}"), json!([]), 404),
+        (ours.clone(), json!(7), 400),
+        (ours, report("nobody-knows-it", "13800000001", "READ"), 200),
+    ] {
+        assert_eq!(telephones.report(&address(&daemon, &rest), &of).0, status, "{rest} {of}");
+    }
+    let log = daemon.said();
+    assert!(!log.contains(SECRET) && !log.contains("13800000002"), "{log}");
+}

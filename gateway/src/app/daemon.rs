@@ -28,6 +28,7 @@ use crate::intake::modbus::write::{self, NotDone, Writes};
 use crate::intake::{gbt26875, http};
 use crate::main_loop::clock_trust::ClockTrust;
 use crate::main_loop::deliveries::Deliveries;
+use crate::main_loop::hearing::Hearing;
 use crate::main_loop::losses::Losses;
 use crate::main_loop::run::{MainLoop, Parts, Say};
 use crate::main_loop::{Feed, Input, PartState, PartTrouble, ReloadAsked};
@@ -213,6 +214,7 @@ impl Daemon {
                 configuration: config.sha256.as_str().into(),
                 places: config.places.values().cloned().collect(),
                 drawings: Arc::clone(&config.drawings),
+                reports: running::reports(&config.notices),
                 texts: running::texts(&config.caps, &config.ebms, &config.notices, (&config.site, &numbers)),
                 ..InForce::default()
             })),
@@ -269,6 +271,7 @@ impl Daemon {
             test_calendar: running.test_calendar(config.tests),
             stock: running.stock(),
             help: running.help(config.web.residents.kept),
+            hearing: Hearing::default(),
             plan_history: running.plan_history(),
             configuration: Some(config.sha256.clone().into()),
             refills: Some(refills),

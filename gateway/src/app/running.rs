@@ -36,6 +36,7 @@ use crate::delivery::notice::{self, Notice};
 use crate::delivery::siren::{self, Siren};
 use crate::delivery::webhook::{self, Webhook};
 use crate::delivery::{Carrier, Replaceable, Site, broadcast, cap, heartbeat, influx};
+use crate::delivery_report;
 use crate::intake::broker::Broker;
 use crate::intake::modbus::dial_in::{self, Door};
 use crate::intake::modbus::{self, Doors, Transport};
@@ -237,7 +238,7 @@ impl Running {
             add(&settings.channel.id, settings.heartbeat, &make)?;
         }
         for settings in &config.notices {
-            let make = || notice::carrier(settings, site, Some(crew), clock).map(NewCarrier::Notice);
+            let make = || notice::carrier(settings, site, Some(crew), clock, inputs).map(NewCarrier::Notice);
             add(&settings.channel.id, false, &make)?;
         }
         for settings in &config.caps {
@@ -695,6 +696,7 @@ impl Running {
             );
             in_force.texts.retain(|id, _| !ways_waiting.contains(&&**id));
             in_force.texts.extend(before.into_iter().filter(|(id, _)| ways_waiting.contains(&&**id)));
+            in_force.reports = reports(&config.notices);
             in_force.configuration = config.sha256.into();
             if !waiting("drawing") {
                 in_force.drawings = Arc::clone(&config.drawings);
@@ -778,6 +780,12 @@ const WAYS: &[&str] = &["mqtt_out", "webhook", "notice", "cap", "ebm", "gbt26875
 fn ids(differences: &[Difference], tables: &[&str], how: impl Fn(&How) -> bool) -> BTreeSet<String> {
     let found = differences.iter().filter(|one| tables.contains(&one.table()) && how(&one.how));
     found.map(|one| one.id().to_owned()).collect()
+}
+
+/// How what gateways report is read.
+pub fn reports(notices: &[notice::Settings]) -> BTreeMap<Arc<str>, delivery_report::Settings> {
+    let of = |settings: &notice::Settings| Some((Arc::clone(&settings.channel.id), settings.report()?.clone()));
+    notices.iter().filter_map(of).collect()
 }
 
 /// The same words in which the couriers send: a message is made of its order and of nothing that passes.

@@ -343,6 +343,7 @@ impl Config {
             ("siren", sirens.iter().map(|out| &out.channel).collect()),
         ] {
             routes::check_spares(table, &all(table), &channels);
+            routes::check_times(&all(table), &channels);
         }
         for r in ["cap", "siren", "subscriber"].into_iter().flat_map(all) {
             let lines = || mqtt_out.iter().map(|out| &*out.channel.id);

@@ -31,6 +31,21 @@ pub fn check_spares(table: &str, tables: &[Reader<'_>], channels: &[&Channel]) {
     }
 }
 
+/// That what is not reached or not answered in time can be handed on to somebody.
+pub fn check_times(tables: &[Reader<'_>], channels: &[&Channel]) {
+    for r in tables {
+        let id: String = r.optional("id").unwrap_or_default();
+        let Some(channel) = channels.iter().find(|channel| *channel.id == *id) else { continue };
+        let hands_on = !channel.then.is_empty() || is_spare(channel, channels.iter().copied());
+        for key in ["reached_within", "answered_within"] {
+            if r.has(key) && !hands_on {
+                let hint = "say by `then` who gets it instead".to_owned();
+                r.fault(key, format!("`{key}` without `then`: nobody would get what is late"), Some(hint));
+            }
+        }
+    }
+}
+
 /// That each siren's `output` is one that nothing keeps from sounding and falling silent, and no other siren's.
 pub fn check_outputs<'o>(tables: &[Reader<'_>], outputs: impl Iterator<Item = &'o output::Settings> + Clone) {
     let mut taken: HashMap<String, String> = HashMap::new();

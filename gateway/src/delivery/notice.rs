@@ -25,7 +25,7 @@
 //! numbers_file = "secrets/duty-numbers"
 //! ```
 //!
-//! "Accepted" is not "read": nobody is told here who has seen it.
+//! "Accepted" is not "read": that somebody is reached only a report of the gateway says, see [`crate::delivery_report`].
 
 mod gateway;
 mod mail;
@@ -44,6 +44,8 @@ use anmin_rules::rule::Level;
 use anmin_sensors::document::{Fault, Reader};
 use anmin_sensors::time::Wall;
 
+use tokio::sync::mpsc;
+
 use super::courier::Pace;
 use super::hours::{Hours, Quiet};
 use super::{Carrier, DeliveryError, Receipt, Site, read_channel, read_spares};
@@ -51,6 +53,8 @@ use crate::clock::Clock;
 use crate::config;
 use crate::credentials::named_file;
 use crate::crew_link::Links;
+use crate::delivery_report;
+use crate::main_loop::Input;
 use crate::outgoing::Outgoing;
 use gateway::Telephones;
 use mail::Mail;
@@ -60,6 +64,8 @@ use words::{Language, Manner, Words};
 
 /// The least that a way out to people must take in a minute, so that some is left for what is grave.
 const SLOWEST: usize = 10;
+
+const WITHIN_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(3_600);
 
 /// `[[notice]]`.
 #[derive(Clone, Debug)]
@@ -138,6 +144,15 @@ impl Form {
     }
 }
 
+/// How long somebody has to be reached or to answer.
+fn read_within(r: &Reader<'_>, key: &'static str) -> Option<Duration> {
+    let within = r.optional::<Duration>(key);
+    if within.is_some_and(|within| !WITHIN_RANGE.contains(&within)) {
+        r.fault(key, format!("`{key}` must lie between ten seconds and one hour"), None);
+    }
+    within
+}
+
 /// The template of a language: the site's own where it has one that can be used, and says why where it cannot.
 fn template(r: &Reader<'_>, folder: Option<&Path>, manner: Manner, language: Language) -> Arc<Template> {
     match folder.and_then(|folder| template::own(folder, manner, language)) {
@@ -157,6 +172,7 @@ impl Settings {
         let channel = read_channel(r, ChannelForm::Events, Level::Yellow, true);
         let stations: Vec<String> = r.or("stations", Vec::new());
         let (then, deliver_within) = read_spares(r);
+        let (reached_within, answered_within) = (read_within(r, "reached_within"), read_within(r, "answered_within"));
         let hours = Hours::read(r);
         let by = Form::read(r, base);
         let mut languages: Vec<Language> = Vec::new();
@@ -191,11 +207,20 @@ impl Settings {
         }
         // Without its form nobody can say which of the other keys belong to it.
         let by = by?;
+        let reports = matches!(&by, Form::Gateway(telephones) if telephones.report.is_some());
+        if reached_within.is_some() && !reports {
+            let hint = Some("`answered_within` needs none".to_owned());
+            r.fault(
+                "reached_within",
+                "`reached_within` without [notice.report]: nobody would say who is reached",
+                hint,
+            );
+        }
         r.finish();
         let stations = stations.into_iter().map(Into::into).collect();
         let of = |language| (language, template(r, folder.as_deref(), by.manner(), language));
         Some(Self {
-            channel: Channel { stations, then, ..channel? },
+            channel: Channel { stations, then, reached_within, answered_within, ..channel? },
             languages: languages.into_iter().map(of).collect(),
             per_minute: per_minute? / by.requests(),
             by,
@@ -210,6 +235,14 @@ impl Settings {
             Form::Robot(group) => group.heed(outgoing, r),
             Form::Mail(mail) => mail.heed(outgoing, r),
             Form::Gateway(telephones) => telephones.heed(outgoing, r),
+        }
+    }
+
+    /// How reports of its gateway are read, where it sends any.
+    pub fn report(&self) -> Option<&delivery_report::Settings> {
+        match &self.by {
+            Form::Gateway(telephones) => telephones.report.as_ref(),
+            Form::Robot(_) | Form::Mail(_) => None,
         }
     }
 
@@ -242,6 +275,8 @@ pub struct Notice {
     zone: Zone,
     /// Where a spare way out waits for what this one does not take.
     deliver_within: Option<Duration>,
+    clock: Clock,
+    inputs: mpsc::Sender<Input>,
 }
 
 enum By {
@@ -251,7 +286,13 @@ enum By {
 }
 
 /// Reads the secrets; connects only when there is something to say.
-pub fn carrier(settings: &Settings, site: &Site, links: Option<&Links>, clock: &Clock) -> Result<Notice, String> {
+pub fn carrier(
+    settings: &Settings,
+    site: &Site,
+    links: Option<&Links>,
+    clock: &Clock,
+    inputs: &mpsc::Sender<Input>,
+) -> Result<Notice, String> {
     let by = match &settings.by {
         Form::Robot(group) => By::Robot(Box::new(Group::new(group, clock)?)),
         Form::Mail(mail) => By::Mail(Box::new(Mail::new(mail, clock)?)),
@@ -265,6 +306,8 @@ pub fn carrier(settings: &Settings, site: &Site, links: Option<&Links>, clock: &
         hours: settings.hours.clone(),
         zone: Zone::new(config::ahead(&site.time_zone)),
         deliver_within: (!settings.channel.then.is_empty()).then_some(settings.deliver_within),
+        clock: clock.clone(),
+        inputs: inputs.clone(),
     })
 }
 
@@ -298,11 +341,16 @@ impl Notice {
         if orders.is_empty() {
             return Ok(Receipt::of("nothing that people need be told"));
         }
-        match &self.by {
-            By::Robot(group) => group.say(self.words.message(&orders)?).await,
-            By::Mail(mail) => mail.send(&self.words, &orders).await,
-            By::Gateway(telephones) => telephones.send(&self.words, &orders).await,
+        let (result, told) = match &self.by {
+            By::Robot(group) => return group.say(self.words.message(&orders)?).await,
+            By::Mail(mail) => (mail.send(&self.words, &orders).await, &mail.told),
+            By::Gateway(telephones) => (telephones.send(&self.words, &orders).await, &telephones.told),
+        };
+        for heard in told.take_news(&orders[0].channel, self.clock.now().wall) {
+            // It fails only at the very end.
+            let _ = self.inputs.send(Input::Addressed(Box::new(heard))).await;
         }
+        result
     }
 }
 

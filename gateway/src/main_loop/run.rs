@@ -36,6 +36,7 @@ use super::deeds;
 use super::deliveries::{Deliveries, Heard};
 use super::drill_calendar::DrillCalendar;
 use super::feed::{ChangedPoint, Feed, FeedEvent};
+use super::hearing::{Act, Hearing};
 use super::help::HelpWatch;
 use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
@@ -52,10 +53,12 @@ use crate::clock::Clock;
 use crate::delivery::Outcome;
 use crate::delivery::courier::CourierHandle;
 use crate::delivery::siren::Sounding;
+use crate::delivery_report::Report;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
 use crate::store::audit::{Deed, Through, Way};
 use crate::store::people::Kept;
+use crate::store::reach::Addressed;
 use crate::store::readings::{Backlog, NewPoint, Readings, ReadingsBatch};
 use crate::store::suspects::{Key, Standing, Suspects};
 use crate::store::unusable::Unusable;
@@ -109,6 +112,7 @@ pub struct Parts {
     pub test_calendar: TestCalendar,
     pub stock: StockWatch,
     pub help: HelpWatch,
+    pub hearing: Hearing,
     pub plan_history: PlanHistory,
     /// By which anmin works from now on, until it is written down.
     pub configuration: Option<Arc<str>>,
@@ -149,6 +153,7 @@ impl Parts {
         if alarms.len() + orders.len() > 0 {
             info!("taken up from the journal: {} open alarms, {} orders to send again", alarms.len(), orders.len());
         }
+        self.hearing.restore(now.mono, alarms.iter(), &self.engine.desk().channels);
         let calls = calls.iter().map(|change| change.call.clone()).collect();
         self.engine.restore_drills(now, alive, drills);
         self.engine.restore_walks(now, alive, walks);
@@ -345,11 +350,9 @@ impl MainLoop {
     /// When the next turn is due although nothing came in.
     pub fn poll_timeout(&self) -> Option<Mono> {
         let feed = (!self.changed.is_empty()).then_some(self.readings_due);
-        let Parts { engine, validator, losses, .. } = &self.parts;
-        [engine.poll_timeout(), validator.poll_timeout(), losses.poll_timeout(), feed, self.receipts_due]
-            .into_iter()
-            .flatten()
-            .min()
+        let Parts { engine, validator, losses, hearing, .. } = &self.parts;
+        let parts = [engine.poll_timeout(), validator.poll_timeout(), losses.poll_timeout(), hearing.poll_timeout()];
+        parts.into_iter().chain([feed, self.receipts_due]).flatten().min()
     }
 
     /// One turn over everything that came in. False when the loop shall end. Where the last run ended in a panic, what it
@@ -481,6 +484,7 @@ impl MainLoop {
         self.parts.validator.handle_timeout(now, &self.parts.points, &mut self.scratch.samples);
         self.evaluate(now);
         self.parts.engine.handle_timeout(now, &self.parts.points);
+        self.act_on_hearing(now);
         self.watch_reserve(now);
         // Since when something is in force is of use only by a clock that can be trusted.
         if !self.parts.clock_trust.is_doubtful() {
@@ -686,13 +690,23 @@ impl MainLoop {
             Input::Outcome { order, .. } if Pulse::owns(&order) => {}
             Input::Outcome { order, outcome } => {
                 self.parts.orders_waiting = self.parts.orders_waiting.saturating_sub(1);
-                if matches!(outcome, Outcome::Dead(_)) {
-                    self.handle_undelivered(now, &order);
+                match &outcome {
+                    Outcome::Dead(_) => self.handle_undelivered(now, &order),
+                    Outcome::Delivered(_) => self.handle_taken(now, &order),
                 }
                 self.scratch.outcomes.push(OrderOutcome { order, outcome, at: now.wall });
                 self.receipts_due.get_or_insert(now.mono.plus(RECEIPTS_WAIT));
             }
             Input::Overdue { order } => self.handle_undelivered(now, &order),
+            Input::Addressed(message) => {
+                let Parts { engine, hearing, .. } = &mut self.parts;
+                let channel = engine.desk().channels.iter().find(|one| one.id == message.channel);
+                hearing.handle_addressed(now, *message, channel);
+            }
+            Input::Reported { channel, reports, reply } => {
+                // The asker may have hung up; what was said holds all the same.
+                let _ = reply.send(self.handle_reports(now, &channel, reports));
+            }
             Input::Resend { who, from, which, reply } => {
                 let sent = self.resend(&who, &which);
                 self.note(now, deeds::of_resend(now.wall, who, from, &which, &sent));
@@ -729,6 +743,43 @@ impl MainLoop {
     fn handle_undelivered(&mut self, now: Now, order: &OrderId) {
         if let Some((alarm, channel)) = order.about() {
             self.parts.engine.handle_undelivered(now, alarm, channel);
+        }
+    }
+
+    fn handle_taken(&mut self, now: Now, order: &OrderId) {
+        let Parts { engine, hearing, .. } = &mut self.parts;
+        let Some((alarm, channel)) = order.about() else { return };
+        let channel = engine.desk().channels.iter().find(|one| *one.id == *channel);
+        if let Some((alarm, channel)) = engine.alarm(alarm).zip(channel) {
+            hearing.handle_taken(now.mono, alarm, channel);
+        }
+    }
+
+    /// All of them, or none: whoever reported can do so again.
+    fn handle_reports(&mut self, now: Now, channel: &Arc<str>, reports: Vec<Report>) -> Result<usize, StoreError> {
+        let Parts { hearing, journal, .. } = &mut self.parts;
+        let kept = |report: &Report| match hearing.knows(channel, &report.key) {
+            true => Ok(None),
+            false => journal.addressed(channel, &report.key),
+        };
+        let kept: Vec<Option<Addressed>> = reports.iter().map(kept).collect::<Result<_, _>>()?;
+        let all = reports.into_iter().zip(kept);
+        Ok(all.map(|(report, kept)| hearing.handle_report(now, channel, report, kept)).filter(|known| *known).count())
+    }
+
+    /// What is to be written down, handed on and said of who was told.
+    fn act_on_hearing(&mut self, now: Now) {
+        loop {
+            let Parts { hearing, engine, .. } = &mut self.parts;
+            match hearing.poll(now.mono, |alarm| engine.waits_for_answer(alarm)) {
+                Some(Act::Write(message)) => {
+                    self.scratch.deeds.push(Fact::Addressed(Box::new(message)));
+                    self.receipts_due.get_or_insert(now.mono.plus(RECEIPTS_WAIT));
+                }
+                Some(Act::HandOn(alarm, channel)) => engine.handle_undelivered(now, alarm, &channel),
+                Some(Act::Part(state)) => self.handle_part(now, state),
+                None => return,
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use super::drills;
 use super::duty;
 use super::people::{self, Person};
 use super::plans::{self, Revision};
+use super::reach::{self, Addressed};
 use super::registers;
 use super::walks;
 
@@ -51,6 +52,8 @@ pub enum Fact {
     Plan(Box<Revision>),
     /// Who may do what.
     Person(Box<Person>),
+    /// How a message stands with those whom it is for.
+    Addressed(Box<Addressed>),
 }
 
 /// A message by its hashes.
@@ -109,6 +112,7 @@ pub(super) fn write(tx: &Connection, fact: &Fact, audit_kept: Duration) -> rusql
         Fact::Configuration(at, sha256) => return plans::write_configuration(tx, *at, sha256),
         Fact::Plan(revision) => return plans::write(tx, revision),
         Fact::Person(person) => return people::write(tx, person),
+        Fact::Addressed(heard) => return reach::write(tx, heard),
     };
     Ok(())
 }

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, params};
 
 use super::incidents::WORDS;
-use super::sent;
 use super::state::{Hash, sha256};
+use super::{reach, sent};
 pub use crate::register::{Kind, Row};
 
 /// The step to schema 11: one table for whatever people keep, see also [`super::walks`] and [`super::incidents`]. Its words are few
@@ -137,7 +137,7 @@ pub(super) fn carry_over(from: &Connection, into: &Connection) -> rusqlite::Resu
         let Ok(mut sql) = from.prepare(&sql) else { return Ok(()) };
         let mut rows = sql.query([])?;
         while let Ok(Some(row)) = rows.next() {
-            let left = [WORDS, sent::TEXT, sent::SENT];
+            let left = [WORDS, sent::TEXT, sent::SENT, reach::ADDRESSED, reach::BECAME];
             if let Some([kind, id, cells]) = whole_row(row).filter(|[kind, ..]| !left.contains(&kind.as_str())) {
                 put(into, &kind, &id, &cells)?;
             }

@@ -66,6 +66,7 @@ use super::incidents::{self, ClosedCursor, ClosedFilter};
 use super::pending;
 use super::people::{self, Person};
 use super::plans;
+use super::reach::{self, Addressed, Standing};
 use super::record::{self, Body, RecordError};
 use super::registers::{self, Kind};
 use super::salvage::{self, Salvaged};
@@ -258,6 +259,8 @@ pub struct Sent {
     pub detail: String,
     /// What people were told, as it left; `None` where the order says it all, and of what left before this was kept.
     pub text: Option<String>,
+    /// How it stands with each of several recipients, by their places in the list, where the way out tells.
+    pub recipients: BTreeMap<u32, Standing>,
     /// `None` when its bytes are damaged.
     pub body: Option<OrderBody>,
 }
@@ -661,6 +664,11 @@ impl StateStore {
         dead_letters(self.conn()?, usize::MAX)
     }
 
+    /// What is known of a message by its name; `None` too where the record is damaged.
+    pub fn addressed(&self, channel: &str, key: &str) -> Result<Option<Addressed>, StoreError> {
+        reach::read(self.conn()?, channel, key).map_err(sqlite)
+    }
+
     /// Orders that are written down and have no receipt, in the order in which they were.
     pub fn unsent(&self) -> Vec<Order> {
         let mut orders: Vec<&(u64, Order)> = self.live.orders.values().collect();
@@ -962,6 +970,7 @@ impl StateReader {
                 let ended: i64 = row.get(4).map_err(sqlite)?;
                 found.push(Sent {
                     text: sent::read(&self.0, &id).map_err(sqlite)?,
+                    recipients: reach::of_order(&self.0, &id).map_err(sqlite)?,
                     id: OrderId::new(id),
                     channel: channel.into(),
                     state: match row.get::<_, i64>(6).map_err(sqlite)? {

@@ -44,8 +44,8 @@ use super::wire::{
     RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{
-    Archive, WebLink, archive, audit, crew, devices, drawings, drills, ledger, outputs, page, plans, registers,
-    residents, sign_in, stations, subscriptions, tuning, walks, warnings,
+    Archive, WebLink, archive, audit, crew, delivery_reports, devices, drawings, drills, ledger, outputs, page, plans,
+    registers, residents, sign_in, stations, subscriptions, tuning, walks, warnings,
 };
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend, Resent};
@@ -258,12 +258,13 @@ fn machines() -> Routes<Desk> {
 
 /// Every route for programs: what the OpenAPI document tells of.
 pub(super) fn operations() -> Vec<Operation> {
-    [api().operations("/api/v1"), machines().operations("")].concat()
+    [api().operations("/api/v1"), machines().operations(""), delivery_reports::routes().operations("")].concat()
 }
 
 /// Every route but the page's own files, as the router has it.
 pub(super) fn table() -> Vec<RouteRow> {
-    [api().rows("/api/v1"), machines().rows(""), crew::routes().rows(""), residents::routes().rows("")].concat()
+    let outside = [crew::routes().rows(""), residents::routes().rows(""), delivery_reports::routes().rows("")].concat();
+    [api().rows("/api/v1"), machines().rows(""), outside].concat()
 }
 
 pub(super) fn router(desk: Desk, watch: Guard) -> Router {
@@ -274,6 +275,7 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .merge(page::routes())
         .merge(crew::routes().guarded(&desk.people, &once))
         .merge(residents::routes().guarded(&desk.people, &once))
+        .merge(delivery_reports::routes().guarded(&desk.people, &once))
         .fallback(|| async { Problem::not_found("没有这个地址", "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
             Problem::new(

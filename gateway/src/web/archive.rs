@@ -34,7 +34,7 @@ use crate::main_loop::Query;
 use crate::package::{self, Entry};
 use crate::report::{self, Cell, Language, Page, cause};
 use crate::store::audit::Deed;
-use crate::store::reach::{Answers, reached};
+use crate::store::reach::{Answers, Standing, reached};
 use crate::store::state::{self, Journaled, Sent};
 use crate::store::view::Raw;
 
@@ -115,14 +115,28 @@ pub struct MessageWire {
     /// What it is about, in the officer's words.
     pub what: TextWire,
     pub level: Option<String>,
-    /// `waiting`, `accepted` (the receiver has taken the request), `delivered` (it has named the message, or the file is
-    /// written) or `dead`.
+    /// `waiting`, `accepted` (the receiver has taken the request), `delivered` (it has named the message, the file is written, or
+    /// its gateway says that somebody has it), `read`, `answered` (by telephone, as the gateway says), `failed` (taken, and it
+    /// reaches nobody) or `dead`.
     pub state: &'static str,
+    /// How it stands with each of several recipients, where the way out tells.
+    pub recipients: Vec<RecipientWire>,
     /// What the receiver said, or why it was given up.
     pub receipt: String,
-    /// The first person who answered after that: acknowledged the alarm, or said of this call whether the crew comes. No
-    /// receiver tells anmin who has only read it.
+    /// The first person who answered after that: acknowledged the alarm, or said of this call whether the crew comes.
     pub answered: Option<ByWire>,
+}
+
+/// One of those whom a message is for. Who that is the site's own list says: numbers and addresses are people's own.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct RecipientWire {
+    /// Their place in the list, from 1 on.
+    pub n: u32,
+    /// `left_out` (not taken for them), `failed` (taken, and cannot be delivered), `accepted`, `delivered`, `read`, `answered`.
+    pub state: &'static str,
+    pub at: String,
+    /// Why it came no further.
+    pub why: String,
 }
 
 pub(super) async fn messages(State(desk): State<Desk>, caller: Caller, Path(id): Path<String>) -> Answer<MessagesWire> {
@@ -163,11 +177,22 @@ pub(super) async fn messages(State(desk): State<Desk>, caller: Caller, Path(id):
             what,
             level: level.map(|level| level.as_str().to_owned()),
             state: reached(sent),
+            recipients: recipients_of(sent, writer),
             receipt: sent.detail.clone(),
             answered: answers.to(sent).map(|(by, at)| ByWire { by: by.clone(), at: writer.at(*at) }),
         }
     };
     Ok(Json(MessagesWire { messages: sent[last..].iter().map(wire).collect() }))
+}
+
+fn recipients_of(sent: &Sent, writer: Writer<'_>) -> Vec<RecipientWire> {
+    let of = |(recipient, standing): (&u32, &Standing)| RecipientWire {
+        n: recipient + 1,
+        state: standing.reach.as_str(),
+        at: writer.at(standing.since()),
+        why: standing.why.clone(),
+    };
+    sent.recipients.iter().map(of).collect()
 }
 
 /// A point and what it read.
@@ -358,6 +383,7 @@ fn message(writer: Writer<'_>, sent: &Sent, text: Option<&str>) -> Value {
     json!({
         "order": sent.id.as_str(), "way_out": &*sent.channel, "state": reached(sent),
         "at": sent.at.map(|at| writer.at(at)), "receipt": sent.detail, "text": text, "as_sent": as_sent,
+        "recipients": recipients_of(sent, writer),
         "body": body,
     })
 }
@@ -864,6 +890,10 @@ pub(super) fn name(word: &str, language: Language) -> String {
         "undetermined" => Some("无法判定"),
         "accepted" => Some("已接收"),
         "delivered" => Some("已送达"),
+        "read" => Some("已读"),
+        "answered" => Some("已接听应答"),
+        "failed" => Some("未能送达"),
+        "left_out" => Some("未被接收"),
         "waiting" => Some("待发送"),
         "dead" => Some("未能送达"),
         _ => Outcome::named(word).map(Outcome::zh).or(FalseCause::named(word).map(FalseCause::zh)),

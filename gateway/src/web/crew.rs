@@ -73,11 +73,12 @@ impl Counted {
         *count <= A_MINUTE
     }
 
-    fn say(&self, why: &'static str, from: Way, now: Mono) {
+    /// Who shows what opens nothing leaves one line, of each kind once in a while.
+    pub fn say(&self, what: &'static str, why: &'static str, from: Way, now: Mono) {
         let peer = from.address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(more) = counted.1.say(&format!("{peer} {why}"), now) {
-            tracing::warn!(more, "web: a crew's link from {peer} opens nothing: {why}");
+        if let Some(more) = counted.1.say(&format!("{peer} {what} {why}"), now) {
+            tracing::warn!(more, "web: {what} from {peer} opens nothing: {why}");
         }
     }
 }
@@ -287,7 +288,7 @@ async fn act(
 }
 
 fn turned_away(desk: &Desk, from: Way, Closed(status, why, text): Closed) -> Response {
-    desk.counted.say(why, from, desk.link.clock.now().mono);
+    desk.counted.say("a crew's link", why, from, desk.link.clock.now().mono);
     said(status, &text.zh, &text.en)
 }
 

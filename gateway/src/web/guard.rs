@@ -170,8 +170,8 @@ impl Guard {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             same_origin(headers, host)?;
             // The crew's page has forms and no script; its address is its authority, which no other site knows. The residents'
-            // has forms, too, and no authority.
-            if !warning && !path.starts_with(CREW) && path != RESIDENTS {
+            // has forms, too, and no authority. Where gateways report, the address is the authority, too.
+            if !warning && !path.starts_with(CREW) && !path.starts_with(REPORTS) && path != RESIDENTS {
                 json_only(headers)?;
             }
         }
@@ -234,9 +234,13 @@ impl Guard {
     }
 }
 
-/// A crew's link lets in whoever has it, and a log is read by many.
+/// A crew's link lets in whoever has it, as a gateway's address does, and a log is read by many.
 fn without_secret(path: &str) -> &str {
-    if path.starts_with("/crew/") { "/crew/…" } else { path }
+    match path {
+        crew if crew.starts_with(CREW) => "/crew/…",
+        gateway if gateway.starts_with(REPORTS) => "/reports/…",
+        path => path,
+    }
 }
 
 /// A browser names the page that sends a request; a program names none, and no page can make a browser leave it out.
@@ -322,6 +326,9 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
 
 /// Where crews answer by signed links.
 const CREW: &str = "/crew/";
+
+/// Where gateways report.
+const REPORTS: &str = "/reports/";
 
 /// Where residents say how they are.
 const RESIDENTS: &str = "/residents";

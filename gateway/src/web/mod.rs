@@ -13,6 +13,7 @@ pub(crate) mod audit;
 pub mod authority;
 pub mod client;
 mod crew;
+mod delivery_reports;
 pub mod devices;
 mod drawings;
 pub mod drills;
@@ -66,6 +67,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::credentials;
 use crate::crew_link::Links;
+use crate::delivery_report;
 use crate::drawing::Drawing;
 use crate::main_loop::{Feed, Input, ReloadAsked};
 use crate::output::Outputs;
@@ -255,6 +257,8 @@ pub struct InForce {
     pub drawings: Arc<[Drawing]>,
     /// Of ways out that speak to people, by their ids.
     pub texts: BTreeMap<Arc<str>, Teller>,
+    /// How what gateways report is read, by their ways out.
+    pub reports: BTreeMap<Arc<str>, delivery_report::Settings>,
     /// By the id of its `[[mqtt]]`.
     pub sessions: BTreeMap<Arc<str>, DiscardSession>,
 }

@@ -69,6 +69,7 @@ pub async fn serve_people(
             valid: std::time::Duration::from_secs(43_200),
         },
         in_force: Arc::new(RwLock::new(InForce {
+            reports: std::collections::BTreeMap::new(),
             places: ["3", "1"].map(place).into(),
             drawings: drawings(),
             texts: Default::default(),

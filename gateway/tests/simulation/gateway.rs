@@ -227,6 +227,7 @@ impl Life {
             plan_history: PlanHistory::default(),
             configuration: None,
             stock: StockWatch::new(jiff::tz::TimeZone::UTC, Vec::new()),
+            hearing: anmin::main_loop::hearing::Hearing::default(),
             help: HelpWatch::new(jiff::tz::TimeZone::UTC, Duration::from_secs(86_400), Vec::new()),
             refills: None,
             people: Default::default(),

@@ -6,7 +6,8 @@
 //! in as JSON, too; an array with one element that holds `{{number}}` has one for each number.
 //!
 //! Telephone numbers are people's own: they stand in a file, and in no log, receipt or message of a fault; a recipient is its place in
-//! the file. Each is told once (see [`super::told`]).
+//! the file. Each is told once (see [`super::told`]). How it goes on with a message the gateway may report, see
+//! [`crate::delivery_report`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use super::told::{Share, Told};
 use super::words::{Fields, Language, Manner, Words};
 use crate::clock::Clock;
 use crate::credentials::ClientTls;
+use crate::delivery_report::{self, plain};
 use crate::outgoing::Outgoing;
 
 /// Requests a minute for each message, where nothing else is said.
@@ -81,6 +83,8 @@ pub struct Settings {
     numbers_file: PathBuf,
     together: usize,
     success: Option<Success>,
+    /// `[notice.report]`.
+    pub(super) report: Option<delivery_report::Settings>,
 }
 
 impl Settings {
@@ -173,6 +177,16 @@ impl Settings {
             }
             sound.map(|(pointer, value)| Success { pointer: pointer.to_owned(), value: value.to_owned() })
         });
+        let report = r.table("report").and_then(|r| delivery_report::Settings::read(&r, base));
+        if report.as_ref().is_some_and(|report| !report.names_number()) && together > 1 {
+            let hint = Some("give `number` in [notice.report], or leave `together` out".to_owned());
+            r.fault("together", "of several numbers in one request a report must say whose it is", hint);
+        }
+        if report.as_ref().is_some_and(|report| report.named.is_none()) && !says(&["id"]) {
+            let hint =
+                Some("send `{{id}}`, or say by `named` where the gateway's own name is in its answer".to_owned());
+            r.fault("report", "a report could name no message", hint);
+        }
         let address = address?;
         // What stands in its places changes nothing of where it leads.
         let host = address.split(['?', '#']).next().unwrap_or_default();
@@ -191,7 +205,8 @@ impl Settings {
             }
         };
         let numbers_file = numbers?;
-        let count = self::numbers(&numbers_file).map_or(1, |numbers| numbers.len());
+        let numbers = self::numbers(&numbers_file).unwrap_or_default();
+        let count = numbers.len().max(1);
         Some(Self {
             manner: manner?,
             most_chars,
@@ -205,6 +220,7 @@ impl Settings {
             numbers_file,
             together,
             success,
+            report: report.map(|report| report.with_numbers(&numbers)),
         })
     }
 
@@ -366,7 +382,7 @@ pub(super) struct Telephones {
     settings: Settings,
     secret: Option<Secret>,
     numbers: Vec<String>,
-    told: Told,
+    pub(super) told: Told,
     clock: Clock,
 }
 
@@ -406,7 +422,7 @@ impl Telephones {
         let (mut detail, mut later) = (String::new(), None);
         for said in said {
             match said {
-                Said::Taken(how) => detail = how,
+                Said::Taken { how, .. } => detail = how,
                 Said::Refused(_) => {}
                 Said::Later { wait, why, .. } => {
                     let reason = self.without_people(&why);
@@ -479,20 +495,26 @@ impl Telephones {
         {
             headers.push(("content-type".to_owned(), kind.to_owned()));
         }
-        Ok(Request { orders: orders.to_vec(), recipients: recipients.to_vec(), path, headers, body: body.into() })
+        Ok(Request { id, orders: orders.to_vec(), recipients: recipients.to_vec(), path, headers, body: body.into() })
     }
 
     /// Asks once, and notes what becomes of each recipient.
     async fn attempt(&self, request: &Request<'_>) -> Said {
         let headers: Vec<(&str, &str)> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let Settings { method, success, .. } = &self.settings;
+        let Settings { method, success, report, .. } = &self.settings;
         let answer = self.http.ask(method.clone(), &request.path, &headers, request.body.clone(), LIMIT).await;
-        let said = judge(answer, success.as_ref());
+        let named = report.as_ref().and_then(|report| report.named.as_deref());
+        let said = judge(answer, success.as_ref(), named);
         for recipient in &request.recipients {
             match &said {
-                Said::Taken(_) => self.told.handle_taken(&request.orders, *recipient),
-                Said::Refused(why) => self.told.handle_refused(&request.orders, *recipient, &self.without_people(why)),
+                Said::Taken { named, .. } => {
+                    self.told.handle_taken(&request.orders, *recipient, named.as_ref().unwrap_or(&request.id));
+                }
+                Said::Refused(why) => {
+                    let why = self.without_people(why);
+                    self.told.handle_refused(&request.orders, *recipient, &request.id, &why);
+                }
                 Said::Later { .. } => {}
             }
         }
@@ -527,6 +549,7 @@ impl Telephones {
 }
 
 struct Request<'o> {
+    id: String,
     orders: Vec<&'o Order>,
     recipients: Vec<usize>,
     path: String,
@@ -563,20 +586,20 @@ fn parts(text: &str) -> String {
 }
 
 enum Said {
-    Taken(String),
+    Taken {
+        how: String,
+        /// The gateway's own name for the message.
+        named: Option<String>,
+    },
     /// This number, or this text, it will not have.
     Refused(String),
     /// `leave`: it is to be left alone.
-    Later {
-        wait: Option<Duration>,
-        leave: bool,
-        why: String,
-    },
+    Later { wait: Option<Duration>, leave: bool, why: String },
 }
 
 /// What an answer means: as with every HTTP peer, and where `success` is given a 2xx must say so, too. One that breaks off says
 /// neither.
-fn judge(answer: Result<Answer, String>, success: Option<&Success>) -> Said {
+fn judge(answer: Result<Answer, String>, success: Option<&Success>, named: Option<&str>) -> Said {
     let answer = match answer {
         Ok(answer) => answer,
         Err(why) => return Said::Later { wait: None, leave: false, why },
@@ -590,8 +613,16 @@ fn judge(answer: Result<Answer, String>, success: Option<&Success>) -> Said {
         300..=399 => return Said::Refused(format!("HTTP {status}, which is not followed")),
         _ => return Said::Refused(said),
     }
-    let Some(Success { pointer, value }) = success else { return Said::Taken(format!("HTTP {status}, accepted")) };
-    let Ok(json) = serde_json::from_slice::<Value>(&answer.body) else {
+    let json = serde_json::from_slice::<Value>(&answer.body);
+    let taken = |json: Option<&Value>| {
+        let named = named.zip(json).and_then(|(named, json)| json.pointer(named)).and_then(plain);
+        Said::Taken {
+            how: format!("HTTP {status}, accepted"),
+            named: named.and_then(|text| delivery_report::name(&text)),
+        }
+    };
+    let Some(Success { pointer, value }) = success else { return taken(json.as_ref().ok()) };
+    let Ok(json) = json else {
         return Said::Later { wait: None, leave: false, why: format!("not the answer of the gateway: {said}") };
     };
     let found = match json.pointer(pointer) {
@@ -599,7 +630,7 @@ fn judge(answer: Result<Answer, String>, success: Option<&Success>) -> Said {
         Some(other) => other.to_string(),
         None => String::new(),
     };
-    if found == *value { Said::Taken(format!("HTTP {status}, accepted")) } else { Said::Refused(said) }
+    if found == *value { taken(Some(&json)) } else { Said::Refused(said) }
 }
 
 #[cfg(test)]

@@ -185,7 +185,7 @@ pub(super) struct Mail {
     login: Option<(String, Secret)>,
     from: Mailbox,
     to: Vec<Mailbox>,
-    told: Told,
+    pub(super) told: Told,
     clock: Clock,
 }
 
@@ -238,9 +238,7 @@ impl Mail {
     /// that is said of one alarm refers to the alarm's own id, and so stands in one thread.
     fn compose(&self, letter: &Letter, orders: &[&Order]) -> Result<Vec<u8>, DeliveryError> {
         let domain = self.from.email.domain();
-        let of_all = orders.iter().map(|order| order.id.as_str()).collect::<Vec<_>>().join("\n");
-        let hash = digest::digest(&digest::SHA256, of_all.as_bytes());
-        let hash: String = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = name_of(orders);
         let about = |order: &Order| match &order.body {
             OrderBody::Event(transition) => Some(transition.alarm.id),
             OrderBody::Call(change) => Some(change.alarm.id),
@@ -287,8 +285,9 @@ impl Mail {
     /// somebody must wait.
     async fn hand_over(&self, message: &[u8], orders: &[&Order], recipients: &[usize]) -> Result<String, String> {
         let mut server = self.connect().await?;
+        let key = name_of(orders);
         let refuse_all = |why: &str| {
-            recipients.iter().for_each(|recipient| self.told.handle_refused(orders, *recipient, why));
+            recipients.iter().for_each(|recipient| self.told.handle_refused(orders, *recipient, &key, why));
             why.to_owned()
         };
         match judge(server.command(MailFrom::new(Some(self.from.email.clone()), Vec::new())).await, &[250]) {
@@ -303,7 +302,7 @@ impl Mail {
                 Said::Taken(_) => accepted.push(*recipient),
                 Said::Refused(why) => {
                     refusal = self.without_addresses(&why);
-                    self.told.handle_refused(orders, *recipient, &refusal);
+                    self.told.handle_refused(orders, *recipient, &key, &refusal);
                 }
                 Said::Later(why) => later = Some(format!("recipient {}: {why}", recipient + 1)),
             }
@@ -319,12 +318,12 @@ impl Mail {
         }
         let said = match judge(server.message(message).await, &[250]) {
             Said::Taken(said) => {
-                accepted.iter().for_each(|recipient| self.told.handle_taken(orders, *recipient));
+                accepted.iter().for_each(|recipient| self.told.handle_taken(orders, *recipient, &key));
                 said
             }
             Said::Refused(why) => {
                 let why = self.without_addresses(&why);
-                accepted.iter().for_each(|recipient| self.told.handle_refused(orders, *recipient, &why));
+                accepted.iter().for_each(|recipient| self.told.handle_refused(orders, *recipient, &key, &why));
                 why
             }
             Said::Later(why) => return Err(why),
@@ -416,6 +415,13 @@ fn judge(answer: Result<Response, lettre::transport::smtp::Error>, expected: &[u
             }
         }
     }
+}
+
+/// What a message about these orders is called, always the same.
+fn name_of(orders: &[&Order]) -> String {
+    let of_all = orders.iter().map(|order| order.id.as_str()).collect::<Vec<_>>().join("\n");
+    let hash = digest::digest(&digest::SHA256, of_all.as_bytes());
+    hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Says good-bye; whoever has gone already was polite enough.

@@ -405,8 +405,11 @@ async fn a_robot_is_spoken_to_in_its_own_way() {
         let secret = if robot == "wecom" { "" } else { "secret_file = 'secret'\n" };
         let settings =
             settings(&folder, &format!("id = 'duty'\nrobot = '{robot}'\naddress_file = 'address'\n{secret}"));
-        let carrier =
-            carrier(&settings.expect("settings"), &samples::site(), None, &Clock::manual(RAISED)).expect("a carrier");
+        let carrier = {
+            let (inputs, _) = mpsc::channel(1);
+            let settings = settings.expect("settings");
+            carrier(&settings, &samples::site(), None, &Clock::manual(RAISED), &inputs).expect("a carrier")
+        };
         let orders = storm();
         let alone = carrier.carry(&orders[0]).await.expect("it is accepted");
         let together = carrier.carry_all(&orders[0], &orders[1..]).await.expect("it is accepted");

@@ -76,6 +76,7 @@ fn notice(change: impl Fn(&mut Alarm, &mut CapOrder, &mut Sent)) -> Option<Notic
         state: "delivered",
         at: None,
         detail: String::new(),
+        recipients: std::collections::BTreeMap::new(),
         text: None,
         body: None,
     };

@@ -404,6 +404,17 @@ export interface IncidentChange {
 }
 
 /** What has left about an incident, and what its receiver said. */
+/** How far a message has come, as its receiver or gateway says. */
+export type Reach = 'left_out' | 'failed' | 'accepted' | 'delivered' | 'read' | 'answered'
+
+/** One of those whom a message is for, by their place in the site's list. */
+export interface Recipient {
+  n: number
+  state: Reach
+  at: string
+  why: string
+}
+
 export interface Message {
   /** `null` where its bytes are damaged. */
   at: string | null
@@ -411,7 +422,8 @@ export interface Message {
   form: 'event' | 'call' | 'cap' | 'siren'
   what: Text
   level: string
-  state: 'waiting' | 'accepted' | 'delivered' | 'dead'
+  state: Reach | 'waiting' | 'dead'
+  recipients: Recipient[]
   receipt: string
   /** Who did something first after it was taken. */
   answered: { by: string; at: string } | null

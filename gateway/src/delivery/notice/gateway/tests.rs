@@ -255,15 +255,15 @@ fn an_answer_is_judged_by_status_and_by_what_it_says() {
     ] {
         let answer =
             Answer { status, retry_after: wait.map(Duration::from_secs), body: Bytes::from_static(body.as_bytes()) };
-        let found = match judge(Ok(answer), success) {
-            Said::Taken(_) => Is::Taken,
+        let found = match judge(Ok(answer), success, None) {
+            Said::Taken { .. } => Is::Taken,
             Said::Refused(_) => Is::Refused,
             Said::Later { wait: Some(wait), leave: true, .. } => Is::Left(wait.as_secs()),
             Said::Later { .. } => Is::Later,
         };
         assert_eq!(found, wanted, "HTTP {status} {body}");
     }
-    assert!(matches!(judge(Err("broken".to_owned()), None), Said::Later { .. }));
+    assert!(matches!(judge(Err("broken".to_owned()), None, None), Said::Later { .. }));
 }
 
 #[test]
