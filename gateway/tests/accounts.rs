@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use peers::{Folder, soon};
 use serde_json::{Value, json};
 use served::desk::id;
-use served::{Served, serve_people};
+use served::{Served, serve_behind, serve_people};
 use tokio::net::TcpSocket;
 
 const START: Wall = Wall::from_millis(1_772_328_600_000);
@@ -480,6 +480,31 @@ async fn wrong_passwords_cost_waits_and_the_answer_tells_no_name_from_another() 
 
 /// Goal: a thousand addresses guess no more of one password in an hour than one does. Method: guesses from many addresses,
 /// each a minute after the other, and how many of them were looked at.
+/// Its last word counts, what cannot be read hides what stands before it, and nobody else is believed.
+#[tokio::test]
+async fn behind_a_proxy_of_ours_each_is_known_by_their_own_address() {
+    let (clock, folder) = (Clock::manual(START), Folder::new("proxy"));
+    let proxies = vec![Ipv4Addr::new(127, 0, 0, 9).into()];
+    let served = serve_behind(None, true, Kept::default(), clock.clone(), Some(&folder.0), proxies).await;
+    let site = Site { served, clock, folder };
+    site.set_up().await;
+    for (host, forwarded, wanted) in [
+        (9, "192.0.2.1", "192.0.2.1"),
+        (9, "198.51.100.7, 192.0.2.2", "192.0.2.2"),
+        (9, "192.0.2.3, 127.0.0.9", "192.0.2.3"),
+        (9, "198.51.100.7, x", "127.0.0.9"),
+        (8, "192.0.2.4", "127.0.0.8"),
+    ] {
+        let body = json!({"account": "li", "password": PASSWORD});
+        let mut request = site.request(As::Nobody, &Method::POST, "/api/v1/session", &body);
+        request.headers_mut().insert("x-forwarded-for", forwarded.parse().expect("a header"));
+        assert_eq!(site.send_from(host, request).await.status(), StatusCode::OK);
+        let told = site.served.deeds.lock().expect("no test panics with it").clone();
+        let last = told.iter().rev().find(|deed| deed.what == "session.sign_in").and_then(|deed| deed.from.address);
+        assert_eq!(last.map(|address| address.to_string()).as_deref(), Some(wanted), "{host} {forwarded}");
+    }
+}
+
 #[tokio::test]
 async fn guesses_from_many_addresses_are_as_few_as_from_one() {
     let site = Site::open("brute", Kept::default()).await;
