@@ -14,6 +14,7 @@ use anmin_rules::engine::{Counts, Engine};
 use anmin_rules::incident::{IncidentId, Situation};
 use anmin_rules::order::{Call, Station};
 use anmin_rules::plan::Plans;
+use anmin_rules::response::Callable;
 use anmin_rules::rule::{ContentHash, Level, RuleId, RuleSpec, Text};
 use anmin_rules::set::{InForce, RuleSource};
 use anmin_rules::walk::{self, Tick, Walk};
@@ -42,6 +43,11 @@ pub enum Query {
     Alarm {
         id: AlarmId,
         reply: oneshot::Sender<Option<AlarmView>>,
+    },
+    /// Who can be called and told next about an open alarm.
+    Next {
+        id: AlarmId,
+        reply: oneshot::Sender<Option<Next>>,
     },
     Incidents {
         within: Places,
@@ -117,6 +123,14 @@ pub enum Query {
         within: Places,
         reply: oneshot::Sender<Status>,
     },
+}
+
+/// What can be done about an open alarm without waiting for a clock.
+#[derive(Clone, Debug)]
+pub struct Next {
+    pub alarm: Arc<Alarm>,
+    pub stations: Vec<Callable>,
+    pub last_escalation: u32,
 }
 
 /// A detector or button that somebody can press.

@@ -41,9 +41,9 @@ use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
 use super::plan_history::PlanHistory;
 use super::query::{
-    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, PointChoices,
-    PointPage, PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Stranger, Testable,
-    TestablePoint, Trouble, WayOut,
+    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, Next,
+    PointChoices, PointPage, PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Stranger,
+    Testable, TestablePoint, Trouble, WayOut,
 };
 use super::stock::StockWatch;
 use super::test_calendar::TestCalendar;
@@ -1359,6 +1359,13 @@ impl MainLoop {
                     situation,
                 });
                 let _ = reply.send(view);
+            }
+            Query::Next { id, reply } => {
+                let next = engine.alarm(id).and_then(|alarm| {
+                    let stations = engine.callable(id)?;
+                    Some(Next { alarm: Arc::clone(alarm), stations, last_escalation: engine.last_escalation(alarm) })
+                });
+                let _ = reply.send(next);
             }
             Query::Stations { reply } => {
                 let _ = reply.send(StationView::all(engine, now.wall));

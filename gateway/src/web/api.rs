@@ -114,6 +114,7 @@ fn api() -> Routes<Desk> {
         .route("/alarms", get(Right::Look, alarms))
         .route("/alarms/{id}", get(Right::Look, alarm))
         .route("/alarms/{id}/transitions", get(Right::Look, alarm_history))
+        .route("/alarms/{id}/next", get(Right::Handle, stations::next))
         .route("/alarms/{id}/explanation", get(Right::Look, explanation))
         .route(
             "/alarms/{id}/{action}",
@@ -124,6 +125,8 @@ fn api() -> Routes<Desk> {
                 .command::<PlainBody>("unshelve")
                 .command::<WhyBody>("out-of-service")
                 .command::<PlainBody>("return-to-service")
+                .command::<EscalateBody>("escalate")
+                .command::<CallStationBody>("call-station")
                 .command::<ApproveBody>("approve-broadcast")
                 .command::<WhyBody>("refuse-broadcast")
                 .command::<WhyBody>("take-back-broadcast"),
@@ -969,6 +972,26 @@ pub(super) struct WhyBody {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+struct EscalateBody {
+    who: Option<String>,
+    /// The step that is meant: one more than the alarm's `escalation` as the person saw it.
+    step: u32,
+    why: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CallStationBody {
+    who: Option<String>,
+    station: String,
+    /// Also where it cannot respond.
+    #[serde(default)]
+    insist: bool,
+    why: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct ApproveBody {
     who: Option<String>,
     /// The community's name or the alarm's number, as the person has typed it.
@@ -1011,6 +1034,14 @@ async fn act(
         "reset" => (body::<PlainBody>(request).await?.who, Action::Reset { alarm }),
         "unshelve" => (body::<PlainBody>(request).await?.who, Action::Unshelve { alarm }),
         "return-to-service" => (body::<PlainBody>(request).await?.who, Action::ReturnToService { alarm }),
+        "escalate" => {
+            let EscalateBody { who, step, why } = body(request).await?;
+            (who, Action::Escalate { alarm, step, why: words("why", &why, MOST_WHY)? })
+        }
+        "call-station" => {
+            let CallStationBody { who, station, insist, why } = body(request).await?;
+            (who, Action::CallStation { alarm, station, insist, why: words("why", &why, MOST_WHY)? })
+        }
         "approve-broadcast" => {
             let ApproveBody { who, typed, level, state } = body(request).await?;
             let seen = BroadcastState::ALL.into_iter().find(|each| each.as_str() == state).zip(Level::named(&level));
@@ -1037,10 +1068,10 @@ async fn act(
         }
         _ => {
             return Err(Problem::not_found("没有这个操作", "there is no such command").hint(
-                "可用：acknowledge、reset、shelve、unshelve、out-of-service、return-to-service、approve-broadcast、\
-                 refuse-broadcast、take-back-broadcast",
-                "there are acknowledge, reset, shelve, unshelve, out-of-service, return-to-service, approve-broadcast, \
-                 refuse-broadcast and take-back-broadcast",
+                "可用：acknowledge、reset、shelve、unshelve、out-of-service、return-to-service、escalate、call-station、\
+                 approve-broadcast、refuse-broadcast、take-back-broadcast",
+                "there are acknowledge, reset, shelve, unshelve, out-of-service, return-to-service, escalate, \
+                 call-station, approve-broadcast, refuse-broadcast and take-back-broadcast",
             ));
         }
     };

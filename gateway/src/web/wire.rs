@@ -1291,16 +1291,14 @@ impl Writer<'_> {
             | Cause::Shelved { by }
             | Cause::TakenOutOfService { by, .. }
             | Cause::ReturnedToService { by } => Some(by.clone()),
-            Cause::Unshelved { by } | Cause::Regrouped { by } | Cause::Broadcast { by, .. } => by.clone(),
-            Cause::Raised
-            | Cause::LevelChanged(_)
-            | Cause::Returned
-            | Cause::Realarmed
-            | Cause::Escalated(_)
-            | Cause::Moved => None,
+            Cause::Unshelved { by }
+            | Cause::Regrouped { by }
+            | Cause::Escalated { by, .. }
+            | Cause::Broadcast { by, .. } => by.clone(),
+            Cause::Raised | Cause::LevelChanged(_) | Cause::Returned | Cause::Realarmed | Cause::Moved => None,
         };
         let why = match &transition.cause {
-            Cause::TakenOutOfService { why, .. } => Some(why.clone()),
+            Cause::TakenOutOfService { why, .. } | Cause::Escalated { by: Some(_), why, .. } => Some(why.clone()),
             Cause::Shelved { .. } => transition.alarm.shelved.as_ref().map(|shelf| shelf.why.clone()),
             Cause::Broadcast { step: BroadcastStep::Refused | BroadcastStep::TakenBack, .. } => {
                 transition.alarm.broadcast.as_ref().and_then(|broadcast| broadcast.no.as_ref()).map(|no| no.why.clone())

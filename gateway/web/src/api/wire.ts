@@ -472,6 +472,25 @@ export interface ChangedPoints {
 }
 
 /** What points can be filtered by. */
+/** Who can be called and told next about an alarm. */
+export interface Next {
+  stations: Callable[]
+  escalation: number
+  last_escalation: number
+}
+
+export interface Callable {
+  id: string
+  name: Text
+  phone: string
+  /** Why it cannot respond. */
+  unready: Text | null
+  /** It comes for another incident. */
+  elsewhere: boolean
+  /** Its call for this alarm or its incident, which has not ended. */
+  called: CallState | null
+}
+
 export interface PointChoices {
   buildings: string[]
   kinds: { kind: string; title: Text }[]
