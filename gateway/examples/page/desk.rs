@@ -1060,8 +1060,8 @@ impl Desk {
                 })))
             }
             Query::Incidents { within, page, reply } => {
-                let all = self.incidents.iter().filter(|incident| within.takes(&incident.place));
-                let all = all.map(|incident| self.situation(incident));
+                let all = self.incidents.iter().map(|incident| self.situation(incident));
+                let all = all.filter_map(|situation| situation.seen(|place| within.takes(place)));
                 drop(reply.send(IncidentList::select(page, all.collect())));
             }
             Query::Incident { id, reply } => {

@@ -1349,8 +1349,8 @@ impl MainLoop {
                 let _ = reply.send(view);
             }
             Query::Incidents { within, page, reply } => {
-                let all = engine.incidents().filter(|incident| within.takes(&incident.place));
-                let all = all.filter_map(|incident| engine.situation(incident.id));
+                let all = engine.incidents().filter_map(|incident| engine.situation(incident.id));
+                let all = all.filter_map(|situation| situation.seen(|place| within.takes(place)));
                 let _ = reply.send(IncidentList::select(page, all.collect()));
             }
             Query::Incident { id, reply } => {

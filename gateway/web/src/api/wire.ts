@@ -361,6 +361,8 @@ export interface Situation extends Incident {
   unacknowledged: number
   advice: Text[]
   people: string[]
+  /** Open alarms that it has besides, beyond one's places. */
+  beyond: number
 }
 
 export interface IncidentList {
@@ -493,6 +495,8 @@ export interface Callable {
 
 export interface PointChoices {
   buildings: string[]
+  areas: string[]
+  grids: string[]
   kinds: { kind: string; title: Text }[]
 }
 

@@ -243,6 +243,10 @@ export const en: Words = {
     role: 'Role',
     places: 'Places (none: everywhere)',
     building: 'Building {building}',
+    area: 'By place',
+    grid: 'By grid cell',
+    nowhere: 'What lies in no building: failures of anmin itself, warnings from above, calls for help',
+    nowhereWhy: 'Without it this officer does not hear when anmin itself fails: see to it that somebody else does.',
     save: 'Save',
     once: 'A password for once',
     onceWhy: 'For {name}. It is shown this once, and must be changed at the first sign-in:',
@@ -612,6 +616,7 @@ export const en: Words = {
     takeBackWhy: 'All who were told are told at once that it is taken back.',
   },
   incident: {
+    beyond: '{n} more alarm lies beyond your places | {n} more alarms lie beyond your places',
     title: 'Incident',
     part: 'Part of incident',
     count: '{n} alarm | {n} alarms',

@@ -241,6 +241,10 @@ export const zh = {
     role: '角色',
     places: '范围（不选为全部）',
     building: '{building} 号楼',
+    area: '按位置',
+    grid: '按网格',
+    nowhere: '不属于任何楼栋的：平台自身故障、上级预警、求助',
+    nowhereWhy: '未选此项的值班员看不到平台自身的故障；请确认另有人值守。',
     save: '保存',
     once: '一次性密码',
     onceWhy: '请交给 {name}，只显示这一次，首次登录后须更改：',
@@ -597,6 +601,7 @@ export const zh = {
     takeBackWhy: '立即向所有已收到的目标发出撤回消息。',
   },
   incident: {
+    beyond: '另有 {n} 条报警在您的范围以外',
     title: '事件',
     part: '属于事件',
     count: '{n} 条报警',
