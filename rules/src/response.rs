@@ -945,6 +945,12 @@ impl ResponseDesk {
         let found = self.settings.stations.iter().find(|each| *each.id == *station).cloned();
         let station = found.ok_or_else(|| Refusal::NoSuchStation(station.to_owned()))?;
         said_why(by.why)?;
+        if is_about_anmin(alarm) {
+            return Err(Refusal::not_allowed(
+                "该报警是关于平台自身的，不为其呼叫消防站",
+                "the alarm is about anmin itself: no station is called for it",
+            ));
+        }
         if alarm.is_silenced() {
             return Err(silenced());
         }
@@ -1425,11 +1431,20 @@ pub fn is_asked(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> bool
         && last.is_none_or(|last| alarm.level > last.level || alarm.moved != last.moved)
 }
 
+/// What others say to the desk: warnings from above, and who asks for help.
+fn is_of_others(alarm: &Alarm) -> bool {
+    matches!(&alarm.subject, Subject::Part(part) if [WARNING, HELP].iter().any(|word| part.starts_with(word)))
+}
+
+/// That no station answers would stand for ever if a station that does not answer were called for it.
+fn is_about_anmin(alarm: &Alarm) -> bool {
+    alarm.class == Class::System && !is_of_others(alarm)
+}
+
 /// Whether an alarm is for the duty desk alone and never for the public.
 pub(crate) fn is_for_the_desk(alarm: &Alarm) -> bool {
     // What others warn of is theirs to broadcast; anybody can ask for help, and what anybody says is not for the public.
-    let is_of_others = |part: &str| [WARNING, HELP].iter().any(|word| part.starts_with(word));
-    matches!(&alarm.subject, Subject::Part(part) if is_of_others(part))
+    is_of_others(alarm)
         // Noise next door, a lift that stands still, an empty battery.
         || matches!(alarm.class, Class::Hazard(Hazard::Care | Hazard::Device))
 }

@@ -299,11 +299,16 @@ fn an_officer_calls_another_station_and_escalates_without_waiting_for_a_clock() 
     let called = timeline.as_array().expect("rows").iter().find(|row| row["call"]["call"]["station"] == "st-b");
     let step = &called.expect("the call")["call"]["call"]["steps"][0];
     assert_eq!((&step["state"], &step["by"], &step["why"]), (&json!("called"), &json!("陈值班"), &json!("火势扩大")));
-    let audit = http::get(daemon.web, "/api/v1/audit?limit=200").json();
-    let rows = audit["rows"].as_array().expect("rows");
-    let of = |what: &str| rows.iter().filter(|row| row["what"] == what).collect::<Vec<_>>();
-    assert_eq!((of("call.by_hand").len(), of("alarm.escalate").len()), (4, 2), "{audit:#}");
-    let insisted = of("call.by_hand").into_iter().find(|row| row["detail"]["insist"] == true).expect("insisted");
+    let of = |audit: &Value, what: &str| {
+        let rows = audit["rows"].as_array().expect("rows").iter();
+        rows.filter(|row| row["what"] == what).cloned().collect::<Vec<_>>()
+    };
+    // What changes nothing waits a moment for its commit.
+    let audit = daemon.wait("/api/v1/audit?limit=200", "all that was said, what was refused too", |audit| {
+        (of(audit, "call.by_hand").len(), of(audit, "alarm.escalate").len()) == (4, 2)
+    });
+    let insisted =
+        of(&audit, "call.by_hand").into_iter().find(|row| row["detail"]["insist"] == true).expect("insisted");
     assert_eq!((&insisted["who"], &insisted["detail"]["why"]), (&json!("陈值班"), &json!("就近")));
 
     // The first has answered by now, and the third is back: the crew that is there asks for one more, and gets it.
