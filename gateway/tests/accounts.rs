@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use peers::{Folder, soon};
 use serde_json::{Value, json};
 use served::desk::id;
-use served::{Served, serve_people};
+use served::{Served, serve_behind, serve_people};
 use tokio::net::TcpSocket;
 
 const START: Wall = Wall::from_millis(1_772_328_600_000);
@@ -324,8 +324,77 @@ async fn an_incident_that_reaches_beyond_somebodys_places_is_not_handled_by_them
     assert_eq!(status, StatusCode::OK, "{body}");
     let (status, body) = site.post(As::Token("manager-3"), &path, &json!({})).await;
     assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("beyond_your_places")), "{body}");
-    let (status, _) = site.post(As::Token("officer-"), &path, &json!({})).await;
-    assert_eq!(status, StatusCode::OK);
+    let (status, whole) = site.post(As::Token("officer-"), &path, &json!({})).await;
+    assert_eq!((status, &whole["incident"]["beyond"]), (StatusCode::OK, &json!(0)));
+
+    // An officer of either building sees their own alarms and how many are not theirs, and acts on their own.
+    let note = json!({"text": "501室有一位老人"});
+    let (status, _) = site.post(As::Token("officer-3"), &format!("/incidents/{own}/note"), &note).await;
+    assert_eq!(status, StatusCode::OK, "it began in their building");
+    for (building, theirs) in [(OWN, true), (OTHER, false)] {
+        let token = format!("officer-{building}");
+        let officer = As::Token(&token);
+        let (status, view) = site.get(officer, &format!("/incidents/{own}")).await;
+        assert_eq!(status, StatusCode::OK, "{token}: {view}");
+        let mut named = Vec::new();
+        buildings(&view, &mut named);
+        assert!(!named.is_empty() && named.iter().all(|one| one == building), "{token}: {view:#}");
+        let [seen, beyond, all] = [
+            view["alarms"].as_array().map_or(0, Vec::len) as u64,
+            view["incident"]["beyond"].as_u64().expect("a number"),
+            whole["alarms"].as_array().map_or(0, Vec::len) as u64,
+        ];
+        assert!(seen > 0 && beyond > 0, "{token}: {view:#}");
+        assert_eq!(seen + beyond, all, "{token}: {view:#}");
+        assert_eq!(view["incident"]["notes"].as_array().is_some_and(|notes| !notes.is_empty()), theirs, "{view:#}");
+        let (_, list) = site.get(officer, "/incidents").await;
+        let found = list["incidents"].as_array().into_iter().flatten().find(|one| one["id"] == json!(own));
+        assert_eq!(found, Some(&view["incident"]), "{token}: the list says the same");
+        for (what, body) in [("note", json!({"text": "x"})), ("close", json!({"outcome": "test", "why": "x"}))] {
+            let (status, answer) = site.post(officer, &format!("/incidents/{own}/{what}"), &body).await;
+            let refused = (status, &answer["code"]) == (StatusCode::FORBIDDEN, &json!("beyond_your_places"));
+            assert_eq!(refused, what == "close" || !theirs, "{token} {what}: {answer}");
+        }
+        let alarm = view["alarms"][0]["id"].as_str().expect("an alarm");
+        let (status, body) = site.post(officer, &format!("/alarms/{alarm}/acknowledge"), &json!({})).await;
+        assert_eq!(status, StatusCode::OK, "{token}: {body}");
+        let (status, _) = site.get(officer, &format!("/alarms/{alarm}/next")).await;
+        assert_eq!(status, StatusCode::OK);
+        let stranger =
+            whole["alarms"].as_array().into_iter().flatten().find(|one| one["place"]["building"] != building);
+        let stranger = stranger.and_then(|one| one["id"].as_str()).expect("an alarm of the other");
+        for (what, body) in [
+            ("acknowledge", json!({})),
+            ("escalate", json!({"step": 1, "why": "x"})),
+            ("call-station", json!({"station": "south", "why": "x"})),
+        ] {
+            let (status, body) = site.post(officer, &format!("/alarms/{stranger}/{what}"), &body).await;
+            assert_eq!((status, &body["code"]), (StatusCode::NOT_FOUND, &json!("no_such_alarm")), "{token} {what}");
+        }
+    }
+}
+
+/// What lies in no building is for those who have all of the site, and for those who have been given it.
+#[tokio::test]
+async fn an_officer_of_a_building_hears_of_anmin_itself_where_an_administrator_says_so() {
+    let site = Site::open("of-anmin", Kept::default()).await;
+    let admin = site.set_up().await;
+    let without = site.person(&admin, "wang", Role::Officer, &["3"]).await;
+    let with = site.person(&admin, "zhao", Role::Officer, &["3", Places::NOWHERE]).await;
+    let system = async |cookie: &str| {
+        let (status, list) = site.get(As::Cookie(cookie), "/alarms?class=system").await;
+        assert_eq!(status, StatusCode::OK, "{list}");
+        let placeless = |alarm: &Value| alarm["place"]["building"] == "";
+        list["alarms"].as_array().expect("a list").iter().filter(|alarm| placeless(alarm)).count()
+    };
+    let all = system(&admin).await;
+    assert!(all > 0, "the site has one");
+    assert_eq!((system(&without).await, system(&with).await), (0, all));
+    let troubles = async |cookie: &str| {
+        let (_, status) = site.get(As::Cookie(cookie), "/status").await;
+        status["troubles"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!((troubles(&without).await, troubles(&with).await), (0, troubles(&admin).await));
 }
 
 #[tokio::test]
@@ -480,6 +549,31 @@ async fn wrong_passwords_cost_waits_and_the_answer_tells_no_name_from_another() 
 
 /// Goal: a thousand addresses guess no more of one password in an hour than one does. Method: guesses from many addresses,
 /// each a minute after the other, and how many of them were looked at.
+/// Its last word counts, what cannot be read hides what stands before it, and nobody else is believed.
+#[tokio::test]
+async fn behind_a_proxy_of_ours_each_is_known_by_their_own_address() {
+    let (clock, folder) = (Clock::manual(START), Folder::new("proxy"));
+    let proxies = vec![Ipv4Addr::new(127, 0, 0, 9).into()];
+    let served = serve_behind(None, true, Kept::default(), clock.clone(), Some(&folder.0), proxies).await;
+    let site = Site { served, clock, folder };
+    site.set_up().await;
+    for (host, forwarded, wanted) in [
+        (9, "192.0.2.1", "192.0.2.1"),
+        (9, "198.51.100.7, 192.0.2.2", "192.0.2.2"),
+        (9, "192.0.2.3, 127.0.0.9", "192.0.2.3"),
+        (9, "198.51.100.7, x", "127.0.0.9"),
+        (8, "192.0.2.4", "127.0.0.8"),
+    ] {
+        let body = json!({"account": "li", "password": PASSWORD});
+        let mut request = site.request(As::Nobody, &Method::POST, "/api/v1/session", &body);
+        request.headers_mut().insert("x-forwarded-for", forwarded.parse().expect("a header"));
+        assert_eq!(site.send_from(host, request).await.status(), StatusCode::OK);
+        let told = site.served.deeds.lock().expect("no test panics with it").clone();
+        let last = told.iter().rev().find(|deed| deed.what == "session.sign_in").and_then(|deed| deed.from.address);
+        assert_eq!(last.map(|address| address.to_string()).as_deref(), Some(wanted), "{host} {forwarded}");
+    }
+}
+
 #[tokio::test]
 async fn guesses_from_many_addresses_are_as_few_as_from_one() {
     let site = Site::open("brute", Kept::default()).await;

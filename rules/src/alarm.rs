@@ -282,7 +282,12 @@ pub enum Cause {
     ReturnedToService {
         by: String,
     },
-    Escalated(u32),
+    /// One step up: by a person with a reason, or by anmin when nobody is named.
+    Escalated {
+        step: u32,
+        by: Option<String>,
+        why: String,
+    },
     /// It belongs to another incident now: by a person, or by anmin when nobody is named.
     Regrouped {
         by: Option<String>,
@@ -314,7 +319,7 @@ impl Cause {
             Self::Unshelved { .. } => "unshelved",
             Self::TakenOutOfService { .. } => "taken_out_of_service",
             Self::ReturnedToService { .. } => "returned_to_service",
-            Self::Escalated(_) => "escalated",
+            Self::Escalated { .. } => "escalated",
             Self::Regrouped { .. } => "regrouped",
             Self::Moved => "moved",
             Self::Broadcast { step, .. } => step.as_str(),
@@ -389,6 +394,19 @@ pub enum Action {
     ReturnToService {
         alarm: AlarmId,
     },
+    /// One step up now, as the timer would have it. `step` is the one that the person means, so that saying it twice is one.
+    Escalate {
+        alarm: AlarmId,
+        step: u32,
+        why: String,
+    },
+    /// A station is called by hand, as the desk would call it. `insist`: also one that cannot respond.
+    CallStation {
+        alarm: AlarmId,
+        station: String,
+        insist: bool,
+        why: String,
+    },
     /// What a station's crew says, or an officer on its behalf.
     Call {
         alarm: AlarmId,
@@ -434,6 +452,9 @@ pub enum Refusal {
     /// The configuration names none.
     #[error("there is no station {0:?}")]
     NoSuchStation(String),
+    /// It cannot respond, as the text says; a person may insist.
+    #[error("{}", .0.en)]
+    StationUnready(Text),
     /// Closed already, or never was.
     #[error("there is no open incident {0}")]
     NoSuchIncident(IncidentId),
@@ -464,6 +485,7 @@ impl Refusal {
             Self::NotAcknowledged { .. } => "not_acknowledged",
             Self::NoSuchCall { .. } => "no_such_call",
             Self::NoSuchStation(_) => "no_such_station",
+            Self::StationUnready(_) => "station_unready",
             Self::NoSuchIncident(_) => "no_such_incident",
             Self::NoSuchDrill(_) => "no_such_drill",
             Self::NoSuchWalk(_) => "no_such_walk",
@@ -483,7 +505,7 @@ impl Refusal {
             Self::NoSuchDrill(drill) => format!("没有正在进行的演练 {drill}"),
             Self::NoSuchWalk(walk) => format!("没有正在进行的巡检测试 {walk}"),
             Self::AlarmActive { alarm } => format!("事件中的报警 {alarm} 仍在持续，不能结案"),
-            Self::NotAllowed(text) => return text.clone(),
+            Self::NotAllowed(text) | Self::StationUnready(text) => return text.clone(),
         };
         Text { zh, en: self.to_string() }
     }

@@ -504,7 +504,11 @@ impl AlarmBook {
                 });
                 Ok(())
             }
-            Action::Call { alarm, .. } | Action::Broadcast { alarm, .. } => self.slot_of(*alarm).map(drop),
+            // Its last step is the desk's to know.
+            Action::Escalate { alarm, step, why } => self.escalate_by_hand(now, who, *alarm, *step, why),
+            Action::Call { alarm, .. } | Action::CallStation { alarm, .. } | Action::Broadcast { alarm, .. } => {
+                self.slot_of(*alarm).map(drop)
+            }
             // Of many alarms: the watch takes it apart.
             Action::Incident { .. } | Action::OpenCase { .. } | Action::Station { .. } => Ok(()),
         }
@@ -524,10 +528,7 @@ impl AlarmBook {
             return Err(Refusal::NotAcknowledged { alarm: id });
         }
         if alarm.is_silenced() {
-            return Err(Refusal::not_allowed(
-                "该报警已搁置或停用，须先恢复",
-                "the alarm is shelved or out of service: end that first",
-            ));
+            return Err(silenced());
         }
         if abandoned {
             self.entries.get_mut(&slot).expect("found above").track = Track::default();
@@ -579,14 +580,39 @@ impl AlarmBook {
     /// Somebody who was called did not come forward: one step up without waiting for the timer.
     pub(crate) fn escalate(&mut self, now: Now, id: AlarmId) {
         if let Some(slot) = self.by_alarm.get(&id).copied() {
-            self.escalate_at(now, slot);
+            self.escalate_at(now, slot, None);
         }
     }
 
-    fn escalate_at(&mut self, now: Now, slot: Slot) {
+    fn escalate_by_hand(&mut self, now: Now, who: &str, id: AlarmId, step: u32, why: &str) -> Result<(), Refusal> {
+        let slot = self.slot_of(id)?;
+        said_why(why)?;
+        let alarm = self.alarm_at(slot);
+        if alarm.is_silenced() {
+            return Err(silenced());
+        }
+        match step.checked_sub(alarm.escalation) {
+            // The same tap again, or the timer was faster.
+            None | Some(0) => {}
+            Some(1) => self.escalate_at(now, slot, Some((who, why))),
+            Some(_) => {
+                let (at, next) = (alarm.escalation, alarm.escalation + 1);
+                return Err(Refusal::not_allowed(
+                    format!("该报警现处于升级第 {at} 级，下一级是第 {next} 级"),
+                    format!("the alarm stands at step {at} of its escalation: the next one is {next}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// `said`: by whom, and why; else by the clock.
+    fn escalate_at(&mut self, now: Now, slot: Slot, said: Option<(&str, &str)>) {
         self.entries.get_mut(&slot).expect("the caller found the slot").escalate = None;
         let step = self.alarm_at(slot).escalation.saturating_add(1);
-        self.change(now, slot, Cause::Escalated(step), |alarm| {
+        let (by, why) = said.unzip();
+        let cause = Cause::Escalated { step, by: by.map(str::to_owned), why: why.unwrap_or_default().to_owned() };
+        self.change(now, slot, cause, |alarm| {
             alarm.escalation = step;
             alarm.peak_escalation = alarm.peak_escalation.max(step);
         });
@@ -635,7 +661,7 @@ impl AlarmBook {
             self.unshelve(now, slot, None);
         }
         if self.entries.get(&slot).is_some_and(|entry| is_due(entry.escalate)) {
-            self.escalate_at(now, slot);
+            self.escalate_at(now, slot, None);
         }
         if self.entries.get(&slot).is_some_and(|entry| is_due(entry.realarm)) {
             self.change(now, slot, Cause::Realarmed, annunciate_if_active);
@@ -1195,7 +1221,11 @@ fn counts_as(spec: &RuleSpec, why: &Why) -> Option<Level> {
     }
 }
 
-fn said_why(why: &str) -> Result<(), Refusal> {
+pub(crate) fn silenced() -> Refusal {
+    Refusal::not_allowed("该报警已搁置或停用，须先恢复", "the alarm is shelved or out of service: end that first")
+}
+
+pub(crate) fn said_why(why: &str) -> Result<(), Refusal> {
     if why.trim().is_empty() { Err(Refusal::not_allowed("请说明原因", "say why")) } else { Ok(()) }
 }
 

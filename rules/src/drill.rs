@@ -25,7 +25,7 @@ use crate::duty::DutyChange;
 use crate::engine::{Effect, Watch};
 use crate::incident::{Incident, IncidentAction, IncidentId, Outcome, Situation};
 use crate::order::Call;
-use crate::response::DeskSettings;
+use crate::response::{Callable, DeskSettings};
 use crate::rule::{Evidence, Finding, Judged, Level, RuleId, RuleIx, RuleSpec, Text, Tuning, Verdict};
 use crate::set::RuleSet;
 
@@ -528,6 +528,17 @@ impl DrillDesk {
         self.runs.values().flat_map(move |run| run.watch.calls_of(id))
     }
 
+    pub fn callable(&self, id: AlarmId) -> Option<Vec<Callable>> {
+        self.runs.values().find_map(|run| run.watch.callable(id))
+    }
+
+    pub fn last_escalation(&self, alarm: &Alarm) -> u32 {
+        self.runs
+            .values()
+            .find(|run| run.watch.alarm(alarm.id).is_some())
+            .map_or(1, |run| run.watch.last_escalation(alarm))
+    }
+
     pub fn sirens(&self) -> impl Iterator<Item = (&Arc<str>, Mono)> {
         self.runs.values().flat_map(|run| run.watch.sirens())
     }
@@ -557,6 +568,8 @@ fn alarm_of(action: &Action) -> Option<AlarmId> {
         | Action::Unshelve { alarm }
         | Action::TakeOutOfService { alarm, .. }
         | Action::ReturnToService { alarm }
+        | Action::Escalate { alarm, .. }
+        | Action::CallStation { alarm, .. }
         | Action::Call { alarm, .. }
         | Action::Broadcast { alarm, .. } => Some(*alarm),
         Action::Incident { .. } | Action::OpenCase { .. } | Action::Station { .. } => None,

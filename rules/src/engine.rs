@@ -19,7 +19,7 @@ use crate::health::{Health, SystemRules};
 use crate::incident::{Incident, IncidentAction, IncidentBook, IncidentChange, IncidentId, Outcome, Situation};
 use crate::order::{Call, CallChange, Order};
 use crate::plan::Item;
-use crate::response::{DeskSettings, Request, ResponseDesk};
+use crate::response::{ByHand, Callable, DeskSettings, Request, ResponseDesk};
 use crate::rule::{Evidence, Finding, Judged, Level, RuleId, RuleSpec, Text, Tuning};
 use crate::set::{Bound, BrokenRule, Past, Refill, RuleSet};
 use crate::walk::{Tick, Walk, WalkChange, WalkCommand, WalkDesk};
@@ -270,6 +270,18 @@ impl Watch {
                 .book
                 .handle_command(now, &command.who, &command.what)
                 .and_then(|()| self.desk.handle_step(now, &command.who, *alarm, station, step, &mut self.effects)),
+            Action::CallStation { alarm, station, insist, why } => match self.book.alarm(*alarm) {
+                Some(found) => {
+                    let by = ByHand { who: &command.who, why, insist: *insist };
+                    self.desk.call_by_hand(now, found, station, &by, &mut self.effects)
+                }
+                None => Err(Refusal::NoSuchAlarm(*alarm)),
+            },
+            Action::Escalate { alarm, step, .. } => self
+                .book
+                .alarm(*alarm)
+                .map_or(Ok(()), |found| self.desk.may_escalate(found, *step))
+                .and_then(|()| self.book.handle_command(now, &command.who, &command.what)),
             Action::Broadcast { alarm, what } => self.handle_broadcast(now, &command.who, *alarm, what),
             Action::Incident { incident, what } => self.handle_incident(now, &command.who, *incident, what),
             Action::OpenCase { incident, what } => self.incidents.open_case(now, &command.who, *incident, what),
@@ -569,6 +581,14 @@ impl Watch {
 
     pub(crate) fn calls_of(&self, alarm: AlarmId) -> impl Iterator<Item = &Call> {
         self.desk.calls_of(alarm)
+    }
+
+    pub(crate) fn callable(&self, alarm: AlarmId) -> Option<Vec<Callable>> {
+        self.book.alarm(alarm).map(|alarm| self.desk.callable(alarm))
+    }
+
+    pub(crate) fn last_escalation(&self, alarm: &Alarm) -> u32 {
+        self.desk.last_escalation(alarm)
     }
 
     pub(crate) fn incidents(&self) -> impl Iterator<Item = &Arc<Incident>> {
@@ -962,6 +982,19 @@ impl Engine {
     /// The calls for one alarm in the order in which the stations were first called.
     pub fn calls_of(&self, alarm: AlarmId) -> Vec<Call> {
         self.watch.calls_of(alarm).chain(self.drills.calls_of(alarm)).cloned().collect()
+    }
+
+    /// The stations that can be called by hand for an open alarm, in the order in which they would be called.
+    pub fn callable(&self, alarm: AlarmId) -> Option<Vec<Callable>> {
+        self.watch.callable(alarm).or_else(|| self.drills.callable(alarm))
+    }
+
+    /// The step of its escalation after which nobody new hears of an alarm.
+    pub fn last_escalation(&self, alarm: &Alarm) -> u32 {
+        match alarm.drill {
+            None => self.watch.last_escalation(alarm),
+            Some(_) => self.drills.last_escalation(alarm),
+        }
     }
 
     /// Takes up what people said of the stations in the last run. After [`Engine::restore`].

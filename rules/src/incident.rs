@@ -513,6 +513,8 @@ pub struct Situation {
     pub advice: Vec<Text>,
     /// Who has acknowledged any of its open alarms.
     pub people: Vec<String>,
+    /// Open alarms that it has besides, which whoever asks does not see.
+    pub beyond: usize,
 }
 
 impl Situation {
@@ -532,7 +534,40 @@ impl Situation {
             people,
             incident,
             alarms,
+            beyond: 0,
         }
+    }
+
+    /// What of it somebody sees who sees some places alone: nothing where none of it lies there. Where it began elsewhere it
+    /// goes by the gravest of their own alarms, and what was written of the whole is not theirs to read.
+    pub fn seen(self, sees: impl Fn(&Place) -> bool) -> Option<Self> {
+        let (own, others): (Vec<_>, Vec<_>) = self.alarms.into_iter().partition(|alarm| sees(&alarm.place));
+        let incident = match own.first() {
+            _ if sees(&self.incident.place) => self.incident,
+            None => return None,
+            Some(first) => {
+                let mut hazards: Vec<Hazard> = Vec::new();
+                for alarm in &own {
+                    if let Class::Hazard(hazard) = alarm.class
+                        && !hazards.contains(&hazard)
+                    {
+                        hazards.push(hazard);
+                    }
+                }
+                Arc::new(Incident {
+                    title: first.title.clone(),
+                    place: Arc::clone(&first.place),
+                    peak: own.iter().map(|alarm| alarm.peak).max().unwrap_or(first.peak),
+                    hazards,
+                    case: None,
+                    notes: Vec::new(),
+                    checklist: Vec::new(),
+                    called_119: None,
+                    ..Incident::clone(&self.incident)
+                })
+            }
+        };
+        Some(Self { beyond: self.beyond + others.len(), ..Self::new(incident, own) })
     }
 }
 

@@ -200,7 +200,7 @@ impl Channel {
     }
 
     /// Whether the alarm is of a kind and at a place that it hears of.
-    fn covers(&self, alarm: &Alarm) -> bool {
+    pub(crate) fn covers(&self, alarm: &Alarm) -> bool {
         match alarm.class {
             Class::Hazard(hazard) => self.reaches(hazard, &alarm.place),
             Class::System => self.system,
@@ -364,7 +364,7 @@ pub struct CallStamp {
     pub at: Wall,
     /// `anmin` where nobody said it.
     pub by: String,
-    /// Empty but for a decline and for what anmin did by itself.
+    /// Empty but for a decline, a call by hand and for what anmin did by itself.
     pub why: String,
 }
 

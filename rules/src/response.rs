@@ -11,7 +11,7 @@ use anmin_sensors::point::Hazard;
 use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{Alarm, AlarmId, AlarmState, CapRef, Cause, Class, Refusal, Subject, Transition};
-use crate::book::ANMIN;
+use crate::book::{ANMIN, said_why, silenced};
 use crate::broadcast::{
     ASKED_FROM, Broadcast, BroadcastAction, BroadcastState, BroadcastStep, No, Policy, nothing_to_send,
 };
@@ -109,6 +109,28 @@ pub(crate) enum Request {
     Renew(AlarmId),
     /// A siren has sounded for its longest time.
     Ended(AlarmId),
+}
+
+/// A station that a person calls by hand.
+pub(crate) struct ByHand<'a> {
+    pub who: &'a str,
+    pub why: &'a str,
+    /// Also where it cannot respond.
+    pub insist: bool,
+}
+
+/// A station as whoever would call it by hand for an alarm sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callable {
+    pub station: Arc<str>,
+    pub name: Text,
+    pub phone: String,
+    /// Why it cannot respond.
+    pub unready: Option<Text>,
+    /// It comes for another incident.
+    pub elsewhere: bool,
+    /// It is called for this alarm or its incident and has not ended that: then it is not called again.
+    pub called: Option<CallState>,
 }
 
 /// Calls, and what each way out has heard.
@@ -885,7 +907,7 @@ impl ResponseDesk {
                     // Nobody may be there: a person must not wait for the clock to say so.
                     self.requests.push_back(Request::Escalate(alarm.id));
                 }
-                self.call(now, alarm, station, &passed, effects);
+                self.call(now, alarm, station, None, &passed, effects);
             }
             // A site without any station has chosen so.
             None if stations.is_empty() => {}
@@ -911,6 +933,96 @@ impl ResponseDesk {
         }
     }
 
+    /// Calls a station because a person says so: any of the site, whatever the alarm's level, with the clocks of every call.
+    pub fn call_by_hand(
+        &mut self,
+        now: Now,
+        alarm: &Arc<Alarm>,
+        station: &str,
+        by: &ByHand<'_>,
+        effects: &mut VecDeque<Effect>,
+    ) -> Result<(), Refusal> {
+        let found = self.settings.stations.iter().find(|each| *each.id == *station).cloned();
+        let station = found.ok_or_else(|| Refusal::NoSuchStation(station.to_owned()))?;
+        said_why(by.why)?;
+        if is_about_anmin(alarm) {
+            return Err(Refusal::not_allowed(
+                "该报警是关于平台自身的，不为其呼叫消防站",
+                "the alarm is about anmin itself: no station is called for it",
+            ));
+        }
+        if alarm.is_silenced() {
+            return Err(silenced());
+        }
+        let Text { zh, en } = &station.name;
+        if let Some(state) = self.called(alarm, &station.id) {
+            return Err(Refusal::not_allowed(
+                format!("{zh}已就该事件被呼叫（{}），不再另行呼叫", state.zh()),
+                format!("{en} is called for this already ({}) and is not called again", state.as_str()),
+            ));
+        }
+        let unready = self.unready(&station.id);
+        if !unready.is_empty() && !by.insist {
+            let why = Unready::texts(unready);
+            return Err(Refusal::StationUnready(Text {
+                zh: format!("{zh}不能出动：{}。如仍要呼叫，请确认", why.zh),
+                en: format!("{en} cannot respond: {}. Insist to call it all the same", why.en),
+            }));
+        }
+        self.call(now, alarm, &station, Some(by), &[], effects);
+        Ok(())
+    }
+
+    /// The stations of the site in the order in which they are called for this alarm; behind them those that would not be.
+    pub fn callable(&self, alarm: &Alarm) -> Vec<Callable> {
+        let mut stations = self.settings.stations_for(&alarm.place.area);
+        let near: BTreeSet<Arc<str>> = stations.iter().map(|station| Arc::clone(&station.id)).collect();
+        stations.extend(self.settings.stations.iter().filter(|station| !near.contains(&station.id)).cloned());
+        let callable = |station: Station| Callable {
+            unready: Some(self.unready(&station.id)).filter(|why| !why.is_empty()).map(Unready::texts),
+            elsewhere: self.engaged.is_elsewhere(&station.id, alarm),
+            called: self.called(alarm, &station.id),
+            station: station.id,
+            name: station.name,
+            phone: station.phone,
+        };
+        stations.into_iter().map(callable).collect()
+    }
+
+    /// How far a station's call for this alarm is, or else that for another of its incident which it is still on.
+    fn called(&self, alarm: &Alarm, station: &str) -> Option<CallState> {
+        let of = |id: AlarmId| {
+            let calls = self.calls.get(&id).into_iter().flat_map(|of| &of.calls);
+            calls.map(|placed| &placed.call).find(|call| *call.station == *station)
+        };
+        let own = of(alarm.id).filter(|call| call.is_live());
+        let other = || {
+            let incident = alarm.incident?;
+            let others = self.calls.iter().filter(|(_, of)| of.alarm.incident == Some(incident));
+            others.filter_map(|(id, _)| of(*id)).find(|call| call.is_on_it())
+        };
+        own.or_else(other).map(|call| call.state)
+    }
+
+    /// The step of its escalation after which nobody new hears of the alarm: that from which the last way out does, and one
+    /// at least.
+    pub fn last_escalation(&self, alarm: &Alarm) -> u32 {
+        let hears = |channel: &&Channel| channel.covers(alarm) && alarm.peak >= channel.min_level;
+        self.settings.channels.iter().filter(hears).map(|channel| channel.from_escalation).fold(1, u32::max)
+    }
+
+    /// Refuses a step that tells nobody.
+    pub fn may_escalate(&self, alarm: &Alarm, step: u32) -> Result<(), Refusal> {
+        let last = self.last_escalation(alarm);
+        if step <= alarm.escalation || step <= last {
+            return Ok(());
+        }
+        Err(Refusal::not_allowed(
+            format!("该报警已升级到最后一级（第 {last} 级）：没有更多可通知的人"),
+            format!("the alarm is at the last step of its escalation ({last}): there is nobody more to tell"),
+        ))
+    }
+
     /// The other calls of this station that are about the same incident: one crew, one way.
     fn group_of(&self, id: AlarmId, station: &str) -> Vec<(AlarmId, usize)> {
         let Some(incident) = self.calls.get(&id).and_then(|of| of.alarm.incident) else { return Vec::new() };
@@ -922,12 +1034,13 @@ impl ResponseDesk {
         calls.collect()
     }
 
-    /// `passed` are stations before it that cannot respond, and why.
+    /// `by`: the person who calls it. `passed` are stations before it that cannot respond, and why.
     fn call(
         &mut self,
         now: Now,
         alarm: &Arc<Alarm>,
         station: &Station,
+        by: Option<&ByHand<'_>>,
         passed: &[(Text, Text)],
         effects: &mut VecDeque<Effect>,
     ) {
@@ -999,11 +1112,24 @@ impl ResponseDesk {
         let passed_en: String =
             passed.iter().map(|(name, why)| format!("; {} cannot respond: {}", name.en, why.en)).collect();
         let (phone, seconds) = (&station.phone, station.respond_within.as_secs());
-        let text = Text {
+        let mut text = Text {
             zh: format!("已呼叫{zh}（电话 {phone}），须在 {seconds} 秒内应答{passed_zh}"),
             en: format!("{en} is called (phone {phone}), to answer within {seconds} s{passed_en}"),
         };
-        self.change(now, alarm.id, n, Some((CallState::Called, ANMIN, "")), CallCause::Called, text, effects);
+        if let Some(ByHand { who, why, .. }) = by {
+            text.zh.push_str(&format!("；由{who}人工呼叫：{why}"));
+            text.en.push_str(&format!("; by {who}: {why}"));
+            if let Some(trouble) = Some(self.unready(&station.id)).filter(|why| !why.is_empty()).map(Unready::texts) {
+                text.zh.push_str(&format!("；该站不能出动（{}），仍予呼叫", trouble.zh));
+                text.en.push_str(&format!("; it cannot respond ({}) and is called all the same", trouble.en));
+            }
+            if self.engaged.is_elsewhere(&station.id, alarm) {
+                text.zh.push_str("；该站正在处置另一事件");
+                text.en.push_str("; it is at another incident");
+            }
+        }
+        let (who, why) = by.map_or((ANMIN, ""), |by| (by.who, by.why));
+        self.change(now, alarm.id, n, Some((CallState::Called, who, why)), CallCause::Called, text, effects);
     }
 
     /// What a crew says, or an officer on its behalf, of all its calls for the incident. Saying a thing twice is harmless.
@@ -1305,11 +1431,20 @@ pub fn is_asked(channel: &Channel, alarm: &Alarm, last: Option<&CapRef>) -> bool
         && last.is_none_or(|last| alarm.level > last.level || alarm.moved != last.moved)
 }
 
+/// What others say to the desk: warnings from above, and who asks for help.
+fn is_of_others(alarm: &Alarm) -> bool {
+    matches!(&alarm.subject, Subject::Part(part) if [WARNING, HELP].iter().any(|word| part.starts_with(word)))
+}
+
+/// That no station answers would stand for ever if a station that does not answer were called for it.
+fn is_about_anmin(alarm: &Alarm) -> bool {
+    alarm.class == Class::System && !is_of_others(alarm)
+}
+
 /// Whether an alarm is for the duty desk alone and never for the public.
 pub(crate) fn is_for_the_desk(alarm: &Alarm) -> bool {
     // What others warn of is theirs to broadcast; anybody can ask for help, and what anybody says is not for the public.
-    let is_of_others = |part: &str| [WARNING, HELP].iter().any(|word| part.starts_with(word));
-    matches!(&alarm.subject, Subject::Part(part) if is_of_others(part))
+    is_of_others(alarm)
         // Noise next door, a lift that stands still, an empty battery.
         || matches!(alarm.class, Class::Hazard(Hazard::Care | Hazard::Device))
 }

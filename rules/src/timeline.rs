@@ -15,6 +15,7 @@ use anmin_sensors::time::{Mono, Now, Wall};
 use include_dir::{Dir, include_dir};
 
 use crate::alarm::{Action, Alarm, AlarmId, AlarmState, CapRef, Cause, Class, Command, Refusal, Transition};
+use crate::book::ANMIN;
 use crate::broadcast::{Approval, BroadcastAction, BroadcastState, Policy, Seen};
 use crate::casework::{CaseKind, Stage as CaseStage};
 use crate::duty::{DutyChange, Equipment, Member, Role, Shift, StationAction};
@@ -320,8 +321,18 @@ impl Stage {
                 Effect::Transition(transition) => self.take_transition(&transition),
                 Effect::Call(change) => {
                     let key = (change.call.alarm, Arc::clone(&change.call.station));
-                    let before = self.calls.get(&key).map_or(0, |call| call.seq);
-                    assert_eq!(change.call.seq, before + 1, "a call's changes are numbered without a gap");
+                    let before = self.calls.get(&key);
+                    assert_eq!(
+                        change.call.seq,
+                        before.map_or(0, |call| call.seq) + 1,
+                        "a call's changes are numbered without a gap"
+                    );
+                    assert!(
+                        change.cause != CallCause::Called || before.is_none_or(|call| !call.is_on_it()),
+                        "{} is called twice at once for {}",
+                        key.1,
+                        key.0
+                    );
                     assert!(!change.message.zh.is_empty() && !change.message.en.is_empty());
                     match change.call.state {
                         CallState::Called => self.called_since.insert(key.clone(), self.at),
@@ -334,7 +345,8 @@ impl Stage {
                         _ => change.call.state.as_str(),
                     };
                     let by = change.call.stamps.last().map_or("", |stamp| &stamp.by);
-                    let by = if change.cause == CallCause::Said { format!(" {by}") } else { String::new() };
+                    let is_said = change.cause == CallCause::Said || (change.cause == CallCause::Called && by != ANMIN);
+                    let by = if is_said { format!(" {by}") } else { String::new() };
                     format!("{}call {} {what}{by}", self.name(change.call.alarm), change.call.station)
                 }
                 Effect::Pending(_) | Effect::Drill(_) | Effect::Walk(_) => continue,
@@ -524,7 +536,7 @@ impl Stage {
         let owed = alarm.is_open() && alarm.acknowledged.is_none() && !alarm.is_silenced();
         if !owed {
             self.owed_since.remove(&alarm.id);
-        } else if matches!(transition.cause, Cause::Escalated(_))
+        } else if matches!(transition.cause, Cause::Escalated { .. })
             // A condition of anmin itself escalates from orange on, so a change of level may begin a period.
             || (alarm.class == Class::System && before.is_none_or(|before| before.level < Level::Orange))
         {
@@ -558,7 +570,8 @@ impl Stage {
             Cause::Unshelved { by } => format!("unshelved {}", by.as_deref().unwrap_or("anmin")),
             Cause::TakenOutOfService { by, .. } => format!("taken_out_of_service {by}"),
             Cause::ReturnedToService { by } => format!("returned_to_service {by}"),
-            Cause::Escalated(step) => format!("escalated {step}"),
+            Cause::Escalated { step, by: None, .. } => format!("escalated {step}"),
+            Cause::Escalated { step, by: Some(by), .. } => format!("escalated {step} {by}"),
             Cause::Regrouped { by } => format!("regrouped {}", by.as_deref().unwrap_or("anmin")),
             Cause::Broadcast { step, by } => format!("{} {}", step.as_str(), by.as_deref().unwrap_or("anmin")),
             other => other.as_str().to_owned(),
@@ -889,7 +902,7 @@ fn play(table: &str) -> (Vec<String>, Vec<String>) {
                             let known = Approval::CHOICES.iter().find(|(name, _)| *name == value);
                             desk.broadcast.approval = known.expect("a way to approve").1;
                         }
-                        "events" => {
+                        "events" | "boss" => {
                             desk.channels.push(channel(ChannelForm::Events, false));
                             show_events = true;
                         }
@@ -1080,6 +1093,14 @@ fn act<'w>(stage: &mut Stage, verb: &str, words: &[&'w str], key: &dyn Fn(&str) 
             };
             Action::Station { station: words[0].to_owned(), what }
         }
+        "escalate" => {
+            let step = words[0].parse().expect("the number of a step");
+            Action::Escalate { alarm, step, why: key("why").unwrap_or("slow").to_owned() }
+        }
+        "call" => {
+            let (station, why) = (words[0].to_owned(), key("why").unwrap_or("more hands").to_owned());
+            Action::CallStation { alarm, station, insist: key("insist") == Some("yes"), why }
+        }
         "station" => {
             let step = match words[1] {
                 "accept" => CallStep::Accept,
@@ -1172,6 +1193,7 @@ fn random_day(seed: u64) -> Vec<String> {
                 ..outward("town", chance.of(&[Level::Yellow, Level::Orange]))
             },
             outward("county", Level::Red),
+            Channel { from_escalation: 3, ..outward("province", Level::Yellow) },
             Channel { spare: true, ..outward("spare", Level::Yellow) },
             Channel { spare: true, ..outward("radio", Level::Red) },
             in_earnest(channel("feed", ChannelForm::Feed, chance.of(&Level::ALL), false), chance.below(2) == 0),
@@ -1220,7 +1242,16 @@ fn random_day(seed: u64) -> Vec<String> {
         let recent = &incidents[incidents.len().saturating_sub(4)..];
         let [incident, other] =
             [(); 2].map(|()| if recent.is_empty() { IncidentId(uuid::Uuid::nil()) } else { chance.of(recent) });
-        match chance.below(43) {
+        match chance.below(46) {
+            43 | 44 => {
+                let station = chance.of(&["a", "b", "c", "nobody"]).to_owned();
+                let (insist, why) = (chance.below(2) == 0, chance.of(&["x", "x", "x", ""]).to_owned());
+                drop(stage.command(who, Action::CallStation { alarm, station, insist, why }));
+            }
+            45 => {
+                let step = stage.alarms.get(&alarm).map_or(1, |alarm| alarm.escalation) + chance.of(&[1, 1, 1, 0, 2]);
+                drop(stage.command(who, Action::Escalate { alarm, step, why: "x".to_owned() }));
+            }
             42 => {
                 let (kind, n) = (chance.of(&CaseKind::ALL), 0xca5e_0000 + u128::from(chance.below(8)));
                 let text = chance.of(&["", "x"]).to_owned();

@@ -239,3 +239,90 @@ fn a_station_off_duty_one_that_declines_and_one_that_does_not_answer() {
     let view = http::get(daemon.web, &at).json();
     assert_eq!(state(&view, "st-b"), "on_the_way");
 }
+
+/// What need not wait for a clock: another station by hand, by page and terminal, and one step up; each once, and all of it
+/// written down with who and why.
+#[test]
+fn an_officer_calls_another_station_and_escalates_without_waiting_for_a_clock() {
+    let mut robots = Robots::start();
+    let port = free_port();
+    let site = community("by-hand", &robots, port);
+    let daemon = Daemon::start(site.folder());
+    check_all(&daemon);
+    let off = http::post(daemon.web, "/api/v1/stations/st-c/off-duty", &json!({ "who": "陈值班", "why": "外出训练" }));
+    assert_eq!(off.status, 200, "{}", off.body);
+    let mut device = Mqtt::connect(daemon.broker.expect("it has a broker").port(), "device");
+    device.publish("acceptance/kitchen/up", r#"{"v":60.0,"seq":1}"#);
+    let first = link(&robots.next("王强 http://"));
+    let alarm = daemon.alarm("gas/leak", "kitchen/lel", "the leak", |alarm| alarm["active"] == true);
+    let id = alarm["id"].as_str().expect("it has an id");
+    let at = format!("/api/v1/alarms/{id}");
+    let say = |what: &str, body: Value| http::post(daemon.web, &format!("{at}/{what}"), &body);
+
+    let url = format!("http://{}", daemon.web);
+    let run = |line: &[&str]| {
+        let said = anmin(&[line, &["--url", &url]].concat());
+        (said.status.code(), String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned())
+    };
+    let (code, stations) = run(&["call", "stations", id]);
+    assert_eq!(code, Some(0), "{stations}");
+    for words in ["st-a  a站", "已呼叫", "st-b  b站", "能出动 ready", "off duty (外出训练)", "升级 escalation: 0 / 1"]
+    {
+        assert!(stations.contains(words), "no {words} in {stations}");
+    }
+    let (code, said) = run(&["call", "new", id, "st-b", "--why", "火势扩大", "--who", "陈值班"]);
+    assert_eq!((code, said.contains("st-b")), (Some(0), true), "{said}");
+    let path = link(&robots.next("赵敏 http://"));
+    let again = say("call-station", json!({ "who": "陈值班", "station": "st-b", "why": "x" }));
+    assert_eq!((again.status, &again.json()["code"]), (409, &json!("not_allowed")), "{}", again.body);
+    assert_eq!(http::form(daemon.web, &path, "step=reinforce").status, 409, "it has not said that it comes");
+    assert_eq!(http::form(daemon.web, &path, "step=accept").status, 303, "its links are those of every call");
+    let asked = http::form(daemon.web, &path, "step=reinforce&why=%E6%B0%B4%E5%B8%A6%E4%B8%8D%E5%A4%9F");
+    assert_eq!(
+        asked.status, 303,
+        "the first station has not answered yet, and nobody is called besides: {}",
+        asked.body
+    );
+
+    let body = |insist: bool| json!({ "who": "陈值班", "station": "st-c", "why": "就近", "insist": insist });
+    let refused = say("call-station", body(false));
+    assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("station_unready")), "{}", refused.body);
+    assert_eq!(say("call-station", body(true)).status, 200);
+    // It does not answer within its half a second: one step up, as for every call.
+    daemon.wait(&at, "one step up", |view| view["alarm"]["escalation"] == 1);
+    let slow = say("escalate", json!({ "who": "陈值班", "step": 1, "why": "x" }));
+    assert_eq!((slow.status, &slow.json()["alarm"]["escalation"]), (200, &json!(1)), "the clock was faster");
+    let beyond = say("escalate", json!({ "who": "陈值班", "step": 2, "why": "x" }));
+    assert_eq!((beyond.status, &beyond.json()["code"]), (409, &json!("not_allowed")), "{}", beyond.body);
+
+    let timeline = http::get(daemon.web, &format!("{at}/transitions")).json();
+    let called = timeline.as_array().expect("rows").iter().find(|row| row["call"]["call"]["station"] == "st-b");
+    let step = &called.expect("the call")["call"]["call"]["steps"][0];
+    assert_eq!((&step["state"], &step["by"], &step["why"]), (&json!("called"), &json!("陈值班"), &json!("火势扩大")));
+    let of = |audit: &Value, what: &str| {
+        let rows = audit["rows"].as_array().expect("rows").iter();
+        rows.filter(|row| row["what"] == what).cloned().collect::<Vec<_>>()
+    };
+    // What changes nothing waits a moment for its commit.
+    let audit = daemon.wait("/api/v1/audit?limit=200", "all that was said, what was refused too", |audit| {
+        (of(audit, "call.by_hand").len(), of(audit, "alarm.escalate").len()) == (4, 2)
+    });
+    let insisted =
+        of(&audit, "call.by_hand").into_iter().find(|row| row["detail"]["insist"] == true).expect("insisted");
+    assert_eq!((&insisted["who"], &insisted["detail"]["why"]), (&json!("陈值班"), &json!("就近")));
+
+    // The first has answered by now, and the third is back: the crew that is there asks for one more, and gets it.
+    assert_eq!(http::form(daemon.web, &first, "step=accept").status, 303);
+    let none = http::form(daemon.web, &path, "step=reinforce");
+    assert_eq!((none.status, none.body.contains("no other station can respond")), (409, true), "{}", none.body);
+    assert_eq!(http::post(daemon.web, "/api/v1/stations/st-c/on-duty", &json!({ "who": "陈值班" })).status, 200);
+    let asked = http::form(daemon.web, &path, "step=reinforce&why=%E6%B0%B4%E5%B8%A6%E4%B8%8D%E5%A4%9F");
+    assert_eq!(asked.status, 303, "{}", asked.body);
+    let audit = http::get(daemon.web, "/api/v1/audit?limit=200").json();
+    let by_crew = |row: &&Value| row["through"] == "crew_link" && row["what"] == "call.by_hand";
+    let row = audit["rows"].as_array().expect("rows").iter().find(by_crew).expect("it is written down");
+    assert_eq!(
+        (&row["who"], &row["detail"]["station"], &row["detail"]["why"]),
+        (&json!("赵敏"), &json!("st-c"), &json!("b站请求增援：水带不够"))
+    );
+}

@@ -12,9 +12,9 @@ use anmin::config::tuned::Change;
 use anmin::delivery;
 use anmin::main_loop::feed::{ChangedPoint, Readings};
 use anmin::main_loop::query::{
-    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, PointChoices,
-    PointPage, PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Stranger, Testable, TestablePoint,
-    Trouble, WayOut,
+    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, Next,
+    PointChoices, PointPage, PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Stranger, Testable,
+    TestablePoint, Trouble, WayOut,
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Resend, Resent};
 use anmin::pulse::Seen;
@@ -51,6 +51,7 @@ use anmin_rules::order::{
     Call, CallCause, CallChange, CallStamp, CallState, CallStep, OnCall, OrderBody, OrderId, Station,
 };
 use anmin_rules::plan::{Done, Item, Plans, Subject as PlanSubject};
+use anmin_rules::response::Callable;
 use anmin_rules::response::DeskSettings;
 use anmin_rules::rule::{
     ContentHash, Evidence, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text, WindowSeen,
@@ -1059,8 +1060,8 @@ impl Desk {
                 })))
             }
             Query::Incidents { within, page, reply } => {
-                let all = self.incidents.iter().filter(|incident| within.takes(&incident.place));
-                let all = all.map(|incident| self.situation(incident));
+                let all = self.incidents.iter().map(|incident| self.situation(incident));
+                let all = all.filter_map(|situation| situation.seen(|place| within.takes(place)));
                 drop(reply.send(IncidentList::select(page, all.collect())));
             }
             Query::Incident { id, reply } => {
@@ -1076,6 +1077,23 @@ impl Desk {
             Query::Testable { within, reply } => {
                 let points = TestablePoint::all(&self.points, &within, |_| None);
                 drop(reply.send(Testable { every: Duration::from_secs(365 * 86_400), points }));
+            }
+            Query::Next { id, reply } => {
+                let alarm = self.alarms.iter().find(|alarm| alarm.id == id);
+                let called = |station: &str| {
+                    let call = self.calls.iter().find(|call| call.alarm == id && *call.station == *station);
+                    call.filter(|call| call.is_live()).map(|call| call.state)
+                };
+                let stations = self.stations.iter().map(|(station, _)| Callable {
+                    station: Arc::clone(&station.id),
+                    name: station.name.clone(),
+                    phone: station.phone.clone(),
+                    unready: None,
+                    elsewhere: false,
+                    called: called(&station.id),
+                });
+                let stations = stations.collect();
+                drop(reply.send(alarm.map(|alarm| Next { alarm: Arc::clone(alarm), stations, last_escalation: 2 })))
             }
             Query::Stations { reply } => drop(reply.send(self.station_views())),
             Query::Points { filter, page, reply } => {
@@ -1260,6 +1278,8 @@ impl Desk {
             | Action::Unshelve { alarm }
             | Action::TakeOutOfService { alarm, .. }
             | Action::ReturnToService { alarm }
+            | Action::Escalate { alarm, .. }
+            | Action::CallStation { alarm, .. }
             | Action::Call { alarm, .. }
             | Action::Broadcast { alarm, .. } => *alarm,
         };
@@ -1295,6 +1315,30 @@ impl Desk {
             Action::ReturnToService { .. } => {
                 alarm.out_of_service = None;
                 Cause::ReturnedToService { by: who }
+            }
+            Action::Escalate { step, .. } if step <= alarm.escalation => return Ok(()),
+            Action::Escalate { step, .. } if step > 2 => {
+                return Err(Refusal::NotAllowed(text(
+                    "已升级到最后一级",
+                    "the alarm is at the last step of its escalation",
+                )));
+            }
+            Action::Escalate { step, why, .. } => {
+                (alarm.escalation, alarm.peak_escalation) = (step, alarm.peak_escalation.max(step));
+                Cause::Escalated { step, by: Some(who), why }
+            }
+            Action::CallStation { station, .. } => {
+                let found = self.stations.iter().find(|(known, _)| *known.id == *station);
+                let name = found.map(|(known, _)| known.name.clone()).ok_or(Refusal::NoSuchStation(station.clone()))?;
+                let stamps = [(CallState::Called, 0, &*who)];
+                self.call(id, &station, name, CallState::Called, &stamps, -60);
+                let call = self.calls.last().expect("just pushed").clone();
+                let message =
+                    text(&format!("已呼叫{}", call.station_name.zh), &format!("{} is called", call.station_name.en));
+                let change = CallChange { at: now.wall, cause: CallCause::Called, call, alarm: before, message };
+                self.memory.push(Entry::Call(change.clone()));
+                self.feed.publish(FeedEvent::Call(Arc::new(change)));
+                return Ok(());
             }
             Action::Call { station, step, .. } => return self.step(before, &station, step, who),
             Action::Broadcast { .. } => {

@@ -96,7 +96,7 @@ struct Rights {
     /// officer, crew, manager, office, administrator, auditor or device.
     #[arg(long, value_parser = Role::ALL.map(Role::as_str))]
     role: String,
-    /// Only in this building, or `area:` or `grid:` with a name; may be given several times.
+    /// Only in this building, or `area:` or `grid:` with a name, or `site:` for what lies in none; may be given several times.
     #[arg(long = "place", value_name = "PLACE")]
     places: Vec<String>,
 }

@@ -25,7 +25,7 @@ use super::table::Table;
 use crate::config;
 use crate::report;
 use crate::web::client::{Client, ClientError, Problem, url_of};
-use crate::web::stations::CrewLinkWire;
+use crate::web::stations::{CrewLinkWire, NextWire};
 use crate::web::wire::{
     AlarmViewWire, AlarmWire, AlarmsWire, ByWire, CallWire, DeadLetterWire, EvidenceWire, IncidentWire, ResentWire,
     TextWire, ValueWire,
@@ -130,6 +130,16 @@ enum AlarmCommand {
         #[command(flatten)]
         who: Who,
     },
+    /// Take its escalation one step up now, without waiting for the clock.
+    Escalate {
+        #[command(flatten)]
+        alarm: Alarm,
+        /// Why, for those who are told and those who come after you.
+        #[arg(long)]
+        why: String,
+        #[command(flatten)]
+        who: Who,
+    },
     /// Release the latch when the danger is over.
     Reset {
         #[command(flatten)]
@@ -168,6 +178,26 @@ pub struct CallOptions {
 
 #[derive(Debug, Subcommand)]
 enum CallCommand {
+    /// The stations that can be called for an alarm, in the order in which they would be, and whether they can respond.
+    Stations {
+        #[command(flatten)]
+        alarm: Alarm,
+    },
+    /// Call a station by hand: one more, or one that anmin has not called by itself.
+    New {
+        #[command(flatten)]
+        alarm: Alarm,
+        /// The station's id.
+        station: String,
+        /// Why, for the crew and for those who come after you.
+        #[arg(long)]
+        why: String,
+        /// Call it though it is off duty or not ready.
+        #[arg(long)]
+        insist: bool,
+        #[command(flatten)]
+        who: Who,
+    },
     /// The station has heard it and comes.
     Accept(Called),
     /// The crew has set out.
@@ -331,7 +361,7 @@ fn connect(desk: &Desk) -> Result<Client, Failure> {
 }
 
 async fn obey_alarm(client: Client, command: AlarmCommand) -> Result<Said, Failure> {
-    let (alarm, action, body) = match command {
+    let (alarm, action, mut body) = match command {
         AlarmCommand::List { min_level, class, building } => {
             return list(&client, &[("min_level", min_level), ("class", class), ("building", building)]).await;
         }
@@ -343,11 +373,16 @@ async fn obey_alarm(client: Client, command: AlarmCommand) -> Result<Said, Failu
         AlarmCommand::OutOfService { alarm, why, who } => {
             (alarm, "out-of-service", json!({"who": who.name()?, "why": why}))
         }
+        AlarmCommand::Escalate { alarm, why, who } => (alarm, "escalate", json!({"who": who.name()?, "why": why})),
         AlarmCommand::Shelve { alarm, minutes, why, who } => {
             (alarm, "shelve", json!({"who": who.name()?, "minutes": minutes, "why": why}))
         }
     };
     let id = alarm.resolve(&client).await?;
+    if action == "escalate" {
+        let next: NextWire = read(&client.get(&format!("/alarms/{id}/next")).await?)?;
+        body["step"] = (next.escalation + 1).into();
+    }
     let json = client.post(&format!("/alarms/{id}/{action}"), &body).await?;
     let view: AlarmViewWire = read(&json)?;
     let line = match &view.alarm {
@@ -361,6 +396,14 @@ async fn obey_call(client: Client, command: CallCommand) -> Result<Said, Failure
     let (called, step, why) = match command {
         CallCommand::Link { alarm, station, member } => {
             return links(&client, &alarm, station, member.as_deref()).await;
+        }
+        CallCommand::Stations { alarm } => return callable(&client, &alarm).await,
+        CallCommand::New { alarm, station, why, insist, who } => {
+            let body = json!({"who": who.name()?, "station": station, "why": why, "insist": insist});
+            let id = alarm.resolve(&client).await?;
+            let json = client.post(&format!("/alarms/{id}/call-station"), &body).await?;
+            let view: AlarmViewWire = read(&json)?;
+            return Ok(Said { json, lines: calls(&view.calls) });
         }
         CallCommand::UnderControl(called) => (called, "under-control", None),
         CallCommand::Accept(called) => (called, "accept", None),
@@ -381,6 +424,26 @@ async fn obey_call(client: Client, command: CallCommand) -> Result<Said, Failure
     let json = client.post(&format!("/alarms/{id}/calls/{}/{step}", segment(&station)), &body).await?;
     let view: AlarmViewWire = read(&json)?;
     Ok(Said { json, lines: calls(&view.calls) })
+}
+
+async fn callable(client: &Client, alarm: &Alarm) -> Result<Said, Failure> {
+    let id = alarm.resolve(client).await?;
+    let json = client.get(&format!("/alarms/{id}/next")).await?;
+    let next: NextWire = read(&json)?;
+    let mut table = Table::default();
+    for station in &next.stations {
+        let stands = match (&station.called, &station.unready) {
+            (Some(state), _) => call_state(state),
+            (None, Some(why)) => format!("{}\n{}", why.zh, why.en),
+            (None, None) if station.elsewhere => "正在处置另一事件 at another incident".to_owned(),
+            (None, None) => "能出动 ready".to_owned(),
+        };
+        table.row([station.id.clone(), both(&station.name), station.phone.clone(), stands]);
+    }
+    let mut lines = table.lines();
+    let NextWire { escalation, last_escalation, .. } = next;
+    lines.push(format!("升级 escalation: {escalation} / {last_escalation}"));
+    Ok(Said { json, lines })
 }
 
 async fn links(client: &Client, alarm: &Alarm, station: Option<String>, member: Option<&str>) -> Result<Said, Failure> {

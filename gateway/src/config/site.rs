@@ -305,9 +305,12 @@ pub fn storage(r: Option<&Reader<'_>>, base: &Path) -> (PathBuf, Duration) {
     let dir = r.and_then(|r| {
         let dir: Option<String> = r.optional("dir");
         if let Some(days) = r.optional::<u32>("audit_days") {
-            if !(1..=MOST_AUDIT_DAYS).contains(&days) {
-                let message = format!("`storage.audit_days` is {days}, expected 1 to {MOST_AUDIT_DAYS}");
-                r.fault("audit_days", message, None);
+            if !(LEAST_AUDIT_DAYS..=MOST_AUDIT_DAYS).contains(&days) {
+                let message =
+                    format!("`storage.audit_days` is {days}, expected {LEAST_AUDIT_DAYS} to {MOST_AUDIT_DAYS}");
+                let short =
+                    "logs of a network are kept for six months or more (网络安全法, on the keeping of network logs)";
+                r.fault("audit_days", message, (days < LEAST_AUDIT_DAYS).then(|| short.to_owned()));
             }
             audit_kept = Duration::from_secs(u64::from(days) * 86_400);
         }
@@ -317,6 +320,9 @@ pub fn storage(r: Option<&Reader<'_>>, base: &Path) -> (PathBuf, Duration) {
     (base.join(dir.unwrap_or_else(|| "data".to_owned())), audit_kept)
 }
 
+/// Six months: the Cybersecurity Law (网络安全法; article 21 (3) of the text of 2017, which the amendment in force since 2026
+/// numbers anew) has whoever runs a network keep its logs for no less.
+const LEAST_AUDIT_DAYS: u32 = 180;
 /// A hundred years: what is for ever.
 const MOST_AUDIT_DAYS: u32 = 36_525;
 

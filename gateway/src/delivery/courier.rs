@@ -1128,7 +1128,7 @@ mod tests {
             (Cause::Raised, Level::Orange, false),
             (Cause::Returned, Level::Orange, false),
             (Cause::Raised, Level::Red, true),
-            (Cause::Escalated(1), Level::Orange, true),
+            (Cause::Escalated { step: 1, by: None, why: String::new() }, Level::Orange, true),
             (Cause::Acknowledged { by: "li".to_owned() }, Level::Orange, true),
         ] {
             let mut backlog = paced(20);

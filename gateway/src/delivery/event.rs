@@ -51,7 +51,7 @@ pub fn alarm_event(site: &Site, order: &OrderId, transition: &Transition) -> Vec
                 _ => None,
             },
             escalation_step: match &transition.cause {
-                Cause::Escalated(step) => Some(*step),
+                Cause::Escalated { step, .. } => Some(*step),
                 _ => None,
             },
             at: Moment::new(transition.at.wall, zone),
@@ -228,14 +228,17 @@ fn by_of(cause: &Cause) -> Option<&str> {
         | Cause::Shelved { by }
         | Cause::TakenOutOfService { by, .. }
         | Cause::ReturnedToService { by } => Some(by),
-        Cause::Unshelved { by } | Cause::Regrouped { by } | Cause::Broadcast { by, .. } => by.as_deref(),
+        Cause::Unshelved { by }
+        | Cause::Regrouped { by }
+        | Cause::Escalated { by, .. }
+        | Cause::Broadcast { by, .. } => by.as_deref(),
         _ => None,
     }
 }
 
 fn why_of(transition: &Transition) -> Option<&str> {
     match &transition.cause {
-        Cause::TakenOutOfService { why, .. } => Some(why),
+        Cause::TakenOutOfService { why, .. } | Cause::Escalated { by: Some(_), why, .. } => Some(why),
         Cause::Shelved { .. } => transition.alarm.shelved.as_ref().map(|shelf| shelf.why.as_str()),
         Cause::Broadcast { step: BroadcastStep::Refused | BroadcastStep::TakenBack, .. } => {
             transition.alarm.broadcast.as_ref().and_then(|broadcast| broadcast.no.as_ref()).map(|no| no.why.as_str())
@@ -650,7 +653,7 @@ mod tests {
             }),
             ("test", test(&site(), "office", "shequ-001/test/1772328600000000", "李值班", RAISED)),
             ("shelved", event(4, AlarmState::Unacknowledged, Cause::Shelved { by: "li".to_owned() }, shelved)),
-            ("part", event(5, AlarmState::Normal, Cause::Escalated(2), part)),
+            ("part", event(5, AlarmState::Normal, Cause::Escalated { step: 2, by: None, why: String::new() }, part)),
             ("state", alarm_state(&site(), &samples::alarm())),
             ("call", call_event(&site(), &order(6), &samples::call_change())),
             ("status", status(&site(), true)),

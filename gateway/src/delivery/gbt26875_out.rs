@@ -357,7 +357,7 @@ impl Inner {
             };
         };
         let operation = match transition.cause {
-            Cause::Escalated(_) | Cause::Regrouped { .. } | Cause::Moved | Cause::Broadcast { .. } => {
+            Cause::Escalated { .. } | Cause::Regrouped { .. } | Cause::Moved | Cause::Broadcast { .. } => {
                 return Ok(nothing("no change of a part"));
             }
             Cause::Acknowledged { .. } => Some(unit::ANSWERED),

@@ -28,6 +28,10 @@ pub fn of_command(at: Wall, command: &Command, from: Way, result: &Result<(), Re
         Action::Unshelve { alarm } => ("alarm.unshelve", alarm, Value::Null),
         Action::TakeOutOfService { alarm, why } => ("alarm.out_of_service", alarm, json!({ "why": why })),
         Action::ReturnToService { alarm } => ("alarm.return_to_service", alarm, Value::Null),
+        Action::Escalate { alarm, step, why } => ("alarm.escalate", alarm, json!({ "step": step, "why": why })),
+        Action::CallStation { alarm, station, insist, why } => {
+            ("call.by_hand", alarm, json!({ "station": station, "insist": insist, "why": why }))
+        }
         Action::Broadcast { alarm, what } => {
             let (what, detail) = match what {
                 BroadcastAction::Approve { account, .. } => ("broadcast.approve", json!({ "account": account })),

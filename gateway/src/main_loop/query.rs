@@ -14,6 +14,7 @@ use anmin_rules::engine::{Counts, Engine};
 use anmin_rules::incident::{IncidentId, Situation};
 use anmin_rules::order::{Call, Station};
 use anmin_rules::plan::Plans;
+use anmin_rules::response::Callable;
 use anmin_rules::rule::{ContentHash, Level, RuleId, RuleSpec, Text};
 use anmin_rules::set::{InForce, RuleSource};
 use anmin_rules::walk::{self, Tick, Walk};
@@ -42,6 +43,11 @@ pub enum Query {
     Alarm {
         id: AlarmId,
         reply: oneshot::Sender<Option<AlarmView>>,
+    },
+    /// Who can be called and told next about an open alarm.
+    Next {
+        id: AlarmId,
+        reply: oneshot::Sender<Option<Next>>,
     },
     Incidents {
         within: Places,
@@ -117,6 +123,14 @@ pub enum Query {
         within: Places,
         reply: oneshot::Sender<Status>,
     },
+}
+
+/// What can be done about an open alarm without waiting for a clock.
+#[derive(Clone, Debug)]
+pub struct Next {
+    pub alarm: Arc<Alarm>,
+    pub stations: Vec<Callable>,
+    pub last_escalation: u32,
 }
 
 /// A detector or button that somebody can press.
@@ -578,26 +592,36 @@ impl PointPage {
 pub struct PointChoices {
     /// Sorted as text.
     pub buildings: Vec<String>,
+    /// Ids of places, likewise.
+    pub areas: Vec<String>,
+    pub grids: Vec<String>,
     /// In the order of [`KINDS`].
     pub kinds: Vec<Kind>,
 }
 
 impl PointChoices {
     pub fn of(points: &Points, within: &Places) -> Self {
-        let mut buildings = BTreeSet::new();
-        // Devices of one building mostly follow one another: most of them need no look-up.
-        let mut last = "";
+        let [mut buildings, mut areas, mut grids] = [const { BTreeSet::new() }; 3];
+        // Devices of one place mostly follow one another: most of them need no look-up.
+        let mut last = ["", "", ""];
         for (_, device) in points.devices() {
-            let building = device.place.building.as_str();
-            if building != last && within.takes(&device.place) {
-                buildings.insert(building);
-                last = building;
+            let Place { building, area, grid, .. } = &*device.place;
+            let here = [building, area, grid].map(String::as_str);
+            if here != last && within.takes(&device.place) {
+                for (all, name) in [&mut buildings, &mut areas, &mut grids].into_iter().zip(here) {
+                    all.insert(name);
+                }
+                last = here;
             }
         }
         let seen = points.iter().filter(|(ix, _)| within.takes(&points.device_of(*ix).place));
         let kinds: BTreeSet<&str> = seen.map(|(_, point)| point.spec.kind.as_str()).collect();
+        let [buildings, areas, grids] = [buildings, areas, grids]
+            .map(|all| all.into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect());
         Self {
-            buildings: buildings.into_iter().filter(|building| !building.is_empty()).map(str::to_owned).collect(),
+            buildings,
+            areas,
+            grids,
             kinds: KINDS
                 .iter()
                 .filter(|info| kinds.contains(info.name))
@@ -745,7 +769,8 @@ pub struct Status {
 
 impl Status {
     /// As much of it as concerns some places, of whose real alarms so many calls are live: what is open there. Drills are for
-    /// everybody to know. Of anmin's own parts, of other places and of readings as a whole it says nothing.
+    /// everybody to know. Of other places and of readings as a whole it says nothing, of anmin's own parts
+    /// only where what has no place is among them.
     pub fn within(self, places: &Places, alarms: &[Arc<Alarm>], live_calls: usize, points: &Points) -> Self {
         let (real, drilled): (Vec<_>, Vec<_>) = alarms.iter().partition(|alarm| alarm.drill.is_none());
         let mut counts = Counts {
@@ -779,6 +804,7 @@ impl Status {
             rules: self.rules,
             clock_doubtful: self.clock_doubtful,
             self_test: self.self_test,
+            troubles: if places.takes(&Place::default()) { self.troubles } else { Vec::new() },
             ..Self::default()
         }
     }

@@ -42,9 +42,9 @@ use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
 use super::plan_history::PlanHistory;
 use super::query::{
-    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, PointChoices,
-    PointPage, PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Stranger, Testable,
-    TestablePoint, Trouble, WayOut,
+    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, Next,
+    PointChoices, PointPage, PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Stranger,
+    Testable, TestablePoint, Trouble, WayOut,
 };
 use super::stock::StockWatch;
 use super::test_calendar::TestCalendar;
@@ -1400,8 +1400,8 @@ impl MainLoop {
                 let _ = reply.send(view);
             }
             Query::Incidents { within, page, reply } => {
-                let all = engine.incidents().filter(|incident| within.takes(&incident.place));
-                let all = all.filter_map(|incident| engine.situation(incident.id));
+                let all = engine.incidents().filter_map(|incident| engine.situation(incident.id));
+                let all = all.filter_map(|situation| situation.seen(|place| within.takes(place)));
                 let _ = reply.send(IncidentList::select(page, all.collect()));
             }
             Query::Incident { id, reply } => {
@@ -1410,6 +1410,13 @@ impl MainLoop {
                     situation,
                 });
                 let _ = reply.send(view);
+            }
+            Query::Next { id, reply } => {
+                let next = engine.alarm(id).and_then(|alarm| {
+                    let stations = engine.callable(id)?;
+                    Some(Next { alarm: Arc::clone(alarm), stations, last_escalation: engine.last_escalation(alarm) })
+                });
+                let _ = reply.send(next);
             }
             Query::Stations { reply } => {
                 let _ = reply.send(StationView::all(engine, now.wall));

@@ -80,13 +80,15 @@ impl Role {
 }
 
 /// Where somebody may look and act: everywhere, or in some buildings, `area:` and `grid:` with the name of a place or grid
-/// cell for all that lies in it.
+/// cell for all that lies in it, and [`Places::NOWHERE`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Places(Option<Arc<BTreeSet<String>>>);
 
 impl Places {
     pub const EVERYWHERE: Self = Self(None);
+    /// What lies in no building, place or grid cell: anmin's own parts, offices' warnings, calls for help, cases without a place.
+    pub const NOWHERE: &str = "site:";
 
     /// None at all means everywhere.
     pub fn of(words: impl IntoIterator<Item = String>) -> Self {
@@ -102,9 +104,11 @@ impl Places {
         self.0.iter().flat_map(|words| words.iter().cloned()).collect()
     }
 
-    /// Whether it lies within. What has no place, such as anmin itself, lies only within everywhere.
+    /// Whether it lies within. What has no place, such as anmin itself, lies within everywhere and [`Places::NOWHERE`] alone.
     pub fn takes(&self, place: &Place) -> bool {
-        self.0.is_none() || self.named(place).any(|theirs| theirs)
+        let Some(words) = &self.0 else { return true };
+        let mut parts = self.named(place).peekable();
+        if parts.peek().is_none() { words.contains(Self::NOWHERE) } else { parts.any(|theirs| theirs) }
     }
 
     /// Whether every part of a place that somebody names lies within: where a device is the site says, here the caller does.
@@ -581,6 +585,8 @@ mod tests {
             (&["grid:3"], [false, false, true, false]),
             (&["4", "grid:9"], [false, false, false, false]),
             (&[""], [false, false, false, false]),
+            (&["site:"], [false, false, false, true]),
+            (&["3", "site:"], [true, false, false, true]),
         ] {
             let places = Places::of(words.iter().map(|word| (*word).to_owned()));
             let found = [place("3", "", ""), place("", "b3", ""), place("", "", "3"), Place::default()]

@@ -205,19 +205,46 @@ struct TransitionV1<'a> {
 #[serde(tag = "is", rename_all = "snake_case")]
 enum CauseV1<'a> {
     Raised,
-    LevelChanged { level: Str<'a> },
+    LevelChanged {
+        level: Str<'a>,
+    },
     Returned,
     Realarmed,
-    Acknowledged { by: Str<'a> },
-    Reset { by: Str<'a> },
-    Shelved { by: Str<'a> },
-    Unshelved { by: Option<Str<'a>> },
-    TakenOutOfService { by: Str<'a>, why: Str<'a> },
-    ReturnedToService { by: Str<'a> },
-    Escalated { step: u32 },
-    Regrouped { by: Option<Str<'a>> },
+    Acknowledged {
+        by: Str<'a>,
+    },
+    Reset {
+        by: Str<'a>,
+    },
+    Shelved {
+        by: Str<'a>,
+    },
+    Unshelved {
+        by: Option<Str<'a>>,
+    },
+    TakenOutOfService {
+        by: Str<'a>,
+        why: Str<'a>,
+    },
+    ReturnedToService {
+        by: Str<'a>,
+    },
+    Escalated {
+        step: u32,
+        /// By hand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Str<'a>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Str<'a>>,
+    },
+    Regrouped {
+        by: Option<Str<'a>>,
+    },
     Moved,
-    Broadcast { step: Str<'a>, by: Option<Str<'a>> },
+    Broadcast {
+        step: Str<'a>,
+        by: Option<Str<'a>>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -731,7 +758,11 @@ impl<'a> CauseV1<'a> {
             Cause::Unshelved { by } => Self::Unshelved { by: by.as_ref().map(Into::into) },
             Cause::TakenOutOfService { by, why } => Self::TakenOutOfService { by: by.into(), why: why.into() },
             Cause::ReturnedToService { by } => Self::ReturnedToService { by: by.into() },
-            Cause::Escalated(step) => Self::Escalated { step: *step },
+            Cause::Escalated { step, by, why } => Self::Escalated {
+                step: *step,
+                by: by.as_ref().map(Into::into),
+                why: Some(why).filter(|why| !why.is_empty()).map(Into::into),
+            },
             Cause::Regrouped { by } => Self::Regrouped { by: by.as_ref().map(Into::into) },
             Cause::Moved => Self::Moved,
             Cause::Broadcast { step, by } => {
@@ -754,7 +785,11 @@ impl<'a> CauseV1<'a> {
                 Cause::TakenOutOfService { by: by.into_owned(), why: why.into_owned() }
             }
             Self::ReturnedToService { by } => Cause::ReturnedToService { by: by.into_owned() },
-            Self::Escalated { step } => Cause::Escalated(step),
+            Self::Escalated { step, by, why } => Cause::Escalated {
+                step,
+                by: by.map(Cow::into_owned),
+                why: why.map(Cow::into_owned).unwrap_or_default(),
+            },
             Self::Regrouped { by } => Cause::Regrouped { by: by.map(Cow::into_owned) },
             Self::Moved => Cause::Moved,
             Self::Broadcast { step, by } => Cause::Broadcast {
@@ -1647,7 +1682,7 @@ mod tests {
             ("unshelved by", at(Cause::Unshelved { by: Some("li".to_owned()) }, full)),
             ("out", at(Cause::TakenOutOfService { by: "li".to_owned(), why: "broken".to_owned() }, alarm())),
             ("in", at(Cause::ReturnedToService { by: "li".to_owned() }, alarm())),
-            ("escalated", at(Cause::Escalated(2), alarm())),
+            ("escalated", at(Cause::Escalated { step: 2, by: None, why: String::new() }, alarm())),
             ("regrouped", at(Cause::Regrouped { by: Some("li".to_owned()) }, alarm())),
             ("regrouped by anmin", at(Cause::Regrouped { by: None }, alarm())),
             ("call", OrderBody::Call(call_change())),
@@ -1669,8 +1704,14 @@ mod tests {
         all.push(("broadcast rerouted", at(Cause::Broadcast { step: BroadcastStep::Rerouted, by: None }, asked)));
         // Since those who hear of what nobody acts on hear how it ends, and what is in force is said again.
         let before = Alarm { escalation: 1, peak_escalation: 2, ..alarm() };
-        all.push(("escalated more before", at(Cause::Escalated(1), before.clone())));
+        all.push((
+            "escalated more before",
+            at(Cause::Escalated { step: 1, by: None, why: String::new() }, before.clone()),
+        ));
         all.push(("broadcast renewed", at(Cause::Broadcast { step: BroadcastStep::Renewed, by: None }, before)));
+        // Since people escalate and call by hand.
+        let by_hand = Cause::Escalated { step: 2, by: Some("li".to_owned()), why: "两处冒烟".to_owned() };
+        all.push(("escalated by hand", at(by_hand, alarm())));
         // Since an alarm follows its device to another place, and a place may be drawn.
         let mut cap_log = cap_orders()[2].1.references.clone();
         cap_log[1].moved = 1;

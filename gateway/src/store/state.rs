@@ -2324,7 +2324,8 @@ mod tests {
                 })
                 .unwrap();
             let red = Alarm { seq: 2, level: anmin_rules::rule::Level::Red, ..numbered(2) };
-            let worse = transition(AlarmState::Unacknowledged, Cause::Escalated(1), red);
+            let worse =
+                transition(AlarmState::Unacknowledged, Cause::Escalated { step: 1, by: None, why: String::new() }, red);
             store.commit(&Turn { transitions: &[worse], ..Turn::default() }).unwrap();
             order
         };

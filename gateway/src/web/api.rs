@@ -8,7 +8,7 @@ use std::time::Duration;
 use anmin_rules::alarm::{Action, AlarmId, Command, Refusal};
 use anmin_rules::broadcast::{BroadcastAction, BroadcastState, Seen};
 use anmin_rules::casework::{CaseKind, Stage};
-use anmin_rules::incident::{FalseCause, Incident, IncidentAction, IncidentId, NewCase, Outcome};
+use anmin_rules::incident::{FalseCause, Incident, IncidentAction, IncidentId, NewCase, Outcome, Situation};
 use anmin_rules::order::{CallStep, OrderId};
 use anmin_rules::rule::Level;
 use anmin_sensors::point::{DeviceId, Kind, Place, PointId};
@@ -114,6 +114,7 @@ fn api() -> Routes<Desk> {
         .route("/alarms", get(Right::Look, alarms))
         .route("/alarms/{id}", get(Right::Look, alarm))
         .route("/alarms/{id}/transitions", get(Right::Look, alarm_history))
+        .route("/alarms/{id}/next", get(Right::Handle, stations::next))
         .route("/alarms/{id}/explanation", get(Right::Look, explanation))
         .route(
             "/alarms/{id}/{action}",
@@ -124,6 +125,8 @@ fn api() -> Routes<Desk> {
                 .command::<PlainBody>("unshelve")
                 .command::<WhyBody>("out-of-service")
                 .command::<PlainBody>("return-to-service")
+                .command::<EscalateBody>("escalate")
+                .command::<CallStationBody>("call-station")
                 .command::<ApproveBody>("approve-broadcast")
                 .command::<WhyBody>("refuse-broadcast")
                 .command::<WhyBody>("take-back-broadcast"),
@@ -386,15 +389,12 @@ impl Desk {
     pub(super) async fn incident(&self, caller: &Caller, id: IncidentId) -> Answer<IncidentViewWire> {
         let writer = self.writer();
         if let Some(view) = self.ask(|reply| Query::Incident { id, reply }).await? {
-            if !caller.sees(&view.situation.incident.place) {
-                return Err(no_incident(id));
-            }
-            let seen: Vec<_> = view.situation.alarms.iter().filter(|alarm| caller.sees(&alarm.place)).collect();
-            let ids: HashSet<_> = seen.iter().map(|alarm| alarm.id).collect();
+            let situation = view.situation.seen(|place| caller.sees(place)).ok_or_else(|| no_incident(id))?;
+            let ids: HashSet<_> = situation.alarms.iter().map(|alarm| alarm.id).collect();
             let calls: Vec<_> = view.calls.iter().filter(|call| ids.contains(&call.alarm)).cloned().collect();
             return Ok(Json(IncidentViewWire {
-                incident: writer.situation(&view.situation),
-                alarms: seen.into_iter().map(|alarm| writer.alarm(alarm)).collect(),
+                incident: writer.situation(&situation),
+                alarms: situation.alarms.iter().map(|alarm| writer.alarm(alarm)).collect(),
                 calls: writer.calls(&calls),
             }));
         }
@@ -434,18 +434,23 @@ impl Desk {
         if within.is_everywhere() {
             return Ok(());
         }
-        let place = match self.ask(|reply| Query::Incident { id, reply }).await? {
-            Some(view) => Some(Arc::clone(&view.situation.incident.place)),
-            None => self.archive(move |archive| archive.incident(id)).await?.map(|incident| incident.place),
+        let sees = |place: &Place| within.takes(place);
+        let seen = match self.ask(|reply| Query::Incident { id, reply }).await? {
+            Some(view) => view.situation.seen(sees).is_some(),
+            None => {
+                self.archive(move |archive| archive.incident(id)).await?.is_some_and(|incident| sees(&incident.place))
+            }
         };
-        if place.is_some_and(|place| within.takes(&place)) { Ok(()) } else { Err(no_incident(id)) }
+        if seen { Ok(()) } else { Err(no_incident(id)) }
     }
 
-    /// Refuses what would change alarms of an incident that the caller does not even see.
-    async fn sees_all_of(&self, caller: &Caller, id: IncidentId) -> Result<(), Problem> {
-        let view = self.ask(|reply| Query::Incident { id, reply }).await?;
-        let all = view.into_iter().flat_map(|view| view.situation.alarms).all(|alarm| caller.sees(&alarm.place));
-        if all { Ok(()) } else { Err(beyond()) }
+    /// Refuses what is done to an incident that is not the caller's, and what would change alarms of it that the caller does
+    /// not even see (`whole`).
+    async fn is_theirs(&self, caller: &Caller, id: IncidentId, whole: bool) -> Result<(), Problem> {
+        let Some(view) = self.ask(|reply| Query::Incident { id, reply }).await? else { return Ok(()) };
+        let Situation { incident, alarms, .. } = view.situation;
+        let all = || alarms.iter().all(|alarm| caller.sees(&alarm.place));
+        if caller.sees(&incident.place) && (!whole || all()) { Ok(()) } else { Err(beyond()) }
     }
 
     async fn command(
@@ -971,6 +976,26 @@ pub(super) struct WhyBody {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+struct EscalateBody {
+    who: Option<String>,
+    /// The step that is meant: one more than the alarm's `escalation` as the person saw it.
+    step: u32,
+    why: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CallStationBody {
+    who: Option<String>,
+    station: String,
+    /// Also where it cannot respond.
+    #[serde(default)]
+    insist: bool,
+    why: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct ApproveBody {
     who: Option<String>,
     /// The community's name or the alarm's number, as the person has typed it.
@@ -1013,6 +1038,14 @@ async fn act(
         "reset" => (body::<PlainBody>(request).await?.who, Action::Reset { alarm }),
         "unshelve" => (body::<PlainBody>(request).await?.who, Action::Unshelve { alarm }),
         "return-to-service" => (body::<PlainBody>(request).await?.who, Action::ReturnToService { alarm }),
+        "escalate" => {
+            let EscalateBody { who, step, why } = body(request).await?;
+            (who, Action::Escalate { alarm, step, why: words("why", &why, MOST_WHY)? })
+        }
+        "call-station" => {
+            let CallStationBody { who, station, insist, why } = body(request).await?;
+            (who, Action::CallStation { alarm, station, insist, why: words("why", &why, MOST_WHY)? })
+        }
         "approve-broadcast" => {
             let ApproveBody { who, typed, level, state } = body(request).await?;
             let seen = BroadcastState::ALL.into_iter().find(|each| each.as_str() == state).zip(Level::named(&level));
@@ -1039,10 +1072,10 @@ async fn act(
         }
         _ => {
             return Err(Problem::not_found("没有这个操作", "there is no such command").hint(
-                "可用：acknowledge、reset、shelve、unshelve、out-of-service、return-to-service、approve-broadcast、\
-                 refuse-broadcast、take-back-broadcast",
-                "there are acknowledge, reset, shelve, unshelve, out-of-service, return-to-service, approve-broadcast, \
-                 refuse-broadcast and take-back-broadcast",
+                "可用：acknowledge、reset、shelve、unshelve、out-of-service、return-to-service、escalate、call-station、\
+                 approve-broadcast、refuse-broadcast、take-back-broadcast",
+                "there are acknowledge, reset, shelve, unshelve, out-of-service, return-to-service, escalate, \
+                 call-station, approve-broadcast, refuse-broadcast and take-back-broadcast",
             ));
         }
     };
@@ -1540,9 +1573,8 @@ async fn act_on_incident(
     let command = Command { who: caller.name(who)?, what: Action::Incident { incident, what } };
     for id in [incident, shown] {
         desk.find_incident(&caller, id).await?;
-        if ["acknowledge", "merge", "split", "close"].contains(&action.as_str()) {
-            desk.sees_all_of(&caller, id).await?;
-        }
+        let whole = ["acknowledge", "merge", "split", "close"].contains(&action.as_str());
+        desk.is_theirs(&caller, id, whole).await?;
     }
     let from = caller.way.clone();
     match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {

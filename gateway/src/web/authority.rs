@@ -42,7 +42,7 @@ pub enum Right {
     Output,
     /// Start a drill, raise alarms in it, end it.
     Drill,
-    /// Reset, shelve, take out of service, merge, split, close.
+    /// Reset, shelve, take out of service, call a station, escalate, merge, split, close.
     Handle,
     /// Send again what was given up.
     Resend,
@@ -144,13 +144,15 @@ const TABLE: [(Right, [bool; Role::ALL.len()]); Right::ALL.len()] = [
 ];
 
 /// Commands whose route is shared by several: what about, which, and the right that it needs.
-pub const COMMANDS: [(&str, &str, Right); 24] = [
+pub const COMMANDS: [(&str, &str, Right); 26] = [
     ("alarms", "acknowledge", Right::Acknowledge),
     ("alarms", "reset", Right::Handle),
     ("alarms", "shelve", Right::Handle),
     ("alarms", "unshelve", Right::Handle),
     ("alarms", "out-of-service", Right::Handle),
     ("alarms", "return-to-service", Right::Handle),
+    ("alarms", "escalate", Right::Handle),
+    ("alarms", "call-station", Right::Handle),
     ("alarms", "approve-broadcast", Right::Handle),
     ("alarms", "refuse-broadcast", Right::Handle),
     ("alarms", "take-back-broadcast", Right::Handle),

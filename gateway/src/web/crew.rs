@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anmin_rules::alarm::{Action, Command};
+use anmin_rules::alarm::{Action, Command, Refusal};
 use anmin_rules::order::{Call, CallState, CallStep};
 use anmin_rules::rule::{Level, Text};
 use anmin_sensors::time::{Mono, Wall};
@@ -248,6 +248,12 @@ async fn act(
         }
     }
     let step = match step.as_str() {
+        "reinforce" => {
+            return match reinforce(&desk, &link, &call, from, &why).await {
+                Ok(()) => back_to(&token),
+                Err(problem) => said(problem.status, &problem.error.zh, &problem.error.en),
+            };
+        }
         "accept" => CallStep::Accept,
         "on-the-way" => CallStep::OnTheWay,
         "on-scene" => CallStep::OnScene,
@@ -272,19 +278,53 @@ async fn act(
     let command = Command { who: name_of(&link, &call), what };
     let from = Way { through: Through::CrewLink, ..from };
     match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await {
-        Ok(Ok(())) => {
-            let back = HeaderValue::from_str(&format!("/crew/{token}"));
-            let back = back.expect("a token that opens is letters, digits, dashes and a dot");
-            let mut response = answer(StatusCode::SEE_OTHER, "");
-            response.headers_mut().insert(header::LOCATION, back);
-            response
-        }
+        Ok(Ok(())) => back_to(&token),
         Ok(Err(refusal)) => {
             let text = refusal.text();
             said(StatusCode::CONFLICT, &text.zh, &text.en)
         }
         Err(problem) => said(problem.status, &problem.error.zh, &problem.error.en),
     }
+}
+
+/// A crew that comes, or is there, asks for one more station: the next that can respond. While one that was called has not
+/// answered yet none is called besides, so that a second tap calls nobody.
+async fn reinforce(desk: &Desk, link: &Link, call: &Call, from: Way, why: &str) -> Result<(), Problem> {
+    let conflict = |zh: &str, en: &str| Problem::new(StatusCode::CONFLICT, "not_allowed", zh, en);
+    if !call.is_answered() {
+        return Err(conflict("请先应答，再请求增援", "say first that you come, then ask for another station"));
+    }
+    let id = link.alarm;
+    let gone = || Problem::refused(&Refusal::NoSuchAlarm(id));
+    let stations = desk.ask(|reply| Query::Next { id, reply }).await?.ok_or_else(gone)?.stations;
+    if stations.iter().any(|station| station.called == Some(CallState::Called)) {
+        return Ok(());
+    }
+    let able = stations.into_iter().filter(|station| station.called.is_none() && station.unready.is_none());
+    let Some(next) = able.min_by_key(|station| station.elsewhere) else {
+        return Err(conflict(
+            "没有其他能出动的消防站，请电话联系值班台",
+            "no other station can respond: phone the duty desk",
+        ));
+    };
+    let said = if why.trim().is_empty() { String::new() } else { format!("：{}", words("why", why, MOST_WHY)?) };
+    let why = format!("{}请求增援{said}", call.station_name.zh);
+    let what = Action::CallStation { alarm: id, station: next.station.to_string(), insist: false, why };
+    let command = Command { who: name_of(link, call), what };
+    let from = Way { through: Through::CrewLink, ..from };
+    match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {
+        Ok(()) => Ok(()),
+        Err(refusal) => Err(Problem::refused(&refusal)),
+    }
+}
+
+/// The page anew, behind its own address.
+fn back_to(token: &str) -> Response {
+    let back = HeaderValue::from_str(&format!("/crew/{token}"));
+    let back = back.expect("a token that opens is letters, digits, dashes and a dot");
+    let mut response = answer(StatusCode::SEE_OTHER, "");
+    response.headers_mut().insert(header::LOCATION, back);
+    response
 }
 
 fn turned_away(desk: &Desk, from: Way, Closed(status, why, text): Closed) -> Response {
@@ -453,6 +493,12 @@ fn page(desk: &Desk, link: &Link, view: &AlarmView, call: &Call, advice: &[Text]
         put(format!(
             "<form method=\"post\"><button class=\"{class}\" name=\"step\" value=\"{word}\">{zh} <span lang=\"en\">{en}</span></button></form>"
         ));
+    }
+    if call.is_answered() {
+        put("<details><summary>请求增援 <span lang=\"en\">We need another station</span></summary><form method=\"post\">\
+             <label>情况 <span lang=\"en\">Why</span><input type=\"text\" name=\"why\" maxlength=\"200\"></label>\
+             <button name=\"step\" value=\"reinforce\">呼叫下一个消防站 <span lang=\"en\">Call the next station</span></button></form></details>"
+            .to_owned());
     }
     put(told(needs));
     put("<h2>处置要点 <span lang=\"en\">What to do</span></h2><ol>".to_owned());

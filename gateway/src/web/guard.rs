@@ -217,6 +217,21 @@ impl Guard {
             || self.settings.hosts.iter().any(|ours| name.eq_ignore_ascii_case(ours))
     }
 
+    /// Who stands behind a proxy of ours, by what it says: the last address that is no proxy. What anybody else says is nothing.
+    fn behind_proxy(&self, request: &Request) -> Option<Peer> {
+        let Peer(peer) = *request.extensions().get::<Peer>()?;
+        let is_proxy = |address: &IpAddr| self.settings.proxies.contains(&address.to_canonical());
+        if !is_proxy(&peer.ip()) {
+            return None;
+        }
+        let said = request.headers().get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let all: Vec<&str> = said.flat_map(|value| value.split(',')).map(str::trim).collect();
+        // One that cannot be read hides those before it: the proxy itself is counted then.
+        let mut clients = all.into_iter().rev().map(IpAddr::from_str).take_while(Result::is_ok).flatten();
+        let client = clients.find(|address| !is_proxy(address))?;
+        Some(Peer(SocketAddr::new(client, peer.port())))
+    }
+
     fn note(&self, problem: &Problem, request: &Request) {
         let peer =
             request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.ip().to_string());
@@ -299,7 +314,10 @@ pub(super) fn offered(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Runs around every request.
-pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    if let Some(client) = guard.behind_proxy(&request) {
+        request.extensions_mut().insert(client);
+    }
     let mut response = match guard.check(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
@@ -323,6 +341,9 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
+
+/// What proxies name their clients in; the last address is the one that the last of them saw.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Where crews answer by signed links.
 const CREW: &str = "/crew/";

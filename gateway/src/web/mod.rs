@@ -43,7 +43,7 @@ pub mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -103,6 +103,8 @@ pub struct Settings {
     pub session_lasts: Duration,
     /// Names under which browsers may reach us, besides addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<IpAddr>,
     pub tls: Option<Tls>,
     /// `[residents]`.
     pub residents: residents::Settings,
@@ -123,6 +125,7 @@ impl Default for Settings {
             lock_after: Duration::from_secs(15 * 60),
             session_lasts: Duration::from_secs(12 * 3_600),
             hosts: Vec::new(),
+            proxies: Vec::new(),
             tls: None,
             residents: residents::Settings::default(),
         }
@@ -170,6 +173,16 @@ impl Settings {
                 );
             }
         }
+        let proxies: Vec<String> = r.or("proxies", Vec::new());
+        let proxies = proxies.iter().filter_map(|proxy| {
+            let address = proxy.parse::<IpAddr>();
+            if address.is_err() {
+                let hint = Some("such as \"127.0.0.1\"".to_owned());
+                r.fault("proxies", format!("`web.proxies` has {proxy:?}, expected an IP address"), hint);
+            }
+            address.ok().map(|address| address.to_canonical())
+        });
+        let proxies = proxies.collect();
         let tls_listen = address(r, "tls_listen");
         let tls = match (tls_listen, credentials::server_tls(r, base)) {
             (Some(listen), Some(config)) => Some(Tls { listen, config }),
@@ -186,7 +199,7 @@ impl Settings {
         };
         r.finish();
         let residents = residents::Settings::default();
-        (!r.is_faulty()).then_some(Self { listen, token, lock_after, session_lasts, hosts, tls, residents })
+        (!r.is_faulty()).then_some(Self { listen, token, lock_after, session_lasts, hosts, proxies, tls, residents })
     }
 
     /// `listen` alone; the usual address, with a fault noted, where it is none.

@@ -131,6 +131,7 @@ impl Problem {
             Refusal::StillActive { .. }
             | Refusal::NotAcknowledged { .. }
             | Refusal::AlarmActive { .. }
+            | Refusal::StationUnready(_)
             | Refusal::NotAllowed(_) => StatusCode::CONFLICT,
         };
         Self { status, code: refusal.as_str(), error: refusal.text(), hint: None, retry_after: 0 }

@@ -1,8 +1,8 @@
 //! The residents' page: what is public, in large plain words, and where somebody may say "I am safe" or "I need help".
 //!
 //! No sign-in, no script, no cookie, and nothing that is not public: warnings of offices above whose scope is Public, and what of
-//! this community has really left it after people have said yes. A home is never named, a drill always is. Where `[residents]` is
-//! not switched on there is nothing here.
+//! this community has really left it after people have said yes; for two hours that it is over. A home is never named, a drill
+//! always is. Where `[residents]` is not switched on there is nothing here.
 //!
 //! What somebody says becomes a row of the register `help` and nothing else: it raises no alarm about a hazard, calls no station
 //! and broadcasts nothing. Anybody can send it, so it is bounded: by address, altogether, and by how much waits for an answer.
@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anmin_rules::alarm::{Alarm, AlarmId};
+use anmin_rules::alarm::{Alarm, AlarmId, Transition};
 use anmin_rules::broadcast::BroadcastState;
 use anmin_rules::drill::unmarked;
 use anmin_rules::order::{CapMessage, CapOrder, OrderBody};
@@ -43,14 +43,14 @@ use super::api::Desk;
 use super::authority::{Right, Routes, get, post};
 use super::guard::Visitor;
 use super::problem::Problem;
-use super::{registers, secret};
+use super::{Archive, registers, secret};
 use crate::config::site::text;
 use crate::main_loop::Query;
 use crate::main_loop::query::{AlarmFilter, AlarmPage};
 use crate::register::{Kind, NEEDS, Row, moment};
 use crate::store::audit::{Deed, Through, Way};
 use crate::store::registers::Change;
-use crate::store::state::Sent;
+use crate::store::state::{Entry, Sent};
 use crate::warning::book::Warning;
 
 /// What was found out is shown to everybody for so long.
@@ -67,6 +67,11 @@ const MOST_ADDRESSES: usize = 1_000;
 const MOST_OPEN: usize = 500;
 /// Residents who said that they are safe.
 const MOST_SAFE: usize = 5_000;
+/// For how long the page says that something is over.
+const OVER_SHOWN: Duration = Duration::from_secs(2 * 3_600);
+/// Rows of the journal that are looked through for it after a start.
+const MOST_ROWS: usize = 5_000;
+const ROWS: usize = 500;
 /// Alarms that are looked at.
 const MOST_ALARMS: usize = 200;
 /// Bytes of a form.
@@ -180,22 +185,39 @@ impl Notice {
     /// What of an alarm has left the community, if it has: a message that was sent in earnest after people have said yes and has
     /// arrived, or that of a drill; and that was not taken back.
     fn of_alarm(alarm: &Alarm, sent: &[Sent], by: &Text) -> Option<Self> {
-        let exercise = alarm.drill.is_some();
-        if !alarm.is_open() {
-            return None;
-        }
+        if alarm.is_open() { Public::of(alarm.id, sent).notice(by) } else { None }
+    }
+}
+
+/// What of an alarm has left the community, as its messages tell.
+struct Public<'s> {
+    /// By target: since when, and the last word.
+    standing: BTreeMap<&'s str, (Wall, &'s CapOrder)>,
+    /// The last word of one that was ended, and what ended it.
+    ended: Option<(&'s CapOrder, &'s CapOrder)>,
+}
+
+impl<'s> Public<'s> {
+    fn of(alarm: AlarmId, sent: &'s [Sent]) -> Self {
         // As the alarm was when the message left: while people are asked about more, what they have let out stands.
         let is_public = |cap: &CapOrder| {
             let earnest = cap.voice.as_ref().is_some_and(|voice| &*voice.status == "Actual");
             let asked = cap.alarm.broadcast.as_ref();
-            exercise || (earnest && asked.is_some_and(|asked| asked.state == BroadcastState::Approved))
+            cap.alarm.drill.is_some() || (earnest && asked.is_some_and(|asked| asked.state == BroadcastState::Approved))
         };
         let mut standing: BTreeMap<&str, (Wall, &CapOrder)> = BTreeMap::new();
+        let mut ended: Option<(&CapOrder, &CapOrder)> = None;
         for one in sent {
-            let Some(OrderBody::Cap(cap)) = one.body.as_ref().filter(|body| is_about(body, alarm.id)) else { continue };
+            let Some(OrderBody::Cap(cap)) = one.body.as_ref().filter(|body| is_about(body, alarm)) else { continue };
             match cap.message {
                 // Also where it has not arrived: what is no more is shown no more.
-                CapMessage::Cancel => drop(standing.remove(&*one.channel)),
+                CapMessage::Cancel => {
+                    if let Some((_, last)) = standing.remove(&*one.channel)
+                        && ended.is_none_or(|(_, end)| cap.sent >= end.sent)
+                    {
+                        ended = Some((last, cap));
+                    }
+                }
                 CapMessage::Alert | CapMessage::Update if one.state == "delivered" && is_public(cap) => {
                     let since = standing.get(&*one.channel).map_or(cap.sent, |(since, _)| *since);
                     standing.insert(&one.channel, (since, cap));
@@ -203,17 +225,18 @@ impl Notice {
                 CapMessage::Alert | CapMessage::Update => {}
             }
         }
-        let since = standing.values().map(|(since, _)| *since).min()?;
+        Self { standing, ended }
+    }
+
+    fn notice(&self, by: &Text) -> Option<Notice> {
+        let since = self.standing.values().map(|(since, _)| *since).min()?;
         let said =
-            standing.into_values().max_by_key(|(_, cap)| (cap.alarm.seq, cap.sent)).map(|(_, cap)| &cap.alarm)?;
-        let plain = |text: &Text| Text { zh: unmarked(&text.zh).to_owned(), en: unmarked(&text.en).to_owned() };
-        // Who lives where in it is nobody's business.
-        let place = said.place.to_building();
-        Some(Self {
-            exercise,
+            self.standing.values().max_by_key(|(_, cap)| (cap.alarm.seq, cap.sent)).map(|(_, cap)| &cap.alarm)?;
+        Some(Notice {
+            exercise: said.drill.is_some(),
             level: said.level,
             headline: plain(&said.title),
-            place: Text { zh: place.zh(), en: place.en() },
+            place: public_place(said),
             since,
             until: None,
             said: Text::default(),
@@ -221,6 +244,57 @@ impl Notice {
             by: by.clone(),
         })
     }
+
+    /// That nothing stands any more of what did.
+    fn over(&self) -> Option<Over> {
+        let (last, end) = self.ended.filter(|_| self.standing.is_empty())?;
+        // While an alarm is open nobody says that all is clear: it was taken back, or is less grave by now.
+        let how = if end.alarm.is_open() { End::Withdrawn } else { End::Clear };
+        let (exercise, headline) = (last.alarm.drill.is_some(), plain(&last.alarm.title));
+        Some(Over { exercise, how, headline, place: public_place(&last.alarm), at: end.sent })
+    }
+}
+
+fn plain(text: &Text) -> Text {
+    Text { zh: unmarked(&text.zh).to_owned(), en: unmarked(&text.en).to_owned() }
+}
+
+/// Who lives where in it is nobody's business.
+fn public_place(alarm: &Alarm) -> Text {
+    let place = alarm.place.to_building();
+    Text { zh: place.zh(), en: place.en() }
+}
+
+/// What was public a while ago, so that nothing vanishes without a word.
+#[derive(Clone, Debug, PartialEq)]
+struct Over {
+    exercise: bool,
+    how: End,
+    headline: Text,
+    place: Text,
+    at: Wall,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The alarm is closed: the danger is over and people have said so.
+    Clear,
+    /// The notice holds no more, and the alarm is not closed.
+    Withdrawn,
+    /// An office's warning is in force no more.
+    Lapsed,
+}
+
+/// Those of a while ago, the newest first. Where something stands at the same place nobody reads that all is clear there.
+fn over_now(mut all: Vec<Over>, notices: &[Notice], now: Wall) -> Vec<Over> {
+    all.retain(|one| {
+        let stands = |notice: &Notice| notice.exercise == one.exercise && notice.place == one.place;
+        now.since(one.at) < OVER_SHOWN && !notices.iter().any(stands)
+    });
+    all.sort_by_key(|one| (one.exercise, std::cmp::Reverse(one.at)));
+    let mut seen = HashSet::new();
+    all.retain(|one| seen.insert((one.exercise, one.headline.zh.clone(), one.place.zh.clone())));
+    all
 }
 
 fn is_about(body: &OrderBody, alarm: AlarmId) -> bool {
@@ -242,6 +316,11 @@ fn in_order(mut notices: Vec<Notice>) -> Vec<Notice> {
 #[derive(Debug)]
 struct Known {
     notices: Vec<Notice>,
+    over: Vec<Over>,
+    /// Alarms of which something is public, or was a while ago.
+    alarms: BTreeSet<AlarmId>,
+    /// Warnings of offices that are no more in force.
+    lapsed: Vec<Over>,
     shelters: Vec<Row>,
     /// Buildings with their grids.
     buildings: BTreeMap<String, BTreeSet<String>>,
@@ -252,21 +331,35 @@ struct Known {
 }
 
 impl Known {
-    async fn find(desk: &Desk) -> Result<Self, Problem> {
-        let settings = desk.residents.settings();
+    /// `before`: what was found the last time; `None` after a start.
+    async fn find(desk: &Desk, before: Option<&Self>) -> Result<Self, Problem> {
+        let settings = desk.residents.settings().clone();
+        let now = desk.link.clock.now().wall;
         let filter = AlarmFilter { asked: true, ..AlarmFilter::default() };
         let page = AlarmPage { after: None, limit: MOST_ALARMS };
         let open = desk.ask(|reply| Query::Alarms { filter, page, reply }).await?.alarms;
         let open: Vec<Arc<Alarm>> = open.into_iter().filter(|alarm| settings.takes(&alarm.place)).collect();
-        let ids: Vec<_> = open.iter().map(|alarm| alarm.id).collect();
-        let (sent, shelters, calls) = desk
+        let opened: BTreeSet<AlarmId> = open.iter().map(|alarm| alarm.id).collect();
+        let known = before.map(|before| before.alarms.clone());
+        let (ids, sent, shelters, calls) = desk
             .archive(move |archive| {
+                let known = match known {
+                    Some(known) => known,
+                    None => lately_public(archive, &settings, now)?,
+                };
+                let ids: Vec<AlarmId> = opened.union(&known).copied().collect();
                 let sent = if ids.is_empty() { Vec::new() } else { archive.messages(&ids)? };
-                Ok((sent, archive.register(Kind::Shelters)?, archive.register(Kind::Help)?))
+                Ok((ids, sent, archive.register(Kind::Shelters)?, archive.register(Kind::Help)?))
             })
             .await?;
         let site = &desk.link.site;
+        let settings = desk.residents.settings();
         let own = open.iter().filter_map(|alarm| Notice::of_alarm(alarm, &sent, &site.name));
+        let ended: Vec<(AlarmId, Over)> =
+            ids.iter().filter_map(|id| Some((*id, Public::of(*id, &sent).over()?))).collect();
+        let is_fresh = |over: &Over| now.since(over.at) < OVER_SHOWN;
+        let fresh = ended.iter().filter(|(_, over)| is_fresh(over)).map(|(id, _)| *id);
+        let alarms = open.iter().map(|alarm| alarm.id).chain(fresh).collect();
         let warnings = desk.link.warnings.in_force();
         let above = warnings.iter().filter(|warning| warning.message.public).map(Notice::of_warning);
         let mut buildings: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -278,8 +371,26 @@ impl Known {
                 areas.insert(place.area.clone(), place.building.clone());
             }
         }
+        let notices = in_order(above.chain(own).collect());
+        let gone = before.into_iter().flat_map(|before| &before.notices).filter(|one| one.until.is_some());
+        let gone =
+            gone.filter(|one| !notices.iter().any(|now| (&now.headline, now.since) == (&one.headline, one.since)));
+        let gone = gone.map(|one| Over {
+            exercise: one.exercise,
+            how: End::Lapsed,
+            headline: one.headline.clone(),
+            place: one.place.clone(),
+            at: one.until.map_or(now, |until| until.min(now)),
+        });
+        let mut lapsed: Vec<Over> =
+            before.into_iter().flat_map(|before| before.lapsed.iter().cloned()).chain(gone).collect();
+        lapsed.retain(is_fresh);
+        let all = ended.into_iter().map(|(_, over)| over).chain(lapsed.iter().cloned()).collect();
         Ok(Self {
-            notices: in_order(above.chain(own).collect()),
+            over: over_now(all, &notices, now),
+            alarms,
+            lapsed,
+            notices,
             shelters,
             buildings,
             areas,
@@ -318,6 +429,29 @@ impl Known {
     }
 }
 
+/// Alarms that were public within the last while, by the journal: a start forgets nothing of it.
+fn lately_public(archive: &dyn Archive, settings: &Settings, now: Wall) -> Result<BTreeSet<AlarmId>, String> {
+    let (mut found, mut before) = (BTreeSet::new(), None);
+    for _ in 0..MOST_ROWS / ROWS {
+        let rows = archive.recent(ROWS, before)?;
+        for row in &rows {
+            let Entry::Transition(Transition { alarm, .. }) = &row.entry else { continue };
+            if (alarm.broadcast.is_some() || alarm.drill.is_some()) && settings.takes(&alarm.place) {
+                found.insert(alarm.id);
+            }
+        }
+        let last = rows.iter().rev().find_map(|row| match &row.entry {
+            Entry::Transition(transition) => Some(transition.at.wall),
+            _ => None,
+        });
+        before = rows.last().map(|row| row.n);
+        if rows.len() < ROWS || last.is_some_and(|at| now.since(at) >= OVER_SHOWN) {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 /// Where the reader is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Spot {
@@ -333,10 +467,17 @@ pub(super) struct Page(Arc<Inner>);
 /// The status where it could not be found out.
 type Found = Result<Arc<Known>, StatusCode>;
 
+#[derive(Default)]
+struct Cache {
+    found: Option<(Mono, Found)>,
+    /// What was found last, when it could be.
+    last: Option<Arc<Known>>,
+}
+
 struct Inner {
     settings: Settings,
     /// One reader finds out for all.
-    known: tokio::sync::Mutex<Option<(Mono, Found)>>,
+    known: tokio::sync::Mutex<Cache>,
     spent: Mutex<Spent>,
 }
 
@@ -394,21 +535,25 @@ impl Page {
 
     /// What is to be shown now.
     async fn known(&self, desk: &Desk) -> Found {
-        let mut known = self.0.known.lock().await;
+        let mut cache = self.0.known.lock().await;
         let now = desk.link.clock.now().mono;
-        if let Some((at, found)) = &*known
+        if let Some((at, found)) = &cache.found
             && now.since(*at) < FRESH
         {
             return found.clone();
         }
-        let found = Known::find(desk).await.map(Arc::new).map_err(|problem| problem.status);
-        *known = Some((desk.link.clock.now().mono, found.clone()));
+        let last = cache.last.clone();
+        let found = Known::find(desk, last.as_deref()).await.map(Arc::new).map_err(|problem| problem.status);
+        if let Ok(known) = &found {
+            cache.last = Some(Arc::clone(known));
+        }
+        cache.found = Some((desk.link.clock.now().mono, found.clone()));
         found
     }
 
     /// Somebody has said something: the next reader sees it.
     async fn forget(&self) {
-        *self.0.known.lock().await = None;
+        self.0.known.lock().await.found = None;
     }
 
     fn takes(&self, from: &Way, now: Mono) -> bool {

@@ -1,7 +1,8 @@
 //! The micro fire stations over HTTP: how each stands, hand-over, checks, off duty, and the links to answer a call.
 
-use anmin_rules::alarm::{Action, Command};
+use anmin_rules::alarm::{Action, Command, Refusal};
 use anmin_rules::duty::{HandOver, Member, StationAction};
+use anmin_rules::response::Callable;
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use schemars::JsonSchema;
@@ -12,7 +13,7 @@ use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{CallWire, TextWire, Writer};
 use crate::crew_link::Link;
-use crate::main_loop::query::StationView;
+use crate::main_loop::query::{Next, StationView};
 use crate::main_loop::{Input, Query};
 
 /// A micro fire station as it stands.
@@ -219,6 +220,52 @@ pub(super) async fn act(
     let views = desk.ask(|reply| Query::Stations { reply }).await?;
     let found = views.iter().find(|view| *view.station.id == *id);
     found.map(|view| Json(StationWire::of(desk.writer(), view))).ok_or_else(Problem::busy)
+}
+
+/// Who can be called and told next about an alarm.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct NextWire {
+    /// In the order in which they would be called.
+    pub stations: Vec<CallableWire>,
+    pub escalation: u32,
+    /// After this step nobody new hears of it.
+    pub last_escalation: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CallableWire {
+    pub id: String,
+    pub name: TextWire,
+    pub phone: String,
+    /// Why it cannot respond; `null` where it can.
+    pub unready: Option<TextWire>,
+    /// It comes for another incident.
+    pub elsewhere: bool,
+    /// How far its call for this alarm or its incident is, which has not ended: it is not called again.
+    pub called: Option<String>,
+}
+
+impl From<Callable> for CallableWire {
+    fn from(station: Callable) -> Self {
+        Self {
+            id: station.station.to_string(),
+            name: (&station.name).into(),
+            phone: station.phone,
+            unready: station.unready.as_ref().map(Into::into),
+            elsewhere: station.elsewhere,
+            called: station.called.map(|state| state.as_str().to_owned()),
+        }
+    }
+}
+
+pub(super) async fn next(State(desk): State<Desk>, caller: Caller, Path(id): Path<String>) -> Answer<NextWire> {
+    let id = alarm_id(&id)?;
+    let next = desk.ask(|reply| Query::Next { id, reply }).await?.filter(|next| caller.sees(&next.alarm.place));
+    let Some(Next { alarm, stations, last_escalation }) = next else {
+        return Err(Problem::refused(&Refusal::NoSuchAlarm(id)));
+    };
+    let stations = stations.into_iter().map(Into::into).collect();
+    Ok(Json(NextWire { stations, escalation: alarm.escalation, last_escalation }))
 }
 
 /// The links to answer one call, one for each who was on duty when the station was called.

@@ -632,6 +632,9 @@ pub struct SituationWire {
     pub unacknowledged: usize,
     pub advice: Vec<TextWire>,
     pub people: Vec<String>,
+    /// Open alarms that it has besides, beyond the places of whoever asks.
+    #[serde(default)]
+    pub beyond: usize,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -837,6 +840,9 @@ pub struct PointsWire {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PointChoicesWire {
     pub buildings: Vec<String>,
+    /// Ids of places.
+    pub areas: Vec<String>,
+    pub grids: Vec<String>,
     pub kinds: Vec<KindWire>,
 }
 
@@ -1291,16 +1297,14 @@ impl Writer<'_> {
             | Cause::Shelved { by }
             | Cause::TakenOutOfService { by, .. }
             | Cause::ReturnedToService { by } => Some(by.clone()),
-            Cause::Unshelved { by } | Cause::Regrouped { by } | Cause::Broadcast { by, .. } => by.clone(),
-            Cause::Raised
-            | Cause::LevelChanged(_)
-            | Cause::Returned
-            | Cause::Realarmed
-            | Cause::Escalated(_)
-            | Cause::Moved => None,
+            Cause::Unshelved { by }
+            | Cause::Regrouped { by }
+            | Cause::Escalated { by, .. }
+            | Cause::Broadcast { by, .. } => by.clone(),
+            Cause::Raised | Cause::LevelChanged(_) | Cause::Returned | Cause::Realarmed | Cause::Moved => None,
         };
         let why = match &transition.cause {
-            Cause::TakenOutOfService { why, .. } => Some(why.clone()),
+            Cause::TakenOutOfService { why, .. } | Cause::Escalated { by: Some(_), why, .. } => Some(why.clone()),
             Cause::Shelved { .. } => transition.alarm.shelved.as_ref().map(|shelf| shelf.why.clone()),
             Cause::Broadcast { step: BroadcastStep::Refused | BroadcastStep::TakenBack, .. } => {
                 transition.alarm.broadcast.as_ref().and_then(|broadcast| broadcast.no.as_ref()).map(|no| no.why.clone())
@@ -1487,7 +1491,7 @@ impl Writer<'_> {
     }
 
     pub fn situation(self, situation: &Situation) -> SituationWire {
-        let Situation { incident, level, alarms, advice, people } = situation;
+        let Situation { incident, level, alarms, advice, people, beyond } = situation;
         SituationWire {
             incident: self.incident(incident),
             level: level.map(|level| level.as_str().to_owned()),
@@ -1495,6 +1499,7 @@ impl Writer<'_> {
             unacknowledged: alarms.iter().filter(|alarm| alarm.acknowledged.is_none()).count(),
             advice: advice.iter().map(Into::into).collect(),
             people: people.clone(),
+            beyond: *beyond,
         }
     }
 
@@ -1508,6 +1513,7 @@ impl Writer<'_> {
             unacknowledged: 0,
             advice: Vec::new(),
             people: Vec::new(),
+            beyond: 0,
         }
     }
 
@@ -1611,7 +1617,8 @@ impl Writer<'_> {
             let KindInfo { name, zh, en, .. } = *kind.info();
             KindWire { kind: name, title: TextWire { zh: zh.to_owned(), en: en.to_owned() } }
         };
-        PointChoicesWire { buildings: choices.buildings, kinds: choices.kinds.into_iter().map(kind).collect() }
+        let PointChoices { buildings, areas, grids, kinds } = choices;
+        PointChoicesWire { buildings, areas, grids, kinds: kinds.into_iter().map(kind).collect() }
     }
 
     pub fn points(self, now: Wall, page: &PointPage) -> PointsWire {

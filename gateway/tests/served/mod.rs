@@ -4,7 +4,7 @@
 #[path = "../../examples/page/desk.rs"]
 pub mod desk;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -50,6 +50,18 @@ pub async fn serve_people(
     clock: Clock,
     folder: Option<&Path>,
 ) -> Served {
+    serve_behind(token, answers, people, clock, folder, Vec::new()).await
+}
+
+/// The same behind proxies that are believed.
+pub async fn serve_behind(
+    token: Option<&str>,
+    answers: bool,
+    people: Kept,
+    clock: Clock,
+    folder: Option<&Path>,
+    proxies: Vec<IpAddr>,
+) -> Served {
     let desk = Desk::new(clock.clone());
     let (inputs, mut received) = mpsc::channel(64);
     let link = WebLink {
@@ -87,6 +99,7 @@ pub async fn serve_people(
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         token: token.map(|token| Token::new(token).expect("a good token")),
         hosts: vec!["anmin.lan".to_owned()],
+        proxies,
         ..Settings::default()
     };
     let feed = desk.feed.clone();

@@ -22,7 +22,7 @@
 //! | Devices | cross limits and come back, rest for minutes, send no value and rubbish, repeat, send a reading behind its successor; some stamp with count and time, some with a count, some with nothing |
 //! | Broker | keeps the session: what was not acknowledged comes again, on the next connection, in order, marked and under its packet identifier, and identifiers are soon used for something else; sends old retained messages first; is cut off |
 //! | Receivers | take late, say 503 or 429 with a time, do not answer, take and do not answer, refuse some orders for ever |
-//! | People | acknowledge, reset, shelve, take out of service and back; merge, split, note and close incidents; crews accept, decline, arrive, stand down |
+//! | People | acknowledge, reset, shelve, take out of service and back; merge, split, note and close incidents; call stations and escalate by hand; crews accept, decline, arrive, stand down |
 //!
 //! **What is checked** after every turn, by a model that shares no code with the product ([`model`]) and by plain SQL: the
 //! condition of every device (G2, G13, G14), what leaves is journaled and in order (G5, G6), nothing is sent again whose
@@ -30,7 +30,7 @@
 //! not safe, unless the journal was away for ten seconds or readings.db has refused twice (G1, G9), what was judged is
 //! written down with what follows from it (G2), a silent device is said to be silent (G11), the book is what any prefix of the journal gives, an alarm about a hazard belongs to exactly one
 //! incident, which is open as long as the alarm, and the tables of incidents say what the journal says, every transition has its orders in the same
-//! commit, shelves end, what nobody acknowledges escalates, a latch waits for its reset. At the end everything has
+//! commit, shelves end, what nobody acknowledges escalates, no station is called twice at once for one alarm, nothing is for the public that nobody has let out, a latch waits for its reset. At the end everything has
 //! arrived once, every reading that was acknowledged is stored, but for those that were in memory only when the box
 //! stopped and as many as it counts as given up because it held too many in memory, and the conditions of the rule without delays went through the same levels as in a run of the same seed
 //! without faults, but for devices of which the box may have forgotten something: one was acknowledged after ten seconds

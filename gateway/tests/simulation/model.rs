@@ -12,7 +12,7 @@ use anmin_rules::rule::Level;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use crate::site::{CHANNELS, LIMITS, RulePlan};
+use crate::site::{CHANNELS, LIMITS, PUBLIC, RulePlan};
 use crate::world::{Msg, Said, Stamp};
 
 /// So many messages of the last ten seconds are known; more than a broker has in flight.
@@ -334,6 +334,8 @@ pub struct Journal {
     pub incidents: BTreeMap<u128, (&'static str, u64)>,
     /// The incident of each alarm that ever was, and of each incident that was merged.
     pub threads: BTreeMap<u128, u128>,
+    /// How far the last call of each station for each alarm was.
+    calls: BTreeMap<(String, String), String>,
     /// What the conditions of the prompt rule did, by subject: 0 is the end.
     pub edges: BTreeMap<String, Vec<usize>>,
     pub rows: u64,
@@ -440,6 +442,7 @@ impl Journal {
             let (n, id, channel): (i64, String, String) =
                 (row.get(0).expect("a number"), row.get(1).expect("an id"), row.get(2).expect("a channel"));
             self.last_order = n;
+            assert_ne!(channel, PUBLIC, "order {id} is for the public, and nobody has let it out");
             expected.remove(&id);
             let alarm = id.split('/').next().expect("an id starts with its alarm").to_owned();
             assert!(self.alarms.contains_key(&alarm), "order {id} has no journaled alarm");
@@ -504,6 +507,11 @@ impl Journal {
             for channel in CHANNELS.iter().filter(|channel| hears(channel)) {
                 expected.insert(format!("{id}/call-{}-{seq}/{}", text(station), channel.0));
             }
+            let state = text(&record["call"]["state"]);
+            let before = self.calls.insert((id.clone(), text(station)), state);
+            let comes = |state: &String| ["called", "accepted", "on_the_way", "on_scene"].contains(&&**state);
+            let again = record["cause"] == "called" && before.as_ref().is_some_and(comes);
+            assert!(!again, "station {station} is called twice at once for alarm {id}: {before:?}");
             return;
         }
         let seq = alarm["seq"].as_u64().expect("a number");
@@ -513,6 +521,11 @@ impl Journal {
         let cause = text(&record["cause"]["is"]);
         let (from, to) = (text(&record["from"]), text(&record["to"]));
         let subject = alarm["subject"].as_object().and_then(|of| of.values().next()).map(text).expect("a subject");
+        if cause == "escalated" && !record["cause"]["by"].is_null() {
+            let silenced = !alarm["shelved"].is_null() || !alarm["out_of_service"].is_null();
+            assert!(!silenced, "alarm {id} is silenced and somebody escalates it");
+            assert_eq!(record["cause"]["step"], alarm["escalation"], "alarm {id} is escalated past a step");
+        }
         let row = Row {
             rule: text(&alarm["rule"]),
             subject: subject.clone(),

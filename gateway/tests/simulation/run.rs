@@ -1165,7 +1165,7 @@ impl Run {
         } else if self.ending {
             0
         } else {
-            self.dice.from(0, 20)
+            self.dice.from(0, 24)
         };
         let call = self.calls.iter().find(|(of, _)| *of == id);
         let what = match choice {
@@ -1178,6 +1178,11 @@ impl Run {
                 Action::Shelve { alarm: id, until: life.now().wall.plus(wait), why }
             }
             9 => Action::TakeOutOfService { alarm: id, why },
+            20 | 21 => {
+                let station = ["st-1", "st-2", "st-3"][self.dice.from(0, 3) as usize].to_owned();
+                Action::CallStation { alarm: id, station, insist: self.dice.percent(50), why }
+            }
+            22 | 23 => Action::Escalate { alarm: id, step: alarm.escalation + self.dice.pick(&[1, 1, 0, 2]), why },
             12.. if alarm.incident.is_some() => {
                 let incident = alarm.incident.expect("looked at just now");
                 let other = self.dice.throw() as usize % self.alarms.len();

@@ -29,6 +29,9 @@ pub const CHANNELS: [(&str, ChannelForm, Level, bool); 3] = [
     ("town", ChannelForm::Cap, Level::Orange, false),
 ];
 
+/// What people outside take for real, from the first escalation on. Nobody here says yes, so that nothing ever leaves by it.
+pub const PUBLIC: &str = "public";
+
 /// One of the two rules: `prompt` has no delays, so what it must say follows from the readings alone; `patient` has all.
 #[derive(Clone, Debug)]
 pub struct RulePlan {
@@ -194,12 +197,14 @@ pub fn desk() -> DeskSettings {
         phone: "0".to_owned(),
         ..Station::default()
     };
+    let public = Channel { outward: true, from_escalation: 1, ..Channel::new(PUBLIC, ChannelForm::Cap, Level::Orange) };
     DeskSettings {
         site: "sim".to_owned(),
         stations: vec![station("st-1"), station("st-2")],
         channels: CHANNELS
             .iter()
             .map(|(id, form, min_level, system)| Channel { system: *system, ..Channel::new(*id, *form, *min_level) })
+            .chain([public])
             .collect(),
         max_shelve: Duration::from_micros(MAX_SHELVE),
         max_shelve_red: Duration::from_micros(MAX_SHELVE),

@@ -125,7 +125,7 @@ fn only_what_a_person_says_in_time_answers_a_duty_check() {
     for (cause, condition) in [
         (by_li(), Condition::Normal),
         (Cause::Raised, Condition::Active),
-        (Cause::Escalated(1), Condition::Active),
+        (Cause::Escalated { step: 1, by: None, why: String::new() }, Condition::Active),
         (Cause::Returned, Condition::Normal),
         (Cause::Shelved { by: "li".to_owned() }, Condition::Active),
     ] {

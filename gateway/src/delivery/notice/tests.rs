@@ -92,7 +92,7 @@ fn notices_stand_as_reviewed() {
         ("exercise", vec![change(Cause::Raised, alarm())]),
         ("drill", vec![change(Cause::Raised, drill)]),
         ("worse", vec![change(Cause::LevelChanged(Level::Orange), red)]),
-        ("escalated", vec![change(Cause::Escalated(1), escalated)]),
+        ("escalated", vec![change(Cause::Escalated { step: 1, by: None, why: String::new() }, escalated)]),
         ("acknowledged", vec![change(Cause::Acknowledged { by: "李明".to_owned() }, acknowledged)]),
         ("over", vec![change(Cause::Returned, closed())]),
         ("system", vec![change(Cause::Raised, system)]),
@@ -235,7 +235,7 @@ fn everybody_is_mentioned_where_somebody_must_act_on_what_is_grave() {
         (change(Cause::Raised, red()), Some(Level::Red)),
         (change(Cause::Returned, red()), None),
         (change(Cause::LevelChanged(Level::Red), alarm()), None),
-        (change(Cause::Escalated(1), alarm()), Some(Level::Orange)),
+        (change(Cause::Escalated { step: 1, by: None, why: String::new() }, alarm()), Some(Level::Orange)),
         (call(), None),
     ];
     for (order, level) in &cases {

@@ -538,7 +538,7 @@ impl<'o> News<'o> {
     fn calls_for_action(&self) -> bool {
         match self {
             Self::Change(transition) => match transition.cause {
-                Cause::Raised | Cause::Realarmed | Cause::Escalated(_) => true,
+                Cause::Raised | Cause::Realarmed | Cause::Escalated { .. } => true,
                 Cause::Broadcast { step, .. } => step == BroadcastStep::Seconded,
                 Cause::LevelChanged(from) => transition.alarm.level > from,
                 _ => false,
@@ -568,7 +568,8 @@ impl<'o> News<'o> {
             Cause::LevelChanged(from) if alarm.level > *from => language.pick("升级为此级", "raised to this level"),
             Cause::LevelChanged(_) => language.pick("降为此级", "lowered to this level"),
             Cause::Realarmed => language.pick("再次报警", "again"),
-            Cause::Escalated(_) => language.pick("无人处置", "nobody acts"),
+            Cause::Escalated { by: None, .. } => language.pick("无人处置", "nobody acts"),
+            Cause::Escalated { .. } => language.pick("人工升级", "escalated by hand"),
             Cause::Returned => language.pick("已恢复", "returned to normal"),
             Cause::Acknowledged { .. } => language.pick("已确认", "acknowledged"),
             Cause::Reset { .. } => language.pick("已复位", "reset"),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::super::api::Desk;
 use super::super::crew::safe;
-use super::{Form, Known, Lang, Notice};
+use super::{End, Form, Known, Lang, Notice, Over};
 use crate::register::{NEEDS, Row};
 
 /// How often the page is read anew.
@@ -150,6 +150,7 @@ impl<'d> Writer<'d> {
             }
             Some(notices) => notices.iter().for_each(|notice| html.push_str(&self.notice(notice))),
         }
+        known.iter().flat_map(|known| &known.over).for_each(|over| html.push_str(&self.over(over)));
         let made = self.clock(self.now, "%Y-%m-%d %H:%M:%S");
         let seconds = EVERY.as_secs();
         let (told, link, words) = if still {
@@ -230,6 +231,36 @@ impl<'d> Writer<'d> {
             let _ = write!(html, "<p>{}</p>", safe(&short(said)));
         }
         html.push_str("</article>");
+        html
+    }
+
+    /// What was here a while ago, and holds no more.
+    fn over(&self, Over { exercise, how, headline, place, at }: &Over) -> String {
+        let mut html = "<article class=\"over\"><div class=\"head\">".to_owned();
+        if *exercise {
+            let _ =
+                write!(html, "<p class=\"exercise\">{}</p>", self.say("演练，不是真的", "Exercise: this is not real"));
+        }
+        let told = match how {
+            End::Clear => self.say("警情已解除", "All clear"),
+            End::Withdrawn => self.say("本通知已撤回", "This notice was taken back"),
+            End::Lapsed => self.say("该预警已不再有效", "This warning is no longer in force"),
+        };
+        let _ = write!(html, "<h2>{told}</h2><p class=\"where\">{}", safe(self.lang.text(headline)));
+        let place = self.lang.text(place);
+        if !place.is_empty() {
+            let _ = write!(html, " · {}", safe(place));
+        }
+        let _ = write!(
+            html,
+            "</p></div><p class=\"since\">{}{}</p><p>{}</p></article>",
+            self.say("时间 ", "At "),
+            self.moment(*at),
+            self.say(
+                "如仍发现异常，请立即远离并打电话。",
+                "If anything still seems wrong, keep away from it and phone at once."
+            ),
+        );
         html
     }
 

@@ -18,6 +18,9 @@ fn known() -> Known {
     let grids = |grids: &[&str]| grids.iter().map(|grid| (*grid).to_owned()).collect();
     Known {
         notices: Vec::new(),
+        over: Vec::new(),
+        alarms: BTreeSet::new(),
+        lapsed: Vec::new(),
         shelters: vec![
             shelter("1", "a far one", "open", "", "W09"),
             shelter("2", "the school", "open", "4", ""),
@@ -127,6 +130,75 @@ fn only_what_really_went_out_after_a_yes_is_public_and_no_home_is_named() {
     };
     let drill = notice(drill).expect("a drill is shown");
     assert_eq!((drill.exercise, &*drill.headline.zh), (true, "燃气"), "and marked as one");
+}
+
+/// Goal: nobody reads that all is clear while it may not be. Method: an alarm's messages after its end, by how the alarm stood
+/// when they were ended, and what else stands at the same place.
+#[test]
+fn what_is_over_is_said_for_two_hours_and_all_is_clear_only_when_the_alarm_is_closed() {
+    let mut alarm = samples::alarm();
+    alarm.broadcast = Some(Broadcast {
+        state: BroadcastState::Approved,
+        level: alarm.level,
+        asked_at: alarm.raised_at,
+        until: alarm.raised_at,
+        people: 2,
+        yes: Vec::new(),
+        no: None,
+    });
+    let at = alarm.raised_at;
+    let end = at.plus(Duration::from_secs(60));
+    let message = |message, sent, alarm: &Alarm, state| Sent {
+        id: OrderId::new(format!("{}/1/town", alarm.id)),
+        channel: "town".into(),
+        state,
+        at: None,
+        detail: String::new(),
+        text: None,
+        body: Some(OrderBody::Cap(Arc::new(CapOrder {
+            message,
+            identifier: "anmin-1".to_owned(),
+            sent,
+            voice: Some(Arc::new(Voice { status: "Actual".into(), ..Voice::default() })),
+            references: Vec::new(),
+            alarm: Arc::new(alarm.clone()),
+        }))),
+    };
+    let closed = Alarm {
+        condition: anmin_rules::alarm::Condition::Normal,
+        latched: false,
+        acknowledged: Some(anmin_rules::alarm::By { who: "li".to_owned(), at: end }),
+        ..alarm.clone()
+    };
+    assert!(!closed.is_open() && alarm.is_open());
+    let alert = message(CapMessage::Alert, at, &alarm, "delivered");
+    let over = |sent: &[Sent]| Public::of(alarm.id, sent).over();
+    assert_eq!(over(std::slice::from_ref(&alert)), None, "it stands");
+    let clear = over(&[alert.clone(), message(CapMessage::Cancel, end, &closed, "waiting")]).expect("it is over");
+    assert_eq!((clear.how, clear.at, clear.exercise), (End::Clear, end, false));
+    assert!(!format!("{clear:?}").contains("501"), "no home is named: {clear:?}");
+    let back = over(&[alert.clone(), message(CapMessage::Cancel, end, &alarm, "delivered")]).expect("it is over");
+    assert_eq!(back.how, End::Withdrawn, "the alarm stands");
+    let never =
+        [message(CapMessage::Alert, at, &alarm, "dead"), message(CapMessage::Cancel, end, &closed, "delivered")];
+    assert_eq!(over(&never), None, "what nobody was told ends without a word");
+    let again = [
+        alert.clone(),
+        message(CapMessage::Cancel, end, &closed, "delivered"),
+        message(CapMessage::Alert, end, &alarm, "delivered"),
+    ];
+    assert_eq!(over(&again), None, "it stands anew");
+
+    let stands = Public::of(alarm.id, std::slice::from_ref(&alert)).notice(&Text::default()).expect("it stands");
+    let shown = |after: u64, notices: &[Notice]| {
+        over_now(vec![clear.clone(), clear.clone()], notices, end.plus(Duration::from_secs(after))).len()
+    };
+    assert_eq!((shown(0, &[]), shown(7_199, &[]), shown(7_200, &[])), (1, 1, 0), "once, and for two hours");
+    let other = Notice { headline: Text::both("fire"), ..stands.clone() };
+    assert_eq!(shown(0, &[other]), 0, "something else stands at the same place");
+    let elsewhere = Notice { place: Text::both("9"), ..stands.clone() };
+    let drill = Notice { exercise: true, ..stands };
+    assert_eq!(shown(0, &[elsewhere, drill]), 1);
 }
 
 #[test]

@@ -361,6 +361,8 @@ export interface Situation extends Incident {
   unacknowledged: number
   advice: Text[]
   people: string[]
+  /** Open alarms that it has besides, beyond one's places. */
+  beyond: number
 }
 
 export interface IncidentList {
@@ -484,8 +486,29 @@ export interface ChangedPoints {
 }
 
 /** What points can be filtered by. */
+/** Who can be called and told next about an alarm. */
+export interface Next {
+  stations: Callable[]
+  escalation: number
+  last_escalation: number
+}
+
+export interface Callable {
+  id: string
+  name: Text
+  phone: string
+  /** Why it cannot respond. */
+  unready: Text | null
+  /** It comes for another incident. */
+  elsewhere: boolean
+  /** Its call for this alarm or its incident, which has not ended. */
+  called: CallState | null
+}
+
 export interface PointChoices {
   buildings: string[]
+  areas: string[]
+  grids: string[]
   kinds: { kind: string; title: Text }[]
 }
 

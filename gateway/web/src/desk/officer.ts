@@ -39,6 +39,9 @@ export interface Particulars {
   why?: string
   minutes?: number
   typed?: string
+  step?: number
+  station?: string
+  insist?: boolean
 }
 
 async function give(alarm: string, path: string, particulars: Particulars): Promise<void> {
@@ -49,6 +52,16 @@ async function give(alarm: string, path: string, particulars: Particulars): Prom
 
 export function act(alarm: Alarm, what: Act, particulars: Particulars = {}): Promise<void> {
   return give(alarm.id, what, particulars)
+}
+
+/** One step up now; `step` is the one that the officer means. */
+export function escalate(alarm: Alarm, step: number, why: string): Promise<void> {
+  return give(alarm.id, 'escalate', { step, why })
+}
+
+/** `insist`: also where the station cannot respond. */
+export function callStation(alarm: Alarm, station: string, insist: boolean, why: string): Promise<void> {
+  return give(alarm.id, 'call-station', { station, insist, why })
 }
 
 /** What people say about a broadcast, and what each needs besides a name. */
