@@ -993,6 +993,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_in_while_the_pages_are_turned_comes_behind_and_nothing_comes_twice_or_is_missed() {
+        let (mut points, _) = site();
+        let silent = |_: PointIx| None;
+        let gas = Kind::named("gas.lel").expect("gas.lel is a kind");
+        let spec = [Arc::new(PointSpec::plain("lel", gas))];
+        // The new ones are sorted before all others, and stand in the building that is asked for.
+        let place = Arc::new(Place { building: "1".to_owned(), ..Place::default() });
+        let (mut of_points, mut of_devices) = (Vec::new(), Vec::new());
+        let (mut point_at, mut device_at) = (Some(0), Some(0));
+        for n in 0.. {
+            if point_at.is_none() && device_at.is_none() {
+                break;
+            }
+            let within = Places::of(["1".to_owned()]);
+            if let Some(from) = point_at {
+                let filter = PointFilter { within: within.clone(), ..PointFilter::default() };
+                let page = PointPage::select(&points, &filter, Page { from, limit: 3 }, silent);
+                of_points.extend(page.rows.iter().map(|row| row.id.to_string()));
+                point_at = page.next;
+            }
+            if let Some(from) = device_at {
+                let page = DevicePage::select(&points, &within, Page { from, limit: 2 }, silent);
+                of_devices.extend(page.rows.iter().map(|row| row.id.to_string()));
+                device_at = page.next;
+            }
+            if n < 2 {
+                let id = DeviceId::new(format!("a{n}"));
+                points.add(id, None, &Arc::from("p"), &place, &spec).expect("new device");
+            }
+        }
+        let old: Vec<String> = (0..5).flat_map(|n| [format!("g{n}/lel"), format!("g{n}/battery")]).collect();
+        assert_eq!(of_points, [old, vec!["a0/lel".to_owned(), "a1/lel".to_owned()]].concat());
+        assert_eq!(of_devices, ["g0", "g1", "g2", "g3", "g4", "a0", "a1"]);
+    }
+
+    #[test]
     fn devices_say_when_they_were_last_heard() {
         let (points, latest) = site();
         let page = DevicePage::select(&points, &Places::EVERYWHERE, Page { from: 8, limit: 5 }, &latest);

@@ -45,6 +45,7 @@ use super::query::{
     PointPage, PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Stranger, Testable,
     TestablePoint, Trouble, WayOut,
 };
+use super::seen;
 use super::stock::StockWatch;
 use super::test_calendar::TestCalendar;
 use super::{Change, Input, NewSite, PartState, ReloadAsked, Reloaded, Resend, Resent, Routes, SessionStart};
@@ -648,19 +649,27 @@ impl MainLoop {
         match input {
             Input::Session(start) => self.handle_session(now, &start),
             Input::Part(state) => self.handle_part(now, state),
-            Input::Command { command, from, reply } => {
-                let result = self.parts.engine.handle_command(now, command.clone());
+            Input::Command { command, from, seen, reply } => {
+                let engine = &mut self.parts.engine;
+                let result = seen::of_command(engine, &command.what, seen)
+                    .and_then(|()| engine.handle_command(now, command.clone()));
                 self.note(now, deeds::of_command(now.wall, &command, from, &result));
                 // The person hears of it when it is durable.
                 self.scratch.replies.push((reply, result));
             }
-            Input::Drill { command, from, reply } => {
-                let result = self.parts.engine.handle_drill(now, &self.parts.points, &command);
+            Input::Drill { command, from, seen, reply } => {
+                let engine = &mut self.parts.engine;
+                let stands = engine.drills().find(|drill| drill.id == command.drill).map(|drill| drill.seq);
+                let result =
+                    seen::check(seen, stands).and_then(|()| engine.handle_drill(now, &self.parts.points, &command));
                 self.note(now, deeds::of_drill(now.wall, &command, from, &result));
                 self.scratch.replies.push((reply, result));
             }
-            Input::Walk { command, from, reply } => {
-                let result = self.parts.engine.handle_walk(now, &self.parts.points, &command);
+            Input::Walk { command, from, seen, reply } => {
+                let engine = &mut self.parts.engine;
+                let stands = engine.walks().find(|walk| walk.id == command.walk).map(|walk| walk.seq);
+                let result =
+                    seen::check(seen, stands).and_then(|()| engine.handle_walk(now, &self.parts.points, &command));
                 self.note(now, deeds::of_walk(now.wall, &command, from, &result));
                 self.scratch.replies.push((reply, result));
             }

@@ -22,6 +22,7 @@ use serde_json::json;
 use super::api::{Desk, send, words};
 use super::authority::{Right, Routes, get, post};
 use super::guard::Visitor;
+use super::meanwhile::Against;
 use super::problem::Problem;
 use crate::crew_link::{Link, Unfit};
 use crate::main_loop::query::AlarmView;
@@ -88,7 +89,7 @@ pub(super) fn routes() -> Routes<Desk> {
     Routes::new()
         .route("/crew.css", get(Right::Anybody, style))
         .route("/crew/{token}", get(Right::Anybody, show))
-        .route("/crew/{token}", post(Right::Anybody, act))
+        .route("/crew/{token}", post(Right::Anybody, Against::Repeats, act))
 }
 
 /// Why nothing is shown.
@@ -270,7 +271,7 @@ async fn act(
     let what = Action::Call { alarm: link.alarm, station: link.station.clone(), step };
     let command = Command { who: name_of(&link, &call), what };
     let from = Way { through: Through::CrewLink, ..from };
-    match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await {
+    match send(&desk.link.inputs, |reply| Input::Command { command, from, seen: None, reply }).await {
         Ok(Ok(())) => {
             let back = HeaderValue::from_str(&format!("/crew/{token}"));
             let back = back.expect("a token that opens is letters, digits, dashes and a dot");

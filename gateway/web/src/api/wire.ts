@@ -305,6 +305,7 @@ export interface Member {
 /** A micro fire station as it stands. */
 export interface Station {
   id: string
+  seq: number
   name: Text
   phone: string
   ready: boolean

@@ -8,6 +8,7 @@ export const en: Words = {
   notLoaded: 'This view could not be loaded',
   close: 'Close',
   cancel: 'Cancel',
+  loadAgain: 'Load again',
   dismiss: 'All right',
   more: 'More',
   refresh: 'Reload',

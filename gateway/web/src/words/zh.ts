@@ -6,6 +6,7 @@ export const zh = {
   notLoaded: '这个页面没能载入',
   close: '关闭',
   cancel: '取消',
+  loadAgain: '重新载入',
   dismiss: '知道了',
   more: '更多',
   refresh: '重新载入',
