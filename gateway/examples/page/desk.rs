@@ -12,9 +12,9 @@ use anmin::config::tuned::Change;
 use anmin::delivery;
 use anmin::main_loop::feed::{ChangedPoint, Readings};
 use anmin::main_loop::query::{
-    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, PointChoices,
-    PointPage, PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Stranger, Testable, TestablePoint,
-    Trouble, WayOut,
+    AlarmList, AlarmView, Database, DevicePage, DeviceView, HeldView, IncidentList, IncidentView, JournalState,
+    PointChoices, PointPage, PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Stranger, Testable,
+    TestablePoint, Trouble, WayOut,
 };
 use anmin::main_loop::{Feed, FeedEvent, Input, Query, ReloadAsked, Reloaded, Resend, Resent};
 use anmin::pulse::Seen;
@@ -1122,6 +1122,7 @@ impl Desk {
             Query::Quarantine { reply } => drop(reply.send(vec![self.stranger()])),
             Query::InForce { reply, .. } => drop(reply.send(None)),
             Query::Rules { reply } => drop(reply.send(self.rules())),
+            Query::Held { id, reply } => drop(reply.send(HeldView::of(&engine(), &self.points, &id))),
             Query::Plans { reply } => drop(reply.send(Arc::new(Plans::shipped()))),
             Query::DrillCalendar { reply } => drop(reply.send(Vec::new())),
             Query::Status { within, reply } => {

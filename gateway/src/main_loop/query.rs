@@ -14,8 +14,8 @@ use anmin_rules::engine::{Counts, Engine};
 use anmin_rules::incident::{IncidentId, Situation};
 use anmin_rules::order::{Call, Station};
 use anmin_rules::plan::Plans;
-use anmin_rules::rule::{ContentHash, Level, RuleId, RuleSpec, Text};
-use anmin_rules::set::{InForce, RuleSource};
+use anmin_rules::rule::{ContentHash, Level, LimitUsed, RuleId, RuleSpec, Text, Tuning};
+use anmin_rules::set::{Held, InForce, RuleSource};
 use anmin_rules::walk::{self, Tick, Walk};
 use anmin_sensors::point::{Device, DeviceId, Hazard, KINDS, Kind, Place, Point, PointId, PointIx, Points};
 use anmin_sensors::profile::{Profile, Profiles};
@@ -104,6 +104,11 @@ pub enum Query {
     },
     Rules {
         reply: oneshot::Sender<Vec<RuleRow>>,
+    },
+    /// What the rules hold of a point; `None` where there is none of this id.
+    Held {
+        id: PointId,
+        reply: oneshot::Sender<Option<HeldView>>,
     },
     /// What is to be done in which incident.
     Plans {
@@ -315,6 +320,39 @@ impl AlarmList {
 pub struct AlarmView {
     pub alarm: Arc<Alarm>,
     pub calls: Vec<Call>,
+}
+
+/// What the rules hold of a point, whether it has spoken or not.
+#[derive(Clone, Debug)]
+pub struct HeldView {
+    pub place: Arc<Place>,
+    pub rules: Vec<HeldRule>,
+}
+
+#[derive(Clone, Debug)]
+pub struct HeldRule {
+    pub rule: RuleId,
+    pub title: Text,
+    pub tuning: Tuning,
+    pub limits: Arc<[LimitUsed]>,
+    pub is_judged: bool,
+}
+
+impl HeldView {
+    pub fn of(engine: &Engine, points: &Points, id: &PointId) -> Option<Self> {
+        let subject = points.find(id.as_str())?;
+        let held = engine.rules().held_of(subject, points);
+        let rule = |Held { spec, tuning, limits, is_judged }: Held<'_>| HeldRule {
+            rule: spec.id.clone(),
+            title: spec.title.clone(),
+            tuning,
+            limits,
+            is_judged,
+        };
+        let mut rules: Vec<HeldRule> = held.into_iter().map(rule).collect();
+        rules.sort_by(|a, b| a.rule.cmp(&b.rule));
+        Some(Self { place: Arc::clone(&points.device_of(subject).place), rules })
+    }
 }
 
 /// One rule in force.

@@ -41,9 +41,9 @@ use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
 use super::plan_history::PlanHistory;
 use super::query::{
-    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, PointChoices,
-    PointPage, PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Stranger, Testable,
-    TestablePoint, Trouble, WayOut,
+    AlarmList, AlarmView, Database, DevicePage, DeviceView, HeldView, IncidentList, IncidentView, JournalState,
+    PointChoices, PointPage, PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Stranger,
+    Testable, TestablePoint, Trouble, WayOut,
 };
 use super::seen;
 use super::stock::StockWatch;
@@ -1417,6 +1417,9 @@ impl MainLoop {
             }
             Query::Rules { reply } => {
                 let _ = reply.send(RuleRow::all(engine));
+            }
+            Query::Held { id, reply } => {
+                let _ = reply.send(HeldView::of(engine, points, &id));
             }
             Query::Plans { reply } => {
                 let _ = reply.send(Arc::clone(&engine.desk().plans));

@@ -41,9 +41,9 @@ use super::paging::{self, Leaf, Tagged};
 use super::people::People;
 use super::problem::Problem;
 use super::wire::{
-    AlarmViewWire, AlarmsWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, IncidentViewWire, IncidentsWire,
-    JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire, ResentWire,
-    RuleWire, StatusWire, UnusableWire, Writer,
+    AlarmViewWire, AlarmsWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, HeldRuleWire, IncidentViewWire,
+    IncidentsWire, JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire,
+    ResentWire, RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{
     Archive, WebLink, archive, audit, crew, devices, drawings, drills, ledger, outputs, page, plans, registers,
@@ -235,10 +235,14 @@ fn api() -> Routes<Desk> {
         .route("/points", get(Right::Look, points).pages())
         .route("/points/choices", get(Right::Look, point_choices).bounded("buildings and kinds"))
         .route("/points/{device}/{name}", get(Right::Look, point))
-        .route("/points/{device}/{name}/history", get(Right::Look, point_history))
-        .route("/devices", get(Right::Look, device_page))
-        .route("/devices/{id}", get(Right::Look, devices::one))
-        .route("/device-list", get(Right::LookBehind, devices::list))
+        .route(
+            "/points/{device}/{name}/limits",
+            get(Right::Look, point_limits).bounded("rules that are about such a point"),
+        )
+        .route("/points/{device}/{name}/history", get(Right::Look, point_history).bounded("`buckets`, 1,000 at most"))
+        .route("/devices", get(Right::Look, device_page).pages())
+        .route("/devices/{id}", get(Right::Look, devices::one).bounded("its points"))
+        .route("/device-list", get(Right::LookBehind, devices::list).pages())
         .route("/device-list/sheet", get(Right::LookBehind, devices::sheet).gives("text/csv"))
         .route("/device-list/import", post(Right::Operate, Against::Seen, devices::import))
         .route("/device-list/remove", post(Right::Operate, Against::Seen, devices::remove))
@@ -892,6 +896,19 @@ async fn point(
     let asked = id.clone();
     match desk.ask(|reply| Query::Point { id: asked, reply }).await? {
         Some(row) if caller.sees(&row.place) => Ok(Json(desk.writer().point(&row))),
+        _ => Err(no_point(&id)),
+    }
+}
+
+async fn point_limits(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path((device, name)): Path<(String, String)>,
+) -> Answer<Vec<HeldRuleWire>> {
+    let id = point_id(&device, &name);
+    let asked = id.clone();
+    match desk.ask(|reply| Query::Held { id: asked, reply }).await? {
+        Some(held) if caller.sees(&held.place) => Ok(Json(held.rules.iter().map(Into::into).collect())),
         _ => Err(no_point(&id)),
     }
 }

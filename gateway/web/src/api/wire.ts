@@ -82,6 +82,18 @@ export interface Grounds {
   limits: { name: string; value: number; unit: string; origin: Origin; source: Text }[]
 }
 
+/** What a rule holds of a point, whether it has spoken or not. */
+export interface HeldRule {
+  rule: string
+  title: Text
+  judged: boolean
+  enabled: boolean
+  limits: Grounds['limits']
+  on_delay_s: number
+  off_delay_s: number
+  deadband: number
+}
+
 /** Who has set a limit's number. */
 export type Origin = 'library' | 'rule' | 'site' | 'kind' | 'profile' | 'place' | 'device' | 'point'
 

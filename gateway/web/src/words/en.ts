@@ -745,6 +745,8 @@ export const en: Words = {
     notDrawn: 'The drawing could not be read; the list is right all the same.',
   },
   points: {
+    notJudged: 'does not judge it: something that the rule reads is not there',
+    switchedOff: 'switched off for it',
     title: 'Points',
     search: 'Find an id or a name',
     building: 'Building',

@@ -732,6 +732,8 @@ export const zh = {
     notDrawn: '图纸没有读出，列表仍然有效。',
   },
   points: {
+    notJudged: '未判定：缺少该规则需要的其他测点',
+    switchedOff: '已对该测点停用',
     title: '测点',
     search: '查找编号或名称',
     building: '楼栋',
