@@ -1167,6 +1167,7 @@ impl Desk {
         }
         counts.live_calls = self.calls.iter().filter(|call| call.is_live()).count();
         Status {
+            help: Default::default(),
             journal: JournalState::default(),
             now: self.clock.now().wall,
             uptime: Duration::from_secs(93_780),

@@ -24,6 +24,7 @@ use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
 
 use super::drill_calendar;
+use super::help::HelpCalls;
 use crate::pulse::Seen;
 use crate::store::people::Places;
 use crate::store::{Counts as Stored, Gap};
@@ -779,6 +780,8 @@ pub struct Status {
     pub gaps: u64,
     pub newest_gaps: Vec<Gap>,
     pub self_test: Seen,
+    /// What residents ask for.
+    pub help: HelpCalls,
 }
 
 impl Status {

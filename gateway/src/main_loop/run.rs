@@ -56,7 +56,7 @@ use crate::delivery::siren::Sounding;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
 use crate::store::audit::{Deed, Through, Way};
-use crate::store::people::Kept;
+use crate::store::people::{Kept, Places};
 use crate::store::readings::{Backlog, NewPoint, Readings, ReadingsBatch};
 use crate::store::suspects::{Key, Standing, Suspects};
 use crate::store::unusable::Unusable;
@@ -1435,7 +1435,8 @@ impl MainLoop {
                     let real = alarms.iter().filter(|alarm| alarm.drill.is_none());
                     let calls = real.flat_map(|alarm| engine.calls_of(alarm.id));
                     let live = calls.filter(Call::is_live).count();
-                    status = status.within(&within, &alarms, live, points);
+                    let help = self.parts.help.calls(&within);
+                    status = Status { help, ..status.within(&within, &alarms, live, points) };
                 }
                 let _ = reply.send(status);
             }
@@ -1496,6 +1497,7 @@ impl MainLoop {
             gaps: forwarding.gaps,
             newest_gaps: forwarding.newest_gaps,
             self_test: self.parts.figures.pulse(),
+            help: self.parts.help.calls(&Places::EVERYWHERE),
         }
     }
 }

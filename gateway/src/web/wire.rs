@@ -1017,6 +1017,14 @@ pub struct SelfTestWire {
     pub failed: u64,
 }
 
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HelpCallsWire {
+    /// Nobody has answered them.
+    pub waiting: usize,
+    /// Somebody sees to them.
+    pub taken: usize,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StatusWire {
     pub version: String,
@@ -1026,6 +1034,8 @@ pub struct StatusWire {
     /// Drills that are on, the oldest first.
     pub drills: Vec<DrillWire>,
     pub walks: Vec<WalkWire>,
+    /// Residents' calls for help that are not done with.
+    pub help: HelpCallsWire,
     pub now: String,
     pub uptime_seconds: u64,
     pub open_alarms: usize,
@@ -1720,6 +1730,7 @@ impl Writer<'_> {
             exercise: site.exercise,
             drills: status.drills.iter().map(|drill| self.drill(drill)).collect(),
             walks: status.walks.iter().map(|walk| self.walk(walk)).collect(),
+            help: HelpCallsWire { waiting: status.help.waiting, taken: status.help.taken },
             now: self.at(status.now),
             uptime_seconds: status.uptime.as_secs(),
             open_alarms: counts.open,

@@ -776,6 +776,8 @@ export interface Status {
   drills: Drill[]
   /** Walk tests that are on. */
   walks: Walk[]
+  /** Residents' calls for help that are not done with. */
+  help: { waiting: number; taken: number }
   now: string
   uptime_seconds: number
   open_alarms: number
