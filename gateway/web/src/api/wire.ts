@@ -735,6 +735,8 @@ export interface Register {
   rows: Record<string, string>[]
   masked: boolean
   version: string
+  /** Where the next page begins; `null` on the last. */
+  next: string | null
 }
 
 export interface Imported {

@@ -66,6 +66,7 @@ export const en: Words = {
     coverage: 'See which detectors were tested',
   },
   reports: {
+    moreRows: 'Show more',
     month: 'Month',
     past: 'Past incidents',
     coverage: 'Tests',

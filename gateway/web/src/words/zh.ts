@@ -64,6 +64,7 @@ export const zh = {
     coverage: '查看测试覆盖情况',
   },
   reports: {
+    moreRows: '显示更多',
     month: '月报',
     past: '历史事件',
     coverage: '测试覆盖',
