@@ -12,6 +12,7 @@ mod pace;
 pub mod plan_history;
 pub mod query;
 pub mod run;
+mod seen;
 pub mod stock;
 pub mod test_calendar;
 
@@ -68,18 +69,22 @@ pub enum Input {
     Command {
         command: Command,
         from: Way,
+        /// The `seq` of what it is about, as the person saw it: where another stands there, nothing is done.
+        seen: Option<u32>,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// What somebody does with a drill.
     Drill {
         command: DrillCommand,
         from: Way,
+        seen: Option<u32>,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// What somebody does with a walk test.
     Walk {
         command: WalkCommand,
         from: Way,
+        seen: Option<u32>,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// Rows of registers have changed. Answered when it is durable.

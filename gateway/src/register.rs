@@ -220,7 +220,7 @@ pub const HELP_STATES: &[(&str, &str)] = &[("new", "待受理"), ("taken", "处�
 
 /// The building is one of the site's own or empty: it stands in alarms. Where exactly and what is needed is for those who go
 /// there, what was written and the telephone for the desk.
-static HELP: [Column; 10] = [
+static HELP: [Column; 11] = [
     ID,
     needed("state", "状态", Form::Word(HELP_STATES)),
     Column { shown: Shown::Crews, ..needed("need", "需要", Form::Word(NEEDS)) },
@@ -231,6 +231,7 @@ static HELP: [Column; 10] = [
     masked("phone", "联系电话", Form::Phone),
     column("at", "收到时间", Form::Text(19)),
     column("by", "受理人", Form::Text(64)),
+    masked("note", "处理情况", Form::Text(200)),
 ];
 
 impl Kind {

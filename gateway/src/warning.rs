@@ -440,7 +440,7 @@ impl Warnings {
             let command =
                 Command { who: "anmin".to_owned(), what: Action::OpenCase { incident, what: Box::new(what) } };
             let (reply, answer) = oneshot::channel();
-            inputs.send(Input::Command { command, from: Way::of(Through::Anmin), reply }).await.ok()?;
+            inputs.send(Input::Command { command, from: Way::of(Through::Anmin), seen: None, reply }).await.ok()?;
             match answer.await.ok()? {
                 Ok(()) => self.note(&warning, CASE),
                 Err(refusal) => tracing::warn!(

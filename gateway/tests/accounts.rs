@@ -686,6 +686,11 @@ async fn a_token_ends_on_its_day_and_when_it_is_revoked() {
     assert_eq!(site.get(As::Token(&short), "/alarms").await.1["code"], json!("no_token"));
     assert_eq!(site.get(As::Token(&long), "/alarms").await.0, StatusCode::OK);
     let admin = site.sign_in_from(1, "li", PASSWORD).await.expect("the right password");
+    // Another one was made under the name since: that one stays.
+    let old = json!({"created_at": "2026-01-01T00:00:00.000+00:00"});
+    let (status, said) = site.post(As::Cookie(&admin), "/tokens/long/revoke", &old).await;
+    assert_eq!((status, &said["code"]), (StatusCode::CONFLICT, &json!("changed_meanwhile")));
+    assert_eq!(site.get(As::Token(&long), "/alarms").await.0, StatusCode::OK);
     assert_eq!(site.post(As::Cookie(&admin), "/tokens/long/revoke", &json!({})).await.0, StatusCode::OK);
     assert_eq!(site.get(As::Token(&long), "/alarms").await.0, StatusCode::UNAUTHORIZED);
 }
@@ -713,6 +718,11 @@ async fn there_is_always_an_administrator_and_nobody_raises_themselves() {
     assert_eq!((first, &said["shown"]), (StatusCode::OK, &json!("王")));
     let (second, said) = site.post(As::Cookie(&admin), "/accounts/wang/edit", &edit("汪", "auditor")).await;
     assert_eq!((second, &said["code"]), (StatusCode::CONFLICT, &json!("changed_meanwhile")));
+    for what in ["disable", "reset"] {
+        let path = format!("/accounts/wang/{what}");
+        let (status, said) = site.post(As::Cookie(&admin), &path, &json!({"changed_at": seen})).await;
+        assert_eq!((status, &said["code"]), (StatusCode::CONFLICT, &json!("changed_meanwhile")), "{what}");
+    }
     let unbound = json!({"name": "qian", "shown": "钱", "role": "manager"});
     assert_eq!(site.post(As::Cookie(&admin), "/accounts", &unbound).await.0, StatusCode::BAD_REQUEST);
     assert_eq!(site.post(As::Cookie(&admin), "/accounts/wang/disable", &json!({})).await.0, StatusCode::OK);

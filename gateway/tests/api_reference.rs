@@ -117,6 +117,72 @@ fn the_openapi_document_has_every_route_with_what_it_takes_and_answers() {
     assert!(all.len() > 1_000, "{} objects", all.len());
 }
 
+/// `/alarms/{id}/{action}` for each of the commands that share it, as the reference names routes.
+fn pattern(path: &str) -> String {
+    let route = routes().into_iter().filter_map(|route| Some(route.strip_prefix("POST ")?.to_owned()));
+    let shared = route.filter(|route| route.ends_with("{action}") || route.ends_with("{step}"));
+    let parent = |path: &str| path.rsplit_once('/').map(|(parent, _)| parent.to_owned());
+    let found = shared.into_iter().find(|route| parent(route) == parent(path));
+    let exact = routes().contains(&format!("POST {path}"));
+    found.filter(|_| !exact).unwrap_or_else(|| path.to_owned()).trim_start_matches("/api/v1").to_owned()
+}
+
+#[test]
+fn every_command_says_how_it_is_guarded_against_undoing_what_somebody_else_did() {
+    let (reference, document) = (read("docs/api.md"), anmin::web::openapi());
+    let row_of = |guard: &str| {
+        reference.lines().find(|line| line.starts_with(&format!("| `{guard}` | "))).expect("each guard has a row")
+    };
+    for (path, methods) in document["paths"].as_object().expect("it has paths") {
+        let Some(post) = methods.get("post") else { continue };
+        let guard = post["x-guard"].as_str().unwrap_or_else(|| panic!("{path} has no guard"));
+        assert!(row_of(guard).contains(&format!("`{}`", pattern(path))), "{path} is guarded by {guard}");
+        let headers = post["parameters"].as_array().expect("parameters").iter().filter(|one| one["in"] == "header");
+        let matches = headers.into_iter().any(|one| one["name"] == "If-Match");
+        assert_eq!(matches, guard == "if_match", "{path}");
+        let names = |field: &str| post["requestBody"].to_string().contains(&format!("\"{field}\":"));
+        let known = ["version", "changed_at", "created_at", "code", "old"].iter().any(|field| names(field));
+        assert!(guard != "seen" || known || path.ends_with("/arm") || path.ends_with("/disarm"), "{path}");
+    }
+}
+
+/// The schema behind a reference.
+fn resolved<'d>(document: &'d Value, schema: &'d Value) -> &'d Value {
+    match schema["$ref"].as_str().and_then(|reference| document.pointer(reference.trim_start_matches('#'))) {
+        Some(found) => found,
+        None => schema,
+    }
+}
+
+#[test]
+fn every_list_has_pages_or_says_what_bounds_it() {
+    let (reference, document) = (read("docs/api.md"), anmin::web::openapi());
+    let mut lists = 0;
+    for (path, methods) in document["paths"].as_object().expect("it has paths") {
+        let Some(get) = methods.get("get") else { continue };
+        let schema = resolved(&document, &get["responses"]["200"]["content"]["application/json"]["schema"]);
+        let is_list = |schema: &Value| schema["type"] == "array" && schema["items"]["$ref"].is_string();
+        let fields = schema["properties"].as_object();
+        let has_list = is_list(schema) || fields.is_some_and(|fields| fields.values().any(is_list));
+        let Some(form) = get["x-list"].as_str() else {
+            assert!(!has_list, "{path} has a list, and says nothing of its length");
+            continue;
+        };
+        lists += 1;
+        let names: BTreeSet<&str> =
+            get["parameters"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect();
+        let short = path.trim_start_matches("/api/v1");
+        if form == "pages" {
+            let given = get["responses"]["200"]["content"]["application/json"]["schema"].is_object();
+            assert!(!given || names.is_superset(&["limit", "after"].into()), "{path}: {names:?}");
+            assert!(reference.contains(&format!("`{short}`")), "docs/api.md lacks {short} among the lists");
+        } else {
+            assert!(reference.contains(&format!("| `{short}` | {form} |")), "docs/api.md lacks {short} | {form}");
+        }
+    }
+    assert!(lists > 35, "{lists}");
+}
+
 /// The names of all fields of a document.
 fn fields(value: &Value, found: &mut BTreeSet<String>) {
     match value {

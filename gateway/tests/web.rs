@@ -580,6 +580,110 @@ async fn keyed(site: &Running, key: &str, path: &str, body: &Value) -> (StatusCo
     (status, repeated, body)
 }
 
+/// A command about what stood at `seen`.
+async fn matched(site: &Running, seen: &str, path: &str, body: &Value) -> (StatusCode, Value) {
+    let mut request = site.request(Method::POST, path, &body.to_string());
+    request.headers_mut().insert("if-match", seen.parse().expect("plain text"));
+    read(site.send(request).await).await
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_changed_since_is_not_changed_unseen() {
+    let site = site(None, true).await;
+    let path = format!("/api/v1/alarms/{}/shelve", id(2));
+    let seen = site.get(&format!("/api/v1/alarms/{}", id(2))).await.1["alarm"]["seq"].clone();
+    let shelf = |who: &str, minutes: u32| json!({"who": who, "minutes": minutes, "why": "works"});
+    let (status, first) = matched(&site, &format!("\"{seen}\""), &path, &shelf("li", 10)).await;
+    assert_eq!((status, &first["alarm"]["shelved"]["by"]), (StatusCode::OK, &json!("li")), "{first}");
+    let (status, second) = matched(&site, &format!("\"{seen}\""), &path, &shelf("wang", 60)).await;
+    assert_eq!((status, &second["code"]), (StatusCode::PRECONDITION_FAILED, &json!("changed_meanwhile")), "{second}");
+    let (_, stands) = site.get(&format!("/api/v1/alarms/{}", id(2))).await;
+    assert_eq!(stands["alarm"]["shelved"]["by"], json!("li"), "the first one's word stands");
+    let now = format!("\"{}\"", stands["alarm"]["seq"]);
+    assert_eq!(matched(&site, &now, &path, &shelf("wang", 60)).await.0, StatusCode::OK, "who has looked again may");
+    assert_eq!(site.post(&path, &shelf("li", 20)).await.0, StatusCode::OK, "programs of before go on");
+    // A condition that nobody would look at is not passed over in silence.
+    for (seen, path) in [("7", path.as_str()), ("\"1\"", "/api/v1/rules/reload"), ("\"1\"", "/api/v1/drills")] {
+        let (status, refused) = matched(&site, seen, path, &json!({"who": "li"})).await;
+        assert_eq!((status, &refused["code"]), (StatusCode::BAD_REQUEST, &json!("bad_request")), "{path}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_grows_while_its_pages_are_turned_has_everything_that_was_there_once() {
+    let site = site(None, true).await;
+    let numbers = |rows: &Value| -> Vec<i64> {
+        rows.as_array().into_iter().flatten().filter_map(|row| row["n"].as_i64()).collect()
+    };
+    let all = numbers(&site.get("/api/v1/journal?limit=1000").await.1);
+    assert!(all.len() > 6, "{all:?}");
+    let (mut path, mut found) = ("/api/v1/journal?limit=3".to_owned(), Vec::new());
+    loop {
+        let response = site.send(site.request(Method::GET, &path, "")).await;
+        let link = response.headers().get("link").map(|link| link.to_str().expect("plain text").to_owned());
+        let (_, rows) = read(response).await;
+        assert!(rows.as_array().is_some_and(|rows| rows.len() <= 3), "{rows}");
+        found.extend(numbers(&rows));
+        let note = json!({"who": "li", "text": "meanwhile"});
+        assert_eq!(site.post(&format!("/api/v1/incidents/{}/note", id(1)), &note).await.0, StatusCode::OK);
+        let Some(link) = link else { break };
+        let query = link.strip_prefix('<').and_then(|link| link.split_once(">; rel=\"next\"")).expect("a link").0;
+        path = format!("/api/v1/journal{query}");
+    }
+    assert_eq!(found, all, "what came meanwhile is on none of these pages, and nothing is missing or twice");
+    // The one way for all of them, with what they were called before.
+    for (list, path) in [("points", "points"), ("devices", "devices"), ("alarms", "alarms"), ("incidents", "incidents")]
+    {
+        let (_, whole) = site.get(&format!("/api/v1/{path}?limit=1000")).await;
+        let (mut after, mut found) = (String::new(), Vec::new());
+        loop {
+            let (_, page) = site.get(&format!("/api/v1/{path}?limit=5{after}")).await;
+            found.extend(page[list].as_array().expect("rows").iter().map(|row| row["id"].clone()));
+            match &page["next"] {
+                Value::Null => break,
+                Value::String(next) => after = format!("&after={next}"),
+                next => after = format!("&after={next}"),
+            }
+        }
+        let all: Vec<Value> = whole[list].as_array().expect("rows").iter().map(|row| row["id"].clone()).collect();
+        assert_eq!(found, all, "{path}");
+    }
+    for odd in ["points?after=x", "points?after=5&from=5", "journal?after=x", "incidents?after=x", "drills?after=x"] {
+        assert_eq!(site.get(&format!("/api/v1/{odd}")).await.0, StatusCode::BAD_REQUEST, "{odd}");
+    }
+    let (status, letters) = site.get("/api/v1/dead-letters?after=").await;
+    assert_eq!((status, letters.as_array().map(Vec::len)), (StatusCode::OK, Some(1)));
+    let order = letters[0]["order"].as_str().expect("an order").replace('/', "%2F");
+    let (status, letters) = site.get(&format!("/api/v1/dead-letters?after={order}")).await;
+    assert_eq!((status, letters), (StatusCode::OK, json!([])));
+    assert_eq!(site.get("/api/v1/dead-letters?after=x").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn what_is_still_as_it_was_is_said_in_a_word() {
+    let site = site(None, true).await;
+    for path in ["rules", "points/choices", "devices", "drawings"] {
+        let path = format!("/api/v1/{path}");
+        let first = site.send(site.request(Method::GET, &path, "")).await;
+        let tag = first.headers()["etag"].clone();
+        let mut request = site.request(Method::GET, &path, "");
+        request.headers_mut().insert("if-none-match", tag.clone());
+        let again = site.send(request).await;
+        assert_eq!((again.status(), &again.headers()["etag"]), (StatusCode::NOT_MODIFIED, &tag), "{path}");
+        let mut request = site.request(Method::GET, &path, "");
+        request.headers_mut().insert("if-none-match", "\"other\"".parse().expect("plain text"));
+        assert_eq!(site.send(request).await.status(), StatusCode::OK, "{path}");
+    }
+    // The moment of asking alone makes no other answer.
+    let path = "/api/v1/points?device=b3-5-gas";
+    let tag = site.send(site.request(Method::GET, path, "")).await.headers()["etag"].clone();
+    let mut request = site.request(Method::GET, path, "");
+    request.headers_mut().insert("if-none-match", tag);
+    let again = site.send(request).await.status();
+    // The made-up point is read once a second.
+    assert!(matches!(again, StatusCode::NOT_MODIFIED | StatusCode::OK), "{again}");
+}
+
 #[tokio::test]
 async fn a_command_that_comes_twice_under_one_key_is_done_once() {
     let site = site(None, true).await;

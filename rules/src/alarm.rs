@@ -467,6 +467,9 @@ pub enum Refusal {
     /// An incident ends with the danger.
     #[error("the incident cannot be closed while its alarm {alarm} is active")]
     AlarmActive { alarm: AlarmId },
+    /// It is not as the person saw it any more.
+    #[error("it has changed meanwhile; nothing was done")]
+    ChangedMeanwhile,
     /// Against a rule of the house, said in the text.
     #[error("{}", .0.en)]
     NotAllowed(Text),
@@ -490,6 +493,7 @@ impl Refusal {
             Self::NoSuchDrill(_) => "no_such_drill",
             Self::NoSuchWalk(_) => "no_such_walk",
             Self::AlarmActive { .. } => "alarm_active",
+            Self::ChangedMeanwhile => "changed_meanwhile",
             Self::NotAllowed(_) => "not_allowed",
         }
     }
@@ -506,6 +510,7 @@ impl Refusal {
             Self::NoSuchWalk(walk) => format!("没有正在进行的巡检测试 {walk}"),
             Self::AlarmActive { alarm } => format!("事件中的报警 {alarm} 仍在持续，不能结案"),
             Self::NotAllowed(text) | Self::StationUnready(text) => return text.clone(),
+            Self::ChangedMeanwhile => "情况已有变化，本次操作未执行".to_owned(),
         };
         Text { zh, en: self.to_string() }
     }

@@ -266,6 +266,16 @@ impl InForce {
     }
 }
 
+/// What a rule holds of one point.
+#[derive(Clone, Debug)]
+pub struct Held<'s> {
+    pub spec: &'s RuleSpec,
+    pub tuning: Tuning,
+    pub limits: Arc<[LimitUsed]>,
+    /// False where an input that the rule must have is not there, or an override switches it off.
+    pub is_judged: bool,
+}
+
 /// The windows of one instance, which know nothing of the time before this run yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refill {
@@ -659,6 +669,28 @@ impl RuleSet {
         std::iter::successors(self.links.get(first as usize), |link| self.links.get(link.next as usize))
             .filter(|link| link.role == 0)
             .map(|link| RuleIx(self.instances[link.instance as usize].rule))
+    }
+
+    /// What each rule that is about such points holds of this one, whether it has ever spoken or not.
+    pub fn held_of(&self, subject: PointIx, points: &Points) -> Vec<Held<'_>> {
+        let kind = points.point(subject).spec.kind;
+        let about = self.rules.iter().enumerate().filter(|(_, rule)| {
+            let input = &rule.spec.inputs[0];
+            input.kind == kind && is_named(input, points, subject)
+        });
+        about
+            .map(|(n, rule)| {
+                // Not as it was bound: what waits for another input has no tuning of its own yet.
+                let mut tuning = rule.tunings[0].clone();
+                for over in rule.overrides.iter().map(|n| &self.overrides[*n as usize]) {
+                    if over.matches(points, subject) {
+                        over.apply(&rule.spec, &mut tuning);
+                    }
+                }
+                let is_judged = self.instance_of(RuleIx(n as u32), subject).is_some();
+                Held { spec: &rule.spec, limits: limits_used(&rule.spec, &tuning), tuning, is_judged }
+            })
+            .collect()
     }
 
     /// The rule as it is in force for a subject; `None` where nothing judges the subject by this rule.
@@ -2213,6 +2245,40 @@ mod tests {
         RuleSet::load(vec![source("gas/leak", GAS, STAGES)], found, &faults);
         let said: Vec<String> = faults.take().iter().map(ToString::to_string).collect();
         assert_eq!(said, ["site.toml:3:19: rule gas/leak has no limit `yelow`\n  hint: did you mean `yellow`?"]);
+    }
+
+    #[test]
+    fn what_holds_of_a_point_is_known_before_it_speaks_and_without_what_its_rule_waits_for() {
+        let toml = format!("{GAS}[[input]]\nrole = \"heat\"\nkind = \"fire.temperature\"\nscope = \"room\"\n");
+        let script = STAGES.replace("judge(gas)", "judge(gas, heat)");
+        let (found, _) = overrides(
+            "[[override]]\nrule = \"gas/both\"\npoint = \"g/gas-lel\"\nlimit = { yellow = 6 }\non_delay = \"5s\"\n\
+             [[override]]\nrule = \"gas/leak\"\ndevice = \"g\"\nenabled = false\n",
+        );
+        let sources = vec![source("gas/both", &toml, &script), source("gas/leak", GAS, STAGES)];
+        let mut set = RuleSet::load(sources, found, &Faults::default());
+        let mut points = Points::default();
+        let gas = device(&mut points, "g", "a/1/1/1/101", &["gas.lel"])[0];
+        let smoke = device(&mut points, "s", "a/1/1/1/101", &["fire.smoke"])[0];
+        set.bind(&points);
+        let said = |set: &RuleSet, points: &Points| -> Vec<(String, bool, bool, Vec<(String, f64, Origin)>)> {
+            let limit = |limit: &LimitUsed| (limit.name.clone(), limit.value, limit.origin);
+            let held = set.held_of(gas, points).into_iter();
+            held.map(|held| {
+                let limits = held.limits.iter().map(limit).collect();
+                (held.spec.id.to_string(), held.is_judged, held.tuning.enabled, limits)
+            })
+            .collect()
+        };
+        let both = vec![("orange".to_owned(), 25.0, Origin::Rule), ("yellow".to_owned(), 6.0, Origin::Point)];
+        let leak = vec![("orange".to_owned(), 25.0, Origin::Rule), ("yellow".to_owned(), 10.0, Origin::Rule)];
+        let leak = ("gas/leak".to_owned(), false, false, leak);
+        assert_eq!(said(&set, &points), [("gas/both".to_owned(), false, true, both.clone()), leak.clone()]);
+        assert!(set.held_of(smoke, &points).is_empty(), "no rule is about such a point");
+        device(&mut points, "h", "a/1/1/1/101", &["fire.temperature"]);
+        set.bind(&points);
+        assert_eq!(said(&set, &points), [("gas/both".to_owned(), true, true, both), leak], "now it is judged");
+        assert_eq!(set.held_of(gas, &points)[0].tuning.on_delay, Duration::from_secs(5));
     }
 
     /// A slope and a neighbour, with a limit that the site has set for one device.

@@ -12,7 +12,7 @@ use anmin::config::tuned::Change;
 use anmin::delivery;
 use anmin::main_loop::feed::{ChangedPoint, Readings};
 use anmin::main_loop::query::{
-    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, Next,
+    AlarmList, AlarmView, Database, DevicePage, DeviceView, HeldView, IncidentList, IncidentView, JournalState, Next,
     PointChoices, PointPage, PointRow, Quarantined, ReadingCounts, RuleRow, StationView, Status, Stranger, Testable,
     TestablePoint, Trouble, WayOut,
 };
@@ -24,7 +24,7 @@ use anmin::store::incidents::{ClosedCursor, ClosedFilter};
 use anmin::store::people::{self, Places, Principal};
 use anmin::store::plans::Revision;
 use anmin::store::state::{Entry, Journaled, Sent};
-use anmin::store::unusable::Kept;
+use anmin::store::unusable::{Kept, KeptCursor};
 use anmin::store::view::Raw;
 use anmin::store::{Bucket, DeadLetter, Gap};
 use anmin::subscription::{self, Subscriptions};
@@ -413,6 +413,13 @@ impl Archive for Memory {
         Ok(known.map(|drill| Drilled { drill, rows, sheet }))
     }
 
+    fn dead_letters_after(&self, order: Option<&OrderId>, most: usize) -> Result<Option<Vec<DeadLetter>>, String> {
+        match order {
+            None => self.dead_letters(most).map(Some),
+            Some(order) => Ok((*order == OrderId::new(DEAD)).then(Vec::new)),
+        }
+    }
+
     fn dead_letters(&self, _: usize) -> Result<Vec<DeadLetter>, String> {
         let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let first = rows.iter().find_map(|row| match &row.entry {
@@ -505,7 +512,7 @@ impl Archive for Memory {
         Ok(counted.map(|(outcome, cause, count)| (outcome.to_owned(), cause.to_owned(), count)).into())
     }
 
-    fn unusable(&self, limit: usize) -> Result<Vec<Kept>, String> {
+    fn unusable(&self, limit: usize, _: Option<KeptCursor>) -> Result<Vec<Kept>, String> {
         let (first, last) = (Wall::from_millis(1_772_328_600_000), Wall::from_millis(1_772_332_200_000));
         let kept = Kept {
             n: 1,
@@ -582,6 +589,11 @@ pub struct Desk {
     stations: Vec<(Station, Duty)>,
     drills: Vec<Arc<Drill>>,
     asked: u64,
+}
+
+/// The shipped rules, which judge nothing here.
+fn engine() -> Engine {
+    Engine::new(RuleSet::load(library::shipped(), Vec::new(), &Faults::default()), DeskSettings::default(), 1)
 }
 
 impl Desk {
@@ -960,9 +972,11 @@ impl Desk {
             tokio::select! {
                 _ = ticks.tick() => self.breathe(),
                 input = inputs.recv() => match input {
-                    Some(Input::Command { command, reply, .. }) => {
+                    Some(Input::Command { command, seen, reply, .. }) => {
+                        let changed = seen.zip(self.stands(&command.what)).is_some_and(|(seen, stands)| seen != stands);
+                        let done = if changed { Err(Refusal::ChangedMeanwhile) } else { self.handle(command) };
                         // The asker may be gone, here and below: that is its own matter.
-                        let _ = reply.send(self.handle(command));
+                        let _ = reply.send(done);
                     }
                     Some(Input::Drill { command, reply, .. }) => {
                         let _ = reply.send(self.handle_drill(command));
@@ -981,6 +995,12 @@ impl Desk {
                 },
             }
         }
+    }
+
+    /// The number of what an alarm's shelf is about.
+    fn stands(&self, what: &Action) -> Option<u32> {
+        let (Action::Shelve { alarm, .. } | Action::Unshelve { alarm }) = what else { return None };
+        self.alarms.iter().find(|other| other.id == *alarm).map(|alarm| alarm.seq)
     }
 
     fn handle_drill(&mut self, command: DrillCommand) -> Result<(), Refusal> {
@@ -1120,6 +1140,7 @@ impl Desk {
             Query::Quarantine { reply } => drop(reply.send(vec![self.stranger()])),
             Query::InForce { reply, .. } => drop(reply.send(None)),
             Query::Rules { reply } => drop(reply.send(self.rules())),
+            Query::Held { id, reply } => drop(reply.send(HeldView::of(&engine(), &self.points, &id))),
             Query::Plans { reply } => drop(reply.send(Arc::new(Plans::shipped()))),
             Query::DrillCalendar { reply } => drop(reply.send(Vec::new())),
             Query::Status { within, reply } => {
@@ -1135,11 +1156,7 @@ impl Desk {
 
     /// The shipped rules, one of them with numbers of the site's own.
     fn rules(&self) -> Vec<RuleRow> {
-        let mut rows = RuleRow::all(&Engine::new(
-            RuleSet::load(library::shipped(), Vec::new(), &Faults::default()),
-            DeskSettings::default(),
-            1,
-        ));
+        let mut rows = RuleRow::all(&engine());
         if let Some(leak) = rows.iter_mut().find(|row| row.spec.id.as_str() == "gas/leak") {
             leak.overrides = vec![("device b3-*".to_owned(), vec![("limit.yellow".to_owned(), 8.0)])];
             (leak.subjects, leak.open_alarms) = (9, 1);
@@ -1168,6 +1185,7 @@ impl Desk {
         }
         counts.live_calls = self.calls.iter().filter(|call| call.is_live()).count();
         Status {
+            help: Default::default(),
             journal: JournalState::default(),
             now: self.clock.now().wall,
             uptime: Duration::from_secs(93_780),

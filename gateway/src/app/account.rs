@@ -319,7 +319,7 @@ async fn obey(people: &People, caller: &Caller, command: &AccountCommand, zone: 
             json!(AccountWire::of(&account, writer))
         }
         AccountCommand::Password { name } => {
-            let password = people.reset(caller, name).await.map_err(refused)?;
+            let password = people.reset(caller, name, |_| Ok(())).await.map_err(refused)?;
             json!(PasswordWire { account: name.clone(), password })
         }
         AccountCommand::Token { command: TokenCommand::New { name, rights, days } } => {
@@ -331,7 +331,7 @@ async fn obey(people: &People, caller: &Caller, command: &AccountCommand, zone: 
             json!(people.tokens().iter().map(|token| TokenWire::of(token, writer)).collect::<Vec<_>>())
         }
         AccountCommand::Token { command: TokenCommand::Revoke { name } } => {
-            people.revoke_token(caller, name).await.map_err(refused)?;
+            people.revoke_token(caller, name, |_| Ok(())).await.map_err(refused)?;
             json!({ "done": true })
         }
         AccountCommand::SetupCode { .. } => Value::Null,

@@ -170,7 +170,7 @@ async fn crew(inputs: mpsc::Sender<Input>, alarm: AlarmId, station: String) {
         let what = Action::Call { alarm, station: station.clone(), step };
         let command = Command { who: "演示队员 demo crew".to_owned(), what };
         let (reply, _) = oneshot::channel();
-        if inputs.send(Input::Command { command, from: Way::of(Through::Anmin), reply }).await.is_err() {
+        if inputs.send(Input::Command { command, from: Way::of(Through::Anmin), seen: None, reply }).await.is_err() {
             return;
         }
     }

@@ -16,6 +16,7 @@ use jiff::tz::TimeZone;
 
 use super::{PartState, PartTrouble};
 use crate::register::{Kind, NEEDS, Row, moment_of, need_text};
+use crate::store::people::Places;
 use crate::store::registers::Change;
 
 /// How often is looked at what has been kept long enough.
@@ -24,6 +25,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(600);
 const MOST_NAMED: usize = 10;
 /// Rows that go at one time.
 const MOST_GONE: usize = 500;
+
+/// Calls for help that are not done with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HelpCalls {
+    /// Nobody has answered them.
+    pub waiting: usize,
+    /// Somebody sees to them.
+    pub taken: usize,
+}
 
 /// The register of calls, and what was said of it in this run.
 #[derive(Debug)]
@@ -114,6 +124,19 @@ impl HelpWatch {
         wanted
     }
 
+    /// How many wait for an answer and how many somebody sees to, within some places. Who is safe is in neither.
+    pub fn calls(&self, within: &Places) -> HelpCalls {
+        let asks = self.rows.values().filter(|row| row.cell("need") != "safe" && within.takes(&row.place()));
+        asks.fold(HelpCalls::default(), |mut calls, row| {
+            match row.cell("state") {
+                "new" => calls.waiting += 1,
+                "taken" => calls.taken += 1,
+                _ => {}
+            }
+            calls
+        })
+    }
+
     /// What was kept long enough: who is safe, and what is done with. What nobody has answered stays.
     pub fn poll_gone(&mut self, now: Now) -> Vec<Change> {
         if self.look_at.is_some_and(|at| at > now.mono) {
@@ -171,6 +194,16 @@ mod tests {
         assert_eq!(told(&mut watch), [], "said once");
         watch.handle_change(&Change::Row(row("b", "trapped", "taken")));
         assert_eq!(told(&mut watch), [over("b")]);
+    }
+
+    #[test]
+    fn calls_are_counted_within_the_places_of_who_asks_and_who_is_safe_is_none() {
+        let rows = [("a", "hurt", "new"), ("b", "move", "taken"), ("c", "move", "done"), ("d", "safe", "new")];
+        let rows = rows.map(|(id, need, state)| row(id, need, state)).to_vec();
+        let watch = HelpWatch::new(TimeZone::UTC, Duration::from_secs(60), rows);
+        assert_eq!(watch.calls(&Places::EVERYWHERE), HelpCalls { waiting: 1, taken: 1 });
+        assert_eq!(watch.calls(&Places::of(["3".to_owned()])), HelpCalls { waiting: 1, taken: 1 });
+        assert_eq!(watch.calls(&Places::of(["4".to_owned()])), HelpCalls::default());
     }
 
     #[test]

@@ -15,8 +15,8 @@ use anmin_rules::incident::{IncidentId, Situation};
 use anmin_rules::order::{Call, Station};
 use anmin_rules::plan::Plans;
 use anmin_rules::response::Callable;
-use anmin_rules::rule::{ContentHash, Level, RuleId, RuleSpec, Text};
-use anmin_rules::set::{InForce, RuleSource};
+use anmin_rules::rule::{ContentHash, Level, LimitUsed, RuleId, RuleSpec, Text, Tuning};
+use anmin_rules::set::{Held, InForce, RuleSource};
 use anmin_rules::walk::{self, Tick, Walk};
 use anmin_sensors::point::{Device, DeviceId, Hazard, KINDS, Kind, Place, Point, PointId, PointIx, Points};
 use anmin_sensors::profile::{Profile, Profiles};
@@ -25,6 +25,7 @@ use anmin_sensors::time::Wall;
 use tokio::sync::oneshot;
 
 use super::drill_calendar;
+use super::help::HelpCalls;
 use crate::pulse::Seen;
 use crate::store::people::Places;
 use crate::store::{Counts as Stored, Gap};
@@ -110,6 +111,11 @@ pub enum Query {
     },
     Rules {
         reply: oneshot::Sender<Vec<RuleRow>>,
+    },
+    /// What the rules hold of a point; `None` where there is none of this id.
+    Held {
+        id: PointId,
+        reply: oneshot::Sender<Option<HeldView>>,
     },
     /// What is to be done in which incident.
     Plans {
@@ -329,6 +335,39 @@ impl AlarmList {
 pub struct AlarmView {
     pub alarm: Arc<Alarm>,
     pub calls: Vec<Call>,
+}
+
+/// What the rules hold of a point, whether it has spoken or not.
+#[derive(Clone, Debug)]
+pub struct HeldView {
+    pub place: Arc<Place>,
+    pub rules: Vec<HeldRule>,
+}
+
+#[derive(Clone, Debug)]
+pub struct HeldRule {
+    pub rule: RuleId,
+    pub title: Text,
+    pub tuning: Tuning,
+    pub limits: Arc<[LimitUsed]>,
+    pub is_judged: bool,
+}
+
+impl HeldView {
+    pub fn of(engine: &Engine, points: &Points, id: &PointId) -> Option<Self> {
+        let subject = points.find(id.as_str())?;
+        let held = engine.rules().held_of(subject, points);
+        let rule = |Held { spec, tuning, limits, is_judged }: Held<'_>| HeldRule {
+            rule: spec.id.clone(),
+            title: spec.title.clone(),
+            tuning,
+            limits,
+            is_judged,
+        };
+        let mut rules: Vec<HeldRule> = held.into_iter().map(rule).collect();
+        rules.sort_by(|a, b| a.rule.cmp(&b.rule));
+        Some(Self { place: Arc::clone(&points.device_of(subject).place), rules })
+    }
 }
 
 /// One rule in force.
@@ -765,6 +804,8 @@ pub struct Status {
     pub gaps: u64,
     pub newest_gaps: Vec<Gap>,
     pub self_test: Seen,
+    /// What residents ask for.
+    pub help: HelpCalls,
 }
 
 impl Status {
@@ -1016,6 +1057,42 @@ mod tests {
         let kinds: Vec<&str> = choices.kinds.iter().map(|kind| kind.as_str()).collect();
         assert_eq!((choices.buildings, kinds), (vec!["1".into(), "2".into()], vec!["gas.lel", "device.battery"]));
         assert_eq!(PointChoices::of(&Points::default(), &Places::EVERYWHERE), PointChoices::default());
+    }
+
+    #[test]
+    fn what_is_taken_in_while_the_pages_are_turned_comes_behind_and_nothing_comes_twice_or_is_missed() {
+        let (mut points, _) = site();
+        let silent = |_: PointIx| None;
+        let gas = Kind::named("gas.lel").expect("gas.lel is a kind");
+        let spec = [Arc::new(PointSpec::plain("lel", gas))];
+        // The new ones are sorted before all others, and stand in the building that is asked for.
+        let place = Arc::new(Place { building: "1".to_owned(), ..Place::default() });
+        let (mut of_points, mut of_devices) = (Vec::new(), Vec::new());
+        let (mut point_at, mut device_at) = (Some(0), Some(0));
+        for n in 0.. {
+            if point_at.is_none() && device_at.is_none() {
+                break;
+            }
+            let within = Places::of(["1".to_owned()]);
+            if let Some(from) = point_at {
+                let filter = PointFilter { within: within.clone(), ..PointFilter::default() };
+                let page = PointPage::select(&points, &filter, Page { from, limit: 3 }, silent);
+                of_points.extend(page.rows.iter().map(|row| row.id.to_string()));
+                point_at = page.next;
+            }
+            if let Some(from) = device_at {
+                let page = DevicePage::select(&points, &within, Page { from, limit: 2 }, silent);
+                of_devices.extend(page.rows.iter().map(|row| row.id.to_string()));
+                device_at = page.next;
+            }
+            if n < 2 {
+                let id = DeviceId::new(format!("a{n}"));
+                points.add(id, None, &Arc::from("p"), &place, &spec).expect("new device");
+            }
+        }
+        let old: Vec<String> = (0..5).flat_map(|n| [format!("g{n}/lel"), format!("g{n}/battery")]).collect();
+        assert_eq!(of_points, [old, vec!["a0/lel".to_owned(), "a1/lel".to_owned()]].concat());
+        assert_eq!(of_devices, ["g0", "g1", "g2", "g3", "g4", "a0", "a1"]);
     }
 
     #[test]

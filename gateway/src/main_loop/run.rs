@@ -42,10 +42,11 @@ use super::losses::{self, Losses};
 use super::pace::{LATELY, Pace};
 use super::plan_history::PlanHistory;
 use super::query::{
-    AlarmList, AlarmView, Database, DevicePage, DeviceView, IncidentList, IncidentView, JournalState, Next,
+    AlarmList, AlarmView, Database, DevicePage, DeviceView, HeldView, IncidentList, IncidentView, JournalState, Next,
     PointChoices, PointPage, PointRow, Quarantined, Query, ReadingCounts, RuleRow, StationView, Status, Stranger,
     Testable, TestablePoint, Trouble, WayOut,
 };
+use super::seen;
 use super::stock::StockWatch;
 use super::test_calendar::TestCalendar;
 use super::{Change, Input, NewSite, PartState, ReloadAsked, Reloaded, Resend, Resent, Routes, SessionStart};
@@ -57,7 +58,7 @@ use crate::delivery_report::Report;
 use crate::intake::{Ack, Message};
 use crate::pulse::{Pulse, Stage};
 use crate::store::audit::{Deed, Through, Way};
-use crate::store::people::Kept;
+use crate::store::people::{Kept, Places};
 use crate::store::reach::Addressed;
 use crate::store::readings::{Backlog, NewPoint, Readings, ReadingsBatch};
 use crate::store::suspects::{Key, Standing, Suspects};
@@ -652,19 +653,27 @@ impl MainLoop {
         match input {
             Input::Session(start) => self.handle_session(now, &start),
             Input::Part(state) => self.handle_part(now, state),
-            Input::Command { command, from, reply } => {
-                let result = self.parts.engine.handle_command(now, command.clone());
+            Input::Command { command, from, seen, reply } => {
+                let engine = &mut self.parts.engine;
+                let result = seen::of_command(engine, &command.what, seen)
+                    .and_then(|()| engine.handle_command(now, command.clone()));
                 self.note(now, deeds::of_command(now.wall, &command, from, &result));
                 // The person hears of it when it is durable.
                 self.scratch.replies.push((reply, result));
             }
-            Input::Drill { command, from, reply } => {
-                let result = self.parts.engine.handle_drill(now, &self.parts.points, &command);
+            Input::Drill { command, from, seen, reply } => {
+                let engine = &mut self.parts.engine;
+                let stands = engine.drills().find(|drill| drill.id == command.drill).map(|drill| drill.seq);
+                let result =
+                    seen::check(seen, stands).and_then(|()| engine.handle_drill(now, &self.parts.points, &command));
                 self.note(now, deeds::of_drill(now.wall, &command, from, &result));
                 self.scratch.replies.push((reply, result));
             }
-            Input::Walk { command, from, reply } => {
-                let result = self.parts.engine.handle_walk(now, &self.parts.points, &command);
+            Input::Walk { command, from, seen, reply } => {
+                let engine = &mut self.parts.engine;
+                let stands = engine.walks().find(|walk| walk.id == command.walk).map(|walk| walk.seq);
+                let result =
+                    seen::check(seen, stands).and_then(|()| engine.handle_walk(now, &self.parts.points, &command));
                 self.note(now, deeds::of_walk(now.wall, &command, from, &result));
                 self.scratch.replies.push((reply, result));
             }
@@ -1467,6 +1476,9 @@ impl MainLoop {
             Query::Rules { reply } => {
                 let _ = reply.send(RuleRow::all(engine));
             }
+            Query::Held { id, reply } => {
+                let _ = reply.send(HeldView::of(engine, points, &id));
+            }
             Query::Plans { reply } => {
                 let _ = reply.send(Arc::clone(&engine.desk().plans));
             }
@@ -1481,7 +1493,8 @@ impl MainLoop {
                     let real = alarms.iter().filter(|alarm| alarm.drill.is_none());
                     let calls = real.flat_map(|alarm| engine.calls_of(alarm.id));
                     let live = calls.filter(Call::is_live).count();
-                    status = status.within(&within, &alarms, live, points);
+                    let help = self.parts.help.calls(&within);
+                    status = Status { help, ..status.within(&within, &alarms, live, points) };
                 }
                 let _ = reply.send(status);
             }
@@ -1542,6 +1555,7 @@ impl MainLoop {
             gaps: forwarding.gaps,
             newest_gaps: forwarding.newest_gaps,
             self_test: self.parts.figures.pulse(),
+            help: self.parts.help.calls(&Places::EVERYWHERE),
         }
     }
 }

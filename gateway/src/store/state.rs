@@ -153,6 +153,9 @@ const PENDING_ORDERS: &str = "SELECT id, channel, body, sum FROM orders WHERE st
 const DEAD_ORDERS: &str = "SELECT id, channel, body, sum, ended, detail FROM orders WHERE state = ?1 AND state <> 1 \
                            ORDER BY n DESC LIMIT ?2";
 
+const DEAD_ORDERS_AFTER: &str = "SELECT id, channel, body, sum, ended, detail FROM orders WHERE state = ?1 AND state <> 1 \
+                                 AND n > ?3 ORDER BY n LIMIT ?2";
+
 pub(super) const TRANSITION: i64 = 1;
 pub(super) const CALL: i64 = 2;
 pub(super) const INCIDENT: i64 = 3;
@@ -1006,6 +1009,22 @@ impl StateReader {
     /// The newest `limit` orders that were given up, oldest first.
     pub fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         dead_letters(&self.0, limit)
+    }
+
+    /// The first `limit`, oldest first, behind an order where one is named; `None` where nothing is known of it any more.
+    pub fn dead_letters_after(
+        &self,
+        order: Option<&OrderId>,
+        limit: usize,
+    ) -> Result<Option<Vec<DeadLetter>>, StoreError> {
+        let place = |order: &OrderId| {
+            let sql = "SELECT n FROM orders WHERE id = ?1";
+            self.0.query_row(sql, [order.as_str()], |row| row.get::<_, i64>(0)).optional().map_err(sqlite)
+        };
+        let Some(n) = order.map_or(Ok(Some(-1)), place)? else { return Ok(None) };
+        let mut sql = self.0.prepare_cached(DEAD_ORDERS_AFTER).map_err(sqlite)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        read_letters(&self.0, sql.query([DEAD, limit, n]).map_err(sqlite)?).map(Some)
     }
 
     /// See [`StateStore::check`].
@@ -1896,7 +1915,13 @@ fn journaled(conn: &Connection, n: i64, kind: i64) -> Result<Journaled, StoreErr
 fn dead_letters(conn: &Connection, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
     let mut sql = conn.prepare_cached(DEAD_ORDERS).map_err(sqlite)?;
     // SQLite takes a negative limit for none.
-    let mut rows = sql.query([DEAD, i64::try_from(limit).unwrap_or(-1)]).map_err(sqlite)?;
+    let rows = sql.query([DEAD, i64::try_from(limit).unwrap_or(-1)]).map_err(sqlite)?;
+    let mut letters = read_letters(conn, rows)?;
+    letters.reverse();
+    Ok(letters)
+}
+
+fn read_letters(conn: &Connection, mut rows: rusqlite::Rows<'_>) -> Result<Vec<DeadLetter>, StoreError> {
     let mut letters = Vec::new();
     while let Some(row) = rows.next().map_err(sqlite)? {
         let (id, channel, body) = order_row(conn, row)?;
@@ -1908,7 +1933,6 @@ fn dead_letters(conn: &Connection, limit: usize) -> Result<Vec<DeadLetter>, Stor
             body: body.ok(),
         });
     }
-    letters.reverse();
     Ok(letters)
 }
 

@@ -172,12 +172,17 @@ fn forget(conn: &Connection, oldest: Wall) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The last `limit` that came, the newest first.
-pub(super) fn latest(conn: &Connection, limit: usize) -> rusqlite::Result<Vec<Kept>> {
+/// Behind which row a page begins: when it came last, and its number.
+pub type KeptCursor = (Wall, i64);
+
+/// The last `limit` that came, the newest first, behind `after`.
+pub(super) fn latest(conn: &Connection, limit: usize, after: Option<KeptCursor>) -> rusqlite::Result<Vec<Kept>> {
     let mut sql = conn.prepare_cached(
-        "SELECT n, source, topic, why, bytes, sum, start, first, last, messages FROM unusable ORDER BY last DESC, n DESC LIMIT ?1",
+        "SELECT n, source, topic, why, bytes, sum, start, first, last, messages FROM unusable
+         WHERE last <= ?2 AND (last, n) < (?2, ?3) ORDER BY last DESC, n DESC LIMIT ?1",
     )?;
-    let rows = sql.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+    let (last, n) = after.map_or((i64::MAX, i64::MAX), |(last, n)| (last.micros(), n));
+    let rows = sql.query_map(params![i64::try_from(limit).unwrap_or(i64::MAX), last, n], |row| {
         Ok(Kept {
             n: row.get(0)?,
             source: row.get(1)?,
@@ -221,7 +226,7 @@ mod tests {
         let long = vec![b'x'; 10_000];
         let some = [message("g1", b"gas=1", 1), message("g1", b"gas=1", 2), message("g2", &long, 3)];
         write(&conn, some.iter(), oldest, bound).expect("it can be written");
-        let kept = latest(&conn, 9).expect("it can be read");
+        let kept = latest(&conn, 9, None).expect("it can be read");
         assert_eq!(kept.len(), 2);
         assert_eq!((kept[0].bytes, kept[0].start.len(), kept[0].sha256.len()), (10_000, START, 32));
         assert_eq!((kept[1].messages, kept[1].first.micros(), kept[1].last.micros()), (2, 1_000_000, 2_000_000));
@@ -230,13 +235,13 @@ mod tests {
             write(&conn, [message("g3", n.to_string().as_bytes(), 10)].iter(), oldest, bound)
                 .expect("it can be written");
         }
-        let full = latest(&conn, 9_999).expect("it can be read").len();
+        let full = latest(&conn, 9_999, None).expect("it can be read").len();
         assert!((200..600).contains(&full), "{full}");
         assert_eq!(counted(&conn), 1_003);
         // What is old makes room.
         let oldest = Wall::from_micros(5_000_000);
         write(&conn, [message("g4", b"new", 11)].iter(), oldest, bound).expect("it can be written");
-        let kept = latest(&conn, 9_999).expect("it can be read");
+        let kept = latest(&conn, 9_999, None).expect("it can be read");
         assert_eq!((kept[0].topic.as_str(), kept.len()), ("g4", full - 1));
     }
 }

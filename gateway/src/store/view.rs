@@ -510,8 +510,12 @@ impl History {
     }
 
     /// The last `limit` payloads of which nothing could be used, the newest first.
-    pub fn unusable(&mut self, limit: usize) -> Result<Vec<unusable::Kept>, StoreError> {
-        unusable::latest(self.0.conn()?, limit).map_err(sqlite)
+    pub fn unusable(
+        &mut self,
+        limit: usize,
+        after: Option<unusable::KeptCursor>,
+    ) -> Result<Vec<unusable::Kept>, StoreError> {
+        unusable::latest(self.0.conn()?, limit, after).map_err(sqlite)
     }
 
     /// What was dropped before it was forwarded, oldest first.

@@ -34,14 +34,16 @@ use super::crew::Counted;
 use super::events::{Hub, last_event_id};
 use super::explain::explanation;
 use super::guard::{Caller, Guard, guard};
+use super::meanwhile::Against;
 use super::once::Once;
 use super::openapi::{self, Operation};
+use super::paging::{self, Leaf, Tagged};
 use super::people::People;
 use super::problem::Problem;
 use super::wire::{
-    AlarmViewWire, AlarmsWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, IncidentViewWire, IncidentsWire,
-    JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire, ResentWire,
-    RuleWire, StatusWire, UnusableWire, Writer,
+    AlarmViewWire, AlarmsWire, BucketWire, DeadLetterWire, DevicesWire, DiscardedWire, HeldRuleWire, IncidentViewWire,
+    IncidentsWire, JournalWire, OutcomeWire, PointChoicesWire, PointWire, PointsWire, QuarantinedWire, ReloadedWire,
+    ResentWire, RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{
     Archive, WebLink, archive, audit, crew, delivery_reports, devices, drawings, drills, ledger, outputs, page, plans,
@@ -53,6 +55,7 @@ use crate::store::audit::{Deed, Way};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
 use crate::store::people::Places;
 use crate::store::state::{Entry, Journaled};
+use crate::store::unusable::KeptCursor;
 
 /// Largest body of a request.
 pub(super) const MOST_BODY: usize = 1 << 20;
@@ -87,38 +90,44 @@ fn api() -> Routes<Desk> {
     Routes::new()
         .route("/openapi.json", get(Right::Anybody, openapi::openapi).gives("application/json"))
         .route("/session", get(Right::Anybody, sign_in::myself))
-        .route("/session", post(Right::Anybody, sign_in::sign_in))
-        .route("/session/set-up", post(Right::Anybody, sign_in::set_up))
-        .route("/session/sign-out", post(Right::Own, sign_in::sign_out))
-        .route("/session/touch", post(Right::Own, sign_in::touch))
-        .route("/session/lock", post(Right::Own, sign_in::lock))
-        .route("/session/unlock", post(Right::Own, sign_in::unlock))
-        .route("/session/password", post(Right::Own, sign_in::own_password))
-        .route("/session/totp", post(Right::Own, sign_in::totp_offer))
-        .route("/session/totp/confirm", post(Right::Own, sign_in::totp_confirm))
-        .route("/session/totp/remove", post(Right::Own, sign_in::totp_remove))
-        .route("/session/sign-ins", get(Right::Own, sign_in::own_sign_ins))
-        .route("/session/sign-ins/end", post(Right::Own, sign_in::end_own))
-        .route("/accounts", get(Right::LookPeople, sign_in::accounts))
-        .route("/accounts", post(Right::ChangePeople, sign_in::add_account))
-        .route("/accounts/{name}/edit", post(Right::ChangePeople, sign_in::edit_account))
-        .route("/accounts/{name}/disable", post(Right::ChangePeople, sign_in::disable_account))
-        .route("/accounts/{name}/enable", post(Right::ChangePeople, sign_in::enable_account))
-        .route("/accounts/{name}/reset", post(Right::ChangePeople, sign_in::reset_account))
-        .route("/accounts/{name}/sign-ins", get(Right::LookPeople, sign_in::sign_ins_of))
-        .route("/accounts/{name}/sign-ins/end", post(Right::ChangePeople, sign_in::end_of))
-        .route("/tokens", get(Right::LookPeople, sign_in::tokens))
-        .route("/tokens", post(Right::ChangePeople, sign_in::new_token))
-        .route("/tokens/{name}/revoke", post(Right::ChangePeople, sign_in::revoke_token))
-        .route("/status", get(Right::Look, status))
-        .route("/alarms", get(Right::Look, alarms))
-        .route("/alarms/{id}", get(Right::Look, alarm))
-        .route("/alarms/{id}/transitions", get(Right::Look, alarm_history))
-        .route("/alarms/{id}/next", get(Right::Handle, stations::next))
+        .route("/session", post(Right::Anybody, Against::Repeats, sign_in::sign_in))
+        .route("/session/set-up", post(Right::Anybody, Against::Name, sign_in::set_up))
+        .route("/session/sign-out", post(Right::Own, Against::Repeats, sign_in::sign_out))
+        .route("/session/touch", post(Right::Own, Against::Repeats, sign_in::touch))
+        .route("/session/lock", post(Right::Own, Against::Repeats, sign_in::lock))
+        .route("/session/unlock", post(Right::Own, Against::Repeats, sign_in::unlock))
+        .route("/session/password", post(Right::Own, Against::Seen, sign_in::own_password))
+        .route("/session/totp", post(Right::Own, Against::Repeats, sign_in::totp_offer))
+        .route("/session/totp/confirm", post(Right::Own, Against::Repeats, sign_in::totp_confirm))
+        .route("/session/totp/remove", post(Right::Own, Against::Repeats, sign_in::totp_remove))
+        .route("/session/sign-ins", get(Right::Own, sign_in::own_sign_ins).bounded("20 for an account"))
+        .route("/session/sign-ins/end", post(Right::Own, Against::Repeats, sign_in::end_own))
+        .route("/accounts", get(Right::LookPeople, sign_in::accounts).bounded("1,000"))
+        .route("/accounts", post(Right::ChangePeople, Against::Name, sign_in::add_account))
+        .route("/accounts/{name}/edit", post(Right::ChangePeople, Against::Seen, sign_in::edit_account))
+        .route("/accounts/{name}/disable", post(Right::ChangePeople, Against::Seen, sign_in::disable_account))
+        .route("/accounts/{name}/enable", post(Right::ChangePeople, Against::Seen, sign_in::enable_account))
+        .route("/accounts/{name}/reset", post(Right::ChangePeople, Against::Seen, sign_in::reset_account))
+        .route("/accounts/{name}/sign-ins", get(Right::LookPeople, sign_in::sign_ins_of).bounded("20 for an account"))
+        .route("/accounts/{name}/sign-ins/end", post(Right::ChangePeople, Against::Repeats, sign_in::end_of))
+        .route("/tokens", get(Right::LookPeople, sign_in::tokens).bounded("1,000"))
+        .route("/tokens", post(Right::ChangePeople, Against::Name, sign_in::new_token))
+        .route("/tokens/{name}/revoke", post(Right::ChangePeople, Against::Seen, sign_in::revoke_token))
+        .route(
+            "/status",
+            get(Right::Look, status).bounded("what the site's files name, drills and walk tests that are on, ten gaps"),
+        )
+        .route("/alarms", get(Right::Look, alarms).pages())
+        .route(
+            "/alarms/{id}",
+            get(Right::Look, alarm).bounded("the points that its rule reads, the stations of the site"),
+        )
+        .route("/alarms/{id}/transitions", get(Right::Look, alarm_history).pages())
+        .route("/alarms/{id}/next", get(Right::Handle, stations::next).bounded("the stations of the site"))
         .route("/alarms/{id}/explanation", get(Right::Look, explanation))
         .route(
             "/alarms/{id}/{action}",
-            post(Right::Acknowledge, act)
+            post(Right::Acknowledge, Against::IfMatch, act)
                 .command::<PlainBody>("acknowledge")
                 .command::<PlainBody>("reset")
                 .command::<ShelveBody>("shelve")
@@ -131,10 +140,13 @@ fn api() -> Routes<Desk> {
                 .command::<WhyBody>("refuse-broadcast")
                 .command::<WhyBody>("take-back-broadcast"),
         )
-        .route("/alarms/{id}/calls/{station}/links", get(Right::Handle, stations::links))
+        .route(
+            "/alarms/{id}/calls/{station}/links",
+            get(Right::Handle, stations::links).bounded("the crew of the station"),
+        )
         .route(
             "/alarms/{id}/calls/{station}/{step}",
-            post(Right::Call, call_step)
+            post(Right::Call, Against::IfMatch, call_step)
                 .command::<PlainBody>("accept")
                 .command::<PlainBody>("on-the-way")
                 .command::<PlainBody>("on-scene")
@@ -142,33 +154,33 @@ fn api() -> Routes<Desk> {
                 .command::<PlainBody>("stand-down")
                 .command::<WhyBody>("decline"),
         )
-        .route("/stations", get(Right::LookBehind, stations::stations))
+        .route("/stations", get(Right::LookBehind, stations::stations).bounded("what the site's files name"))
         .route(
             "/stations/{id}/{action}",
-            post(Right::Station, stations::act)
+            post(Right::Station, Against::IfMatch, stations::act)
                 .command::<stations::HandOverBody>("hand-over")
                 .command::<stations::CheckBody>("check")
                 .command::<PlainBody>("on-duty")
                 .command::<WhyBody>("off-duty"),
         )
-        .route("/outputs", get(Right::LookBehind, outputs::all))
+        .route("/outputs", get(Right::LookBehind, outputs::all).bounded("what the site's files name"))
         .route(
             "/outputs/{id}/{step}",
-            post(Right::Output, outputs::act)
+            post(Right::Output, Against::Seen, outputs::act)
                 .command::<outputs::ArmBody>("arm")
                 .command::<outputs::DoBody>("do")
                 .command::<PlainBody>("disarm"),
         )
-        .route("/incidents", get(Right::Look, incidents))
-        .route("/incidents", post(Right::Acknowledge, open_case))
-        .route("/incidents/outcomes", get(Right::LookBehind, outcomes))
-        .route("/incidents/{id}", get(Right::Look, incident))
-        .route("/incidents/{id}/timeline", get(Right::Look, timeline))
-        .route("/incidents/{id}/messages", get(Right::LookBehind, archive::messages))
+        .route("/incidents", get(Right::Look, incidents).pages())
+        .route("/incidents", post(Right::Acknowledge, Against::Key, open_case))
+        .route("/incidents/outcomes", get(Right::LookBehind, outcomes).bounded("outcomes and causes that there are"))
+        .route("/incidents/{id}", get(Right::Look, incident).bounded("its open alarms and their calls"))
+        .route("/incidents/{id}/timeline", get(Right::Look, timeline).pages())
+        .route("/incidents/{id}/messages", get(Right::LookBehind, archive::messages).bounded("the last 2,000"))
         .route("/incidents/{id}/archive", get(Right::LookBehind, archive::export).gives("application/x-tar"))
         .route(
             "/incidents/{id}/{action}",
-            post(Right::Acknowledge, act_on_incident)
+            post(Right::Acknowledge, Against::IfMatch, act_on_incident)
                 .command::<SeenBody>("acknowledge")
                 .command::<NoteBody>("note")
                 .command::<StepBody>("tick")
@@ -179,67 +191,88 @@ fn api() -> Routes<Desk> {
                 .command::<SplitBody>("split")
                 .command::<CloseBody>("close"),
         )
-        .route("/plans", get(Right::LookBehind, plans::list))
-        .route("/drawings", get(Right::Look, drawings::list))
+        .route("/plans", get(Right::LookBehind, plans::list).bounded("what the site's files name"))
+        .route("/drawings", get(Right::Look, drawings::list).bounded("what the site's files name"))
         .route("/drawings/{id}/map", get(Right::Look, drawings::map).gives("application/geo+json"))
         .route("/drawings/{id}/image", get(Right::Look, drawings::image).gives("image/png"))
-        .route("/drills", get(Right::LookBehind, drills::list))
-        .route("/drills", post(Right::Drill, drills::start))
+        .route("/drills", get(Right::LookBehind, drills::list).pages())
+        .route("/drills", post(Right::Drill, Against::Key, drills::start))
         .route("/drills/{id}", get(Right::LookBehind, drills::one))
         .route("/drills/{id}/report", get(Right::LookBehind, drills::report).gives("text/html"))
         .route(
             "/drills/{id}/{action}",
-            post(Right::Drill, drills::act).command::<drills::RaiseBody>("raise").command::<PlainBody>("end"),
+            post(Right::Drill, Against::IfMatch, drills::act)
+                .command::<drills::RaiseBody>("raise")
+                .command::<PlainBody>("end"),
         )
-        .route("/walks", get(Right::LookBehind, walks::list))
-        .route("/walks", post(Right::Drill, walks::start))
-        .route("/walks/{id}", get(Right::LookBehind, walks::one))
-        .route("/walks/{id}/end", post(Right::Drill, walks::end))
-        .route("/coverage", get(Right::Look, walks::coverage))
+        .route("/walks", get(Right::LookBehind, walks::list).pages())
+        .route("/walks", post(Right::Drill, Against::Key, walks::start))
+        .route("/walks/{id}", get(Right::LookBehind, walks::one).bounded("one for each of its points"))
+        .route("/walks/{id}/end", post(Right::Drill, Against::IfMatch, walks::end))
+        .route(
+            "/coverage",
+            get(Right::Look, walks::coverage).bounded("buildings and kinds; of what is due the first 1,000"),
+        )
         .route("/coverage.csv", get(Right::Look, walks::coverage_csv).gives("text/csv"))
-        .route("/registers", get(Right::Look, registers::all))
-        .route("/registers/{kind}", get(Right::Look, registers::one))
+        .route("/registers", get(Right::Look, registers::all).bounded("kinds that there are"))
+        .route("/registers/{kind}", get(Right::Look, registers::one).pages())
         .route("/registers/{kind}/sheet", get(Right::Look, registers::sheet).gives("text/csv"))
-        .route("/registers/{kind}/import", post(Right::Handle, registers::import))
-        .route("/registers/{kind}/rows", post(Right::Handle, registers::change))
-        .route("/reports/month/{month}", get(Right::LookBehind, ledger::one))
+        .route("/registers/{kind}/import", post(Right::Handle, Against::Seen, registers::import))
+        .route("/registers/{kind}/rows", post(Right::Handle, Against::Seen, registers::change))
+        .route(
+            "/reports/month/{month}",
+            get(Right::LookBehind, ledger::one).bounded("2,000 incidents, and it says where there were more"),
+        )
         .route("/reports/month/{month}/report", get(Right::LookBehind, ledger::report).gives("text/html"))
-        .route("/journal", get(Right::Look, journal))
-        .route("/audit", get(Right::Audit, audit::audit))
+        .route("/journal", get(Right::Look, journal).pages())
+        .route("/audit", get(Right::Audit, audit::audit).pages())
         .route("/audit/chain", get(Right::Audit, audit::verify))
         .route("/audit/table", get(Right::Audit, audit::table).gives("text/csv"))
-        .route("/dead-letters", get(Right::LookBehind, dead_letters))
-        .route("/dead-letters/resend", post(Right::Resend, resend))
-        .route("/rules", get(Right::LookBehind, rules))
-        .route("/rules/reload", post(Right::Operate, reload))
-        .route("/rules/tuned", get(Right::LookBehind, tuning::tuned))
-        .route("/rules/try", post(Right::Try, tuning::try_out))
-        .route("/rules/set", post(Right::Operate, tuning::set))
-        .route("/points", get(Right::Look, points))
-        .route("/points/choices", get(Right::Look, point_choices))
+        .route("/dead-letters", get(Right::LookBehind, dead_letters).pages())
+        .route("/dead-letters/resend", post(Right::Resend, Against::Repeats, resend))
+        .route("/rules", get(Right::LookBehind, rules).bounded("what the site's files name"))
+        .route("/rules/reload", post(Right::Operate, Against::Repeats, reload))
+        .route("/rules/tuned", get(Right::LookBehind, tuning::tuned).bounded("rules and their overrides"))
+        .route("/rules/try", post(Right::Try, Against::Repeats, tuning::try_out))
+        .route("/rules/set", post(Right::Operate, Against::Seen, tuning::set))
+        .route("/points", get(Right::Look, points).pages())
+        .route("/points/choices", get(Right::Look, point_choices).bounded("buildings and kinds"))
         .route("/points/{device}/{name}", get(Right::Look, point))
-        .route("/points/{device}/{name}/history", get(Right::Look, point_history))
-        .route("/devices", get(Right::Look, device_page))
-        .route("/devices/{id}", get(Right::Look, devices::one))
-        .route("/device-list", get(Right::LookBehind, devices::list))
+        .route(
+            "/points/{device}/{name}/limits",
+            get(Right::Look, point_limits).bounded("rules that are about such a point"),
+        )
+        .route("/points/{device}/{name}/history", get(Right::Look, point_history).bounded("`buckets`, 1,000 at most"))
+        .route("/devices", get(Right::Look, device_page).pages())
+        .route("/devices/{id}", get(Right::Look, devices::one).bounded("its points"))
+        .route("/device-list", get(Right::LookBehind, devices::list).pages())
         .route("/device-list/sheet", get(Right::LookBehind, devices::sheet).gives("text/csv"))
-        .route("/device-list/import", post(Right::Operate, devices::import))
-        .route("/device-list/remove", post(Right::Operate, devices::remove))
-        .route("/brokers/{id}/discard-session", post(Right::Operate, discard_session))
-        .route("/quarantine", get(Right::LookBehind, quarantine))
-        .route("/quarantine/guess", get(Right::LookBehind, devices::guesses))
-        .route("/quarantine/adopt", post(Right::Operate, devices::adopt))
-        .route("/quarantine/messages", get(Right::LookBehind, quarantined_messages))
+        .route("/device-list/import", post(Right::Operate, Against::Seen, devices::import))
+        .route("/device-list/remove", post(Right::Operate, Against::Seen, devices::remove))
+        .route("/brokers/{id}/discard-session", post(Right::Operate, Against::Key, discard_session))
+        .route("/quarantine", get(Right::LookBehind, quarantine).bounded("1,000"))
+        .route(
+            "/quarantine/guess",
+            get(Right::LookBehind, devices::guesses).bounded("profiles and places that there are"),
+        )
+        .route("/quarantine/adopt", post(Right::Operate, Against::Seen, devices::adopt))
+        .route("/quarantine/messages", get(Right::LookBehind, quarantined_messages).pages())
         .route("/events", get(Right::Look, events).gives("text/event-stream"))
-        .route("/warnings", get(Right::Look, warnings::all))
+        .route("/warnings", get(Right::Look, warnings::all).bounded("1,000"))
         // An office shows the token of its source, which is known there.
-        .route("/warnings/{source}", post(Right::Anybody, warnings::post).takes("application/cap+xml"))
-        .route("/subscriptions", get(Right::LookBehind, subscriptions::all))
+        .route(
+            "/warnings/{source}",
+            post(Right::Anybody, Against::Repeats, warnings::post).takes("application/cap+xml"),
+        )
+        .route("/subscriptions", get(Right::LookBehind, subscriptions::all).bounded("what the site's files name"))
         .route(
             "/subscriptions/{subscriber}/events",
             get(Right::Subscribe, subscriptions::stream).gives("text/event-stream"),
         )
-        .route("/subscriptions/{subscriber}/page", get(Right::Subscribe, subscriptions::page).gives("application/json"))
+        .route(
+            "/subscriptions/{subscriber}/page",
+            get(Right::Subscribe, subscriptions::page).pages().gives("application/json"),
+        )
         .route(
             "/subscriptions/{subscriber}/feed.atom",
             get(Right::Subscribe, subscriptions::feed).gives("application/atom+xml"),
@@ -248,7 +281,7 @@ fn api() -> Routes<Desk> {
             "/subscriptions/{subscriber}/cap/{identifier}",
             get(Right::Subscribe, subscriptions::cap).gives("application/cap+xml"),
         )
-        .route("/subscriptions/{subscriber}/test", post(Right::Operate, subscriptions::test))
+        .route("/subscriptions/{subscriber}/test", post(Right::Operate, Against::Key, subscriptions::test))
 }
 
 /// What machines ask.
@@ -453,6 +486,15 @@ impl Desk {
         if caller.sees(&incident.place) && (!whole || all()) { Ok(()) } else { Err(beyond()) }
     }
 
+    /// Has the main loop carry it out, if what it is about is as the caller saw it.
+    pub(super) async fn give(&self, Caller { way: from, seen, .. }: Caller, command: Command) -> Result<(), Problem> {
+        let what = command.what.clone();
+        match send(&self.link.inputs, |reply| Input::Command { command, from, seen, reply }).await? {
+            Ok(()) => Ok(()),
+            Err(refusal) => Err(self.refused(&what, &refusal).await),
+        }
+    }
+
     async fn command(
         &self,
         caller: Caller,
@@ -462,11 +504,8 @@ impl Desk {
     ) -> Answer<AlarmViewWire> {
         let command = Command { who: caller.name(who)?, what };
         self.find_alarm(&caller, alarm, || Problem::refused(&Refusal::NoSuchAlarm(alarm))).await?;
-        let from = caller.way;
-        match send(&self.link.inputs, |reply| Input::Command { command, from, reply }).await? {
-            Ok(()) => Ok(Json(self.view(alarm).await?)),
-            Err(refusal) => Err(Problem::refused(&refusal)),
-        }
+        self.give(caller, command).await?;
+        Ok(Json(self.view(alarm).await?))
     }
 }
 
@@ -576,12 +615,7 @@ async fn alarms(
             short(class)
         )));
     }
-    let after = match after.as_deref() {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|()| {
-            Problem::bad_request(format_args!("after is {:?}, expected `next` of the page before", short(text)))
-        })?),
-    };
+    let after = paging::after(after.as_deref(), None)?;
     let filter = AlarmFilter { min_level, class, building, within: caller.within(), ..AlarmFilter::default() };
     let page = AlarmPage { after, limit: rows(limit, USUAL_ROWS)? };
     let list = desk.ask(|reply| Query::Alarms { filter, page, reply }).await?;
@@ -609,50 +643,92 @@ async fn alarm(State(desk): State<Desk>, caller: Caller, Path(id): Path<String>)
     Ok(Json(view))
 }
 
-async fn alarm_history(State(desk): State<Desk>, caller: Caller, Path(id): Path<String>) -> Answer<Vec<JournalWire>> {
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct HistoryPageParameters {
+    /// All that there are where nobody says.
+    limit: Option<usize>,
+    /// Only rows behind this `n`.
+    after: Option<String>,
+}
+
+async fn alarm_history(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Asked(HistoryPageParameters { limit, after }): Asked<HistoryPageParameters>,
+) -> Leaf<JournalWire> {
     let id = alarm_id(&id)?;
-    let mut rows = desk.archive(move |archive| archive.history(id)).await?;
-    rows.retain(|row| lies_within(&caller.within(), row));
-    if rows.is_empty() {
+    let (limit, after) = (rows(limit, usize::MAX)?, paging::after::<i64>(after.as_deref(), None)?);
+    let mut found = desk.archive(move |archive| archive.history(id)).await?;
+    found.retain(|row| lies_within(&caller.within(), row));
+    if found.is_empty() {
         return Err(Problem::not_found(format!("没有报警 {id} 的记录"), format!("nothing is recorded of alarm {id}")));
     }
-    Ok(Json(desk.writer().history(&rows)))
+    found.retain(|row| after.is_none_or(|after| row.n > after));
+    let headers = paging::leaf(&mut found, limit, |row| row.n);
+    Ok((headers, Json(desk.writer().history(&found))))
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct JournalParameters {
     limit: Option<usize>,
+    /// `n` of the last row of the page before.
+    after: Option<String>,
+    /// The same, by its earlier name.
     before: Option<i64>,
+}
+
+impl JournalParameters {
+    fn page(self) -> Result<(usize, Option<i64>), Problem> {
+        let before = self.before.map(|before| before.to_string());
+        Ok((rows(self.limit, USUAL_ROWS)?, paging::after(self.after.as_deref(), before.as_deref())?))
+    }
 }
 
 async fn journal(
     State(desk): State<Desk>,
     caller: Caller,
-    Asked(JournalParameters { limit, before }): Asked<JournalParameters>,
-) -> Answer<Vec<JournalWire>> {
-    let limit = rows(limit, USUAL_ROWS)?;
+    Asked(asked): Asked<JournalParameters>,
+) -> Leaf<JournalWire> {
+    let (limit, before) = asked.page()?;
     let within = caller.within();
-    let rows = desk
-        .archive(move |archive| rows_within(&within, limit, before, |limit, before| archive.recent(limit, before)))
-        .await?;
-    Ok(Json(desk.writer().journal(&rows)))
+    let read = move |archive: &dyn Archive| {
+        rows_within(&within, limit + 1, before, |limit, before| archive.recent(limit, before))
+    };
+    let mut found = desk.archive(read).await?;
+    let headers = paging::leaf(&mut found, limit, |row| row.n);
+    Ok((headers, Json(desk.writer().journal(&found))))
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct DeadLetterParameters {
     limit: Option<usize>,
+    /// `order` of the last one of the page before; empty for the first page.
+    after: Option<String>,
 }
 
 async fn dead_letters(
     State(desk): State<Desk>,
-    Asked(DeadLetterParameters { limit }): Asked<DeadLetterParameters>,
-) -> Answer<Vec<DeadLetterWire>> {
-    let limit = rows(limit, usize::MAX)?;
-    let letters = desk.archive(move |archive| archive.dead_letters(limit)).await?;
+    Asked(DeadLetterParameters { limit, after }): Asked<DeadLetterParameters>,
+) -> Leaf<DeadLetterWire> {
+    let most = rows(limit, if after.is_some() { USUAL_ROWS } else { usize::MAX })?;
+    let mut letters = match after {
+        // Without a place to begin at the newest are meant, as ever.
+        None => desk.archive(move |archive| archive.dead_letters(most)).await?,
+        Some(after) => {
+            let order = (!after.is_empty()).then(|| OrderId::new(after.clone()));
+            let read = move |archive: &dyn Archive| archive.dead_letters_after(order.as_ref(), most + 1);
+            desk.archive(read).await?.ok_or_else(|| {
+                Problem::bad_request(format_args!("after is {:?}, and there is no such order", short(&after)))
+            })?
+        }
+    };
+    let headers = paging::leaf(&mut letters, most, |letter| letter.id.clone());
     let writer = desk.writer();
-    Ok(Json(letters.iter().map(|letter| writer.dead_letter(letter)).collect()))
+    Ok((headers, Json(letters.iter().map(|letter| writer.dead_letter(letter)).collect())))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -730,9 +806,9 @@ pub(super) fn rows(limit: Option<usize>, usual: usize) -> Result<usize, Problem>
     }
 }
 
-async fn rules(State(desk): State<Desk>) -> Answer<Vec<RuleWire>> {
+async fn rules(State(desk): State<Desk>, headers: HeaderMap) -> Result<Tagged<Vec<RuleWire>>, Problem> {
     let rules = desk.ask(|reply| Query::Rules { reply }).await?;
-    Ok(Json(rules.iter().map(RuleWire::from).collect()))
+    Tagged::new(&headers, &rules.iter().map(RuleWire::from).collect())
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -759,15 +835,25 @@ struct PointParameters {
     building: Option<String>,
     quality: Option<String>,
     text: Option<String>,
+    after: Option<String>,
+    /// The same, by its earlier name.
     from: Option<u32>,
     limit: Option<usize>,
+}
+
+/// Points and devices that are taken in while anmin runs come behind those that are there: a number is a place.
+fn page(after: Option<&str>, from: Option<u32>, limit: Option<usize>) -> Result<Page, Problem> {
+    let from = from.map(|from| from.to_string());
+    let from = paging::after(after, from.as_deref())?.unwrap_or(0);
+    Ok(Page { from, limit: rows(limit, USUAL_ROWS)? })
 }
 
 async fn points(
     State(desk): State<Desk>,
     caller: Caller,
-    Asked(PointParameters { device, kind, building, quality, text, from, limit }): Asked<PointParameters>,
-) -> Answer<PointsWire> {
+    headers: HeaderMap,
+    Asked(PointParameters { device, kind, building, quality, text, after, from, limit }): Asked<PointParameters>,
+) -> Result<Tagged<PointsWire>, Problem> {
     let kind = match kind.as_deref() {
         None => None,
         Some(word) => Some(
@@ -783,15 +869,20 @@ async fn points(
     };
     let device = device.map(DeviceId::new);
     let filter = PointFilter { device, kind, building, quality, text, within: caller.within() };
-    let page = Page { from: from.unwrap_or(0), limit: rows(limit, USUAL_ROWS)? };
+    let page = page(after.as_deref(), from, limit)?;
     let found = desk.ask(|reply| Query::Points { filter, page, reply }).await?;
-    Ok(Json(desk.writer().points(desk.link.clock.now().wall, &found)))
+    let wire = desk.writer().points(desk.link.clock.now().wall, &found);
+    Tagged::but_for(&headers, &wire, &(&wire.points, wire.next, wire.of))
 }
 
-async fn point_choices(State(desk): State<Desk>, caller: Caller) -> Answer<PointChoicesWire> {
+async fn point_choices(
+    State(desk): State<Desk>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Tagged<PointChoicesWire>, Problem> {
     let within = caller.within();
     let choices = desk.ask(|reply| Query::PointChoices { within, reply }).await?;
-    Ok(Json(desk.writer().point_choices(choices)))
+    Tagged::new(&headers, &desk.writer().point_choices(choices))
 }
 
 fn point_id(device: &str, name: &str) -> PointId {
@@ -812,6 +903,19 @@ async fn point(
     let asked = id.clone();
     match desk.ask(|reply| Query::Point { id: asked, reply }).await? {
         Some(row) if caller.sees(&row.place) => Ok(Json(desk.writer().point(&row))),
+        _ => Err(no_point(&id)),
+    }
+}
+
+async fn point_limits(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path((device, name)): Path<(String, String)>,
+) -> Answer<Vec<HeldRuleWire>> {
+    let id = point_id(&device, &name);
+    let asked = id.clone();
+    match desk.ask(|reply| Query::Held { id: asked, reply }).await? {
+        Some(held) if caller.sees(&held.place) => Ok(Json(held.rules.iter().map(Into::into).collect())),
         _ => Err(no_point(&id)),
     }
 }
@@ -871,6 +975,8 @@ async fn point_history(
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct PageParameters {
+    after: Option<String>,
+    /// The same, by its earlier name.
     from: Option<u32>,
     limit: Option<usize>,
 }
@@ -878,12 +984,13 @@ struct PageParameters {
 async fn device_page(
     State(desk): State<Desk>,
     caller: Caller,
-    Asked(PageParameters { from, limit }): Asked<PageParameters>,
-) -> Answer<DevicesWire> {
-    let page = Page { from: from.unwrap_or(0), limit: rows(limit, USUAL_ROWS)? };
+    headers: HeaderMap,
+    Asked(PageParameters { after, from, limit }): Asked<PageParameters>,
+) -> Result<Tagged<DevicesWire>, Problem> {
+    let page = page(after.as_deref(), from, limit)?;
     let within = caller.within();
     let found = desk.ask(|reply| Query::Devices { within, page, reply }).await?;
-    Ok(Json(desk.writer().devices(&found)))
+    Tagged::new(&headers, &desk.writer().devices(&found))
 }
 
 async fn quarantine(State(desk): State<Desk>) -> Answer<Vec<QuarantinedWire>> {
@@ -894,18 +1001,34 @@ async fn quarantine(State(desk): State<Desk>) -> Answer<Vec<QuarantinedWire>> {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LimitParameter {
+struct UnusableParameters {
     limit: Option<usize>,
+    /// As the header `Link` of the page before has it.
+    after: Option<String>,
+}
+
+/// `1772328600000000.12`: when it came last, and its number.
+struct UnusableCursor(KeptCursor);
+
+impl FromStr for UnusableCursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (micros, n) = text.split_once('.').ok_or(())?;
+        Ok(Self((Wall::from_micros(micros.parse().map_err(drop)?), n.parse().map_err(drop)?)))
+    }
 }
 
 async fn quarantined_messages(
     State(desk): State<Desk>,
-    Asked(LimitParameter { limit }): Asked<LimitParameter>,
-) -> Answer<Vec<UnusableWire>> {
+    Asked(UnusableParameters { limit, after }): Asked<UnusableParameters>,
+) -> Leaf<UnusableWire> {
     let limit = rows(limit, USUAL_ROWS)?;
-    let found = desk.archive(move |archive| archive.unusable(limit)).await?;
+    let after = paging::after(after.as_deref(), None)?.map(|UnusableCursor(after)| after);
+    let mut found = desk.archive(move |archive| archive.unusable(limit + 1, after)).await?;
+    let headers = paging::leaf(&mut found, limit, |kept| format!("{}.{}", kept.last.micros(), kept.n));
     let writer = desk.writer();
-    Ok(Json(found.iter().map(|kept| writer.unusable(kept)).collect()))
+    Ok((headers, Json(found.iter().map(|kept| writer.unusable(kept)).collect())))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -1130,6 +1253,8 @@ struct IncidentParameters {
     text: Option<String>,
     from: Option<String>,
     to: Option<String>,
+    after: Option<String>,
+    /// The same, by its earlier name.
     cursor: Option<String>,
     limit: Option<usize>,
 }
@@ -1137,16 +1262,12 @@ struct IncidentParameters {
 async fn incidents(
     State(desk): State<Desk>,
     caller: Caller,
-    Asked(IncidentParameters { state, building, outcome, hazard, case, text, from, to, cursor, limit }): Asked<
-        IncidentParameters,
-    >,
+    Asked(asked): Asked<IncidentParameters>,
 ) -> Answer<IncidentsWire> {
+    let IncidentParameters { state, building, outcome, hazard, case, text, from, to, after, cursor, limit } = asked;
     let limit = rows(limit, USUAL_ROWS)?;
     let writer = desk.writer();
     let now = writer.at(desk.link.clock.now().wall);
-    let unusable = |cursor: &str| {
-        Problem::bad_request(format_args!("cursor is {:?}, expected `next` of the page before", short(cursor)))
-    };
     match state.as_deref() {
         None | Some("open") => {
             let narrowed = [&building, &outcome, &hazard, &case, &text, &from, &to].into_iter().any(Option::is_some);
@@ -1155,10 +1276,7 @@ async fn incidents(
                     "building, outcome, hazard, case, text, from and to go with state=closed",
                 ));
             }
-            let after = match cursor.as_deref() {
-                None => None,
-                Some(text) => Some(text.parse().map_err(|()| unusable(text))?),
-            };
+            let after = paging::after(after.as_deref(), cursor.as_deref())?;
             let page = IncidentPage { after, limit };
             let within = caller.within();
             let list = desk.ask(|reply| Query::Incidents { within, page, reply }).await?;
@@ -1170,10 +1288,7 @@ async fn incidents(
             }))
         }
         Some("closed") => {
-            let after = match cursor.as_deref() {
-                None => None,
-                Some(text) => Some(closed_cursor(text).ok_or_else(|| unusable(text))?),
-            };
+            let after = paging::after(after.as_deref(), cursor.as_deref())?.map(|EndedCursor(after)| after);
             let from = from.as_deref().map(|from| moment("from", from)).transpose()?;
             let to = to.as_deref().map(|to| moment("to", to)).transpose()?;
             let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
@@ -1286,9 +1401,17 @@ fn closed_within(
     Ok(found)
 }
 
-fn closed_cursor(text: &str) -> Option<ClosedCursor> {
-    let (micros, id) = text.split_once('.')?;
-    Some(ClosedCursor(Wall::from_micros(micros.parse().ok()?), IncidentId(id.parse().ok()?)))
+/// As the API writes it: `1772328600000000.0195506b-f3c0-7000-8000-000000000001`.
+struct EndedCursor(ClosedCursor);
+
+impl FromStr for EndedCursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (micros, id) = text.split_once('.').ok_or(())?;
+        let at = Wall::from_micros(micros.parse().map_err(drop)?);
+        Ok(Self(ClosedCursor(at, IncidentId(id.parse().map_err(drop)?))))
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -1322,18 +1445,18 @@ async fn timeline(
     State(desk): State<Desk>,
     caller: Caller,
     Path(id): Path<String>,
-    Asked(JournalParameters { limit, before }): Asked<JournalParameters>,
-) -> Answer<Vec<JournalWire>> {
+    Asked(asked): Asked<JournalParameters>,
+) -> Leaf<JournalWire> {
     let id = incident_id(&id)?;
-    let limit = rows(limit, USUAL_ROWS)?;
+    let (limit, before) = asked.page()?;
     desk.find_incident(&caller, id).await?;
     let within = caller.within();
-    let rows = desk
-        .archive(move |archive| {
-            rows_within(&within, limit, before, |limit, before| archive.timeline(id, limit, before))
-        })
-        .await?;
-    Ok(Json(desk.writer().journal(&rows)))
+    let read = move |archive: &dyn Archive| {
+        rows_within(&within, limit + 1, before, |limit, before| archive.timeline(id, limit, before))
+    };
+    let mut found = desk.archive(read).await?;
+    let headers = paging::leaf(&mut found, limit, |row| row.n);
+    Ok((headers, Json(desk.writer().journal(&found))))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -1449,11 +1572,8 @@ async fn open_case(State(desk): State<Desk>, caller: Caller, Told(open): Told<Op
     }
     let incident = IncidentId(Uuid::now_v7());
     let command = Command { who: caller.name(open.who)?, what: Action::OpenCase { incident, what: Box::new(what) } };
-    let from = caller.way.clone();
-    match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {
-        Ok(()) => desk.incident(&caller, incident).await,
-        Err(refusal) => Err(Problem::refused(&refusal)),
-    }
+    desk.give(caller.clone(), command).await?;
+    desk.incident(&caller, incident).await
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -1576,17 +1696,12 @@ async fn act_on_incident(
         let whole = ["acknowledge", "merge", "split", "close"].contains(&action.as_str());
         desk.is_theirs(&caller, id, whole).await?;
     }
-    let from = caller.way.clone();
-    match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {
-        Ok(()) => {
-            if let Some(alarm) = moved {
-                let view = desk.ask(|reply| Query::Alarm { id: alarm, reply }).await?;
-                shown = view.and_then(|view| view.alarm.incident).unwrap_or(shown);
-            }
-            desk.incident(&caller, shown).await
-        }
-        Err(refusal) => Err(Problem::refused(&refusal)),
+    desk.give(caller.clone(), command).await?;
+    if let Some(alarm) = moved {
+        let view = desk.ask(|reply| Query::Alarm { id: alarm, reply }).await?;
+        shown = view.and_then(|view| view.alarm.incident).unwrap_or(shown);
     }
+    desk.incident(&caller, shown).await
 }
 
 /// Ready means that the main loop answers.

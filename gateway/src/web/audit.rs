@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::api::{Answer, Asked, Desk, USUAL_ROWS, moment, rows};
 use super::guard::Caller;
+use super::paging;
 use super::problem::Problem;
 use super::wire::{AuditWire, ChainWire, DeedWire, Writer};
 use crate::spreadsheet::tame;
@@ -25,6 +26,8 @@ const PAGE: usize = 1_000;
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditParameters {
     limit: Option<usize>,
+    after: Option<String>,
+    /// The same, by its earlier name.
     before: Option<i64>,
     since: Option<String>,
     until: Option<String>,
@@ -43,9 +46,11 @@ fn wanted(
 
 pub(super) async fn audit(
     State(desk): State<Desk>,
-    Asked(AuditParameters { limit, before, since, until, who }): Asked<AuditParameters>,
+    Asked(AuditParameters { limit, after, before, since, until, who }): Asked<AuditParameters>,
 ) -> Answer<AuditWire> {
     let limit = rows(limit, USUAL_ROWS)?;
+    let before = before.map(|before| before.to_string());
+    let before = paging::after(after.as_deref(), before.as_deref())?;
     let wanted = wanted(before, since.as_deref(), until.as_deref(), who)?;
     // One more than is told shows whether there are more.
     let mut found = desk.archive(move |archive| archive.audit(&wanted, limit + 1)).await?;

@@ -13,6 +13,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::{self, MethodRouter};
 use schemars::JsonSchema;
 
+use super::meanwhile::{self, Against};
 use super::once::Once;
 use super::openapi::{Operation, Said, Tells};
 use super::people::People;
@@ -108,6 +109,12 @@ impl Right {
     /// Whether it can be had for some places alone.
     const fn has_places(self) -> bool {
         matches!(self, Self::Anybody | Self::Own | Self::Look | Self::Acknowledge | Self::Call | Self::Handle)
+    }
+
+    /// Whether commands under it may bear an `Idempotency-Key`. What concerns sign-ins, accounts and tokens has secrets in its
+    /// answers, which nobody keeps.
+    pub(super) const fn keeps_keys(self) -> bool {
+        !matches!(self, Self::Anybody | Self::Own | Self::ChangePeople)
     }
 
     /// Whether a locked screen still has it: it shows and sounds what happens, and does nothing.
@@ -240,6 +247,8 @@ pub(super) struct Route<S> {
     method: Method,
     right: Right,
     handler: MethodRouter<S>,
+    /// Of one that changes something.
+    against: Option<Against>,
     said: Said,
 }
 
@@ -247,6 +256,18 @@ impl<S> Route<S> {
     /// One of several commands that share the route, with the body that it takes.
     pub fn command<B: JsonSchema>(mut self, word: &'static str) -> Self {
         self.said.command::<B>(word);
+        self
+    }
+
+    /// It answers a list that has pages: `limit` and `after` are among its parameters.
+    pub fn pages(mut self) -> Self {
+        self.said.list("pages");
+        self
+    }
+
+    /// It answers a list that cannot grow without bound; the words say why.
+    pub fn bounded(mut self, by: &'static str) -> Self {
+        self.said.list(by);
         self
     }
 
@@ -269,16 +290,18 @@ where
     T: 'static,
     S: Clone + Send + Sync + 'static,
 {
-    Route { method: Method::GET, right, handler: routing::get(handler), said: Said::of::<H, T>() }
+    Route { method: Method::GET, right, handler: routing::get(handler), against: None, said: Said::of::<H, T>() }
 }
 
-pub(super) fn post<H, T, S>(right: Right, handler: H) -> Route<S>
+pub(super) fn post<H, T, S>(right: Right, against: Against, handler: H) -> Route<S>
 where
     H: Handler<T, S> + Tells<T>,
     T: 'static,
     S: Clone + Send + Sync + 'static,
 {
-    Route { method: Method::POST, right, handler: routing::post(handler), said: Said::of::<H, T>() }
+    let mut said = Said::of::<H, T>();
+    said.against(against);
+    Route { method: Method::POST, right, handler: routing::post(handler), against: Some(against), said }
 }
 
 /// Routes, each behind its right.
@@ -313,13 +336,15 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// The router, in which nobody comes to a handler without its right.
     pub fn guarded(self, people: &People, once: &Once) -> Router<S> {
         let mut router = Router::new();
-        for (path, Route { right, handler, .. }) in self.0 {
+        for (path, Route { right, handler, against, .. }) in self.0 {
             let (people, once) = (people.clone(), once.clone());
-            // What concerns sign-ins, accounts and tokens has secrets in its answers, which nobody keeps.
-            let is_kept = !matches!(right, Right::Anybody | Right::Own | Right::ChangePeople);
+            let is_kept = right.keeps_keys();
             let admit = from_fn(move |request: Request, next: Next| {
                 let (people, once) = (people.clone(), once.clone());
                 async move {
+                    if let Err(problem) = meanwhile::refuse_unheeded(against, request.headers()) {
+                        return problem.into_response();
+                    }
                     match people.admit(request, right) {
                         Ok(request) if is_kept => once.run(request, next).await,
                         Ok(request) => next.run(request).await,

@@ -22,6 +22,7 @@ use serde_json::json;
 use super::api::{Desk, send, words};
 use super::authority::{Right, Routes, get, post};
 use super::guard::Visitor;
+use super::meanwhile::Against;
 use super::problem::Problem;
 use crate::crew_link::{Link, Unfit};
 use crate::main_loop::query::AlarmView;
@@ -89,7 +90,7 @@ pub(super) fn routes() -> Routes<Desk> {
     Routes::new()
         .route("/crew.css", get(Right::Anybody, style))
         .route("/crew/{token}", get(Right::Anybody, show))
-        .route("/crew/{token}", post(Right::Anybody, act))
+        .route("/crew/{token}", post(Right::Anybody, Against::Repeats, act))
 }
 
 /// Why nothing is shown.
@@ -277,7 +278,7 @@ async fn act(
     let what = Action::Call { alarm: link.alarm, station: link.station.clone(), step };
     let command = Command { who: name_of(&link, &call), what };
     let from = Way { through: Through::CrewLink, ..from };
-    match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await {
+    match send(&desk.link.inputs, |reply| Input::Command { command, from, seen: None, reply }).await {
         Ok(Ok(())) => back_to(&token),
         Ok(Err(refusal)) => {
             let text = refusal.text();
@@ -312,7 +313,7 @@ async fn reinforce(desk: &Desk, link: &Link, call: &Call, from: Way, why: &str) 
     let what = Action::CallStation { alarm: id, station: next.station.to_string(), insist: false, why };
     let command = Command { who: name_of(link, call), what };
     let from = Way { through: Through::CrewLink, ..from };
-    match send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {
+    match send(&desk.link.inputs, |reply| Input::Command { command, from, seen: None, reply }).await? {
         Ok(()) => Ok(()),
         Err(refusal) => Err(Problem::refused(&refusal)),
     }

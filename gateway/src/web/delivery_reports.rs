@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use super::api::{Desk, send};
 use super::authority::{Right, Routes, post};
 use super::guard::Visitor;
+use super::meanwhile::Against;
 use super::problem::Problem;
 use crate::main_loop::Input;
 use crate::telemetry::quoted;
@@ -22,7 +23,7 @@ const MOST: usize = 256 << 10;
 const WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) fn routes() -> Routes<Desk> {
-    let take = post(Right::Anybody, take).takes("application/json").gives("application/json");
+    let take = post(Right::Anybody, Against::Repeats, take).takes("application/json").gives("application/json");
     Routes::new().route("/reports/{way_out}/{secret}", take)
 }
 

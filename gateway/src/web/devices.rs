@@ -24,7 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::api::{Answer, Asked, Desk, MOST_WHY, Told, short, words};
+use super::api::{Answer, Asked, Desk, MOST_WHY, Told, rows, short, words};
 use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{PlaceWire, PointWire, ReloadedWire, TextWire, ValueWire, Writer};
@@ -276,7 +276,10 @@ pub struct SheetFaultWire {
 pub struct DeviceListWire {
     pub version: String,
     pub columns: Vec<String>,
+    /// By their ids.
     pub rows: Vec<BTreeMap<String, String>>,
+    /// `after` of the next page; `null` on the last.
+    pub next: Option<String>,
 }
 
 fn title(kind: Kind) -> TextWire {
@@ -375,7 +378,13 @@ impl Desk {
             let who = deed.who.clone();
             let done = async {
                 let _only = self.setting.lock().await;
-                let kept = self.lister(move |lister| lister.keep(&change, version.as_deref())).await?;
+                let kept = self.lister(move |lister| lister.keep(&change, version.as_deref())).await;
+                let kept = match kept {
+                    Err(problem) if problem.code == "changed_meanwhile" => {
+                        return Err(self.changed_by(|deed| deed.what.starts_with("devices."), None).await);
+                    }
+                    kept => kept?,
+                };
                 let (planned, Some(was)) = kept else { return Ok((kept.0, None)) };
                 match self.reload(who.clone(), caller.way.clone(), false).await {
                     Ok(reloaded) => Ok((planned, Some(reloaded))),
@@ -547,16 +556,29 @@ fn said(fault: &Fault) -> String {
 pub(super) struct ListParameters {
     /// Only the row of this one.
     device: Option<String>,
+    /// All that there are where nobody says.
+    limit: Option<usize>,
+    /// The id behind which the page begins.
+    after: Option<String>,
 }
 
 pub(super) async fn list(
     State(desk): State<Desk>,
-    Asked(ListParameters { device }): Asked<ListParameters>,
+    Asked(ListParameters { device, limit, after }): Asked<ListParameters>,
 ) -> Answer<DeviceListWire> {
+    let limit = rows(limit, usize::MAX)?;
     let Listed { version, sheet, .. } = desk.lister(|lister| lister.list()).await?;
-    let wanted = |row: &&Row| device.as_deref().is_none_or(|device| sheet.id(row) == device);
-    let rows = sheet.rows.iter().filter(wanted).map(|row| cells(&sheet, row)).collect();
-    Ok(Json(DeviceListWire { version, columns: sheet.columns, rows }))
+    let wanted = |row: &&Row| {
+        device.as_deref().is_none_or(|device| sheet.id(row) == device)
+            && after.as_deref().is_none_or(|after| sheet.id(row) > after)
+    };
+    let mut found: Vec<&Row> = sheet.rows.iter().filter(wanted).collect();
+    found.sort_by_key(|row| sheet.id(row));
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|row| sheet.id(row).to_owned());
+    let rows = found.into_iter().map(|row| cells(&sheet, row)).collect();
+    Ok(Json(DeviceListWire { version, columns: sheet.columns, rows, next }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -686,17 +708,19 @@ pub(super) struct RemoveBody {
     who: Option<String>,
     why: String,
     device: String,
+    /// Of the list as it was seen.
+    version: Option<String>,
 }
 
 pub(super) async fn remove(
     State(desk): State<Desk>,
     caller: Caller,
-    Told(RemoveBody { who, why, device }): Told<RemoveBody>,
+    Told(RemoveBody { who, why, device, version }): Told<RemoveBody>,
 ) -> Answer<ReloadedWire> {
     let who = caller.name(who)?;
     let why = words("why", &why, MOST_WHY)?;
     let deed = desk.deed(&caller, who, "devices.remove", &device, json!({ "why": why }));
-    let (planned, reloaded) = desk.write(caller, deed, Change::Remove(device.clone()), None).await?;
+    let (planned, reloaded) = desk.write(caller, deed, Change::Remove(device.clone()), version).await?;
     if !planned.faults.is_empty() {
         return Err(refused(&planned.faults.iter().map(said).collect::<Vec<_>>()));
     }

@@ -1,11 +1,9 @@
 //! Maps and floor plans: which there are, what stands where on them, and the files themselves. Everybody is shown what their
 //! places take: a drawing of another building is not there, nor is what of it is marked or outlined on one of the whole site.
 
-use axum::Json;
-use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -13,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::InForce;
 use super::api::Desk;
 use super::guard::Caller;
-use super::openapi::Answers;
+use super::paging::{Tagged, has_already, tagged};
 use super::problem::Problem;
 use super::wire::TextWire;
 use crate::config::drawings::sha256;
@@ -58,21 +56,6 @@ pub struct MarkWire {
     pub point: String,
 }
 
-/// JSON with the hash of what it says, for those who have it already.
-pub(super) struct Tagged<T>(Response, std::marker::PhantomData<T>);
-
-impl<T: JsonSchema> Answers for Tagged<T> {
-    fn tell(said: &mut super::openapi::Said) {
-        Json::<T>::tell(said);
-    }
-}
-
-impl<T> axum::response::IntoResponse for Tagged<T> {
-    fn into_response(self) -> Response {
-        self.0
-    }
-}
-
 pub(super) async fn list(
     State(desk): State<Desk>,
     caller: Caller,
@@ -83,9 +66,7 @@ pub(super) async fn list(
         let seen = in_force.drawings.iter().filter(|drawing| sees(&caller, &in_force, drawing));
         DrawingsWire { drawings: seen.map(|drawing| wire(&caller, &in_force, drawing)).collect() }
     };
-    let bytes = serde_json::to_vec(&wire).map_err(|error| Problem::archive(&error.to_string()))?;
-    let hash = sha256(&bytes);
-    Ok(Tagged(tagged(&headers, "application/json", &hash, bytes), std::marker::PhantomData))
+    Tagged::new(&headers, &wire)
 }
 
 pub(super) async fn map(
@@ -222,27 +203,4 @@ impl From<&Mark> for MarkWire {
             point: spot.point,
         }
     }
-}
-
-/// Whether the asker holds what has this hash (RFC 9110, 13.1.2; a weak comparison).
-fn has_already(headers: &HeaderMap, hash: &str) -> bool {
-    let named = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    named
-        .flat_map(|value| value.split(','))
-        .map(|tag| tag.trim().trim_start_matches("W/"))
-        .any(|tag| tag == "*" || tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(hash))
-}
-
-/// An answer that a browser keeps and asks about each time: whoever may no longer look is not shown what was kept.
-fn tagged(asked: &HeaderMap, kind: &'static str, hash: &str, bytes: Vec<u8>) -> Response {
-    let tag = HeaderValue::try_from(format!("\"{hash}\"")).expect("digits are fit for a header");
-    let mut response = match has_already(asked, hash) {
-        true => StatusCode::NOT_MODIFIED.into_response(),
-        false => ([(header::CONTENT_TYPE, kind)], Body::from(bytes)).into_response(),
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::ETAG, tag);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    headers.insert(header::VARY, HeaderValue::from_static("Authorization, Cookie"));
-    response
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anmin_rules::alarm::Refusal;
 use anmin_rules::drill::{
     self, Drill, DrillAction, DrillAlarm, DrillChange, DrillCommand, DrillId, Scenario, Scope, Target, unmarked,
 };
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use super::api::{Answer, Asked, Desk, PlainBody, Told, USUAL_ROWS, body, moment, rows, send, short, words};
 use super::guard::Caller;
+use super::paging;
 use super::problem::Problem;
 use super::wire::{PlaceWire, TextWire, Writer};
 use crate::main_loop::{Input, Query};
@@ -386,15 +388,18 @@ impl ScoreSheet {
 #[serde(deny_unknown_fields)]
 pub(super) struct ListParameters {
     limit: Option<usize>,
+    after: Option<String>,
+    /// The same, by its earlier name.
     before: Option<String>,
 }
 
 pub(super) async fn list(
     State(desk): State<Desk>,
-    Asked(ListParameters { limit, before }): Asked<ListParameters>,
+    Asked(ListParameters { limit, after, before }): Asked<ListParameters>,
 ) -> Answer<DrillsWire> {
     let limit = rows(limit, USUAL_ROWS)?;
-    let before = before.as_deref().map(|text| moment("before", text)).transpose()?;
+    let before: Option<String> = paging::after(after.as_deref(), before.as_deref())?;
+    let before = before.as_deref().map(|text| moment("after", text)).transpose()?;
     let mut found = desk.archive(move |archive| archive.drills(limit + 1, before)).await?;
     let more = found.len() > limit;
     found.truncate(limit);
@@ -509,7 +514,7 @@ pub(super) async fn start(State(desk): State<Desk>, caller: Caller, Told(start):
     let scope = Scope { area: start.area, grid: start.grid, building: start.building };
     let what = DrillAction::Start { scope, lasts, name, announced: start.announced, alarms };
     let drill = DrillId(Uuid::now_v7());
-    command(&desk, DrillCommand { who: caller.name(start.who)?, drill, what }, caller.way).await
+    command(&desk, DrillCommand { who: caller.name(start.who)?, drill, what }, caller).await
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -547,13 +552,17 @@ pub(super) async fn act(
                 .hint("可用：raise、end", "there are raise and end"));
         }
     };
-    command(&desk, DrillCommand { who: caller.name(who)?, drill, what }, caller.way).await
+    command(&desk, DrillCommand { who: caller.name(who)?, drill, what }, caller).await
 }
 
-async fn command(desk: &Desk, command: DrillCommand, from: crate::store::audit::Way) -> Answer<DrillWire> {
+async fn command(desk: &Desk, command: DrillCommand, caller: Caller) -> Answer<DrillWire> {
     let id = command.drill;
-    match send(&desk.link.inputs, |reply| Input::Drill { command, from, reply }).await? {
+    let Caller { way: from, seen, .. } = caller;
+    match send(&desk.link.inputs, |reply| Input::Drill { command, from, seen, reply }).await? {
         Ok(()) => Ok(Json(desk.writer().drill(&find(desk, id).await?))),
+        Err(Refusal::ChangedMeanwhile) => {
+            Err(desk.changed_by(|deed| deed.about == id.to_string(), None).await.precondition())
+        }
         Err(refusal) => Err(Problem::refused(&refusal)),
     }
 }

@@ -19,6 +19,7 @@ use ring::digest::{Digest, SHA256, digest};
 use super::Settings;
 use super::api::person;
 use super::authority::Right;
+use super::meanwhile;
 use super::people::{Pass, People};
 use super::problem::Problem;
 use crate::clock::Clock;
@@ -85,13 +86,15 @@ pub(crate) struct Caller {
     pub principal: Arc<Principal>,
     pub pass: Pass,
     pub people: People,
+    /// The `seq` that a command names in `If-Match`.
+    pub seen: Option<u32>,
 }
 
 impl Caller {
     /// Whoever works on the files of a box on which no daemon runs.
     pub fn at_the_box(people: &People) -> Self {
         let principal = Arc::new(Principal::unnamed(Principal::AT_THE_BOX));
-        Self { way: Way::of(Through::CommandLine), principal, pass: Pass::Box, people: people.clone() }
+        Self { way: Way::of(Through::CommandLine), principal, pass: Pass::Box, people: people.clone(), seen: None }
     }
 
     /// The name that journal and audit keep: that of the account or token. Only where there is none, the one that the
@@ -134,7 +137,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         // Every route is made with a right, behind which it is there.
-        parts.extensions.get::<Self>().cloned().ok_or_else(Problem::busy)
+        let caller = parts.extensions.get::<Self>().cloned().ok_or_else(Problem::busy)?;
+        Ok(Self { seen: meanwhile::seen(&parts.headers)?, ..caller })
     }
 }
 

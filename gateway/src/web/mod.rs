@@ -22,10 +22,12 @@ mod explain;
 pub(crate) mod guard;
 pub mod ledger;
 mod listen;
+mod meanwhile;
 mod once;
 mod openapi;
 pub mod outputs;
 mod page;
+mod paging;
 pub(crate) mod people;
 pub mod plans;
 pub(crate) mod problem;
@@ -51,7 +53,7 @@ use std::time::Duration;
 use anmin_rules::alarm::AlarmId;
 use anmin_rules::drill::{Drill, DrillId};
 use anmin_rules::incident::{Incident, IncidentId};
-use anmin_rules::order::Order;
+use anmin_rules::order::{Order, OrderId};
 use anmin_rules::rule::Text;
 use anmin_rules::walk::{Tick, Walk, WalkId};
 use anmin_sensors::document::Reader;
@@ -76,7 +78,7 @@ use crate::store::audit::{Audited, Chain, Wanted};
 use crate::store::incidents::{ClosedCursor, ClosedFilter};
 use crate::store::plans::Revision;
 use crate::store::state::{Journaled, Sent};
-use crate::store::unusable::Kept;
+use crate::store::unusable::{Kept, KeptCursor};
 use crate::store::view::Raw;
 use crate::store::{Bucket, DeadLetter, History, StateReader, StoreError};
 use crate::subscription::Subscriptions;
@@ -358,8 +360,11 @@ pub trait Archive: Send + Sync + 'static {
     /// The newest `limit` orders that were given up, oldest first.
     fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, String>;
 
-    /// The last payloads of which nothing could be used, newest first.
-    fn unusable(&self, limit: usize) -> Result<Vec<Kept>, String>;
+    /// The first `limit`, oldest first, behind an order where one is named; `None` where nothing is known of it any more.
+    fn dead_letters_after(&self, order: Option<&OrderId>, limit: usize) -> Result<Option<Vec<DeadLetter>>, String>;
+
+    /// The last payloads of which nothing could be used, newest first, behind `after`.
+    fn unusable(&self, limit: usize, after: Option<KeptCursor>) -> Result<Vec<Kept>, String>;
 }
 
 /// The two databases, each read through a connection of its own: neither the main loop nor a writer waits.
@@ -468,9 +473,13 @@ impl Archive for Databases {
         self.journal(|journal| journal.dead_letters(limit))
     }
 
-    fn unusable(&self, limit: usize) -> Result<Vec<Kept>, String> {
+    fn dead_letters_after(&self, order: Option<&OrderId>, limit: usize) -> Result<Option<Vec<DeadLetter>>, String> {
+        self.journal(|journal| journal.dead_letters_after(order, limit))
+    }
+
+    fn unusable(&self, limit: usize, after: Option<KeptCursor>) -> Result<Vec<Kept>, String> {
         let mut history = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
-        history.unusable(limit).map_err(|error| error.to_string())
+        history.unusable(limit, after).map_err(|error| error.to_string())
     }
 }
 

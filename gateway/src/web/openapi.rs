@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::api::{Asked, Told, operations};
 use super::authority::{Right, RouteRow, command_right};
 use super::guard::{Caller, Visitor};
+use super::meanwhile::Against;
 use super::problem;
 
 /// Makes the schema of one type.
@@ -42,6 +43,11 @@ pub(super) struct Said {
     answer: Content,
     /// Several that share the route, each with its body.
     commands: Vec<(&'static str, Shape)>,
+    against: Option<Against>,
+    /// What a list is bounded by, where it has no pages; `pages` where it has.
+    list: Option<&'static str>,
+    /// It has an `ETag`.
+    tagged: bool,
 }
 
 impl Said {
@@ -53,6 +59,18 @@ impl Said {
 
     pub fn command<B: JsonSchema>(&mut self, word: &'static str) {
         self.commands.push((word, |schemas| schemas.subschema_for::<B>()));
+    }
+
+    pub fn against(&mut self, against: Against) {
+        self.against = Some(against);
+    }
+
+    pub fn tagged(&mut self) {
+        self.tagged = true;
+    }
+
+    pub fn list(&mut self, form: &'static str) {
+        self.list = Some(form);
     }
 
     pub fn gives(&mut self, kind: &'static str) {
@@ -242,6 +260,13 @@ fn add(
     if let Some(shape) = said.parameters {
         parameters.extend(asked(&shape(told).to_value()));
     }
+    if said.tagged {
+        let words = "An `ETag` of before: 304 where it is still so.";
+        parameters.push(json!({ "name": "If-None-Match", "in": "header", "required": false, "description": words, "schema": { "type": "string" } }));
+    }
+    if let Some(against) = said.against {
+        parameters.extend(against.headers(*right));
+    }
     let mut answer = json!({ "description": "As asked." });
     match said.answer {
         Content::Nothing => {}
@@ -257,6 +282,16 @@ fn add(
         "x-right": right.as_str(),
         "security": if *right == Right::Anybody { json!([]) } else { json!([{ "token": [] }, { "cookie": [] }]) },
     });
+    if said.tagged {
+        operation["responses"]["304"] = json!({ "description": "As it was under the `ETag` that was named." });
+    }
+    if let Some(list) = said.list {
+        operation["x-list"] = list.into();
+    }
+    if let Some(against) = said.against {
+        // What each word means, says docs/api.md.
+        operation["x-guard"] = against.as_str().into();
+    }
     if let Some(words) = described(method, path) {
         operation["description"] = words.into();
     }

@@ -413,7 +413,7 @@ impl People {
             return Err(problem);
         }
         drop(book);
-        let caller = Caller { way, principal: Arc::new(principal), pass, people: self.clone() };
+        let caller = Caller { way, principal: Arc::new(principal), pass, people: self.clone(), seen: None };
         request.extensions_mut().insert(caller);
         Ok(request)
     }
@@ -1013,10 +1013,16 @@ impl People {
     }
 
     /// A new password that opens an account once, for somebody who has forgotten theirs; one-time passwords end with it.
-    pub(crate) async fn reset(&self, caller: &Caller, name: &str) -> Result<String, Problem> {
+    pub(crate) async fn reset(
+        &self,
+        caller: &Caller,
+        name: &str,
+        still: impl FnOnce(&Account) -> Result<(), Problem>,
+    ) -> Result<String, Problem> {
         let password = secret::words();
         let hash = self.0.vault.hash(password.clone()).await?;
         self.edit(caller, name, "account.reset", |account| {
+            still(account)?;
             (account.password, account.must_change, account.totp) = (hash, true, None);
             Ok(Value::Null)
         })
@@ -1077,11 +1083,16 @@ impl People {
         Ok((secret, token))
     }
 
-    pub(crate) async fn revoke_token(&self, caller: &Caller, name: &str) -> Result<(), Problem> {
+    /// Ends one; `still` says whether it is the one that is meant.
+    pub(crate) async fn revoke_token(
+        &self,
+        caller: &Caller,
+        name: &str,
+        still: impl FnOnce(&ApiToken) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
         let _turn = self.0.turn.lock().await;
-        if !self.book().tokens.contains_key(name) {
-            return Err(Problem::not_found("没有这个令牌", "there is no such token"));
-        }
+        let token = self.book().tokens.get(name).cloned();
+        still(&token.ok_or_else(|| Problem::not_found("没有这个令牌", "there is no such token"))?)?;
         let deed = self.deed(&caller.shown_or("anmin"), &caller.way, "token.revoke", name, Value::Null);
         self.change(vec![Person::NoToken(name.to_owned())], Some(deed)).await
     }

@@ -107,6 +107,17 @@ impl Problem {
         .hint("请重新载入后再修改", "load it again, then change it")
     }
 
+    /// The same, where it is known who it was, and at what time of the day.
+    pub fn changed_by(who: &str, at: &str) -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "changed_meanwhile",
+            format!("{who} 已于 {at} 先行修改，本次未采用"),
+            format!("{who} has changed it meanwhile, at {at}; nothing was changed"),
+        )
+        .hint("请重新载入后再修改", "load it again, then change it")
+    }
+
     /// The site's rules were read anew, and the new ones are not taken.
     pub fn rules_refused(faults: &[String]) -> Self {
         let told = faults.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n");
@@ -132,6 +143,7 @@ impl Problem {
             | Refusal::NotAcknowledged { .. }
             | Refusal::AlarmActive { .. }
             | Refusal::StationUnready(_)
+            | Refusal::ChangedMeanwhile
             | Refusal::NotAllowed(_) => StatusCode::CONFLICT,
         };
         Self { status, code: refusal.as_str(), error: refusal.text(), hint: None, retry_after: 0 }

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use super::api::{Answer, Asked, Desk, Told, send, short};
+use super::api::{Answer, Asked, Desk, Told, rows, send, short};
 use super::authority::Right;
 use super::guard::Caller;
 use super::problem::Problem;
@@ -49,8 +49,11 @@ pub struct RegisterWire {
     pub rows: Vec<BTreeMap<String, String>>,
     /// Some cells are not shown.
     pub masked: bool,
-    /// Of these rows. A change that names it is refused when somebody has written there since.
+    /// Of all rows that the asker sees, on whichever page. A change that names it is refused when somebody has written there
+    /// since.
     pub version: String,
+    /// `after` of the next page; `null` on the last.
+    pub next: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -201,13 +204,33 @@ fn wire(kind: Kind, Seen { rows, masked, version }: Seen) -> RegisterWire {
         rows: rows.iter().map(cells).collect(),
         masked,
         version,
+        next: None,
     }
 }
 
-pub(super) async fn one(State(desk): State<Desk>, caller: Caller, Path(word): Path<String>) -> Answer<RegisterWire> {
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageParameters {
+    /// All that there are where nobody says.
+    limit: Option<usize>,
+    /// The id behind which the page begins.
+    after: Option<String>,
+}
+
+pub(super) async fn one(
+    State(desk): State<Desk>,
+    caller: Caller,
+    Path(word): Path<String>,
+    Asked(PageParameters { limit, after }): Asked<PageParameters>,
+) -> Answer<RegisterWire> {
     let kind = kind(&word)?;
-    let seen = seen(&desk, &caller, kind).await?;
-    Ok(Json(wire(kind, seen)))
+    let limit = rows(limit, usize::MAX)?;
+    let mut seen = seen(&desk, &caller, kind).await?;
+    seen.rows.retain(|row| after.as_deref().is_none_or(|after| row.id() > after));
+    let more = seen.rows.len() > limit;
+    seen.rows.truncate(limit);
+    let next = seen.rows.last().filter(|_| more).map(|row| row.id().to_owned());
+    Ok(Json(RegisterWire { next, ..wire(kind, seen) }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -326,7 +349,9 @@ fn version_for(caller: &Caller, rows: &[Row]) -> String {
 async fn as_seen(desk: &Desk, caller: &Caller, kind: Kind, version: Option<String>) -> Result<Vec<Row>, Problem> {
     let rows = desk.archive(move |archive| archive.register(kind)).await?;
     match version {
-        Some(seen) if seen != version_for(caller, &rows) => Err(Problem::changed_meanwhile()),
+        Some(seen) if seen != version_for(caller, &rows) => {
+            Err(desk.changed_by(|deed| deed.about == kind.as_str(), None).await)
+        }
         _ => Ok(rows),
     }
 }

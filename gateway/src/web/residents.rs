@@ -42,6 +42,7 @@ use serde_json::json;
 use super::api::Desk;
 use super::authority::{Right, Routes, get, post};
 use super::guard::Visitor;
+use super::meanwhile::Against;
 use super::problem::Problem;
 use super::{Archive, registers, secret};
 use crate::config::site::text;
@@ -566,7 +567,10 @@ impl Page {
 pub(super) fn routes() -> Routes<Desk> {
     Routes::new()
         .route("/residents", get(Right::Anybody, show).gives("text/html"))
-        .route("/residents", post(Right::Anybody, take).takes("application/x-www-form-urlencoded").gives("text/html"))
+        .route(
+            "/residents",
+            post(Right::Anybody, Against::Repeats, take).takes("application/x-www-form-urlencoded").gives("text/html"),
+        )
         .route("/residents.css", get(Right::Anybody, style).gives("text/css"))
         .route("/residents/say", get(Right::Anybody, say).gives("text/html"))
         .route("/residents/sent/{once}", get(Right::Anybody, sent).gives("text/html"))

@@ -14,7 +14,8 @@ use super::guard::{Caller, Visitor};
 use super::people::{Door, SignedIn};
 use super::problem::Problem;
 use super::wire::{AccountWire, DoneWire, MyselfWire, NewTokenWire, PasswordWire, SignInWire, TokenWire, TotpWire};
-use crate::store::people::{Account, Places, Role};
+use crate::store::audit::Deed;
+use crate::store::people::{Account, ApiToken, Places, Role};
 
 /// Longest password that is even looked at.
 const MOST_PASSWORD: usize = 256;
@@ -307,10 +308,9 @@ pub(super) async fn edit_account(
     Told(EditBody { shown, role: word, places: named, changed_at }): Told<EditBody>,
 ) -> Answer<AccountWire> {
     let (shown, role, places) = (words("shown", &shown, 64)?, role(&word)?, places(named)?);
+    as_seen(&desk, &name, changed_at.as_deref()).await?;
     let edit = |account: &mut Account| {
-        if changed_at.is_some_and(|seen| seen != desk.writer().at(account.changed)) {
-            return Err(Problem::changed_meanwhile());
-        }
+        still(&desk, account, changed_at.as_deref())?;
         let was = json!({ "shown": account.shown, "role": account.role.as_str(), "places": account.places.words() });
         (account.shown, account.role, account.places) = (shown, role, places);
         let is = json!({ "shown": account.shown, "role": account.role.as_str(), "places": account.places.words() });
@@ -320,26 +320,62 @@ pub(super) async fn edit_account(
     Ok(Json(AccountWire::of(&account, desk.writer())))
 }
 
+/// Refuses what is about an account that was changed since it was seen, and says by whom.
+async fn as_seen(desk: &Desk, name: &str, changed_at: Option<&str>) -> Result<(), Problem> {
+    let Some(account) = desk.people.accounts().into_iter().find(|account| account.name == name) else { return Ok(()) };
+    match still(desk, &account, changed_at) {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            let is = |deed: &Deed| deed.about == name && deed.what.starts_with("account.");
+            Err(desk.changed_by(is, Some(account.changed)).await)
+        }
+    }
+}
+
+/// The same where it counts, in the turn in which it is changed.
+fn still(desk: &Desk, account: &Account, changed_at: Option<&str>) -> Result<(), Problem> {
+    match changed_at {
+        Some(seen) if seen != desk.writer().at(account.changed) => Err(Problem::changed_meanwhile()),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SeenAccountBody {
+    /// Of the account as it was seen: where somebody has changed it since, nothing is changed.
+    changed_at: Option<String>,
+}
+
 pub(super) async fn disable_account(
     State(desk): State<Desk>,
     caller: Caller,
     Path(name): Path<String>,
-    Told(NothingBody {}): Told<NothingBody>,
+    Told(SeenAccountBody { changed_at }): Told<SeenAccountBody>,
 ) -> Answer<AccountWire> {
-    switch(&desk, &caller, &name, "account.disable", true).await
+    switch(&desk, &caller, &name, changed_at, true).await
 }
 
 pub(super) async fn enable_account(
     State(desk): State<Desk>,
     caller: Caller,
     Path(name): Path<String>,
-    Told(NothingBody {}): Told<NothingBody>,
+    Told(SeenAccountBody { changed_at }): Told<SeenAccountBody>,
 ) -> Answer<AccountWire> {
-    switch(&desk, &caller, &name, "account.enable", false).await
+    switch(&desk, &caller, &name, changed_at, false).await
 }
 
-async fn switch(desk: &Desk, caller: &Caller, name: &str, what: &'static str, disabled: bool) -> Answer<AccountWire> {
+async fn switch(
+    desk: &Desk,
+    caller: &Caller,
+    name: &str,
+    changed_at: Option<String>,
+    disabled: bool,
+) -> Answer<AccountWire> {
+    let what = if disabled { "account.disable" } else { "account.enable" };
+    as_seen(desk, name, changed_at.as_deref()).await?;
     let set = |account: &mut Account| {
+        still(desk, account, changed_at.as_deref())?;
         account.disabled = disabled;
         Ok(serde_json::Value::Null)
     };
@@ -351,9 +387,10 @@ pub(super) async fn reset_account(
     State(desk): State<Desk>,
     caller: Caller,
     Path(name): Path<String>,
-    Told(NothingBody {}): Told<NothingBody>,
+    Told(SeenAccountBody { changed_at }): Told<SeenAccountBody>,
 ) -> Answer<PasswordWire> {
-    let password = desk.people.reset(&caller, &name).await?;
+    as_seen(&desk, &name, changed_at.as_deref()).await?;
+    let password = desk.people.reset(&caller, &name, |account| still(&desk, account, changed_at.as_deref())).await?;
     Ok(Json(PasswordWire { account: name, password }))
 }
 
@@ -400,12 +437,29 @@ pub(super) async fn new_token(
     Ok(Json(NewTokenWire { token, kept: TokenWire::of(&kept, desk.writer()) }))
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevokeBody {
+    /// Of the token as it was seen: one that was made under its name since stays.
+    created_at: Option<String>,
+}
+
 pub(super) async fn revoke_token(
     State(desk): State<Desk>,
     caller: Caller,
     Path(name): Path<String>,
-    Told(NothingBody {}): Told<NothingBody>,
+    Told(RevokeBody { created_at }): Told<RevokeBody>,
 ) -> Answer<DoneWire> {
-    desk.people.revoke_token(&caller, &name).await?;
+    let other = |token: &ApiToken| created_at.as_ref().is_some_and(|seen| *seen != desk.writer().at(token.created));
+    if desk.people.tokens().iter().any(|token| token.name == name && other(token)) {
+        let is = |deed: &Deed| deed.about == name && deed.what.starts_with("token.");
+        return Err(desk.changed_by(is, None).await);
+    }
+    desk.people
+        .revoke_token(&caller, &name, |token| match other(token) {
+            true => Err(Problem::changed_meanwhile()),
+            false => Ok(()),
+        })
+        .await?;
     Ok(done())
 }

@@ -8,18 +8,20 @@ use axum::extract::{Path, Request, State};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::api::{Answer, Desk, MOST_WHY, PlainBody, WhyBody, alarm_id, body, send, words};
+use super::api::{Answer, Desk, MOST_WHY, PlainBody, WhyBody, alarm_id, body, words};
 use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{CallWire, TextWire, Writer};
 use crate::crew_link::Link;
+use crate::main_loop::Query;
 use crate::main_loop::query::{Next, StationView};
-use crate::main_loop::{Input, Query};
 
 /// A micro fire station as it stands.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StationWire {
     pub id: String,
+    /// Number of what people have said of it so far.
+    pub seq: u32,
     pub name: TextWire,
     pub phone: String,
     pub respond_seconds: u64,
@@ -119,6 +121,7 @@ impl StationWire {
         });
         Self {
             id: station.id.to_string(),
+            seq: duty.seq,
             name: (&station.name).into(),
             phone: station.phone.clone(),
             respond_seconds: station.respond_within.as_secs(),
@@ -212,11 +215,8 @@ pub(super) async fn act(
             ));
         }
     };
-    let (who, from) = (caller.name(who)?, caller.way);
-    let command = Command { who, what: Action::Station { station: id.clone(), what } };
-    if let Err(refusal) = send(&desk.link.inputs, |reply| Input::Command { command, from, reply }).await? {
-        return Err(Problem::refused(&refusal));
-    }
+    let command = Command { who: caller.name(who)?, what: Action::Station { station: id.clone(), what } };
+    desk.give(caller, command).await?;
     let views = desk.ask(|reply| Query::Stations { reply }).await?;
     let found = views.iter().find(|view| *view.station.id == *id);
     found.map(|view| Json(StationWire::of(desk.writer(), view))).ok_or_else(Problem::busy)

@@ -326,7 +326,13 @@ pub(super) async fn set(
         };
         let done = async {
             let _only = desk.setting.lock().await;
-            let was = desk.tuner(move |tuner| tuner.keep(&change, &version)).await?;
+            let was = match desk.tuner(move |tuner| tuner.keep(&change, &version)).await {
+                Err(problem) if problem.code == "changed_meanwhile" => {
+                    let by = desk.changed_by(|deed| deed.what == "rules.set", None).await;
+                    return Err(Problem { hint: problem.hint, ..by });
+                }
+                was => was?,
+            };
             let reloaded = desk.reload(who.clone(), caller.way.clone(), false).await;
             if reloaded.is_err() {
                 let back = desk.tuner(move |tuner| tuner.put_back(&was)).await;

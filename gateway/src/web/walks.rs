@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anmin_rules::alarm::Refusal;
 use anmin_rules::drill::Scope;
 use anmin_rules::walk::{self, Tick, Walk, WalkAction, WalkChange, WalkCommand, WalkId};
 use anmin_sensors::point::{Kind, Place};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use super::api::{Answer, Asked, Desk, PlainBody, Told, USUAL_ROWS, moment, rows, send, short, words};
 use super::guard::Caller;
+use super::paging;
 use super::problem::Problem;
 use super::wire::{PlaceWire, TextWire, Writer};
 use crate::main_loop::query::{Testable, TestablePoint};
@@ -194,15 +196,18 @@ impl Writer<'_> {
 #[serde(deny_unknown_fields)]
 pub(super) struct ListParameters {
     limit: Option<usize>,
+    after: Option<String>,
+    /// The same, by its earlier name.
     before: Option<String>,
 }
 
 pub(super) async fn list(
     State(desk): State<Desk>,
-    Asked(ListParameters { limit, before }): Asked<ListParameters>,
+    Asked(ListParameters { limit, after, before }): Asked<ListParameters>,
 ) -> Answer<WalksWire> {
     let limit = rows(limit, USUAL_ROWS)?;
-    let before = before.as_deref().map(|text| moment("before", text)).transpose()?;
+    let before: Option<String> = paging::after(after.as_deref(), before.as_deref())?;
+    let before = before.as_deref().map(|text| moment("after", text)).transpose()?;
     let mut found = desk.archive(move |archive| archive.walks(limit + 1, before)).await?;
     let more = found.len() > limit;
     found.truncate(limit);
@@ -242,7 +247,7 @@ pub(super) async fn start(State(desk): State<Desk>, caller: Caller, Told(start):
     let scope = Scope { area: start.area, grid: start.grid, building: start.building };
     let what = WalkAction::Start { scope, kinds, lasts, name };
     let walk = WalkId(Uuid::now_v7());
-    command(&desk, WalkCommand { who: caller.name(start.who)?, walk, what }, caller.way).await
+    command(&desk, WalkCommand { who: caller.name(start.who)?, walk, what }, caller).await
 }
 
 pub(super) async fn end(
@@ -252,13 +257,17 @@ pub(super) async fn end(
     Told(PlainBody { who }): Told<PlainBody>,
 ) -> Answer<WalkWire> {
     let walk = walk_id(&id)?;
-    command(&desk, WalkCommand { who: caller.name(who)?, walk, what: WalkAction::End }, caller.way).await
+    command(&desk, WalkCommand { who: caller.name(who)?, walk, what: WalkAction::End }, caller).await
 }
 
-async fn command(desk: &Desk, command: WalkCommand, from: crate::store::audit::Way) -> Answer<WalkWire> {
+async fn command(desk: &Desk, command: WalkCommand, caller: Caller) -> Answer<WalkWire> {
     let id = command.walk;
-    match send(&desk.link.inputs, |reply| Input::Walk { command, from, reply }).await? {
+    let Caller { way: from, seen, .. } = caller;
+    match send(&desk.link.inputs, |reply| Input::Walk { command, from, seen, reply }).await? {
         Ok(()) => Ok(Json(find(desk, id).await?.walk)),
+        Err(Refusal::ChangedMeanwhile) => {
+            Err(desk.changed_by(|deed| deed.about == id.to_string(), None).await.precondition())
+        }
         Err(refusal) => Err(Problem::refused(&refusal)),
     }
 }

@@ -25,7 +25,9 @@ use super::Site;
 use super::drills::DrillWire;
 use super::people::{SignInState, public_id};
 use super::walks::WalkWire;
-use crate::main_loop::query::{Database, DevicePage, PointChoices, PointPage, PointRow, Quarantined, RuleRow, Status};
+use crate::main_loop::query::{
+    Database, DevicePage, HeldRule, PointChoices, PointPage, PointRow, Quarantined, RuleRow, Status,
+};
 use crate::store::audit::{self, Audited, Chain};
 use crate::store::people::{Account, ApiToken};
 use crate::store::state::{Entry, Journaled};
@@ -133,6 +135,36 @@ pub struct RuleLimitWire {
     pub unit: String,
     pub level: Option<String>,
     pub source: TextWire,
+}
+
+/// What a rule holds of a point, whether it has spoken or not.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct HeldRuleWire {
+    pub rule: String,
+    pub title: TextWire,
+    /// It judges the point: every input that it must have is there, and no override switches it off.
+    pub judged: bool,
+    /// No override switches it off for this point.
+    pub enabled: bool,
+    pub limits: Vec<LimitUsedWire>,
+    pub on_delay_s: f64,
+    pub off_delay_s: f64,
+    pub deadband: f64,
+}
+
+impl From<&HeldRule> for HeldRuleWire {
+    fn from(HeldRule { rule, title, tuning, limits, is_judged }: &HeldRule) -> Self {
+        Self {
+            rule: rule.to_string(),
+            title: title.into(),
+            judged: *is_judged,
+            enabled: tuning.enabled,
+            limits: limits.iter().map(limit_used).collect(),
+            on_delay_s: tuning.on_delay.as_secs_f64(),
+            off_delay_s: tuning.off_delay.as_secs_f64(),
+            deadband: tuning.deadband,
+        }
+    }
 }
 
 /// The site's own numbers for a rule.
@@ -991,6 +1023,14 @@ pub struct SelfTestWire {
     pub failed: u64,
 }
 
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HelpCallsWire {
+    /// Nobody has answered them.
+    pub waiting: usize,
+    /// Somebody sees to them.
+    pub taken: usize,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StatusWire {
     pub version: String,
@@ -1000,6 +1040,8 @@ pub struct StatusWire {
     /// Drills that are on, the oldest first.
     pub drills: Vec<DrillWire>,
     pub walks: Vec<WalkWire>,
+    /// Residents' calls for help that are not done with.
+    pub help: HelpCallsWire,
     pub now: String,
     pub uptime_seconds: u64,
     pub open_alarms: usize,
@@ -1695,6 +1737,7 @@ impl Writer<'_> {
             exercise: site.exercise,
             drills: status.drills.iter().map(|drill| self.drill(drill)).collect(),
             walks: status.walks.iter().map(|walk| self.walk(walk)).collect(),
+            help: HelpCallsWire { waiting: status.help.waiting, taken: status.help.taken },
             now: self.at(status.now),
             uptime_seconds: status.uptime.as_secs(),
             open_alarms: counts.open,

@@ -1212,7 +1212,7 @@ impl Run {
         self.replies.push(answer);
         tell!(self, "li: {what:?}");
         let (command, from) = (Command { who: "li".to_owned(), what }, Way::of(Through::Api));
-        self.inputs.push(Input::Command { command, from, reply });
+        self.inputs.push(Input::Command { command, from, seen: None, reply });
     }
 
     /// When all is through: every order has arrived once, every reading that was acknowledged is stored.

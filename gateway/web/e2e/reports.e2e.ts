@@ -69,6 +69,23 @@ test('a spreadsheet with a fault changes nothing, and a sound one is previewed b
   await desk.picture('register-desk')
 })
 
+test('what somebody else has written meanwhile is not written over, and is loaded by a button', async () => {
+  await desk.page.locator('tbody tr').first().getByRole('button', { name: '修改' }).click()
+  const headers = { 'Content-Type': 'application/json' }
+  const body = JSON.stringify({ who: '王仓管', rows: [{ id: 's1', name: '灭火器', quantity: '3', minimum: '10' }] })
+  expect((await fetch(`${URL}/api/v1/registers/stock/rows`, { method: 'POST', headers, body })).status).toBe(200)
+  desk.cut = true
+  await desk.page.getByLabel(/^数量/).fill('8')
+  await desk.page.getByRole('button', { name: '保存' }).click()
+  await desk.page.getByRole('alert').getByText(/王仓管 已于 \d\d:\d\d:\d\d 先行修改/).waitFor()
+  await desk.isSound('somebody else was first')
+  await desk.picture('register-changed-desk')
+  await desk.page.getByRole('button', { name: '重新载入' }).click()
+  await desk.page.getByRole('cell', { name: '3', exact: true }).waitFor()
+  expect(await desk.page.getByRole('alert').innerText()).toBe('')
+  desk.cut = false
+})
+
 test('one row is changed by hand', async () => {
   const row = desk.page.locator('tbody tr', { hasText: '沙袋' })
   await row.getByRole('button', { name: '修改' }).click()

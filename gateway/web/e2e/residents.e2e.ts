@@ -65,15 +65,44 @@ test('who needs help says so in three taps, and sees when somebody has taken it 
   await phone.page.getByText('Received: a duty officer will take it on.').waitFor()
   await phone.isSound('what was sent')
   await phone.picture('residents-sent-phone')
-  const kept = (await (await fetch(`${URL}/api/v1/registers/help`)).json()) as { rows: Record<string, string>[]; version: string }
-  expect(kept.rows[0]).toMatchObject({ need: 'trapped', building: '1', room: '(-1层 车库)', state: 'new' })
-  const body = JSON.stringify({ who: '陈值班', rows: [{ ...kept.rows[0], state: 'taken' }], version: kept.version })
-  const headers = { 'Content-Type': 'application/json' }
-  expect((await fetch(`${URL}/api/v1/registers/help/rows`, { method: 'POST', headers, body })).status).toBe(200)
+  const officer = await Watched.open(browser, DESK)
+  const help = officer.page.getByRole('region', { name: '居民求助' })
+  await help.getByText('1号楼：被困').waitFor()
+  expect(await help.innerText()).toMatch(/1 待受理 · 0 处理中/)
+  // Where exactly is asked for when somebody opens the list, and not before.
+  expect(await officer.page.content()).not.toContain('车库')
+  await help.getByRole('button', { name: '查看求助人和位置' }).click()
+  await help.getByText('(-1层 车库)').waitFor()
+  await officer.isSound('a call for help at the desk')
+  await officer.picture('help-desk')
+  await help.getByRole('button', { name: /^由我处理/ }).click()
+  await officer.page.getByRole('textbox', { name: '姓名' }).fill('陈值班')
+  await officer.page.keyboard.press('Enter')
+  await help.getByRole('button', { name: /再按一次：由我处理/ }).click()
+  await help.getByText('陈值班').waitFor()
+  const kept = (await (await fetch(`${URL}/api/v1/registers/help`)).json()) as { rows: Record<string, string>[] }
+  expect(kept.rows[0]).toMatchObject({ need: 'trapped', building: '1', room: '(-1层 车库)', state: 'taken', by: '陈值班' })
   await expect.poll(async () => {
     await phone.page.getByRole('link', { name: 'Look again' }).click()
     return phone.page.getByRole('status').innerText()
   }).toContain('has taken it on')
+  // On a phone in English, at night: the list is the same, and ends with what became of it.
+  const other = await Watched.open(browser, { ...PHONE, locale: 'en-GB', colorScheme: 'dark' })
+  const strip = other.page.getByRole('region', { name: 'Residents who ask for help' })
+  await strip.getByRole('button', { name: 'Show who and where' }).click()
+  await strip.getByText('being helped: 陈值班').waitFor()
+  await other.isSound('a call for help on a phone')
+  await other.picture('help-phone')
+  await strip.getByRole('button', { name: /^It is done/ }).click()
+  await other.page.getByRole('button', { name: 'Brought to safety' }).click()
+  await other.page.getByRole('dialog').getByRole('button', { name: 'It is done' }).click()
+  await other.page.getByRole('textbox', { name: 'Name' }).fill('Zhao')
+  await other.page.keyboard.press('Enter')
+  await strip.waitFor({ state: 'detached' })
+  const ended = (await (await fetch(`${URL}/api/v1/registers/help`)).json()) as { rows: Record<string, string>[] }
+  expect(ended.rows[0]).toMatchObject({ state: 'done', note: 'Brought to safety' })
+  await officer.close()
+  await other.close()
 })
 
 test('who is safe says where, and nothing else is asked', async () => {

@@ -155,6 +155,7 @@ fn what_is_over_is_said_for_two_hours_and_all_is_clear_only_when_the_alarm_is_cl
         at: None,
         detail: String::new(),
         text: None,
+        recipients: std::collections::BTreeMap::new(),
         body: Some(OrderBody::Cap(Arc::new(CapOrder {
             message,
             identifier: "anmin-1".to_owned(),
@@ -279,7 +280,7 @@ fn a_form_becomes_a_row_or_says_what_is_wrong_with_each_field() {
             .map_err(|faults| faults.into_iter().map(|(field, _)| field).collect::<Vec<_>>())
     };
     let row = sent("need=trapped&building=3&room=-1%E5%B1%82&said=a%0Ab&phone=110").expect("it is sound");
-    assert_eq!(row.cells[1..], ["new", "trapped", "3", "W01", "(-1层)", "a b", "110", "2026-11-28 04:00:00", ""]);
+    assert_eq!(row.cells[1..], ["new", "trapped", "3", "W01", "(-1层)", "a b", "110", "2026-11-28 04:00:00", "", ""]);
     assert_eq!(sent("need=safe&room=gate").expect("it is sound").cell("state"), "done", "nobody need answer");
     for (form, wanted) in [
         ("", &["need", "room"][..]),

@@ -3,7 +3,7 @@
 import type { ProblemBody, Text } from './wire'
 
 /** Longer than anmin itself waits for its main loop. */
-const WITHIN_MS = 10_000
+export const WITHIN_MS = 10_000
 
 /** Why something did not work, in both languages. */
 export class Problem extends Error {
@@ -66,10 +66,14 @@ export async function checked(response: Response): Promise<Response> {
   })
 }
 
+/** Questions whose answers the browser keeps and asks about each time: they are large, and mostly as they were. */
+const KEPT = /^\/(points(\/choices)?|devices|rules)(\?|$)/
+
 async function request<T>(path: string, init: RequestInit, within = WITHIN_MS): Promise<T> {
   let response: Response
   try {
-    response = await fetch(`/api/v1${path}`, { ...init, cache: 'no-store', signal: AbortSignal.timeout(within) })
+    const cache = init.method === undefined && KEPT.test(path) ? 'no-cache' : 'no-store'
+    response = await fetch(`/api/v1${path}`, { ...init, cache, signal: AbortSignal.timeout(within) })
   } catch {
     throw new Problem('unreachable', UNREACHABLE)
   }
@@ -100,13 +104,17 @@ function key(): string {
   return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('-')
 }
 
-/** `within`: in milliseconds, for what takes longer than others. */
-export async function command<T>(path: string, body: object, within = WITHIN_MS): Promise<T> {
+/**
+ * `within`: in milliseconds, for what takes longer than others. `seen`: the number of what the officer saw, where nothing is to be
+ * done when somebody else has changed it since.
+ */
+export async function command<T>(path: string, body: object, within = WITHIN_MS, seen?: number): Promise<T> {
   const began = performance.now()
+  const match: Record<string, string> = seen === undefined ? {} : { 'If-Match': `"${seen}"` }
   const init = {
     method: 'POST',
     // No other site can make a browser send the second one; by the third what was sent twice is done once.
-    headers: headers({ 'Content-Type': 'application/json', 'X-Anmin': 'page', 'Idempotency-Key': key() }),
+    headers: headers({ 'Content-Type': 'application/json', 'X-Anmin': 'page', 'Idempotency-Key': key(), ...match }),
     body: JSON.stringify(body),
   }
   try {

@@ -82,6 +82,18 @@ export interface Grounds {
   limits: { name: string; value: number; unit: string; origin: Origin; source: Text }[]
 }
 
+/** What a rule holds of a point, whether it has spoken or not. */
+export interface HeldRule {
+  rule: string
+  title: Text
+  judged: boolean
+  enabled: boolean
+  limits: Grounds['limits']
+  on_delay_s: number
+  off_delay_s: number
+  deadband: number
+}
+
 /** Who has set a limit's number. */
 export type Origin = 'library' | 'rule' | 'site' | 'kind' | 'profile' | 'place' | 'device' | 'point'
 
@@ -305,6 +317,7 @@ export interface Member {
 /** A micro fire station as it stands. */
 export interface Station {
   id: string
+  seq: number
   name: Text
   phone: string
   ready: boolean
@@ -757,6 +770,8 @@ export interface Register {
   rows: Record<string, string>[]
   masked: boolean
   version: string
+  /** Where the next page begins; `null` on the last. */
+  next: string | null
 }
 
 export interface Imported {
@@ -798,6 +813,8 @@ export interface Status {
   drills: Drill[]
   /** Walk tests that are on. */
   walks: Walk[]
+  /** Residents' calls for help that are not done with. */
+  help: { waiting: number; taken: number }
   now: string
   uptime_seconds: number
   open_alarms: number

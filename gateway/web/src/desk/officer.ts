@@ -1,7 +1,7 @@
 /** Who is on duty at this device, and the commands given in that name. */
 
 import { computed, ref, shallowRef } from 'vue'
-import { command, Problem } from '../api/client'
+import { command, Problem, WITHIN_MS } from '../api/client'
 import type { Level, Alarm, AlarmView, Call, CaseKind, FalseCause, IncidentView, Outcome, Stage, Station, Text } from '../api/wire'
 import type { Act, Step } from './actions'
 import { remember, remembered } from './memory'
@@ -44,14 +44,17 @@ export interface Particulars {
   insist?: boolean
 }
 
-async function give(alarm: string, path: string, particulars: Particulars): Promise<void> {
+async function give(alarm: string, path: string, particulars: Particulars, seen?: number): Promise<void> {
   const who = await named()
   if (who === null) return
-  takeView(alarm, await command<AlarmView>(`/alarms/${alarm}/${path}`, { who, ...particulars }))
+  takeView(alarm, await command<AlarmView>(`/alarms/${alarm}/${path}`, { who, ...particulars }, WITHIN_MS, seen))
 }
 
+/** Where one officer's word would take the place of another's. To have seen an alarm is the same whoever says it. */
+const OVERWRITES: readonly Act[] = ['shelve', 'unshelve', 'out-of-service', 'return-to-service']
+
 export function act(alarm: Alarm, what: Act, particulars: Particulars = {}): Promise<void> {
-  return give(alarm.id, what, particulars)
+  return give(alarm.id, what, particulars, OVERWRITES.includes(what) ? alarm.seq : undefined)
 }
 
 /** One step up now; `step` is the one that the officer means. */
@@ -94,10 +97,11 @@ export interface OnIncident {
   close: { outcome: Outcome; cause?: FalseCause; why: string }
 }
 
-export async function onIncident<W extends keyof OnIncident>(id: string, what: W, body: OnIncident[W]): Promise<void> {
+/** `seen`: the number of the incident as the officer saw it, where nothing is to be done when it has changed since. */
+export async function onIncident<W extends keyof OnIncident>(id: string, what: W, body: OnIncident[W], seen?: number): Promise<void> {
   const who = await named()
   if (who === null) return
-  takeIncident(await command<IncidentView>(`/incidents/${id}/${what}`, { who, ...body }))
+  takeIncident(await command<IncidentView>(`/incidents/${id}/${what}`, { who, ...body }, WITHIN_MS, seen))
 }
 
 /** A case that is opened by hand. */
@@ -120,16 +124,21 @@ export async function openCase(what: NewCase): Promise<string | null> {
 }
 
 /** What an officer says of a station; how it stands afterwards, `null` where nobody gave a name. */
-export async function onStation(id: string, what: string, body: object): Promise<Station | null> {
+export async function onStation({ id, seq }: Station, what: string, body: object): Promise<Station | null> {
   const who = await named()
-  return who === null ? null : command<Station>(`/stations/${encodeURIComponent(id)}/${what}`, { who, ...body })
+  return who === null ? null : command<Station>(`/stations/${encodeURIComponent(id)}/${what}`, { who, ...body }, WITHIN_MS, seq)
 }
 
 export interface Notice {
   n: number
   text: Text
   hint: Text | null
+  /** Somebody else was first: what is on the screen is old. */
+  isOld: boolean
 }
+
+/** Counts how often somebody wants what is on the screen loaded anew. */
+export const again = ref(0)
 
 /** What did not work, until the officer has read it. */
 export const notices = ref<Notice[]>([])
@@ -137,7 +146,7 @@ let last = 0
 
 export function complain(error: unknown): void {
   if (!(error instanceof Problem)) throw error
-  const notice = { n: (last += 1), text: error.text, hint: error.hint }
+  const notice = { n: (last += 1), text: error.text, hint: error.hint, isOld: error.code === 'changed_meanwhile' }
   // The same complaint twice is one.
   notices.value = [...notices.value.filter(({ text }) => text.en !== notice.text.en), notice].slice(-3)
 }

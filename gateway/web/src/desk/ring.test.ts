@@ -11,6 +11,15 @@ test('only orange and red alarms that nobody has acknowledged are heard, red fir
   expect(bell.loudest([alarm('a', { state: 'shelved' })])).toBe(null)
 })
 
+test('a call for help is heard whatever its level', () => {
+  const bell = new Bell()
+  const call = alarm('a', { level: 'yellow', rule: 'system/help', subject: 'help:r-1' })
+  expect(bell.loudest([call])).toBe('orange')
+  expect(bell.loudest([{ ...call, state: 'acknowledged' }])).toBe(null)
+  bell.hush([call])
+  expect(bell.loudest([call, alarm('b', { level: 'yellow', rule: 'system/help' })]), 'the next one').toBe('orange')
+})
+
 test('hushing silences what rings and nothing that comes later', () => {
   const bell = new Bell()
   const first = alarm('a', { level: 'orange' })

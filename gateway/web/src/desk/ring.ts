@@ -1,12 +1,15 @@
-/** Which alarm is heard: orange and red ones that nobody has acknowledged, until somebody does or hushes them. */
+/** Which alarm is heard: orange and red ones, and every call for help, that nobody has acknowledged, until somebody does or hushes them. */
 
 import type { Alarm, Level } from '../api/wire'
 
 /** A hushed alarm that becomes graver is heard again. */
 const key = (alarm: Alarm) => `${alarm.id} ${alarm.level}`
 
+/** A resident asks for help. */
+export const isHelp = (alarm: Alarm) => alarm.rule === 'system/help'
+
 const rings = (alarm: Alarm) =>
-  alarm.state === 'unacknowledged' && (alarm.level === 'red' || alarm.level === 'orange')
+  alarm.state === 'unacknowledged' && (alarm.level === 'red' || alarm.level === 'orange' || isHelp(alarm))
 
 export class Bell {
   #hushed = new Set<string>()

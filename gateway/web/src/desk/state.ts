@@ -175,7 +175,7 @@ async function allIncidents(): Promise<Incident[]> {
   const incidents: Incident[] = []
   let next: string | null = null
   do {
-    const from: Record<string, string> = next === null ? {} : { cursor: next }
+    const from: Record<string, string> = next === null ? {} : { after: next }
     const page: IncidentList = await ask<IncidentList>('/incidents', { limit: String(PAGE), ...from })
     incidents.push(...page.incidents)
     next = page.next
