@@ -21,6 +21,7 @@ mod explain;
 pub(crate) mod guard;
 pub mod ledger;
 mod listen;
+mod oidc;
 mod once;
 mod openapi;
 pub mod outputs;
@@ -104,6 +105,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// `[residents]`.
     pub residents: residents::Settings,
+    /// `[oidc]`.
+    pub oidc: Option<crate::oidc::Settings>,
 }
 
 /// A second listener, for whoever is not on the box.
@@ -123,6 +126,7 @@ impl Default for Settings {
             hosts: Vec::new(),
             tls: None,
             residents: residents::Settings::default(),
+            oidc: None,
         }
     }
 }
@@ -184,7 +188,7 @@ impl Settings {
         };
         r.finish();
         let residents = residents::Settings::default();
-        (!r.is_faulty()).then_some(Self { listen, token, lock_after, session_lasts, hosts, tls, residents })
+        (!r.is_faulty()).then_some(Self { listen, token, lock_after, session_lasts, hosts, tls, residents, oidc: None })
     }
 
     /// `listen` alone; the usual address, with a fault noted, where it is none.
@@ -490,6 +494,7 @@ impl Server {
             people,
             counted: crew::Counted::default(),
             residents: residents::Page::new(settings.residents.clone()),
+            oidc: settings.oidc.clone().map(|oidc| oidc::Door::new(oidc, settings.listen.port(), &link.clock)),
             setting: Arc::default(),
             keeping: Arc::default(),
             exports: Arc::new(Semaphore::new(1)),
