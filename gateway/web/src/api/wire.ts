@@ -1006,6 +1006,10 @@ export interface Myself {
   locked: boolean
   must_change: boolean
   totp: boolean
+  /** What the provider is called by which one may sign in, where there is one. */
+  provider: Text | null
+  /** The account is of that provider and has no password here. */
+  by_provider: boolean
   /** `null` where no account stands behind it. */
   account: string | null
   shown: string | null
@@ -1018,6 +1022,11 @@ export interface Done {
   done: boolean
 }
 
+/** Where the browser goes next. */
+export interface Address {
+  address: string
+}
+
 export interface Account {
   name: string
   shown: string
@@ -1026,6 +1035,8 @@ export interface Account {
   disabled: boolean
   must_change: boolean
   totp: boolean
+  /** The issuer by which they sign in; `null` where a password stands behind it. */
+  provider: string | null
   created_at: string
   changed_at: string
 }
