@@ -15,6 +15,7 @@ pub mod delivery_report;
 pub mod drawing;
 pub mod intake;
 pub mod main_loop;
+pub mod oidc;
 pub mod outgoing;
 pub mod output;
 pub mod package;

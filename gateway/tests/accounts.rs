@@ -461,6 +461,7 @@ async fn accounts_of_a_journal_that_is_read_late_are_let_in_and_end_the_set_up_c
         must_change: false,
         disabled: false,
         totp: None,
+        provider: None,
         created: START,
         changed: START,
     };

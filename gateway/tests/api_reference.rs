@@ -18,11 +18,12 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the file is there")
 }
 
-/// The routes for programs as the router has them, `GET /api/v1/status`; the pages of crews and residents are for people.
+/// The routes for programs as the router has them, `GET /api/v1/status`; the pages of crews and residents are for people, and a
+/// provider sends browsers back.
 fn routes() -> BTreeSet<String> {
     let rows = anmin::web::routes()
         .into_iter()
-        .filter(|row| !["/crew", "/residents"].iter().any(|page| row.path.starts_with(page)));
+        .filter(|row| !["/crew", "/oidc", "/residents"].iter().any(|page| row.path.starts_with(page)));
     rows.map(|row| format!("{} {}", row.method, row.path)).collect()
 }
 
@@ -55,6 +56,7 @@ fn every_action_step_and_code_is_there() {
         "people",
         "authority",
         "secret",
+        "oidc",
         "once",
         "tuning",
         "devices",

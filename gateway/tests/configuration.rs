@@ -281,7 +281,9 @@ async fn read_examples(reference: &Reference, folder: &Folder) -> (Option<Config
     }
     folder.write("secrets/accounts", "");
     folder.write("secrets/acl", "pattern write shequ/+/%u/up\n");
-    for secret in ["web", "zigbee", "office", "property", "town", "tsdb", "duty-group-sign", "cloud", "mail", "sms"] {
+    for secret in
+        ["web", "zigbee", "office", "property", "town", "tsdb", "duty-group-sign", "cloud", "mail", "sms", "oidc"]
+    {
         folder.write(&format!("secrets/{secret}"), "0123456789abcdef\n");
     }
     std::fs::create_dir_all(folder.0.join("plans")).expect("a folder for drawings");

@@ -122,6 +122,80 @@ impl Drop for Peer {
     }
 }
 
+/// An OpenID provider, panva's oidc-provider, on a port that stays when it starts anew. Its pages are for the browser of `page`.
+pub struct Provider {
+    pub port: u16,
+    pub page: String,
+    peer: Peer,
+}
+
+impl Provider {
+    pub fn run(port: u16, page: &str) -> Self {
+        let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/web");
+        let there = web.join("node_modules/oidc-provider").exists();
+        assert!(there, "the provider is not there: run `make web`");
+        let script = web.join("e2e/provider.mjs").display().to_string();
+        let mut peer = Peer::start("node", &[&script, &port.to_string(), page]);
+        peer.until("listening");
+        Self { port, page: page.to_owned(), peer }
+    }
+
+    /// With a new key.
+    pub fn again(&mut self) {
+        self.peer.kill();
+        *self = Self::run(self.port, &self.page);
+    }
+
+    pub fn kill(&mut self) {
+        self.peer.kill();
+    }
+
+    pub fn roles(&mut self, name: &str, words: &str) {
+        self.peer.tell(&format!("roles {name} {words}"));
+        self.peer.until(&format!("{{\"roles\":\"{name}\"}}"));
+    }
+
+    /// `[oidc]` of a site with a building 3 that calls the provider's host so.
+    pub fn table(&self, host: &str) -> String {
+        format!(
+            r#"
+[oidc]
+issuer = "http://{host}:{}"
+client_id = "anmin"
+client_secret_file = "oidc-secret"
+page = "{}"
+name = {{ zh = "政务统一认证", en = "the county's sign-in" }}
+scopes = ["openid", "profile", "roles"]
+
+[[oidc.role]]
+value = "duty-lead"
+role = "administrator"
+
+[[oidc.role]]
+value = "duty"
+role = "officer"
+
+[[oidc.role]]
+value = "building-3"
+role = "manager"
+places = ["3"]
+"#,
+            self.port, self.page
+        )
+    }
+
+    /// The secret of the site, and its page where the provider knows it.
+    pub fn write(&self, site: &Site) {
+        site.write("oidc-secret", "a secret/of anmin:1\n");
+        let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
+        let (usual, listen) = ("127.0.0.1:0", self.page.trim_start_matches("http://"));
+        site.write(
+            "anmin.toml",
+            &text.replacen(&format!("listen = \"{usual}\""), &format!("listen = \"{listen}\""), 1),
+        );
+    }
+}
+
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use anmin_tests::daemon::{Daemon, binary, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
-use anmin_tests::peers::{Hook, VictoriaMetrics};
+use anmin_tests::peers::{Hook, Provider, VictoriaMetrics, free_port};
+use anmin_tests::people::Person;
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::json;
 
@@ -309,6 +310,21 @@ room = "201"
     let code = Command::new(binary()).args(["account", "setup-code"]).arg(site.folder()).output();
     let code = String::from_utf8(code.expect("the binary runs").stdout).expect("it is text").trim().to_owned();
     Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("accounts", &code);
+}
+
+#[test]
+fn an_officer_comes_in_and_opens_a_locked_screen_by_the_provider_of_the_office() {
+    let (web, port) = (free_port(), free_port());
+    let mut provider = Provider::run(port, &format!("http://127.0.0.1:{web}"));
+    provider.roles("wang", "duty");
+    let place = "[[place]]\nid = \"east\"\nbuilding = \"3\"\n";
+    let site = Site::new("oidc", &format!("{}{place}{}", gas(), provider.table("127.0.0.1")));
+    provider.write(&site);
+    let daemon = Daemon::start(site.folder());
+    let web = daemon.web;
+    Person::set_up(web, &site, "li", "李主管");
+    let beside = format!("http://127.0.0.1:{port}");
+    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("oidc", &beside);
 }
 
 #[test]

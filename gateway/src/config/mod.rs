@@ -47,7 +47,7 @@ use crate::main_loop::drill_calendar;
 use crate::main_loop::test_calendar::TestPlan;
 use crate::outgoing::Outgoing;
 use crate::store::readings::Limits;
-use crate::{output, subscription, warning, web};
+use crate::{oidc, output, subscription, warning, web};
 
 use files::{Look, SiteFiles};
 use jiff::tz::TimeZone;
@@ -327,7 +327,17 @@ impl Config {
             })
             .collect();
         let residents = residents.map(|r| web::residents::Settings::read(&r, &places_named)).unwrap_or_default();
-        let web = web.map(|web| web::Settings { residents, ..web });
+        let bound_to: BTreeSet<String> = areas
+            .values()
+            .flat_map(|area| [("", &area.place.building), ("area:", &area.place.area), ("grid:", &area.place.grid)])
+            .filter(|(_, name)| !name.is_empty())
+            .map(|(before, name)| format!("{before}{name}"))
+            .collect();
+        let oidc = one(&roots, "oidc").and_then(|r| {
+            let hosts = web.as_ref().map(|web| &*web.hosts).unwrap_or_default();
+            heeding(&r, oidc::Settings::read(&r, base, &bound_to, hosts), |oidc, r| oidc.heed(&outgoing, r))
+        });
+        let web = web.map(|web| web::Settings { residents, oidc, ..web });
         let outputs: Vec<(output::Settings, [Fault; 2])> = all("output")
             .iter()
             .filter_map(|r| Some((output::Settings::read(r)?, ["device", "interlock"].map(|key| r.place(key)))))

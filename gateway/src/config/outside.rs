@@ -81,12 +81,17 @@ pub fn outside(files: &SiteFiles) -> (Vec<Peer>, Vec<Named>) {
                         let polled = polled.filter_map(toml::Value::as_str);
                         polled.chain(word("ack_url")).map(str::to_owned).collect()
                     }
+                    "oidc" => word("issuer").map(str::to_owned).into_iter().collect(),
                     key if WITH_PEERS.contains(&key) => word("url").map(str::to_owned).into_iter().collect(),
                     _ => Vec::new(),
                 };
                 for url in urls {
                     peers.push(Peer {
-                        of: format!("[[{key}]] {}", word("id").unwrap_or(key)),
+                        of: if key == "oidc" {
+                            "[oidc]".to_owned()
+                        } else {
+                            format!("[[{key}]] {}", word("id").unwrap_or(key))
+                        },
                         url: url.trim().to_owned(),
                         tls: ClientTls { ca: file("tls_ca"), own: file("tls_cert").zip(file("tls_key")) },
                     });
@@ -150,6 +155,8 @@ mod tests {
             [[subscriber]]
             id = "county"
             url = "https://c"
+            [oidc]
+            issuer = "https://sso"
             [[warning_source]]
             id = "weather"
             urls = ["https://w/1", "https://w/2"]
@@ -164,6 +171,7 @@ mod tests {
             ("[[influx]] influx", "http://127.0.0.1:8428"),
             ("[[mqtt]] zigbee", "mqtts://a"),
             ("[[notice]] post", "smtps://m"),
+            ("[oidc]", "https://sso"),
             ("[[subscriber]] county", "https://c"),
         ];
         assert_eq!(shown, [others.as_slice(), &weather].concat());

@@ -292,6 +292,12 @@ mod tests {
             (FIRST.replace("\"x\"", "\"y\"\nmin_level = \"red\""), "x", "[[webhook]] office (min_level, url)", ""),
             (format!("{FIRST}[outgoing]\nallow = []\n"), "x", "", "[outgoing] (allow)"),
             (
+                format!("{FIRST}[oidc]\nissuer = \"i\"\n[[oidc.role]]\nvalue = \"v\"\n"),
+                "x",
+                "",
+                "[oidc] (issuer, role)",
+            ),
+            (
                 format!("{FIRST}[[siren]]\nid = \"horn\"\n[[mqtt_out]]\nid = \"yard\"\n"),
                 "x",
                 "",

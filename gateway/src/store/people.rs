@@ -21,6 +21,7 @@ use anmin_sensors::time::Wall;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
+use super::audit::hex;
 use super::backup::Revoked;
 use super::state::{Hash, sha256};
 
@@ -144,7 +145,7 @@ impl Principal {
 
     /// The account of a person who has signed in; `None` for a token and for whoever is at the box.
     pub fn person(&self) -> Option<&str> {
-        // Names of accounts hold letters, digits, dots, dashes and underscores.
+        // Names of accounts hold letters, digits, dots, dashes and underscores, and those of a provider an at sign.
         (!self.account.starts_with('(') && !self.account.contains(':')).then_some(&*self.account)
     }
 
@@ -177,10 +178,28 @@ pub struct Account {
     pub disabled: bool,
     #[serde(default)]
     pub totp: Option<Totp>,
+    /// Who signs in by a provider and has no password; role and places are those of their last sign-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Subject>,
     #[serde(with = "micros")]
     pub created: Wall,
     #[serde(with = "micros")]
     pub changed: Wall,
+}
+
+/// A person as an OpenID provider knows them: only both together are somebody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    pub issuer: String,
+    pub sub: String,
+}
+
+impl Subject {
+    /// The name of the account, which no local one can have.
+    pub fn account(&self) -> String {
+        let sum = hex(&sha256(&[self.issuer.as_bytes(), &[0], self.sub.as_bytes()]));
+        format!("oidc@{}", &sum[..20])
+    }
 }
 
 /// One-time passwords of RFC 6238.
@@ -451,6 +470,7 @@ mod tests {
             must_change: true,
             disabled: false,
             totp: Some(Totp { secret: "GEZDGNBV".to_owned(), step: 7 }),
+            provider: None,
             created: RAISED,
             changed: RAISED,
         }

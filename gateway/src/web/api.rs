@@ -46,8 +46,8 @@ use super::wire::{
     ResentWire, RuleWire, StatusWire, UnusableWire, Writer,
 };
 use super::{
-    Archive, WebLink, archive, audit, crew, delivery_reports, devices, drawings, drills, ledger, outputs, page, plans,
-    registers, residents, sign_in, stations, subscriptions, tuning, walks, warnings,
+    Archive, WebLink, archive, audit, crew, delivery_reports, devices, drawings, drills, ledger, oidc, outputs, page,
+    plans, registers, residents, sign_in, stations, subscriptions, tuning, walks, warnings,
 };
 use crate::main_loop::query::{AlarmFilter, AlarmPage, IncidentPage, Page, PointFilter, QualityIs, Status, is_class};
 use crate::main_loop::{Input, Query, ReloadAsked, Reloaded, Resend, Resent};
@@ -75,6 +75,8 @@ pub(super) struct Desk {
     pub people: People,
     pub counted: Counted,
     pub residents: residents::Page,
+    /// Where people sign in by a provider.
+    pub oidc: Option<oidc::Door>,
     /// Limits are set one after the other, from the file to the rules in force.
     pub setting: Arc<tokio::sync::Mutex<()>>,
     /// Registers are written one after the other, from what stands there to what shall.
@@ -92,6 +94,7 @@ fn api() -> Routes<Desk> {
         .route("/session", get(Right::Anybody, sign_in::myself))
         .route("/session", post(Right::Anybody, Against::Repeats, sign_in::sign_in))
         .route("/session/set-up", post(Right::Anybody, Against::Name, sign_in::set_up))
+        .route("/session/oidc", post(Right::Anybody, Against::Repeats, oidc::begin))
         .route("/session/sign-out", post(Right::Own, Against::Repeats, sign_in::sign_out))
         .route("/session/touch", post(Right::Own, Against::Repeats, sign_in::touch))
         .route("/session/lock", post(Right::Own, Against::Repeats, sign_in::lock))
@@ -299,8 +302,8 @@ pub(super) fn operations() -> Vec<Operation> {
 
 /// Every route but the page's own files, as the router has it.
 pub(super) fn table() -> Vec<RouteRow> {
-    let outside = [crew::routes().rows(""), residents::routes().rows(""), delivery_reports::routes().rows("")].concat();
-    [api().rows("/api/v1"), machines().rows(""), outside].concat()
+    let people = [crew::routes().rows(""), oidc::routes().rows(""), residents::routes().rows("")].concat();
+    [api().rows("/api/v1"), machines().rows(""), delivery_reports::routes().rows(""), people].concat()
 }
 
 pub(super) fn router(desk: Desk, watch: Guard) -> Router {
@@ -310,6 +313,7 @@ pub(super) fn router(desk: Desk, watch: Guard) -> Router {
         .merge(machines().guarded(&desk.people, &once))
         .merge(page::routes())
         .merge(crew::routes().guarded(&desk.people, &once))
+        .merge(oidc::routes().guarded(&desk.people, &once))
         .merge(residents::routes().guarded(&desk.people, &once))
         .merge(delivery_reports::routes().guarded(&desk.people, &once))
         .fallback(|| async { Problem::not_found("没有这个地址", "there is nothing at this address") })

@@ -23,6 +23,7 @@ pub(crate) mod guard;
 pub mod ledger;
 mod listen;
 mod meanwhile;
+mod oidc;
 mod once;
 mod openapi;
 pub mod outputs;
@@ -110,6 +111,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// `[residents]`.
     pub residents: residents::Settings,
+    /// `[oidc]`.
+    pub oidc: Option<crate::oidc::Settings>,
 }
 
 /// A second listener, for whoever is not on the box.
@@ -130,6 +133,7 @@ impl Default for Settings {
             proxies: Vec::new(),
             tls: None,
             residents: residents::Settings::default(),
+            oidc: None,
         }
     }
 }
@@ -201,7 +205,18 @@ impl Settings {
         };
         r.finish();
         let residents = residents::Settings::default();
-        (!r.is_faulty()).then_some(Self { listen, token, lock_after, session_lasts, hosts, proxies, tls, residents })
+        let oidc = None;
+        (!r.is_faulty()).then_some(Self {
+            listen,
+            token,
+            lock_after,
+            session_lasts,
+            hosts,
+            proxies,
+            tls,
+            residents,
+            oidc,
+        })
     }
 
     /// `listen` alone; the usual address, with a fault noted, where it is none.
@@ -516,6 +531,7 @@ impl Server {
             people,
             counted: crew::Counted::default(),
             residents: residents::Page::new(settings.residents.clone()),
+            oidc: settings.oidc.clone().map(|oidc| oidc::Door::new(oidc, settings.listen.port(), &link.clock)),
             setting: Arc::default(),
             keeping: Arc::default(),
             exports: Arc::new(Semaphore::new(1)),

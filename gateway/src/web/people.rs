@@ -35,8 +35,9 @@ use super::secret::{self, Vault, totp};
 use super::tries::Tries;
 use crate::clock::Clock;
 use crate::main_loop::Input;
+use crate::oidc;
 use crate::store::audit::{Deed, Way};
-use crate::store::people::{Account, ApiToken, Kept, Person, Places, Principal, Role, SignIn, Totp};
+use crate::store::people::{Account, ApiToken, Kept, Person, Places, Principal, Role, SignIn, Subject, Totp};
 use crate::telemetry::Repeats;
 
 /// Whose token it is.
@@ -111,6 +112,8 @@ struct Shared {
     lock_after: Duration,
     lasts: Duration,
     cookie: String,
+    /// Whose people come in without a password here.
+    issuer: Option<String>,
     /// Where the set-up code stands.
     code_file: Option<PathBuf>,
     subscriber_of: SubscriberOf,
@@ -179,8 +182,38 @@ pub(crate) struct Myself {
     pub locked: bool,
     pub must_change: bool,
     pub totp: bool,
-    /// Whether a password stands behind it.
+    /// Whether an account stands behind it.
     pub account: bool,
+    /// Whether that is one of the provider, which has no password.
+    pub by_provider: bool,
+}
+
+/// Why somebody whom the provider has named is not let in.
+#[derive(Debug)]
+pub(crate) enum NotAdmitted {
+    NoRole,
+    Disabled,
+    /// There are as many accounts as there may be.
+    Full,
+    Problem(Problem),
+}
+
+impl NotAdmitted {
+    fn words(&self) -> Text {
+        let (zh, en) = match self {
+            Self::NoRole => ("统一认证中没有安民的角色", "the provider gives no role in anmin"),
+            Self::Disabled => ("账号已停用", "the account is shut out"),
+            Self::Full => ("账号数已达上限", "there are as many accounts as there may be"),
+            Self::Problem(problem) => return problem.error.clone(),
+        };
+        Text { zh: zh.to_owned(), en: en.to_owned() }
+    }
+}
+
+impl From<Problem> for NotAdmitted {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
 }
 
 /// A browser's new secret, and the account behind it.
@@ -212,6 +245,7 @@ impl People {
             lasts: settings.session_lasts,
             // Browsers keep cookies by host and not by port: two daemons on one machine must not sign each other out.
             cookie: format!("anmin-{}", settings.listen.port()),
+            issuer: settings.oidc.as_ref().map(|oidc| oidc.issuer.clone()),
             code_file: doors.storage.map(|dir| dir.join(CODE_FILE)),
             subscriber_of: doors.subscriber_of,
         }));
@@ -342,7 +376,9 @@ impl People {
                     return None;
                 }
                 let account = book.accounts.get(&live.kept.account).filter(|account| !account.disabled)?;
-                Some(principal_of(account))
+                // Who came by a provider that the site does not name any more is nobody here.
+                let known = account.provider.as_ref().is_none_or(|from| Some(&from.issuer) == self.0.issuer.as_ref());
+                known.then(|| principal_of(account))
             }
         }
     }
@@ -470,6 +506,7 @@ impl People {
             must_change: account.is_some_and(|account| account.must_change),
             totp: account.is_some_and(|account| account.totp.is_some()),
             account: account.is_some(),
+            by_provider: account.is_some_and(|account| account.provider.is_some()),
             principal: principal.map(Arc::new),
         }
     }
@@ -565,13 +602,14 @@ impl People {
             must_change: false,
             disabled: false,
             totp: None,
+            provider: None,
             created: now.wall,
             changed: now.wall,
         };
         let from = Way { principal: Some(Arc::new(principal_of(&account))), ..way.clone() };
         let deed = self.deed(shown, &from, "people.set_up", name, json!({ "role": account.role.as_str() }));
         self.change(vec![Person::Account(account.clone())], Some(deed)).await?;
-        self.admit_account(&account, way, agent).await
+        self.admit_account(&account, Vec::new(), Value::Null, way, agent).await
     }
 
     /// Whether it is the set-up code, with the same waits as for passwords.
@@ -670,7 +708,99 @@ impl People {
         if account.totp.is_some() {
             self.change(vec![Person::Account(account.clone())], None).await?;
         }
-        self.admit_account(&account, way, agent).await
+        self.admit_account(&account, Vec::new(), Value::Null, way, agent).await
+    }
+
+    /// Whether somebody from there must wait before the next try, whichever door they take.
+    pub(crate) fn may_try(&self, way: &Way) -> Result<(), Problem> {
+        wait(&self.book().tries, &[&address_key(way.address)], self.0.clock.now().mono)
+    }
+
+    /// The id of the sign-in that a browser shows, locked or not.
+    pub(crate) fn shown_sign_in(&self, headers: &HeaderMap) -> Option<String> {
+        let id = self.cookie(headers).map(secret::sum)?;
+        self.book().sign_ins.contains_key(&id).then_some(id)
+    }
+
+    /// Lets in whom the provider names. `before` is the sign-in that the browser had when it left for the provider: of the same
+    /// person it goes on, unlocked, and there is no new secret; else it ends.
+    pub(crate) async fn admit_named(
+        &self,
+        named: oidc::Named,
+        before: Option<String>,
+        way: &Way,
+        agent: &str,
+    ) -> Result<Option<SignedIn>, NotAdmitted> {
+        let _turn = self.0.turn.lock().await;
+        let now = self.0.clock.now();
+        let subject = Subject { issuer: self.0.issuer.clone().unwrap_or_default(), sub: named.sub };
+        let name = subject.account();
+        let (known, taken, full) = {
+            let book = self.book();
+            let taken = book.accounts.values().any(|other| other.name != name && other.shown == named.shown);
+            (book.accounts.get(&name).cloned(), taken, book.accounts.len() >= MOST_PEOPLE)
+        };
+        // A journal in which two people have one name tells nothing of either.
+        let shown = if taken { format!("{} ({name})", named.shown) } else { named.shown };
+        let refused = match (&known, &named.role) {
+            (Some(known), _) if known.provider.as_ref() != Some(&subject) => Some(NotAdmitted::Disabled),
+            (Some(known), _) if known.disabled => Some(NotAdmitted::Disabled),
+            (None, Some(_)) if full => Some(NotAdmitted::Full),
+            (_, None) => Some(NotAdmitted::NoRole),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            // What they are signed in with elsewhere rests on a role that is gone.
+            let ids: Vec<String> = self.sign_ins_of(&name).into_iter().map(|state| state.kept.id).collect();
+            self.end(&ids, None).await?;
+            self.not_admitted(&shown, &name, &refused.words(), way).await?;
+            return Err(refused);
+        }
+        let Some((role, places)) = named.role else { return Err(NotAdmitted::NoRole) };
+        let fresh = Account {
+            name: name.clone(),
+            shown,
+            role,
+            places,
+            password: String::new(),
+            must_change: false,
+            disabled: false,
+            totp: None,
+            provider: Some(subject),
+            created: known.as_ref().map_or(now.wall, |known| known.created),
+            changed: known.as_ref().map_or(now.wall, |known| known.changed),
+        };
+        let is_same = known.as_ref() == Some(&fresh);
+        let account = if is_same { fresh } else { Account { changed: now.wall, ..fresh } };
+        let people = if is_same { Vec::new() } else { vec![Person::Account(account.clone())] };
+        let detail = json!({ "by": "oidc", "role": role.as_str(), "places": account.places.words() });
+        let goes_on = before.as_ref().is_some_and(|id| {
+            let book = self.book();
+            let lasts = |live: &Live| !live.kept.ended && now.mono.since(live.born) < self.0.lasts;
+            book.sign_ins.get(id).is_some_and(|live| live.kept.account == name && lasts(live))
+        });
+        if let (Some(id), true) = (&before, goes_on) {
+            let from = Way { principal: Some(Arc::new(principal_of(&account))), ..way.clone() };
+            let deed = self.deed(&account.shown, &from, "session.unlock", &name, detail);
+            self.change(people, Some(deed)).await?;
+            if let Some(live) = self.book().sign_ins.get_mut(id) {
+                (live.touched, live.locked) = (self.0.clock.now().mono, false);
+            }
+            return Ok(None);
+        }
+        if let Some(before) = before {
+            self.end(&[before], None).await?;
+        }
+        Ok(Some(self.admit_account(&account, people, detail, way, agent).await?))
+    }
+
+    /// Somebody who came back from the provider was not let in: it is in the audit, and counts as a try of their address.
+    pub(crate) async fn not_admitted(&self, who: &str, about: &str, why: &Text, way: &Way) -> Result<(), Problem> {
+        let now = self.0.clock.now().mono;
+        self.book().tries.failed(&address_key(way.address), FREE_FOR_AN_ADDRESS, now);
+        let mut deed = self.deed(who, way, "session.sign_in", about, json!({ "by": "oidc" }));
+        deed.refused = Some(why.clone());
+        self.note(deed).await
     }
 
     /// Notes a try before it is judged, so that many at once are as many as one after another. The keys: address, name.
@@ -686,7 +816,8 @@ impl People {
         wait(&book.tries, bound, now.mono)?;
         book.tries.failed(&keys[0], FREE_FOR_AN_ADDRESS, now.mono);
         book.tries.failed(&keys[1], FREE_FOR_A_NAME, now.mono);
-        Ok((book.accounts.get(name).cloned(), keys))
+        // Who has no password is nobody here, and it takes as long to say so.
+        Ok((book.accounts.get(name).filter(|account| account.provider.is_none()).cloned(), keys))
     }
 
     fn take_back(&self, keys: &[String]) {
@@ -694,7 +825,14 @@ impl People {
         keys.iter().for_each(|key| book.tries.take_back(key, now));
     }
 
-    async fn admit_account(&self, account: &Account, way: &Way, agent: &str) -> Result<SignedIn, Problem> {
+    async fn admit_account(
+        &self,
+        account: &Account,
+        mut people: Vec<Person>,
+        detail: Value,
+        way: &Way,
+        agent: &str,
+    ) -> Result<SignedIn, Problem> {
         let now = self.0.clock.now();
         let secret = secret::token();
         let kept = SignIn {
@@ -706,10 +844,10 @@ impl People {
             agent: agent.chars().filter(|c| !c.is_control()).take(120).collect(),
             ended: false,
         };
-        let mut people = vec![Person::SignIn(kept)];
+        people.push(Person::SignIn(kept));
         people.extend(self.too_many(&account.name, now));
         let from = Way { principal: Some(Arc::new(principal_of(account))), ..way.clone() };
-        let deed = self.deed(&account.shown, &from, "session.sign_in", &account.name, Value::Null);
+        let deed = self.deed(&account.shown, &from, "session.sign_in", &account.name, detail);
         self.change(people, Some(deed)).await?;
         Ok(SignedIn { secret })
     }
@@ -787,6 +925,7 @@ impl People {
     /// Opens a locked screen again.
     pub(crate) async fn unlock(&self, caller: &Caller, password: String) -> Result<(), Problem> {
         let Pass::SignIn(id) = &caller.pass else { return Ok(()) };
+        self.must_have_password(caller)?;
         self.prove(caller, password, "session.unlock").await?;
         let now = self.0.clock.now();
         if let Some(live) = self.book().sign_ins.get_mut(id) {
@@ -794,6 +933,12 @@ impl People {
         }
         let deed = self.deed(&caller.shown(), &caller.way, "session.unlock", &caller.principal.account, Value::Null);
         self.note(deed).await
+    }
+
+    /// Who signs in by the provider has none here, and opens a locked screen there.
+    fn must_have_password(&self, caller: &Caller) -> Result<(), Problem> {
+        let account = self.account(&caller.principal.account)?;
+        if account.provider.is_some() { Err(of_the_provider()) } else { Ok(()) }
     }
 
     /// The caller's own password, once more, with the same waits as at the door.
@@ -837,6 +982,7 @@ impl People {
     /// A new password for oneself. Every other browser of the account is signed out.
     pub(crate) async fn set_password(&self, caller: &Caller, old: String, new: String) -> Result<(), Problem> {
         let Pass::SignIn(mine) = &caller.pass else { return Err(no_account()) };
+        self.must_have_password(caller)?;
         let account = self.prove(caller, old.clone(), "account.password").await?;
         if let Some(why) = secret::fault_of(&new, &account.name) {
             return Err(weak(why));
@@ -866,6 +1012,7 @@ impl People {
         if !matches!(caller.pass, Pass::SignIn(_)) {
             return Err(no_account());
         }
+        self.must_have_password(caller)?;
         let account = self.prove(caller, password, "account.totp").await?;
         let secret = totp::secret();
         let address = totp::address(&secret, &account.name, site);
@@ -883,6 +1030,7 @@ impl People {
         if !matches!(caller.pass, Pass::SignIn(_)) {
             return Err(no_account());
         }
+        self.must_have_password(caller)?;
         let name = &caller.principal.account;
         let now = self.0.clock.now();
         let totp = match (code, password) {
@@ -955,6 +1103,7 @@ impl People {
             must_change: true,
             disabled: false,
             totp: None,
+            provider: None,
             created: now,
             changed: now,
         };
@@ -976,7 +1125,6 @@ impl People {
         let before = self.account(name)?;
         let mut account = before.clone();
         let detail = edit(&mut account)?;
-        account.changed = self.0.clock.now().wall;
         check_places(account.role, &account.places)?;
         if caller.principal.account == name && (account.role, account.disabled) != (before.role, before.disabled) {
             return Err(Problem::new(
@@ -986,7 +1134,12 @@ impl People {
                 "nobody changes their own role, or shuts themselves out",
             ));
         }
-        let governs = |account: &Account| account.role == Role::Administrator && !account.disabled;
+        if before.provider.is_some() && account != (Account { disabled: account.disabled, ..before.clone() }) {
+            return Err(of_the_provider());
+        }
+        // Without the network only who has a password here comes in: one of them must be left.
+        let governs =
+            |account: &Account| account.role == Role::Administrator && !account.disabled && account.provider.is_none();
         let left = {
             let book = self.book();
             if book.accounts.values().any(|other| other.name != name && other.shown == account.shown) {
@@ -1002,6 +1155,7 @@ impl People {
         if governs(&before) && !governs(&account) && !left {
             return Err(last_administrator());
         }
+        account.changed = self.0.clock.now().wall;
         let deed = self.deed(&caller.shown_or("anmin"), &caller.way, what, name, detail);
         let mut people = vec![Person::Account(account.clone())];
         if account.disabled {
@@ -1138,7 +1292,7 @@ fn name_of(principal: &Principal) -> String {
 }
 
 /// All of a subscriber's addresses are one.
-fn address_key(address: Option<IpAddr>) -> String {
+pub(super) fn address_key(address: Option<IpAddr>) -> String {
     match address {
         Some(IpAddr::V6(address)) => format!("address {:x?}", &address.segments()[..4]),
         Some(address) => format!("address {address}"),
@@ -1226,6 +1380,15 @@ fn weak(why: Text) -> Problem {
 
 fn no_account() -> Problem {
     Problem::new(StatusCode::CONFLICT, "no_account", "当前不是账号登录", "no account stands behind this")
+}
+
+fn of_the_provider() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "of_the_provider",
+        "该账号由统一认证管理，姓名、角色、范围和密码都在那里",
+        "this account is the provider's: name, role, places and password are there",
+    )
 }
 
 fn last_administrator() -> Problem {

@@ -128,7 +128,7 @@ impl Vault {
     }
 }
 
-fn too_many() -> Problem {
+pub(super) fn too_many() -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "too_many_sign_ins",

@@ -26,7 +26,7 @@ fn done() -> Json<DoneWire> {
     Json(DoneWire { done: true })
 }
 
-fn agent(headers: &HeaderMap) -> String {
+pub(super) fn agent(headers: &HeaderMap) -> String {
     headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
@@ -72,6 +72,8 @@ impl Desk {
             locked: myself.locked,
             must_change: myself.must_change,
             totp: myself.totp,
+            provider: self.oidc.as_ref().filter(|_| myself.door == Door::SignIn).map(|oidc| oidc.name().into()),
+            by_provider: myself.by_provider,
             account: principal.filter(|_| myself.account).map(|who| who.account.clone()),
             shown: principal.map(|who| who.shown.clone()).filter(|shown| !shown.is_empty()),
             role: principal.map(|who| who.role.as_str().to_owned()),

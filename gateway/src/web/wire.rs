@@ -1077,6 +1077,10 @@ pub struct MyselfWire {
     pub locked: bool,
     pub must_change: bool,
     pub totp: bool,
+    /// What the provider is called by which one may sign in, where there is one.
+    pub provider: Option<TextWire>,
+    /// The account is of that provider and has no password here.
+    pub by_provider: bool,
     /// `None` where no account stands behind it.
     pub account: Option<String>,
     pub shown: Option<String>,
@@ -1090,6 +1094,12 @@ pub struct DoneWire {
     pub done: bool,
 }
 
+/// Where the browser goes next.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct AddressWire {
+    pub address: String,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AccountWire {
     pub name: String,
@@ -1099,6 +1109,8 @@ pub struct AccountWire {
     pub disabled: bool,
     pub must_change: bool,
     pub totp: bool,
+    /// The issuer of the provider by which they sign in; `None` where a password stands behind it.
+    pub provider: Option<String>,
     pub created_at: String,
     pub changed_at: String,
 }
@@ -1113,6 +1125,7 @@ impl AccountWire {
             disabled: account.disabled,
             must_change: account.must_change,
             totp: account.totp.is_some(),
+            provider: account.provider.as_ref().map(|from| from.issuer.clone()),
             created_at: writer.at(account.created),
             changed_at: writer.at(account.changed),
         }

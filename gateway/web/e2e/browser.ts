@@ -32,6 +32,8 @@ export class Watched {
   readonly complaints: string[] = []
   /** While requests must fail, the browser may say that they do. */
   cut = false
+  /** Whom else the browser is sent to, each as an origin. */
+  readonly beside = new Set<string>()
 
   private constructor(readonly page: Page) {
     const { origin } = new globalThis.URL(URL)
@@ -41,7 +43,8 @@ export class Watched {
       if (message.type() === 'error' && !(network && this.cut)) this.complaints.push(`console: ${message.text()} ${message.location().url}`)
     })
     page.on('request', (request) => {
-      if (new globalThis.URL(request.url()).origin !== origin) this.complaints.push(`request: ${request.url()}`)
+      const asked = new globalThis.URL(request.url()).origin
+      if (asked !== origin && !this.beside.has(asked)) this.complaints.push(`request: ${request.url()}`)
     })
   }
 

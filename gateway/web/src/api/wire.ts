@@ -1058,6 +1058,10 @@ export interface Myself {
   locked: boolean
   must_change: boolean
   totp: boolean
+  /** What the provider is called by which one may sign in, where there is one. */
+  provider: Text | null
+  /** The account is of that provider and has no password here. */
+  by_provider: boolean
   /** `null` where no account stands behind it. */
   account: string | null
   shown: string | null
@@ -1070,6 +1074,11 @@ export interface Done {
   done: boolean
 }
 
+/** Where the browser goes next. */
+export interface Address {
+  address: string
+}
+
 export interface Account {
   name: string
   shown: string
@@ -1078,6 +1087,8 @@ export interface Account {
   disabled: boolean
   must_change: boolean
   totp: boolean
+  /** The issuer by which they sign in; `null` where a password stands behind it. */
+  provider: string | null
   created_at: string
   changed_at: string
 }

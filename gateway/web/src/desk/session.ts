@@ -2,7 +2,7 @@
 
 import { computed, ref, shallowRef } from 'vue'
 import { ask, command, Problem, whenLocked } from '../api/client'
-import type { Done, Myself, Right } from '../api/wire'
+import type { Address, Done, Myself, Right } from '../api/wire'
 
 /** A touch keeps the screen open; told to anmin at most so often. */
 const TOUCH_MS = 60_000
@@ -10,6 +10,10 @@ const TOUCH_MS = 60_000
 export const me = shallowRef<Myself | null>(null)
 /** What was tried wants the password first. */
 export const lockAsked = ref(false)
+
+/** Why somebody who came back from the provider was not let in, in the words of anmin. */
+const REASONS = ['away', 'unsound', 'refused', 'late', 'no_role', 'disabled', 'full', 'busy'] as const
+export const notAdmitted = ref<(typeof REASONS)[number] | null>(null)
 
 /** What must be done before the desk is shown, if anything. */
 export const waitsFor = computed<'sign_in' | 'set_up' | 'password' | null>(() => {
@@ -27,6 +31,13 @@ export function may(right: Right): boolean {
 
 export async function loadMyself(): Promise<void> {
   me.value = await ask<Myself>('/session')
+  // Who could not open a locked screen there is told so where they asked for it.
+  if (notAdmitted.value !== null && me.value.locked) lockAsked.value = true
+}
+
+/** Leaves for the provider: who comes back is signed in, or their locked screen is open. */
+export async function goToProvider(): Promise<void> {
+  location.assign((await command<Address>('/session/oidc', {})).address)
 }
 
 /** The desk begins anew for whoever has come in: nothing that somebody else has seen stays on the screen. */
@@ -65,6 +76,11 @@ export async function unlock(password: string): Promise<void> {
 }
 
 export function startSession(): void {
+  const came = new URLSearchParams(location.search).get('oidc')
+  if (came !== null) {
+    notAdmitted.value = REASONS.find((reason) => reason === came) ?? null
+    history.replaceState(null, '', `${location.pathname}${location.hash}`)
+  }
   whenLocked(() => {
     lockAsked.value = true
   })
