@@ -5,8 +5,12 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use anmin_tests::bench::load::wall_ms;
+use anmin_tests::bench::subject::{self, Shape};
 use anmin_tests::daemon::{DEADLINE, Daemon, binary, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
@@ -503,6 +507,29 @@ mark = [{ room = "厨房", x = 0.2, y = 0.4 }]
     let floor = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/demo/plans/b3-f1.png");
     std::fs::copy(floor, site.path("plans/b1-f5.png")).expect("the demo has a floor");
     Stage::on(site).tell("drawings", "");
+}
+
+/// A list of five thousand devices: five hundred speak each second, spread over the list.
+#[test]
+fn of_five_thousand_points_whose_values_stream_in_few_rows_are_drawn() {
+    let shape = Shape { rules: 1, devices: 5_000, broker: None, qos: 0 };
+    let mut stage = Stage::on(subject::site(shape));
+    let mut devices = stage.devices();
+    let over = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&over);
+    let values = std::thread::spawn(move || {
+        for turn in (0_u64..).take_while(|_| !ended.load(Ordering::Relaxed)) {
+            devices.throw((0..10).map(|n| {
+                let seq = turn * 10 + n;
+                let value = json!({ "v": (seq % 97) as f64 / 10.0, "ts": wall_ms(), "seq": seq });
+                (format!("bench/d{}/up", seq * 101 % 5_000), value.to_string().into_bytes())
+            }));
+            pause();
+        }
+    });
+    stage.tell("points", "");
+    over.store(true, Ordering::Relaxed);
+    values.join().expect("nobody panics in it");
 }
 
 /// What tries to be more than text: a tag that would run, quotes, both kinds of braces, and marks that turn the writing.
