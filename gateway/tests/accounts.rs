@@ -774,3 +774,108 @@ async fn the_audit_tells_who_came_who_was_refused_and_what_changed_and_never_a_s
         assert!(!all.contains(secret), "{secret} in {all}");
     }
 }
+
+/// Bodies that would be taken from somebody who may, by the end of the path; what is asked without one is none of these.
+const BODIES: &[(&str, &str)] = &[
+    ("/accounts", r#"{"name": "zhao", "shown": "赵", "role": "officer"}"#),
+    ("/edit", r#"{"shown": "赵", "role": "officer"}"#),
+    ("/acknowledge", "{}"),
+    ("/approve-broadcast", r#"{"typed": "春晖社区", "level": "red", "state": "waiting"}"#),
+    ("/refuse-broadcast", r#"{"why": "x"}"#),
+    ("/take-back-broadcast", r#"{"why": "x"}"#),
+    ("/shelve", r#"{"minutes": 5, "why": "x"}"#),
+    ("/out-of-service", r#"{"why": "x"}"#),
+    ("/decline", r#"{"why": "x"}"#),
+    ("/dead-letters/resend", r#"{"way_out": "office"}"#),
+    ("/device-list/import", r#"{"sheet": "aWQscHJvZmlsZQpnOSxhbm1pbi1qc29uLWdhcwo=", "preview": true}"#),
+    ("/device-list/remove", r#"{"device": "g9", "why": "x"}"#),
+    ("/drills", r#"{"building": "3", "scenario": "kitchen-gas"}"#),
+    ("/raise", r#"{"scenario": "kitchen-gas"}"#),
+    ("/incidents", r#"{"kind": "report", "title": "x", "place": {"area": "b3", "building": "3"}}"#),
+    ("/called-119", r#"{"text": "x"}"#),
+    ("/close", r#"{"outcome": "handled"}"#),
+    ("/merge", r#"{"into": "01900000-0000-7000-8000-000000000002"}"#),
+    ("/note", r#"{"text": "x"}"#),
+    ("/skip", r#"{"step": "gas/valve", "why": "x"}"#),
+    ("/split", r#"{"alarms": ["01900000-0000-7000-8000-000000000001"]}"#),
+    ("/stage", r#"{"stage": "assigned"}"#),
+    ("/tick", r#"{"step": "gas/valve"}"#),
+    ("/arm", r#"{"action": "open", "why": "x"}"#),
+    ("/do", r#"{"action": "open", "code": "x"}"#),
+    ("/adopt", r#"{"device": "0x00158d0009c1a2f3", "profile": "zigbee2mqtt-smoke", "preview": true}"#),
+    ("/import", r#"{"sheet": "aWQsbmFtZSxhbW91bnQKczEseCwxCg==", "preview": true}"#),
+    ("/rows", r#"{"rows": []}"#),
+    (
+        "/rules/set",
+        r#"{"why": "x", "version": "x", "change": {"rule": "gas/leak", "of": {}, "numbers": {"limit.yellow": 12}}}"#,
+    ),
+    ("/rules/try", r#"{"change": {"rule": "gas/leak", "of": {}, "numbers": {"limit.yellow": 12}}, "days": 1}"#),
+    ("/hand-over", r#"{"crew": ["li"]}"#),
+    ("/off-duty", r#"{"why": "x"}"#),
+    ("/tokens", r#"{"name": "tv", "role": "office", "days": 1}"#),
+    ("/walks", r#"{"building": "3"}"#),
+];
+
+/// The last one that the path ends with is the most particular.
+fn body_of(path: &str) -> Value {
+    let body = BODIES.iter().filter(|(end, _)| path.ends_with(end)).max_by_key(|(end, _)| end.len());
+    body.map_or_else(|| json!({}), |(_, body)| serde_json::from_str(body).expect("it is JSON"))
+}
+
+/// Goal: a person can read who gets what answer, and nothing changes in it unseen. Method: each operation of the OpenAPI document
+/// about what lies in building 3, asked by nobody and by every role: for all of the site, for that building and for another one;
+/// the answers are held against `golden/roles.txt`. To write it anew: `UPDATE_GOLDEN=1 cargo test -p anmin --test accounts`, then
+/// review it like code.
+#[tokio::test]
+async fn who_gets_which_answer_is_as_it_was_reviewed() {
+    let document = anmin::web::openapi();
+    let mut opened = 0;
+    let mut site = Site::with_tokens("golden-roles-0").await;
+    let mut table = String::from(ROLES_HEAD);
+    let heads = Role::ALL.iter().map(|role| format!("{:<15}", role.as_str())).collect::<String>();
+    table.push_str(&format!("{:<58}{:<7}{}\n", "", "nobody", heads.trim_end()));
+    for (path, methods) in document["paths"].as_object().expect("it has paths") {
+        for method in methods.as_object().expect("methods").keys() {
+            let method: Method = method.to_uppercase().parse().expect("a method");
+            let row = RouteRow { method: method.clone(), path: path.clone(), right: Right::Own };
+            let (asked, body) = (self::path(&row).replace("{kind}", "stock"), body_of(path));
+            let asked = asked.replace("{month}", "2026-02").replace("{source}", "county");
+            let asked = if asked.ends_with("/guess") { format!("{asked}?device=0x00158d0009c1a2f3") } else { asked };
+            let mut line = format!("{:<58}", format!("{method} {path}"));
+            for (n, who) in [None].into_iter().chain(tokens().into_iter().map(Some)).enumerate() {
+                let by = who.as_ref().map_or(As::Nobody, |token| As::Token(&token.name));
+                let response = site.send_from(1, site.request(by, &method, &asked, &body)).await;
+                let (status, body) = read(response).await;
+                let mut named = Vec::new();
+                buildings(&body, &mut named);
+                let mark = if named.iter().any(|building| building == OWN) { "*" } else { "" };
+                let elsewhere = who.as_ref().is_some_and(|token| token.places.words() == [OTHER]);
+                assert!(mark.is_empty() || !elsewhere, "{method} {path} as {:?}: {body}", who.map(|token| token.name));
+                let width = if n == 0 { 7 } else { 5 };
+                line.push_str(&format!("{:<width$}", format!("{}{mark}", status.as_u16())));
+                // What was done to it would change the next answer.
+                if method == Method::POST && status.is_success() {
+                    opened += 1;
+                    site = Site::with_tokens(&format!("golden-roles-{opened}")).await;
+                }
+            }
+            table.push_str(line.trim_end());
+            table.push('\n');
+        }
+    }
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/roles.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &table).expect("the golden file can be written");
+    }
+    let reviewed = std::fs::read_to_string(&golden).unwrap_or_default();
+    let differences = table.lines().filter(|line| !reviewed.lines().any(|known| known == *line));
+    let differences: String = differences.map(|line| format!("{line}\n")).collect();
+    assert!(table == reviewed, "{} has no such rows:\n{differences}UPDATE_GOLDEN=1 writes it anew", golden.display());
+}
+
+const ROLES_HEAD: &str = "\
+# Who gets which answer. Each operation of the OpenAPI document is asked about what lies in building 3 (area b3): by nobody, then by
+# every role three times: for all of the site, for building 3 alone, for building 1 alone. An answer with `*` names building 3.
+# 401: come in first. 403: not in this role, or the whole site is meant. 404: there is nothing for them. 400, 409, 503: they may,
+# and this made-up site or body is not as it would have to be.
+";

@@ -9,9 +9,6 @@ use serde_json::{Value, json};
 use crate::daemon::{DEADLINE, anmin, pause};
 use crate::site::Site;
 
-/// What everybody here has chosen.
-const PASSWORD: &str = "correct horse battery staple";
-
 /// Somebody who is signed in.
 pub struct Person {
     web: SocketAddr,
@@ -19,6 +16,9 @@ pub struct Person {
 }
 
 impl Person {
+    /// What everybody here has chosen.
+    pub const PASSWORD: &str = "correct horse battery staple";
+
     /// Whoever comes to a desk where nobody has an account.
     pub fn unnamed(web: SocketAddr) -> Self {
         Self { web, cookie: String::new() }
@@ -29,7 +29,7 @@ impl Person {
         let told = anmin(&["account", "setup-code", &site.folder().display().to_string()]);
         assert!(told.status.success(), "{told:?}");
         let code = String::from_utf8_lossy(&told.stdout).trim().to_owned();
-        let body = json!({ "code": code, "account": account, "shown": shown, "password": PASSWORD });
+        let body = json!({ "code": code, "account": account, "shown": shown, "password": Self::PASSWORD });
         Self::opened(web, "/api/v1/session/set-up", &body)
     }
 
@@ -39,7 +39,7 @@ impl Person {
         let added = self.post("/api/v1/accounts", &body);
         let once = added["password"].as_str().unwrap_or_else(|| panic!("no password for {account}: {added:#}"));
         let person = Self::opened(self.web, "/api/v1/session", &json!({ "account": account, "password": once }));
-        person.post("/api/v1/session/password", &json!({ "old": once, "new": PASSWORD }));
+        person.post("/api/v1/session/password", &json!({ "old": once, "new": Self::PASSWORD }));
         person
     }
 

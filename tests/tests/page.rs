@@ -5,8 +5,13 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use anmin_tests::daemon::{Daemon, binary, pause};
+use anmin_tests::bench::load::wall_ms;
+use anmin_tests::bench::subject::{self, Shape};
+use anmin_tests::daemon::{DEADLINE, Daemon, binary, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
 use anmin_tests::peers::{Hook, Provider, VictoriaMetrics, free_port};
@@ -51,15 +56,20 @@ struct Stage {
     database: Option<VictoriaMetrics>,
     /// That orders go to, where the site has one.
     receiver: Option<Hook>,
+    /// Who starts a drill behind the scenes, where one must sign in for it.
+    officer: Option<Person>,
     web: SocketAddr,
 }
 
 impl Stage {
     fn new(name: &str) -> Self {
-        let site = Site::new(name, &gas());
+        Self::on(Site::new(name, &gas()))
+    }
+
+    fn on(site: Site) -> Self {
         let daemon = Daemon::start(site.folder());
         let web = daemon.web;
-        Self { site, daemon: Some(daemon), database: None, receiver: None, web }
+        Self { site, daemon: Some(daemon), database: None, receiver: None, officer: None, web }
     }
 
     fn devices(&self) -> Mqtt {
@@ -67,7 +77,8 @@ impl Stage {
         Mqtt::connect(broker.port(), "devices")
     }
 
-    /// `gas ROOM VALUE`, `stranger NAME VALUE`, `storm ALARMS`, `warn KIND`, `freeze`, `thaw`, `stop`, `start`, `database`, `refuse`, `take`, `taken`.
+    /// `gas ROOM VALUE`, `stranger NAME VALUE`, `storm ALARMS`, `warn KIND`, `freeze`, `thaw`, `stop`, `start`, `database`, `refuse`, `take`, `taken`,
+    /// `hostile`, `drill`, `actual MESSAGES`, `exercise MESSAGES`.
     fn act(&mut self, line: &str) {
         match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["gas", room, value] => {
@@ -94,6 +105,13 @@ impl Stage {
             ["take"] => self.receiver().refuse(false),
             ["taken"] => drop(self.receiver().next("what was sent again", |_| true)),
             ["warn", kind] => self.warn(kind),
+            ["hostile"] => self.say_what_is_hostile(),
+            ["drill"] => {
+                let drill = json!({ "who": "li", "building": "2", "scenario": "kitchen-gas", "minutes": 30, "announced": true });
+                self.officer.as_ref().expect("the site has people").post("/api/v1/drills", &drill);
+            }
+            ["actual", wanted] => self.left("Actual", wanted),
+            ["exercise", wanted] => self.left("Exercise", wanted),
             ["freeze"] => self.signal("STOP"),
             ["thaw"] => self.signal("CONT"),
             ["stop"] => drop(self.daemon.take()),
@@ -108,13 +126,26 @@ impl Stage {
         }
     }
 
+    /// Devices and an office whose topics, values and words are hostile.
+    fn say_what_is_hostile(&self) {
+        let words = json!(HOSTILE).to_string();
+        let mut devices = self.devices();
+        devices.publish(&format!("unknown/{HOSTILE}/up"), json!({ "v": 1 }).to_string());
+        devices.publish("unknown/stranger/up", json!({ "v": 1, HOSTILE: HOSTILE }).to_string());
+        devices.publish("acceptance/flat-1/up", format!("{HOSTILE}{words}"));
+        self.post_warning(&format!(
+            "<alert xmlns=\"urn:oasis:names:tc:emergency:cap:1.2\"><identifier>W1</identifier><sender>qx@warn.example.cn</sender>\
+             <sent>{}</sent><status>Actual</status><msgType>Alert</msgType><scope>Public</scope><info><language>zh-CN</language>\
+             <category>Met</category><event>{HOSTILE_XML}</event><urgency>Expected</urgency><severity>Severe</severity>\
+             <certainty>Likely</certainty><expires>{}</expires><headline>{HOSTILE_XML}</headline>\
+             <instruction>{HOSTILE_XML}</instruction><area><areaDesc>{HOSTILE_XML}</areaDesc></area></info></alert>",
+            stamp("-1 hour"),
+            stamp("6 hours"),
+        ));
+    }
+
     /// The county's office warns of rain, or takes it back.
     fn warn(&self, kind: &str) {
-        let stamp = |when: &str| {
-            let said =
-                Command::new("date").env("TZ", "Asia/Shanghai").args(["-d", when, "+%Y-%m-%dT%H:00:00%:z"]).output();
-            String::from_utf8(said.expect("every machine has a date").stdout).expect("plain text").trim().to_owned()
-        };
         let (id, references) = match kind {
             "Cancel" => ("W2", format!("<references>qx@warn.example.cn,W1,{}</references>", stamp("-1 hour"))),
             _ => ("W1", String::new()),
@@ -141,9 +172,31 @@ impl Stage {
                 "Check the flood boards of the garage."
             ),
         );
+        self.post_warning(&message);
+    }
+
+    fn post_warning(&self, message: &str) {
         let path = "/api/v1/warnings/county HTTP/1.0\r\nAuthorization: Bearer posts-of-the-county\r\nX-Rest: ";
-        let answer = http::request(self.web, "POST", path, &message).expect("the desk answers");
+        let answer = http::request(self.web, "POST", path, message).expect("the desk answers");
         assert_eq!((answer.status, &answer.json()["taken"]), (200, &json!("new")), "{}", answer.body);
+    }
+
+    /// Waits until so many messages of this status have left; there are never more.
+    fn left(&self, status: &str, wanted: &str) {
+        let wanted: usize = wanted.parse().expect("a number");
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let files = std::fs::read_dir(self.site.path("cap")).into_iter().flatten().flatten();
+            let texts = files
+                .filter(|file| file.path().extension().is_some_and(|end| end == "xml"))
+                .map(|file| std::fs::read_to_string(file.path()).expect("it is text"));
+            let found = texts.filter(|text| text.contains(&format!("<status>{status}</status>"))).count();
+            assert!(found <= wanted && Instant::now() < until, "{found} of {wanted} messages are {status}");
+            if found == wanted {
+                return;
+            }
+            pause();
+        }
     }
 
     fn receiver(&self) -> &Hook {
@@ -157,7 +210,7 @@ impl Stage {
     }
 
     /// Has the story told, and does what it asks for until it ends.
-    fn tell(mut self, story: &str, token: &str) {
+    fn tell(&mut self, story: &str, token: &str) {
         let requests = TcpListener::bind("127.0.0.1:0").expect("a free port");
         requests.set_nonblocking(true).expect("a listener can be told not to block");
         let stage = requests.local_addr().expect("it is bound");
@@ -197,6 +250,12 @@ impl Stage {
     }
 }
 
+/// A moment of the county, to the hour.
+fn stamp(when: &str) -> String {
+    let said = Command::new("date").env("TZ", "Asia/Shanghai").args(["-d", when, "+%Y-%m-%dT%H:00:00%:z"]).output();
+    String::from_utf8(said.expect("every machine has a date").stdout).expect("plain text").trim().to_owned()
+}
+
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -233,9 +292,51 @@ name = { zh = "西区站", en = "West station" }
     let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
     let first = text.replacen("stations = [\"st-1\"", "stations = [\"st-3\", \"st-1\"", 1);
     site.write("anmin.toml", &first);
-    let daemon = Daemon::start(site.folder());
-    let web = daemon.web;
-    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("stations", "");
+    Stage::on(site).tell("stations", "");
+}
+
+/// Flats, each with a detector and in a building of its own.
+fn flats(wanted: usize) -> String {
+    (1..=wanted)
+        .map(|n| {
+            let place = if n == 1 { String::new() } else { format!("[[place]]\nid = \"b{n}\"\nbuilding = \"{n}\"\n") };
+            format!(
+                "{place}[[device]]\nid = \"flat-{n}\"\nprofile = \"anmin-json-gas\"\nplace = \"b{n}\"\nroom = \"101\"\n"
+            )
+        })
+        .collect()
+}
+
+/// The head's site is an exercise as a whole: this one is real.
+fn real(name: &str, more: &str) -> Site {
+    let site = Site::new(name, &format!("{}{more}", gas()));
+    let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
+    site.write("anmin.toml", &text.replacen("exercise = true\n", "", 1));
+    site
+}
+
+#[test]
+fn an_alarm_arrives_on_three_screens_in_one_order() {
+    Stage::on(Site::new("screens", &format!("{}{}", gas(), flats(6)))).tell("screens", "");
+}
+
+#[test]
+fn a_drill_is_started_seen_as_one_and_ended_on_the_page() {
+    Stage::on(real("drill", &flats(2))).tell("drill", "");
+}
+
+/// Three people, and a target that takes what is real.
+#[test]
+fn a_broadcast_leaves_by_two_people_at_two_screens_and_a_drill_is_seen_to_be_none() {
+    let target = "[[cap]]\nid = \"town\"\nfolder = \"cap\"\nsender = \"anmin.test.example\"\nstatus = \"actual\"\n\
+        [broadcast]\napprove_within = \"10m\"\n";
+    let mut stage = Stage::on(real("broadcast", &format!("{}{target}", flats(2))));
+    let chen = Person::set_up(stage.web, &stage.site, "chen", "陈主管");
+    for (account, shown) in [("li", "李值班"), ("wang", "王值班")] {
+        chen.add(account, shown, "officer", &[]);
+    }
+    stage.officer = Some(chen);
+    stage.tell("broadcast", Person::PASSWORD);
 }
 
 /// Flats of one floor, each with its detector.
@@ -249,9 +350,7 @@ fn alarms_of_one_floor_are_one_incident_from_the_first_smell_to_its_end() {
         })
         .concat();
     let site = Site::new("incident", &format!("{}{flats}", gas()));
-    let daemon = Daemon::start(site.folder());
-    let web = daemon.web;
-    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("incident", "");
+    Stage::on(site).tell("incident", "");
 }
 
 #[test]
@@ -276,9 +375,7 @@ fn a_token_is_asked_for_and_kept_until_the_page_is_closed() {
     let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
     site.write("anmin.toml", &text.replacen(LISTEN, &format!("{LISTEN}\ntoken_file = \"token\""), 1));
     site.write("token", token);
-    let daemon = Daemon::start(site.folder());
-    let web = daemon.web;
-    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("token", token);
+    Stage::on(site).tell("token", token);
 }
 
 /// A flat in each of two buildings.
@@ -305,11 +402,10 @@ floor = "2"
 room = "201"
 "#;
     let site = Site::new("accounts", &format!("{}{flats}", gas()));
-    let daemon = Daemon::start(site.folder());
-    let web = daemon.web;
-    let code = Command::new(binary()).args(["account", "setup-code"]).arg(site.folder()).output();
+    let mut stage = Stage::on(site);
+    let code = Command::new(binary()).args(["account", "setup-code"]).arg(stage.site.folder()).output();
     let code = String::from_utf8(code.expect("the binary runs").stdout).expect("it is text").trim().to_owned();
-    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("accounts", &code);
+    stage.tell("accounts", &code);
 }
 
 #[test]
@@ -324,7 +420,7 @@ fn an_officer_comes_in_and_opens_a_locked_screen_by_the_provider_of_the_office()
     let web = daemon.web;
     Person::set_up(web, &site, "li", "李主管");
     let beside = format!("http://127.0.0.1:{port}");
-    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("oidc", &beside);
+    Stage { site, daemon: Some(daemon), database: None, receiver: None, officer: None, web }.tell("oidc", &beside);
 }
 
 #[test]
@@ -338,9 +434,7 @@ fn what_waits_for_a_database_that_is_away_is_said() {
         "anmin.toml",
         &format!("{text}[[influx]]\nid = \"tsdb\"\nurl = \"http://127.0.0.1:{port}\"\nbucket = \"anmin\"\n"),
     );
-    let daemon = Daemon::start(site.folder());
-    let web = daemon.web;
-    Stage { site, daemon: Some(daemon), database: Some(database), receiver: None, web }.tell("backlog", "");
+    Stage { database: Some(database), ..Stage::on(site) }.tell("backlog", "");
 }
 
 #[test]
@@ -349,9 +443,7 @@ fn what_a_receiver_refused_is_listed_and_sent_again_by_two_taps() {
     let site = Site::new("undelivered", &gas());
     let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
     site.write("anmin.toml", &format!("{text}[[webhook]]\nid = \"office\"\nurl = \"{}\"\n", receiver.url));
-    let daemon = Daemon::start(site.folder());
-    let web = daemon.web;
-    Stage { site, daemon: Some(daemon), database: None, receiver: Some(receiver), web }.tell("undelivered", "");
+    Stage { receiver: Some(receiver), ..Stage::on(site) }.tell("undelivered", "");
 }
 
 #[test]
@@ -360,9 +452,7 @@ fn a_warning_from_above_stands_on_the_first_screen_while_it_holds() {
     let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
     site.write("posts", "posts-of-the-county\n");
     site.write("anmin.toml", &format!("{text}[[warning_source]]\nid = \"county\"\npost_token_file = \"posts\"\n"));
-    let daemon = Daemon::start(site.folder());
-    let web = daemon.web;
-    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("warnings", "");
+    Stage::on(site).tell("warnings", "");
 }
 
 #[test]
@@ -379,9 +469,7 @@ fn a_strange_device_is_taken_in_by_three_buttons_and_a_spreadsheet_after_a_look_
 fn what_is_looked_up_kept_in_lists_and_tested_on_a_walk_has_its_page() {
     let place = "[[place]]\nid = \"b5\"\nbuilding = \"5\"\n[[device]]\nid = \"flat-501\"\nprofile = \"anmin-json-gas\"\nplace = \"b5\"\n";
     let site = Site::new("reports", &format!("{}{place}", gas()));
-    let daemon = Daemon::start(site.folder());
-    let web = daemon.web;
-    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("reports", "");
+    Stage::on(site).tell("reports", "");
 }
 
 /// A map with two buildings, and a floor on which one kitchen is marked and the other is not.
@@ -433,9 +521,154 @@ mark = [{ room = "厨房", x = 0.2, y = 0.4 }]
     site.write("plans/site.geojson", &map.to_string());
     let floor = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/demo/plans/b3-f1.png");
     std::fs::copy(floor, site.path("plans/b1-f5.png")).expect("the demo has a floor");
-    let daemon = Daemon::start(site.folder());
-    let web = daemon.web;
-    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("drawings", "");
+    Stage::on(site).tell("drawings", "");
+}
+
+/// A list of five thousand devices: five hundred speak each second, spread over the list.
+#[test]
+fn of_five_thousand_points_whose_values_stream_in_few_rows_are_drawn() {
+    let shape = Shape { rules: 1, devices: 5_000, broker: None, qos: 0 };
+    let mut stage = Stage::on(subject::site(shape));
+    let mut devices = stage.devices();
+    let over = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&over);
+    let values = std::thread::spawn(move || {
+        for turn in (0_u64..).take_while(|_| !ended.load(Ordering::Relaxed)) {
+            devices.throw((0..10).map(|n| {
+                let seq = turn * 10 + n;
+                let value = json!({ "v": (seq % 97) as f64 / 10.0, "ts": wall_ms(), "seq": seq });
+                (format!("bench/d{}/up", seq * 101 % 5_000), value.to_string().into_bytes())
+            }));
+            pause();
+        }
+    });
+    stage.tell("points", "");
+    over.store(true, Ordering::Relaxed);
+    values.join().expect("nobody panics in it");
+}
+
+/// What tries to be more than text: a tag that would run, quotes, both kinds of braces, and marks that turn the writing.
+const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'{{7*7}}@:tabs.now\u{202e}";
+
+/// The same as XML has it.
+const HOSTILE_XML: &str = "&lt;img src=x onerror=alert(1)&gt;\"'{{7*7}}@:tabs.now\u{202e}";
+
+/// Whatever has a name has a hostile one: the site's own, and what devices, peers, offices, officers and residents say.
+#[test]
+fn names_and_words_that_try_to_run_are_text_on_every_page() {
+    let evil = |text: &str| text.replace("EVIL", &json!(HOSTILE).to_string().replace('\u{202e}', "\\u202e"));
+    let more = evil(
+        r#"
+[[webhook]]
+id = "office"
+url = "HOOK"
+
+[[warning_source]]
+id = "county"
+post_token_file = "posts"
+
+[residents]
+enabled = true
+title = EVIL
+
+[[station]]
+id = "st-9"
+name = EVIL
+  [[station.crew]]
+  id = "wang"
+  name = EVIL
+  [[station.shift]]
+  name = EVIL
+  from = "00:00"
+  to = "00:00"
+  crew = ["wang"]
+  [[station.equipment]]
+  id = "hose"
+  name = EVIL
+
+[[place]]
+id = "b2"
+building = EVIL
+unit = EVIL
+floor = EVIL
+position = [36.0616, 103.8354]
+stations = ["st-9"]
+
+[[device]]
+id = "flat-1"
+name = EVIL
+profile = "anmin-json-gas"
+place = "b2"
+room = EVIL
+
+[[drawing]]
+id = "site"
+name = EVIL
+geojson = "site.geojson"
+
+[[plan]]
+id = "gas-b2"
+title = EVIL
+hazard = "gas"
+places = ["b2"]
+version = "1"
+approved_by = EVIL
+approved_on = "2026-03-01"
+source = EVIL
+  [[plan.step]]
+  id = "valve"
+  do = EVIL
+
+[[drill]]
+id = "d"
+building = EVIL
+every = "90d"
+"#,
+    );
+    let receiver = Hook::start();
+    receiver.refuse(true);
+    let site = Site::new("hostile", &format!("{}{}", gas(), more.replace("HOOK", &receiver.url)));
+    let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
+    site.write(
+        "anmin.toml",
+        &text.replacen("name = { zh = \"验收社区\", en = \"Acceptance\" }", &evil("name = EVIL"), 1),
+    );
+    site.write("posts", "posts-of-the-county\n");
+    let corners = json!([[103.835, 36.061], [103.836, 36.061], [103.836, 36.062], [103.835, 36.061]]);
+    let outline = json!({
+        "type": "Feature",
+        "properties": { "name": HOSTILE, "place": "b2" },
+        "geometry": { "type": "Polygon", "coordinates": [corners] },
+    });
+    site.write("site.geojson", &outline.to_string());
+    let rule = r#"
+title = { zh = EVIL, en = EVIL }
+on_delay = "0s"
+[[input]]
+role = "gas"
+kind = "gas.lel"
+[limit.yellow]
+value = 5.0
+unit = "%LEL"
+source = EVIL
+[message]
+zh = TAME
+en = TAME
+[advice]
+zh = TAME
+en = TAME
+[[case]]
+name = EVIL
+steps = [{ at = "0s", gas = 1.0, expect = "normal" }]
+"#;
+    // In a rule's words braces are filled.
+    let tame = evil("EVIL").replace("{{7*7}}", "");
+    site.write("rules/site/hostile.toml", &evil(&rule.replace("TAME", &tame)));
+    site.write(
+        "rules/site/hostile.rhai",
+        "fn judge(gas) { if above(gas, \"yellow\") { yellow() } else { normal() } }\n",
+    );
+    Stage { receiver: Some(receiver), ..Stage::on(site) }.tell("hostile", HOSTILE);
 }
 
 #[test]
@@ -446,11 +679,11 @@ fn a_resident_sees_what_is_public_and_asks_for_help_without_signing_in() {
     let more = "[[warning_source]]\nid = \"county\"\npost_token_file = \"posts\"\n\
         [residents]\nenabled = true\nphone = \"0571-00000000\"\n";
     site.write("anmin.toml", &format!("{text}{more}"));
-    let daemon = Daemon::start(site.folder());
-    let web = daemon.web;
+    let mut stage = Stage::on(site);
     let hall = json!({ "id": "a", "name": "一号楼大厅", "capacity": "200", "state": "open", "building": "1" });
     let school = json!({ "id": "b", "name": "实验小学操场", "capacity": "1500", "state": "full", "people": "1500", "address": "学府路 1 号" });
-    let said = http::post(web, "/api/v1/registers/shelters/rows", &json!({ "who": "li", "rows": [hall, school] }));
+    let said =
+        http::post(stage.web, "/api/v1/registers/shelters/rows", &json!({ "who": "li", "rows": [hall, school] }));
     assert_eq!(said.status, 200, "{}", said.body);
-    Stage { site, daemon: Some(daemon), database: None, receiver: None, web }.tell("residents", "");
+    stage.tell("residents", "");
 }

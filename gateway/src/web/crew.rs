@@ -368,6 +368,8 @@ pub(super) fn safe(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
+            // Turns the writing of what stands around it.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => safe.push(' '),
             c => safe.push(c),
         }
     }

@@ -42,6 +42,10 @@ export class Watched {
       const network = message.text().startsWith('Failed to load resource')
       if (message.type() === 'error' && !(network && this.cut)) this.complaints.push(`console: ${message.text()} ${message.location().url}`)
     })
+    page.on('dialog', (dialog) => {
+      this.complaints.push(`dialog: ${dialog.message()}`)
+      void dialog.dismiss()
+    })
     page.on('request', (request) => {
       const asked = new globalThis.URL(request.url()).origin
       if (asked !== origin && !this.beside.has(asked)) this.complaints.push(`request: ${request.url()}`)

@@ -11,6 +11,7 @@ pub mod latency;
 pub mod load;
 pub mod modbus;
 pub mod office;
+pub mod page;
 pub mod panels;
 pub mod plan;
 pub mod rules;

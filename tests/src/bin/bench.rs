@@ -1,12 +1,14 @@
 //! `make bench`: figures beside yardsticks. With names as arguments only those parts.
 
 use anmin_tests::bench::yardstick::{self, Work};
-use anmin_tests::bench::{call, decode, desk, durable, latency, modbus, office, panels, plan, rules, size, throughput};
+use anmin_tests::bench::{
+    call, decode, desk, durable, latency, modbus, office, page, panels, plan, rules, size, throughput,
+};
 
 /// A name and what it prints.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 15] = [
+const PARTS: [Part; 16] = [
     ("mosquitto", throughput::through_mosquitto),
     ("embedded", throughput::embedded),
     ("watched", throughput::watched),
@@ -21,6 +23,7 @@ const PARTS: [Part; 15] = [
     ("office", office::run),
     ("panels", panels::run),
     ("desk", desk::run),
+    ("page", page::run),
     ("size", size::run),
 ];
 

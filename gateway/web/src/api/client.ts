@@ -55,7 +55,7 @@ export function headers(more: Record<string, string> = {}): Record<string, strin
 /** Turns an answer that is not good into a {@link Problem}. */
 export async function checked(response: Response): Promise<Response> {
   if (response.ok) return response
-  const body = (await response.json().catch(() => null)) as ProblemBody | null
+  const body = await response.text().then(read<ProblemBody>).catch(() => null)
   if (body?.code === 'no_token') tokenIsAsked()
   else if (body?.code === 'signed_out' || body?.code === 'set_up' || body?.code === 'must_change') shutOut()
   else if (body?.code === 'locked') locked()
@@ -69,6 +69,14 @@ export async function checked(response: Response): Promise<Response> {
 /** Questions whose answers the browser keeps and asks about each time: they are large, and mostly as they were. */
 const KEPT = /^\/(points(\/choices)?|devices|rules)(\?|$)/
 
+/** Turn the writing of what stands beside them (Unicode UAX 9, 2.): names and words from outside may hold them. */
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/g
+
+/** What came as JSON, with nothing in it that would make the screen say otherwise than it is written. */
+export function read<T>(json: string): T {
+  return JSON.parse(json.replace(TURNING, ' ')) as T
+}
+
 async function request<T>(path: string, init: RequestInit, within = WITHIN_MS): Promise<T> {
   let response: Response
   try {
@@ -79,7 +87,7 @@ async function request<T>(path: string, init: RequestInit, within = WITHIN_MS): 
   }
   await checked(response)
   try {
-    return (await response.json()) as T
+    return read<T>(await response.text())
   } catch {
     throw new Problem('unreachable', UNREACHABLE)
   }

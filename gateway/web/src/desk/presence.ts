@@ -24,9 +24,12 @@ export function start(): void {
   watchEffect(() => {
     if (trusted.value === 'lost') return show(`⚠ ${t('lost.title')}`, 'lost')
     const unseen = alarms.value.filter(({ state }) => state === 'unacknowledged' || state === 'returned_unacknowledged')
-    const [gravest] = unseen
+    // As at the head of the list: beside what is real a drill counts for nothing.
+    const real = unseen.filter(({ drill }) => drill === null)
+    const shown = real.length > 0 ? real : unseen
+    const [gravest] = shown
     if (!gravest) return show(status.value ? say(status.value.name) : t('now.title'), 'calm')
-    show(`(${unseen.length}) ${t(`level.${gravest.level}`)} ${say(gravest.title)}`, gravest.level)
+    show(`(${shown.length}) ${t(`level.${gravest.level}`)} ${say(gravest.title)}`, gravest.level)
   })
   watchEffect(() => {
     document.documentElement.dataset.trust = trusted.value

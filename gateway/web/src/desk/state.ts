@@ -4,7 +4,7 @@
  */
 
 import { computed, ref, shallowRef } from 'vue'
-import { ask, useToken, whenShutOut, whenTokenIsAsked } from '../api/client'
+import { ask, read, useToken, whenShutOut, whenTokenIsAsked } from '../api/client'
 import { LiveStream } from '../api/stream'
 import type { ServerEvent } from '../api/sse'
 import type {
@@ -126,14 +126,14 @@ const stream = new LiveStream({
   told: (event) => {
     switch (event.name) {
       case 'hello':
-        return greeted(JSON.parse(event.data) as Hello)
+        return greeted(read<Hello>(event.data))
       case 'resync':
         unlisted = new Mark()
         return void load()
       case 'status':
-        return heard(JSON.parse(event.data) as Status)
+        return heard(read<Status>(event.data))
       case 'readings':
-        return tellReaders(JSON.parse(event.data) as ChangedPoints)
+        return tellReaders(read<ChangedPoints>(event.data))
       default:
         if (loading) held.push(event)
         else take(event)
@@ -228,17 +228,17 @@ async function load(): Promise<void> {
 
 function take(event: ServerEvent): void {
   if (event.name === 'transition') {
-    const { alarm } = JSON.parse(event.data) as Transition
+    const { alarm } = read<Transition>(event.data)
     const before = book.get(alarm.id)
     if (book.take(alarm) && isArrival(before, alarm)) arrived.push(alarm)
   } else if (event.name === 'call') {
-    book.takeCall((JSON.parse(event.data) as CallChange).call)
+    book.takeCall(read<CallChange>(event.data).call)
   } else if (event.name === 'drill') {
-    takeDrill((JSON.parse(event.data) as DrillChange).drill)
+    takeDrill(read<DrillChange>(event.data).drill)
   } else if (event.name === 'walk') {
-    takeWalk((JSON.parse(event.data) as WalkChange).walk)
+    takeWalk(read<WalkChange>(event.data).walk)
   } else if (event.name === 'incident') {
-    incidentBook.take((JSON.parse(event.data) as IncidentChange).incident)
+    incidentBook.take(read<IncidentChange>(event.data).incident)
   }
   changed()
 }

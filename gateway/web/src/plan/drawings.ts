@@ -1,7 +1,7 @@
 /** Which drawings the site has: asked for once, and again whenever the site may have been read anew. */
 
 import { ref, shallowRef, watch } from 'vue'
-import { file } from '../api/client'
+import { file, read } from '../api/client'
 import type { Drawing } from '../api/wire'
 import { remember, remembered } from '../desk/memory'
 import { go } from '../desk/route'
@@ -30,7 +30,7 @@ export async function loadDrawings(): Promise<void> {
   if (performance.now() - asked < AGAIN_MS) return
   asked = performance.now()
   try {
-    const found = ((await (await file('/drawings')).json()) as { drawings: Drawing[] }).drawings
+    const found = read<{ drawings: Drawing[] }>(await (await file('/drawings')).text()).drawings
     if (JSON.stringify(found) !== JSON.stringify(drawings.value)) drawings.value = found
   } catch {
     // Asked again with the next beat that is late enough; what was known stays.
