@@ -2261,7 +2261,8 @@ mod tests {
         let gas = device(&mut points, "g", "a/1/1/1/101", &["gas.lel"])[0];
         let smoke = device(&mut points, "s", "a/1/1/1/101", &["fire.smoke"])[0];
         set.bind(&points);
-        let said = |set: &RuleSet, points: &Points| -> Vec<(String, bool, bool, Vec<(String, f64, Origin)>)> {
+        type Said = (String, bool, bool, Vec<(String, f64, Origin)>);
+        let said = |set: &RuleSet, points: &Points| -> Vec<Said> {
             let limit = |limit: &LimitUsed| (limit.name.clone(), limit.value, limit.origin);
             let held = set.held_of(gas, points).into_iter();
             held.map(|held| {

@@ -305,14 +305,18 @@ pub fn storage(r: Option<&Reader<'_>>, base: &Path) -> (PathBuf, Duration) {
     let dir = r.and_then(|r| {
         let dir: Option<String> = r.optional("dir");
         if let Some(days) = r.optional::<u32>("audit_days") {
-            if !(LEAST_AUDIT_DAYS..=MOST_AUDIT_DAYS).contains(&days) {
+            if days > MOST_AUDIT_DAYS {
                 let message =
                     format!("`storage.audit_days` is {days}, expected {LEAST_AUDIT_DAYS} to {MOST_AUDIT_DAYS}");
-                let short =
+                r.fault("audit_days", message, None);
+            } else if days < LEAST_AUDIT_DAYS {
+                // A house goes on being watched, whatever the length of its log.
+                let message = format!("`storage.audit_days` is {days}: {LEAST_AUDIT_DAYS} days are kept instead");
+                let hint =
                     "logs of a network are kept for six months or more (网络安全法, on the keeping of network logs)";
-                r.fault("audit_days", message, (days < LEAST_AUDIT_DAYS).then(|| short.to_owned()));
+                r.warn(Fault { message, hint: Some(hint.to_owned()), ..r.place("audit_days") });
             }
-            audit_kept = Duration::from_secs(u64::from(days) * 86_400);
+            audit_kept = Duration::from_secs(u64::from(days.max(LEAST_AUDIT_DAYS)) * 86_400);
         }
         r.finish();
         dir

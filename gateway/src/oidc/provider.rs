@@ -410,7 +410,7 @@ mod tests {
     #[tokio::test]
     async fn keys_that_nobody_knows_are_looked_up_once_a_minute() {
         let clock = Clock::manual(Wall::from_millis(0));
-        let keys = json!({"keys": [Signer::new().jwk("k1")]});
+        let keys = json!({"keys": [Signer::made().jwk("k1")]});
         let server = Server::start((0..3).map(|_| says(&keys)).collect()).await;
         let (provider, issuer) = provider(&server, &clock);
         let metadata: Metadata = serde_json::from_value(metadata(&issuer)).expect("it is sound");

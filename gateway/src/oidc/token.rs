@@ -270,7 +270,7 @@ pub mod tests {
     }
 
     impl Signer {
-        pub fn new() -> Self {
+        pub fn made() -> Self {
             let random = SystemRandom::new();
             let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
             let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random);
@@ -291,7 +291,7 @@ pub mod tests {
         }
     }
 
-    static SIGNER: LazyLock<Signer> = LazyLock::new(Signer::new);
+    static SIGNER: LazyLock<Signer> = LazyLock::new(Signer::made);
 
     fn keys(all: &[Value]) -> Keys {
         Keys::read(json!({ "keys": all }).to_string().as_bytes()).expect("a set of keys")
@@ -388,7 +388,7 @@ pub mod tests {
     #[test]
     fn only_the_providers_own_signature_counts_and_only_keys_that_sign() {
         let head = json!({"alg": "ES256", "kid": "k1"});
-        let another = Signer::new();
+        let another = Signer::made();
         assert_eq!(judged(&head, &good(), &keys(&[another.jwk("k1")])), Err(Fault::Signature));
         let set = keys(&[SIGNER.jwk("k1")]);
         let expected =
@@ -422,7 +422,11 @@ pub mod tests {
         let mut short = SIGNER.jwk("k1");
         short["x"] = json!("AQAB");
         for jwk in [for_secrets, for_another, short, json!({"kty": "oct", "k": "AQAB", "kid": "k1"})] {
-            assert_eq!(judged(&head, &good(), &keys(&[jwk.clone()])), Err(Fault::UnknownKey("k1".to_owned())), "{jwk}");
+            assert_eq!(
+                judged(&head, &good(), &keys(std::slice::from_ref(&jwk))),
+                Err(Fault::UnknownKey("k1".to_owned())),
+                "{jwk}"
+            );
         }
     }
 
@@ -433,7 +437,7 @@ pub mod tests {
             HmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"});
         let token = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
         let expected = Expected { issuer: "x", client: "x", nonce: "x", access_token: None, since: wall(NOW) };
-        let found = judge(token, &keys(&[jwk.clone()]), &expected, wall(NOW));
+        let found = judge(token, &keys(std::slice::from_ref(&jwk)), &expected, wall(NOW));
         assert_eq!(found, Err(Fault::Issuer("joe".to_owned())), "its signature is right");
         let mut changed = token.to_owned();
         changed.replace_range(25..26, "K");
