@@ -85,8 +85,8 @@ test('a second person lets it out, and both screens say so', async () => {
   await answer(wang).fill('验收社区')
   await yes(wang).click()
   await stage('actual 1')
-  await li.page.locator('.alarm h2 a').first().click()
-  await wang.page.locator('.alarm h2 a').first().click()
+  await li.page.locator('.card.alarm h2 a').first().click()
+  await wang.page.locator('.card.alarm h2 a').first().click()
   for (const watched of [li, wang]) {
     await expect.poll(() => card(watched).innerText()).toMatch(/已批准[\s\S]*2\/2 人同意[\s\S]*李值班 同意[\s\S]*王值班 同意[\s\S]*已对外发出：town/)
     expect(await answer(watched).count()).toBe(0)
@@ -96,7 +96,7 @@ test('a second person lets it out, and both screens say so', async () => {
 
 test('what a drill sends looks otherwise, says that it is one, and asks nobody', async () => {
   await stage('drill')
-  await li.page.locator('.alarm.drilled h2 a').first().click()
+  await li.page.locator('.card.alarm.drilled h2 a').first().click()
   const other = li.page.locator('article.detail .broadcast')
   await other.waitFor()
   expect(await other.innerText()).toMatch(/对外播报（演练）[\s\S]*已对外发出：town/)
@@ -109,7 +109,7 @@ test('what a drill sends looks otherwise, says that it is one, and asks nobody',
 
 test('one person takes back what was wrong, with a reason', async () => {
   await li.page.goto(`${URL}/#/now`)
-  await li.page.locator('.alarm:not(.drilled) h2 a').first().click()
+  await li.page.locator('.card.alarm:not(.drilled) h2 a').first().click()
   await card(li).getByRole('button', { name: '撤回播报…' }).click()
   const dialog = li.page.getByRole('dialog', { name: '撤回播报' })
   await dialog.getByRole('textbox').fill('探测器误报')

@@ -9,7 +9,7 @@ let desk: Watched
 let phone: Watched
 
 const cases = (watched: Watched): Locator => watched.page.getByRole('region', { name: /^(日常事项|Cases)$/ })
-const card = (watched: Watched): Locator => cases(watched).locator('.incident', { hasText: '夜间装修噪声' })
+const card = (watched: Watched): Locator => cases(watched).locator('.card.incident', { hasText: '夜间装修噪声' })
 const detail = (watched: Watched): Locator => watched.page.locator('article.detail')
 
 beforeAll(async () => {

@@ -11,8 +11,8 @@ let phone: Watched
 
 const both = () => [desk, phone]
 const strip = ({ page }: Watched) => page.locator('.exercise')
-const played = ({ page }: Watched) => page.locator('.alarm.drilled')
-const real = ({ page }: Watched) => page.locator('.alarm:not(.drilled)')
+const played = ({ page }: Watched) => page.locator('.card.alarm.drilled')
+const real = ({ page }: Watched) => page.locator('.card.alarm:not(.drilled)')
 /** How many red ones the head of the list counts. */
 const red = ({ page }: Watched) => page.locator('.levels .level.red b').innerText()
 
@@ -72,7 +72,7 @@ test('a real alarm in the middle of it stands above it, unmarked', async () => {
   for (const watched of both()) {
     await real(watched).waitFor()
     expect(await real(watched).locator('.drill-mark').count()).toBe(0)
-    expect(await watched.page.locator('.alarm').first().getAttribute('class')).not.toContain('drilled')
+    expect(await watched.page.locator('.card.alarm').first().getAttribute('class')).not.toContain('drilled')
     expect(await red(watched)).toBe('1')
   }
   await expect.poll(() => desk.page.title()).toMatch(/^\(1\) 红色 可燃/)

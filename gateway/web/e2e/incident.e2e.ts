@@ -9,7 +9,7 @@ let browser: Browser
 let desk: Watched
 let phone: Watched
 
-const card = (watched: Watched): Locator => watched.page.locator('.incident').first()
+const card = (watched: Watched): Locator => watched.page.locator('.card.incident').first()
 const detail = (watched: Watched): Locator => watched.page.locator('article.detail')
 
 beforeAll(async () => {
@@ -25,13 +25,13 @@ afterAll(async () => {
 test('what belongs together is one card, and one alarm is as simple as ever', async () => {
   await desk.page.getByRole('heading', { name: '没有报警' }).waitFor()
   await stage('gas flat-501 30')
-  await desk.page.locator('.alarm', { hasText: '501' }).waitFor()
-  expect(await desk.page.locator('.incident').count()).toBe(0)
+  await desk.page.locator('.card.alarm', { hasText: '501' }).waitFor()
+  expect(await desk.page.locator('.card.incident').count()).toBe(0)
   await stage('gas flat-502 60')
   await card(desk).waitFor()
-  expect(await desk.page.locator('.alarm').count()).toBe(0)
+  expect(await desk.page.locator('.card.alarm').count()).toBe(0)
   expect(await card(desk).innerText()).toMatch(/红色 Ⅰ级 · 燃气[\s\S]*× 2[\s\S]*2 条未确认/)
-  await phone.page.locator('.incident', { hasText: '× 2' }).waitFor()
+  await phone.page.locator('.card.incident', { hasText: '× 2' }).waitFor()
   await desk.isSound('a folded incident')
   await phone.isSound('a folded incident on a phone')
   await desk.picture('incident-desk')
@@ -86,7 +86,7 @@ test('its detail says what to do, who comes, and takes notes', async () => {
   expect(await photo.getAttribute('rel')).toContain('noopener')
   await desk.isSound('the detail of an incident')
   await desk.picture('incident-detail-desk')
-  await phone.page.locator('.incident h2 a').click()
+  await phone.page.locator('.card.incident h2 a').click()
   await detail(phone).locator('.notes', { hasText: '总阀已关' }).waitFor()
   await phone.isSound('the detail of an incident on a phone')
   await phone.picture('incident-detail-phone')

@@ -9,7 +9,7 @@ let browser: Browser
 let desk: Watched
 let phone: Watched
 
-const card = (watched: Watched): Locator => watched.page.locator('.alarm', { hasText: '燃气' }).first()
+const card = (watched: Watched): Locator => watched.page.locator('.card.alarm', { hasText: '燃气' }).first()
 const detail = (watched: Watched): Locator => watched.page.locator('article.detail')
 const lost = (watched: Watched): Locator => watched.page.getByRole('region', { name: /实时连接中断|Live connection lost/ })
 
@@ -45,7 +45,7 @@ test('an alarm arrives on every screen at once, by word, shape and colour', asyn
   phone = await Watched.open(browser, { ...PHONE, locale: 'en-GB', colorScheme: 'dark' })
   await phone.page.getByRole('heading', { name: 'No alarms' }).waitFor()
   await stage('gas kitchen 60')
-  await Promise.all([card(desk).waitFor(), phone.page.locator('.alarm', { hasText: 'Gas' }).waitFor()])
+  await Promise.all([card(desk).waitFor(), phone.page.locator('.card.alarm', { hasText: 'Gas' }).waitFor()])
   expect(await card(desk).innerText()).toMatch(/红色 Ⅰ级 · 燃气[\s\S]*未确认[\s\S]*60 %LEL[\s\S]*限值 50 %LEL/)
   expect(await card(desk).locator('svg.mark.red text').textContent()).toBe('I')
   await expect.poll(() => desk.page.title()).toMatch(/^【演练】\(1\) 红色/)
@@ -62,7 +62,7 @@ test('two taps acknowledge it, and the first one ever asks for a name', async ()
   await card(desk).getByRole('button', { name: '再按一次：确认' }).click()
   await card(desk).getByText('已确认').waitFor()
   expect(await card(desk).innerText()).toContain('李值班')
-  await phone.page.locator('.alarm', { hasText: '李值班' }).getByText('Acknowledged').waitFor()
+  await phone.page.locator('.card.alarm', { hasText: '李值班' }).getByText('Acknowledged').waitFor()
   await expect.poll(() => desk.page.title()).toBe('【演练】验收社区 · 安民')
 })
 
@@ -235,8 +235,8 @@ test('a lost connection is said at once, and what was missed comes back with it'
   await stage('start')
   await stage('gas bathroom 30')
   await Promise.all([lost(desk), lost(phone)].map((banner) => banner.waitFor({ state: 'detached' })))
-  await desk.page.locator('.alarm', { hasText: '橙色' }).waitFor()
-  await phone.page.locator('.alarm', { hasText: 'Orange' }).waitFor()
+  await desk.page.locator('.card.alarm', { hasText: '橙色' }).waitFor()
+  await phone.page.locator('.card.alarm', { hasText: 'Orange' }).waitFor()
   await card(desk).getByText('已确认').waitFor()
   // A detector that nobody configured is known again, and its history with it, once it has spoken.
   await stage('gas kitchen 61')
@@ -257,7 +257,7 @@ test('when the gas is gone a person resets the latch, and the alarm ends', async
   await detail(desk).getByRole('button', { name: '复位' }).click()
   await detail(desk).getByRole('button', { name: '再按一次：复位' }).click()
   await detail(desk).getByText('这条报警已结束').waitFor()
-  await desk.page.locator('.alarm.red').waitFor({ state: 'detached' })
+  await desk.page.locator('.card.alarm.red').waitFor({ state: 'detached' })
   await detail(desk).locator('ol.rows', { hasText: '复位' }).waitFor()
 })
 

@@ -16,7 +16,7 @@ beforeAll(async () => {
   desk = await Watched.open(browser, DESK)
   await desk.page.evaluate(() => localStorage.setItem('anmin.officer', '李值班'))
   await desk.page.reload()
-  await desk.page.locator('.alarm').first().waitFor()
+  await desk.page.locator('.card.alarm').first().waitFor()
 })
 
 afterAll(async () => {
@@ -76,7 +76,7 @@ test('whoever has read the limits before somebody else set one must look again',
     desk.cut = true
     await page.getByRole('dialog').getByRole('button', { name: '采用…' }).click()
     if (page === other.page) await page.getByRole('dialog').waitFor({ state: 'detached' })
-    else await page.getByRole('alert').filter({ hasText: '限值已被他人修改' }).waitFor()
+    else await page.getByRole('alert').filter({ hasText: '王班长 已于' }).waitFor()
   }
   await desk.page.keyboard.press('Escape')
   desk.cut = false
@@ -122,14 +122,14 @@ test('elder mode is large, leaves things out, and stays on this device; paper ha
   expect(await size()).toBeCloseTo(usual * 1.25, 1)
   expect(await page.getByRole('link', { name: '测点' }).count()).toBe(0)
   await page.reload()
-  await page.locator('.alarm').first().waitFor()
+  await page.locator('.card.alarm').first().waitFor()
   expect(await size()).toBeCloseTo(usual * 1.25, 1)
   await desk.isSound('elder mode')
   await desk.picture('elder-desk')
   const phone = await Watched.open(browser, PHONE)
   await phone.page.evaluate(() => localStorage.setItem('anmin.elder', 'yes'))
   await phone.page.reload()
-  await phone.page.locator('.alarm').first().waitFor()
+  await phone.page.locator('.card.alarm').first().waitFor()
   await phone.isSound('elder mode on a phone')
   await phone.picture('elder-phone')
   await phone.page.goto(`${URL}/#/rules`)

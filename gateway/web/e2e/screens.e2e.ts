@@ -66,7 +66,7 @@ test('each alarm is on every screen before anybody could ask for it', async () =
 test('all show them in one order, the gravest first', async () => {
   const orders = await Promise.all(
     screens.map(({ watched }) =>
-      watched.page.locator('.alarm').evaluateAll((cards) =>
+      watched.page.locator('.card.alarm').evaluateAll((cards) =>
         cards.map((card) => `${card.className.match(/red|orange/)?.[0]} ${card.querySelector('a')?.hash.split('/').at(-1)}`),
       ),
     ),
@@ -79,10 +79,10 @@ test('what one does is seen by the others, too', async () => {
   const phone = screens[2]!.watched.page
   await phone.evaluate(() => localStorage.setItem('anmin.officer', '李值班'))
   await phone.reload()
-  const first = phone.locator('.alarm.red').first()
+  const first = phone.locator('.card.alarm.red').first()
   const address = await first.locator('h2 a').getAttribute('href')
   await first.getByRole('button', { name: /^确认/ }).click()
   await phone.getByRole('button', { name: /^再按一次：确认/ }).click()
-  for (const { watched } of screens) await watched.page.locator('.alarm', { has: watched.page.locator(`a[href="${address}"]`) }).getByText('李值班').waitFor()
+  for (const { watched } of screens) await watched.page.locator('.card.alarm', { has: watched.page.locator(`a[href="${address}"]`) }).getByText('李值班').waitFor()
   for (const { watched } of screens) await watched.close()
 })

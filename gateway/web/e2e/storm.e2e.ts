@@ -31,14 +31,14 @@ afterAll(async () => {
 
 const all = () => desk.page.getByRole('button', { name: /^全部/ }).innerText()
 /** The incident that the storm is folded into. */
-const folded = () => desk.page.locator('.incident', { hasText: '报警风暴' })
+const folded = () => desk.page.locator('.card.incident', { hasText: '报警风暴' })
 /** Ten are too few to be a storm and stand alone; one of them began the incident of all others. */
 const ALONE = 9
 
 test('they arrive while the page goes on', async () => {
   await stage(`storm ${ALARMS}`)
   await expect.poll(all, { timeout: 120_000, interval: 500 }).toContain('10,000')
-  expect(await desk.page.locator('.alarm').count()).toBe(ALONE)
+  expect(await desk.page.locator('.card.alarm').count()).toBe(ALONE)
   expect(await folded().count()).toBe(1)
   expect(await folded().innerText()).toMatch(/可燃气体泄漏 × 9,991[\s\S]*3,3\d\d[\s\S]*9,991 条未确认/)
   // Whoever cannot follow a storm is told to load afresh, and is live again after that.
