@@ -4,10 +4,12 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::time::Instant;
 
-use anmin_tests::daemon::{DEADLINE, Daemon, anmin, pause};
+use anmin_tests::daemon::{DEADLINE, Daemon, anmin, binary, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
-use anmin_tests::peers::{CapReceiver, Robots, VictoriaMetrics, free_port};
+use anmin_tests::peers::{
+    CapReceiver, Mailboxes, Mosquitto, Office, Peer, Robots, Telephones, VictoriaMetrics, free_port,
+};
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::{Value, json};
 
@@ -373,4 +375,130 @@ on_delay = "0s"
         assert!(matches!(nobody, Err(ErrorKind::WouldBlock)), "{nobody:?} has dialled in");
     }
     assert_eq!(daemon.terminate(), Some(0));
+}
+
+/// Goal: what the simulator plays reaches every kind of receiver, in the shape that its maker wants. Method: `anmin sim` against one
+/// site with a Mosquitto, aiosmtpd, a gateway of short messages, the robots of three groups, a receiver of CAP that judges by the
+/// schema of OASIS, and a reader of feeds. Limits are so low that the first breath of each danger is red.
+#[test]
+fn each_danger_that_the_simulator_plays_reaches_every_kind_of_receiver() {
+    let site = Site::new("receivers", "");
+    let mosquitto = Mosquitto::start(&site);
+    let (mut robots, mut telephones) = (Robots::start(), Telephones::start());
+    let (mut mailboxes, mut cap) = (Mailboxes::start(&site, "plain", 0, "none"), CapReceiver::start(&[]));
+    let groups = [
+        ("wecom", "/cgi-bin/webhook/send?key=KEY"),
+        ("dingtalk", "/robot/send?access_token=1"),
+        ("feishu", "/open-apis/bot/v2/hook/1"),
+    ];
+    let mut ways = String::new();
+    for (robot, path) in groups {
+        site.write(robot, &format!("{}{path}\n", robots.url));
+        let signed = if robot == "wecom" { "" } else { "secret_file = \"sign\"\n" };
+        ways += &format!(
+            "[[notice]]\nid = \"{robot}\"\nrobot = \"{robot}\"\naddress_file = \"{robot}\"\nsystem = false\n{signed}"
+        );
+    }
+    site.write("sign", "demo-secret\n");
+    site.write("numbers", "13800000001\n");
+    site.write("office-token", "a-token-of-the-office\n");
+    let devices: String = [("cooker", "gas"), ("hall-smoke", "smoke"), ("hall", "heat"), ("garage", "level")]
+        .map(|(id, kind)| {
+            format!("[[device]]\nid = \"{id}\"\nprofile = \"anmin-json-{kind}\"\nplace = \"b1\"\nfloor = \"2\"\n")
+        })
+        .concat();
+    let low = [
+        ("gas/leak", "yellow = 3.0, orange = 4.0, red = 5.0"),
+        ("fire/heat", "yellow = 27.0, orange = 28.0, red = 30.0"),
+        ("flood/level", "blue = 2.0, yellow = 3.0, orange = 4.0, red = 5.0"),
+    ];
+    let limits = low.map(|(rule, limit)| {
+        format!("[[override]]\nrule = \"{rule}\"\non_delay = \"0s\"\ndeadband = 0.1\nlimit = {{ {limit} }}\n")
+    });
+    let alone = ["gas/rising", "fire/rate_of_rise", "flood/rising"]
+        .map(|rule| format!("[[override]]\nrule = \"{rule}\"\nenabled = false\n"));
+    let rules = [limits.concat(), alone.concat()].concat();
+    site.write(
+        "anmin.d/all.toml",
+        &format!(
+            r#"{GAS_AS_IT_SPEAKS}{devices}{rules}{ways}
+[[mqtt_out]]
+id = "city"
+url = "mqtt://127.0.0.1:{mqtt}"
+[[notice]]
+id = "mail"
+mail = "smtp://127.0.0.1:{smtp}"
+plain = true
+from = "anmin@example.cn"
+to = ["duty@example.cn"]
+languages = ["zh-CN", "en-US"]
+system = false
+[[notice]]
+id = "sms"
+gateway = "{sms}/sms"
+speaks = "sms"
+body = '{{"to": "{{{{number}}}}", "text": "{{{{text}}}}", "id": "{{{{id}}}}"}}'
+numbers_file = "numbers"
+system = false
+[[cap]]
+id = "town"
+url = "{town}"
+sender = "acceptance.anmin.example.cn"
+[[subscriber]]
+id = "office"
+token_file = "office-token"
+min_level = "orange"
+[subscriber.cap]
+sender = "acceptance.anmin.example.cn"
+"#,
+            mqtt = mosquitto.port,
+            smtp = mailboxes.port,
+            sms = telephones.url,
+            town = cap.url,
+        ),
+    );
+    let daemon = Daemon::start(site.folder());
+    let mut city = Mqtt::connect(mosquitto.port, "city");
+    city.subscribe("anmin/v1/acceptance/alarm/#");
+    let broker = format!("127.0.0.1:{}", daemon.broker.expect("it has a broker").port());
+    let (program, folder) = (binary().display().to_string(), site.folder().display().to_string());
+    for (scenario, rule, subject, zh, en) in [
+        ("gas-leak", "gas/leak", "cooker/lel", "可燃气体", "Combustible gas"),
+        ("fire", "fire/heat", "hall/temperature", "温度", "Heat"),
+        ("rain-flood", "flood/level", "garage/level", "积水", "Water"),
+    ] {
+        let arguments =
+            ["sim", scenario, "--site", &folder, "--broker", &broker, "--interval-ms", "200", "--no-modbus"];
+        let _played = Peer::start(&program, &arguments);
+        let alarm = daemon.alarm(rule, subject, "it is red", |alarm| alarm["level"] == "red");
+        let topic = format!("anmin/v1/acceptance/alarm/{rule}/{subject}/event");
+        let event = city.next("the event", |publish| publish.topic == topic);
+        let event: Value = serde_json::from_slice(&event.payload).expect("JSON");
+        assert_eq!((&event["rule"], &event["subject"]), (&json!(rule), &json!(subject)), "{event:#}");
+        let mut alerts = std::iter::repeat_with(|| cap.next("Alert")).inspect(|alert| {
+            assert_eq!((&alert["ok"], &alert["faults"]), (&json!(true), &json!([])), "{alert:#}");
+        });
+        alerts.find(|alert| alert.to_string().contains(zh)).expect("it goes on until there is none");
+        drop(alerts);
+        let mut groups: Vec<String> = Vec::new();
+        while groups.len() < 3 {
+            let said = robots.next(zh);
+            assert_eq!(said["code"], 0, "taken by its shape and signature: {said:#}");
+            let robot = said["robot"].as_str().expect("a name").to_owned();
+            if !groups.contains(&robot) {
+                groups.push(robot);
+            }
+        }
+        let letter = mailboxes.next(zh);
+        let text = letter["text"].as_str().expect("text");
+        assert!(text.contains(en), "in both languages: {letter:#}");
+        assert!(telephones.next(zh)["text"].as_str().is_some_and(|text| text.starts_with("【演练】")));
+        let at = format!("/api/v1/alarms/{}/acknowledge", alarm["id"].as_str().expect("an id"));
+        assert_eq!(http::post(daemon.web, &at, &json!({ "who": "li" })).status, 200);
+    }
+    let url = format!("http://{}/api/v1/subscriptions/office/feed.atom", daemon.web);
+    let read = Office::reads_feed(&url, "a-token-of-the-office");
+    assert_eq!(read["bozo"], false, "{read:#}");
+    let entries = read["entries"].as_array().expect("a list");
+    assert!(entries.len() >= 3 && entries.iter().all(|entry| entry["faults"] == json!([])), "{read:#}");
 }
