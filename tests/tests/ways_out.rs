@@ -221,7 +221,7 @@ enabled = false
     let first = robots.next("无人处置");
     assert_eq!(first["robot"], "dingtalk", "the manager, and not before nobody acts: {first}");
     let reserve = robots.next("\"feishu\"");
-    assert!(reserve["text"].as_str().is_some_and(|text| text.contains("已转发备用出口")), "{reserve}");
+    assert!(reserve["text"].as_str().is_some_and(|text| text.contains("已转发下一出口")), "{reserve}");
     let alarm = daemon.alarm("gas/leak", "g1/lel", "stands", |alarm| alarm["active"] == true);
     let path = format!("/api/v1/alarms/{}/acknowledge", alarm["id"].as_str().expect("text"));
     assert_eq!(http::post(daemon.web, &path, &json!({ "who": "李值班" })).status, 200);
