@@ -97,6 +97,8 @@ pub struct Hearing {
     came: VecDeque<Name>,
     early: VecDeque<(Mono, Arc<str>, Report)>,
     waits: BTreeMap<(AlarmId, Arc<str>), Waits>,
+    /// Nothing is due before; asked in every turn.
+    soonest: Option<Mono>,
     /// When it failed last.
     unreached: BTreeMap<(Arc<str>, u32), Mono>,
     acts: VecDeque<Act>,
@@ -119,10 +121,7 @@ impl Hearing {
 
     fn wait(&mut self, now: Mono, alarm: &Alarm, channel: &Channel) {
         let handed_on = channel.then.iter().any(|next| alarm.rerouted.contains(next));
-        if channel.form != ChannelForm::Events || handed_on {
-            return;
-        }
-        if !has_times(channel) {
+        if channel.form != ChannelForm::Events || handed_on || !has_times(channel) {
             return;
         }
         let waits = self.waits.entry((alarm.id, Arc::clone(&channel.id))).or_default();
@@ -133,6 +132,7 @@ impl Hearing {
                 waits.take(now, recipient, &standing);
             }
         }
+        self.soonest = self.soonest.into_iter().chain(waits.due()).min();
         self.tidy();
     }
 
@@ -151,7 +151,12 @@ impl Hearing {
             if channel.is_some_and(has_times) {
                 for alarm in &alarms {
                     let waits = self.waits.entry((*alarm, Arc::clone(&message.channel))).or_default();
+                    // That they were reached by an earlier message says nothing of this one.
+                    if !self.known.contains_key(&name) {
+                        waits.recipients.remove(recipient);
+                    }
                     waits.take(now.mono, *recipient, standing);
+                    self.soonest = self.soonest.into_iter().chain(waits.due()).min();
                 }
             }
         }
@@ -225,6 +230,7 @@ impl Hearing {
             for alarm in &alarms {
                 if let Some(waits) = self.waits.get_mut(&(*alarm, Arc::clone(channel))) {
                     waits.take(now.mono, recipient, &standing);
+                    self.soonest = self.soonest.into_iter().chain(waits.due()).min();
                 }
             }
         }
@@ -273,12 +279,12 @@ impl Hearing {
     }
 
     pub fn poll_timeout(&self) -> Option<Mono> {
-        self.waits.values().filter_map(|waits| waits.due()).min()
+        self.soonest
     }
 
     /// What is to be done. `waits_for_answer`: whether nobody has answered an alarm yet.
     pub fn poll(&mut self, now: Mono, waits_for_answer: impl Fn(AlarmId) -> bool) -> Option<Act> {
-        if self.acts.is_empty() && self.poll_timeout().is_some_and(|due| due <= now) {
+        if self.acts.is_empty() && self.soonest.is_some_and(|due| due <= now) {
             let due = |waits: &Waits| waits.due().is_some_and(|due| due <= now);
             let late: Vec<_> =
                 self.waits.iter().filter(|(_, waits)| due(waits)).map(|(name, _)| name.clone()).collect();
@@ -288,6 +294,7 @@ impl Hearing {
                     self.acts.push_back(Act::HandOn(name.0, name.1));
                 }
             }
+            self.soonest = self.waits.values().filter_map(Waits::due).min();
         }
         self.acts.pop_front()
     }
@@ -398,6 +405,21 @@ mod tests {
         let handed_on = Alarm { rerouted: vec!["deputy".into()], ..samples::alarm() };
         hearing.handle_taken(at(61).mono, &handed_on, &channel(None, Some(60)));
         assert_eq!(hearing.poll_timeout(), None, "the deputy has a time of its own");
+    }
+
+    #[test]
+    fn whoever_has_answered_one_message_has_not_answered_the_next() {
+        let (mut hearing, channel) = (Hearing::default(), channel(None, Some(60)));
+        for (key, at_second) in [("k1", 0), ("k2", 10)] {
+            hearing.handle_addressed(at(at_second), message(key, &[(0, Reach::Accepted)]), Some(&channel));
+            hearing.handle_taken(at(at_second).mono, &samples::alarm(), &channel);
+            if key == "k1" {
+                hearing.handle_report(at(5), &"sms".into(), report(key, None, Reach::Answered), None);
+            }
+        }
+        acts(&mut hearing, at(10), true);
+        assert_eq!(acts(&mut hearing, at(69), true), Vec::<String>::new());
+        assert_eq!(acts(&mut hearing, at(70), true), ["sms hands on"]);
     }
 
     #[test]
