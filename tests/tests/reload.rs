@@ -166,11 +166,12 @@ fn a_limit_from_the_desk_is_tried_on_history_holds_over_a_restart_and_is_taken_b
         let tried = http::post(daemon.web, "/api/v1/rules/try", &json!({ "change": change, "days": 1 }));
         (tried.status, tried.json())
     };
-    let set = |daemon: &Daemon, change: &Value, version: &Value| {
-        let body = json!({ "who": "li", "why": "too many", "change": change, "version": version });
+    let set_by = |who: &str, daemon: &Daemon, change: &Value, version: &Value| {
+        let body = json!({ "who": who, "why": "too many", "change": change, "version": version });
         let set = http::post(daemon.web, "/api/v1/rules/set", &body);
         (set.status, set.json())
     };
+    let set = |daemon: &Daemon, change: &Value, version: &Value| set_by("li", daemon, change, version);
     let file = || std::fs::read_to_string(site.path("data/tuned.toml")).unwrap_or_default();
 
     let (status, unknown) = try_out(&daemon, &change("limit.purple", json!(15)));
@@ -208,8 +209,13 @@ fn a_limit_from_the_desk_is_tried_on_history_holds_over_a_restart_and_is_taken_b
     assert_eq!(tuned["overrides"][0]["numbers"], json!([{ "name": "limit.yellow", "value": 15.0 }]), "{tuned}");
     let (status, _) = set(&daemon, &change("limit.yellow", Value::Null), &tuned["version"]);
     assert_eq!((status, &daemon.get("/api/v1/rules/tuned")["overrides"]), (200, &json!([])));
-    let (status, stale) = set(&daemon, &higher, &tuned["version"]);
+
+    // Whoever looked before that is told who it was: the last one, however short a while ago.
+    let now = daemon.get("/api/v1/rules/tuned");
+    assert_eq!(set_by("wang", &daemon, &higher, &now["version"]).0, 200);
+    let (status, stale) = set(&daemon, &higher, &now["version"]);
     assert_eq!((status, &stale["code"]), (409, &json!("changed_meanwhile")));
+    assert!(stale["detail"].as_str().is_some_and(|why| why.starts_with("wang has changed it")), "{stale}");
 }
 
 /// What is different is taken without a connection that did not change noticing anything; what waits is said by name, and what

@@ -1139,6 +1139,7 @@ impl Desk {
             }
             Query::Quarantine { reply } => drop(reply.send(vec![self.stranger()])),
             Query::InForce { reply, .. } => drop(reply.send(None)),
+            Query::Audited { reply } => drop(reply.send(())),
             Query::Rules { reply } => drop(reply.send(self.rules())),
             Query::Held { id, reply } => drop(reply.send(HeldView::of(&engine(), &self.points, &id))),
             Query::Plans { reply } => drop(reply.send(Arc::new(Plans::shipped()))),

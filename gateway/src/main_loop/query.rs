@@ -129,6 +129,10 @@ pub enum Query {
         within: Places,
         reply: oneshot::Sender<Status>,
     },
+    /// Answered when what was noted before it is in the audit, or the journal is away.
+    Audited {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// What can be done about an open alarm without waiting for a clock.

@@ -728,7 +728,12 @@ impl MainLoop {
                 self.scratch.deeds.push(Fact::Told(told));
                 self.receipts_due.get_or_insert(now.mono.plus(RECEIPTS_WAIT));
             }
-            Input::Query(query) => self.scratch.queries.push(query),
+            Input::Query(query) => {
+                if matches!(query, Query::Audited { .. }) {
+                    self.receipts_due = None;
+                }
+                self.scratch.queries.push(query);
+            }
             Input::People { people, deed, reply } => {
                 let facts = people.into_iter().map(|person| Fact::Person(Box::new(person)));
                 self.scratch.facts.extend(facts);
@@ -1472,6 +1477,9 @@ impl MainLoop {
                 let rules = engine.rules();
                 let found = rules.find(&rule).zip(points.find(subject.as_str()));
                 let _ = reply.send(found.and_then(|(rule, subject)| rules.in_force(rule, subject, points)));
+            }
+            Query::Audited { reply } => {
+                let _ = reply.send(());
             }
             Query::Rules { reply } => {
                 let _ = reply.send(RuleRow::all(engine));

@@ -376,8 +376,9 @@ impl Desk {
         // Who hangs up in the middle must not leave a file that is written and not in force.
         let work = tokio::spawn(async move {
             let who = deed.who.clone();
+            // Until it is noted: who comes next is told of it.
+            let _only = self.setting.lock().await;
             let done = async {
-                let _only = self.setting.lock().await;
                 let kept = self.lister(move |lister| lister.keep(&change, version.as_deref())).await;
                 let kept = match kept {
                     Err(problem) if problem.code == "changed_meanwhile" => {

@@ -324,8 +324,9 @@ pub(super) async fn set(
             refused: None,
             detail: json!({ "of": change.of, "numbers": numbers, "why": why }),
         };
+        // Until it is noted: who comes next is told of it.
+        let _only = desk.setting.lock().await;
         let done = async {
-            let _only = desk.setting.lock().await;
             let was = match desk.tuner(move |tuner| tuner.keep(&change, &version)).await {
                 Err(problem) if problem.code == "changed_meanwhile" => {
                     let by = desk.changed_by(|deed| deed.what == "rules.set", None).await;
