@@ -3,11 +3,12 @@
 //! A peer that stops reading stops its response body from being polled, so no check inside a body can end it: the
 //! deadline on writes stands at the socket.
 
+use std::collections::HashMap;
 use std::future::Future as _;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,7 +21,6 @@ use hyper_util::service::TowerToHyperService;
 use rumqttc::tokio_rustls::TlsAcceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -29,26 +29,28 @@ use crate::accept::Entrance;
 
 /// Connections at once; one more is closed at once.
 pub const MOST_CONNECTIONS: usize = 512;
+/// Of one address, once half of all are open.
+const MOST_OF_ONE: usize = 64;
 /// For the head of a request, the wait for it included.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// For a peer to take some of what it is sent.
 const WRITE_WITHIN: Duration = Duration::from_secs(15);
 
-/// Serves until it is dropped, which closes every connection.
-pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+/// Serves until it is dropped, which closes every connection. Through `proxies` many come from one address.
+pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, proxies: Vec<IpAddr>, router: Router) {
+    let seats = Arc::new(Seats { proxies, taken: Mutex::default() });
     let mut connections = JoinSet::new();
     let mut entrance = Entrance::new(listener, "web");
     loop {
         let (stream, peer) = entrance.next().await;
         while connections.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::debug!("web: {MOST_CONNECTIONS} connections are open, closed one more from {peer}");
+        let Some(seat) = seats.take(peer.ip()) else {
+            tracing::debug!("web: too many connections are open, closed one more from {peer}");
             continue;
         };
         let (router, tls) = (router.clone(), tls.clone());
         connections.spawn(async move {
-            let _place = place;
+            let _seat = seat;
             let Some(tls) = tls else { return serve(stream, peer, router).await };
             match timeout(HEAD_WITHIN, tls.accept(stream)).await {
                 Ok(Ok(stream)) => serve(stream, peer, router).await,
@@ -56,6 +58,62 @@ pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, rout
                 Err(_) => tracing::debug!("web: {peer} has not spoken TLS in time"),
             }
         });
+    }
+}
+
+/// Who holds how many connections: nobody alone can hold all of them against the others.
+struct Seats {
+    proxies: Vec<IpAddr>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    by: HashMap<IpAddr, usize>,
+}
+
+/// One connection's place, until it is dropped.
+struct Seat {
+    of: Arc<Seats>,
+    who: IpAddr,
+}
+
+impl Seats {
+    fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Seat> {
+        let peer = peer.to_canonical();
+        let who = one_household(peer);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = taken.by.get(&who).copied().unwrap_or(0);
+        let is_many = peer.is_loopback() || self.proxies.contains(&peer);
+        let is_bounded = taken.all >= MOST_CONNECTIONS / 2 && !is_many;
+        if taken.all == MOST_CONNECTIONS || is_bounded && held >= MOST_OF_ONE {
+            return None;
+        }
+        taken.all += 1;
+        *taken.by.entry(who).or_default() += 1;
+        Some(Seat { of: Arc::clone(self), who })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.of.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all -= 1;
+        if let Some(held) = taken.by.get_mut(&self.who) {
+            *held -= 1;
+            if *held == 0 {
+                taken.by.remove(&self.who);
+            }
+        }
+    }
+}
+
+/// Of IPv6 everybody has a network of 64 bits full of addresses.
+fn one_household(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        v4 => v4,
     }
 }
 
@@ -139,6 +197,38 @@ mod tests {
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;
+
+    #[test]
+    fn nobody_alone_holds_every_connection_against_the_others() {
+        let seats = Arc::new(Seats { proxies: vec!["10.0.0.9".parse().expect("an address")], taken: Mutex::default() });
+        let take = |peer: &str, wanted: usize| -> Vec<Seat> {
+            let peer = peer.parse().expect("an address");
+            (0..wanted).map_while(|_| seats.take(peer)).collect()
+        };
+        // Who asks, how often, and how often it is let in: each goes on from the last.
+        let mut held: Vec<Vec<Seat>> = Vec::new();
+        for (peer, wanted, granted) in [
+            ("192.0.2.1", 1_000, 256),
+            ("192.0.2.2", 1_000, 64),
+            ("::ffff:192.0.2.2", 1, 0),
+            ("2001:db8::1", 40, 40),
+            // The same household.
+            ("2001:db8::ffff:1", 40, 24),
+            ("2001:db8:0:1::1", 3, 3),
+            ("10.0.0.9", 70, 70),
+            ("127.0.0.1", 1_000, 55),
+            ("192.0.2.3", 1, 0),
+        ] {
+            let seats = take(peer, wanted);
+            assert_eq!(seats.len(), granted, "{peer}");
+            held.push(seats);
+        }
+        // What ends makes room, and is remembered of nobody.
+        held.clear();
+        assert_eq!(take("192.0.2.2", 200).len(), 200);
+        let taken = seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!((taken.all, taken.by.len()), (0, 0));
+    }
 
     #[tokio::test]
     async fn a_peer_that_stops_reading_is_let_go() {

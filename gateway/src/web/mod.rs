@@ -4,8 +4,9 @@
 //! A screen that stands still must never look like a quiet night, so the live stream carries a status that the main
 //! loop itself has answered, and a page that hears none says so.
 //!
-//! Bounds: [`listen::MOST_CONNECTIONS`] connections, [`events::MOST_CLIENTS`] live streams and those of subscribers, 1 MiB a
-//! request, 10 s for a request's head, 30 s for its body, 15 s for a peer to take what it is sent.
+//! Bounds: [`listen::MOST_CONNECTIONS`] connections, few of one address when many are open, [`events::MOST_CLIENTS`] live
+//! streams and those of subscribers, 1 MiB a request, 10 s for a request's head, 30 s for its body, 15 s for a peer to take
+//! what it is sent.
 
 mod api;
 mod archive;
@@ -503,6 +504,7 @@ impl Archive for Databases {
 pub struct Server {
     listen: SocketAddr,
     tls: Option<Tls>,
+    proxies: Vec<IpAddr>,
     router: axum::Router,
 }
 
@@ -536,7 +538,7 @@ impl Server {
             keeping: Arc::default(),
             exports: Arc::new(Semaphore::new(1)),
         };
-        let (listen, tls) = (settings.listen, settings.tls.clone());
+        let (listen, tls, proxies) = (settings.listen, settings.tls.clone(), settings.proxies.clone());
         let router = api::router(desk, guard::Guard::new(settings));
         let told = tokio::spawn(async move {
             tokio::join!(hub.run(link), async {
@@ -545,7 +547,7 @@ impl Server {
                 }
             });
         });
-        (Self { listen, tls, router }, told)
+        (Self { listen, tls, proxies, router }, told)
     }
 
     /// Serves in the background; says where, with the port that the system chose when the settings said 0.
@@ -558,7 +560,7 @@ impl Server {
                  or have a proxy with TLS in front of it, and listen on 127.0.0.1"
             );
         }
-        Ok((address, tokio::spawn(listen::accept(listener, None, self.router))))
+        Ok((address, tokio::spawn(listen::accept(listener, None, self.proxies, self.router))))
     }
 
     /// Where it is to serve TLS, if at all.
@@ -575,7 +577,7 @@ impl Server {
         let address = listener.local_addr()?;
         tracing::info!("web: others find the duty desk at https://{address}/");
         let acceptor = TlsAcceptor::from(Arc::clone(config));
-        Ok((address, tokio::spawn(listen::accept(listener, Some(acceptor), self.router))))
+        Ok((address, tokio::spawn(listen::accept(listener, Some(acceptor), self.proxies, self.router))))
     }
 }
 
