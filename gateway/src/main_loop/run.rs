@@ -35,7 +35,7 @@ use super::clock_trust::ClockTrust;
 use super::deeds;
 use super::deliveries::{Deliveries, Heard};
 use super::drill_calendar::DrillCalendar;
-use super::feed::{ChangedPoint, Feed, FeedEvent};
+use super::feed::{Changed, ChangedPoint, Feed, FeedEvent};
 use super::hearing::{Act, Hearing};
 use super::help::HelpWatch;
 use super::losses::{self, Losses};
@@ -235,7 +235,7 @@ pub struct MainLoop {
     /// Acknowledgements of messages whose decisions are not in the journal yet.
     held: VecDeque<(Mono, Vec<Ack>)>,
     reserve_held: bool,
-    changed: BTreeSet<PointIx>,
+    changed: Changed,
     /// How fast each database takes what waits for it.
     paces: BTreeMap<Arc<str>, Pace>,
     readings_due: Mono,
@@ -310,7 +310,7 @@ impl MainLoop {
             receipts_due: None,
             held: VecDeque::new(),
             reserve_held: true,
-            changed: BTreeSet::new(),
+            changed: Changed::default(),
             paces: BTreeMap::new(),
             readings_due: started.mono,
             figures_due: started.mono,
@@ -1360,11 +1360,10 @@ impl MainLoop {
         if self.changed.is_empty() || now.mono < self.readings_due {
             return;
         }
-        self.readings_due = now.mono.plus(Feed::READINGS_EVERY);
-        let truncated = self.changed.len() > Feed::MOST_ROWS;
-        let rows = std::mem::take(&mut self.changed)
+        let (turn, truncated) = self.changed.take();
+        self.readings_due = now.mono.plus(self.parts.feed.readings_wait(turn.len()));
+        let rows = turn
             .into_iter()
-            .take(Feed::MOST_ROWS)
             .filter_map(|ix| {
                 let Parts { points, validator, .. } = &self.parts;
                 let place = Arc::clone(&points.device_of(ix).place);

@@ -110,13 +110,8 @@ export function useSitePoints(wanted: (all: Pick<SitePoints, 'names' | 'located'
 
   /** What the stream has brought since the last flush. */
   let news = new Map<string, Sample>()
-  let missed = false
 
   function flush(): void {
-    if (missed) {
-      missed = false
-      void load(true)
-    }
     if (news.size === 0) return
     const changed = { points: [...news].map(([id, sample]) => ({ id, sample })), truncated: false }
     const told = news
@@ -133,7 +128,6 @@ export function useSitePoints(wanted: (all: Pick<SitePoints, 'names' | 'located'
     if (live) {
       done = readPoints((changed) => {
         for (const { id, sample } of changed.points) news.set(id, sample)
-        missed ||= changed.truncated
       })
       flushing = window.setInterval(flush, FLUSH_MS)
     }
