@@ -1,6 +1,7 @@
 //! The daemon: every room started in order, tied together, and stopped in order.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use anmin_sensors::router::{Limits, Router};
 use anmin_sensors::validator::Validator;
 use rumqttc::QoS;
 use serde_json::json;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -97,6 +98,15 @@ pub fn run(site: &Path) -> ExitCode {
     })
 }
 
+/// What listens, with whoever dials in, on that runtime.
+fn opened_in<T: Send + 'static, F: Future<Output = io::Result<T>> + Send + 'static>(
+    runtime: &Handle,
+    opening: F,
+) -> impl Future<Output = io::Result<T>> + Send + use<T, F> {
+    let opening = runtime.spawn(opening);
+    async { opening.await.unwrap_or_else(|ended| Err(io::Error::other(ended))) }
+}
+
 /// Hears SIGTERM and SIGINT from now on; the future ends at the first.
 pub fn told_to_stop() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -118,14 +128,40 @@ pub fn fail(problem: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The runtime of all sockets; the main loop and the two writers have threads of their own.
+/// The runtime of all sockets but the desk's; the main loop and the two writers have threads of their own.
 pub fn runtime() -> Result<Runtime, String> {
+    build(2, "anmin-io")
+}
+
+fn build(threads: usize, name: &str) -> Result<Runtime, String> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("anmin-io")
+        .worker_threads(threads)
+        .thread_name(name)
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start the runtime: {error}"))
+}
+
+/// The desk has a runtime of its own: two hundred screens that are told of an alarm never stand before the alarm on its way out.
+struct DeskRuntime(Option<Runtime>);
+
+impl DeskRuntime {
+    fn new() -> Result<Self, String> {
+        build(1, "anmin-desk").map(|runtime| Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Handle {
+        self.0.as_ref().expect("it is there until it is dropped").handle().clone()
+    }
+}
+
+impl Drop for DeskRuntime {
+    fn drop(&mut self) {
+        // Whoever drops it may stand in a runtime, which must not wait.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// A running daemon.
@@ -144,6 +180,8 @@ pub struct Daemon {
     main_loop: thread::JoinHandle<()>,
     watch: Watch,
     clock: Clock,
+    /// Ends with everything that it serves.
+    _desk: DeskRuntime,
 }
 
 impl Daemon {
@@ -355,16 +393,21 @@ impl Daemon {
             },
         };
         let listen = config.web.listen;
-        let (server, told) = web::Server::new(config.web, link, people.subscribe(), Some(&config.storage));
+        let desk = DeskRuntime::new()?;
+        let (server, told) = {
+            let _within = desk.handle().enter();
+            web::Server::new(config.web, link, people.subscribe(), Some(&config.storage))
+        };
         tasks.push(supervisor::or_end("live stream", told));
         let open = {
-            let server = server.clone();
-            move || server.clone().open()
+            let (server, desk) = (server.clone(), desk.handle());
+            move || opened_in(&desk, server.clone().open())
         };
         let (web, task) = supervisor::listening("web".to_owned(), listen, inputs.clone(), open).await;
         tasks.push(task);
         if let Some(listen) = server.tls_listen() {
-            let open = move || server.clone().open_tls();
+            let desk = desk.handle();
+            let open = move || opened_in(&desk, server.clone().open_tls());
             tasks.push(supervisor::listening("web:tls".to_owned(), listen, inputs.clone(), open).await.1);
         }
         let mut devices = None;
@@ -410,7 +453,7 @@ impl Daemon {
         let watch = Watch::start(progress, clock.clone(), inputs.clone(), figures, came_through)?;
         let (web, later) = web.map_or((listen, " as soon as it can listen there"), |address| (address, ""));
         info!("anmin watches {}; the duty desk is at http://{web}/{later}", config.site.name.en);
-        Ok(Self { web, devices, broker, feed, inputs, reload, tasks, exchanged, main_loop, watch, clock })
+        Ok(Self { web, devices, broker, feed, inputs, reload, tasks, exchanged, main_loop, watch, clock, _desk: desk })
     }
 
     /// Where commands go in.
