@@ -273,6 +273,17 @@ fn an_officer_gets_through_a_gas_leak() {
 /// A third station, with a crew of two and equipment that nobody has looked at; it is called first.
 #[test]
 fn at_the_change_of_shift_a_station_is_checked_handed_over_and_taken_off_duty() {
+    Stage::on(with_a_west_station("stations", "\"st-3\", \"st-1\"")).tell("stations", "");
+}
+
+/// The third station cannot respond, and none is called but the first before its time is over.
+#[test]
+fn an_officer_calls_another_station_and_escalates_by_hand() {
+    Stage::on(with_a_west_station("hand", "\"st-1\", \"st-3\"")).tell("hand", "");
+}
+
+/// `first` are called before the second.
+fn with_a_west_station(name: &str, first: &str) -> Site {
     let crewed = r#"
 [[station]]
 id = "st-3"
@@ -288,11 +299,10 @@ name = { zh = "西区站", en = "West station" }
   id = "hose"
   name = { zh = "水带", en = "hose" }
 "#;
-    let site = Site::new("stations", &format!("{}{crewed}", gas()));
+    let site = Site::new(name, &format!("{}{crewed}", gas()));
     let text = std::fs::read_to_string(site.path("anmin.toml")).expect("the site has a configuration");
-    let first = text.replacen("stations = [\"st-1\"", "stations = [\"st-3\", \"st-1\"", 1);
-    site.write("anmin.toml", &first);
-    Stage::on(site).tell("stations", "");
+    site.write("anmin.toml", &text.replacen("stations = [\"st-1\"", &format!("stations = [{first}"), 1));
+    site
 }
 
 /// Flats, each with a detector and in a building of its own.

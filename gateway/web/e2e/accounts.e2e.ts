@@ -17,6 +17,16 @@ const field = (watched: Watched, name: string | RegExp) => watched.page.getByRol
 const press = (watched: Watched, name: string) => watched.page.getByRole('button', { name, exact: true }).click()
 const quiet = (watched: Watched) => watched.page.locator('.signal.live').waitFor()
 
+/** The first time: with the password for once, then one of one's own. */
+async function firstSignIn(watched: Watched, account: string): Promise<void> {
+  await signIn(watched, account, once)
+  await watched.page.getByRole('dialog', { name: '请设置自己的密码' }).waitFor()
+  await field(watched, '收到的一次性密码').fill(once)
+  await field(watched, /^新密码/).fill(PASSWORD)
+  await field(watched, '再输一次新密码').fill(PASSWORD)
+  await press(watched, '保存')
+}
+
 async function signIn(watched: Watched, account: string, password: string): Promise<void> {
   await watched.page.getByRole('dialog', { name: '登录' }).waitFor()
   await field(watched, '账号名').fill(account)
@@ -83,13 +93,7 @@ test('a property manager sets a password, sees the own building only, and is off
   manager.cut = true
   await signIn(manager, 'zhao', 'not my password at all')
   await manager.page.getByRole('alert').filter({ hasText: '不对' }).waitFor()
-  await field(manager, '密码').fill(once)
-  await manager.page.keyboard.press('Enter')
-  await manager.page.getByRole('dialog', { name: '请设置自己的密码' }).waitFor()
-  await field(manager, '收到的一次性密码').fill(once)
-  await field(manager, /^新密码/).fill(PASSWORD)
-  await field(manager, '再输一次新密码').fill(PASSWORD)
-  await press(manager, '保存')
+  await firstSignIn(manager, 'zhao')
   await manager.page.locator('.card.alarm', { hasText: '501' }).waitFor()
   manager.cut = false
   expect(await manager.page.locator('.card.alarm').count()).toBe(1)
@@ -102,6 +106,45 @@ test('a property manager sets a password, sees the own building only, and is off
   await manager.page.locator('article.detail').getByRole('button', { name: /^确认/ }).click()
   await manager.page.locator('article.detail').getByRole('button', { name: /^再按一次/ }).click()
   await admin.page.locator('.card.alarm', { hasText: '501' }).getByText('赵经理').waitFor()
+})
+
+test('an officer of one building sees and does what lies there, and the account says what that leaves out', async () => {
+  await admin.page.getByRole('link', { name: '系统' }).click()
+  await press(admin, '新增账号')
+  await field(admin, '账号名').fill('sun')
+  await field(admin, '姓名').fill('孙值班')
+  await field(admin, '角色').selectOption('officer')
+  await admin.page.getByRole('dialog').getByText('按网格').click()
+  await field(admin, '1 号楼').check()
+  const leavesOut = admin.page.getByText('未选此项的值班员看不到平台自身的故障')
+  await leavesOut.waitFor()
+  await admin.isSound('the places of an officer')
+  await admin.picture('places-desk')
+  await field(admin, /^不属于任何楼栋的/).check()
+  await leavesOut.waitFor({ state: 'detached' })
+  await field(admin, /^不属于任何楼栋的/).uncheck()
+  await press(admin, '保存')
+  once = await admin.page.locator('.secret').innerText()
+  await press(admin, '已记下')
+  await admin.page.locator('.people li', { hasText: '孙值班' }).getByText(/值班员 · 1\b/).waitFor()
+
+  const officer = await Watched.open(browser, PHONE)
+  officer.cut = true
+  await firstSignIn(officer, 'sun')
+  await officer.page.locator('.card.alarm', { hasText: '501' }).waitFor()
+  officer.cut = false
+  expect(await officer.page.locator('.card.alarm').count()).toBe(1)
+  expect(await officer.page.locator('main').innerText()).not.toContain('201')
+  expect(await officer.page.getByRole('link', { name: '消防站' }).count()).toBe(0)
+  await officer.page.locator('.card.alarm h2 a').click()
+  const detail = officer.page.locator('article.detail')
+  await detail.getByRole('button', { name: '搁置…' }).click()
+  await officer.page.getByRole('dialog').getByRole('button', { name: '正在检修' }).click()
+  await officer.page.getByRole('dialog').getByRole('button', { name: '搁置', exact: true }).click()
+  await detail.getByText('已搁置').waitFor()
+  await officer.isSound('the detail for an officer of one building')
+  await officer.picture('officer-of-one-building-phone')
+  await officer.close()
 })
 
 test('the secret of one-time passwords can be scanned', async () => {

@@ -97,7 +97,13 @@ fn notice() {
         round.is_multiple_of(every) && u64::from(device) == round / every * 4 % u64::from(DEVICES)
     };
     let mut sent = Vec::new();
-    drop(evenly(load, RATE, LENGTH, crosses, |crossing| sent.extend(crossing.iter().map(|_| Instant::now()))));
+    drop(evenly(
+        load,
+        RATE,
+        |so_far| so_far < LENGTH,
+        crosses,
+        |crossing| sent.extend(crossing.iter().map(|_| Instant::now())),
+    ));
     std::thread::sleep(Duration::from_secs(3));
     let heard = heard.lock().expect("nobody panics with it");
     // They are further apart than the slowest takes, so each is answered by the first that comes after it.

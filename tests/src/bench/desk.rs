@@ -1,5 +1,7 @@
 //! Screens and programs at the duty desk, and what they cost an alarm: 200 live streams and 50 requests a second while
 //! 10,000 readings a second flow, against the same without them.
+//!
+//! The screens are a process of their own that gives way to everything else, as they are other people's machines.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,8 +14,12 @@ use super::load::{Latencies, Load, paced};
 use super::subject::{Shape, Subject, site};
 use super::{median, quantile};
 use crate::http;
+use crate::peers::Peer;
 
-const SCREENS: usize = 200;
+const SCREENS: u64 = 200;
+/// As a program: opens the screens.
+pub const SCREENS_LOOK: &str = "screens";
+const ALL_LOOK: &str = "all look";
 const REQUESTS_A_SECOND: u32 = 50;
 const READINGS_A_SECOND: u64 = 10_000;
 const ROUNDS: usize = 3;
@@ -52,16 +58,19 @@ pub fn run() {
 }
 
 /// Latencies, and how many requests were answered each second.
-fn round(screens: usize, requests: u32) -> (Latencies, f64) {
+fn round(screens: u64, requests: u32) -> (Latencies, f64) {
     let subject = Subject::anmin_on(site(SHAPE), SHAPE);
     let daemon = subject.daemon().expect("it is anmin");
     let (web, port) = (daemon.web, daemon.broker.expect("it has a broker").port());
     let over = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicU64::new(0));
-    let ended = Arc::new(AtomicU64::new(0));
-    for _ in 0..screens {
-        look(web, &over, &ended);
-    }
+    let mut looking = (screens > 0).then(|| {
+        let own = std::env::current_exe().expect("the bench knows where it lies").display().to_string();
+        let mut looking =
+            Peer::start("nice", &["-n", "19", &own, SCREENS_LOOK, &web.port().to_string(), &screens.to_string()]);
+        looking.until(ALL_LOOK);
+        looking
+    });
     let asking = (requests > 0).then(|| {
         let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
         thread::spawn(move || ask(web, requests, &over, &answered))
@@ -70,34 +79,37 @@ fn round(screens: usize, requests: u32) -> (Latencies, f64) {
     let load = Load { port, qos: 1, devices: SHAPE.devices, connections: 1 };
     let measured = paced(load, READINGS_A_SECOND, LENGTH, "anmin/v1/acceptance/alarm/#");
     let took = began.elapsed().as_secs_f64();
-    let still = ended.load(Ordering::Relaxed);
+    let ended = looking.as_mut().map(Peer::said).unwrap_or_default();
     over.store(true, Ordering::Relaxed);
     if let Some(asking) = asking {
         asking.join().expect("nobody panics in it");
     }
-    assert_eq!(still, 0, "every screen still follows");
+    assert!(ended.is_empty(), "every screen still follows: {ended:?}");
     (measured, answered.load(Ordering::Relaxed) as f64 / took)
 }
 
-/// One live stream, with readings, read and thrown away; counts itself when it ends before the round does.
-fn look(web: SocketAddr, over: &Arc<AtomicBool>, ended: &Arc<AtomicU64>) {
-    let mut stream = TcpStream::connect(web).expect("the desk listens");
-    write!(stream, "GET /api/v1/events HTTP/1.0\r\nHost: {web}\r\n\r\n").expect("the desk reads");
+/// So many live streams, read and thrown away, until the process is ended.
+pub fn look(port: u16, screens: u64) {
+    let readers: Vec<_> = (0..screens).map(|_| follow(port)).collect();
+    println!("{ALL_LOOK}");
+    readers.into_iter().for_each(|reader| reader.join().expect("nobody panics in it"));
+}
+
+/// Says so when it ends.
+fn follow(port: u16) -> thread::JoinHandle<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the desk listens");
+    write!(stream, "GET /api/v1/events?readings=yes HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n")
+        .expect("the desk reads");
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     stream.read_line(&mut line).expect("an answer");
     assert!(line.contains("200"), "{line}");
-    let (over, ended) = (Arc::clone(over), Arc::clone(ended));
-    let reader = thread::Builder::new().stack_size(64 << 10).spawn(move || {
-        let mut chunk = [0; 4 << 10];
-        while !over.load(Ordering::Relaxed) {
-            if !stream.read(&mut chunk).is_ok_and(|read| read > 0) {
-                ended.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-        }
+    let reader = thread::Builder::new().stack_size(256 << 10).spawn(move || {
+        let mut chunk = vec![0; 64 << 10];
+        while stream.read(&mut chunk).is_ok_and(|read| read > 0) {}
+        println!("a screen was let go");
     });
-    reader.expect("a thread can be started");
+    reader.expect("a thread can be started")
 }
 
 /// Asks at an even rate, one after the other.

@@ -20,7 +20,8 @@ pub struct Load {
 const WINDOW: u64 = 1_000;
 /// Below the yardstick's limit, and above it.
 const QUIET: &str = "12.5";
-const QUIET_TOO: &str = "12.6";
+/// One round after the other, so that whoever looks now and then sees a change.
+const QUIETS: [&str; 7] = [QUIET, "12.6", "12.4", "12.7", "12.3", "12.8", "12.2"];
 const CROSSES: &str = "60.0";
 /// Readings that cross the limit in one second of [`paced`], whatever the rate.
 pub const CROSSINGS: u64 = 50;
@@ -147,11 +148,17 @@ pub fn paced(load: Load, rate: u64, length: Duration, alarms: &str) -> Latencies
     let mut crossed = 0;
     // Devices take turns, so that alarms come evenly.
     let crosses = |device: u32, round: u64| (round + u64::from(device)) % every == every / 2;
-    let stream = evenly(load, rate, length, crosses, |crossing| {
-        let now = Instant::now();
-        crossed += crossing.len();
-        sent.lock().expect("nobody panics with it").extend(crossing.into_iter().map(|key| (key, now)));
-    });
+    let stream = evenly(
+        load,
+        rate,
+        |so_far| so_far < length,
+        crosses,
+        |crossing| {
+            let now = Instant::now();
+            crossed += crossing.len();
+            sent.lock().expect("nobody panics with it").extend(crossing.into_iter().map(|key| (key, now)));
+        },
+    );
     // The last alarms may still be on their way.
     let deadline = Instant::now() + Duration::from_secs(3);
     while found.lock().expect("nobody panics with it").len() < crossed && Instant::now() < deadline {
@@ -164,12 +171,12 @@ pub fn paced(load: Load, rate: u64, length: Duration, alarms: &str) -> Latencies
     Latencies { ms, crossed }
 }
 
-/// Publishes `rate` readings a second for `length`: device after device, round after round. `crosses` says which cross the
+/// Publishes `rate` readings a second while `goes_on`: device after device, round after round. `crosses` says which cross the
 /// limit; `sending` hears of those, by device and count, just before they go. Gives the connection, still open.
 pub fn evenly(
     load: Load,
     rate: u64,
-    length: Duration,
+    goes_on: impl Fn(Duration) -> bool,
     crosses: impl Fn(u32, u64) -> bool,
     mut sending: impl FnMut(Vec<(u32, u64)>),
 ) -> TcpStream {
@@ -186,7 +193,7 @@ pub fn evenly(
     let mut out = Vec::new();
     loop {
         let elapsed = start.elapsed();
-        if elapsed >= length {
+        if !goes_on(elapsed) {
             break;
         }
         // What is due by now, in one write: the load never falls behind by waiting for itself.
@@ -197,7 +204,7 @@ pub fn evenly(
         while n < due {
             let (device, round) = ((n % u64::from(load.devices)) as u32, n / u64::from(load.devices));
             let grave = crosses(device, round);
-            let quiet = if round % 2 == 0 { QUIET } else { QUIET_TOO };
+            let quiet = QUIETS[(round % QUIETS.len() as u64) as usize];
             let value = if grave { CROSSES } else { quiet };
             packet(&mut out, load.qos, (n % 60_000) as u16 + 1, device, value, ts, first + round);
             if grave {

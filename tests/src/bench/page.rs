@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::load::{Load, evenly};
 use super::subject::{Shape, Subject, site};
@@ -27,9 +26,8 @@ pub fn run() {
     let ended = Arc::clone(&over);
     let load = std::thread::spawn(move || {
         let load = Load { port, qos: 0, devices: POINTS, connections: 1 };
-        while !ended.load(Ordering::Relaxed) {
-            drop(evenly(load, READINGS_A_SECOND, Duration::from_secs(4), |_, _| false, |_| {}));
-        }
+        let goes_on = |_| !ended.load(Ordering::Relaxed);
+        drop(evenly(load, READINGS_A_SECOND, goes_on, |_, _| false, |_| {}));
     });
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/web");
     let told = Command::new("node")

@@ -41,6 +41,7 @@ fn main() {
         match word.as_str() {
             panels::LOAD => return panels::load(port, count),
             panels::YARDSTICK => return panels::yardstick(port),
+            desk::SCREENS_LOOK => return desk::look(port, count),
             _ => {}
         }
     }
