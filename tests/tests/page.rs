@@ -14,7 +14,7 @@ use anmin_tests::bench::subject::{self, Shape};
 use anmin_tests::daemon::{DEADLINE, Daemon, binary, pause};
 use anmin_tests::http;
 use anmin_tests::mqtt::Mqtt;
-use anmin_tests::peers::{Hook, Provider, VictoriaMetrics, free_port};
+use anmin_tests::peers::{Hook, Peer, Provider, VictoriaMetrics, free_port};
 use anmin_tests::people::Person;
 use anmin_tests::site::{GAS_AS_IT_SPEAKS, Site};
 use serde_json::json;
@@ -58,6 +58,8 @@ struct Stage {
     receiver: Option<Hook>,
     /// Who starts a drill behind the scenes, where one must sign in for it.
     officer: Option<Person>,
+    /// `anmin sim`, until real gas is wanted.
+    simulator: Option<Peer>,
     web: SocketAddr,
 }
 
@@ -69,7 +71,7 @@ impl Stage {
     fn on(site: Site) -> Self {
         let daemon = Daemon::start(site.folder());
         let web = daemon.web;
-        Self { site, daemon: Some(daemon), database: None, receiver: None, officer: None, web }
+        Self { site, daemon: Some(daemon), database: None, receiver: None, officer: None, simulator: None, web }
     }
 
     fn devices(&self) -> Mqtt {
@@ -77,17 +79,24 @@ impl Stage {
         Mqtt::connect(broker.port(), "devices")
     }
 
-    /// `gas ROOM VALUE`, `stranger NAME VALUE`, `storm ALARMS`, `warn KIND`, `freeze`, `thaw`, `stop`, `start`, `database`, `refuse`, `take`, `taken`,
+    /// `gas ROOM VALUE`, `sim SCENARIO`, `stranger NAME VALUE`, `storm ALARMS`, `warn KIND`, `freeze`, `thaw`, `stop`, `start`, `database`, `refuse`, `take`, `taken`,
     /// `hostile`, `drill`, `actual MESSAGES`, `exercise MESSAGES`.
     fn act(&mut self, line: &str) {
         match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["gas", room, value] => {
+                self.simulator = None;
                 let value: f64 = value.parse().expect("a number");
                 let mut devices = self.devices();
                 for _ in 0..2 {
                     devices.publish(&format!("acceptance/{room}/up"), json!({ "v": value }).to_string());
                 }
                 devices.publish("unknown/stranger/up", json!({ "v": value }).to_string());
+            }
+            ["sim", scenario] => {
+                let broker = self.daemon.as_ref().and_then(|daemon| daemon.broker).expect("the daemon runs its broker");
+                let (folder, broker) = (self.site.folder().display().to_string(), broker.to_string());
+                let line = ["sim", scenario, "--site", &folder, "--broker", &broker, "--interval-ms", "500"];
+                self.simulator = Some(Peer::start(&binary().display().to_string(), &line));
             }
             ["stranger", name, value] => {
                 let value: f64 = value.parse().expect("a number");
@@ -335,6 +344,14 @@ fn a_drill_is_started_seen_as_one_and_ended_on_the_page() {
     Stage::on(real("drill", &flats(2))).tell("drill", "");
 }
 
+/// One flat, and a device that nobody but `anmin sim` speaks for.
+#[test]
+fn what_the_simulator_plays_is_seen_answered_and_closed() {
+    let flat =
+        "[[device]]\nid = \"flat-501\"\nprofile = \"anmin-json-gas\"\nplace = \"b1\"\nfloor = \"5\"\nroom = \"501\"\n";
+    Stage::on(Site::new("simulator", &format!("{}{flat}", gas()))).tell("simulator", "");
+}
+
 /// Three people, and a target that takes what is real.
 #[test]
 fn a_broadcast_leaves_by_two_people_at_two_screens_and_a_drill_is_seen_to_be_none() {
@@ -432,7 +449,8 @@ fn an_officer_comes_in_and_opens_a_locked_screen_by_the_provider_of_the_office()
     let web = daemon.web;
     Person::set_up(web, &site, "li", "李主管");
     let beside = format!("http://127.0.0.1:{port}");
-    Stage { site, daemon: Some(daemon), database: None, receiver: None, officer: None, web }.tell("oidc", &beside);
+    Stage { site, daemon: Some(daemon), database: None, receiver: None, officer: None, simulator: None, web }
+        .tell("oidc", &beside);
 }
 
 #[test]
