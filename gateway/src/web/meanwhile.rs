@@ -114,8 +114,10 @@ impl Desk {
     /// Something has changed since it was seen: the last one who did what `is` it. `at`: when it changed, where that is known;
     /// for what changed by itself then nobody is named.
     pub(super) async fn changed_by(&self, is: impl Fn(&Deed) -> bool, at: Option<Wall>) -> Problem {
-        // Whoever did it a moment ago is named, and not the one before.
-        let _ = self.ask(|reply| Query::Audited { reply }).await;
+        // Whoever did it a moment ago is named, and not the one before; where that cannot be known, nobody.
+        if self.ask(|reply| Query::Audited { reply }).await.is_err() {
+            return Problem::changed_meanwhile();
+        }
         let read = self.archive(|archive| archive.audit(&Wanted::default(), MOST_READ)).await;
         let rows = read.unwrap_or_default();
         let deeds = rows.iter().filter_map(|row| row.deed.as_ref().ok());
