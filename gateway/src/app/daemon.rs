@@ -98,15 +98,6 @@ pub fn run(site: &Path) -> ExitCode {
     })
 }
 
-/// What listens, with whoever dials in, on that runtime.
-fn opened_in<T: Send + 'static, F: Future<Output = io::Result<T>> + Send + 'static>(
-    runtime: &Handle,
-    opening: F,
-) -> impl Future<Output = io::Result<T>> + Send + use<T, F> {
-    let opening = runtime.spawn(opening);
-    async { opening.await.unwrap_or_else(|ended| Err(io::Error::other(ended))) }
-}
-
 /// Hears SIGTERM and SIGINT from now on; the future ends at the first.
 pub fn told_to_stop() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -162,6 +153,15 @@ impl Drop for DeskRuntime {
             runtime.shutdown_background();
         }
     }
+}
+
+/// What listens, with whoever dials in, on that runtime.
+fn opened_in<T: Send + 'static, F: Future<Output = io::Result<T>> + Send + 'static>(
+    runtime: &Handle,
+    opening: F,
+) -> impl Future<Output = io::Result<T>> + Send + use<T, F> {
+    let opening = runtime.spawn(opening);
+    async { opening.await.unwrap_or_else(|ended| Err(io::Error::other(ended))) }
 }
 
 /// A running daemon.
