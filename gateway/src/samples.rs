@@ -16,7 +16,7 @@ use anmin_rules::rule::{
     ContentHash, Evidence, Finding, Grounds, InputSeen, Level, LimitUsed, Measure, Origin, RuleId, Said, Text,
     WindowSeen,
 };
-use anmin_sensors::point::{Hazard, Place, PointId};
+use anmin_sensors::point::{Hazard, Name, Place, PointId};
 use anmin_sensors::reading::{Fault, Quality, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
 use jiff::tz::{Offset, TimeZone};
@@ -194,7 +194,7 @@ pub fn incident_change() -> IncidentChange {
 pub fn pending() -> Pending {
     let Alarm { rule, subject, class, place, evidence, .. } = alarm();
     let finding = Finding { level: Level::Orange, limit: evidence.limit.clone(), note: Some("上升".to_owned()) };
-    let (label, above) = (Arc::from("厨房"), Some(Level::Orange));
+    let (label, above) = (Name { zh: "厨房".into(), en: "kitchen".into() }, Some(Level::Orange));
     Pending { rule, subject, class, place, label, above, below: None, finding: Some(finding), evidence }
 }
 

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use anmin_sensors::point::{DeviceId, Hazard, Place, PointId};
+use anmin_sensors::point::{DeviceId, Hazard, Name, Place, PointId};
 use anmin_sensors::time::{Now, Wall};
 
 use crate::broadcast::{Broadcast, BroadcastAction, BroadcastStep};
@@ -347,7 +347,7 @@ pub struct Pending {
     pub class: Class,
     pub place: Arc<Place>,
     /// What people call the device.
-    pub label: Arc<str>,
+    pub label: Name,
     /// The worst level that the condition is at or on its way to.
     pub above: Option<Level>,
     /// This level and those above it are on their way out.

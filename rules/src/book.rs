@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anmin_sensors::point::{Hazard, Place, PointIx, Points};
+use anmin_sensors::point::{Hazard, Name, Place, PointIx, Points};
 use anmin_sensors::time::{Mono, Now, Wall};
 
 use crate::alarm::{
@@ -85,7 +85,7 @@ struct Entry {
     class: Class,
     place: Arc<Place>,
     /// What people call the device.
-    label: Arc<str>,
+    label: Name,
     /// `None` after a restart where the rule is gone.
     terms: Option<Terms>,
     /// Nobody judges this any more: the rule is gone, or switched off here.
@@ -299,7 +299,7 @@ impl AlarmBook {
             subject: alarm.subject.clone(),
             class: alarm.class,
             place: Arc::clone(&alarm.place),
-            label: alarm.subject.as_str().into(),
+            label: Name::both(alarm.subject.as_str()),
             abandoned: terms.is_none(),
             terms,
             track: Track::restored(&alarm),
@@ -355,7 +355,7 @@ impl AlarmBook {
             entry.place = Arc::clone(&pending.place);
             entry.terms = Some(Terms::new(spec, &Tuning::of(spec)));
         }
-        entry.label = Arc::clone(&pending.label);
+        entry.label = pending.label.clone();
         for level in Level::ALL {
             if Some(level) <= pending.above {
                 entry.track.above[level as usize] = Some(now.mono);
@@ -398,7 +398,7 @@ impl AlarmBook {
             }
             self.by_instance.insert((judged.rule, judged.subject), slot);
             entry.place = Arc::clone(&device.place);
-            entry.label = Arc::clone(&device.label);
+            entry.label = device.label.clone();
         }
         entry.terms = Some(Terms::new(spec, tuning));
         entry.abandoned = false;
@@ -834,7 +834,7 @@ impl AlarmBook {
         entry.instance = Some(instance);
         let device = points.device_of(instance.1);
         entry.place = Arc::clone(&device.place);
-        entry.label = Arc::clone(&device.label);
+        entry.label = device.label.clone();
         if let Some(terms) = &mut entry.terms {
             *terms = Terms::new(&terms.spec, tuning);
         }
@@ -1127,7 +1127,7 @@ impl Entry {
     fn new(rule: RuleId, subject: Subject, class: Class) -> Self {
         Self {
             rule,
-            label: subject.as_str().into(),
+            label: Name::both(subject.as_str()),
             subject,
             class,
             place: Arc::default(),
@@ -1159,7 +1159,7 @@ impl Entry {
             subject: self.subject.clone(),
             class: self.class,
             place: Arc::clone(&self.place),
-            label: Arc::clone(&self.label),
+            label: self.label.clone(),
             above,
             below,
             finding,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_sensors::document;
-use anmin_sensors::point::{DeviceIx, PointIx, Points};
+use anmin_sensors::point::{DeviceIx, Name, PointIx, Points};
 use anmin_sensors::reading::{Doubt, Fault, Quality, Sample};
 use anmin_sensors::time::{Mono, Now};
 
@@ -441,13 +441,13 @@ impl Health {
                 "规则 {id}（{}）无法判断 {count} 个测点，如{}{}：{why}。已有报警保持不变，未按正常处理；其他规则不受影响。",
                 spec.title.zh,
                 device.place.zh(),
-                device.label,
+                device.label.zh,
             ),
             en: format!(
                 "rule {id} ({}) cannot judge {count} of its points, such as {} at {}: {why}. Its alarms stay as they are \
                  and nothing counts as normal; all other rules stay in force.",
                 spec.title.en,
-                device.label,
+                device.label.en,
                 device.place.en(),
             ),
         };
@@ -582,13 +582,13 @@ impl Health {
                         zh: format!(
                             "{}{}（{}）的{}：{zh}。该测点按“未知”处理，已有报警保持不变。",
                             device.place.zh(),
-                            device.label,
+                            device.label.zh,
                             point.id,
                             kind.zh,
                         ),
                         en: format!(
                             "{} at {} ({}, {}) gives {en}. The point counts as unknown, alarms stay as they are.",
-                            device.label,
+                            device.label.en,
                             device.place.en(),
                             point.id,
                             kind.en,
@@ -631,8 +631,8 @@ impl Health {
         for (spec, this, said_zh, said_en) in rows {
             let trouble = (mark == this).then(|| {
                 let text = Text {
-                    zh: format!("{}{}（{}）的{zh}{said_zh}。", device.place.zh(), device.label, point.id),
-                    en: format!("{en} of {} at {} ({}) {said_en}.", device.label, device.place.en(), point.id),
+                    zh: format!("{}{}（{}）的{zh}{said_zh}。", device.place.zh(), device.label.zh, point.id),
+                    en: format!("{en} of {} at {} ({}) {said_en}.", device.label.en, device.place.en(), point.id),
                 };
                 (Level::Blue, text)
             });
@@ -664,7 +664,7 @@ impl Health {
             true => Level::Yellow,
             false => Level::Blue,
         };
-        let (place, label, id) = (&device.place, &device.label, &device.id);
+        let (place, Name { zh: label, en: label_en }, id) = (&device.place, &device.label, &device.id);
         let which = |these: &[PointIx]| match these {
             [one] if total > 1 => {
                 let name = &points.point(*one).spec.name;
@@ -688,7 +688,7 @@ impl Health {
                     place.zh()
                 ),
                 en: format!(
-                    "{what_en}{label} ({id}) at {} {en}. It counts as unknown, not as normal; alarms stay as they are.",
+                    "{what_en}{label_en} ({id}) at {} {en}. It counts as unknown, not as normal; alarms stay as they are.",
                     place.en(),
                 ),
             };
@@ -707,7 +707,7 @@ impl Health {
         let trouble = wrong.then(|| {
             let text = Text {
                 zh: format!("{}{label}（{id}）的时钟与本机相差过大，其读数按接收时间记录。", place.zh()),
-                en: format!("the clock of {label} ({id}) at {} is wrong; the time of receipt is taken.", place.en()),
+                en: format!("the clock of {label_en} ({id}) at {} is wrong; the time of receipt is taken.", place.en()),
             };
             (Level::Blue, text)
         });
@@ -722,7 +722,7 @@ impl Health {
                     place.zh()
                 ),
                 en: format!(
-                    "{what_en}{label} ({id}) at {} cannot be read. It counts as unknown; alarms stay as they are.",
+                    "{what_en}{label_en} ({id}) at {} cannot be read. It counts as unknown; alarms stay as they are.",
                     place.en(),
                 ),
             };

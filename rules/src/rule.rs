@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_sensors::document::{Reader, did_you_mean};
-use anmin_sensors::point::{Form, Hazard, KINDS, Kind, PointId, PointIx};
+use anmin_sensors::point::{Form, Hazard, KINDS, Kind, Name, PointId, PointIx};
 use anmin_sensors::reading::{Fault, Quality, Value};
 use anmin_sensors::time::Wall;
 
@@ -92,6 +92,12 @@ impl Text {
     pub fn both(name: impl Into<String>) -> Self {
         let zh = name.into();
         Self { en: zh.clone(), zh }
+    }
+}
+
+impl From<&Name> for Text {
+    fn from(name: &Name) -> Self {
+        Self { zh: name.zh.to_string(), en: name.en.to_string() }
     }
 }
 

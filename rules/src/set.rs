@@ -707,9 +707,8 @@ impl RuleSet {
         for of_device in read.chunk_by(|a, b| points.point(*a).device == points.point(*b).device) {
             let device = points.device_of(of_device[0]);
             let specs: Vec<_> = of_device.iter().map(|point| Arc::clone(&points.point(*point).spec)).collect();
-            let label = Some(device.label.as_ref());
             // Devices of one site have different names, and so have the points of one device.
-            let _ = own.add(device.id.clone(), label, &device.profile, &device.place, &specs);
+            let _ = own.add(device.id.clone(), Some(&device.label), &device.profile, &device.place, &specs);
         }
         Some(InForce {
             source: Arc::clone(&rule.source),

@@ -1,6 +1,6 @@
 //! Messages: what an officer reads, in both languages.
 
-use anmin_sensors::point::Place;
+use anmin_sensors::point::{Name, Place};
 use anmin_sensors::reading::Value;
 
 use crate::rule::{Evidence, Finding, Level, Text};
@@ -9,7 +9,7 @@ use crate::rule::{Evidence, Finding, Level, Text};
 pub(crate) struct Fields<'a> {
     pub place: &'a Place,
     /// What people call the device.
-    pub label: &'a str,
+    pub label: &'a Name,
     pub level: Level,
     pub finding: Option<&'a Finding>,
     pub evidence: &'a Evidence,
@@ -50,7 +50,8 @@ fn field(name: &str, fields: &Fields<'_>, zh: bool) -> Option<String> {
         }
         "level" if zh => fields.level.zh().to_owned(),
         "level" => fields.level.as_str().to_owned(),
-        "point" => fields.label.to_owned(),
+        "point" if zh => fields.label.zh.to_string(),
+        "point" => fields.label.en.to_string(),
         "id" => fields.evidence.point.as_ref().map_or_else(dash, |point| point.as_str().to_owned()),
         "note" => fields.finding.and_then(|finding| finding.note.clone()).unwrap_or_default(),
         _ => return None,
@@ -77,16 +78,15 @@ mod tests {
         let evidence =
             Evidence { value: Some(Value::Number(25.123_456)), unit: "%LEL".to_owned(), ..Evidence::default() };
         let finding = Finding { level: Level::Orange, limit: Some(("high".to_owned(), 25.0)), note: None };
+        let label = Name { zh: "厨房".into(), en: "kitchen".into() };
         let fields =
-            Fields {
-                place: &place, label: "厨房", level: Level::Orange, finding: Some(&finding), evidence: &evidence
-            };
+            Fields { place: &place, label: &label, level: Level::Orange, finding: Some(&finding), evidence: &evidence };
         let template = Text {
             zh: "{place}{point} {value}{unit}，{level}限值 {limit}{note}".to_owned(),
-            en: "{place}: {value} {unit}, {level} limit {limit} {what} {".to_owned(),
+            en: "{point}, {place}: {value} {unit}, {level} limit {limit} {what} {".to_owned(),
         };
         let text = render(&template, &fields);
         assert_eq!(text.zh, "3号楼5层厨房 25.123%LEL，橙色限值 25");
-        assert_eq!(text.en, "Building 3, Floor 5: 25.123 %LEL, orange limit 25 {what} {");
+        assert_eq!(text.en, "kitchen, Building 3, Floor 5: 25.123 %LEL, orange limit 25 {what} {");
     }
 }

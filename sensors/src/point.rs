@@ -346,12 +346,35 @@ pub struct DeviceIx(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PointIx(pub u32);
 
+/// What people call a thing, in both languages of the duty desk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    pub zh: Arc<str>,
+    pub en: Arc<str>,
+}
+
+impl Name {
+    /// One that is the same in both.
+    pub fn both(name: impl Into<Arc<str>>) -> Self {
+        let zh = name.into();
+        Self { en: Arc::clone(&zh), zh }
+    }
+
+    /// `None` where neither is said; where only one is, it is said in both.
+    pub fn of(zh: Option<String>, en: Option<String>) -> Option<Self> {
+        match (zh, en) {
+            (Some(zh), Some(en)) if zh != en => Some(Self { zh: zh.into(), en: en.into() }),
+            (one, other) => one.or(other).map(Self::both),
+        }
+    }
+}
+
 /// A thing on the wall.
 #[derive(Clone, Debug)]
 pub struct Device {
     pub id: DeviceId,
     /// What people call it; the id when nobody said.
-    pub label: Arc<str>,
+    pub label: Name,
     /// The profile it follows, such as `yaoan-ya-k300`.
     pub profile: Arc<str>,
     pub place: Arc<Place>,
@@ -407,7 +430,7 @@ impl Points {
     pub fn add(
         &mut self,
         id: DeviceId,
-        label: Option<&str>,
+        label: Option<&Name>,
         profile: &Arc<str>,
         place: &Arc<Place>,
         specs: &[Arc<PointSpec>],
@@ -426,7 +449,7 @@ impl Points {
             let point = PointId::new(format!("{id}/{}", spec.name));
             self.points.push(Point { id: point, device, spec: Arc::clone(spec) });
         }
-        let label = label.map_or_else(|| Arc::clone(&id.0), Arc::from);
+        let label = label.cloned().unwrap_or_else(|| Name::both(Arc::clone(&id.0)));
         self.device_by_id.insert(id.clone(), device);
         self.devices.push(Device {
             id,

@@ -20,7 +20,7 @@ use crate::decode::topic::{Found, Pattern, Template};
 use crate::decode::value::Word;
 use crate::decode::{sparkplug as wire, zigbee2mqtt};
 use crate::document::{self, Faults, FromToml, Reader};
-use crate::point::{AddError, DeviceId, DeviceIx, Place, PointIx, PointSpec, Points};
+use crate::point::{AddError, DeviceId, DeviceIx, Name, Place, PointIx, PointSpec, Points};
 use crate::profile::{Profile, Profiles};
 use crate::reading::{Fault, Reading, Value};
 use crate::time::{Mono, Now, Wall};
@@ -929,9 +929,10 @@ impl Router {
             Some(wait) => profile.specs_silent_after(wait).into(),
         });
         let zigbee = mapping.topics.zigbee.is_some();
-        let label = zigbee.then(|| found.get("device").map(zigbee2mqtt::friendly_name)).flatten();
+        let label =
+            zigbee.then(|| found.get("device").map(|device| Name::both(zigbee2mqtt::friendly_name(device)))).flatten();
         let device = points
-            .add(id, label.as_deref(), &profile.id, &place, specs)
+            .add(id, label.as_ref(), &profile.id, &place, specs)
             .map_err(|error: AddError| Why::BadDevice(error.to_string()))?;
         self.counts.provisioned += 1;
         Ok(device)
@@ -1788,7 +1789,7 @@ mod tests {
         let list = [("zigbee2mqtt/bridge/devices", list.as_str(), "nothing")];
         let mut site = play("[[mapping]]\npreset = 'zigbee2mqtt'\nunknown = 'provision'\n", &[], &list);
         let gas = site.points.find("3号楼%2F厨房/detected").expect("it was provisioned");
-        assert_eq!(&*site.points.device(site.points.point(gas).device).label, "3号楼/厨房");
+        assert_eq!(&*site.points.device(site.points.point(gas).device).label.zh, "3号楼/厨房");
         assert_eq!((site.points.devices().len(), site.router.quarantined().len()), (1, 0));
         assert_eq!(site.said("zigbee2mqtt/bridge/devices", list[0].1), "nothing");
         assert_eq!(site.said("zigbee2mqtt/3号楼/厨房", "{\"gas\":true}"), "3号楼%2F厨房/detected=true");

@@ -276,7 +276,11 @@ fn a_device_is_taken_out_of_the_quarantine_at_the_desk_and_judged_from_then_on()
         more.as_object().expect("an object").iter().for_each(|(key, value)| body[key] = value.clone());
         body
     };
-    let (status, planned) = post(&daemon, "/quarantine/adopt", adopt(json!({ "preview": true, "name": "厨房燃气" })));
+    let (status, planned) = post(
+        &daemon,
+        "/quarantine/adopt",
+        adopt(json!({ "preview": true, "name": "厨房燃气", "name_en": "kitchen gas" })),
+    );
     assert_eq!((status, &planned["applied"], &planned["faults"]), (200, &json!(false), &json!([])), "{planned}");
     assert_eq!(planned["row"]["name"], "厨房燃气", "{planned}");
     let ids: Vec<&str> = planned["points"].as_array().into_iter().flatten().filter_map(|p| p["id"].as_str()).collect();
@@ -300,8 +304,11 @@ fn a_device_is_taken_out_of_the_quarantine_at_the_desk_and_judged_from_then_on()
     let (status, unknown) = post(&daemon, "/quarantine/adopt", adopt(json!({ "device": "nobody" })));
     assert_eq!((status, &unknown["code"]), (404, &json!("not_found")));
 
-    let (status, done) =
-        post(&daemon, "/quarantine/adopt", adopt(json!({ "name": "厨房燃气", "version": planned["version"] })));
+    let (status, done) = post(
+        &daemon,
+        "/quarantine/adopt",
+        adopt(json!({ "name": "厨房燃气", "name_en": "kitchen gas", "version": planned["version"] })),
+    );
     assert_eq!((status, &done["applied"]), (200, &json!(true)), "{done}");
     assert_eq!(done["reloaded"]["taken"], json!(["[[device]] gas-502"]), "{done}");
     assert_eq!(done["reloaded"]["waits_for_restart"], json!([]), "{done}");
@@ -332,12 +339,13 @@ fn a_device_is_taken_out_of_the_quarantine_at_the_desk_and_judged_from_then_on()
     assert!(code == Some(1) && said.contains("there is no place"), "{said}");
     let (code, said) = terminal(&sound);
     assert!(code == Some(0) && said.contains("is judged"), "{said}");
-    assert_eq!(daemon.get("/api/v1/points/gas-505/lel")["label"], "gas-505");
+    assert_eq!(daemon.get("/api/v1/points/gas-505/lel")["label"], json!({ "zh": "gas-505", "en": "gas-505" }));
 
     let (_, again) = post(&daemon, "/quarantine/adopt", adopt(json!({})));
     assert_eq!(again["code"], "not_found", "it is in the quarantine no more: {again}");
     let view = daemon.get("/api/v1/devices/gas-502");
-    assert_eq!((&view["label"], &view["testable"], &view["tested"]), (&json!("厨房燃气"), &json!(true), &Value::Null));
+    let named = json!({ "zh": "厨房燃气", "en": "kitchen gas" });
+    assert_eq!((&view["label"], &view["testable"], &view["tested"]), (&named, &json!(true), &Value::Null));
 
     // The site's own files are as they were, and `check` knows the device.
     assert_eq!(std::fs::read_to_string(site.path("anmin.toml")).expect("it is there"), before);
@@ -356,7 +364,7 @@ fn a_device_is_taken_out_of_the_quarantine_at_the_desk_and_judged_from_then_on()
     daemon.kill();
     site.write("data/adopted.csv.new", "id,profile\nhalf");
     daemon = Daemon::start(site.folder());
-    assert_eq!(daemon.get("/api/v1/points/gas-502/lel")["label"], "厨房燃气");
+    assert_eq!(daemon.get("/api/v1/points/gas-502/lel")["label"], named);
     // Somebody writes it down by hand, too: that counts, and nothing is kept from starting.
     site.write("devices.csv", &format!("{BY_HAND}gas-502,南厨房,anmin-json-gas,b1\n"));
     let (sound, said) = check();
@@ -367,7 +375,7 @@ fn a_device_is_taken_out_of_the_quarantine_at_the_desk_and_judged_from_then_on()
     let kept = std::fs::read_to_string(site.path("data/adopted.csv")).expect("it was written");
     site.write("data/adopted.csv", &kept.replace("anmin-json-gas", "anmin-json-gsa"));
     let (sound, said) = check();
-    assert!(!sound && said.contains("adopted.csv:2:3: device gas-502: there is no profile"), "{said}");
+    assert!(!sound && said.contains("adopted.csv:2:4: device gas-502: there is no profile"), "{said}");
     site.write("data/adopted.csv", &kept);
 
     // And back out: in force after a restart, as for a device of the files.
@@ -425,7 +433,7 @@ fn a_spreadsheet_is_taken_at_the_desk_as_it_was_looked_at_or_not_at_all() {
     assert!(!site.path("data/adopted.csv").exists());
     let (status, done) = import(GBK, json!({ "version": planned["version"] }));
     assert_eq!((status, &done["applied"], counts(&done)), (200, &json!(true), [2, 0, 0, 0]), "{done}");
-    assert_eq!(daemon.get("/api/v1/points/g1/lel")["label"], "厨房");
+    assert_eq!(daemon.get("/api/v1/points/g1/lel")["label"]["zh"], "厨房");
     let (status, stale) = import(GBK, json!({ "version": planned["version"] }));
     assert_eq!((status, &stale["code"]), (409, &json!("changed_meanwhile")), "{stale}");
 

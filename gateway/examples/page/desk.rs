@@ -59,7 +59,7 @@ use anmin_rules::rule::{
 use anmin_rules::set::RuleSet;
 use anmin_rules::walk::{Tick, TickEnd, Walk, WalkId};
 use anmin_sensors::document::{Document, Fault as FileFault, Faults};
-use anmin_sensors::point::{DeviceId, Hazard, Kind, Place, PointId, PointIx, PointSpec, Points};
+use anmin_sensors::point::{DeviceId, Hazard, Kind, Name, Place, PointId, PointIx, PointSpec, Points};
 use anmin_sensors::profile::Profiles;
 use anmin_sensors::reading::{Doubt, Fault, Quality, Sample, Value};
 use anmin_sensors::time::{Now, Wall};
@@ -622,18 +622,22 @@ impl Desk {
     }
 
     fn add_devices(&mut self) {
-        /// A device's word, its name, and its points with their kinds.
-        type Model = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+        /// A device's word, its name in both languages, and its points with their kinds.
+        type Model = (&'static str, [&'static str; 2], &'static [(&'static str, &'static str)]);
         let models: [Model; 4] = [
-            ("gas", "燃气探测器", &[("lel", "gas.lel"), ("battery", "device.battery")]),
-            ("smoke", "烟感", &[("smoke", "fire.smoke"), ("temperature", "fire.temperature")]),
-            ("power", "配电箱", &[("residual", "power.residual_current"), ("cable", "power.cable_temperature")]),
-            ("water", "水浸", &[("leak", "flood.leak"), ("level", "flood.level")]),
+            ("gas", ["燃气探测器", "gas detector"], &[("lel", "gas.lel"), ("battery", "device.battery")]),
+            ("smoke", ["烟感", "smoke detector"], &[("smoke", "fire.smoke"), ("temperature", "fire.temperature")]),
+            (
+                "power",
+                ["配电箱", "power cabinet"],
+                &[("residual", "power.residual_current"), ("cable", "power.cable_temperature")],
+            ),
+            ("water", ["水浸", "water sensor"], &[("leak", "flood.leak"), ("level", "flood.level")]),
         ];
         let mut n = 0_u32;
         for building in ["1", "2", "3"] {
             for floor in ["B1", "1", "5"] {
-                for (model, label, points) in models {
+                for (model, [zh, en], points) in models {
                     let place = Arc::new(Place {
                         area: format!("b{building}"),
                         grid: "G03".to_owned(),
@@ -650,7 +654,10 @@ impl Desk {
                         .collect::<Option<_>>()
                         .expect("the kinds above are in KINDS");
                     let device = DeviceId::new(format!("b{building}-{floor}-{model}"));
-                    let label = format!("{building}号楼{floor}层{label}");
+                    let label = Name {
+                        zh: format!("{building}号楼{floor}层{zh}").into(),
+                        en: format!("{en}, Building {building}, Floor {floor}").into(),
+                    };
                     let ix = self
                         .points
                         .add(device, Some(&label), &Arc::from(model), &place, &specs)

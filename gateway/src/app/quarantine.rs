@@ -44,6 +44,9 @@ struct Adopt {
     /// What people call it.
     #[arg(long, default_value = "")]
     name: String,
+    /// The same in English; as `--name` where nobody says.
+    #[arg(long, default_value = "")]
+    name_en: String,
     /// The id of a `[[place]]`.
     #[arg(long, default_value = "")]
     place: String,
@@ -61,11 +64,11 @@ struct Adopt {
 }
 
 async fn adopt(client: Client, options: Adopt) -> Result<Said, Failure> {
-    let Adopt { device, profile, name, place, unit, floor, room, preview, who } = options;
+    let Adopt { device, profile, name, name_en, place, unit, floor, room, preview, who } = options;
     let Some(profile) = profile else { return guesses(client, &device).await };
     let body = json!({
-        "who": who.name()?, "device": device, "profile": profile, "name": name, "place": place, "unit": unit, "floor": floor,
-        "room": room, "preview": preview,
+        "who": who.name()?, "device": device, "profile": profile, "name": name, "name_en": name_en, "place": place,
+        "unit": unit, "floor": floor, "room": room, "preview": preview,
     });
     let json = client.post_and_wait("/quarantine/adopt", &body).await?;
     let AdoptedWire { applied, row, points, faults, reloaded, .. } = alarm::read(&json)?;

@@ -72,7 +72,13 @@ fn cells(entry: &Entry) -> Vec<String> {
         let wait = |wait: Option<Duration>| wait.map(written).unwrap_or_default();
         match key {
             "id" => entry.id.clone(),
-            "name" => text(&entry.name),
+            "name" => entry.name.as_ref().map(|name| name.zh.to_string()).unwrap_or_default(),
+            "name_en" => entry
+                .name
+                .as_ref()
+                .filter(|name| name.en != name.zh)
+                .map(|name| name.en.to_string())
+                .unwrap_or_default(),
             "profile" => text(&entry.profile),
             "place" => text(&entry.place),
             "unit" => text(&entry.unit),

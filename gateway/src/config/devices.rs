@@ -7,16 +7,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anmin_rules::rule::Text;
 use anmin_sensors::document::{Fault, Faults, Reader, did_you_mean, parse_duration};
+use anmin_sensors::point::Name;
 
 use super::sheet::About;
+use super::site::text;
 use crate::spreadsheet::Lines;
 
 /// One device as it was written down, not yet tied to profile, place and bus.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub id: String,
-    pub name: Option<String>,
+    pub name: Option<Name>,
     pub profile: Option<String>,
     /// Id of a `[[place]]`.
     pub place: Option<String>,
@@ -63,7 +66,7 @@ impl Entry {
         };
         let entry = Self {
             id: id.clone().unwrap_or_default(),
-            name: r.optional("name"),
+            name: text(r, "name").and_then(|Text { zh, en }| Name::of(Some(zh), Some(en))),
             profile: r.required("profile"),
             place: r.optional("place"),
             unit: part("unit"),
@@ -123,8 +126,8 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
         }
     };
     if headers.iter().all(str::is_empty) {
-        let hint = format!("such as {}", columns[..4].join(","));
-        fault(1, 1, "the first line does not name the columns".to_owned(), Some(hint));
+        let hint = Some("such as id,name,profile,place".to_owned());
+        fault(1, 1, "the first line does not name the columns".to_owned(), hint);
         return Vec::new();
     }
     if let (1, Some(other)) = (headers.len(), headers[0].find([';', '\t'])) {
@@ -180,7 +183,7 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
         let duration = "a duration such as \"2s\"";
         let entry = Entry {
             id: cell("id").unwrap_or_default(),
-            name: cell("name"),
+            name: Name::of(cell("name"), cell("name_en")),
             profile: cell("profile"),
             place: cell("place"),
             unit: cell("unit"),
@@ -222,7 +225,7 @@ mod tests {
         let entries = read_csv("devices.csv", text, &faults);
         assert_eq!(entries.iter().map(|e| e.id.as_str()).collect::<Vec<_>>(), ["a1", "a5"]);
         assert_eq!(entries[0].interval, Some(Duration::from_secs(2)));
-        assert_eq!(entries[1].name.as_deref(), Some("含,逗号"));
+        assert_eq!(entries[1].name, Some(Name::both("含,逗号")));
         let found: Vec<String> = faults.take().iter().map(ToString::to_string).collect();
         assert_eq!(
             found,
@@ -233,6 +236,17 @@ mod tests {
                 "devices.csv:5:1: 2 cells, the first line has 8",
             ]
         );
+    }
+
+    #[test]
+    fn a_device_is_called_by_its_own_name_in_each_language_and_by_the_only_one_in_both() {
+        let text = "id,name,name_en,profile\na,厨房,kitchen,p\nb,厨房,,p\nc,,kitchen,p\nd,,,p\n";
+        let faults = Faults::default();
+        let names: Vec<_> = read_csv("d.csv", text, &faults).into_iter().map(|entry| entry.name).collect();
+        let (zh, en) = (|| Arc::from("厨房"), || Arc::from("kitchen"));
+        let wanted = [(zh(), en()), (zh(), zh()), (en(), en())].map(|(zh, en)| Some(Name { zh, en }));
+        assert_eq!(names[..3], wanted);
+        assert_eq!((&names[3], faults.take().len()), (&None, 0));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::rule::{Finding, Level, Text};
-use anmin_sensors::point::{Device, DeviceIx, Points};
+use anmin_sensors::point::{Device, DeviceIx, Name, Points};
 use anmin_sensors::time::{Mono, Now, Wall};
 use anmin_sensors::validator::Gap;
 use jiff::tz::TimeZone;
@@ -179,7 +179,7 @@ impl Losses {
         *missing = missing.saturating_add(count);
         let (missing, Gap { first, last, .. }) = (*missing, *gap);
         let (from, until) = (self.moment(gap.since), self.moment(gap.until));
-        let Device { id, label, place, .. } = device;
+        let Device { id, label: Name { zh: label, en: label_en }, place, .. } = device;
         let alarm_point = device.points().any(|point| points.point(point).spec.alarm_point);
         let message = Text {
             zh: format!(
@@ -187,7 +187,7 @@ impl Losses {
                 place.zh()
             ),
             en: format!(
-                "{label} ({id}) at {} has counted {missing} messages that did not come (lately {first} to {last}, between \
+                "{label_en} ({id}) at {} has counted {missing} messages that did not come (lately {first} to {last}, between \
                  {from} and {until}): they may be lost",
                 place.en()
             ),
@@ -199,7 +199,7 @@ impl Losses {
     /// Two devices speak under one name.
     pub fn handle_double(&mut self, now: Now, points: &Points, device: DeviceIx) -> PartState {
         let device = points.device(device);
-        let Device { id, label, place, .. } = device;
+        let Device { id, label: Name { zh: label, en: label_en }, place, .. } = device;
         let part = format!("{DOUBLE}{id}");
         let shown = self.shown.keys().filter(|part| part.starts_with(DOUBLE)).count();
         if shown >= MOST_GAPS && !self.shown.contains_key(&*part) {
@@ -218,7 +218,7 @@ impl Losses {
                 place.zh()
             ),
             en: format!(
-                "two devices report as {label} ({id}) at {}: nobody can tell their readings apart, and the normal reading of one \
+                "two devices report as {label_en} ({id}) at {}: nobody can tell their readings apart, and the normal reading of one \
                  covers the alarm of the other. Go and look, and give one of them a name of its own",
                 place.en()
             ),

@@ -18,7 +18,7 @@ use anmin_rules::response::Callable;
 use anmin_rules::rule::{ContentHash, Level, LimitUsed, RuleId, RuleSpec, Text, Tuning};
 use anmin_rules::set::{Held, InForce, RuleSource};
 use anmin_rules::walk::{self, Tick, Walk};
-use anmin_sensors::point::{Device, DeviceId, Hazard, KINDS, Kind, Place, Point, PointId, PointIx, Points};
+use anmin_sensors::point::{Device, DeviceId, Hazard, KINDS, Kind, Name, Place, Point, PointId, PointIx, Points};
 use anmin_sensors::profile::{Profile, Profiles};
 use anmin_sensors::reading::{Quality, Sample};
 use anmin_sensors::time::Wall;
@@ -149,7 +149,7 @@ pub struct TestablePoint {
     pub id: PointId,
     pub kind: Kind,
     /// What people call the device.
-    pub label: Arc<str>,
+    pub label: Name,
     pub place: Arc<Place>,
     /// When it was last tested.
     pub last: Option<Wall>,
@@ -180,7 +180,7 @@ impl TestablePoint {
         let testable = points.iter().filter(|(_, point)| walk::is_testable(point.spec.kind));
         let rows = testable.map(|(ix, point)| {
             let device = points.device_of(ix);
-            let (label, place) = (Arc::clone(&device.label), Arc::clone(&device.place));
+            let (label, place) = (device.label.clone(), Arc::clone(&device.place));
             Self { id: point.id.clone(), kind: point.spec.kind, label, place, last: last(&point.id) }
         });
         rows.filter(|row| within.takes(&row.place)).collect()
@@ -512,7 +512,7 @@ pub struct PointFilter {
     pub quality: Option<QualityIs>,
     /// What the asker may see.
     pub within: Places,
-    /// Part of the point's id or of its device's label.
+    /// Part of the point's id or of what its device is called in either language.
     pub text: Option<String>,
 }
 
@@ -553,7 +553,9 @@ impl PointFilter {
         self.kind.is_none_or(|kind| point.spec.kind == kind)
             && self.building.as_ref().is_none_or(|building| device.place.building == *building)
             && self.within.takes(&device.place)
-            && self.text.as_ref().is_none_or(|text| point.id.as_str().contains(text) || device.label.contains(&**text))
+            && self.text.as_ref().is_none_or(|text| {
+                [point.id.as_str(), &device.label.zh, &device.label.en].iter().any(|said| said.contains(&**text))
+            })
     }
 }
 
@@ -562,7 +564,7 @@ impl PointFilter {
 pub struct PointRow {
     pub id: PointId,
     pub device: DeviceId,
-    pub label: Arc<str>,
+    pub label: Name,
     pub kind: Kind,
     pub alarm_point: bool,
     pub place: Arc<Place>,
@@ -576,7 +578,7 @@ impl PointRow {
         Self {
             id: point.id.clone(),
             device: device.id.clone(),
-            label: Arc::clone(&device.label),
+            label: device.label.clone(),
             kind: point.spec.kind,
             alarm_point: point.spec.alarm_point,
             place: Arc::clone(&device.place),
@@ -677,7 +679,7 @@ impl PointChoices {
 #[derive(Clone, Debug)]
 pub struct DeviceRow {
     pub id: DeviceId,
-    pub label: Arc<str>,
+    pub label: Name,
     pub profile: Arc<str>,
     pub place: Arc<Place>,
     pub points: Vec<PointId>,
@@ -712,7 +714,7 @@ impl DeviceRow {
     fn of(points: &Points, device: &Device, latest: impl Fn(PointIx) -> Option<Sample>) -> Self {
         Self {
             id: device.id.clone(),
-            label: Arc::clone(&device.label),
+            label: device.label.clone(),
             profile: Arc::clone(&device.profile),
             place: Arc::clone(&device.place),
             points: device.points().map(|ix| points.point(ix).id.clone()).collect(),

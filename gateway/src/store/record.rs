@@ -27,7 +27,7 @@ use anmin_rules::rule::{
     WindowSeen,
 };
 use anmin_rules::siren::Sounding;
-use anmin_sensors::point::{DeviceId, Hazard, KINDS, Place, PointId};
+use anmin_sensors::point::{DeviceId, Hazard, KINDS, Name, Place, PointId};
 use anmin_sensors::reading::{Quality, Value};
 use anmin_sensors::time::{Mono, Now, Wall};
 use serde::de::Error as _;
@@ -461,6 +461,9 @@ struct PendingV1<'a> {
     class: Str<'a>,
     place: PlaceV1<'a>,
     label: Str<'a>,
+    /// Where it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    label_en: Option<Str<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     above: Option<Str<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -945,7 +948,8 @@ impl<'a> PendingV1<'a> {
             subject: SubjectV1::of(&pending.subject),
             class: pending.class.as_str().into(),
             place: PlaceV1::of(&pending.place),
-            label: (&*pending.label).into(),
+            label: (&*pending.label.zh).into(),
+            label_en: (pending.label.en != pending.label.zh).then(|| (&*pending.label.en).into()),
             above: pending.above.map(|level| level.as_str().into()),
             below: pending.below.map(|level| level.as_str().into()),
             finding: pending.finding.as_ref().map(|finding| FindingV1 {
@@ -965,12 +969,13 @@ impl<'a> PendingV1<'a> {
                 note: finding.note.map(Cow::into_owned),
             })
         };
+        let (zh, en) = (self.label.into_owned(), self.label_en.map(Cow::into_owned));
         Ok(Pending {
             rule: RuleId::new(self.rule.into_owned()),
             subject: self.subject.read(),
             class: class(&self.class)?,
             place: Arc::new(self.place.read()),
-            label: self.label.into(),
+            label: Name { en: en.unwrap_or_else(|| zh.clone()).into(), zh: zh.into() },
             above: self.above.as_deref().map(level).transpose()?,
             below: self.below.as_deref().map(level).transpose()?,
             finding: self.finding.map(finding).transpose()?,

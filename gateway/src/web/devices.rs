@@ -141,7 +141,7 @@ pub struct NewPoint {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DeviceViewWire {
     pub id: String,
-    pub label: String,
+    pub label: TextWire,
     pub profile: String,
     /// What it is; `null` for a device that its mapping says how to read.
     pub title: Option<TextWire>,
@@ -303,7 +303,7 @@ impl Writer<'_> {
         });
         DeviceViewWire {
             id: row.id.to_string(),
-            label: row.label.as_ref().to_owned(),
+            label: (&row.label).into(),
             profile: row.profile.as_ref().to_owned(),
             title: profile.as_ref().map(|profile| profile_title(profile)),
             place: row.place.as_ref().into(),
@@ -484,6 +484,9 @@ pub(super) struct AdoptBody {
     /// What people call it; its id where nobody says.
     #[serde(default)]
     name: String,
+    /// The same in English; as `name` where nobody says.
+    #[serde(default)]
+    name_en: String,
     /// Of a `[[place]]`.
     #[serde(default)]
     place: String,
@@ -502,14 +505,16 @@ pub(super) struct AdoptBody {
 pub(super) async fn adopt(
     State(desk): State<Desk>,
     caller: Caller,
-    Told(AdoptBody { who, device, profile, name, place, unit, floor, room, preview, version }): Told<AdoptBody>,
+    Told(AdoptBody { who, device, profile, name, name_en, place, unit, floor, room, preview, version }): Told<
+        AdoptBody,
+    >,
 ) -> Answer<AdoptedWire> {
     let who = caller.name(who)?;
     DeviceId::parse(&device).map_err(|why| Problem::bad_request(format_args!("`device`: {why}")))?;
     let mut row = BTreeMap::from([("id", device.clone())]);
-    for (key, cell) in
-        [("profile", profile), ("name", name), ("place", place), ("unit", unit), ("floor", floor), ("room", room)]
-    {
+    let name = [("name", name), ("name_en", name_en)];
+    let place = [("place", place), ("unit", unit), ("floor", floor), ("room", room)];
+    for (key, cell) in [("profile", profile)].into_iter().chain(name).chain(place) {
         let cell = if cell.trim().is_empty() { String::new() } else { words(key, &cell, MOST_CELL)? };
         row.insert(key, cell);
     }

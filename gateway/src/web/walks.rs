@@ -126,7 +126,7 @@ pub struct CoverageRowWire {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DueWire {
     pub point: String,
-    pub label: String,
+    pub label: TextWire,
     pub kind: String,
     pub kind_title: TextWire,
     pub place: PlaceWire,
@@ -375,7 +375,7 @@ impl Writer<'_> {
     fn due(self, point: &TestablePoint) -> DueWire {
         DueWire {
             point: point.id.to_string(),
-            label: point.label.to_string(),
+            label: (&point.label).into(),
             kind: point.kind.as_str().to_owned(),
             kind_title: title(point.kind),
             place: (&*point.place).into(),
@@ -405,7 +405,7 @@ pub(super) async fn coverage_csv(
             };
             let last = point.last.map_or_else(String::new, |at| writer.at(at));
             let cells =
-                [point.id.as_str(), &point.label, point.kind.info().zh, building, unit, floor, room, &last, state];
+                [point.id.as_str(), &point.label.zh, point.kind.info().zh, building, unit, floor, room, &last, state];
             sheet.write_record(cells.map(|cell| tame(cell).into_owned()))
         })
     };

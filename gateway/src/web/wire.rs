@@ -13,7 +13,7 @@ use anmin_rules::library;
 use anmin_rules::order::{Call, CallChange, OrderBody};
 use anmin_rules::plan::Item;
 use anmin_rules::rule::{Grounds, Level, Limit, LimitUsed, RuleId, Text};
-use anmin_sensors::point::{Hazard, Kind, KindInfo, Place, PointId};
+use anmin_sensors::point::{Hazard, Kind, KindInfo, Name, Place, PointId};
 use anmin_sensors::reading::{Sample, Value};
 use anmin_sensors::time::Wall;
 use jiff::Timestamp;
@@ -58,6 +58,12 @@ pub struct TextWire {
 impl From<Text> for TextWire {
     fn from(text: Text) -> Self {
         Self { zh: text.zh, en: text.en }
+    }
+}
+
+impl From<&Name> for TextWire {
+    fn from(name: &Name) -> Self {
+        Text::from(name).into()
     }
 }
 
@@ -837,7 +843,7 @@ pub enum EntryWire {
 pub struct PointWire {
     pub id: String,
     pub device: String,
-    pub label: String,
+    pub label: TextWire,
     pub kind: &'static str,
     pub hazard: &'static str,
     pub title: TextWire,
@@ -899,7 +905,7 @@ pub struct ChangedPointsWire {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DeviceWire {
     pub id: String,
-    pub label: String,
+    pub label: TextWire,
     pub profile: String,
     pub place: PlaceWire,
     pub points: Vec<String>,
@@ -1656,7 +1662,7 @@ impl Writer<'_> {
         PointWire {
             id: row.id.to_string(),
             device: row.device.to_string(),
-            label: row.label.as_ref().to_owned(),
+            label: (&row.label).into(),
             kind: kind.name,
             hazard: kind.hazard.as_str(),
             title: TextWire { zh: kind.zh.to_owned(), en: kind.en.to_owned() },
@@ -1688,7 +1694,7 @@ impl Writer<'_> {
     pub fn devices(self, page: &DevicePage) -> DevicesWire {
         let device = |row: &crate::main_loop::query::DeviceRow| DeviceWire {
             id: row.id.to_string(),
-            label: row.label.as_ref().to_owned(),
+            label: (&row.label).into(),
             profile: row.profile.as_ref().to_owned(),
             place: row.place.as_ref().into(),
             points: row.points.iter().map(PointId::to_string).collect(),

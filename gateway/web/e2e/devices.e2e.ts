@@ -48,7 +48,8 @@ test('a device in the quarantine is taken in by three buttons, and its point app
   await desk.isSound('what it may be')
   // What it looks like is only a guess: a gas detector, as everybody here knows.
   await dialog.getByLabel('型号').selectOption('anmin-json-gas')
-  await dialog.getByLabel('名称').fill('地下室燃气')
+  await dialog.getByLabel('名称', { exact: true }).fill('地下室燃气')
+  await dialog.getByLabel('英文名称').fill('Basement gas')
   await desk.picture('adopt-desk')
   await press('预览')
   await dialog.getByText('stranger/lel').waitFor()
@@ -77,7 +78,7 @@ test('a sheet of devices with a fault writes nothing, and the mended one is look
   await desk.isSound('a sheet of devices with a fault')
   await desk.page.getByText(/第 3 行 profile/).scrollIntoViewIfNeeded()
   await desk.picture('devices-faulty-desk')
-  await choose('编号,名称,型号,位置\r\nk1,一号,anmin-json-gas,b1\r\nk2,二号,anmin-json-gas,b1\r\n')
+  await choose('编号,名称,英文名称,型号,位置\r\nk1,一号,Number one,anmin-json-gas,b1\r\nk2,二号,,anmin-json-gas,b1\r\n')
   await desk.page.getByText('新增 2，修改 0，删除 0，不变 0；新测点 6').waitFor()
   expect(await desk.page.locator('.rows', { hasText: '二号' }).count()).toBe(0)
   await desk.isSound('what a sheet of devices would change')
@@ -98,9 +99,9 @@ test('what was taken in is taken out again with a reason, and a phone shows all 
   await dialog.getByRole('button', { name: '移出设备清单' }).click()
   await dialog.waitFor({ state: 'detached' })
   await stage('stranger other 2')
-  for (const [language, take, title] of [
-    ['zh-CN', '接纳设备 other', '设备清单'],
-    ['en', 'Take in device other', 'List of devices'],
+  for (const [language, take, title, called] of [
+    ['zh-CN', '接纳设备 other', '设备清单', '一号'],
+    ['en', 'Take in device other', 'List of devices', 'Number one'],
   ] as const) {
     const phone = await open(PHONE, '#/points', language)
     await phone.page.getByRole('heading', { name: title }).waitFor()
@@ -114,6 +115,7 @@ test('what was taken in is taken out again with a reason, and a phone shows all 
     await phone.page.keyboard.press('Escape')
     await phone.page.goto(`${URL}/#/points/k1/lel`)
     await phone.page.getByText('k1/lel').waitFor()
+    await phone.page.getByRole('definition').getByText(called, { exact: true }).waitFor()
     await phone.isSound(`a point on a phone in ${language}`)
     await phone.picture(`device-phone-${language}`)
     await phone.close()

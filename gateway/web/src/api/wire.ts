@@ -475,7 +475,7 @@ export interface Sample {
 export interface Point {
   id: string
   device: string
-  label: string
+  label: Text
   kind: string
   hazard: HazardClass
   title: Text
@@ -603,7 +603,7 @@ export interface DevicesImported {
 
 export interface DeviceView {
   id: string
-  label: string
+  label: Text
   profile: string
   title: Text | null
   place: Place
@@ -754,7 +754,7 @@ export interface Coverage {
   overdue: number
   never: number
   rows: { building: string; kind: string; kind_title: Text; points: number; tested: number; overdue: number; never: number }[]
-  due: { point: string; label: string; kind: string; kind_title: Text; place: Place; last_tested: string | null }[]
+  due: { point: string; label: Text; kind: string; kind_title: Text; place: Place; last_tested: string | null }[]
 }
 
 export interface RegisterName {

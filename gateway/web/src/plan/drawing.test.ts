@@ -28,7 +28,7 @@ function point(id: string, at: Place, quality: Quality | null = 'good'): Point {
   return {
     id,
     device: id.split('/')[0]!,
-    label: id,
+    label: { zh: id, en: id },
     kind: 'gas.lel',
     hazard: 'gas',
     title: { zh: '可燃气体浓度', en: 'combustible gas' },

@@ -13,7 +13,7 @@ function point(id: string, at: Place, quality: Quality | null = 'good', change: 
   return {
     id,
     device: id,
-    label: id,
+    label: { zh: id, en: id },
     kind: 'gas.lel',
     hazard: 'gas',
     title: { zh: '可燃气体浓度', en: 'combustible gas' },

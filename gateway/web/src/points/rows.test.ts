@@ -17,7 +17,7 @@ const sample = (value: number): Sample => ({
 const row = (id: string): Point => ({
   id,
   device: id,
-  label: id,
+  label: { zh: id, en: id },
   kind: 'gas.lel',
   hazard: 'gas',
   title: { zh: '可燃气体浓度', en: 'combustible gas' },

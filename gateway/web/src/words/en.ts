@@ -844,6 +844,7 @@ export const en: Words = {
     says: 'By this profile the last message says:',
     saysNothing: 'By this profile nothing of the last message can be read.',
     name: 'Name',
+    nameEn: 'English name',
     place: 'Place',
     noPlace: 'None',
     unit: 'Unit',

@@ -828,6 +828,7 @@ export const zh = {
     says: '按此型号，最近一条消息为：',
     saysNothing: '按此型号读不出最近一条消息。',
     name: '名称',
+    nameEn: '英文名称',
     place: '地点',
     noPlace: '不指定',
     unit: '单元',
