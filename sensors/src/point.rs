@@ -238,15 +238,78 @@ pub struct Place {
     pub polygon: Vec<(f64, f64)>,
 }
 
+/// Rooms and parts of a house that nearly every community has, so that nobody need write them twice.
+const ROOMS_IN_ENGLISH: [(&str, &str); 40] = [
+    ("厨房", "kitchen"),
+    ("客厅", "living room"),
+    ("卧室", "bedroom"),
+    ("阳台", "balcony"),
+    ("卫生间", "bathroom"),
+    ("楼道", "landing"),
+    ("走廊", "corridor"),
+    ("公共走廊", "corridor"),
+    ("楼梯间", "stairwell"),
+    ("大厅", "hall"),
+    ("门厅", "entrance hall"),
+    ("前室", "lobby"),
+    ("电梯厅", "lift lobby"),
+    ("电梯机房", "lift machine room"),
+    ("屋顶", "roof"),
+    ("楼顶", "roof"),
+    ("天台", "roof"),
+    ("地下室", "basement"),
+    ("地下车库", "underground garage"),
+    ("车库", "garage"),
+    ("车库入口", "garage entrance"),
+    ("电动车棚", "e-bike shed"),
+    ("充电区", "charging area"),
+    ("配电间", "switch room"),
+    ("配电室", "switch room"),
+    ("强电井", "electrical riser"),
+    ("弱电井", "low-voltage riser"),
+    ("管道井", "service riser"),
+    ("水泵房", "pump room"),
+    ("泵房", "pump room"),
+    ("锅炉房", "boiler room"),
+    ("燃气调压间", "gas regulator room"),
+    ("发电机房", "generator room"),
+    ("消防控制室", "fire control room"),
+    ("消控室", "fire control room"),
+    ("值班室", "duty room"),
+    ("设备间", "plant room"),
+    ("底商", "ground-floor shop"),
+    ("商铺", "shop"),
+    ("门卫室", "gatehouse"),
+];
+
+/// A number, as houses, floors and flats have them: `3`, `B1`, `12-2`.
+fn is_number(part: &str) -> bool {
+    part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
 impl Place {
     /// `3号楼2单元5层501`; 未指明地点 when nothing is known.
     pub fn zh(&self) -> String {
-        self.words("未指明地点", "", &[("", "号楼"), ("", "单元"), ("", "层"), ("", "")])
+        let after = ["号楼", "单元", "层", ""];
+        self.words(
+            "未指明地点",
+            "",
+            |n, part| if is_number(part) { format!("{part}{}", after[n]) } else { part.to_owned() },
+        )
     }
 
-    /// `Building 3, Unit 2, Floor 5, 501`; `unknown place` when nothing is known.
+    /// `Building 3, Unit 2, Floor 5, 501`; `unknown place` when nothing is known. What a site writes in Chinese is in English where
+    /// it is a number (`3号楼`, `2单元`) or a [usual room](ROOMS_IN_ENGLISH).
     pub fn en(&self) -> String {
-        self.words("unknown place", ", ", &[("Building ", ""), ("Unit ", ""), ("Floor ", ""), ("", "")])
+        let before = ["Building ", "Unit ", "Floor ", ""];
+        self.words("unknown place", ", ", |n, part| {
+            let number =
+                ["号楼", "栋", "幢", "座", "单元", "层", "楼"].iter().find_map(|after| part.strip_suffix(after));
+            match number.filter(|_| n < 3).or(Some(part)).filter(|part| is_number(part)) {
+                Some(number) => format!("{}{number}", before[n]),
+                None => ROOMS_IN_ENGLISH.iter().find(|(zh, _)| *zh == part).map_or(part, |(_, en)| en).to_owned(),
+            }
+        })
     }
 
     /// The same but for who lives where in it: for those who may know of an event and not of a home.
@@ -255,15 +318,12 @@ impl Place {
         Self { area, grid, building, ..Self::default() }
     }
 
-    fn words(&self, nowhere: &str, between: &str, around: &[(&str, &str); 4]) -> String {
+    fn words(&self, nowhere: &str, between: &str, said: impl Fn(usize, &str) -> String) -> String {
         let parts: Vec<String> = [&self.building, &self.unit, &self.floor, &self.room]
             .into_iter()
-            .zip(around)
-            .filter(|(part, _)| !part.is_empty())
-            .map(|(part, (before, after))| {
-                let numbered = part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-                if numbered { format!("{before}{part}{after}") } else { part.clone() }
-            })
+            .enumerate()
+            .filter(|(_, part)| !part.is_empty())
+            .map(|(n, part)| said(n, part))
             .collect();
         if !parts.is_empty() {
             parts.join(between)
@@ -534,5 +594,34 @@ impl Points {
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (PointIx, &Point)> {
         self.points.iter().enumerate().map(|(n, point)| (PointIx(n as u32), point))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_said_in_both_languages_whichever_the_site_was_written_in() {
+        let cases = [
+            (["3", "2", "5", "501"], "3号楼2单元5层501", "Building 3, Unit 2, Floor 5, 501"),
+            (["3号楼", "2单元", "5层", "楼道"], "3号楼2单元5层楼道", "Building 3, Unit 2, Floor 5, landing"),
+            (["A座", "", "B1", "配电间"], "A座B1层配电间", "Building A, Floor B1, switch room"),
+            (["物业楼", "", "一楼", "档案室"], "物业楼一楼档案室", "物业楼, 一楼, 档案室"),
+            (["", "", "", "车库入口"], "车库入口", "garage entrance"),
+            (["", "", "", "5楼"], "5楼", "5楼"),
+            (["", "", "", ""], "未指明地点", "unknown place"),
+        ];
+        for ([building, unit, floor, room], zh, en) in cases {
+            let [building, unit, floor, room] = [building, unit, floor, room].map(str::to_owned);
+            let place = Place { building, unit, floor, room, ..Place::default() };
+            assert_eq!((place.zh(), place.en()), (zh.to_owned(), en.to_owned()));
+        }
+    }
+
+    #[test]
+    fn each_usual_room_is_named_once() {
+        let names: std::collections::HashSet<&str> = ROOMS_IN_ENGLISH.iter().map(|(zh, _)| *zh).collect();
+        assert_eq!(names.len(), ROOMS_IN_ENGLISH.len());
     }
 }
