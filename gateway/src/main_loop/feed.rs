@@ -85,7 +85,7 @@ pub struct Feed {
 
 impl Feed {
     /// Events that wait for the slowest listener; when full the oldest is overwritten and that listener starts afresh.
-    const DEPTH: usize = 4_096;
+    pub const DEPTH: usize = 4_096;
     /// Changed points in one [`FeedEvent::Readings`].
     pub const MOST_ROWS: usize = 500;
     /// The main loop publishes changed points at most this often.

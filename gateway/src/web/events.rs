@@ -26,8 +26,9 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use serde::Serialize;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::api::{ask, status_wire};
@@ -45,6 +46,11 @@ pub const MOST_CLIENTS: usize = 200;
 pub const REMEMBERED: usize = 1_000;
 /// Frames that wait for the slowest listener.
 const QUEUE: usize = 256;
+/// What happens within so long of one event is told with it: each screen is woken once, and while many look an alarm on its way
+/// out does not wait for what each is told of the one before. Nobody sees so short a while.
+const GATHER: Duration = Duration::from_millis(100);
+/// Of what was gathered, so much is told at a time.
+const TOLD_AT_ONCE: usize = QUEUE / 2;
 /// How often the main loop is asked how it stands.
 const BEAT: Duration = Duration::from_secs(5);
 /// What happens so long after events were missed is not told one by one either.
@@ -133,12 +139,12 @@ impl Hub {
         tokio::pin!(beat);
         let mut missed = 0_u64;
         loop {
-            let event = tokio::select! {
-                event = feed.recv() => event,
+            let told = tokio::select! {
+                told = self.tell(&mut feed) => told,
                 () = &mut beat => return,
             };
-            match event {
-                Ok(event) => self.publish(&event),
+            match told {
+                Ok(()) => {}
                 Err(RecvError::Lagged(_)) => {
                     // A storm that is too quick to be told is let pass: screens that load afresh over and over show less
                     // than those that do so once.
@@ -161,6 +167,24 @@ impl Hub {
                 Err(RecvError::Closed) => beat.as_mut().await,
             }
         }
+    }
+
+    /// Waits for an event and tells it with those that come soon after it.
+    async fn tell(&self, feed: &mut broadcast::Receiver<FeedEvent>) -> Result<(), RecvError> {
+        let first = feed.recv().await?;
+        sleep(GATHER).await;
+        self.publish(&first);
+        for told in 1.. {
+            match feed.try_recv() {
+                Ok(event) => self.publish(&event),
+                Err(TryRecvError::Lagged(n)) => return Err(RecvError::Lagged(n)),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+            if told % TOLD_AT_ONCE == 0 {
+                yield_now().await;
+            }
+        }
+        Ok(())
     }
 
     /// Sends the main loop's own status while anybody listens. No answer, no beat: screens then say so.
@@ -409,6 +433,8 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
+    use crate::main_loop::feed::Feed;
+    use crate::samples::incident_change;
 
     fn hub() -> Hub {
         let site = Site { id: "s".to_owned(), name: Text::default(), exercise: false, time_zone: TimeZone::UTC };
@@ -443,6 +469,35 @@ mod tests {
         ] {
             assert_eq!(hub.missed(&past, last, &Places::EVERYWHERE).map(|frames| frames.len()), missed, "{last}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_happens_in_one_breath_is_told_in_one_and_too_much_for_one_is_said_to_be() {
+        let (hub, feed) = (hub(), Feed::new());
+        let mut events = feed.listen();
+        let mut here = listener(&hub, None);
+        let event = || FeedEvent::Incident(Arc::new(incident_change()));
+        feed.publish(event());
+        let soon = async {
+            yield_now().await;
+            feed.publish(event());
+        };
+        assert_eq!(tokio::join!(hub.tell(&mut events), soon).0, Ok(()));
+        assert_eq!(events.len(), 0, "both were told");
+        for start in ["retry", "id: e-0 | event: hello", "id: e-1 | event: incident", "id: e-2 | event: incident"] {
+            let told = next(&mut here).await.expect("more to come");
+            assert!(told.starts_with(start), "{told}");
+        }
+        let flood = || (0..=Feed::DEPTH).for_each(|_| feed.publish(event()));
+        flood();
+        assert!(matches!(hub.tell(&mut events).await, Err(RecvError::Lagged(_))), "before the first");
+        let mut events = feed.listen();
+        feed.publish(event());
+        let soon = async {
+            yield_now().await;
+            flood();
+        };
+        assert!(matches!(tokio::join!(hub.tell(&mut events), soon).0, Err(RecvError::Lagged(_))), "behind it");
     }
 
     #[tokio::test]
