@@ -67,46 +67,73 @@ pub fn wall_ms() -> u64 {
 
 /// Sends `count` messages as fast as they are taken; with QoS 1 returns when all are acknowledged.
 pub fn flood(load: Load, count: u64) {
-    std::thread::scope(|scope| {
-        for n in 0..load.connections {
-            scope.spawn(move || {
-                let share = count / u64::from(load.connections);
-                let mine = load.devices / load.connections;
-                flood_one(load, n, mine.max(1), share);
-            });
-        }
-    });
+    Flood::connect(load).send(count);
 }
 
-fn flood_one(load: Load, connection: u32, devices: u32, count: u64) {
-    let mut stream = connect(load.port, &format!("bench-{connection}-{}", std::process::id()));
-    let (mut sent, mut acknowledged) = (0_u64, 0_u64);
+/// The connections of a flood. They stay when all has been sent, and the next flood goes on where it ended: what the broker
+/// knows of a connection it still knows, and no device counts on without having been heard.
+pub struct Flood {
+    load: Load,
+    /// With how many messages each has sent.
+    connections: Vec<(TcpStream, u64)>,
+    /// Where time stamps and counts began.
+    start: u64,
+}
+
+impl Flood {
+    pub fn connect(load: Load) -> Self {
+        let id = |n| format!("bench-{n}-{}", std::process::id());
+        let connections = (0..load.connections).map(|n| (connect(load.port, &id(n)), 0)).collect();
+        Self { load, connections, start: wall_ms() }
+    }
+
+    /// As [`flood`].
+    pub fn send(&mut self, count: u64) {
+        let (load, start) = (self.load, self.start);
+        std::thread::scope(|scope| {
+            for (n, (stream, sent)) in (0..).zip(&mut self.connections) {
+                let until = *sent + count / u64::from(load.connections);
+                scope.spawn(move || send_on(stream, load, n, start, sent, until));
+            }
+        });
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        for (stream, _) in &mut self.connections {
+            // In order, so that the broker reads all before the end of the connection. It may have gone before.
+            let _ = stream.write_all(&[0xE0, 0]);
+        }
+    }
+}
+
+fn send_on(stream: &mut TcpStream, load: Load, connection: u32, start: u64, sent: &mut u64, until: u64) {
+    let devices = (load.devices / load.connections).max(1);
+    let mut acknowledged = *sent;
     let mut acks = vec![0; 64 << 10];
     let mut odd = 0;
     let mut out = Vec::with_capacity(64 << 10);
-    let ts = wall_ms();
-    while acknowledged < count {
-        let room = if load.qos == 0 { 500 } else { (WINDOW - (sent - acknowledged)).min(500) };
+    while acknowledged < until {
+        let room = if load.qos == 0 { 500 } else { (WINDOW - (*sent - acknowledged)).min(500) };
         out.clear();
-        for _ in 0..room.min(count - sent) {
-            let device = connection * devices + (sent % u64::from(devices)) as u32;
-            let id = (sent % 60_000) as u16 + 1;
-            let round = sent / u64::from(devices);
-            packet(&mut out, load.qos, id, device, QUIET, ts + round, ts + round);
-            sent += 1;
+        for _ in 0..room.min(until - *sent) {
+            let device = connection * devices + (*sent % u64::from(devices)) as u32;
+            let id = (*sent % 60_000) as u16 + 1;
+            let round = *sent / u64::from(devices);
+            packet(&mut out, load.qos, id, device, QUIET, start + round, start + round);
+            *sent += 1;
         }
         stream.write_all(&out).expect("the broker reads");
         if load.qos == 0 {
-            acknowledged = sent;
-        } else if sent > acknowledged {
+            acknowledged = *sent;
+        } else if *sent > acknowledged {
             let read = stream.read(&mut acks).expect("the broker answers");
             assert!(read > 0, "the broker keeps the connection");
             acknowledged += (odd + read as u64) / 4;
             odd = (odd + read as u64) % 4;
         }
     }
-    // In order, so that the broker reads all before the end of the connection.
-    stream.write_all(&[0xE0, 0]).expect("the broker reads");
 }
 
 /// From the publish of a reading that crosses the limit to the alarm message about it, in milliseconds, sorted.

@@ -238,6 +238,24 @@ impl Subject {
         }
     }
 
+    /// Waits until of `count` readings since the start each is on the disk and forwarded, or given up because the disk could
+    /// not follow. Gives how many were given up.
+    pub fn settle(&mut self, count: u64) -> u64 {
+        let Self::Anmin { daemon, .. } = self else { return 0 };
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            let shed = daemon.figure("anmin_readings_shed_total");
+            if daemon.figure("anmin_readings_stored_total") + shed >= count
+                && daemon.figure("anmin_readings_waiting") == 0
+            {
+                return shed;
+            }
+            assert!(Instant::now() < deadline, "anmin has not done with {count} readings in two minutes");
+            // The figures are of the last full second.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Waits until `count` readings have been taken since the start.
     pub fn wait(&mut self, count: u64) {
         match self {
