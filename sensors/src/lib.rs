@@ -3,6 +3,7 @@
 //! Sans-IO: no sockets, files, clock or randomness. Bytes and `now` come in as arguments, samples go out as values.
 //! This crate does not know what an alarm is.
 
+pub mod by_name;
 pub mod decode;
 pub mod document;
 pub mod guess;

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::by_name::ByName;
 use crate::decode::homeassistant::{self, Entity};
 use crate::decode::json::{Paths, Scalar};
 use crate::decode::message::{Payload, Shape, Unreadable, text};
@@ -617,7 +618,7 @@ struct Source {
     id: Arc<str>,
     mappings: Arc<[Mapping]>,
     /// Topics seen before, of devices that the site knows.
-    routes: HashMap<Arc<str>, Route>,
+    routes: ByName<Route>,
     /// Sparkplug's nodes, by group and name.
     nodes: HashMap<String, sparkplug::Node>,
 }
@@ -657,7 +658,7 @@ impl Router {
             .map(|(id, mappings)| Source {
                 id,
                 mappings: mappings.into(),
-                routes: HashMap::new(),
+                routes: ByName::default(),
                 nodes: HashMap::new(),
             })
             .collect();
@@ -692,12 +693,12 @@ impl Router {
             let mappings = mappings.into();
             match self.sources.iter().position(|of| of.id == id) {
                 Some(s) => {
-                    self.sources[s] = Source { id, mappings, routes: HashMap::new(), nodes: HashMap::new() };
+                    self.sources[s] = Source { id, mappings, routes: ByName::default(), nodes: HashMap::new() };
                     self.bindings.retain(|like, _| like.0 != s);
                     self.specs.retain(|like, _| like.0 != s);
                     self.announced.retain(|key, _| key.0 != s);
                 }
-                None => self.sources.push(Source { id, mappings, routes: HashMap::new(), nodes: HashMap::new() }),
+                None => self.sources.push(Source { id, mappings, routes: ByName::default(), nodes: HashMap::new() }),
             }
         }
     }
@@ -794,6 +795,13 @@ impl Router {
         }
     }
 
+    /// Brings near what the next of these topics need, which are then decoded one after the other. Changes nothing.
+    pub fn look_ahead<'t>(&self, source: &str, topics: impl Iterator<Item = &'t str>) {
+        if let Some(of) = self.sources.iter().find(|of| *of.id == *source) {
+            of.routes.look_ahead(topics.map(str::as_bytes));
+        }
+    }
+
     fn find(
         &mut self,
         points: &mut Points,
@@ -802,7 +810,7 @@ impl Router {
         out: &mut Vec<Reading>,
     ) -> Result<(), Why> {
         let s = self.sources.iter().position(|of| *of.id == *source).ok_or(Why::NoMapping)?;
-        if let Some(route) = self.sources[s].routes.get(&**message.topic) {
+        if let Some((_, route)) = self.sources[s].routes.get(message.topic) {
             return route.follow(points, message, &mut self.warming, out);
         }
         match self.resolve(points, s, message)? {

@@ -31,6 +31,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use self::accounts::{Accounts, Acl};
 use self::hub::Hub;
+pub(super) use self::hub::Token;
 use crate::accept::Entrance;
 use crate::clock::Clock;
 use crate::credentials;

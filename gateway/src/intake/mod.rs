@@ -62,6 +62,8 @@ impl Delivery {
 pub struct Ack(Tell);
 
 enum Tell {
+    /// Of our own broker, held here: a box for each message would cost more than the acknowledgement.
+    Broker(broker::Token),
     Done(Box<dyn FnOnce() + Send>),
     /// Whoever sent it waits for an answer, and for the reason where it was of no use.
     Answer(oneshot::Sender<Option<Refused>>, Option<Refused>),
@@ -81,6 +83,10 @@ impl Ack {
         Self(Tell::Done(Box::new(send)))
     }
 
+    fn of_broker(token: broker::Token) -> Self {
+        Self(Tell::Broker(token))
+    }
+
     /// Answers whether the message was of use. A token that is dropped closes the channel.
     pub fn answering(answer: oneshot::Sender<Option<Refused>>) -> Self {
         Self(Tell::Answer(answer, None))
@@ -96,6 +102,7 @@ impl Ack {
     /// The message is safe: acknowledge it.
     pub fn done(self) {
         match self.0 {
+            Tell::Broker(token) => token.done(),
             Tell::Done(send) => send(),
             // Whoever asked may have hung up.
             Tell::Answer(answer, refused) => drop(answer.send(refused)),

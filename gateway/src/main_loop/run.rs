@@ -23,6 +23,7 @@ use anmin_rules::order::{Call, CallChange, CapMessage, CapOrder, Order, OrderBod
 use anmin_rules::rule::{Evidence, Finding, Level, Text};
 use anmin_rules::set::Refill;
 use anmin_rules::walk::WalkChange;
+use anmin_sensors::by_name;
 use anmin_sensors::point::{PointIx, Points};
 use anmin_sensors::reading::{Doubt, Quality, Reading, Sample};
 use anmin_sensors::router::{self, NodeNews, NodeTrouble, Router};
@@ -534,7 +535,11 @@ impl MainLoop {
         self.scratch.seen.push((source, messages));
         let (source, messages) = self.scratch.seen.last_mut().expect("put there above");
         let source = &*source;
-        for message in messages {
+        for n in 0..messages.len() {
+            if n.is_multiple_of(by_name::GROUP) {
+                router.look_ahead(source, messages[n..].iter().map(|message| &*message.topic));
+            }
+            let message = &mut messages[n];
             let heard = deliveries.handle(now.mono, message);
             if heard == Heard::Repeat {
                 // Its readings went to the readings' writer before this token does; what was decided about it may still

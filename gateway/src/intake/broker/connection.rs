@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use anmin_sensors::by_name::ByName;
 use anmin_sensors::time::Now;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -178,7 +179,7 @@ struct Peer {
     /// Deliveries in flight at most, and the largest that the client takes.
     window: usize,
     max_delivery: usize,
-    topics: HashMap<Arc<str>, Route>,
+    topics: ByName<Route>,
     topic_bytes: usize,
     aliases: HashMap<u16, Arc<str>>,
     batch: Vec<Message>,
@@ -236,7 +237,7 @@ impl Peer {
             keep_alive: (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1_500)),
             window: connect.receive_maximum.map_or(WINDOW, |most| usize::from(most).min(WINDOW)),
             max_delivery: connect.max_packet_size.map_or(usize::MAX, |most| most as usize),
-            topics: HashMap::new(),
+            topics: ByName::default(),
             topic_bytes: 0,
             aliases: HashMap::new(),
             batch,
@@ -409,8 +410,11 @@ impl Peer {
         if end > 0 {
             let frames = input.split_to(end).freeze();
             let now = self.hub.clock.now();
-            let mut at = 0;
+            let (mut at, mut looked) = (0, 0);
             while at < frames.len() {
+                if at >= looked {
+                    looked = self.look_ahead(&frames, at);
+                }
                 let Ok(Some(header)) = wire::header(&frames[at..]) else { break };
                 self.packet(header, &frames, at, now)?;
                 at += header.total();
@@ -614,14 +618,28 @@ impl Peer {
             cut: false,
             received: now,
             delivery: (publish.qos > 0).then(|| Delivery::of(self.sender, publish.id, publish.dup)),
-            ack: ack.map(|token| Ack::new(move || token.done())),
+            ack: ack.map(Ack::of_broker),
         });
         Ok(())
     }
 
+    /// Brings near what the topics of the next packets need. Gives where the first packet behind these begins.
+    fn look_ahead(&self, frames: &[u8], mut at: usize) -> usize {
+        if !self.topics.are_many() {
+            return frames.len();
+        }
+        self.topics.look_ahead(std::iter::from_fn(|| {
+            let frame = frames.get(at..)?;
+            let header = wire::header(frame).ok()??;
+            at += header.total();
+            Some(wire::topic(header, frame))
+        }));
+        at
+    }
+
     /// The shared name of a topic and its way, remembered until the subscriptions change.
     fn route(&mut self, topic: &str) -> (Arc<str>, Route) {
-        let known = self.topics.get_key_value(topic);
+        let known = self.topics.get(topic);
         if let Some((name, route)) = known
             && route.epoch == self.hub.epoch()
         {

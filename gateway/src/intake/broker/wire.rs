@@ -366,6 +366,16 @@ impl<'f> PublishStart<'f> {
     }
 }
 
+/// The topic of a publish as it stands there, whatever it holds; of another packet nothing.
+pub fn topic(header: Header, frame: &[u8]) -> &[u8] {
+    match frame.get(header.length..) {
+        Some([high, low, rest @ ..]) if header.first >> 4 == 3 => {
+            rest.get(..usize::from(u16::from_be_bytes([*high, *low]))).unwrap_or_default()
+        }
+        _ => &[],
+    }
+}
+
 /// The start of a publish of which only the first bytes have come; `None` while they are too few.
 pub fn publish_start(header: Header, start: &[u8]) -> Result<Option<PublishStart<'_>>, Fault> {
     let mut body = Body { bytes: start, at: header.length };

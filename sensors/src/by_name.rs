@@ -1,0 +1,143 @@
+//! What is known by name, where there may be a hundred thousand names.
+//!
+//! Looking one up then waits for memory several times, one wait after the other, and that costs more than all the rest of a
+//! reading. [`ByName::look_ahead`] takes a group of names at once, step by step, so that the waits of a group run beside each
+//! other. It does not know what the names mean.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
+use std::hint::black_box;
+use std::sync::Arc;
+
+/// So many names are looked ahead for at once.
+pub const GROUP: usize = 32;
+
+/// With fewer than these all are near anyway.
+const MANY: usize = 2_048;
+
+/// Values by name.
+#[derive(Clone, Debug)]
+pub struct ByName<V> {
+    hasher: RandomState,
+    /// Where each stands, by the hash of its name. Of two with one hash the later takes the place of the earlier, which is
+    /// not known any more.
+    places: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+    named: Vec<(Arc<str>, V)>,
+}
+
+impl<V> Default for ByName<V> {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), places: HashMap::default(), named: Vec::new() }
+    }
+}
+
+impl<V> ByName<V> {
+    pub fn len(&self) -> usize {
+        self.named.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+
+    /// Whether it is worth while to look ahead.
+    pub fn are_many(&self) -> bool {
+        self.named.len() >= MANY
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.named.iter().map(|(_, value)| value)
+    }
+
+    /// The name as it is kept, and what it stands for.
+    pub fn get(&self, name: &str) -> Option<&(Arc<str>, V)> {
+        let place = self.places.get(&self.hash(name.as_bytes()))?;
+        self.named.get(*place as usize).filter(|(known, _)| **known == *name)
+    }
+
+    pub fn insert(&mut self, name: Arc<str>, value: V) {
+        match self.places.entry(self.hasher.hash_one(name.as_bytes())) {
+            Entry::Occupied(place) => self.named[*place.get() as usize] = (name, value),
+            Entry::Vacant(place) => {
+                place.insert(self.named.len() as u32);
+                self.named.push((name, value));
+            }
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.places.clear();
+        self.named.clear();
+    }
+
+    /// Brings near what [`ByName::get`] will need for the next [`GROUP`] of these names. Changes nothing.
+    pub fn look_ahead<'n>(&self, names: impl Iterator<Item = &'n [u8]>) {
+        if !self.are_many() {
+            return;
+        }
+        let mut seen = 0;
+        let mut group: [&[u8]; GROUP] = [&[]; GROUP];
+        for (place, name) in group.iter_mut().zip(names) {
+            *place = name;
+            seen ^= name.first().copied().unwrap_or(0);
+        }
+        // One step for all of them, then the next: within a step none waits for another.
+        let hashes = group.map(|name| self.hash(name));
+        let places = hashes.map(|hash| self.places.get(&hash).copied().unwrap_or(0));
+        for place in places {
+            let name = self.named.get(place as usize).and_then(|(name, _)| name.as_bytes().first());
+            seen ^= name.copied().unwrap_or(0);
+        }
+        black_box(seen);
+    }
+
+    fn hash(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
+    }
+}
+
+/// A number that is a hash already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Not called: what is hashed here is a `u64`.
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_by_name_is_found_by_it_whether_looked_ahead_for_or_not() {
+        let mut names = ByName::default();
+        let name = |n: usize| format!("site/d{n}/up");
+        for n in 0..2 * MANY {
+            names.insert(name(n).into(), n);
+            let group: Vec<String> = (n.saturating_sub(3)..n + 3).map(name).collect();
+            names.look_ahead(group.iter().map(String::as_bytes));
+        }
+        let value =
+            |names: &ByName<usize>, name: &str| names.get(name).map(|(known, value)| (known.to_string(), *value));
+        for n in 0..2 * MANY {
+            assert_eq!(value(&names, &name(n)), Some((name(n), n)));
+        }
+        assert_eq!(value(&names, "site/d1"), None);
+        names.insert(name(7).into(), 0);
+        assert_eq!((value(&names, &name(7)), names.len()), (Some((name(7), 0)), 2 * MANY));
+        names.clear();
+        assert_eq!((value(&names, &name(7)), names.is_empty()), (None, true));
+    }
+}
