@@ -239,7 +239,8 @@ pub struct Place {
 }
 
 /// Rooms and parts of a house that nearly every community has, so that nobody need write them twice.
-const ROOMS_IN_ENGLISH: [(&str, &str); 40] = [
+const ROOMS_IN_ENGLISH: [(&str, &str); 41] = [
+    ("院内", "courtyard"),
     ("厨房", "kitchen"),
     ("客厅", "living room"),
     ("卧室", "bedroom"),
