@@ -630,10 +630,12 @@ async fn a_screen_locks_shows_what_happens_and_ends_in_time() {
 }
 
 /// The text of a live stream until it ends.
-async fn to_the_end(response: Response<Incoming>) -> String {
-    let mut body = response.into_body();
+/// What a stream says until these words, or to its end.
+async fn heard(body: &mut Incoming, until: Option<&str>) -> String {
     let mut text = String::new();
-    while let Some(Ok(frame)) = soon("the stream ends", body.frame()).await {
+    while until.is_none_or(|words| !text.contains(words))
+        && let Some(Ok(frame)) = soon("the stream goes on or ends", body.frame()).await
+    {
         text.push_str(&String::from_utf8_lossy(&frame.into_data().unwrap_or_default()));
     }
     text
@@ -649,15 +651,16 @@ async fn signing_out_everywhere_ends_every_browser_and_its_live_stream() {
     assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
     assert!(!listed.to_string().contains(other.split_once('=').expect("a pair").1));
     let open = site.request(As::Cookie(&other), &Method::GET, "/api/v1/events?readings=yes", &Value::Null);
-    let stream = site.send_from(2, open).await;
+    let mut stream = site.send_from(2, open).await.into_body();
     // Two things happen: one at home, one elsewhere.
     for n in [1, 2] {
         site.post(As::Cookie(&admin), &format!("/alarms/{}/acknowledge", id(n)), &json!({})).await;
     }
+    let mut told = heard(&mut stream, Some(&id(1).to_string())).await;
+    assert!(told.contains(&id(1).to_string()), "{told}");
     assert_eq!(site.post(As::Cookie(&manager), "/session/sign-ins/end", &json!({})).await.0, StatusCode::OK);
     site.post(As::Cookie(&admin), &format!("/alarms/{}/acknowledge", id(3)), &json!({})).await;
-    let told = to_the_end(stream).await;
-    assert!(told.contains(&id(1).to_string()), "{told}");
+    told.push_str(&heard(&mut stream, None).await);
     let data = told.lines().filter_map(|line| line.strip_prefix("data: "));
     for data in data.filter_map(|data| serde_json::from_str::<Value>(data).ok()) {
         let mut named = Vec::new();
