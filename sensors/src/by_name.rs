@@ -57,7 +57,8 @@ impl<V> ByName<V> {
     }
 
     pub fn insert(&mut self, name: Arc<str>, value: V) {
-        match self.places.entry(self.hasher.hash_one(name.as_bytes())) {
+        let hash = self.hash(name.as_bytes());
+        match self.places.entry(hash) {
             Entry::Occupied(place) => self.named[*place.get() as usize] = (name, value),
             Entry::Vacant(place) => {
                 place.insert(self.named.len() as u32);

@@ -300,7 +300,7 @@ impl Place {
     }
 
     /// `Building 3, Unit 2, Floor 5, 501`; `unknown place` when nothing is known. What a site writes in Chinese is in English where
-    /// it is a number (`3号楼`, `2单元`) or a [usual room](ROOMS_IN_ENGLISH).
+    /// it is a number (`3号楼`, `2单元`) or a usual room.
     pub fn en(&self) -> String {
         let before = ["Building ", "Unit ", "Floor ", ""];
         self.words("unknown place", ", ", |n, part| {
