@@ -19,7 +19,9 @@ use crate::spreadsheet::Lines;
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub id: String,
-    pub name: Option<Name>,
+    pub name: Option<String>,
+    /// What people call it in English, where that is another name.
+    pub name_en: Option<String>,
     pub profile: Option<String>,
     /// Id of a `[[place]]`.
     pub place: Option<String>,
@@ -64,9 +66,14 @@ impl Entry {
             Some(table) => table.optional(key),
             None => r.optional(key),
         };
+        let (name, name_en) = match text(r, "name") {
+            Some(Text { zh, en }) => (Some(zh), Some(en)),
+            None => (None, None),
+        };
         let entry = Self {
             id: id.clone().unwrap_or_default(),
-            name: text(r, "name").and_then(|Text { zh, en }| Name::of(Some(zh), Some(en))),
+            name_en: name_en.filter(|en| name.as_ref() != Some(en)),
+            name,
             profile: r.required("profile"),
             place: r.optional("place"),
             unit: part("unit"),
@@ -97,10 +104,15 @@ impl Entry {
         Fault { source: self.at.source.to_string(), line, column, message, hint }
     }
 
+    pub fn label(&self) -> Option<Name> {
+        Name::of(self.name.clone(), self.name_en.clone())
+    }
+
     /// All that it says, wherever it stands: equal words, equal devices.
     pub fn words(&self) -> String {
-        let Self { id, name, profile, place, unit, floor, room, bus, unit_id, interval, silent_after, at: _ } = self;
-        format!("{:?}", (id, name, profile, place, unit, floor, (room, bus, unit_id, interval, silent_after)))
+        let Self { id, name, name_en, profile, place, unit, floor, room, bus, unit_id, interval, silent_after, at: _ } =
+            self;
+        format!("{:?}", (id, name, name_en, profile, place, unit, floor, (room, bus, unit_id, interval, silent_after)))
     }
 
     /// `devices.csv:12`: where another entry may be found.
@@ -183,7 +195,8 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
         let duration = "a duration such as \"2s\"";
         let entry = Entry {
             id: cell("id").unwrap_or_default(),
-            name: Name::of(cell("name"), cell("name_en")),
+            name: cell("name"),
+            name_en: cell("name_en"),
             profile: cell("profile"),
             place: cell("place"),
             unit: cell("unit"),
@@ -225,7 +238,7 @@ mod tests {
         let entries = read_csv("devices.csv", text, &faults);
         assert_eq!(entries.iter().map(|e| e.id.as_str()).collect::<Vec<_>>(), ["a1", "a5"]);
         assert_eq!(entries[0].interval, Some(Duration::from_secs(2)));
-        assert_eq!(entries[1].name, Some(Name::both("含,逗号")));
+        assert_eq!(entries[1].label(), Some(Name::both("含,逗号")));
         let found: Vec<String> = faults.take().iter().map(ToString::to_string).collect();
         assert_eq!(
             found,
@@ -242,7 +255,7 @@ mod tests {
     fn a_device_is_called_by_its_own_name_in_each_language_and_by_the_only_one_in_both() {
         let text = "id,name,name_en,profile\na,厨房,kitchen,p\nb,厨房,,p\nc,,kitchen,p\nd,,,p\n";
         let faults = Faults::default();
-        let names: Vec<_> = read_csv("d.csv", text, &faults).into_iter().map(|entry| entry.name).collect();
+        let names: Vec<_> = read_csv("d.csv", text, &faults).into_iter().map(|entry| entry.label()).collect();
         let (zh, en) = (|| Arc::from("厨房"), || Arc::from("kitchen"));
         let wanted = [(zh(), en()), (zh(), zh()), (en(), en())].map(|(zh, en)| Some(Name { zh, en }));
         assert_eq!(names[..3], wanted);

@@ -824,7 +824,7 @@ fn hang(
         });
         let own_specs = entry.silent_after.map(|silent_after| profile.specs_silent_after(silent_after));
         let specs = own_specs.as_deref().unwrap_or(profile.specs());
-        let device = match points.add(id.clone(), entry.name.as_ref(), &profile.id, place, specs) {
+        let device = match points.add(id.clone(), entry.label().as_ref(), &profile.id, place, specs) {
             Ok(device) => device,
             Err(error) => {
                 let first = entries[..n].iter().find(|earlier| earlier.id == entry.id);
