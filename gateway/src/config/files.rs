@@ -205,19 +205,29 @@ impl SiteFiles {
     }
 
     /// SHA-256 of all files by their names, in hexadecimal digits: two sites that are the same to the letter have the same,
-    /// wherever they lie.
+    /// wherever they lie. Lists of devices and drawings are among them, secrets are not: whoever has the rest and this could try
+    /// words until one fits.
     pub fn sha256(&self) -> String {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-        let mut put = |part: &str| {
+        let mut put = |part: &[u8]| {
             context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part.as_bytes());
+            context.update(part);
         };
         for source in self.config.iter().chain(&self.profiles).chain(&self.adopted) {
-            put(source.file_name());
-            put(&source.text);
+            put(source.file_name().as_bytes());
+            put(source.text.as_bytes());
         }
         for rule in &self.rules {
-            [&rule.name, &rule.toml, &rule.script].into_iter().for_each(|part| put(part));
+            [&rule.name, &rule.toml, &rule.script].into_iter().for_each(|part| put(part.as_bytes()));
+        }
+        for file in parts::descriptions_named(&self.config) {
+            let path = self.base.join(&file);
+            put(file.as_os_str().as_encoded_bytes());
+            match self.instead.get(&path) {
+                Some(text) => put(text.as_bytes()),
+                // What cannot be read is told elsewhere.
+                None => put(&bytes(&path, MOST_BYTES).unwrap_or_default()),
+            }
         }
         context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -329,4 +339,39 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::TestDir;
+
+    /// Goal: what was in force can be told by one number. Method: a site with a list and a secret, of which one file is another.
+    #[test]
+    fn the_number_of_a_site_is_another_with_each_file_that_says_what_it_is_and_tells_nothing_of_a_secret() {
+        const LIST: &str = "id,profile\ng1,gas\n";
+        const SITE: &str = "[[device_list]]\nfile = \"devices.csv\"\n[[drawing]]\nimage = \"plan.png\"\n\
+                            [[mqtt_out]]\nid = \"o\"\npassword_file = \"word\"\n";
+        let files = [("anmin.toml", SITE), ("devices.csv", LIST), ("plan.png", "\u{89}PNG"), ("word", "secret")];
+        let number = |other: Option<(&str, &str)>, instead: Option<&str>| {
+            let dir = TestDir::new("number");
+            for (name, text) in files.into_iter().chain(other) {
+                fs::write(dir.path().join(name), text).expect("the folder can be written");
+            }
+            let mut site = SiteFiles::gather(dir.path(), &Faults::default());
+            site.instead.extend(instead.map(|text| (dir.path().join("devices.csv"), text.to_owned())));
+            site.sha256()
+        };
+        let before = number(None, None);
+        for (other, is_other) in [
+            (("devices.csv", "id,profile\ng1,co\n"), true),
+            (("plan.png", "other"), true),
+            (("anmin.toml", "# moved\n"), true),
+            (("word", "another"), false),
+        ] {
+            assert_eq!(number(Some(other), None) != before, is_other, "{other:?}");
+        }
+        assert_eq!(number(None, Some(LIST)), before, "a list that would be the same");
+        assert_ne!(number(None, Some("id,profile\n")), before, "a list as it would be");
+    }
 }

@@ -63,12 +63,17 @@ pub struct Differences {
     pub waits: Vec<Difference>,
 }
 
-/// Keys that name a file which is read when its part is taken up: secrets, authorities, the `file` of a list, and what a drawing
-/// is drawn on. Files that are
+/// Keys that name a file which is read when its part is taken up: secrets, authorities, and what is part of the site's own
+/// description. Files that are
 /// read anew whenever they are needed, a server's certificates, the authorities of its clients and all of an `[[mqtt]]`, are not
 /// among them.
 fn names_a_file(key: &str) -> bool {
-    key.ends_with("_file") || ["tls_ca", "file", "geojson", "image"].contains(&key)
+    key.ends_with("_file") || key == "tls_ca" || describes_the_site(key)
+}
+
+/// Keys of a list of devices and of what a drawing is drawn on: files that are no secret and say what the site is.
+fn describes_the_site(key: &str) -> bool {
+    ["file", "geojson", "image"].contains(&key)
 }
 
 impl Parts {
@@ -106,7 +111,7 @@ impl Parts {
         for (key, value) in values {
             let mut text = format!("{value:?}");
             if table != "mqtt" {
-                for file in named_files(key, value) {
+                for file in named_files(key, value, names_a_file) {
                     // What cannot be read is told elsewhere. An image is no text, and another image another part.
                     let read = files::bytes(&named_file(&files.base, file), files::MOST_BYTES).unwrap_or_default();
                     text.push_str(&String::from_utf8(read).unwrap_or_else(|image| sha256(image.as_bytes())));
@@ -195,23 +200,32 @@ impl Parts {
 
 const PROFILES: &str = "profiles/";
 
-/// The files that a value names, under its key or deeper in.
-fn named_files<'v>(key: &str, value: &'v toml::Value) -> Vec<&'v str> {
+/// The files that a value names, under its key or deeper in, as far as the key is one of `those`.
+fn named_files<'v>(key: &str, value: &'v toml::Value, those: fn(&str) -> bool) -> Vec<&'v str> {
     match value {
-        toml::Value::String(file) if names_a_file(key) => vec![file],
-        toml::Value::Array(list) => list.iter().flat_map(|one| named_files(key, one)).collect(),
-        toml::Value::Table(table) => table.iter().flat_map(|(key, value)| named_files(key, value)).collect(),
+        toml::Value::String(file) if those(key) => vec![file],
+        toml::Value::Array(list) => list.iter().flat_map(|one| named_files(key, one, those)).collect(),
+        toml::Value::Table(table) => table.iter().flat_map(|(key, value)| named_files(key, value, those)).collect(),
         _ => Vec::new(),
     }
 }
 
 /// Every file that these texts name, as far as a change of it is a change of the site.
 pub fn files_named(config: &[files::Source]) -> Vec<PathBuf> {
+    named_in(config, names_a_file)
+}
+
+/// Those of [`files_named`] that say what the site is.
+pub fn descriptions_named(config: &[files::Source]) -> Vec<PathBuf> {
+    named_in(config, describes_the_site)
+}
+
+fn named_in(config: &[files::Source], those: fn(&str) -> bool) -> Vec<PathBuf> {
     let mut named = Vec::new();
     for source in config {
         let Ok(tables) = toml::from_str::<toml::Table>(&source.text) else { continue };
         for (key, value) in &tables {
-            named.extend(named_files(key, value).into_iter().map(PathBuf::from));
+            named.extend(named_files(key, value, those).into_iter().map(PathBuf::from));
         }
     }
     named
