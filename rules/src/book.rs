@@ -398,7 +398,7 @@ impl AlarmBook {
             }
             self.by_instance.insert((judged.rule, judged.subject), slot);
             entry.place = Arc::clone(&device.place);
-            entry.label = device.label.clone();
+            entry.label = device.label();
         }
         entry.terms = Some(Terms::new(spec, tuning));
         entry.abandoned = false;
@@ -834,7 +834,7 @@ impl AlarmBook {
         entry.instance = Some(instance);
         let device = points.device_of(instance.1);
         entry.place = Arc::clone(&device.place);
-        entry.label = device.label.clone();
+        entry.label = device.label();
         if let Some(terms) = &mut entry.terms {
             *terms = Terms::new(&terms.spec, tuning);
         }

@@ -441,13 +441,13 @@ impl Health {
                 "规则 {id}（{}）无法判断 {count} 个测点，如{}{}：{why}。已有报警保持不变，未按正常处理；其他规则不受影响。",
                 spec.title.zh,
                 device.place.zh(),
-                device.label.zh,
+                device.label().zh,
             ),
             en: format!(
                 "rule {id} ({}) cannot judge {count} of its points, such as {} at {}: {why}. Its alarms stay as they are \
                  and nothing counts as normal; all other rules stay in force.",
                 spec.title.en,
-                device.label.en,
+                device.label().en,
                 device.place.en(),
             ),
         };
@@ -582,13 +582,13 @@ impl Health {
                         zh: format!(
                             "{}{}（{}）的{}：{zh}。该测点按“未知”处理，已有报警保持不变。",
                             device.place.zh(),
-                            device.label.zh,
+                            device.label().zh,
                             point.id,
                             kind.zh,
                         ),
                         en: format!(
                             "{} at {} ({}, {}) gives {en}. The point counts as unknown, alarms stay as they are.",
-                            device.label.en,
+                            device.label().en,
                             device.place.en(),
                             point.id,
                             kind.en,
@@ -631,8 +631,8 @@ impl Health {
         for (spec, this, said_zh, said_en) in rows {
             let trouble = (mark == this).then(|| {
                 let text = Text {
-                    zh: format!("{}{}（{}）的{zh}{said_zh}。", device.place.zh(), device.label.zh, point.id),
-                    en: format!("{en} of {} at {} ({}) {said_en}.", device.label.en, device.place.en(), point.id),
+                    zh: format!("{}{}（{}）的{zh}{said_zh}。", device.place.zh(), device.label().zh, point.id),
+                    en: format!("{en} of {} at {} ({}) {said_en}.", device.label().en, device.place.en(), point.id),
                 };
                 (Level::Blue, text)
             });
@@ -664,7 +664,7 @@ impl Health {
             true => Level::Yellow,
             false => Level::Blue,
         };
-        let (place, Name { zh: label, en: label_en }, id) = (&device.place, &device.label, &device.id);
+        let (place, Name { zh: label, en: label_en }, id) = (&device.place, device.label(), &device.id);
         let which = |these: &[PointIx]| match these {
             [one] if total > 1 => {
                 let name = &points.point(*one).spec.name;

@@ -708,7 +708,7 @@ impl RuleSet {
             let device = points.device_of(of_device[0]);
             let specs: Vec<_> = of_device.iter().map(|point| Arc::clone(&points.point(*point).spec)).collect();
             // Devices of one site have different names, and so have the points of one device.
-            let _ = own.add(device.id.clone(), Some(&device.label), &device.profile, &device.place, &specs);
+            let _ = own.add(device.id.clone(), Some(&device.label()), &device.profile, &device.place, &specs);
         }
         Some(InForce {
             source: Arc::clone(&rule.source),

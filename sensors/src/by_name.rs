@@ -4,11 +4,11 @@
 //! reading. [`ByName::look_ahead`] takes a group of names at once, step by step, so that the waits of a group run beside each
 //! other. It does not know what the names mean.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::hint::black_box;
 use std::sync::Arc;
+
+use hashbrown::HashTable;
 
 /// So many names are looked ahead for at once.
 pub const GROUP: usize = 32;
@@ -20,15 +20,14 @@ const MANY: usize = 2_048;
 #[derive(Clone, Debug)]
 pub struct ByName<V> {
     hasher: RandomState,
-    /// Where each stands, by the hash of its name. Of two with one hash the later takes the place of the earlier, which is
-    /// not known any more.
-    places: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+    /// Where each stands, by the hash of its name, which is not kept: five bytes a name.
+    places: HashTable<u32>,
     named: Vec<(Arc<str>, V)>,
 }
 
 impl<V> Default for ByName<V> {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), places: HashMap::default(), named: Vec::new() }
+        Self { hasher: RandomState::new(), places: HashTable::new(), named: Vec::new() }
     }
 }
 
@@ -52,19 +51,26 @@ impl<V> ByName<V> {
 
     /// The name as it is kept, and what it stands for.
     pub fn get(&self, name: &str) -> Option<&(Arc<str>, V)> {
-        let place = self.places.get(&self.hash(name.as_bytes()))?;
-        self.named.get(*place as usize).filter(|(known, _)| **known == *name)
+        self.named.get(self.place(name)?)
     }
 
     pub fn insert(&mut self, name: Arc<str>, value: V) {
-        let hash = self.hash(name.as_bytes());
-        match self.places.entry(hash) {
-            Entry::Occupied(place) => self.named[*place.get() as usize] = (name, value),
-            Entry::Vacant(place) => {
-                place.insert(self.named.len() as u32);
-                self.named.push((name, value));
+        match self.place(&name) {
+            Some(place) => self.named[place] = (name, value),
+            None => {
+                let Self { hasher, places, named } = self;
+                let hash = hasher.hash_one(name.as_bytes());
+                places.insert_unique(hash, named.len() as u32, |place| {
+                    hasher.hash_one(named[*place as usize].0.as_bytes())
+                });
+                named.push((name, value));
             }
         }
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        let is_it = |place: &u32| *self.named[*place as usize].0 == *name;
+        self.places.find(self.hash(name.as_bytes()), is_it).map(|place| *place as usize)
     }
 
     pub fn clear(&mut self) {
@@ -85,7 +91,8 @@ impl<V> ByName<V> {
         }
         // One step for all of them, then the next: within a step none waits for another.
         let hashes = group.map(|name| self.hash(name));
-        let places = hashes.map(|hash| self.places.get(&hash).copied().unwrap_or(0));
+        // The first that may be it.
+        let places = hashes.map(|hash| self.places.find(hash, |_| true).copied().unwrap_or(0));
         for place in places {
             let name = self.named.get(place as usize).and_then(|(name, _)| name.as_bytes().first());
             seen ^= name.copied().unwrap_or(0);
@@ -95,25 +102,6 @@ impl<V> ByName<V> {
 
     fn hash(&self, name: &[u8]) -> u64 {
         self.hasher.hash_one(name)
-    }
-}
-
-/// A number that is a hash already.
-#[derive(Default)]
-struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // Not called: what is hashed here is a `u64`.
-        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }
 

@@ -434,8 +434,8 @@ impl Name {
 #[derive(Clone, Debug)]
 pub struct Device {
     pub id: DeviceId,
-    /// What people call it; the id when nobody said.
-    pub label: Name,
+    /// What people call it, where somebody said.
+    label: Option<Box<Name>>,
     /// The profile it follows, such as `yaoan-ya-k300`.
     pub profile: Arc<str>,
     pub place: Arc<Place>,
@@ -445,6 +445,11 @@ pub struct Device {
 }
 
 impl Device {
+    /// What people call it; the id when nobody said.
+    pub fn label(&self) -> Name {
+        self.label.as_deref().cloned().unwrap_or_else(|| Name::both(Arc::clone(&self.id.0)))
+    }
+
     pub fn points(&self) -> impl Iterator<Item = PointIx> + use<> {
         (self.first.0..self.first.0 + self.count).map(PointIx)
     }
@@ -510,7 +515,8 @@ impl Points {
             let point = PointId::new(format!("{id}/{}", spec.name));
             self.points.push(Point { id: point, device, spec: Arc::clone(spec) });
         }
-        let label = label.cloned().unwrap_or_else(|| Name::both(Arc::clone(&id.0)));
+        let label = label.filter(|name| [&name.zh, &name.en].iter().any(|said| ***said != *id.0));
+        let label = label.cloned().map(Box::new);
         self.device_by_id.insert(id.clone(), device);
         self.devices.push(Device {
             id,
@@ -521,6 +527,12 @@ impl Points {
             count: specs.len() as u32,
         });
         Ok(device)
+    }
+
+    /// Gives back the room that growing took. For when all are there.
+    pub fn shrink(&mut self) {
+        self.devices.shrink_to_fit();
+        self.points.shrink_to_fit();
     }
 
     /// Adds the devices of `other` that are not here yet.
@@ -542,7 +554,7 @@ impl Points {
                 }
                 None => {
                     let specs: Vec<Arc<PointSpec>> = theirs.iter().map(|point| Arc::clone(&point.spec)).collect();
-                    self.add(device.id.clone(), Some(&device.label), &device.profile, &device.place, &specs)
+                    self.add(device.id.clone(), Some(&device.label()), &device.profile, &device.place, &specs)
                         // Invariant: the other set holds no device twice, and none with two points of one name.
                         .expect("it was in a set like this one")
                 }
@@ -617,6 +629,24 @@ mod tests {
             let [building, unit, floor, room] = [building, unit, floor, room].map(str::to_owned);
             let place = Place { building, unit, floor, room, ..Place::default() };
             assert_eq!((place.zh(), place.en()), (zh.to_owned(), en.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_device_is_called_what_people_said_and_by_its_id_where_nobody_did() {
+        let own = |zh: &str, en: &str| Name { zh: zh.into(), en: en.into() };
+        let cases = [
+            (None, own("g1", "g1")),
+            (Some(Name::both("g1")), own("g1", "g1")),
+            (Some(own("燃气探测器", "gas detector")), own("燃气探测器", "gas detector")),
+            (Some(own("g1", "gas detector")), own("g1", "gas detector")),
+            (Some(own("燃气探测器", "g1")), own("燃气探测器", "g1")),
+        ];
+        for (said, label) in cases {
+            let mut points = Points::default();
+            let device = points.add(DeviceId::new("g1"), said.as_ref(), &"p".into(), &Arc::default(), &[]);
+            points.shrink();
+            assert_eq!(points.device(device.expect("it is the first")).label(), label);
         }
     }
 

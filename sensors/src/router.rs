@@ -1797,7 +1797,7 @@ mod tests {
         let list = [("zigbee2mqtt/bridge/devices", list.as_str(), "nothing")];
         let mut site = play("[[mapping]]\npreset = 'zigbee2mqtt'\nunknown = 'provision'\n", &[], &list);
         let gas = site.points.find("3号楼%2F厨房/detected").expect("it was provisioned");
-        assert_eq!(&*site.points.device(site.points.point(gas).device).label.zh, "3号楼/厨房");
+        assert_eq!(&*site.points.device(site.points.point(gas).device).label().zh, "3号楼/厨房");
         assert_eq!((site.points.devices().len(), site.router.quarantined().len()), (1, 0));
         assert_eq!(site.said("zigbee2mqtt/bridge/devices", list[0].1), "nothing");
         assert_eq!(site.said("zigbee2mqtt/3号楼/厨房", "{\"gas\":true}"), "3号楼%2F厨房/detected=true");

@@ -277,7 +277,7 @@ fn with_labels(own: &Points, labels: &[(u32, &Label)]) -> (Points, HashMap<u32, 
     for (_, device) in own.devices() {
         let specs: Vec<_> = device.points().map(|point| Arc::clone(&own.point(point).spec)).collect();
         // They are a site's devices already, each with a name of its own.
-        let _ = points.add(device.id.clone(), Some(&device.label), &device.profile, &device.place, &specs);
+        let _ = points.add(device.id.clone(), Some(&device.label()), &device.profile, &device.place, &specs);
     }
     let mut devices = BTreeMap::<&str, Vec<&Label>>::new();
     for (_, label) in labels.iter().filter(|(_, label)| own.find_device(&label.device).is_none()) {

@@ -221,7 +221,7 @@ impl On<'_> {
                     let message = format!("{key} {id:?} is not on this drawing: it is in {}", device.place.en());
                     r.fault(key, message, None);
                 }
-                Some(((&device.label).into(), Place::clone(&device.place)))
+                Some(((&device.label()).into(), Place::clone(&device.place)))
             }
         }
     }

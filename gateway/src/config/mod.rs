@@ -859,5 +859,6 @@ fn hang(
             }
         }
     }
+    points.shrink();
     buses
 }

@@ -179,7 +179,7 @@ impl Losses {
         *missing = missing.saturating_add(count);
         let (missing, Gap { first, last, .. }) = (*missing, *gap);
         let (from, until) = (self.moment(gap.since), self.moment(gap.until));
-        let Device { id, label: Name { zh: label, en: label_en }, place, .. } = device;
+        let (Device { id, place, .. }, Name { zh: label, en: label_en }) = (device, device.label());
         let alarm_point = device.points().any(|point| points.point(point).spec.alarm_point);
         let message = Text {
             zh: format!(
@@ -199,7 +199,7 @@ impl Losses {
     /// Two devices speak under one name.
     pub fn handle_double(&mut self, now: Now, points: &Points, device: DeviceIx) -> PartState {
         let device = points.device(device);
-        let Device { id, label: Name { zh: label, en: label_en }, place, .. } = device;
+        let (Device { id, place, .. }, Name { zh: label, en: label_en }) = (device, device.label());
         let part = format!("{DOUBLE}{id}");
         let shown = self.shown.keys().filter(|part| part.starts_with(DOUBLE)).count();
         if shown >= MOST_GAPS && !self.shown.contains_key(&*part) {

@@ -180,7 +180,7 @@ impl TestablePoint {
         let testable = points.iter().filter(|(_, point)| walk::is_testable(point.spec.kind));
         let rows = testable.map(|(ix, point)| {
             let device = points.device_of(ix);
-            let (label, place) = (device.label.clone(), Arc::clone(&device.place));
+            let (label, place) = (device.label(), Arc::clone(&device.place));
             Self { id: point.id.clone(), kind: point.spec.kind, label, place, last: last(&point.id) }
         });
         rows.filter(|row| within.takes(&row.place)).collect()
@@ -554,7 +554,8 @@ impl PointFilter {
             && self.building.as_ref().is_none_or(|building| device.place.building == *building)
             && self.within.takes(&device.place)
             && self.text.as_ref().is_none_or(|text| {
-                [point.id.as_str(), &device.label.zh, &device.label.en].iter().any(|said| said.contains(&**text))
+                let label = device.label();
+                [point.id.as_str(), &label.zh, &label.en].iter().any(|said| said.contains(&**text))
             })
     }
 }
@@ -578,7 +579,7 @@ impl PointRow {
         Self {
             id: point.id.clone(),
             device: device.id.clone(),
-            label: device.label.clone(),
+            label: device.label(),
             kind: point.spec.kind,
             alarm_point: point.spec.alarm_point,
             place: Arc::clone(&device.place),
@@ -714,7 +715,7 @@ impl DeviceRow {
     fn of(points: &Points, device: &Device, latest: impl Fn(PointIx) -> Option<Sample>) -> Self {
         Self {
             id: device.id.clone(),
-            label: device.label.clone(),
+            label: device.label(),
             profile: Arc::clone(&device.profile),
             place: Arc::clone(&device.place),
             points: device.points().map(|ix| points.point(ix).id.clone()).collect(),
