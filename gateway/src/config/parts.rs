@@ -63,10 +63,9 @@ pub struct Differences {
     pub waits: Vec<Difference>,
 }
 
-/// Keys that name a file which is read when its part is taken up: secrets, authorities, and what is part of the site's own
-/// description. Files that are
-/// read anew whenever they are needed, a server's certificates, the authorities of its clients and all of an `[[mqtt]]`, are not
-/// among them.
+/// Keys that name a file which is read when its part is taken up: secrets, authorities, and what says what the site is. Files
+/// that are read anew whenever they are needed, a server's certificates, the authorities of its clients and all of an `[[mqtt]]`,
+/// are not among them.
 fn names_a_file(key: &str) -> bool {
     key.ends_with("_file") || key == "tls_ca" || describes_the_site(key)
 }
