@@ -1,6 +1,6 @@
 # Thin names for what cargo and npm do. `make demo` and `make test` need a Debian machine with the Rust toolchain,
 # Node.js, make and python3; what else the tests need, tests/setup.sh installs.
-.PHONY: demo web build deb deb-test release sbom audit test torture simulate simulate-day scenarios fuzz lint bench pictures setup clean
+.PHONY: demo web build deb deb-test release sbom audit test torture simulate simulate-day scenarios fuzz lint bench layout pictures setup clean
 CARGO ?= cargo
 export ANMIN_PYTHON ?= $(CURDIR)/target/test-python/bin/python3
 
@@ -82,6 +82,11 @@ fuzz: setup ## everything that reads, led by coverage: make fuzz MINUTES=30, TAR
 bench: setup web ## figures beside yardsticks, in one run
 	$(CARGO) build --release --locked -p anmin -p anmin-tests
 	$(CARGO) run --quiet --release --locked -p anmin-tests --bin bench -- $(BENCH)
+
+layout: setup web ## which code lies together in the program, anew: gateway/layout.ld, from a daemon watched by valgrind
+	@valgrind --version >/dev/null || { echo "valgrind watches the daemon: apt-get install valgrind" >&2; exit 1; }
+	ANMIN_LAYOUT=off $(CARGO) rustc --release --locked -p anmin --bin anmin -- -C link-arg=-Wl,-Map=$(CURDIR)/target/layout.map
+	ANMIN_LAYOUT=off $(CARGO) run --quiet --release --locked -p anmin-tests --bin layout -- target/layout.map gateway/layout.ld
 
 pictures: web ## the README's pictures, of a demo that runs: `make demo` in another terminal, then this within a minute
 	cd $(WEB) && node pictures.mjs http://127.0.0.1:8420/ ../docs/pictures
