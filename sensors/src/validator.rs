@@ -243,13 +243,18 @@ struct State {
     heard: Mono,
     /// Since when the value has stood.
     changed: Mono,
-    /// The last value that jumps are measured from; NaN when there is none.
-    baseline: f64,
-    /// A jumped value that waits for a second one to agree; NaN when there is none.
-    candidate: f64,
-    /// The first of a run of late readings.
-    late_since: Mono,
-    late_source: Wall,
+    /// What few points have.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Rare {
+    /// The last value that jumps are measured from.
+    baseline: Option<f64>,
+    /// A jumped value that waits for a second one to agree.
+    candidate: Option<f64>,
+    /// The first of a run of late readings: when it came, and when the device says that it took it.
+    late: Option<(Mono, Wall)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -270,7 +275,7 @@ struct Flags {
 
 impl State {
     fn new(heard: Mono) -> Self {
-        Self { heard, baseline: f64::NAN, candidate: f64::NAN, ..Self::default() }
+        Self { heard, ..Self::default() }
     }
 
     fn sample(&self, point: PointIx) -> Option<Sample> {
@@ -608,31 +613,41 @@ impl State {
     /// sends is live. A backlog comes faster than it was taken, or between live readings.
     fn was_set_back(&mut self, reading: &Reading) -> bool {
         let (Some(source), now) = (reading.source_time, reading.received.mono) else { return false };
-        if self.flags.in_late_run {
-            let ours = now.since(self.late_since);
+        let rare = self.rare.get_or_insert_default();
+        if self.flags.in_late_run
+            && let Some((since, first)) = rare.late
+        {
+            let ours = now.since(since);
             if ours < SET_BACK_PROOF {
                 return false;
             }
-            let theirs = source.since(self.late_source);
+            let theirs = source.since(first);
             if theirs >= ours / 2 && theirs <= ours * 3 / 2 {
                 return true;
             }
         }
-        (self.flags.in_late_run, self.late_since, self.late_source) = (true, now, source);
+        (self.flags.in_late_run, rare.late) = (true, Some((now, source)));
         false
     }
 
     fn has_jumped(&mut self, spec: &PointSpec, value: &Value) -> Option<Doubt> {
         let (Some(most), Value::Number(number)) = (spec.max_jump, value) else { return None };
         let far = |from: f64| (number - from).abs() > most;
-        if !self.baseline.is_nan() && far(self.baseline) && (self.candidate.is_nan() || far(self.candidate)) {
-            self.candidate = *number;
+        let rare = self.rare.get_or_insert_default();
+        if rare.baseline.is_some_and(far) && rare.candidate.is_none_or(far) {
+            rare.candidate = Some(*number);
             return Some(Doubt::Jump);
         }
         // Near the value before, or the second that agrees: a real fire jumps, too.
-        self.baseline = *number;
-        self.candidate = f64::NAN;
+        (rare.baseline, rare.candidate) = (Some(*number), None);
         None
+    }
+
+    /// After a gap there is nothing to jump from.
+    fn forget_jumps(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            (rare.baseline, rare.candidate) = (None, None);
+        }
     }
 
     fn is_stuck(&self, spec: &PointSpec, value: &Value, now: Mono) -> Option<Doubt> {
@@ -646,8 +661,7 @@ impl State {
             self.value.clone_from(&sample.value);
         }
         if sample.value.is_none() {
-            // After a gap there is nothing to jump from.
-            (self.baseline, self.candidate) = (f64::NAN, f64::NAN);
+            self.forget_jumps();
         }
         if live && !self.flags.live {
             self.claims = [0; 3];
@@ -681,7 +695,7 @@ impl State {
         self.flags.is_claim = false;
         self.flags.news = true;
         self.flags.live = true;
-        (self.baseline, self.candidate) = (f64::NAN, f64::NAN);
+        self.forget_jumps();
         Sample {
             point,
             value: None,

@@ -186,7 +186,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts everything: databases, ways out, main loop, then what listens, and the intakes last. The error is for the operator.
-    pub async fn start(config: Config, clock: Clock) -> Result<Self, String> {
+    pub async fn start(mut config: Config, clock: Clock) -> Result<Self, String> {
         let now = clock.now();
         let (path, look) = (config.path.clone(), config.look.clone());
         let (reload, reloads) = mpsc::channel(reload::WAITING);
@@ -232,7 +232,7 @@ impl Daemon {
         let mut running = Running {
             site: config.site.clone(),
             desk: config.desk.clone(),
-            parts: config.parts.clone(),
+            parts: std::mem::take(&mut config.parts),
             waits: Vec::new(),
             crew: crew.clone(),
             broker: broker.clone(),

@@ -440,6 +440,7 @@ impl Config {
         let site = site?;
         let ahead = ahead(&site.time_zone);
         rules.set_zone(ahead.clone());
+        let parts = Parts::of(files, &entries, &points);
         let mut config = Self {
             storage,
             audit_kept,
@@ -493,7 +494,7 @@ impl Config {
             path: files.path.clone(),
             look: files.look.clone(),
             certificates: outside::certificates(files),
-            parts: Parts::of(files, &entries),
+            parts,
             sha256: files.sha256(),
         };
         config.desk.channels = config.channels(&config.site);

@@ -3,10 +3,11 @@
 //! Rules and overrides are not here: they are compared by what they mean ([`anmin_rules::change`]). Nor is what a part says:
 //! a difference names parts and keys, never values, so that it can be told to anybody.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
+use anmin_sensors::point::{DeviceId, Points};
 use ring::digest::{SHA256, digest};
 
 use super::devices::Entry;
@@ -27,7 +28,7 @@ fn hash(text: &str) -> Hash {
 pub struct Parts {
     /// Tables: `[web]`, `[[mqtt]] site`; profiles by their files: `profiles/own.toml`.
     tables: BTreeMap<String, BTreeMap<String, Hash>>,
-    devices: HashMap<String, Hash>,
+    devices: BTreeMap<DeviceId, Hash>,
 }
 
 /// One part that is not what it was.
@@ -76,8 +77,8 @@ fn describes_the_site(key: &str) -> bool {
 }
 
 impl Parts {
-    /// A file that is no TOML has no parts; its fault is told elsewhere.
-    pub fn of(files: &SiteFiles, devices: &[Entry]) -> Self {
+    /// A file that is no TOML has no parts; its fault is told elsewhere. Devices go by the ids that `points` have already.
+    pub fn of(files: &SiteFiles, devices: &[Entry], points: &Points) -> Self {
         let mut parts = Self::default();
         for source in &files.config {
             let Ok(tables) = toml::from_str::<toml::Table>(&source.text) else { continue };
@@ -101,7 +102,8 @@ impl Parts {
             let keys = BTreeMap::from([(String::new(), hash(&profile.text))]);
             parts.tables.insert(format!("{PROFILES}{}", profile.file_name()), keys);
         }
-        parts.devices = devices.iter().map(|entry| (entry.id.clone(), hash(&entry.words()))).collect();
+        let id = |id: &str| points.find_device(id).map_or_else(|| DeviceId::new(id), |ix| points.device(ix).id.clone());
+        parts.devices = devices.iter().map(|entry| (id(&entry.id), hash(&entry.words()))).collect();
         parts
     }
 
@@ -145,7 +147,7 @@ impl Parts {
             };
             all.push(Difference { part: part.clone(), how });
         }
-        let ids: BTreeSet<&String> = self.devices.keys().chain(before.devices.keys()).collect();
+        let ids: BTreeSet<&DeviceId> = self.devices.keys().chain(before.devices.keys()).collect();
         for id in ids {
             let how = match (self.devices.get(id), before.devices.get(id)) {
                 (Some(now), Some(then)) if now == then => continue,
@@ -184,7 +186,7 @@ impl Parts {
         for Difference { part, .. } in waits {
             match part.strip_prefix("[[device]] ") {
                 Some(id) => match before.devices.get(id) {
-                    Some(hash) => drop(self.devices.insert(id.to_owned(), *hash)),
+                    Some(hash) => drop(self.devices.insert(DeviceId::new(id), *hash)),
                     None => drop(self.devices.remove(id)),
                 },
                 None => match before.tables.get(part) {
@@ -287,7 +289,7 @@ mod tests {
         let faults = Faults::default();
         let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# device ")).collect();
         let devices = super::super::devices::read_csv("d.csv", &format!("id,profile\n{}", lines.join("\n")), &faults);
-        Parts::of(&files, &devices)
+        Parts::of(&files, &devices, &Points::default())
     }
 
     const FIRST: &str = "# device g1,gas\n[site]\nid = \"s\"\n[[mqtt]]\nid = \"a\"\n[[mqtt]]\nid = \"b\"\n[[place]]\nid = \"b3\"\n\

@@ -414,7 +414,7 @@ struct Source {
 }
 
 /// A time in microseconds, and how many readings of a point had it before.
-type Tie = (i64, u32);
+type Tie = (i64, u16);
 
 /// What is known of a point that is forwarded.
 #[derive(Clone, Copy, Debug, Default)]

@@ -765,7 +765,8 @@ impl Writer {
             if let Some(limits) = queue.limits.take().filter(|limits| *limits != self.limits) {
                 (self.limits, self.cap) = (limits, limits.max_bytes);
             }
-            for point in queue.points.drain(..) {
+            // The room of a start's thousands of points goes with them.
+            for point in std::mem::take(&mut queue.points) {
                 match (point.ix.0 as usize).cmp(&self.points.len()) {
                     std::cmp::Ordering::Equal => self.points.push(point),
                     std::cmp::Ordering::Less => {}

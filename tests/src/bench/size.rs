@@ -23,7 +23,8 @@ pub fn run() {
         // As many readings for few devices as for many: what readings cost is not what a device costs.
         let count = 200_000;
         flood(Load { port, qos: 1, devices, connections: 4 }, count);
-        subject.wait(count);
+        // All of it judged, on the disk and forwarded: what is under way is no device's.
+        subject.settle(count);
         let spoken = subject.daemon().expect("it is anmin").resident();
         println!(
             "{devices:>8} devices: {:>7.1} MiB idle, {:>7.1} MiB when all have spoken",

@@ -149,7 +149,7 @@ pub fn config(bytes: &[u8]) -> u64 {
     let files = SiteFiles { base: root("target/fuzz/nowhere"), config: vec![source], ..SiteFiles::default() };
     let (peers, named) = outside::outside(&files);
     let certificates = outside::certificates(&files);
-    let _ = Parts::of(&files, &[]);
+    let _ = Parts::of(&files, &[], &Points::default());
     let faults = Faults::default();
     let config = Config::parse(&files, &faults);
     signature(&faults.take())

@@ -80,7 +80,7 @@ pub fn head(label: &Label, naming: &Naming) -> String {
 }
 
 /// Appends one line with its newline; `tie` nanoseconds are added to the time. Appends nothing when it is skipped.
-pub fn push(lines: &mut String, head: &str, sample: &StoredSample, tie: u32) -> Result<(), Skip> {
+pub fn push(lines: &mut String, head: &str, sample: &StoredSample, tie: u16) -> Result<(), Skip> {
     if sample.time < EARLIEST || sample.time >= LATEST {
         return Err(Skip::Time);
     }
