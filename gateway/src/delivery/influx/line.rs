@@ -368,7 +368,7 @@ pub(super) mod tests {
                 let quality = Quality::ALL[(n * 7 + m) % Quality::ALL.len()];
                 let sample = sample(Some(value.clone()), quality);
                 let mut lines = String::new();
-                push(&mut lines, &head(&label, &Naming::default()), &sample, m as u32).unwrap();
+                push(&mut lines, &head(&label, &Naming::default()), &sample, m as u16).unwrap();
                 let text = lines.strip_suffix('\n').unwrap();
                 let line = parse(text).unwrap_or_else(|why| panic!("{text:?}: {why}"));
                 let mut tags = vec![("building", meant(building)), ("device", meant(device))];
