@@ -253,7 +253,7 @@ struct Rare {
     baseline: Option<f64>,
     /// A jumped value that waits for a second one to agree.
     candidate: Option<f64>,
-    /// The first of a run of late readings: when it came, and when the device says that it took it.
+    /// The first of the run of late readings that goes on: when it came, and when the device says that it took it.
     late: Option<(Mono, Wall)>,
 }
 
@@ -270,7 +270,6 @@ struct Flags {
     watched: bool,
     /// The latest sample came live, not from the broker's store.
     live: bool,
-    in_late_run: bool,
 }
 
 impl State {
@@ -605,7 +604,9 @@ impl State {
                     && !self.was_set_back(reading)
             }
         };
-        self.flags.in_late_run &= late;
+        if !late && let Some(rare) = &mut self.rare {
+            rare.late = None;
+        }
         late
     }
 
@@ -614,9 +615,7 @@ impl State {
     fn was_set_back(&mut self, reading: &Reading) -> bool {
         let (Some(source), now) = (reading.source_time, reading.received.mono) else { return false };
         let rare = self.rare.get_or_insert_default();
-        if self.flags.in_late_run
-            && let Some((since, first)) = rare.late
-        {
+        if let Some((since, first)) = rare.late {
             let ours = now.since(since);
             if ours < SET_BACK_PROOF {
                 return false;
@@ -626,7 +625,7 @@ impl State {
                 return true;
             }
         }
-        (self.flags.in_late_run, rare.late) = (true, Some((now, source)));
+        rare.late = Some((now, source));
         false
     }
 
