@@ -1264,6 +1264,14 @@ mod tests {
              5013s 7 ts=4200 -> good state
              5014s 7 ts=5014 -> good news",
         );
+        // One that comes between live readings may come at any pace.
+        play(
+            gas(),
+            "5000s 5 ts=5000 -> good news
+             5001s 5 ts=3000 -> good state
+             5002s 5 ts=5002 -> good news
+             5008s 6 ts=3007 -> good state",
+        );
     }
 
     #[test]
