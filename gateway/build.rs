@@ -15,6 +15,6 @@ fn main() {
         && !is("ANMIN_LAYOUT", "off")
     {
         let folder = env::var("CARGO_MANIFEST_DIR").expect("cargo says where the package lies");
-        println!("cargo:rustc-link-arg-bins=-Wl,-T,{folder}/layout.ld");
+        println!("cargo:rustc-link-arg-bins=-T{folder}/layout.ld");
     }
 }
