@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::process::{Command, ExitCode};
 
 use anmin_tests::bench::load::{Load, flood};
-use anmin_tests::bench::subject::{Shape, site};
-use anmin_tests::daemon::{Daemon, binary, pause};
+use anmin_tests::bench::subject::{Shape, Subject, site};
+use anmin_tests::daemon::{Daemon, binary};
 
 /// So much of a program is mapped at once.
 const MAPPED: u64 = 64 << 10;
@@ -52,6 +52,12 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let names = quiet(&sections, &executed(&watched_run(), "/anmin"));
+    if names.is_empty() {
+        eprintln!(
+            "{script} stays as it is: valgrind saw nothing run of what is in {map}, which may be of another program"
+        );
+        return ExitCode::FAILURE;
+    }
     if let Err(error) = std::fs::write(script, linker_script(&names)) {
         eprintln!("{script}: {error}");
         return ExitCode::FAILURE;
@@ -72,10 +78,10 @@ fn watched_run() -> String {
     daemon.ready();
     let port = daemon.broker.expect("it has a broker").port();
     let count = 1_000;
+    let mut subject = Subject::Anmin { daemon, _site: site };
     flood(Load { port, qos: 1, devices: shape.devices, connections: 2 }, count);
-    while daemon.figure("anmin_readings_stored_total") < count {
-        pause();
-    }
+    subject.settle(count);
+    let Subject::Anmin { daemon, _site } = subject else { unreachable!("it was made one") };
     daemon.terminate();
     std::fs::read_to_string(&out).expect("callgrind writes down what ran")
 }
@@ -158,6 +164,8 @@ fn linker_script(names: &BTreeSet<String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use anmin_tests::site::Site;
+
     use super::*;
 
     const MAP: &str = "\
@@ -224,5 +232,42 @@ mod tests {
             rules,
             "SECTIONS\n{\n  .text.quiet :\n  {\n    *(\n      .text.a\n      .text.b\n    )\n  }\n}\nINSERT BEFORE .text;\n"
         );
+    }
+
+    #[test]
+    fn the_list_that_stands_is_one_that_the_linker_takes() {
+        let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/layout.ld");
+        let names = std::fs::read_to_string(list).expect("the list is there");
+        let mut names = names.lines().filter_map(|line| line.trim().strip_prefix(".text."));
+        // A function in C, and one in Rust, which has another hash in every build.
+        let plain = names.clone().find(|name| name.starts_with("sqlite3_") && !name.contains('*'));
+        let hashed = names.find_map(|name| name.strip_prefix("_ZN5anmin")?.strip_suffix("17h*"));
+        let [plain, hashed] = [plain, hashed].map(|name| name.expect("the daemon runs one"));
+        let hashed = format!("_ZN5anmin{hashed}17h0123456789abcdefE");
+        let site = Site::new("layout", "");
+        site.write(
+            "main.c",
+            &format!(
+                "int {plain}(void) {{ return 3; }}\nint rust(void) __asm__(\"{hashed}\");\nint rust(void) {{ return 4; }}\n\
+                 int other(void) {{ return 5; }}\nint main(void) {{ return {plain}() + rust() + other() - 12; }}\n"
+            ),
+        );
+        let run = |program: &str, arguments: &[&str]| {
+            let ran = Command::new(program).args(arguments).current_dir(site.folder()).output();
+            let ran = ran.unwrap_or_else(|error| panic!("{program}: {error}"));
+            assert!(ran.status.success(), "{program}: {}", String::from_utf8_lossy(&ran.stderr));
+            String::from_utf8(ran.stdout).expect("what it says is text")
+        };
+        let link = format!("-T{list}");
+        run("cc", &["-O0", "-ffunction-sections", "-Wl,--gc-sections", &link, "main.c", "-o", "main"]);
+        run("./main", &[]);
+        let symbols = run("objdump", &["-t", "main"]);
+        let section = |name: &str| {
+            let line = symbols.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            line.filter(|words| words.last() == Some(&name))
+                .find_map(|words| words.get(3).map(|name| (*name).to_owned()))
+        };
+        let laid = [plain, &hashed, "other"].map(section);
+        assert_eq!(laid, [OWN_SECTION, OWN_SECTION, ".text"].map(|name| Some(name.to_owned())));
     }
 }
