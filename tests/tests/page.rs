@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anmin_tests::bench::load::wall_ms;
+use anmin_tests::bench::load::{topic, wall_ms};
 use anmin_tests::bench::subject::{self, Shape};
 use anmin_tests::daemon::{DEADLINE, Daemon, binary, pause};
 use anmin_tests::http;
@@ -567,7 +567,7 @@ fn of_five_thousand_points_whose_values_stream_in_few_rows_are_drawn() {
             devices.throw((0..10).map(|n| {
                 let seq = turn * 10 + n;
                 let value = json!({ "v": (seq % 97) as f64 / 10.0, "ts": wall_ms(), "seq": seq });
-                (format!("bench/d{}/up", seq * 101 % 5_000), value.to_string().into_bytes())
+                (topic((seq * 101 % 5_000) as u32), value.to_string().into_bytes())
             }));
             pause();
         }

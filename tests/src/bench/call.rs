@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::load::{CROSSINGS, Latencies, Load, evenly, paced};
+use super::load::{CROSSINGS, Latencies, Load, evenly, paced, topic};
 use super::subject::{Shape, Subject, site};
 use super::{median, quantile};
 use crate::mqtt::Mqtt;
@@ -131,7 +131,7 @@ fn storm() {
         let due = STORM * n / ALARMS;
         std::thread::sleep(due.saturating_sub(start.elapsed()));
         let ts = super::load::wall_ms();
-        devices.publish(&format!("bench/d{n}/up"), format!(r#"{{"v":60.0,"ts":{ts},"seq":{n}}}"#));
+        devices.publish(&topic(n), format!(r#"{{"v":60.0,"ts":{ts},"seq":{n}}}"#));
     }
     let deadline = Instant::now() + Duration::from_secs(30);
     let journalled = loop {

@@ -26,8 +26,13 @@ const CROSSES: &str = "60.0";
 /// Readings that cross the limit in one second of [`paced`], whatever the rate.
 pub const CROSSINGS: u64 = 50;
 
-fn topic(device: u32) -> String {
-    format!("bench/d{device}/up")
+/// A device's id. All are of one length: what a longer name costs is not what more devices cost.
+pub fn device(n: u32) -> String {
+    format!("d{n:06}")
+}
+
+pub fn topic(n: u32) -> String {
+    format!("bench/{}/up", device(n))
 }
 
 /// A 3.1.1 PUBLISH of about 110 bytes of payload.

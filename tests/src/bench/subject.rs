@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::cpu_seconds;
+use super::load::device;
 use super::yardstick::Work;
 use crate::daemon::{Daemon, pause};
 use crate::peers::{Peer, free_port, listening, take_request};
@@ -119,7 +120,7 @@ pub fn site_with(shape: Shape, database: u16) -> Site {
     let mut devices = "id,profile,place,floor,room\n".to_owned();
     for n in 0..shape.devices {
         // Four to a room.
-        devices.push_str(&format!("d{n},bench-gas,b1,{},{}\n", n / 100, n / 4));
+        devices.push_str(&format!("{},bench-gas,b1,{},{}\n", device(n), n / 100, n / 4));
     }
     site.write("devices.csv", &devices);
     site.write("profiles/bench-gas.toml", PROFILE);
