@@ -795,9 +795,9 @@ impl Router {
         }
     }
 
-    /// Brings near what the next of these topics need, which are then decoded one after the other. Changes nothing.
-    pub fn look_ahead<'t>(&self, source: &str, topics: impl Iterator<Item = &'t str>) {
-        if let Some(of) = self.sources.iter().find(|of| *of.id == *source) {
+    /// Finds the ways of the next of these topics at once, which are then decoded one after the other.
+    pub fn look_ahead<'t>(&mut self, source: &str, topics: impl Iterator<Item = &'t str>) {
+        if let Some(of) = self.sources.iter_mut().find(|of| *of.id == *source) {
             of.routes.look_ahead(topics.map(str::as_bytes));
         }
     }

@@ -623,16 +623,21 @@ impl Peer {
         Ok(())
     }
 
-    /// Brings near what the topics of the next packets need. Gives where the first packet behind these begins.
-    fn look_ahead(&self, frames: &[u8], mut at: usize) -> usize {
+    /// Finds the ways of the next packets' topics at once. Gives where the first packet behind these begins.
+    fn look_ahead(&mut self, frames: &[u8], mut at: usize) -> usize {
         if !self.topics.are_many() {
             return frames.len();
         }
         self.topics.look_ahead(std::iter::from_fn(|| {
-            let frame = frames.get(at..)?;
-            let header = wire::header(frame).ok()??;
-            at += header.total();
-            Some(wire::topic(header, frame))
+            loop {
+                let frame = frames.get(at..)?;
+                let header = wire::header(frame).ok()??;
+                at += header.total();
+                let topic = wire::topic(header, frame);
+                if !topic.is_empty() {
+                    return Some(topic);
+                }
+            }
         }));
         at
     }
