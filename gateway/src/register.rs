@@ -457,7 +457,7 @@ pub fn read(kind: Kind, bytes: &[u8]) -> Result<Vec<Row>, Vec<Fault>> {
     let whole = |row, zh: String, en: String| Fault { row, column: String::new(), text: Text { zh, en }, hint: None };
     let text = match decode(bytes) {
         Ok((_, text)) => text,
-        Err(why) => return Err(vec![whole(1, format!("文件不是 UTF-8 或 GBK 的 CSV：{why}"), why)]),
+        Err(Text { zh, en }) => return Err(vec![whole(1, zh, en)]),
     };
     let mut places = Lines::of(&text);
     let mut reader =

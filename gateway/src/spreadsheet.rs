@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use anmin_rules::rule::Text;
+
 /// How the file was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -27,12 +29,17 @@ impl Encoding {
 }
 
 /// Text of a file as a spreadsheet wrote it; the error says what it is not.
-pub fn decode(bytes: &[u8]) -> Result<(&'static str, String), String> {
+pub fn decode(bytes: &[u8]) -> Result<(&'static str, String), Text> {
+    let not = |zh: &str, en: &str| Text { zh: zh.to_owned(), en: en.to_owned() };
+
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
-        return Err("it is UTF-16 (\"Unicode text\"); save it as CSV or as \"CSV UTF-8\"".to_owned());
+        return Err(not(
+            "文件是 UTF-16（“Unicode 文本”）；请另存为 CSV 或“CSV UTF-8”",
+            "it is UTF-16 (\"Unicode text\"); save it as CSV or as \"CSV UTF-8\"",
+        ));
     }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0xD0, 0xCF, 0x11, 0xE0]) {
-        return Err("it is a workbook; save the sheet as CSV".to_owned());
+        return Err(not("文件是工作簿；请将工作表另存为 CSV", "it is a workbook; save the sheet as CSV"));
     }
     let gbk = || encoding_rs::GB18030.decode_without_bom_handling_and_without_replacement(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -44,7 +51,9 @@ pub fn decode(bytes: &[u8]) -> Result<(&'static str, String), String> {
         }
         return Ok(("UTF-8", text.strip_prefix('\u{feff}').unwrap_or(text).to_owned()));
     }
-    gbk().map(|text| ("GBK", text.into_owned())).ok_or_else(|| "it is neither UTF-8 nor GBK".to_owned())
+    gbk()
+        .map(|text| ("GBK", text.into_owned()))
+        .ok_or_else(|| not("文件既不是 UTF-8 也不是 GBK", "it is neither UTF-8 nor GBK"))
 }
 
 /// Bytes for a spreadsheet; the error names what GBK cannot say.

@@ -1407,6 +1407,7 @@ mod tests {
             column: 12,
             message: "there is no function `abve`".to_owned(),
             hint: Some("did you mean `above`?".to_owned()),
+            zh: None,
         };
         let broken = |name: &str| vec![BrokenRule { name: name.to_owned(), faults: vec![fault.clone()] }];
         kitchen.engine.handle_broken_rules(now(0), &broken("gas/ours"));

@@ -67,7 +67,14 @@ impl RuleSource {
             let message = format!("a rule cannot be named {:?}", self.name);
             let hint =
                 "name its files area/name, small letters, digits and underscores; the area system is anmin's own";
-            faults.note(Fault { source: file.clone(), line: 0, column: 0, message, hint: Some(hint.to_owned()) });
+            faults.note(Fault {
+                source: file.clone(),
+                line: 0,
+                column: 0,
+                message,
+                hint: Some(hint.to_owned()),
+                zh: None,
+            });
         }
         let document = Document::parse(file, &self.toml, faults)?;
         let root = document.root(faults);
@@ -81,7 +88,7 @@ impl RuleSource {
 
     fn script_fault(&self, error: ScriptError) -> Fault {
         let source = format!("{}/{}.rhai", self.folder, self.name);
-        Fault { source, line: error.line, column: error.column, message: error.message, hint: error.hint }
+        Fault { source, line: error.line, column: error.column, message: error.message, hint: error.hint, zh: None }
     }
 }
 

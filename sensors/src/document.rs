@@ -39,6 +39,8 @@ pub struct Fault {
     pub message: String,
     /// What to do, where we can tell.
     pub hint: Option<String>,
+    /// Both in Chinese, of what is read at the duty desk, too; of what only whoever writes files reads there is none.
+    pub zh: Option<String>,
 }
 
 impl fmt::Display for Fault {
@@ -197,7 +199,7 @@ impl<'t> Document<'t> {
         let line = self.line_starts.partition_point(|&start| start <= at).max(1);
         let start = self.line_starts[line - 1];
         let column = self.text.get(start..at).map_or(0, |before| before.chars().count()) + 1;
-        Fault { source: self.source.clone(), line, column, message, hint }
+        Fault { source: self.source.clone(), line, column, message, hint, zh: None }
     }
 }
 
@@ -648,12 +650,17 @@ fn parse_size(text: &str) -> Option<u64> {
 
 /// "did you mean `x`?" with the nearest of the known words, if one is near enough.
 pub fn did_you_mean<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<String> {
+    nearest(word, known).map(|candidate| format!("did you mean `{candidate}`?"))
+}
+
+/// The nearest of the known words, if one is near enough.
+pub fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     known
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|(far, candidate)| *far <= (candidate.chars().count().max(3)) / 3)
         .min()
-        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+        .map(|(_, candidate)| candidate)
 }
 
 /// Edit distance, a swap of neighbours counting one.

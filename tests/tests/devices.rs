@@ -288,17 +288,19 @@ fn a_device_is_taken_out_of_the_quarantine_at_the_desk_and_judged_from_then_on()
     assert!(!site.path("data/adopted.csv").exists(), "a preview writes nothing");
 
     // What is not sound is told before, and refused.
-    for (more, wanted) in [
-        (json!({ "profile": "anmin-json-gsa" }), "there is no profile \"anmin-json-gsa\""),
-        (json!({ "place": "b7" }), "there is no place \"b7\""),
+    for (more, zh, en) in [
+        (json!({ "profile": "anmin-json-gsa" }), "没有型号“anmin-json-gsa”", "there is no profile \"anmin-json-gsa\""),
+        (json!({ "place": "b7" }), "没有地点“b7”", "there is no place \"b7\""),
     ] {
         let mut body = adopt(more);
         let (status, refused) = post(&daemon, "/quarantine/adopt", body.clone());
         assert_eq!((status, &refused["code"]), (409, &json!("devices_refused")), "{refused}");
-        assert!(refused["detail"].as_str().is_some_and(|why| why.contains(wanted)), "{refused}");
+        assert!(refused.to_string().contains(zh), "{refused}");
+        assert!(refused["detail"].as_str().is_some_and(|why| why.contains(en)), "{refused}");
         body["preview"] = json!(true);
         let (_, told) = post(&daemon, "/quarantine/adopt", body);
-        assert!(told["faults"][0].as_str().is_some_and(|why| why.contains(wanted)), "{told}");
+        assert!(told["faults"][0]["zh"].as_str().is_some_and(|why| why.contains(zh)), "{told}");
+        assert!(told["faults"][0]["en"].as_str().is_some_and(|why| why.contains(en)), "{told}");
     }
     assert!(!site.path("data/adopted.csv").exists());
     let (status, unknown) = post(&daemon, "/quarantine/adopt", adopt(json!({ "device": "nobody" })));
@@ -408,21 +410,54 @@ fn a_spreadsheet_is_taken_at_the_desk_as_it_was_looked_at_or_not_at_all() {
         assert_eq!((status, &told["applied"]), (200, &json!(false)), "{told}");
         let fault = &told["faults"][0];
         assert_eq!((&fault["row"], &fault["column"]), (&json!(3), &json!("profile")), "{told}");
-        assert!(fault["message"].as_str().is_some_and(|why| why.contains("there is no profile")), "{told}");
+        let why = fault["text"]["en"].as_str().unwrap_or_default();
+        assert!(why.contains("there is no profile") && why.contains("did you mean `anmin-json-gas`?"), "{told}");
     }
     assert!(!site.path("data/adopted.csv").exists());
     // One that is kept by hand is not changed here.
     let (_, by_hand) = import(b"id,profile,name\nhand-1,anmin-json-gas,cellar\n", json!({}));
     assert_eq!(by_hand["faults"][0]["row"], 2, "{by_hand}");
-    let why = by_hand["faults"][0]["message"].as_str().unwrap_or_default();
+    let why = by_hand["faults"][0]["text"]["en"].as_str().unwrap_or_default();
     assert!(why.contains("devices.csv:2") && why.contains("厨房"), "{by_hand}");
-    for (sheet, wanted) in [
-        (&b"PK\x03\x04"[..], "a workbook"),
-        (b"id,grid\nx,y\n", "no column `profile`"),
-        (b"id,profile\nx,a\nx,a\n", "is there twice"),
+    // Whoever imports reads Chinese or English.
+    let device = |cells: &str| format!("id,profile,place,bus,unit_id,interval\n{cells}\n").into_bytes();
+    for (sheet, zh, en) in [
+        (b"PK\x03\x04".to_vec(), "文件是工作簿；请将工作表另存为 CSV", "it is a workbook; save the sheet as CSV"),
+        (b"id,grid\nx,y\n".to_vec(), "缺少列“profile”；", "there is no column `profile`; "),
+        (b"id;profile\n".to_vec(), "单元格以 \";\" 分隔", "cells are separated by \";\""),
+        (
+            b"id,profile\nx,a\nx,a\n".to_vec(),
+            "编号“x”重复，另一处在第 2 行",
+            "\"x\" is there twice; the other stands in row 2",
+        ),
+        (
+            b"id,profile,plase\nx,a,b\n".to_vec(),
+            "没有“plase”这一列，是否应为“place”？",
+            "column \"plase\" is not known; did you mean",
+        ),
+        (device("a/b,anmin-json-gas,b1,,,"), "设备编号“a/b”不可用", "device \"a/b\": "),
+        (
+            device("n1,anmin-json-gas,b7,,,"),
+            "设备 n1：没有地点“b7”，是否应为“b1”？",
+            "there is no place \"b7\"; did you mean `b1`?",
+        ),
+        (device("n1,anmin-json-gas,b1,,7,"), "写了“unit_id”，没有写“bus”", "has a `unit_id` and no `bus`"),
+        (
+            device("n1,anmin-json-gas,b1,,300,"),
+            "“unit_id”为“300”，应为 0 至 255 的整数",
+            "`unit_id` is \"300\", expected",
+        ),
+        (device("n1,anmin-json-gas,b1,,,often"), "“interval”为“often”，应为时长", "`interval` is \"often\", expected"),
+        (
+            device("n1,anmin-json-gas,b1,rs485,7,"),
+            "设备 n1：型号 anmin-json-gas 没有写明 Modbus 寄存器",
+            "says nothing about Modbus",
+        ),
     ] {
-        let (_, told) = import(sheet, json!({ "preview": true }));
-        assert!(told["faults"].to_string().contains(wanted), "{told}");
+        let (_, told) = import(&sheet, json!({ "preview": true }));
+        let text = &told["faults"][0]["text"];
+        assert!(text["zh"].as_str().is_some_and(|why| why.contains(zh)), "{zh}: {told}");
+        assert!(text["en"].as_str().is_some_and(|why| why.contains(en)), "{en}: {told}");
     }
 
     // In GBK, as Excel in China writes it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anmin::clock::Clock;
 use anmin::config::adopted::{Change as ListChange, Changed, List};
+use anmin::config::list_faults;
 use anmin::config::tuned::Change;
 use anmin::delivery;
 use anmin::main_loop::feed::{ChangedPoint, Readings};
@@ -58,7 +59,7 @@ use anmin_rules::rule::{
 };
 use anmin_rules::set::RuleSet;
 use anmin_rules::walk::{Tick, TickEnd, Walk, WalkId};
-use anmin_sensors::document::{Document, Fault as FileFault, Faults};
+use anmin_sensors::document::{Document, Faults};
 use anmin_sensors::point::{DeviceId, Hazard, Kind, Name, Place, PointId, PointIx, PointSpec, Points};
 use anmin_sensors::profile::Profiles;
 use anmin_sensors::reading::{Doubt, Fault, Quality, Sample, Value};
@@ -257,9 +258,9 @@ impl Devices {
         for (row, line) in sheet.rows.iter().zip(lines) {
             let profile = sheet.cell(row, "profile");
             if profiles.get(profile).is_none() {
-                let message = format!("device {}: there is no profile {profile:?}", sheet.id(row));
+                let known: Vec<&str> = profiles.iter().map(|profile| &*profile.id).collect();
                 let line = if row.line > 0 { row.line } else { line };
-                faults.note(FileFault { source: SHEET.to_owned(), line, column: 2, message, hint: None });
+                faults.note(list_faults::no_profile(sheet.id(row), profile, &known).at(SHEET, line, 2));
             }
         }
         let olds = list.sheet.by_id();

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use anmin_rules::rule::Text;
 use anmin_sensors::document::{Fault, Faults};
 
 use super::devices::in_the_file;
@@ -38,7 +39,7 @@ impl Desk {
         let by_hand = config::devices_by_hand(&files);
         let text = adopted::read(&self.storage).map_err(|error| NotListed::Failed(error.to_string()))?;
         let list = List::new(&text, &by_hand)
-            .map_err(|faults| NotListed::Faults(faults.iter().map(ToString::to_string).collect()))?;
+            .map_err(|faults| NotListed::Faults(faults.iter().map(|fault| Text::both(fault.to_string())).collect()))?;
         Ok(Stand { files, faults: faults.take(), text, list })
     }
 

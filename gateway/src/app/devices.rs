@@ -195,7 +195,7 @@ fn read(path: &Path) -> Result<Option<String>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("error: {}: {error}", path.display())),
     };
-    let (_, text) = spreadsheet::decode(&bytes).map_err(|why| format!("error: {}: {why}", path.display()))?;
+    let (_, text) = spreadsheet::decode(&bytes).map_err(|why| format!("error: {}: {}", path.display(), why.en))?;
     Ok(Some(text))
 }
 
@@ -352,7 +352,7 @@ fn undo(options: &Undo) -> Result<(), String> {
     let before =
         fs::read(list.before()).map_err(|_| "没有可撤销的导入 · there is no import to take back".to_owned())?;
     let now = fs::read(&list.path).map_err(problem)?;
-    let (_, text) = spreadsheet::decode(&before)?;
+    let (_, text) = spreadsheet::decode(&before).map_err(|why| why.en)?;
     check(&options.site, &list, &text).map_err(|faults| config::report(&options.site, &faults))?;
     // Both are on the disk at every moment, whatever stops this.
     let kept = list.before().with_extension("undone");

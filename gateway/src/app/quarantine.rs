@@ -72,7 +72,7 @@ async fn adopt(client: Client, options: Adopt) -> Result<Said, Failure> {
     });
     let json = client.post_and_wait("/quarantine/adopt", &body).await?;
     let AdoptedWire { applied, row, points, faults, reloaded, .. } = alarm::read(&json)?;
-    let mut lines: Vec<String> = faults.iter().map(|fault| format!("error: {fault}")).collect();
+    let mut lines: Vec<String> = faults.iter().map(|fault| format!("error: {} · {}", fault.zh, fault.en)).collect();
     let cells: Vec<String> = row.iter().map(|(key, cell)| format!("{key} {cell}")).collect();
     lines.push(cells.join(", "));
     lines.extend(points.iter().map(|point| format!("+ {}  {} · {}", point.id, point.title.zh, point.title.en)));

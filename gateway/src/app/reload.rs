@@ -62,7 +62,7 @@ pub fn spawn(mut site: Site, mut asked: mpsc::Receiver<ReloadAsked>, inputs: mps
                         "reading the site anew failed: {problem}; what is in force stays until anmin is started again"
                     );
                     let message = "reading the site failed; see the log".to_owned();
-                    let fault = Fault { source: "anmin".to_owned(), line: 0, column: 0, message, hint: None };
+                    let fault = Fault { source: "anmin".to_owned(), line: 0, column: 0, message, hint: None, zh: None };
                     let new = NewSite { asked, site: Err(vec![fault]), taken: Vec::new(), waits: Vec::new() };
                     // Fails only when the main loop has ended.
                     let _ = inputs.send(Input::Site(Box::new(new))).await;
@@ -86,7 +86,9 @@ fn read(site: &mut Site) -> Result<Prepared, Vec<Fault>> {
     }
     site.look = config.look.clone();
     let source = site.path.display().to_string();
-    site.running.prepare(config).map_err(|message| vec![Fault { source, line: 0, column: 0, message, hint: None }])
+    site.running
+        .prepare(config)
+        .map_err(|message| vec![Fault { source, line: 0, column: 0, message, hint: None, zh: None }])
 }
 
 /// Takes what was prepared, or says what is wrong with it; `None` when the main loop has ended.

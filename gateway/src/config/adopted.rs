@@ -12,6 +12,7 @@ use std::time::Duration;
 use anmin_sensors::document::{Fault, parse_duration};
 
 use super::devices::Entry;
+use super::list_faults;
 use super::sheet::{About, Row, Sheet};
 use super::tuned;
 
@@ -57,7 +58,7 @@ pub struct Changed {
 }
 
 fn columns() -> impl Iterator<Item = &'static str> {
-    About::Devices.columns().iter().map(|(key, _)| *key)
+    About::Devices.keys().into_iter()
 }
 
 /// Every device of these entries, in the columns of a list.
@@ -141,9 +142,7 @@ impl List {
             }
             Change::Adopt(device) => {
                 if let Some(id) = device.get("id").filter(|id| self.has(id)) {
-                    let message = format!("device {id:?} is in the list already");
-                    let hint = Some("it may wait for a restart".to_owned());
-                    return Err(vec![Fault { source: name.to_owned(), line: 0, column: 0, message, hint }]);
+                    return Err(vec![list_faults::in_the_list_already(id).at(name, 0, 0)]);
                 }
                 let cells = columns().map(|key| device.get(key).cloned().unwrap_or_default()).collect();
                 let row = Row { cells, line: 1 };
@@ -164,13 +163,9 @@ impl List {
             });
             match other {
                 None => unchanged += 1,
-                Some((key, column, known)) => faults.push(Fault {
-                    source: name.to_owned(),
-                    line: row.line,
-                    column: column + 1,
-                    message: format!("device {id:?} stands in {place}, where `{key}` is {known:?}"),
-                    hint: Some("the site's own files are changed by hand; leave the row as it is, or out".to_owned()),
-                }),
+                Some((key, column, known)) => {
+                    faults.push(list_faults::kept_by_hand(id, place, key, known).at(name, row.line, column + 1));
+                }
             }
         }
         if !faults.is_empty() {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anmin_rules::rule::Text;
-use anmin_sensors::document::{Fault, Faults, Reader, did_you_mean, parse_duration};
+use anmin_sensors::document::{Fault, Faults, Reader, parse_duration};
 use anmin_sensors::point::Name;
 
+use super::list_faults::{self, Form, Words};
 use super::sheet::About;
 use super::site::text;
 use crate::spreadsheet::Lines;
@@ -98,10 +99,10 @@ impl Entry {
     }
 
     /// A fault at the value of `key`; at the id where the entry does not have that.
-    pub fn fault(&self, key: &str, message: String, hint: Option<String>) -> Fault {
+    pub fn fault(&self, key: &str, words: Words) -> Fault {
         let spot = At::KEYS.iter().position(|known| *known == key).unwrap_or(0);
         let (line, column) = self.at.spots[spot];
-        Fault { source: self.at.source.to_string(), line, column, message, hint }
+        words.at(&self.at.source, line, column)
     }
 
     pub fn label(&self) -> Option<Name> {
@@ -125,41 +126,35 @@ impl Entry {
 pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = Lines::of(text);
-    let columns: Vec<&str> = About::Devices.columns().iter().map(|(key, _)| *key).collect();
-    let fault = |line: usize, column: usize, message: String, hint: Option<String>| {
-        faults.note(Fault { source: source.to_owned(), line, column, message, hint });
-    };
+    let columns = About::Devices.keys();
+    let fault = |line: usize, column: usize, words: Words| faults.note(words.at(source, line, column));
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
     let headers = match reader.headers() {
         Ok(headers) => headers.clone(),
         Err(error) => {
-            fault(1, 1, format!("not CSV: {error}"), None);
+            fault(1, 1, list_faults::not_csv(&error));
             return Vec::new();
         }
     };
     if headers.iter().all(str::is_empty) {
-        let hint = Some("such as id,name,profile,place".to_owned());
-        fault(1, 1, "the first line does not name the columns".to_owned(), hint);
+        fault(1, 1, list_faults::no_head());
         return Vec::new();
     }
     if let (1, Some(other)) = (headers.len(), headers[0].find([';', '\t'])) {
-        let message = format!("cells are separated by {:?}, expected commas", &headers[0][other..=other]);
-        fault(1, 1, message, Some("save it as \"CSV UTF-8 (comma delimited)\"".to_owned()));
+        fault(1, 1, list_faults::separators(&headers[0][other..=other]));
         return Vec::new();
     }
     for (n, header) in headers.iter().enumerate() {
         if !columns.contains(&header) {
-            let hint = did_you_mean(header, columns.iter().copied())
-                .unwrap_or_else(|| format!("known columns: {}", columns.join(", ")));
-            fault(1, n + 1, format!("column {header:?} is not known"), Some(hint));
+            fault(1, n + 1, list_faults::unknown_column(header, &columns));
         }
         if headers.iter().take(n).any(|earlier| earlier == header) {
-            fault(1, n + 1, format!("column {header:?} is there twice"), None);
+            fault(1, n + 1, list_faults::column_twice(header));
         }
     }
     let missing = ["id", "profile"].into_iter().filter(|wanted| !headers.iter().any(|header| header == *wanted));
     // Said once, not for every line.
-    if missing.map(|column| fault(1, 1, format!("there is no column `{column}`"), None)).count() > 0 {
+    if missing.map(|column| fault(1, 1, list_faults::no_column(column))).count() > 0 {
         return Vec::new();
     }
     let mut entries = Vec::new();
@@ -169,30 +164,29 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
         let record = match record {
             Ok(record) => record,
             Err(error) => {
-                fault(lines.of_record(error.position()), 1, format!("not CSV: {error}"), None);
+                fault(lines.of_record(error.position()), 1, list_faults::not_csv(&error));
                 continue;
             }
         };
         let line = lines.of_record(record.position());
         if record.len() != headers.len() {
-            fault(line, 1, format!("{} cells, the first line has {}", record.len(), headers.len()), None);
+            fault(line, 1, list_faults::cells(record.len(), headers.len()));
             continue;
         }
         let column = |name: &str| headers.iter().position(|header| header == name);
         let cell =
             |name: &str| column(name).and_then(|n| record.get(n)).filter(|cell| !cell.is_empty()).map(str::to_owned);
         let mut sound = true;
-        let mut parsed = |name: &str, wanted: &str, good: &dyn Fn(&str) -> bool| {
+        let mut parsed = |name: &str, wanted: &Form, good: &dyn Fn(&str) -> bool| {
             let text = cell(name)?;
             if good(&text) {
                 return Some(text);
             }
             sound = false;
-            fault(line, column(name).unwrap_or(0) + 1, format!("`{name}` is {text:?}, expected {wanted}"), None);
+            fault(line, column(name).unwrap_or(0) + 1, list_faults::not_it(name, &text, wanted));
             None
         };
         let is_duration = |text: &str| parse_duration(text).is_some_and(|wait| !wait.is_zero());
-        let duration = "a duration such as \"2s\"";
         let entry = Entry {
             id: cell("id").unwrap_or_default(),
             name: cell("name"),
@@ -203,16 +197,18 @@ pub fn read_csv(source: &str, text: &str, faults: &Faults) -> Vec<Entry> {
             floor: cell("floor"),
             room: cell("room"),
             bus: cell("bus"),
-            unit_id: parsed("unit_id", "a whole number from 0 to 255", &|text| text.parse::<u8>().is_ok())
+            unit_id: parsed("unit_id", &list_faults::UNIT_ID, &|text| text.parse::<u8>().is_ok())
                 .and_then(|text| text.parse().ok()),
-            interval: parsed("interval", duration, &is_duration).as_deref().and_then(parse_duration),
-            silent_after: parsed("silent_after", duration, &is_duration).as_deref().and_then(parse_duration),
+            interval: parsed("interval", &list_faults::DURATION, &is_duration).as_deref().and_then(parse_duration),
+            silent_after: parsed("silent_after", &list_faults::DURATION, &is_duration)
+                .as_deref()
+                .and_then(parse_duration),
             at: At { source: Arc::clone(&name), spots: columns.map(|column| (line, column)) },
         };
         for (name, absent) in [("id", entry.id.is_empty()), ("profile", entry.profile.is_none())] {
             if absent {
                 sound = false;
-                fault(line, column(name).unwrap_or(0) + 1, format!("`{name}` is missing"), None);
+                fault(line, column(name).unwrap_or(0) + 1, list_faults::missing(name));
             }
         }
         if sound {

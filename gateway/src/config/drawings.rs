@@ -120,6 +120,7 @@ fn map(r: &Reader<'_>, file: &str, base: &Path, known: &Known<'_>, faults: &Faul
             column: flaw.column,
             message: flaw.message,
             hint: flaw.hint,
+            zh: None,
         }),
     };
     let bytes = within(base, file, MOST_MAP_BYTES).map_err(note).ok()?;

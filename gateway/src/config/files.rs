@@ -59,7 +59,7 @@ pub const MOST_BYTES: u64 = 64 << 20;
 pub fn read(path: &Path, faults: &Faults) -> Option<Source> {
     let name = path.display().to_string();
     let fault = |line, column, message: String, hint: Option<&str>| {
-        faults.note(Fault { source: name.clone(), line, column, message, hint: hint.map(str::to_owned) });
+        faults.note(Fault { source: name.clone(), line, column, message, hint: hint.map(str::to_owned), zh: None });
         None
     };
     let mut bytes = Vec::new();
@@ -166,7 +166,7 @@ impl SiteFiles {
             Ok((About::Points, sheet)) => Some(Source { name: table.name.clone(), text: sheet.as_profile(id) }),
             Ok(_) => {
                 let message = "it is no table of points: there is no column `kind`".to_owned();
-                faults.note(Fault { source: table.name.clone(), line: 1, column: 1, message, hint: None });
+                faults.note(Fault { source: table.name.clone(), line: 1, column: 1, message, hint: None, zh: None });
                 None
             }
             Err(found) => {
@@ -246,7 +246,7 @@ pub fn rules_below(folder: &Path) -> (Vec<RuleSource>, Vec<BrokenRule>) {
         let message = "it lies in no folder of an area, so it is not read".to_owned();
         let hint = Some(format!("such as {}", folder.join("gas").join(&stray).display()));
         let source = folder.join(&stray).display().to_string();
-        let faults = vec![Fault { source, line: 0, column: 0, message, hint }];
+        let faults = vec![Fault { source, line: 0, column: 0, message, hint, zh: None }];
         broken_rules.push(BrokenRule { name: stray, faults });
     }
     for area in folders(folder) {

@@ -7,6 +7,7 @@ pub mod adopted;
 pub mod devices;
 pub mod drawings;
 pub mod files;
+pub mod list_faults;
 pub mod outside;
 pub mod parts;
 mod routes;
@@ -51,6 +52,7 @@ use crate::{oidc, output, subscription, warning, web};
 
 use files::{Look, SiteFiles};
 use jiff::tz::TimeZone;
+use list_faults::Words;
 use outside::Named;
 use parts::Parts;
 use site::{Area, Desk};
@@ -656,8 +658,7 @@ fn adopted(files: &SiteFiles, by_hand: &[devices::Entry], faults: &Faults) -> Ve
     let mut entries = devices::read_csv(&source.name, &source.text, faults);
     entries.retain(|entry| {
         let Some(other) = known.get(entry.id.as_str()) else { return true };
-        let message = format!("device {:?} stands in {}, too, and is what that says", entry.id, other.place());
-        faults.warn(entry.fault("id", message, Some("take it out of the list at the duty desk".to_owned())));
+        faults.warn(entry.fault("id", list_faults::kept_by_hand_too(&entry.id, &other.place())));
         false
     });
     entries
@@ -787,23 +788,24 @@ fn hang(
     // Devices in one room share one place; a hundred thousand devices do not bring as many.
     let mut rooms: HashMap<(&str, &str, &str, &str), Arc<Place>> = HashMap::new();
     for (n, entry) in entries.iter().enumerate() {
-        let fault = |key: &str, message: String, hint: Option<String>| faults.note(entry.fault(key, message, hint));
+        let fault = |key: &str, words: Words| faults.note(entry.fault(key, words));
         let id = match DeviceId::parse(&entry.id) {
             Ok(id) => id,
             Err(why) => {
-                fault("id", format!("device {:?}: {why}", entry.id), None);
+                fault("id", list_faults::bad_id(&entry.id, &why));
                 continue;
             }
         };
         let wanted = entry.profile.as_deref().unwrap_or_default();
         let Some(profile) = profiles.get(wanted) else {
-            fault("profile", format!("device {id}: there is no profile {wanted:?}"), profiles.hint(wanted));
+            let known: Vec<&str> = profiles.iter().map(|profile| &*profile.id).collect();
+            fault("profile", list_faults::no_profile(id.as_str(), wanted, &known));
             continue;
         };
         let area = entry.place.as_deref().unwrap_or_default();
         if !area.is_empty() && !places.contains_key(area) {
-            let hint = did_you_mean(area, places.keys().map(String::as_str));
-            fault("place", format!("device {id}: there is no place {area:?}"), hint);
+            let known: Vec<&str> = places.keys().map(String::as_str).collect();
+            fault("place", list_faults::no_place(id.as_str(), area, &known));
         }
         let part = |part: &'_ Option<String>| -> String { part.clone().unwrap_or_default() };
         let room = (
@@ -829,30 +831,26 @@ fn hang(
             Ok(device) => device,
             Err(error) => {
                 let first = entries[..n].iter().find(|earlier| earlier.id == entry.id);
-                fault("id", error.to_string(), first.map(|first| format!("the other stands at {}", first.place())));
+                fault("id", list_faults::not_added(&error, first.map(devices::Entry::place)));
                 continue;
             }
         };
         match (&entry.bus, entry.unit_id, &profile.modbus) {
             (None, None, _) => {}
-            (None, Some(_), _) => fault("unit_id", format!("device {id} has a `unit_id` and no `bus`"), None),
-            (Some(_), None, _) => fault("bus", format!("device {id} has a `bus` and no `unit_id`"), None),
-            (Some(_), Some(_), None) => {
-                fault("profile", format!("device {id}: profile {wanted} says nothing about Modbus registers"), None);
-            }
+            (None, Some(_), _) => fault("unit_id", list_faults::one_without_the_other(id.as_str(), "unit_id", "bus")),
+            (Some(_), None, _) => fault("bus", list_faults::one_without_the_other(id.as_str(), "bus", "unit_id")),
+            (Some(_), Some(_), None) => fault("profile", list_faults::no_registers(id.as_str(), wanted)),
             (Some(name), Some(unit), Some(registers)) => {
                 let Some(bus) = buses.iter_mut().find(|bus| *bus.settings.id == **name) else {
-                    let hint = did_you_mean(name, buses.iter().map(|bus| &*bus.settings.id));
-                    fault("bus", format!("device {id}: there is no bus {name:?}"), hint);
+                    let known: Vec<&str> = buses.iter().map(|bus| &*bus.settings.id).collect();
+                    fault("bus", list_faults::no_bus(id.as_str(), name, &known));
                     continue;
                 };
                 if bus.settings.framing().is_some() && !(1..=247).contains(&unit) {
-                    let message = format!("device {id}: `unit_id` is {unit}, expected 1 to 247 on bus {name}");
-                    fault("unit_id", message, None);
+                    fault("unit_id", list_faults::no_unit_id(id.as_str(), unit, name));
                 }
                 if let Some(other) = bus.units.iter().find(|other| other.unit == unit) {
-                    let message = format!("device {id}: unit {unit} of bus {name} is device {}", other.device);
-                    fault("unit_id", message, None);
+                    fault("unit_id", list_faults::unit_taken(id.as_str(), unit, name, &other.device));
                 }
                 let mut plan = UnitPlan::new(unit, registers, points, device);
                 plan.interval = entry.interval.unwrap_or(plan.interval);

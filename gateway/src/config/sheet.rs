@@ -6,8 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use anmin_sensors::document::{Fault, did_you_mean};
+use anmin_sensors::document::Fault;
 
+use super::list_faults::{self, Words};
 use crate::spreadsheet::Lines;
 
 /// What a list is about.
@@ -69,6 +70,11 @@ impl About {
         }
     }
 
+    /// Its columns as files name them.
+    pub fn keys(self) -> Vec<&'static str> {
+        self.columns().iter().map(|(key, _)| *key).collect()
+    }
+
     /// The table of the configuration that names such lists.
     pub const fn table(self) -> &'static str {
         match self {
@@ -119,13 +125,7 @@ impl Sheet {
         // One kind of line break, also inside cells, so that what is written reads back.
         let text = &text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
         let mut lines = Lines::of(text);
-        let fault = |line: usize, column: usize, message: String, hint: Option<String>| Fault {
-            source: name.to_owned(),
-            line,
-            column,
-            message,
-            hint,
-        };
+        let fault = |line: usize, column: usize, words: Words| words.at(name, line, column);
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .trim(csv::Trim::All)
@@ -134,13 +134,12 @@ impl Sheet {
         let mut records = reader.records();
         let header = match records.next() {
             Some(Ok(header)) => header,
-            Some(Err(error)) => return Err(vec![fault(1, 1, format!("not CSV: {error}"), None)]),
-            None => return Err(vec![fault(1, 1, "the file is empty".to_owned(), None)]),
+            Some(Err(error)) => return Err(vec![fault(1, 1, list_faults::not_csv(&error))]),
+            None => return Err(vec![fault(1, 1, list_faults::empty())]),
         };
         let top = lines.of_record(header.position());
         if let (1, Some(other)) = (header.len(), header.get(0).and_then(|only| only.find([';', '\t']))) {
-            let message = format!("cells are separated by {:?}, expected commas", &header[0][other..=other]);
-            return Err(vec![fault(top, 1, message, Some("save it as \"CSV (comma delimited)\"".to_owned()))]);
+            return Err(vec![fault(top, 1, list_faults::separators(&header[0][other..=other]))]);
         }
         // Spreadsheets leave empty columns at the end.
         let mut width = header.len();
@@ -161,21 +160,17 @@ impl Sheet {
         for (n, word) in header.iter().take(width).enumerate() {
             match known(about, word) {
                 None => {
-                    let keys = || about.columns().iter().map(|(key, _)| *key);
-                    let all = || format!("known columns: {}", keys().collect::<Vec<_>>().join(", "));
-                    let hint = Some(did_you_mean(word, keys()).unwrap_or_else(all));
-                    faults.push(fault(top, n + 1, format!("column {word:?} is not known"), hint));
+                    faults.push(fault(top, n + 1, list_faults::unknown_column(word, &about.keys())));
                 }
                 Some(key) if columns.iter().any(|other| other == key) => {
-                    faults.push(fault(top, n + 1, format!("column {word:?} is there twice"), None));
+                    faults.push(fault(top, n + 1, list_faults::column_twice(word)));
                 }
                 Some(_) => {}
             }
             columns.push(known(about, word).unwrap_or(word).to_owned());
         }
         if !columns.iter().any(|column| column == "id") {
-            let hint = Some("the first line names the columns, such as id,name,profile,place".to_owned());
-            faults.push(fault(top, 1, "there is no column `id`".to_owned(), hint));
+            faults.push(fault(top, 1, list_faults::no_column("id")));
         }
         let mut rows: Vec<Row> = Vec::new();
         for record in records {
@@ -183,7 +178,7 @@ impl Sheet {
                 Ok(record) => record,
                 Err(error) => {
                     let line = lines.of_record(error.position());
-                    faults.push(fault(line, 1, format!("not CSV: {error}"), None));
+                    faults.push(fault(line, 1, list_faults::not_csv(&error)));
                     continue;
                 }
             };
@@ -197,7 +192,7 @@ impl Sheet {
                 cells.pop();
             }
             if cells.len() > width {
-                faults.push(fault(line, width + 1, format!("{} cells, the first line has {width}", cells.len()), None));
+                faults.push(fault(line, width + 1, list_faults::cells(cells.len(), width)));
             }
             cells.resize(width, String::new());
             rows.push(Row { cells, line });
@@ -207,12 +202,11 @@ impl Sheet {
         let mut first: HashMap<&str, usize> = HashMap::new();
         for row in &sheet.rows {
             match sheet.id(row) {
-                "" => faults.push(fault(row.line, column, "`id` is missing".to_owned(), None)),
+                "" => faults.push(fault(row.line, column, list_faults::missing("id"))),
                 id => {
                     let line = *first.entry(id).or_insert(row.line);
                     if line != row.line {
-                        let hint = Some(format!("the other stands in row {line}"));
-                        faults.push(fault(row.line, column, format!("{id:?} is there twice"), hint));
+                        faults.push(fault(row.line, column, list_faults::id_twice(id, line)));
                     }
                 }
             }
@@ -470,7 +464,7 @@ mod tests {
             (b"PK\x03\x04", "a workbook"),
             (b"id\n\xFF\xFF\xFF\n", "neither UTF-8 nor GBK"),
         ] {
-            assert!(decode(bytes).is_err_and(|why| why.contains(wanted)), "{wanted}");
+            assert!(decode(bytes).is_err_and(|why| why.en.contains(wanted)), "{wanted}");
         }
         assert!(encode("🚒", Encoding::Gbk).is_err_and(|why| why.contains("GBK has no '🚒'")));
         assert_eq!(encode("id", Encoding::Utf8).expect("UTF-8 has all"), b"\xEF\xBB\xBFid");
@@ -494,6 +488,7 @@ mod tests {
             let faults = Sheet::parse("d.csv", text).expect_err(text);
             let said: Vec<String> = faults.iter().map(ToString::to_string).collect();
             assert!(said.iter().any(|fault| fault.starts_with(wanted)), "{text}: {said:?}");
+            assert!(faults.iter().all(|fault| fault.zh.is_some()), "the desk says it in Chinese, too: {text}");
         }
     }
 

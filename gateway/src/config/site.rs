@@ -109,7 +109,7 @@ pub fn read_places(source: &str, text: &str, faults: &Faults) -> Vec<Area> {
                 About::Points => "this is a table of points: it has a column `kind`".to_owned(),
                 _ => "this is a list of devices: it has a column `profile`".to_owned(),
             };
-            faults.note(Fault { source: source.to_owned(), line: 1, column: 1, message, hint: None });
+            faults.note(Fault { source: source.to_owned(), line: 1, column: 1, message, hint: None, zh: None });
             return Vec::new();
         }
         Err(found) => {
@@ -121,7 +121,7 @@ pub fn read_places(source: &str, text: &str, faults: &Faults) -> Vec<Area> {
         let cell = |key: &str| sheet.cell(row, key).to_owned();
         let at = |key: &str, message: String| {
             let column = sheet.columns.iter().position(|column| column == key).map_or(1, |n| n + 1);
-            Fault { source: source.to_owned(), line: row.line, column, message, hint: None }
+            Fault { source: source.to_owned(), line: row.line, column, message, hint: None, zh: None }
         };
         let degrees = |key: &str, most: f64| match cell(key) {
             text if text.is_empty() => Ok(None),

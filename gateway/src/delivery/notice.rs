@@ -160,7 +160,7 @@ fn template(r: &Reader<'_>, folder: Option<&Path>, manner: Manner, language: Lan
         Some((source, Err(unusable))) => {
             let hint = Some("the one that anmin is shipped with is used".to_owned());
             let column = usize::from(unusable.line > 0);
-            r.warn(Fault { source, line: unusable.line, column, message: unusable.why, hint });
+            r.warn(Fault { source, line: unusable.line, column, message: unusable.why, hint, zh: None });
             template::shipped(manner, language)
         }
         None => template::shipped(manner, language),

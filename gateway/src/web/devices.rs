@@ -29,6 +29,7 @@ use super::guard::Caller;
 use super::problem::Problem;
 use super::wire::{PlaceWire, PointWire, ReloadedWire, TextWire, ValueWire, Writer};
 use crate::config::adopted::Change;
+use crate::config::list_faults::{self, Words};
 use crate::config::sheet::{About, Row, Sheet};
 use crate::main_loop::Query;
 use crate::main_loop::query::{DeviceView, Stranger};
@@ -65,7 +66,7 @@ pub enum NotListed {
     /// Somebody has written since.
     Changed,
     /// What is kept is not sound as it stands.
-    Faults(Vec<String>),
+    Faults(Vec<Text>),
     /// A file cannot be read or written.
     Failed(String),
 }
@@ -85,14 +86,14 @@ impl From<NotListed> for Problem {
     }
 }
 
-fn refused(faults: &[String]) -> Problem {
-    let told = faults.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n");
+fn refused(faults: &[Text]) -> Problem {
+    let told = |of: fn(&Text) -> &str| faults.iter().take(20).map(of).collect::<Vec<_>>().join("\n");
     let count = faults.len();
     Problem::new(
         StatusCode::CONFLICT,
         "devices_refused",
-        format!("有 {count} 处错误，未作任何改动：\n{told}"),
-        format!("{count} faults, nothing was changed:\n{told}"),
+        format!("有 {count} 处错误，未作任何改动：\n{}", told(|text| &text.zh)),
+        format!("{count} faults, nothing was changed:\n{}", told(|text| &text.en)),
     )
 }
 
@@ -210,7 +211,7 @@ pub struct AdoptedWire {
     /// The row of the list, by its columns.
     pub row: BTreeMap<String, String>,
     pub points: Vec<NewPointWire>,
-    pub faults: Vec<String>,
+    pub faults: Vec<TextWire>,
     pub version: String,
     /// What was taken at once, and what waits for a restart; `null` before it is applied.
     pub reloaded: Option<ReloadedWire>,
@@ -267,8 +268,8 @@ pub struct SheetFaultWire {
     pub row: usize,
     /// Empty: the whole row.
     pub column: String,
-    pub message: String,
-    pub hint: Option<String>,
+    /// And what to do.
+    pub text: TextWire,
 }
 
 /// What was taken in at the duty desk.
@@ -543,18 +544,19 @@ pub(super) async fn adopt(
         applied: reloaded.is_some(),
         row: told,
         points: planned.points.iter().take(MOST_NAMED).map(point).collect(),
-        faults: planned.faults.iter().map(said).collect(),
+        faults: planned.faults.iter().map(|fault| said(fault).into()).collect(),
         version: planned.version,
         reloaded,
     }))
 }
 
-/// Of one device nobody need be told where it stands.
-fn said(fault: &Fault) -> String {
-    match &fault.hint {
+/// What is wrong and what to do, without where it stands.
+pub fn said(fault: &Fault) -> Text {
+    let en = match &fault.hint {
         Some(hint) => format!("{}; {hint}", fault.message),
         None => fault.message.clone(),
-    }
+    };
+    Text { zh: fault.zh.clone().unwrap_or_else(|| en.clone()), en }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -655,17 +657,14 @@ pub(super) async fn import(
 }
 
 fn read(bytes: &[u8]) -> Result<Sheet, Vec<Fault>> {
-    let fault = |message: String, hint: Option<&str>| {
-        let hint = hint.map(str::to_owned);
-        vec![Fault { source: SHEET.to_owned(), line: 1, column: 1, message, hint }]
-    };
+    let fault = |words: Words| vec![words.at(SHEET, 1, 1)];
     if bytes.len() > register::MOST_BYTES {
-        return Err(fault(format!("the file is larger than {} MiB", register::MOST_BYTES >> 20), None));
+        return Err(fault(list_faults::too_large(register::MOST_BYTES >> 20)));
     }
-    let (_, text) = spreadsheet::decode(bytes).map_err(|why| fault(why, None))?;
+    let (_, text) = spreadsheet::decode(bytes).map_err(|why| fault(list_faults::not_text(why)))?;
     match Sheet::parse(SHEET, &text)? {
         (About::Devices, sheet) => Ok(sheet),
-        _ => Err(fault("there is no column `profile`".to_owned(), Some("such as id,name,profile,place"))),
+        _ => Err(fault(list_faults::no_column("profile"))),
     }
 }
 
@@ -690,8 +689,7 @@ fn imported(planned: &Planned, reloaded: Option<ReloadedWire>) -> DevicesImporte
         SheetFaultWire {
             row: if of_sheet { fault.line } else { 0 },
             column: column.cloned().unwrap_or_default(),
-            message: if of_sheet { fault.message.clone() } else { Fault { hint: None, ..fault.clone() }.to_string() },
-            hint: fault.hint.clone(),
+            text: if of_sheet { said(fault) } else { Text::both(fault.to_string()) }.into(),
         }
     };
     DevicesImportedWire {

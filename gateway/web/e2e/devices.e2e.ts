@@ -73,7 +73,7 @@ test('a sheet of devices with a fault writes nothing, and the mended one is look
   const choose = (text: string) =>
     desk.page.getByLabel('要导入的设备 CSV 文件').setInputFiles({ name: '设备.csv', mimeType: 'text/csv', buffer: Buffer.from(text) })
   await choose('编号,名称,型号,位置\r\nk1,一号,anmin-json-gas,b1\r\nk2,二号,anmin-json-gsa,b1\r\n')
-  await desk.page.getByText(/第 3 行 profile/).waitFor()
+  await desk.page.getByText(/第 3 行 profile.*设备 k2：没有型号“anmin-json-gsa”，是否应为“anmin-json-gas”？/).waitFor()
   expect(await desk.page.getByRole('button', { name: /导入设备/ }).count()).toBe(0)
   await desk.isSound('a sheet of devices with a fault')
   await desk.page.getByText(/第 3 行 profile/).scrollIntoViewIfNeeded()

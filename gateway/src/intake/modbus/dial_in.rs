@@ -433,7 +433,7 @@ mod tests {
             (bus("b", here, "DTU"), 1),
             (bus("b", here, ""), 1),
         ] {
-            let at = Fault { source: "t".to_owned(), line: 1, column: 1, message: String::new(), hint: None };
+            let at = Fault { source: "t".to_owned(), line: 1, column: 1, message: String::new(), hint: None, zh: None };
             let faults = Faults::default();
             let buses = [(bus("a", here, "DTU-7"), at.clone()), (other.clone(), at)];
             check_apart(buses.iter(), |fault| faults.note(fault));

@@ -582,7 +582,7 @@ export interface Adopted {
   applied: boolean
   row: Record<string, string>
   points: { id: string; kind: string; title: Text; alarm_point: boolean }[]
-  faults: string[]
+  faults: Text[]
   version: string
   reloaded: Reloaded | null
 }
@@ -596,7 +596,7 @@ export interface DevicesImported {
   unchanged: number
   changes: { id: string; change: 'added' | 'changed' | 'removed'; cells: { column: string; from: string; to: string }[] }[]
   points: number
-  faults: { row: number; column: string; message: string; hint: string | null }[]
+  faults: { row: number; column: string; text: Text }[]
   version: string
   reloaded: Reloaded | null
 }
