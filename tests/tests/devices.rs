@@ -419,6 +419,20 @@ fn a_spreadsheet_is_taken_at_the_desk_as_it_was_looked_at_or_not_at_all() {
     assert_eq!(by_hand["faults"][0]["row"], 2, "{by_hand}");
     let why = by_hand["faults"][0]["text"]["en"].as_str().unwrap_or_default();
     assert!(why.contains("devices.csv:2") && why.contains("厨房"), "{by_hand}");
+    // What is wrong in the site's own files is told with where it stands.
+    let own = std::fs::read_to_string(site.path("devices.csv")).expect("the site has a list");
+    write(&site, "devices.csv", own.replace("anmin-json-gas", "anmin-json-gsa").as_bytes());
+    let (_, told) = import(b"id,profile,place\nn1,anmin-json-gas,b1\n", json!({ "preview": true }));
+    let text = &told["faults"][0]["text"];
+    assert!(
+        text["zh"].as_str().is_some_and(|why| why.contains("devices.csv:2:") && why.contains("没有型号")),
+        "{told}"
+    );
+    assert!(
+        text["en"].as_str().is_some_and(|why| why.contains("devices.csv:2:") && why.contains("no profile")),
+        "{told}"
+    );
+    write(&site, "devices.csv", own.as_bytes());
     // Whoever imports reads Chinese or English.
     let device = |cells: &str| format!("id,profile,place,bus,unit_id,interval\n{cells}\n").into_bytes();
     for (sheet, zh, en) in [

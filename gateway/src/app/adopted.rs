@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use anmin_rules::rule::Text;
 use anmin_sensors::document::{Fault, Faults};
 
 use super::devices::in_the_file;
@@ -12,7 +11,7 @@ use crate::config::adopted::{self, Change, Changed, List};
 use crate::config::files::SiteFiles;
 use crate::config::sheet::{Row, Sheet};
 use crate::config::{self, Config, tuned};
-use crate::web::devices::{Listed, Lister, NewPoint, NotListed, Planned, RowChange, SHEET};
+use crate::web::devices::{Listed, Lister, NewPoint, NotListed, Planned, RowChange, SHEET, said_where};
 
 /// The site's files and what is kept beside its databases.
 pub struct Desk {
@@ -38,8 +37,8 @@ impl Desk {
         files.tuned_in(&self.storage, &faults);
         let by_hand = config::devices_by_hand(&files);
         let text = adopted::read(&self.storage).map_err(|error| NotListed::Failed(error.to_string()))?;
-        let list = List::new(&text, &by_hand)
-            .map_err(|faults| NotListed::Faults(faults.iter().map(|fault| Text::both(fault.to_string())).collect()))?;
+        let list =
+            List::new(&text, &by_hand).map_err(|faults| NotListed::Faults(faults.iter().map(said_where).collect()))?;
         Ok(Stand { files, faults: faults.take(), text, list })
     }
 

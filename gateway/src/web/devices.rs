@@ -551,12 +551,20 @@ pub(super) async fn adopt(
 }
 
 /// What is wrong and what to do, without where it stands.
-pub fn said(fault: &Fault) -> Text {
+fn said(fault: &Fault) -> Text {
     let en = match &fault.hint {
         Some(hint) => format!("{}; {hint}", fault.message),
         None => fault.message.clone(),
     };
     Text { zh: fault.zh.clone().unwrap_or_else(|| en.clone()), en }
+}
+
+/// The same with where it stands, of another file than the sheet that somebody has before them.
+pub fn said_where(fault: &Fault) -> Text {
+    let Fault { source, line, column, .. } = fault;
+    let at = if *line == 0 { source.clone() } else { format!("{source}:{line}:{column}") };
+    let Text { zh, en } = said(fault);
+    Text { zh: format!("{at}：{zh}"), en: format!("{at}: {en}") }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -689,7 +697,7 @@ fn imported(planned: &Planned, reloaded: Option<ReloadedWire>) -> DevicesImporte
         SheetFaultWire {
             row: if of_sheet { fault.line } else { 0 },
             column: column.cloned().unwrap_or_default(),
-            text: if of_sheet { said(fault) } else { Text::both(fault.to_string()) }.into(),
+            text: if of_sheet { said(fault) } else { said_where(fault) }.into(),
         }
     };
     DevicesImportedWire {
