@@ -58,7 +58,7 @@ pub struct Changed {
 }
 
 fn columns() -> impl Iterator<Item = &'static str> {
-    About::Devices.keys().into_iter()
+    About::Devices.keys()
 }
 
 /// Every device of these entries, in the columns of a list.

@@ -32,14 +32,16 @@ fn words(en: impl Into<String>, zh: impl Into<String>) -> Words {
 
 /// The same with the nearest of the known words, or with all of them under that name.
 fn perhaps(said: Words, word: &str, known: &[&str], all: Option<(&str, &str)>) -> Words {
-    let hint = did_you_mean(word, known.iter().copied());
-    match (hint, nearest(word, known.iter().copied()), all) {
-        (Some(hint), Some(near), _) => Words { zh: format!("{}，是否应为“{near}”？", said.zh), ..said }.hint(hint),
-        (_, _, Some((en, zh))) => {
+    match (nearest(word, known.iter().copied()), all) {
+        (Some(near), _) => {
+            let zh = format!("{}，是否应为“{near}”？", said.zh);
+            Words { hint: did_you_mean(word, [near]), zh, ..said }
+        }
+        (None, Some((en, zh))) => {
             let hint = format!("{en}: {}", known.join(", "));
             Words { zh: format!("{}；{zh}：{}", said.zh, known.join("、")), ..said }.hint(hint)
         }
-        _ => said,
+        (None, None) => said,
     }
 }
 
@@ -75,9 +77,9 @@ pub fn separators(found: &str) -> Words {
     .hint("save it as \"CSV UTF-8 (comma delimited)\"")
 }
 
-pub fn unknown_column(word: &str, known: &[&str]) -> Words {
+pub fn unknown_column(word: &str, known: impl Iterator<Item = &'static str>) -> Words {
     let said = words(format!("column {word:?} is not known"), format!("没有“{word}”这一列"));
-    perhaps(said, word, known, Some(("known columns", "可用的列")))
+    perhaps(said, word, &known.collect::<Vec<_>>(), Some(("known columns", "可用的列")))
 }
 
 pub fn column_twice(word: &str) -> Words {

@@ -71,8 +71,8 @@ impl About {
     }
 
     /// Its columns as files name them.
-    pub fn keys(self) -> Vec<&'static str> {
-        self.columns().iter().map(|(key, _)| *key).collect()
+    pub fn keys(self) -> impl Iterator<Item = &'static str> {
+        self.columns().iter().map(|(key, _)| *key)
     }
 
     /// The table of the configuration that names such lists.
@@ -160,7 +160,7 @@ impl Sheet {
         for (n, word) in header.iter().take(width).enumerate() {
             match known(about, word) {
                 None => {
-                    faults.push(fault(top, n + 1, list_faults::unknown_column(word, &about.keys())));
+                    faults.push(fault(top, n + 1, list_faults::unknown_column(word, about.keys())));
                 }
                 Some(key) if columns.iter().any(|other| other == key) => {
                     faults.push(fault(top, n + 1, list_faults::column_twice(word)));
