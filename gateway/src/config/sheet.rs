@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use anmin_sensors::document::Fault;
+use anmin_sensors::document::{Fault, nearest};
 
 use super::list_faults::{self, Words};
 use crate::spreadsheet::Lines;
@@ -73,6 +73,16 @@ impl About {
     /// Its columns as files name them.
     pub fn keys(self) -> impl Iterator<Item = &'static str> {
         self.columns().iter().map(|(key, _)| *key)
+    }
+
+    /// Its columns as somebody calls them who writes such words: in Chinese, or as files name them.
+    fn called_like(self, word: &str) -> impl Iterator<Item = &'static str> {
+        let in_chinese = !word.is_ascii();
+        let name = move |(key, words): &(&'static str, &[&'static str])| match words.first() {
+            Some(first) if in_chinese => *first,
+            _ => *key,
+        };
+        self.columns().iter().map(name)
     }
 
     /// The table of the configuration that names such lists.
@@ -150,17 +160,21 @@ impl Sheet {
             let is = |(key, words): &&(&'static str, &[&str])| key.eq_ignore_ascii_case(word) || words.contains(&word);
             about.columns().iter().find(is).map(|(key, _)| *key)
         };
-        let has = |about: About, key: &str| header.iter().any(|word| known(about, word) == Some(key));
-        let about = match (has(About::Devices, "profile"), has(About::Points, "kind")) {
-            (true, _) => About::Devices,
-            (_, true) => About::Points,
-            _ => About::Places,
-        };
+        // Its own column decides; without it, the kind that has most of the columns, be they misspelt. What a place has, a device has, too.
+        let about = [(About::Points, Some("kind")), (About::Devices, Some("profile")), (About::Places, None)]
+            .into_iter()
+            .max_by_key(|(about, own)| {
+                let has = |key: &str| header.iter().any(|word| known(*about, word) == Some(key));
+                let nearly =
+                    |word: &&str| known(*about, word).or_else(|| nearest(word, about.called_like(word))).is_some();
+                (own.is_some_and(has), header.iter().filter(nearly).count())
+            })
+            .map_or(About::Places, |(about, _)| about);
         let (mut faults, mut columns) = (Vec::new(), Vec::new());
         for (n, word) in header.iter().take(width).enumerate() {
             match known(about, word) {
                 None => {
-                    faults.push(fault(top, n + 1, list_faults::unknown_column(word, about.keys())));
+                    faults.push(fault(top, n + 1, list_faults::unknown_column(word, about.called_like(word))));
                 }
                 Some(key) if columns.iter().any(|other| other == key) => {
                     faults.push(fault(top, n + 1, list_faults::column_twice(word)));
@@ -489,6 +503,30 @@ mod tests {
             let said: Vec<String> = faults.iter().map(ToString::to_string).collect();
             assert!(said.iter().any(|fault| fault.starts_with(wanted)), "{text}: {said:?}");
             assert!(faults.iter().all(|fault| fault.zh.is_some()), "the desk says it in Chinese, too: {text}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_of_the_kind_that_its_columns_fit_though_one_is_misspelt() {
+        for (text, hint) in [
+            ("id,porfile,room", "did you mean `profile`?"),
+            ("id,name,profil", "did you mean `profile`?"),
+            ("编号,名称,设备型号", "known columns: 编号, 名称, 英文名称, 型号文件"),
+            ("编号,名称,型号,房间号", "did you mean `房间`?"),
+            ("id,knid,unit", "did you mean `kind`?"),
+            ("id,bulding,room", "did you mean `building`?"),
+        ] {
+            let faults = Sheet::parse("d.csv", text).expect_err(text);
+            let [fault] = &faults[..] else { panic!("{text}: {faults:?}") };
+            assert!(fault.hint.as_ref().is_some_and(|said| said.starts_with(hint)), "{text}: {fault}");
+        }
+        for (text, kind) in [
+            ("id,name", About::Devices),
+            ("id,unit,floor,room", About::Places),
+            ("id", About::Places),
+            ("id,register,address", About::Points),
+        ] {
+            assert_eq!(Sheet::parse("d.csv", text).expect(text).0, kind, "{text}");
         }
     }
 
