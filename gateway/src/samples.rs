@@ -352,7 +352,12 @@ pub fn broadcast(state: BroadcastState) -> Broadcast {
 /// Compares with a reviewed file under `gateway/tests/golden`. `UPDATE_GOLDEN=1 cargo test -p anmin delivery` writes
 /// them anew; look at the difference before you commit it.
 pub fn check_golden(name: &str, text: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    check_text(&format!("tests/golden/{name}"), text);
+}
+
+/// The same with any file under `gateway`.
+pub fn check_text(file: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("the folder can be made");
         std::fs::write(&path, text).expect("the golden file can be written");

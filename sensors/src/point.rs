@@ -240,8 +240,11 @@ pub struct Place {
     pub polygon: Vec<(f64, f64)>,
 }
 
+/// What a house, a unit or a floor may have behind its number.
+pub const NUMBERED: [&str; 7] = ["号楼", "栋", "幢", "座", "单元", "层", "楼"];
+
 /// Rooms and parts of a house that nearly every community has, so that nobody need write them twice.
-const ROOMS_IN_ENGLISH: [(&str, &str); 41] = [
+pub const ROOMS_IN_ENGLISH: [(&str, &str); 41] = [
     ("院内", "courtyard"),
     ("厨房", "kitchen"),
     ("客厅", "living room"),
@@ -306,8 +309,7 @@ impl Place {
     pub fn en(&self) -> String {
         let before = ["Building ", "Unit ", "Floor ", ""];
         self.words("unknown place", ", ", |n, part| {
-            let number =
-                ["号楼", "栋", "幢", "座", "单元", "层", "楼"].iter().find_map(|after| part.strip_suffix(after));
+            let number = NUMBERED.iter().find_map(|after| part.strip_suffix(after));
             match number.filter(|_| n < 3).or(Some(part)).filter(|part| is_number(part)) {
                 Some(number) => format!("{}{number}", before[n]),
                 None => ROOMS_IN_ENGLISH.iter().find(|(zh, _)| *zh == part).map_or(part, |(_, en)| en).to_owned(),

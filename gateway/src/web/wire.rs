@@ -1821,7 +1821,19 @@ impl Writer<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use anmin_sensors::point::{NUMBERED, ROOMS_IN_ENGLISH};
+
     use super::*;
+
+    /// The page calls a building or floor that stands alone as it is called within the words of a place.
+    #[test]
+    fn the_page_has_the_same_words_for_places() {
+        let rooms = BTreeMap::from(ROOMS_IN_ENGLISH);
+        let words = serde_json::to_string_pretty(&serde_json::json!({ "numbered": NUMBERED, "rooms": rooms }));
+        crate::samples::check_text("web/src/words/place.json", &(words.expect("plain words") + "\n"));
+    }
 
     #[test]
     fn moments_carry_the_sites_offset_and_stay_in_the_calendar() {

@@ -62,7 +62,7 @@ test('an incident shows where it is and the floors around', async () => {
   await page.locator('a[href*="incident/"]').first().click()
   await page.getByRole('heading', { name: '位置和相邻楼层' }).waitFor()
   await page.getByRole('button', { name: /^厨房 红色/ }).waitFor()
-  await page.getByRole('link', { name: '5 层', exact: true }).waitFor()
+  await page.getByRole('link', { name: '5层', exact: true }).waitFor()
   await watched.isSound('an incident with its place, on a phone')
   await watched.picture('drawings-incident')
   await watched.close()

@@ -10,6 +10,7 @@ import { remembered, remember } from '../desk/memory'
 import { en } from './en'
 import * as format from './format'
 import type { Language } from './format'
+import { named, numberOf } from './place'
 import { zh, type Words } from './zh'
 
 function usual(): Language {
@@ -43,3 +44,15 @@ export const measured = (shown: Parameters<typeof format.measured>[0], unit: str
   format.measured(shown, unit, language.value)
 
 export const duration = (ms: number): string => format.duration(ms, language.value)
+
+export function buildingName(building: string): string {
+  if (building === '') return t('place.elsewhere')
+  const number = numberOf(building, language.value)
+  return number === null ? named(building, language.value) : t('place.building', { number })
+}
+
+export function floorName(floor: string): string {
+  if (floor === '') return t('place.noFloor')
+  const number = numberOf(floor, language.value)
+  return number === null ? named(floor, language.value) : t('place.floor', { number })
+}
