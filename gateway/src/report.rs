@@ -209,7 +209,7 @@ pub const CAUSES: [(&str, &str); 35] = [
     ("broadcast_refused", "播报被否决"),
     ("broadcast_expired", "播报超时未批准"),
     ("broadcast_taken_back", "播报已撤回"),
-    ("broadcast_rerouted", "转发备用出口"),
+    ("broadcast_rerouted", "已转发下一出口"),
     ("broadcast_renewed", "播报续发"),
     ("broadcast_ended", "警报器到时停止"),
     ("opened", "事件开始"),

@@ -94,6 +94,8 @@ enum Whom {
     Place(Arc<Place>),
     /// Who may see just this much: a status is made for each.
     Within(Places),
+    /// Who sees some places alone.
+    Bound,
     /// Who wants readings; those who see only some of them get these in words of their own.
     Readings(Arc<Readings>),
 }
@@ -109,6 +111,11 @@ fn frame(id: Option<&str>, event: &str, data: &impl Serialize) -> Bytes {
         Some(id) => format!("id: {id}\nevent: {event}\ndata: {data}\n\n").into(),
         None => format!("event: {event}\ndata: {data}\n\n").into(),
     }
+}
+
+/// What of an incident is theirs who do not see where it began, the list says to each: here it would have to be made for each.
+fn reaching() -> Bytes {
+    Bytes::from_static(b"event: incidents\ndata: {}\n\n")
 }
 
 fn resync() -> Bytes {
@@ -173,16 +180,24 @@ impl Hub {
     async fn tell(&self, feed: &mut broadcast::Receiver<FeedEvent>) -> Result<(), RecvError> {
         let first = feed.recv().await?;
         sleep(GATHER).await;
-        self.publish(&first);
+        let mut incidents = false;
+        let mut publish = |event: &FeedEvent| {
+            incidents |= matches!(event, FeedEvent::Incident(_));
+            self.publish(event);
+        };
+        publish(&first);
         for told in 1.. {
             match feed.try_recv() {
-                Ok(event) => self.publish(&event),
+                Ok(event) => publish(&event),
                 Err(TryRecvError::Lagged(n)) => return Err(RecvError::Lagged(n)),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
             if told % TOLD_AT_ONCE == 0 {
                 yield_now().await;
             }
+        }
+        if incidents {
+            let _ = self.0.frames.send(Frame { whom: Whom::Bound, bytes: reaching() });
         }
         Ok(())
     }
@@ -320,6 +335,9 @@ impl Hub {
             Some(missed) => {
                 waiting.push_back(frame(None, "hello", &hello));
                 waiting.extend(missed.unwrap_or_else(|| vec![resync(), frame(Some(&newest), "hello", &hello)]));
+                if !within.is_everywhere() {
+                    waiting.push_back(reaching());
+                }
             }
         }
         *self.listening().entry(within.clone()).or_default() += 1;
@@ -351,6 +369,7 @@ impl Frame {
             Whom::Everybody => true,
             Whom::Place(place) => within.takes(place),
             Whom::Within(places) => places == within,
+            Whom::Bound => !within.is_everywhere(),
             Whom::Readings(_) => false,
         }
     }
@@ -442,8 +461,12 @@ mod tests {
     }
 
     fn listener(hub: &Hub, last: Option<&str>) -> Listener {
+        within(hub, Places::EVERYWHERE, last)
+    }
+
+    fn within(hub: &Hub, places: Places, last: Option<&str>) -> Listener {
         let place = Arc::clone(&hub.0.places).try_acquire_owned().expect("a free place");
-        hub.listener("", last, None, place, Places::EVERYWHERE, Box::new(|| true))
+        hub.listener("", last, None, place, places, Box::new(|| true))
     }
 
     async fn next(listener: &mut Listener) -> Option<String> {
@@ -498,6 +521,32 @@ mod tests {
             flood();
         };
         assert!(matches!(tokio::join!(hub.tell(&mut events), soon).0, Err(RecvError::Lagged(_))), "behind it");
+    }
+
+    /// An incident that began elsewhere may have reached them: that is all the stream says of it.
+    #[tokio::test]
+    async fn who_sees_some_places_alone_is_told_that_incidents_have_changed_and_not_how() {
+        let (hub, feed) = (hub(), Feed::new());
+        let mut events = feed.listen();
+        let beyond = || Places::of(["no such building".to_owned()]);
+        let (mut elsewhere, mut everywhere) = (within(&hub, beyond(), None), listener(&hub, None));
+        for _ in 0..3 {
+            feed.publish(FeedEvent::Incident(Arc::new(incident_change())));
+        }
+        hub.tell(&mut events).await.expect("nothing was missed");
+        hub.remember(Whom::Everybody, "drill", &1);
+        let hint = "event: incidents | data: {}";
+        let mut back = within(&hub, beyond(), Some("e-3"));
+        for (who, expected) in [
+            (&mut elsewhere, &["retry", "id: e-0 | event: hello", hint, "id: e-4 | event: drill"][..]),
+            (&mut back, &["retry", "event: hello", "id: e-4 | event: drill", hint]),
+            (&mut everywhere, &["retry", "id: e-0", "id: e-1", "id: e-2", "id: e-3", "id: e-4 | event: drill"]),
+        ] {
+            for start in expected {
+                let told = next(who).await.expect("more to come");
+                assert!(told.starts_with(start), "{told}");
+            }
+        }
     }
 
     #[tokio::test]

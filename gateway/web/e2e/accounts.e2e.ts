@@ -144,6 +144,22 @@ test('an officer of one building sees and does what lies there, and the account 
   await detail.getByText('已搁置').waitFor()
   await officer.isSound('the detail for an officer of one building')
   await officer.picture('officer-of-one-building-phone')
+
+  // What is theirs becomes part of what began elsewhere: that it did comes by itself, and nothing of what lies there.
+  const incident = () => detail.locator('.part a').evaluateAll((links) => links.map((link) => link.getAttribute('href')))
+  const [own] = await incident()
+  await admin.page.getByRole('link', { name: '值班' }).click()
+  await admin.page.locator('.card.alarm', { hasText: '501' }).locator('h2 a').click()
+  const whole = admin.page.locator('article.detail')
+  await whole.locator('.part').getByRole('link').click()
+  await whole.getByLabel('并入另一事件').selectOption({ index: 1 })
+  await whole.getByRole('button', { name: /^并入/ }).click()
+  await whole.getByRole('button', { name: /再按一次：并入/ }).click()
+  await expect.poll(incident, { timeout: 20_000 }).toEqual([expect.not.stringContaining(own!)])
+  await detail.locator('.part').getByRole('link').click()
+  await detail.getByText('另有 1 条报警在您的范围以外').waitFor()
+  expect(await officer.page.locator('main').innerText()).not.toContain('201')
+  await officer.picture('incident-from-elsewhere-phone')
   await officer.close()
 })
 

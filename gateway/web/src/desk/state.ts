@@ -106,6 +106,8 @@ let clockSet = { at: performance.now(), wall: Date.now() }
 
 let loading = false
 let loadAgain = false
+/** Whether incidents that began beyond one's own places may have changed: the stream says that, the list says how. */
+let reaching = false
 /** News that came while the list was on its way: they are taken after it. */
 let held: ServerEvent[] = []
 let arrived: Alarm[] = []
@@ -132,6 +134,9 @@ const stream = new LiveStream({
         return void load()
       case 'status':
         return heard(read<Status>(event.data))
+      case 'incidents':
+        reaching = true
+        return
       case 'readings':
         return tellReaders(read<ChangedPoints>(event.data))
       default:
@@ -162,6 +167,7 @@ function heard(said: Status): void {
   setClock(said.now)
   // A list that could not be had is asked for again with every beat; one that is on its way need not begin anew.
   if (unlisted && !loading) void load()
+  else if (reaching && !loading) void loadIncidents()
   tick()
 }
 
@@ -192,7 +198,7 @@ async function load(): Promise<void> {
   let loaded = listed.value
   try {
     do {
-      loadAgain = false
+      loadAgain = reaching = false
       incidentBook.replace(await allIncidents())
       const [alarms, calls]: [Alarm[], Call[]] = [[], []]
       let next: string | null = null
@@ -216,14 +222,33 @@ async function load(): Promise<void> {
   } catch {
     // `unlisted` stays set: the next beat asks again, and the screen says that it cannot be trusted.
   } finally {
-    loading = false
-    const waited = held
-    held = []
-    for (const event of waited) take(event)
-    // At once: whoever shows the list for the first time must not find it empty.
-    put()
+    takeHeld()
     if (loaded) listed.value = true
   }
+}
+
+async function loadIncidents(): Promise<void> {
+  loading = true
+  reaching = false
+  try {
+    incidentBook.replace(await allIncidents())
+  } catch {
+    // The next beat asks again.
+    reaching = true
+  } finally {
+    takeHeld()
+    if (loadAgain) void load()
+  }
+}
+
+/** What came while a list was on its way. */
+function takeHeld(): void {
+  loading = false
+  const waited = held
+  held = []
+  for (const event of waited) take(event)
+  // At once: whoever shows the list for the first time must not find it empty.
+  put()
 }
 
 function take(event: ServerEvent): void {
