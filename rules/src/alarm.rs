@@ -434,6 +434,25 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The alarm that it is about; `None` where it is about an incident, a case or a station.
+    pub const fn alarm(&self) -> Option<AlarmId> {
+        match self {
+            Self::Acknowledge { alarm }
+            | Self::Reset { alarm }
+            | Self::Shelve { alarm, .. }
+            | Self::Unshelve { alarm }
+            | Self::TakeOutOfService { alarm, .. }
+            | Self::ReturnToService { alarm }
+            | Self::Escalate { alarm, .. }
+            | Self::CallStation { alarm, .. }
+            | Self::Call { alarm, .. }
+            | Self::Broadcast { alarm, .. } => Some(*alarm),
+            Self::Incident { .. } | Self::OpenCase { .. } | Self::Station { .. } => None,
+        }
+    }
+}
+
 /// Why a command was not carried out; both languages are shown to the person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

@@ -461,7 +461,7 @@ impl DrillDesk {
                 };
                 (self.of_incident(*incident), other)
             }
-            action => (self.of_alarm(alarm_of(action)?), None),
+            action => (self.of_alarm(action.alarm()?), None),
         };
         if let Some(other) = other
             && self.of_incident(other) != mine
@@ -558,22 +558,6 @@ fn of_drills(settings: &DeskSettings) -> DeskSettings {
     let mut settings = settings.clone();
     settings.channels.retain(|channel| channel.drills);
     settings
-}
-
-fn alarm_of(action: &Action) -> Option<AlarmId> {
-    match action {
-        Action::Acknowledge { alarm }
-        | Action::Reset { alarm }
-        | Action::Shelve { alarm, .. }
-        | Action::Unshelve { alarm }
-        | Action::TakeOutOfService { alarm, .. }
-        | Action::ReturnToService { alarm }
-        | Action::Escalate { alarm, .. }
-        | Action::CallStation { alarm, .. }
-        | Action::Call { alarm, .. }
-        | Action::Broadcast { alarm, .. } => Some(*alarm),
-        Action::Incident { .. } | Action::OpenCase { .. } | Action::Station { .. } => None,
-    }
 }
 
 /// Before anything is looked for: what is real waits behind it.

@@ -1299,16 +1299,7 @@ impl Desk {
                 *duty = known.take(now.wall, &who, duty, what)?;
                 return Ok(());
             }
-            Action::Acknowledge { alarm }
-            | Action::Reset { alarm }
-            | Action::Shelve { alarm, .. }
-            | Action::Unshelve { alarm }
-            | Action::TakeOutOfService { alarm, .. }
-            | Action::ReturnToService { alarm }
-            | Action::Escalate { alarm, .. }
-            | Action::CallStation { alarm, .. }
-            | Action::Call { alarm, .. }
-            | Action::Broadcast { alarm, .. } => *alarm,
+            other => other.alarm().expect("all others are about an alarm"),
         };
         let at = self.alarms.iter().position(|alarm| alarm.id == id).ok_or(Refusal::NoSuchAlarm(id))?;
         let before = Arc::clone(&self.alarms[at]);

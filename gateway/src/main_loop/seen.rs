@@ -7,21 +7,12 @@ use anmin_rules::engine::Engine;
 /// Refuses what is about something that has changed since. What is not there any more the engine itself refuses.
 pub fn of_command(engine: &Engine, what: &Action, seen: Option<u32>) -> Result<(), Refusal> {
     let stands = match what {
-        Action::Acknowledge { alarm }
-        | Action::Reset { alarm }
-        | Action::Shelve { alarm, .. }
-        | Action::Unshelve { alarm }
-        | Action::TakeOutOfService { alarm, .. }
-        | Action::ReturnToService { alarm }
-        | Action::Escalate { alarm, .. }
-        | Action::CallStation { alarm, .. }
-        | Action::Broadcast { alarm, .. } => engine.alarm(*alarm).map(|alarm| alarm.seq),
         Action::Call { alarm, station, .. } => {
             engine.calls_of(*alarm).iter().find(|call| *call.station == **station).map(|call| call.seq)
         }
         Action::Incident { incident, .. } => engine.situation(*incident).map(|situation| situation.incident.seq),
-        Action::OpenCase { .. } => None,
         Action::Station { station, .. } => Some(engine.duty_of(station).0.seq),
+        other => other.alarm().and_then(|alarm| engine.alarm(alarm)).map(|alarm| alarm.seq),
     };
     check(seen, stands)
 }

@@ -81,25 +81,15 @@ impl Desk {
         if *refusal != Refusal::ChangedMeanwhile {
             return Problem::refused(refusal);
         }
-        let (about, at) = match what {
-            Action::Incident { incident, .. } => {
+        let (about, at) = match (what, what.alarm()) {
+            (Action::Incident { incident, .. }, _) => {
                 let id = *incident;
                 let view = self.ask(|reply| Query::Incident { id, reply }).await.ok().flatten();
                 (vec![id.to_string()], view.map(|view| view.situation.incident.changed_at))
             }
-            Action::Station { station, .. } => (vec![station.clone()], None),
-            Action::OpenCase { .. } => (Vec::new(), None),
-            Action::Acknowledge { alarm }
-            | Action::Reset { alarm }
-            | Action::Shelve { alarm, .. }
-            | Action::Unshelve { alarm }
-            | Action::TakeOutOfService { alarm, .. }
-            | Action::ReturnToService { alarm }
-            | Action::Escalate { alarm, .. }
-            | Action::CallStation { alarm, .. }
-            | Action::Broadcast { alarm, .. }
-            | Action::Call { alarm, .. } => {
-                let id = *alarm;
+            (Action::Station { station, .. }, _) => (vec![station.clone()], None),
+            (_, None) => (Vec::new(), None),
+            (_, Some(id)) => {
                 let view = self.ask(|reply| Query::Alarm { id, reply }).await.ok().flatten();
                 let mut about = vec![id.to_string()];
                 about.extend(view.as_ref().and_then(|view| Some(view.alarm.incident?.to_string())));
