@@ -39,10 +39,10 @@ enum What {
 #[command(
     after_help = "The file is UTF-8 or GBK, as WPS and Excel write CSV. Its first line names the columns, in English or Chinese: \
     id 编号, name 名称, name_en 英文名称, profile 型号, place 位置, unit 单元, floor 楼层, room 房号, bus 总线, unit_id 站号, interval, silent_after; \
-    a file without profile is one of places, unless its columns are those of devices: id, grid 网格, \
-    building 楼栋, unit, floor, room, latitude 纬度, longitude 经度, stations 微型消防站. A file with kind is the table of points of one Modbus model, with --profile: id 测点, kind 类别, register 寄存器, \
-    address 地址, type 数据类型, byte_order 字节序, scale 倍率, offset 偏移, unit 单位, lowest 下限, highest 上限, length, bit, silent_after, \
-    alarm_point 报警点. Columns and rows that the file does not have stay as they are."
+    a file without profile is one of places, unless its columns are those of devices: id, grid 网格, building 楼栋, unit, floor, room, \
+    latitude 纬度, longitude 经度, stations 微型消防站. A file with kind is the table of points of one Modbus model, with --profile: id 测点, kind \
+    类别, register 寄存器, address 地址, type 数据类型, byte_order 字节序, scale 倍率, offset 偏移, unit 单位, lowest 下限, highest 上限, length, bit, \
+    silent_after, alarm_point 报警点. Columns and rows that the file does not have stay as they are."
 )]
 struct Import {
     file: PathBuf,

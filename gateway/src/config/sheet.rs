@@ -132,6 +132,11 @@ pub struct Row {
 impl Sheet {
     /// Reads a list of whatever kind its columns say. `name` is what faults call the file.
     pub fn parse(name: &str, text: &str) -> Result<(About, Self), Vec<Fault>> {
+        Self::parse_as(None, name, text)
+    }
+
+    /// The same where one kind is looked for: another it is only by a column that no other kind has.
+    pub fn parse_as(wanted: Option<About>, name: &str, text: &str) -> Result<(About, Self), Vec<Fault>> {
         // One kind of line break, also inside cells, so that what is written reads back.
         let text = &text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
         let mut lines = Lines::of(text);
@@ -160,14 +165,15 @@ impl Sheet {
             let is = |(key, words): &&(&'static str, &[&str])| key.eq_ignore_ascii_case(word) || words.contains(&word);
             about.columns().iter().find(is).map(|(key, _)| *key)
         };
-        // Its own column decides; without it, the kind that has most of the columns, be they misspelt. What a place has, a device has, too.
+        // Its own column decides, then what is looked for, then how many of the columns it has, be they misspelt. A place comes first
+        // where all is equal: what it has a device has, too.
         let about = [(About::Points, Some("kind")), (About::Devices, Some("profile")), (About::Places, None)]
             .into_iter()
             .max_by_key(|(about, own)| {
                 let has = |key: &str| header.iter().any(|word| known(*about, word) == Some(key));
                 let nearly =
                     |word: &&str| known(*about, word).or_else(|| nearest(word, about.called_like(word))).is_some();
-                (own.is_some_and(has), header.iter().filter(nearly).count())
+                (own.is_some_and(has), wanted == Some(*about), header.iter().filter(nearly).count())
             })
             .map_or(About::Places, |(about, _)| about);
         let (mut faults, mut columns) = (Vec::new(), Vec::new());
@@ -528,6 +534,10 @@ mod tests {
         ] {
             assert_eq!(Sheet::parse("d.csv", text).expect(text).0, kind, "{text}");
         }
+        let faults = Sheet::parse_as(Some(About::Places), "d.csv", "id,name,unit").expect_err("a place has no name");
+        assert!(faults[0].hint.as_ref().is_some_and(|said| said.contains("building")), "{faults:?}");
+        let devices = Sheet::parse_as(Some(About::Devices), "d.csv", "id,room").expect("of those that are listed");
+        assert_eq!(devices.0, About::Devices);
     }
 
     #[test]

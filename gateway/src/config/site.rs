@@ -102,7 +102,7 @@ impl Area {
 
 /// Reads a list of places, a CSV file as [`sheet`](super::sheet) understands it; every faulty row is noted and left out.
 pub fn read_places(source: &str, text: &str, faults: &Faults) -> Vec<Area> {
-    let sheet = match Sheet::parse(source, text) {
+    let sheet = match Sheet::parse_as(Some(About::Places), source, text) {
         Ok((About::Places, sheet)) => sheet,
         Ok((about @ (About::Devices | About::Points), _)) => {
             let message = match about {
