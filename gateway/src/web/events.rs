@@ -197,6 +197,7 @@ impl Hub {
             }
         }
         if incidents {
+            // An error says that nobody listens.
             let _ = self.0.frames.send(Frame { whom: Whom::Bound, bytes: reaching() });
         }
         Ok(())
