@@ -175,7 +175,11 @@ impl List {
 
     fn at(path: PathBuf, stanza: Option<(PathBuf, String)>, about: About) -> Result<Self, String> {
         let sheet = match read(&path)? {
-            Some(text) => Sheet::parse(&path.display().to_string(), &text).map_err(|faults| report(&path, &faults))?.1,
+            Some(text) => {
+                Sheet::parse_as(Some(about), &path.display().to_string(), &text)
+                    .map_err(|faults| report(&path, &faults))?
+                    .1
+            }
             None => Sheet { columns: about.required().iter().map(|key| (*key).to_owned()).collect(), rows: Vec::new() },
         };
         Ok(Self { path, stanza, sheet, about })
@@ -360,7 +364,9 @@ fn undo(options: &Undo) -> Result<(), String> {
         .and_then(|()| write(&list.path, &before))
         .and_then(|()| fs::rename(&kept, list.before()))
         .map_err(problem)?;
-    let sheet = Sheet::parse(&list.path.display().to_string(), &text).map_err(|faults| report(&list.path, &faults))?.1;
+    let sheet = Sheet::parse_as(Some(list.about), &list.path.display().to_string(), &text)
+        .map_err(|faults| report(&list.path, &faults))?
+        .1;
     sheet.changes(&list.sheet).iter().for_each(|line| println!("{line}"));
     println!("已恢复 · the list is as it was before; in force after a restart of anmin");
     Ok(())

@@ -108,7 +108,7 @@ impl List {
     pub fn new(text: &str, by_hand: &[Entry]) -> Result<Self, Vec<Fault>> {
         let sheet = match text {
             "" => sheet_of([]),
-            text => Sheet::parse(FILE, text)?.1,
+            text => Sheet::parse_as(Some(About::Devices), FILE, text)?.1,
         };
         let entry = |entry: &Entry| (entry.id.clone(), (entry.place(), cells(entry)));
         Ok(Self { sheet, by_hand: by_hand.iter().map(entry).collect() })
